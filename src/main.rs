@@ -1,0 +1,3 @@
+//! The `s2s` command.
+
+fn main() {}

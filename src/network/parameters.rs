@@ -1,0 +1,119 @@
+//! Named tensors in one flat buffer, in ONNX's own shapes and gate order, so that export is a copy.
+
+/// The parameters of a network (or their gradients, or a moment of the optimiser): named tensors laid end to end.
+///
+/// One flat buffer lets the optimiser, the gradient norm and the checkpoint walk all of them in one loop.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Parameters<R> {
+    entries: Vec<Entry>,
+    data: Vec<R>,
+}
+
+/// Name and place of one tensor.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// For example `encoder.lstm_0.W`; the initialiser's name in every exported graph.
+    pub name: String,
+    /// Axes, row-major.
+    pub shape: Vec<usize>,
+    offset: usize,
+}
+
+/// Handle of one tensor of a [`Parameters`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct ParameterId(usize);
+
+impl Entry {
+    /// Values.
+    pub fn len(&self) -> usize {
+        self.shape.iter().product()
+    }
+
+    /// Whether the tensor has no values.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+impl<R: Copy + Default> Default for Parameters<R> {
+    fn default() -> Self {
+        Self { entries: Vec::new(), data: Vec::new() }
+    }
+}
+
+impl<R: Copy + Default> Parameters<R> {
+    /// Adds a tensor of zeros.
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
+        let entry = Entry { name: name.into(), shape: shape.to_vec(), offset: self.data.len() };
+        self.data.resize(self.data.len() + entry.len(), R::default());
+        self.entries.push(entry);
+        ParameterId(self.entries.len() - 1)
+    }
+
+    /// The same names and shapes, all zero.
+    pub fn zeros_like(&self) -> Self {
+        Self { entries: self.entries.clone(), data: vec![R::default(); self.data.len()] }
+    }
+
+    /// The same names and shapes with other values, row-major and end to end; `None` where the number differs.
+    pub fn with_data(&self, data: Vec<R>) -> Option<Self> {
+        (data.len() == self.data.len()).then(|| Self { entries: self.entries.clone(), data })
+    }
+
+    /// Values converted one by one, for a run in another precision.
+    pub fn map<S: Copy + Default>(&self, f: impl FnMut(R) -> S) -> Parameters<S> {
+        Parameters { entries: self.entries.clone(), data: self.data.iter().copied().map(f).collect() }
+    }
+
+    /// The values of one tensor, row-major.
+    pub fn get(&self, id: ParameterId) -> &[R] {
+        let entry = &self.entries[id.0];
+        &self.data[entry.offset..entry.offset + entry.len()]
+    }
+
+    /// The values of one tensor, row-major.
+    pub fn get_mut(&mut self, id: ParameterId) -> &mut [R] {
+        let entry = &self.entries[id.0];
+        &mut self.data[entry.offset..entry.offset + entry.len()]
+    }
+
+    /// Name and shape of one tensor.
+    pub fn entry(&self, id: ParameterId) -> &Entry {
+        &self.entries[id.0]
+    }
+
+    /// Finds a tensor by name.
+    pub fn find(&self, name: &str) -> Option<ParameterId> {
+        self.entries.iter().position(|e| e.name == name).map(ParameterId)
+    }
+
+    /// All tensors in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Entry, &[R])> {
+        self.entries.iter().map(|e| (e, &self.data[e.offset..e.offset + e.len()]))
+    }
+
+    /// All tensors in order.
+    pub fn ids(&self) -> impl Iterator<Item = ParameterId> + use<R> {
+        (0..self.entries.len()).map(ParameterId)
+    }
+
+    /// All values end to end.
+    pub fn data(&self) -> &[R] {
+        &self.data
+    }
+
+    /// All values end to end.
+    pub fn data_mut(&mut self) -> &mut [R] {
+        &mut self.data
+    }
+
+    /// Number of values.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+}

@@ -1,0 +1,104 @@
+//! The contract of the graphs: every name, axis and file, spelled once, used by the exporter and by the runtime.
+//!
+//! | graph | inputs | outputs |
+//! |---|---|---|
+//! | encoder | [`ENCODER_INPUT`] int64 (batch, source_time) | [`state_h`]`(l)`, [`state_c`]`(l)` f32 (batch, hidden); with attention [`ENCODER_OUTPUT`] f32 (batch, source_time, hidden) and [`ENCODER_MASK`] f32 (batch, source_time) |
+//! | decoder | [`DECODER_INPUT`] int64 (batch, 1), the states, with attention [`ENCODER_OUTPUT`] and [`ENCODER_MASK`] | [`DECODER_OUTPUT`] f32 (batch, 1, target_vocabulary), [`next`]` of each state`; with attention [`ATTENTION`] f32 (batch, source_time) |
+//! | training | [`ENCODER_INPUT`], [`DECODER_INPUT`] and [`DECODER_TARGET`] int64 (batch, target_time) | [`DECODER_OUTPUT`] (batch, target_time, target_vocabulary), [`LOSS`] f32 () |
+//!
+//! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits.
+//! With one-hot tensors (`--io one-hot`) the ids become f32 (batch, time, vocabulary), PAD an all-zero row, and `DECODER_OUTPUT` probabilities.
+
+/// Source ids, int64 (batch, source_time), left-padded with [`PAD`].
+pub const ENCODER_INPUT: &str = "encoder_input";
+/// Target ids that start with [`START`], int64 (batch, target_time); (batch, 1) in the decoder.
+pub const DECODER_INPUT: &str = "decoder_input";
+/// Target ids that end with [`END`], int64 (batch, target_time).
+pub const DECODER_TARGET: &str = "decoder_target";
+/// Logits, f32 (batch, target_time, target_vocabulary).
+pub const DECODER_OUTPUT: &str = "decoder_output";
+/// Mean nats per target token, padding left out; f32, a scalar.
+pub const LOSS: &str = "loss";
+/// The encoder's hidden states, f32 (batch, source_time, hidden); only with attention.
+pub const ENCODER_OUTPUT: &str = "encoder_output";
+/// 1 at source tokens, 0 at padding, f32 (batch, source_time); only with attention.
+pub const ENCODER_MASK: &str = "encoder_mask";
+/// The weights of this step, f32 (batch, source_time); only with attention.
+pub const ATTENTION: &str = "attention";
+
+/// The hidden state of `layer`, f32 (batch, hidden).
+pub fn state_h(layer: usize) -> String {
+    format!("state_h_{layer}")
+}
+
+/// The cell state of `layer` (LSTM only), f32 (batch, hidden).
+pub fn state_c(layer: usize) -> String {
+    format!("state_c_{layer}")
+}
+
+/// The decoder output that becomes the input `state` of the next step.
+pub fn next(state: &str) -> String {
+    format!("next_{state}")
+}
+
+/// Symbolic axes, as they are named in the graphs.
+pub mod axis {
+    /// Rows decoded together.
+    pub const BATCH: &str = "batch";
+    /// Source tokens, padding counted.
+    pub const SOURCE_TIME: &str = "source_time";
+    /// Target tokens, padding counted.
+    pub const TARGET_TIME: &str = "target_time";
+}
+
+/// Padding.
+pub const PAD: u32 = 0;
+/// The first decoder input.
+pub const START: u32 = 1;
+/// The last decoder target.
+pub const END: u32 = 2;
+/// A symbol outside the vocabulary.
+pub const UNK: u32 = 3;
+/// How the four special ids are written in vocabularies, in id order; they can never be produced by splitting text.
+pub const SPECIAL_SYMBOLS: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
+
+/// Files of a bundle.
+pub mod file {
+    /// The manifest.
+    pub const MANIFEST: &str = "s2s.yaml";
+    /// Text to states.
+    pub const ENCODER: &str = "encoder.onnx";
+    /// One token and states to logits and states.
+    pub const DECODER: &str = "decoder.onnx";
+    /// Teacher forcing, with the loss.
+    pub const TRAINING: &str = "training.onnx";
+    /// What `verify` found.
+    pub const CONFORMANCE: &str = "conformance.json";
+    /// Vectors that are run whenever the bundle is opened.
+    pub const SELF_TEST: &str = "self_test.json";
+    /// For the reader of the folder.
+    pub const README: &str = "README.md";
+}
+
+/// Keys of the graphs' `metadata_props`, so that each graph alone describes itself.
+pub mod metadata {
+    /// Version of this contract, as in the manifest.
+    pub const FORMAT_VERSION: &str = "s2s.format_version";
+    /// `encoder`, `decoder` or `training`.
+    pub const ROLE: &str = "s2s.role";
+    /// JSON object: unit, normalisation and symbols of the source.
+    pub const SOURCE_VOCABULARY: &str = "s2s.source_vocabulary";
+    /// JSON object: unit, normalisation and symbols of the target.
+    pub const TARGET_VOCABULARY: &str = "s2s.target_vocabulary";
+    /// JSON object: `pad`, `start`, `end`, `unk`.
+    pub const SPECIAL_IDS: &str = "s2s.special_ids";
+    /// sha256 of all weights; equal in the graphs of one export.
+    pub const WEIGHTS_SHA256: &str = "s2s.weights_sha256";
+    /// Licence of the training data.
+    pub const DATA_LICENCE: &str = "s2s.data_licence";
+    /// Attribution of the training data.
+    pub const DATA_ATTRIBUTION: &str = "s2s.data_attribution";
+}
+
+/// Version of this contract and of the manifest: older majors are always read, newer minors too.
+pub const FORMAT_VERSION: &str = "1.0";

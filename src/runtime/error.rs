@@ -1,0 +1,210 @@
+//! The one error type of the project: a public kind, a private cause, and the place where it happened.
+
+use std::error::Error as StdError;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+/// What went wrong, coarse enough to be mapped to an exit code or an HTTP status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[non_exhaustive]
+pub enum ErrorKind {
+    /// The command line does not fit.
+    Usage,
+    /// A configuration or decoding file has an unknown key, a wrong type or a value out of range.
+    Config,
+    /// Training or input data cannot be read as described.
+    Data,
+    /// A bundle is damaged, incomplete, mixed from several exports, or of an unknown version.
+    Bundle,
+    /// Two computations that must agree do not.
+    Parity,
+    /// One text or one request cannot be handled: too long, unknown character under `error`, bad parameter.
+    Input,
+    /// An engine is missing, too old, or failed on a graph.
+    Engine,
+    /// Reading or writing failed.
+    Io,
+    /// The address to serve on cannot be bound.
+    Bind,
+    /// The deadline passed.
+    Timeout,
+    /// The user or a signal asked to stop.
+    Interrupted,
+    /// A defect in this project.
+    Internal,
+}
+
+/// Where it went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Place {
+    /// A file, with the 1-based line and the dotted key where they are known.
+    File {
+        /// The file as the user named it.
+        path: PathBuf,
+        /// 1-based.
+        line: Option<u64>,
+        /// Dotted, as in `model.hidden`.
+        key: Option<String>,
+    },
+    /// A node, input or output of an ONNX graph.
+    Graph {
+        /// For example `decoder.onnx`.
+        graph: String,
+        /// The node, input or output.
+        node: Option<String>,
+    },
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::File { path, line, key } => {
+                write!(f, "{}", path.display())?;
+                if let Some(line) = line {
+                    write!(f, ":{line}")?;
+                }
+                if let Some(key) = key {
+                    write!(f, ":{key}")?;
+                }
+                Ok(())
+            }
+            Self::Graph { graph, node: Some(node) } => write!(f, "{graph}:{node}"),
+            Self::Graph { graph, node: None } => write!(f, "{graph}"),
+        }
+    }
+}
+
+/// Something that went wrong; [`Display`](fmt::Display) prints `place: message`, [`StdError::source`] gives the cause.
+#[derive(Debug)]
+pub struct Error(Box<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    kind: ErrorKind,
+    message: String,
+    place: Option<Place>,
+    help: Option<String>,
+    source: Option<Box<dyn StdError + Send + Sync>>,
+}
+
+/// `Result` with this crate's [`Error`].
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// An error of `kind`; `message` says what is wrong in one sentence without a full stop.
+    pub fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
+        Self(Box::new(Inner { kind, message: message.into(), place: None, help: None, source: None }))
+    }
+
+    /// Reading or writing `path` failed.
+    pub fn io(path: impl AsRef<Path>, cause: std::io::Error) -> Self {
+        let message = match cause.kind() {
+            std::io::ErrorKind::NotFound => "no such file or folder".to_owned(),
+            std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+            _ => cause.to_string(),
+        };
+        Self::new(ErrorKind::Io, message).in_file(path).caused_by(cause)
+    }
+
+    /// Adds the file; an error that already has a place keeps it.
+    #[must_use]
+    pub fn in_file(self, path: impl AsRef<Path>) -> Self {
+        self.at(Place::File { path: path.as_ref().to_owned(), line: None, key: None })
+    }
+
+    /// Adds file, 1-based line and dotted key.
+    #[must_use]
+    pub fn at_line(self, path: impl AsRef<Path>, line: Option<u64>, key: Option<&str>) -> Self {
+        self.at(Place::File { path: path.as_ref().to_owned(), line, key: key.map(str::to_owned) })
+    }
+
+    /// Adds the graph and, where known, the node.
+    #[must_use]
+    pub fn in_graph(self, graph: impl Into<String>, node: Option<&str>) -> Self {
+        self.at(Place::Graph { graph: graph.into(), node: node.map(str::to_owned) })
+    }
+
+    /// Adds a place; an error that already has one keeps it, because the innermost is the most exact.
+    #[must_use]
+    pub fn at(mut self, place: Place) -> Self {
+        self.0.place.get_or_insert(place);
+        self
+    }
+
+    /// Adds what would be right, or what to do next.
+    #[must_use]
+    pub fn help(mut self, help: impl Into<String>) -> Self {
+        self.0.help = Some(help.into());
+        self
+    }
+
+    /// Adds the error underneath.
+    #[must_use]
+    pub fn caused_by(mut self, cause: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
+        self.0.source = Some(cause.into());
+        self
+    }
+
+    /// What went wrong.
+    pub fn kind(&self) -> ErrorKind {
+        self.0.kind
+    }
+
+    /// The sentence without the place.
+    pub fn message(&self) -> &str {
+        &self.0.message
+    }
+
+    /// Where.
+    pub fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
+    }
+
+    /// What would be right.
+    pub fn help_text(&self) -> Option<&str> {
+        self.0.help.as_deref()
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let Some(place) = &self.0.place {
+            write!(f, "{place}: ")?;
+        }
+        f.write_str(&self.0.message)
+    }
+}
+
+impl StdError for Error {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        self.0.source.as_deref().map(|s| s as &(dyn StdError + 'static))
+    }
+}
+
+/// The name in `known` nearest to `typed`, if it is near enough to be what was meant.
+pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    known
+        .into_iter()
+        .map(|name| (strsim::damerau_levenshtein(typed, name), name))
+        .filter(|(distance, name)| *distance <= 1 + name.len().min(typed.len()) / 4)
+        .min()
+        .map(|(_, name)| name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_says_place_then_message_and_keeps_the_innermost_place() {
+        let error = Error::new(ErrorKind::Config, "unknown key").at_line("a.yaml", Some(3), Some("model.hiden")).in_file("outer.yaml");
+        assert_eq!(error.to_string(), "a.yaml:3:model.hiden: unknown key");
+    }
+
+    #[test]
+    fn a_near_name_is_proposed_and_a_far_one_is_not() {
+        assert_eq!(did_you_mean("hiden", ["hidden", "layers"]), Some("hidden"));
+        assert_eq!(did_you_mean("zebra", ["hidden", "layers"]), None);
+    }
+}

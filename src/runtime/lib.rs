@@ -1,0 +1,25 @@
+//! Opens a bundle (a folder with `encoder.onnx`, `decoder.onnx` and the manifest `s2s.yaml`) and decodes text with it.
+//!
+//! This crate is usable alone and knows nothing of the trainer. It lies inside the source folder of package `s2s` on
+//! purpose: the project's top level stays as its users know it, and the arrow goes one way, from `s2s` to here.
+//!
+//! | module | what it holds |
+//! |---|---|
+//! | [`contract`] | names, axes and files of the graphs, spelled once |
+//! | [`manifest`], [`bundle`] | the folder: schema, hashes, versions |
+//! | [`vocabulary`] | text to ids and back |
+//! | [`engine`] | what runs the graphs |
+//! | [`decoding`] | the loop from ids to ids, and its options |
+//! | [`translator`] | text in, text out |
+
+pub mod bundle;
+pub mod contract;
+pub mod decoding;
+pub mod engine;
+pub mod error;
+pub mod manifest;
+pub mod self_test;
+pub mod translator;
+pub mod vocabulary;
+
+pub use error::{Error, ErrorKind, Place, Result, did_you_mean};
