@@ -118,8 +118,8 @@ pub struct Scratch<R> {
 }
 
 /// C (m, n) (+)= A (m, k) B (k, n), B packed before; the rows of C lie `c_row` apart.
-pub fn matmul_packed<R: Real>(c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Vec<R>) {
-    run(R::tile(), c, c_row, store, a, b, scratch);
+pub fn matmul_packed<R: Real>(c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Scratch<R>) {
+    run(R::tile(), c, c_row, store, a, b, &mut scratch.a);
 }
 
 /// C (m, n) (+)= A (m, k) B (k, n), packing B for this product alone; the rows of C lie `c_row` apart.
