@@ -1,7 +1,19 @@
-//! Placeholder until the decoding loop lands.
-use serde::{Deserialize, Serialize};
+//! The decoding loop, from ids to ids, and its options.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `options`, `yaml`, `settings` | what may be asked, as typed and as checked |
+//! | `filters/` | rules on logits, one file a rule |
+//! | `numerics` | argmax, log-sum-exp, exp |
+//! | `sampler`, `beam` | which token comes next |
+//! | `score`, `stopping` | what a hypothesis is worth, when to stop |
 
-/// To come.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-#[serde(default, deny_unknown_fields)]
-pub struct DecodingOptions {}
+mod options;
+pub mod score;
+mod settings;
+mod stopping;
+mod yaml;
+
+pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Truncate, UnknownPolicy};
+pub use settings::{Settings, TargetSymbols};
+pub use stopping::StopStrings;
