@@ -13,21 +13,20 @@ use crate::error::{Error, ErrorKind, Result};
 pub const DEFAULT_BATCH: usize = 64;
 
 impl Settings {
-    /// Applies `max_input_length` to a source.
+    /// Which part of a source of `tokens` tokens is read: all of it, or what `max_input_length` and `truncate` leave.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] if it is too long and `truncate` is `error`.
-    pub fn fit(&self, source: &mut Vec<u32>) -> Result<()> {
-        let Some(most) = self.max_input_length.filter(|&most| source.len() > most) else { return Ok(()) };
-        match self.truncate {
-            Truncate::Right => source.truncate(most),
-            Truncate::Left => drop(source.drain(..source.len() - most)),
-            Truncate::Error => {
-                let problem = format!("the text has {} tokens, more than max_input_length ({most})", source.len());
-                return Err(Error::new(ErrorKind::Input, problem).help("shorten it, or set truncate to right or left"));
+    pub fn fit(&self, tokens: usize) -> Result<std::ops::Range<usize>> {
+        match (self.max_input_length.filter(|&most| tokens > most), self.truncate) {
+            (None, _) => Ok(0..tokens),
+            (Some(most), Truncate::Right) => Ok(0..most),
+            (Some(most), Truncate::Left) => Ok(tokens - most..tokens),
+            (Some(most), Truncate::Error) => {
+                let problem = format!("the text has {tokens} tokens, more than max_input_length ({most})");
+                Err(Error::new(ErrorKind::Input, problem).help("shorten it, or set truncate to right or left"))
             }
         }
-        Ok(())
     }
 }
 
@@ -54,8 +53,10 @@ pub fn decode_each(
     results.resize_with(sources.len(), || None);
     let mut order: Vec<usize> = (0..sources.len()).collect();
     for (index, source) in sources.iter_mut().enumerate() {
-        if let Err(error) = settings.fit(source) {
-            results[index] = Some(Err(error));
+        match settings.fit(source.len()) {
+            Ok(part) if part.len() < source.len() => *source = source[part].to_vec(),
+            Ok(_) => {}
+            Err(error) => results[index] = Some(Err(error)),
         }
     }
     order.retain(|&i| results[i].is_none());

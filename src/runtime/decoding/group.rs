@@ -5,13 +5,14 @@ use std::time::Instant;
 use super::beam::{Best, Candidate};
 use super::filters::{self, Scratch};
 use super::numerics::{log_sum_exp, maximum, position};
-use super::options::{UnknownPolicy, key_error};
+use super::options::key_error;
 use super::request::{Event, FinishReason, Hypothesis, Request};
 use super::sampler::{Random, draw};
 use super::score::score;
 use super::stopping::beams_done;
 use crate::contract::{END, START};
 use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::UnknownPolicy;
 
 /// Buffers shared by all requests of a loop.
 #[derive(Debug, Default)]
@@ -106,7 +107,7 @@ impl Group {
     }
 
     /// Reads one step of its rows: continues, branches and finishes them, and names the rows to keep in `buffers.order`.
-    pub(super) fn advance(&mut self, step: Slice<'_>, buffers: &mut Buffers, events: &mut Vec<Event>) -> Result<()> {
+    pub(super) fn advance(&mut self, mut step: Slice<'_>, buffers: &mut Buffers, events: &mut Vec<Event>) -> Result<()> {
         self.attend(&step)?;
         let prefix = &self.request.settings.prefix;
         if let Some(&forced) = self.rows.first().and_then(|row| prefix.get(row.ids.len())) {
@@ -116,7 +117,7 @@ impl Group {
             }
             return Ok(());
         }
-        if self.request.settings.num_beams > 1 { self.search(step, buffers) } else { self.follow(step, buffers, events) }
+        if self.request.settings.num_beams > 1 { self.search(&mut step, buffers) } else { self.follow(&mut step, buffers, events) }
     }
 
     /// Keeps the attention weights of this step where they are wanted.
@@ -149,7 +150,7 @@ impl Group {
     }
 
     /// Greedy and sampling: every row goes its own way.
-    fn follow(&mut self, step: Slice<'_>, buffers: &mut Buffers, events: &mut Vec<Event>) -> Result<()> {
+    fn follow(&mut self, step: &mut Slice<'_>, buffers: &mut Buffers, events: &mut Vec<Event>) -> Result<()> {
         let mut rows = std::mem::take(&mut self.rows);
         let mut at = 0;
         let mut failure = None;
@@ -236,7 +237,7 @@ impl Group {
     }
 
     /// Beam search: the 2B best of all continuations; END completes a hypothesis if it is ranked below B.
-    fn search(&mut self, step: Slice<'_>, buffers: &mut Buffers) -> Result<()> {
+    fn search(&mut self, step: &mut Slice<'_>, buffers: &mut Buffers) -> Result<()> {
         let Buffers { scratch, best, live, order, .. } = buffers;
         let settings = self.request.settings.clone();
         let beams = settings.num_beams;

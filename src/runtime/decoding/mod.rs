@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `options`, `yaml`, `settings` | what may be asked, as typed and as checked |
+//! | `options`, `settings` | what may be asked, as typed and as checked |
 //! | `decoding_loop`, `group` | the running batch; one request's rows in it |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
@@ -24,11 +24,11 @@ pub mod score;
 mod settings;
 mod state;
 mod stopping;
-mod yaml;
 
+pub use crate::vocabulary::UnknownPolicy;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
-pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Truncate, UnknownPolicy};
+pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Truncate};
 pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::{Settings, TargetSymbols};
 pub use stopping::StopStrings;
