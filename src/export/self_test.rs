@@ -31,7 +31,7 @@ pub(super) fn vectors(input: &ExportInput<'_>, options: &ExportOptions) -> Resul
 
 /// A source id that a text can have: any but PAD, START and END.
 pub(super) fn random_symbol(random: &mut Random, symbols: usize) -> u32 {
-    UNK + (random.unit() * (symbols - UNK as usize) as f64) as u32
+    UNK + random.below(symbols - UNK as usize) as u32
 }
 
 fn case(input: &ExportInput<'_>, io: Io, source: Vec<u32>) -> Case {
