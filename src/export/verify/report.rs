@@ -3,7 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::{Error, ErrorKind, Place, Result};
 
 /// The result of a verification; the text of `conformance.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -141,7 +141,14 @@ impl Report {
     pub(super) fn push(&mut self, subject: &str, what: &str, engine: Option<&str>, result: Result<Vec<Check>>) {
         match result {
             Ok(checks) => self.checks.extend(checks),
-            Err(error) => self.checks.push(Check::new(subject, what, engine, Outcome::Failed).detail(error.to_string())),
+            Err(error) => {
+                // The record travels with the bundle: graphs have a place in it, files of this machine do not.
+                let text = match error.place() {
+                    Some(Place::Graph { .. }) => error.to_string(),
+                    _ => error.message().to_owned(),
+                };
+                self.checks.push(Check::new(subject, what, engine, Outcome::Failed).detail(text));
+            }
         }
         self.passed = self.checks.iter().all(|check| check.outcome != Outcome::Failed);
     }
