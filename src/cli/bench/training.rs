@@ -9,7 +9,7 @@ use super::{Input, TrainingArgs, Workload};
 use crate::error::Result;
 use crate::network::{Architecture, Cell, Example, InputForm, Seq2Seq};
 use crate::random::Random;
-use crate::train::step::{StepOptions, Stepper};
+use crate::train::{StepOptions, Stepper};
 
 /// Batches that take turns, so that no step sees what the caches hold of the last one.
 const BATCHES: usize = 8;
