@@ -6,12 +6,13 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::translator::Translation;
 use serde_json::{Map, Value, json};
 
 use super::app::{Server, accounting};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
-use super::model::Hypothesis;
 
 /// The code of a language that the bundle does not name (ISO 639's "undetermined").
 const UNDETERMINED: &str = "und";
@@ -41,15 +42,14 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
     let alternatives = fields.count("alternatives")?.unwrap_or(0);
     let scheduler = server.find(source, target)?;
 
-    let mut options = scheduler.model().defaults().clone();
+    let mut settings = scheduler.settings(&DecodingOptions::default())?;
     if alternatives > 0 {
         let wanted = alternatives.saturating_add(1);
-        options.num_return_sequences = Some(wanted);
-        if !options.do_sample.unwrap_or(false) {
-            options.num_beams = Some(options.num_beams.unwrap_or(1).max(wanted));
-        }
+        let num_beams = if settings.do_sample { settings.num_beams } else { settings.num_beams.max(wanted) };
+        let options = DecodingOptions { num_return_sequences: Some(wanted), num_beams: Some(num_beams), ..DecodingOptions::default() };
+        settings = scheduler.settings(&options)?;
     }
-    let answer = scheduler.translate(&texts, &Arc::new(options), deadline).await?;
+    let answer = scheduler.translate(&texts, &settings, deadline).await?;
 
     let mut body = Map::new();
     if source.eq_ignore_ascii_case("auto") {
@@ -58,11 +58,10 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
         body.insert("detectedLanguage".to_owned(), each(is_list, texts.iter().map(|_| detected.clone())));
     }
     if alternatives > 0 {
-        let others = |all: &Vec<Hypothesis>| all.iter().skip(1).map(|h| Value::from(h.text.as_str())).collect::<Value>();
+        let others = |text: &Translation| text.alternatives.iter().map(|a| Value::from(a.text.as_str())).collect::<Value>();
         body.insert("alternatives".to_owned(), each(is_list, answer.texts.iter().map(others)));
     }
-    let best = |all: &Vec<Hypothesis>| Value::from(all.first().map_or("", |h| h.text.as_str()));
-    body.insert("translatedText".to_owned(), each(is_list, answer.texts.iter().map(best)));
+    body.insert("translatedText".to_owned(), each(is_list, answer.texts.iter().map(|text| Value::from(text.text.as_str()))));
     Ok((accounting(&answer), Json(Value::Object(body))).into_response())
 }
 

@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod auth;
+pub mod bundle_model;
 pub mod error;
 mod fields;
 mod libretranslate;

@@ -3,8 +3,9 @@
 
 use std::sync::Arc;
 
-use s2s_runtime::Result;
-pub use s2s_runtime::decoding::{DecodingOptions, FinishReason};
+use s2s_runtime::decoding::{DecodingOptions, Settings};
+use s2s_runtime::translator::{SourceText, Translation};
+use s2s_runtime::{Error, Result};
 
 /// What clients are told about a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,37 +18,17 @@ pub struct Card {
     pub target_language: Option<String>,
 }
 
-/// One text as ids, ready to be queued.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Source {
-    /// Source ids without START and END.
-    pub ids: Vec<u32>,
-    /// The source symbol at each id, where the options put them in place of unknown target symbols.
-    pub symbols: Vec<String>,
-}
-
 /// One text to decode.
 #[derive(Clone, Debug)]
 pub struct Row {
     /// Chosen by the scheduler; unique in a session.
     pub id: u64,
-    /// The text.
-    pub source: Source,
+    /// The text as ids.
+    pub source: SourceText,
     /// How to decode it.
-    pub options: Arc<DecodingOptions>,
-}
-
-/// One finished hypothesis as text.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Hypothesis {
-    /// The text.
-    pub text: String,
-    /// Its score, as the length penalty makes it.
-    pub score: f32,
-    /// Why it ended.
-    pub finish: FinishReason,
-    /// Tokens, END counted where it was produced.
-    pub tokens: usize,
+    pub settings: Arc<Settings>,
+    /// Whether [`Event::Token`] is wanted.
+    pub stream: bool,
 }
 
 /// A token that a row has just produced.
@@ -55,16 +36,16 @@ pub struct Hypothesis {
 pub struct Token {
     /// Target id.
     pub id: u32,
-    /// Its symbol.
+    /// The text that has become certain with it: whole symbols, maybe none.
     pub text: String,
-    /// Natural logarithm of its probability.
-    pub logprob: f32,
+    /// Natural logarithm of its probability, if scores were asked for.
+    pub log_p: Option<f32>,
 }
 
 /// What one step brought.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Debug)]
 pub enum Event {
-    /// A row that is decoded without beams has a new token.
+    /// A streaming row that is decoded without beams has a new token.
     Token {
         /// The row.
         row: u64,
@@ -75,8 +56,15 @@ pub enum Event {
     Finished {
         /// The row.
         row: u64,
-        /// Best first; never empty.
-        hypotheses: Vec<Hypothesis>,
+        /// What became of it.
+        translation: Box<Translation>,
+    },
+    /// A row has left the session without a result; the others go on.
+    Failed {
+        /// The row.
+        row: u64,
+        /// Why.
+        error: Error,
     },
 }
 
@@ -85,14 +73,17 @@ pub trait Model: Send + Sync {
     /// What clients are told.
     fn card(&self) -> &Card;
 
-    /// How requests are decoded that do not say otherwise.
-    fn defaults(&self) -> &DecodingOptions;
+    /// A request's options over the server's and the bundle's, checked.
+    ///
+    /// # Errors
+    /// `Config`, naming the key.
+    fn settings(&self, request: &DecodingOptions) -> Result<Arc<Settings>>;
 
     /// Text to ids. What is wrong with a text is found here, before it waits in the queue.
     ///
     /// # Errors
-    /// `Input` where the text cannot be handled as `options` say.
-    fn prepare(&self, text: &str, options: &DecodingOptions) -> Result<Source>;
+    /// `Input` where the text cannot be handled as `settings` say.
+    fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText>;
 
     /// An engine of its own for one thread.
     fn worker(&self) -> Result<Box<dyn Worker>>;
@@ -107,10 +98,16 @@ pub trait Worker: Send {
 /// A batch that rows enter and leave at any step. What a row produces never depends on its company.
 pub trait Session {
     /// Encodes `rows` and adds them to the batch.
+    ///
+    /// # Errors
+    /// Of the whole session, which is then useless.
     fn admit(&mut self, rows: Vec<Row>) -> Result<()>;
 
-    /// One step of every row.
-    fn step(&mut self) -> Result<Vec<Event>>;
+    /// One step of every row; what it brought is added to `events`.
+    ///
+    /// # Errors
+    /// Of the whole session, which is then useless; `events` still hold.
+    fn step(&mut self, events: &mut Vec<Event>) -> Result<()>;
 
     /// Drops a row that nobody waits for any more.
     fn cancel(&mut self, row: u64);

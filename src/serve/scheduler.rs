@@ -10,12 +10,14 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use s2s_runtime::decoding::{DecodingOptions, Settings, Truncate};
+use s2s_runtime::translator::{SourceText, Translation};
 use s2s_runtime::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::error::{ApiError, Fault};
 use super::limits::Limits;
-use super::model::{DecodingOptions, Event, Hypothesis, Model, Row, Session, Source, Token};
+use super::model::{Event, Model, Row, Session, Token, Worker};
 
 /// Replies that a slow reader may leave unread before its row is dropped.
 const UNREAD_REPLIES: usize = 4096;
@@ -34,8 +36,8 @@ pub enum Reply {
     Finished {
         /// Which text of the request.
         index: usize,
-        /// Best first, or why there is none.
-        result: Result<Vec<Hypothesis>, ApiError>,
+        /// What became of it.
+        result: Result<Box<Translation>, ApiError>,
         /// From the queue's door to the batch.
         queued: Duration,
         /// From the batch's door to the end.
@@ -46,8 +48,8 @@ pub enum Reply {
 /// All texts of a request, decoded.
 #[derive(Debug)]
 pub struct Answer {
-    /// In the order of the request; each best first.
-    pub texts: Vec<Vec<Hypothesis>>,
+    /// In the order of the request.
+    pub texts: Vec<Translation>,
     /// The longest wait of any text.
     pub queued: Duration,
     /// The longest decoding of any text.
@@ -57,8 +59,8 @@ pub struct Answer {
 }
 
 struct Entry {
-    source: Source,
-    options: Arc<DecodingOptions>,
+    source: SourceText,
+    settings: Arc<Settings>,
     index: usize,
     stream: bool,
     reply: mpsc::Sender<Reply>,
@@ -71,10 +73,10 @@ struct Entry {
 
 impl Entry {
     fn rows(&self) -> usize {
-        rows(&self.options)
+        rows(&self.settings)
     }
 
-    fn finish(self, result: Result<Vec<Hypothesis>, ApiError>) {
+    fn finish(self, result: Result<Box<Translation>, ApiError>) {
         let now = Instant::now();
         let admitted = self.admitted.unwrap_or(now);
         let reply = Reply::Finished { index: self.index, result, queued: admitted - self.enqueued, inference: now - admitted };
@@ -84,9 +86,8 @@ impl Entry {
 }
 
 /// Rows of the batch that one text takes.
-fn rows(options: &DecodingOptions) -> usize {
-    let beams = options.num_beams.unwrap_or(1).max(1);
-    if options.do_sample.unwrap_or(false) { beams.max(options.num_return_sequences.unwrap_or(1)) } else { beams }
+fn rows(settings: &Settings) -> usize {
+    if settings.do_sample { settings.num_beams.max(settings.num_return_sequences) } else { settings.num_beams }
 }
 
 #[derive(Default)]
@@ -156,32 +157,43 @@ impl Scheduler {
         self.queue.lock().entries.len()
     }
 
-    /// Checks a request and puts its texts into the queue, all or none. Dropping the receiver cancels them.
+    /// A request's options over the server's and the bundle's, checked and held within the server's limits.
     ///
     /// # Errors
-    /// What is wrong with the request, a full queue, or a server that is shutting down.
-    pub fn submit(&self, texts: &[String], options: &Arc<DecodingOptions>, stream: bool) -> Result<mpsc::Receiver<Reply>, ApiError> {
+    /// The option that is wrong or beyond a limit.
+    pub fn settings(&self, request: &DecodingOptions) -> Result<Arc<Settings>, ApiError> {
+        let mut settings = self.model.settings(request).map_err(|error| ApiError::from_runtime(&error))?;
+        if rows(&settings) > self.max_batch_size {
+            let message = format!("{} beams or samples a text, the limit is {}", rows(&settings), self.max_batch_size);
+            return Err(ApiError::new(Fault::InvalidParameter, message));
+        }
+        if settings.truncate != Truncate::Error && settings.max_input_length.is_none_or(|most| most > self.max_input_tokens) {
+            Arc::make_mut(&mut settings).max_input_length = Some(self.max_input_tokens);
+        }
+        Ok(settings)
+    }
+
+    /// Checks texts and puts them into the queue, all or none. Dropping the receiver cancels them.
+    ///
+    /// # Errors
+    /// What is wrong with a text, a full queue, or a server that is shutting down.
+    pub fn submit(&self, texts: &[String], settings: &Arc<Settings>, stream: bool) -> Result<mpsc::Receiver<Reply>, ApiError> {
         if texts.len() > self.max_client_batch {
             let message = format!("{} texts in one request, the limit is {}", texts.len(), self.max_client_batch);
             return Err(ApiError::new(Fault::TooLong, message));
-        }
-        options.check().map_err(|error| ApiError::from_runtime(&error))?;
-        if rows(options) > self.max_batch_size {
-            let message = format!("{} beams or samples a text, the limit is {}", rows(options), self.max_batch_size);
-            return Err(ApiError::new(Fault::InvalidParameter, message));
         }
         let (reply, receiver) = mpsc::channel(if stream { UNREAD_REPLIES } else { texts.len().max(1) });
         let enqueued = Instant::now();
         let mut entries = Vec::with_capacity(texts.len());
         for (index, text) in texts.iter().enumerate() {
-            let source = self.model.prepare(text, options).map_err(|error| ApiError::from_runtime(&error))?;
+            let source = self.model.encode(text, settings).map_err(|error| ApiError::from_runtime(&error))?;
             if source.ids.len() > self.max_input_tokens {
                 let message = format!("text {index} has {} tokens, the limit is {}", source.ids.len(), self.max_input_tokens);
                 return Err(ApiError::new(Fault::TooLong, message));
             }
             entries.push(Entry {
                 source,
-                options: Arc::clone(options),
+                settings: Arc::clone(settings),
                 index,
                 stream,
                 reply: reply.clone(),
@@ -212,27 +224,28 @@ impl Scheduler {
     ///
     /// # Errors
     /// As [`Scheduler::submit`]; the first failure of any text; the deadline.
-    pub async fn translate(&self, texts: &[String], options: &Arc<DecodingOptions>, deadline: Instant) -> Result<Answer, ApiError> {
-        let mut receiver = self.submit(texts, options, false)?;
-        let mut answer =
-            Answer { texts: vec![Vec::new(); texts.len()], queued: Duration::ZERO, inference: Duration::ZERO, generated_tokens: 0 };
-        for _ in texts {
+    pub async fn translate(&self, texts: &[String], settings: &Arc<Settings>, deadline: Instant) -> Result<Answer, ApiError> {
+        let mut receiver = self.submit(texts, settings, false)?;
+        let mut done: Vec<Option<Translation>> = vec![None; texts.len()];
+        let (mut queued, mut inference) = (Duration::ZERO, Duration::ZERO);
+        while done.iter().any(Option::is_none) {
             let reply = tokio::time::timeout_at(deadline.into(), receiver.recv())
                 .await
                 .map_err(|_| ApiError::new(Fault::Deadline, "no answer within the request timeout"))?;
             match reply {
-                Some(Reply::Finished { index, result, queued, inference }) => {
-                    let hypotheses = result?;
-                    answer.queued = answer.queued.max(queued);
-                    answer.inference = answer.inference.max(inference);
-                    answer.generated_tokens += hypotheses.iter().map(|h| h.tokens).sum::<usize>();
-                    answer.texts[index] = hypotheses;
+                Some(Reply::Finished { index, result, queued: waited, inference: took }) => {
+                    queued = queued.max(waited);
+                    inference = inference.max(took);
+                    done[index] = Some(*result?);
                 }
                 Some(Reply::Token { .. }) => {}
                 None => return Err(ApiError::new(Fault::Internal, "the model failed on this request")),
             }
         }
-        Ok(answer)
+        let texts: Vec<Translation> = done.into_iter().flatten().collect();
+        let tokens = |t: &Translation| t.generated_tokens + t.alternatives.iter().map(|a| a.generated_tokens).sum::<usize>();
+        let generated_tokens = texts.iter().map(tokens).sum();
+        Ok(Answer { texts, queued, inference, generated_tokens })
     }
 
     /// Takes no more requests; the workers end when the queue is empty.
@@ -254,7 +267,7 @@ impl Drop for Scheduler {
 }
 
 /// A worker's thread: sessions one after another, a new one (and a new engine) only after a failure.
-fn work(model: &dyn Model, first: Box<dyn super::model::Worker>, queue: &Queue, max_batch_size: usize) {
+fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max_batch_size: usize) {
     let mut worker = Some(first);
     // Rows of a failed session, to be decoded alone.
     let mut suspects: VecDeque<Entry> = VecDeque::new();
@@ -325,7 +338,7 @@ fn run_session(
         for mut entry in joining {
             entry.admitted.get_or_insert_with(Instant::now);
             entry.seen = 0;
-            rows.push(Row { id: next_id, source: entry.source.clone(), options: Arc::clone(&entry.options) });
+            rows.push(Row { id: next_id, source: entry.source.clone(), settings: Arc::clone(&entry.settings), stream: entry.stream });
             active.insert(next_id, entry);
             next_id += 1;
         }
@@ -340,17 +353,25 @@ fn run_session(
         if active.is_empty() {
             continue;
         }
-        for event in session.step()? {
+        let mut events = Vec::new();
+        let stepped = session.step(&mut events);
+        for event in events {
             deliver(session, active, event);
         }
+        stepped?;
     }
 }
 
 fn deliver(session: &mut dyn Session, active: &mut BTreeMap<u64, Entry>, event: Event) {
     match event {
-        Event::Finished { row, hypotheses } => {
+        Event::Finished { row, translation } => {
             if let Some(entry) = active.remove(&row) {
-                entry.finish(Ok(hypotheses));
+                entry.finish(Ok(translation));
+            }
+        }
+        Event::Failed { row, error } => {
+            if let Some(entry) = active.remove(&row) {
+                entry.finish(Err(ApiError::from_runtime(&error)));
             }
         }
         Event::Token { row, token } => {

@@ -6,9 +6,11 @@
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
+use s2s_runtime::decoding::{DecodingOptions, FinishReason, Settings};
+use s2s_runtime::translator::{Alternative, SourceText, Translation};
 use s2s_runtime::{Error, ErrorKind, Result};
 
-use crate::serve::model::{Card, DecodingOptions, Event, FinishReason, Hypothesis, Model, Row, Session, Source, Token, Worker};
+use crate::serve::model::{Card, Event, Model, Row, Session, Token, Worker};
 
 /// Holds steps while closed.
 #[derive(Default)]
@@ -48,7 +50,6 @@ pub(crate) struct Record {
 pub(crate) struct Scripted {
     pub(crate) card: Card,
     pub(crate) record: Arc<Record>,
-    pub(crate) defaults: DecodingOptions,
 }
 
 impl Model for Scripted {
@@ -56,15 +57,15 @@ impl Model for Scripted {
         &self.card
     }
 
-    fn defaults(&self) -> &DecodingOptions {
-        &self.defaults
+    fn settings(&self, request: &DecodingOptions) -> Result<Arc<Settings>> {
+        Settings::new(request).map(Arc::new)
     }
 
-    fn prepare(&self, text: &str, _options: &DecodingOptions) -> Result<Source> {
+    fn encode(&self, text: &str, _settings: &Settings) -> Result<SourceText> {
         if text.contains('\u{fffd}') {
             return Err(Error::new(ErrorKind::Input, "unknown symbol").help("leave it out"));
         }
-        Ok(Source { ids: text.chars().map(u32::from).collect(), ..Source::default() })
+        Ok(SourceText { ids: text.chars().map(u32::from).collect(), ..SourceText::default() })
     }
 
     fn worker(&self) -> Result<Box<dyn Worker>> {
@@ -96,10 +97,9 @@ impl Session for Batch<'_> {
         Ok(())
     }
 
-    fn step(&mut self) -> Result<Vec<Event>> {
+    fn step(&mut self, events: &mut Vec<Event>) -> Result<()> {
         self.record.gate.pass();
         self.record.steps.fetch_add(1, Ordering::Relaxed);
-        let mut events = Vec::new();
         let mut left = Vec::new();
         for (row, mut done) in self.rows.drain(..) {
             let text = text_of(&row);
@@ -110,17 +110,32 @@ impl Session for Batch<'_> {
             let next = text.to_uppercase().chars().nth(done.len());
             if let Some(next) = next.or(text.contains("forever").then_some('!')) {
                 done.push(next);
-                events.push(Event::Token { row: row.id, token: Token { id: next.into(), text: next.to_string(), logprob: -0.5 } });
+                if row.stream {
+                    let token = Token { id: next.into(), text: next.to_string(), log_p: Some(-0.5) };
+                    events.push(Event::Token { row: row.id, token });
+                }
                 left.push((row, done));
                 continue;
             }
-            let best = Hypothesis { text: done.iter().collect(), score: -0.5, finish: FinishReason::Eos, tokens: done.len() + 1 };
-            let wanted = row.options.num_return_sequences.unwrap_or(1);
-            let hypotheses = (0..wanted).map(|n| Hypothesis { text: best.text.clone() + &"'".repeat(n), ..best.clone() }).collect();
-            events.push(Event::Finished { row: row.id, hypotheses });
+            let hypothesis = |n: usize| Alternative {
+                text: done.iter().collect::<String>() + &"'".repeat(n),
+                score: -0.5,
+                finish: FinishReason::Eos,
+                generated_tokens: done.len() + 1,
+                tokens: Vec::new(),
+                token_scores: Vec::new(),
+                attention: Vec::new(),
+            };
+            let translation = Translation {
+                best: hypothesis(0),
+                source_tokens: row.source.ids.len(),
+                unknown: Vec::new(),
+                alternatives: (1..row.settings.num_return_sequences).map(hypothesis).collect(),
+            };
+            events.push(Event::Finished { row: row.id, translation: Box::new(translation) });
         }
         self.rows = left;
-        Ok(events)
+        Ok(())
     }
 
     fn cancel(&mut self, row: u64) {
