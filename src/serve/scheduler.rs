@@ -133,11 +133,11 @@ impl Scheduler {
             max_client_batch: limits.max_client_batch,
             max_input_tokens: limits.max_input_tokens,
             threads: Mutex::default(),
-            model: Arc::clone(&model),
+            model,
         };
         for number in 0..workers.max(1) {
-            let worker = model.worker()?;
-            let (model, queue, max_batch_size) = (Arc::clone(&model), Arc::clone(&queue), limits.max_batch_size);
+            let worker = scheduler.model.worker()?;
+            let (model, queue, max_batch_size) = (Arc::clone(&scheduler.model), Arc::clone(&queue), limits.max_batch_size);
             let handle = thread::Builder::new()
                 .name(format!("decode-{number}"))
                 .spawn(move || work(&*model, worker, &queue, max_batch_size))

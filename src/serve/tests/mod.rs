@@ -15,10 +15,10 @@ use super::scheduler::Scheduler;
 use scripted::{Record, Scripted};
 
 /// A server that is ready, and what its model goes through.
-fn server(limits: Limits, model: Scripted, key: Option<&str>) -> (Arc<Server>, Arc<Record>) {
+fn server(limits: &Limits, model: Scripted, key: Option<&str>) -> (Arc<Server>, Arc<Record>) {
     let record = Arc::clone(&model.record);
     let server = Server::new(limits.clone(), key.map(ApiKey::new));
-    server.ready([Scheduler::start(Arc::new(model), 1, &limits).unwrap()]);
+    server.ready([Scheduler::start(Arc::new(model), 1, limits).unwrap()]);
     (Arc::new(server), record)
 }
 

@@ -40,7 +40,7 @@ fn ask(q: impl Into<Value>) -> Request<Body> {
 }
 
 fn plain(limits: Limits) -> (Arc<Server>, Arc<Record>) {
-    server(limits, Scripted::default(), None)
+    server(&limits, Scripted::default(), None)
 }
 
 /// The answer has the status and the name of `fault`, and the body that every error has.
@@ -93,7 +93,7 @@ async fn alternatives_and_the_detected_language_come_only_where_they_are_asked_f
 #[tokio::test]
 async fn a_bundle_that_names_its_languages_refuses_others() {
     let card = Card { name: "m".to_owned(), source_language: Some("en".to_owned()), target_language: Some("fr".to_owned()) };
-    let (server, _) = server(Limits::default(), Scripted { card, ..Scripted::default() }, None);
+    let (server, _) = server(&Limits::default(), Scripted { card, ..Scripted::default() }, None);
     refused(send(&server, ask("x")).await, Fault::UnsupportedLanguage).await;
     let request = json!({"q": "x", "source": "auto", "target": "fr"});
     let answer = body(send(&server, translate(&request)).await).await;
@@ -316,7 +316,7 @@ async fn a_client_that_goes_away_cancels_its_text() {
 
 #[tokio::test]
 async fn a_key_is_asked_for_and_compared() {
-    let (server, _) = server(Limits::default(), Scripted::default(), Some("secret"));
+    let (server, _) = server(&Limits::default(), Scripted::default(), Some("secret"));
     let response = send(&server, ask("x")).await;
     assert_eq!(response.headers()[header::WWW_AUTHENTICATE], "Bearer");
     refused(response, Fault::MissingKey).await;

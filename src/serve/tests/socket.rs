@@ -25,7 +25,7 @@ struct Running {
 }
 
 async fn start(limits: Limits) -> Running {
-    let (server, record) = server(limits, Scripted::default(), None);
+    let (server, record) = server(&limits, Scripted::default(), None);
     let (listener, address) = bind("127.0.0.1", 0).await.unwrap();
     let (stop, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (stopped, was_cut) = (Arc::clone(&stop), Arc::clone(&cut));
