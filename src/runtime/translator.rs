@@ -33,8 +33,13 @@ impl std::fmt::Debug for Translator {
 
 impl Translator {
     /// Over an engine that runs the graphs of `bundle`.
-    pub fn new(bundle: Arc<Bundle>, engine: Box<dyn Engine>) -> Self {
-        Self { coder: TextCoder::new(bundle), engine, max_batch: DEFAULT_BATCH }
+    pub fn new(bundle: impl std::borrow::Borrow<Bundle>, engine: Box<dyn Engine>) -> Self {
+        Self::from_parts(TextCoder::new(bundle.borrow()), engine)
+    }
+
+    /// Over any engine and vocabularies.
+    pub fn from_parts(coder: TextCoder, engine: Box<dyn Engine>) -> Self {
+        Self { coder, engine, max_batch: DEFAULT_BATCH }
     }
 
     /// Sets how many rows are decoded together (beams counted); at least 1.
@@ -44,7 +49,7 @@ impl Translator {
         self
     }
 
-    /// The bundle and its vocabularies.
+    /// Text to ids and back.
     pub fn coder(&self) -> &TextCoder {
         &self.coder
     }

@@ -1,1 +1,5 @@
-//! To come.
+//! Training.
+
+mod step;
+
+pub use step::{OptimiserState, StepOptions, StepReport, Stepper};

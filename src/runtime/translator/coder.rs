@@ -96,19 +96,36 @@ pub struct Alternative {
 
 /// Turns text into ids and hypotheses into text, as a bundle says. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct TextCoder {
-    bundle: Arc<Bundle>,
+pub struct TextCoder(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    source: Vocabulary,
+    target: Vocabulary,
+    defaults: DecodingOptions,
+    has_attention: bool,
 }
 
 impl TextCoder {
     /// For the vocabularies and defaults of `bundle`.
-    pub fn new(bundle: Arc<Bundle>) -> Self {
-        Self { bundle }
+    pub fn new(bundle: &Bundle) -> Self {
+        let manifest = bundle.manifest();
+        Self::from_parts(bundle.source().clone(), bundle.target().clone(), manifest.decoding.clone(), manifest.wiring.attention.is_some())
     }
 
-    /// The bundle.
-    pub fn bundle(&self) -> &Arc<Bundle> {
-        &self.bundle
+    /// Without a bundle.
+    pub fn from_parts(source: Vocabulary, target: Vocabulary, defaults: DecodingOptions, has_attention: bool) -> Self {
+        Self(Arc::new(Parts { source, target, defaults, has_attention }))
+    }
+
+    /// The source vocabulary.
+    pub fn source(&self) -> &Vocabulary {
+        &self.0.source
+    }
+
+    /// The target vocabulary.
+    pub fn target(&self) -> &Vocabulary {
+        &self.0.target
     }
 
     /// Lays `options` over the bundle's defaults and checks the result. Without `max_new_tokens` in either, outputs may be
@@ -117,17 +134,14 @@ impl TextCoder {
     /// # Errors
     /// [`ErrorKind::Config`], naming the key.
     pub fn settings(&self, options: &DecodingOptions) -> Result<Arc<Settings>> {
-        let manifest = self.bundle.manifest();
-        let mut merged = DecodingOptions::layered([&manifest.decoding, options]);
-        let longest = manifest.target.longest;
+        let mut merged = DecodingOptions::layered([&self.0.defaults, options]);
+        let longest = self.target().spec().longest;
         if merged.max_new_tokens.is_none() && longest > 0 {
             merged.max_new_tokens = Some((longest + 1).max(merged.min_new_tokens.unwrap_or(0)).min(DecodingOptions::MOST_TOKENS));
         }
-        let settings = Settings::with_symbols(&merged, self.bundle.target())?;
+        let settings = Settings::with_symbols(&merged, self.target())?;
         match settings.attention_key() {
-            Some(key) if manifest.wiring.attention.is_none() => {
-                Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention")))
-            }
+            Some(key) if !self.0.has_attention => Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention"))),
             _ => Ok(Arc::new(settings)),
         }
     }
@@ -137,7 +151,7 @@ impl TextCoder {
     /// # Errors
     /// [`ErrorKind::Input`] for unknown symbols under `unknown: error`, and for a text that is too long.
     pub fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText> {
-        let mut encoded = self.bundle.source().encode_with(text, settings.unknown)?;
+        let mut encoded = self.source().encode_with(text, settings.unknown)?;
         let part = settings.fit(encoded.ids.len())?;
         if part.len() < encoded.ids.len() {
             encoded.ids = encoded.ids[part.clone()].to_vec();
@@ -168,7 +182,7 @@ impl TextCoder {
 
     fn alternative(&self, source: &SourceText, hypothesis: Hypothesis, settings: &Settings) -> Alternative {
         let generated_tokens = hypothesis.generated();
-        let target = self.bundle.target();
+        let target = self.target();
         let pieces = pieces(target, source, &hypothesis, settings);
         let mut text = pieces.join(target.separator());
         if let Some(stop) = settings.stop.as_ref().filter(|_| hypothesis.finish == FinishReason::Stop) {

@@ -42,7 +42,7 @@ impl TranslatorPool {
         self.workers.iter().map(|w| w.max_batch).sum()
     }
 
-    /// The bundle and its vocabularies.
+    /// Text to ids and back.
     pub fn coder(&self) -> &TextCoder {
         self.workers[0].coder()
     }

@@ -36,7 +36,7 @@ impl TextStream {
     }
 
     fn append(&mut self, id: u32) {
-        let target = self.coder.bundle().target();
+        let target = self.coder.target();
         if self.tokens > 0 {
             self.text.push_str(target.separator());
         }
