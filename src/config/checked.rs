@@ -273,7 +273,7 @@ impl Config {
         if let Some(map) = json.as_object_mut() {
             map.shift_remove("decoding");
             map.shift_remove("name");
-            for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &["epochs", "examples"][..])] {
+            for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &["epochs", "examples", "threads"][..])] {
                 if let Some(section) = map.get_mut(section).and_then(|d| d.as_object_mut()) {
                     keys.iter().for_each(|key| drop(section.shift_remove(*key)));
                 }
