@@ -17,5 +17,6 @@ pub mod export;
 pub mod kernels;
 pub mod network;
 pub mod onnx;
+pub mod random;
 pub mod serve;
 pub mod train;

@@ -1,1 +1,361 @@
-//! To come.
+//! A bundle: the manifest and the graphs, opened from a folder, a zip of it, or memory, and held against each other.
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
+
+use sha2::{Digest, Sha256};
+
+use crate::contract::{file, metadata};
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::graph_info::GraphInfo;
+use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version, is_plain_name};
+use crate::vocabulary::{Vocabulary, VocabularyMetadata, VocabularySpec};
+
+mod archive;
+
+/// The longest manifest that is read.
+const LARGEST_MANIFEST: u64 = 64 << 20;
+/// The longest file that is read beside manifest and graphs.
+const LARGEST_SIDE_FILE: u64 = 64 << 20;
+/// The longest graph: protobuf's own limit.
+const LARGEST_GRAPH: u64 = (2 << 30) - 1;
+
+/// An opened bundle: everything in memory, checked.
+#[derive(Clone, Debug)]
+pub struct Bundle {
+    path: PathBuf,
+    manifest: Manifest,
+    source: Vocabulary,
+    target: Vocabulary,
+    files: BTreeMap<String, Vec<u8>>,
+    infos: BTreeMap<Role, GraphInfo>,
+}
+
+/// Where the files of a bundle are read from.
+trait Files {
+    /// The file called `name`, or `None` if there is no such file. Longer than `limit` is an error.
+    fn read(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>>;
+    /// Names of all files, for errors.
+    fn names(&self) -> Vec<String>;
+    /// How a file is called in errors.
+    fn path(&self, name: &str) -> PathBuf;
+}
+
+impl Bundle {
+    /// Opens a folder, or a zip of one.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] if a file is missing or damaged, the version is unknown, or the graphs do not belong together;
+    /// [`ErrorKind::Io`] if reading fails.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        let path = path.as_ref();
+        let data =
+            std::fs::metadata(path).map_err(|e| Error::io(path, e).help("give the folder that `s2s export` wrote, or a zip of it"))?;
+        if data.is_dir() {
+            return Self::read(path, &mut Folder(path));
+        }
+        // A user may point at the manifest itself.
+        if path.file_name().is_some_and(|name| name == file::MANIFEST) {
+            let folder = path.parent().unwrap_or(Path::new(""));
+            let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+            return Self::read(folder, &mut Folder(folder));
+        }
+        Self::read(path, &mut archive::Archive::open(path)?)
+    }
+
+    /// Opens a bundle that is in memory: file name to bytes, the manifest among them.
+    ///
+    /// - `name`: how the bundle is called in errors.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub fn from_files(name: impl AsRef<Path>, files: BTreeMap<String, Vec<u8>>) -> Result<Self> {
+        let name = name.as_ref();
+        let mut bundle = Self::read(name, &mut Memory { name, files: &files })?;
+        for (file, bytes) in files {
+            bundle.files.entry(file).or_insert(bytes);
+        }
+        Ok(bundle)
+    }
+
+    fn read(path: &Path, files: &mut dyn Files) -> Result<Self> {
+        let manifest_path = files.path(file::MANIFEST);
+        let text = files.read(file::MANIFEST, LARGEST_MANIFEST)?.ok_or_else(|| {
+            Error::new(ErrorKind::Bundle, format!("not a bundle: there is no {}", file::MANIFEST))
+                .in_file(path)
+                .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
+        })?;
+        let text = String::from_utf8(text).map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
+        let manifest = Manifest::from_yaml(&text, &manifest_path)?;
+        let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), text.into_bytes())]);
+        for (&role, graph) in &manifest.graphs {
+            let bytes = files.read(&graph.file, LARGEST_GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
+            let found = hex(&Sha256::digest(&bytes));
+            if !found.eq_ignore_ascii_case(&graph.sha256) {
+                return Err(Error::new(
+                    ErrorKind::Bundle,
+                    format!("damaged, or from another export: its sha256 is {found}, the manifest says {}", graph.sha256),
+                )
+                .in_file(files.path(&graph.file))
+                .help("copy the whole bundle again, or export it again; files of several exports cannot be mixed"));
+            }
+            kept.insert(graph.file.clone(), bytes);
+        }
+        for name in [file::SELF_TEST, file::CONFORMANCE, file::README] {
+            if let Some(bytes) = files.read(name, LARGEST_SIDE_FILE)? {
+                kept.insert(name.to_owned(), bytes);
+            }
+        }
+        let mut infos = BTreeMap::new();
+        for (&role, graph) in &manifest.graphs {
+            infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
+        }
+        check_metadata(&manifest, &infos)?;
+        check_wiring(&manifest, &infos)?;
+        let (source, target) = (Vocabulary::from_spec(&manifest.source)?, Vocabulary::from_spec(&manifest.target)?);
+        Ok(Self { path: path.to_owned(), manifest, source, target, files: kept, infos })
+    }
+
+    /// Where it was opened.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The manifest.
+    pub fn manifest(&self) -> &Manifest {
+        &self.manifest
+    }
+
+    /// Source text to ids.
+    pub fn source(&self) -> &Vocabulary {
+        &self.source
+    }
+
+    /// Ids to target text.
+    pub fn target(&self) -> &Vocabulary {
+        &self.target
+    }
+
+    /// The ONNX bytes of a graph.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] if the bundle has no such graph (only the training graph may be absent).
+    pub fn graph(&self, role: Role) -> Result<&[u8]> {
+        let graph = self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
+        graph.map(Vec::as_slice).ok_or_else(|| no_graph(&self.path, role))
+    }
+
+    /// The file name of a graph, for errors.
+    pub fn graph_name(&self, role: Role) -> &str {
+        self.manifest.graphs.get(&role).map_or_else(|| role.file(), |graph| &graph.file)
+    }
+
+    /// Inputs, outputs and metadata of a graph.
+    ///
+    /// # Errors
+    /// As [`graph`](Self::graph).
+    pub fn graph_info(&self, role: Role) -> Result<&GraphInfo> {
+        self.infos.get(&role).ok_or_else(|| no_graph(&self.path, role))
+    }
+
+    /// Any file of the bundle: manifest, graphs, self test, conformance record, README.
+    pub fn file(&self, name: &str) -> Option<&[u8]> {
+        self.files.get(name).map(Vec::as_slice)
+    }
+}
+
+fn no_graph(path: &Path, role: Role) -> Error {
+    Error::new(ErrorKind::Bundle, format!("the bundle has no {role} graph")).in_file(path).help("export the bundle again, with all graphs")
+}
+
+fn missing(role: Role, name: &str, files: &dyn Files) -> Error {
+    let names = files.names();
+    let near = did_you_mean(name, names.iter().map(String::as_str));
+    let help = near.map_or_else(
+        || "copy the whole bundle again, or export it again".to_owned(),
+        |near| format!("there is a file {near:?}: was it renamed?"),
+    );
+    Error::new(ErrorKind::Bundle, format!("the {role} graph is missing")).in_file(files.path(name)).help(help)
+}
+
+/// sha256 of `bytes`, 64 lower-case hexadecimal digits, as manifests have it.
+pub fn sha256(bytes: &[u8]) -> String {
+    hex(&Sha256::digest(bytes))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// Holds what each graph says about itself against the manifest; graphs without metadata say nothing.
+fn check_metadata(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result<()> {
+    const MIXED: &str = "the files come from several exports: copy the whole bundle again, or export it again";
+    let mut weights = manifest.weights_sha256.as_deref().map(|hash| (hash, file::MANIFEST));
+    for (&role, info) in infos {
+        let graph = manifest.graphs[&role].file.as_str();
+        let wrong = |message: String| Error::new(ErrorKind::Bundle, message).in_graph(graph, None).help(MIXED);
+        let get = |key: &str| info.metadata.get(key).map(String::as_str);
+        if let Some(version) = get(metadata::FORMAT_VERSION) {
+            check_version(version).map_err(|error| error.in_graph(graph, None))?;
+        }
+        if let Some(found) = get(metadata::ROLE).filter(|&found| found != role.as_str()) {
+            return Err(wrong(format!("this is the {found} graph, and the manifest lists it as {role}"))
+                .help("the files were swapped or renamed: copy the whole bundle again, or export it again"));
+        }
+        if let Some(hash) = get(metadata::WEIGHTS_SHA256) {
+            let (first, place) = *weights.get_or_insert((hash, graph));
+            if first != hash {
+                return Err(wrong(format!("its weights are {}, those of {place} are {}", short(hash), short(first))));
+            }
+        }
+        for (key, side, spec) in
+            [(metadata::SOURCE_VOCABULARY, "source", &manifest.source), (metadata::TARGET_VOCABULARY, "target", &manifest.target)]
+        {
+            if let Some(json) = get(key) {
+                check_vocabulary(json, side, spec).map_err(wrong)?;
+            }
+        }
+        if let Some(json) = get(metadata::SPECIAL_IDS) {
+            let found: SpecialIds =
+                serde_json::from_str(json).map_err(|e| wrong(format!("its {} cannot be read: {e}", metadata::SPECIAL_IDS)))?;
+            if found != manifest.special_ids {
+                return Err(wrong(format!("its special ids are {found:?}, those of the manifest {:?}", manifest.special_ids)));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_vocabulary(json: &str, side: &str, spec: &VocabularySpec) -> Result<(), String> {
+    let found: VocabularyMetadata<'_> = serde_json::from_str(json).map_err(|e| format!("its {side} vocabulary cannot be read: {e}"))?;
+    match spec.differs_from(&found) {
+        Some(difference) => Err(format!("its {side} vocabulary is not the manifest's: {difference} (manifest: here, graph: there)")),
+        None => Ok(()),
+    }
+}
+
+fn short(hash: &str) -> &str {
+    hash.get(..12).unwrap_or(hash)
+}
+
+/// Every name in the wiring must be an input or output of its graph.
+fn check_wiring(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result<()> {
+    let wiring = &manifest.wiring;
+    let (mut encoder_out, mut decoder_in, mut decoder_out) = (vec![], vec![&wiring.decoder_input], vec![&wiring.decoder_output]);
+    for wire in &wiring.states {
+        encoder_out.push(&wire.encoder_output);
+        decoder_in.push(&wire.decoder_input);
+        decoder_out.push(&wire.decoder_output);
+    }
+    for wire in &wiring.memory {
+        encoder_out.push(&wire.encoder_output);
+        decoder_in.push(&wire.decoder_input);
+    }
+    decoder_out.extend(&wiring.attention);
+    let sides = [(Role::Encoder, vec![&wiring.encoder_input], encoder_out), (Role::Decoder, decoder_in, decoder_out)];
+    for (role, inputs, outputs) in sides {
+        let (info, graph) = (&infos[&role], manifest.graphs[&role].file.as_str());
+        for (what, wanted, present) in [("input", inputs, &info.inputs), ("output", outputs, &info.outputs)] {
+            let names: Vec<&str> = present.iter().map(|tensor| tensor.name.as_str()).collect();
+            if let Some(name) = wanted.into_iter().find(|name| !names.contains(&name.as_str())) {
+                let near = did_you_mean(name, names.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                return Err(Error::new(
+                    ErrorKind::Bundle,
+                    format!("the manifest's wiring names the {what} `{name}`, which the graph does not have"),
+                )
+                .in_graph(graph, Some(name))
+                .help(format!("the graph's {what}s are {}{near}", names.join(", "))));
+            }
+        }
+    }
+    check_sizes(manifest, infos)
+}
+
+/// Sizes that the graphs fix must be those of the vocabularies.
+fn check_sizes(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result<()> {
+    use crate::graph_info::{Dimension, TensorInfo};
+    let wiring = &manifest.wiring;
+    let (encoder, decoder) = (&infos[&Role::Encoder], &infos[&Role::Decoder]);
+    let (source, target) = (manifest.source.symbols.len(), manifest.target.symbols.len());
+    let mut widths = vec![(Role::Decoder, decoder.output(&wiring.decoder_output), target, "target")];
+    if manifest.io == Io::OneHot {
+        widths.push((Role::Encoder, encoder.input(&wiring.encoder_input), source, "source"));
+        widths.push((Role::Decoder, decoder.input(&wiring.decoder_input), target, "target"));
+    }
+    for (role, tensor, symbols, side) in widths {
+        let Some(TensorInfo { name, shape: Some(shape), .. }) = tensor else { continue };
+        if let Some(Dimension::Fixed(width)) = shape.last()
+            && *width != symbols
+        {
+            return Err(Error::new(ErrorKind::Bundle, format!("{width} symbols wide, but the {side} vocabulary has {symbols}"))
+                .in_graph(&manifest.graphs[&role].file, Some(name))
+                .help("the graphs and the manifest come from several exports: export the bundle again"));
+        }
+    }
+    Ok(())
+}
+
+struct Folder<'a>(&'a Path);
+
+impl Files for Folder<'_> {
+    fn read(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+        let path = self.path(name);
+        let file = match File::open(&path) {
+            Ok(file) => file,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(Error::io(path, e)),
+        };
+        let data = file.metadata().map_err(|e| Error::io(&path, e))?;
+        if !data.is_file() {
+            return Err(Error::new(ErrorKind::Bundle, "not a file").in_file(path));
+        }
+        read_limited(file, data.len(), limit, &path).map(Some)
+    }
+
+    fn names(&self) -> Vec<String> {
+        let entries = std::fs::read_dir(self.0).into_iter().flatten().flatten();
+        entries.take(1000).filter_map(|entry| entry.file_name().into_string().ok()).collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        debug_assert!(is_plain_name(name), "the manifest was checked");
+        self.0.join(name)
+    }
+}
+
+struct Memory<'a> {
+    name: &'a Path,
+    files: &'a BTreeMap<String, Vec<u8>>,
+}
+
+impl Files for Memory<'_> {
+    fn read(&mut self, name: &str, _limit: u64) -> Result<Option<Vec<u8>>> {
+        Ok(self.files.get(name).cloned())
+    }
+
+    fn names(&self) -> Vec<String> {
+        self.files.keys().cloned().collect()
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.name.join(name)
+    }
+}
+
+/// Reads at most `limit` bytes, whatever the file says about its size.
+fn read_limited(reader: impl Read, expected: u64, limit: u64, path: &Path) -> Result<Vec<u8>> {
+    let too_long =
+        || Error::new(ErrorKind::Bundle, format!("longer than {} MiB", limit >> 20)).in_file(path).help("is this the right file?");
+    if expected > limit {
+        return Err(too_long());
+    }
+    // The stated size may be a lie; do not reserve more than a moderate amount on its word.
+    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(64 << 20)).unwrap_or_default());
+    reader.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
+    if bytes.len() as u64 > limit {
+        return Err(too_long());
+    }
+    Ok(bytes)
+}

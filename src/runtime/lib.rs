@@ -7,6 +7,9 @@
 //! |---|---|
 //! | [`contract`] | names, axes and files of the graphs, spelled once |
 //! | [`manifest`], [`bundle`] | the folder: schema, hashes, versions |
+//! | [`graph_info`] | what an ONNX file says about itself |
+//! | [`yaml`] | YAML in, errors with file, line and key out |
+//! | [`self_test`] | vectors that every opened bundle is held against |
 //! | [`vocabulary`] | text to ids and back |
 //! | [`engine`] | what runs the graphs |
 //! | [`decoding`] | the loop from ids to ids, and its options |
@@ -17,9 +20,11 @@ pub mod contract;
 pub mod decoding;
 pub mod engine;
 pub mod error;
+pub mod graph_info;
 pub mod manifest;
 pub mod self_test;
 pub mod translator;
 pub mod vocabulary;
+pub mod yaml;
 
 pub use error::{Error, ErrorKind, Place, Result, did_you_mean};

@@ -1,1 +1,459 @@
-//! To come.
+//! The manifest of a bundle, `s2s.yaml`: which graphs, how they are wired, vocabularies, decoding defaults, provenance.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{self, FORMAT_VERSION};
+use crate::decoding::DecodingOptions;
+use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::VocabularySpec;
+use crate::yaml;
+
+/// Everything that the file `s2s.yaml` says, in the order in which it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Version of the contract, `major.minor`.
+    pub format_version: String,
+    /// The model's name, as servers show it.
+    pub name: String,
+    /// What wrote the bundle, with its version.
+    pub producer: String,
+    /// Whether the graphs take ids or one-hot rows.
+    #[serde(default)]
+    pub io: Io,
+    /// The graphs; encoder and decoder at least.
+    pub graphs: BTreeMap<Role, GraphFile>,
+    /// sha256 of all weights, equal in the graphs of one export.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub weights_sha256: Option<String>,
+    /// Which output goes into which input.
+    pub wiring: Wiring,
+    /// The ids of the special symbols.
+    #[serde(default)]
+    pub special_ids: SpecialIds,
+    /// Decoding options of this bundle; requests and flags override them.
+    #[serde(default)]
+    pub decoding: DecodingOptions,
+    /// The network's architecture, for tools; the runtime does not read it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub architecture: Option<serde_json::Value>,
+    /// Where the weights come from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub provenance: Option<Provenance>,
+    /// Source text to ids.
+    pub source: VocabularySpec,
+    /// Ids to target text.
+    pub target: VocabularySpec,
+}
+
+/// The tensors that stand for tokens.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Io {
+    /// int64 ids, (batch, time).
+    #[default]
+    Ids,
+    /// f32 rows, (batch, time, vocabulary): 1 at the id, PAD all zero.
+    OneHot,
+}
+
+/// What a graph is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Role {
+    /// Source to states.
+    Encoder,
+    /// One token and states to scores and states.
+    Decoder,
+    /// Teacher forcing, with the loss.
+    Training,
+}
+
+/// One graph's file.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct GraphFile {
+    /// Name within the bundle; no folders.
+    pub file: String,
+    /// sha256 of the file, 64 hexadecimal digits.
+    pub sha256: String,
+}
+
+/// Names of the graphs' inputs and outputs, and which output becomes which input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Wiring {
+    /// The encoder's input.
+    pub encoder_input: String,
+    /// The decoder's token input.
+    pub decoder_input: String,
+    /// The decoder's scores.
+    pub decoder_output: String,
+    /// What the scores are.
+    #[serde(default)]
+    pub output: OutputForm,
+    /// Recurrent states, renewed at each step.
+    pub states: Vec<StateWire>,
+    /// What the encoder gives once and every step reads.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<MemoryWire>,
+    /// The decoder's attention weights, f32 (batch, source_time).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attention: Option<String>,
+}
+
+/// What the decoder's scores are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OutputForm {
+    /// Logarithms of probabilities, up to a constant of each row.
+    #[default]
+    Logits,
+    /// Probabilities.
+    Probabilities,
+}
+
+/// One recurrent state.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StateWire {
+    /// Gives its first value.
+    pub encoder_output: String,
+    /// Reads it.
+    pub decoder_input: String,
+    /// Gives its next value.
+    pub decoder_output: String,
+}
+
+/// One tensor that stays the same from step to step.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemoryWire {
+    /// Gives it.
+    pub encoder_output: String,
+    /// Reads it.
+    pub decoder_input: String,
+}
+
+/// Ids of the special symbols; this version knows one assignment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialIds {
+    /// Padding.
+    pub pad: u32,
+    /// First decoder input.
+    pub start: u32,
+    /// Last decoder target.
+    pub end: u32,
+    /// Unknown symbol.
+    pub unk: u32,
+}
+
+/// Where the weights come from.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provenance {
+    /// The training configuration.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<serde_json::Value>,
+    /// Training data.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub data: Vec<DataFile>,
+    /// Scores of the exported weights.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scores: Option<serde_json::Value>,
+    /// Licence of the training data.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub licence: Option<String>,
+    /// Attribution that the licence of the training data asks for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attribution: Option<String>,
+}
+
+/// One file of training data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataFile {
+    /// Its name.
+    pub file: String,
+    /// Its sha256.
+    pub sha256: String,
+    /// Pairs that were read from it.
+    pub pairs: usize,
+}
+
+impl Default for SpecialIds {
+    fn default() -> Self {
+        Self { pad: contract::PAD, start: contract::START, end: contract::END, unk: contract::UNK }
+    }
+}
+
+impl Role {
+    /// All roles.
+    pub const ALL: [Self; 3] = [Self::Encoder, Self::Decoder, Self::Training];
+
+    /// As it is written in manifests and metadata.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Encoder => "encoder",
+            Self::Decoder => "decoder",
+            Self::Training => "training",
+        }
+    }
+
+    /// The file that our own exports use for it.
+    pub fn file(self) -> &'static str {
+        match self {
+            Self::Encoder => contract::file::ENCODER,
+            Self::Decoder => contract::file::DECODER,
+            Self::Training => contract::file::TRAINING,
+        }
+    }
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Display for Io {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ids => "ids",
+            Self::OneHot => "one-hot",
+        })
+    }
+}
+
+impl FromStr for Io {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        match text {
+            "ids" => Ok(Self::Ids),
+            "one-hot" => Ok(Self::OneHot),
+            _ => Err(Error::new(ErrorKind::Usage, format!("`{text}` is not a form of input and output")).help("choose ids or one-hot")),
+        }
+    }
+}
+
+/// `major.minor` of a format version.
+fn version(text: &str) -> Option<(u32, u32)> {
+    let (major, minor) = text.split_once('.')?;
+    Some((major.parse().ok()?, minor.parse().ok()?))
+}
+
+/// Whether `found` can be read; `Ok(true)` if it is a newer minor version, whose unknown keys are passed over.
+pub(crate) fn check_version(found: &str) -> Result<bool> {
+    let unreadable = |help: &str| {
+        Error::new(ErrorKind::Bundle, format!("format version {found:?}; this program reads {FORMAT_VERSION}")).help(help.to_owned())
+    };
+    let Some((major, minor)) = version(found) else {
+        return Err(unreadable("a version is written as \"major.minor\", for example \"1.0\""));
+    };
+    let (our_major, our_minor) = version(FORMAT_VERSION).unwrap_or_default();
+    match major.cmp(&our_major) {
+        std::cmp::Ordering::Greater => Err(unreadable("the bundle comes from a later version: update s2s")),
+        std::cmp::Ordering::Less => Err(unreadable("the bundle comes from an experimental version: export it again")),
+        std::cmp::Ordering::Equal => Ok(minor > our_minor),
+    }
+}
+
+#[derive(Deserialize)]
+struct Probe {
+    format_version: String,
+}
+
+impl Manifest {
+    /// Reads a manifest. Unknown keys are errors, unless the manifest is of a newer minor version.
+    ///
+    /// - `file`: what the text is called in errors.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] with file, line and key.
+    pub fn from_yaml(text: &str, file: impl AsRef<Path>) -> Result<Self> {
+        let file = file.as_ref();
+        let probe: Probe = yaml::from_str(text, file, ErrorKind::Bundle)?;
+        let newer = check_version(&probe.format_version)
+            .map_err(|error| error.at_line(file, line_of(text, "format_version"), Some("format_version")))?;
+        let manifest: Self = if newer { read_newer(text, file)? } else { yaml::from_str(text, file, ErrorKind::Bundle)? };
+        manifest
+            .check()
+            .map_err(|(key, error)| error.at_line(file, line_of(text, key.split('.').next().unwrap_or_default()), Some(&key)))?;
+        Ok(manifest)
+    }
+
+    /// What serde cannot see; the key and what is wrong with it.
+    fn check(&self) -> Result<(), (String, Error)> {
+        let wrong =
+            |key: &str, message: String, help: &str| Err((key.to_owned(), Error::new(ErrorKind::Bundle, message).help(help.to_owned())));
+        for role in [Role::Encoder, Role::Decoder] {
+            if !self.graphs.contains_key(&role) {
+                return wrong("graphs", format!("no {role} is listed"), "a bundle has an encoder and a decoder");
+            }
+        }
+        for (role, graph) in &self.graphs {
+            if !is_plain_name(&graph.file) {
+                let help = "write the name of a file that lies beside the manifest, without folders";
+                return wrong(&format!("graphs.{role}.file"), format!("{:?} is not a plain file name", graph.file), help);
+            }
+            if graph.sha256.len() != 64 || !graph.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
+                let help = "write the 64 hexadecimal digits that `sha256sum` prints for the file";
+                return wrong(&format!("graphs.{role}.sha256"), format!("{:?} is not a sha256", graph.sha256), help);
+            }
+        }
+        if self.special_ids != SpecialIds::default() {
+            let help = "this version reads pad 0, start 1, end 2, unk 3 only; reorder the rows of the embedding and of the output layer";
+            return wrong("special_ids", format!("unknown assignment {:?}", self.special_ids), help);
+        }
+        let mut inputs = vec![&self.wiring.decoder_input];
+        inputs.extend(self.wiring.states.iter().map(|wire| &wire.decoder_input));
+        inputs.extend(self.wiring.memory.iter().map(|wire| &wire.decoder_input));
+        for (i, name) in inputs.iter().enumerate() {
+            if inputs[..i].contains(name) {
+                return wrong(
+                    "wiring",
+                    format!("the decoder's input `{name}` is fed twice"),
+                    "each input is fed by one state, memory or the token",
+                );
+            }
+        }
+        for (key, spec) in [("source", &self.source), ("target", &self.target)] {
+            if let Err(error) = crate::vocabulary::Vocabulary::from_spec(spec) {
+                return Err((format!("{key}.symbols"), error));
+            }
+        }
+        Ok(())
+    }
+
+    /// The text of `s2s.yaml`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if what was written would not be read back as the same.
+    pub fn to_yaml(&self) -> Result<String> {
+        let internal = |message: String| Error::new(ErrorKind::Internal, message);
+        let mut bare = self.clone();
+        let symbols = [std::mem::take(&mut bare.source.symbols), std::mem::take(&mut bare.target.symbols)];
+        let mut text = serde_yaml::to_string(&bare).map_err(|e| internal(format!("the manifest cannot be written: {e}")))?;
+        // Serde would write one symbol a line, quoted only where YAML needs it: long, and hard to compare by eye.
+        for (section, symbols) in ["\nsource:\n", "\ntarget:\n"].into_iter().zip(&symbols) {
+            const EMPTY: &str = "\n  symbols: []\n";
+            let section = text.find(section).ok_or_else(|| internal(format!("no section {section:?} in the manifest")))?;
+            let at = section + text[section..].find(EMPTY).ok_or_else(|| internal("no symbols in the manifest".to_owned()))?;
+            text.replace_range(at..at + EMPTY.len(), &format!("\n  symbols: {}\n", flow_list(symbols, 4)));
+        }
+        let again = Self::from_yaml(&text, contract::file::MANIFEST)?;
+        if (&again.source, &again.target, &again.wiring, &again.graphs) != (&self.source, &self.target, &self.wiring, &self.graphs) {
+            return Err(internal("the manifest would not be read back as it was written".to_owned()));
+        }
+        Ok(text)
+    }
+}
+
+/// A name that cannot leave the folder that it is looked up in, on any system.
+pub(crate) fn is_plain_name(name: &str) -> bool {
+    !name.is_empty() && name != "." && name != ".." && !name.contains(['/', '\\', ':', '\0'])
+}
+
+/// The line of a top-level key.
+fn line_of(text: &str, key: &str) -> Option<u64> {
+    let line = text.lines().position(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')))?;
+    u64::try_from(line + 1).ok()
+}
+
+/// Reads a manifest of a newer minor version: keys that this version does not know are dropped, one after the other.
+fn read_newer(text: &str, file: &Path) -> Result<Manifest> {
+    let mut value: serde_json::Value = yaml::from_str(text, file, ErrorKind::Bundle)?;
+    loop {
+        let mut track = serde_path_to_error::Track::new();
+        let error = match Manifest::deserialize(serde_path_to_error::Deserializer::new(&value, &mut track)) {
+            Ok(manifest) => return Ok(manifest),
+            Err(error) => error.to_string(),
+        };
+        let path = track.path();
+        let unknown = error.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(field, _)| field.to_owned());
+        if !unknown.is_some_and(|field| remove(&mut value, &path, &field)) {
+            return Err(Error::new(ErrorKind::Bundle, error).at_line(file, None, Some(&path.to_string())));
+        }
+    }
+}
+
+/// Removes `field` from the object at `path`, which may end in the field itself; false if there is no such field.
+fn remove(value: &mut serde_json::Value, path: &serde_path_to_error::Path, field: &str) -> bool {
+    use serde_path_to_error::Segment;
+    let mut at = value;
+    for segment in path {
+        let next = match segment {
+            Segment::Seq { index } => at.get_mut(*index).is_some().then_some(()).and_then(|()| at.get_mut(*index)),
+            Segment::Map { key } if key != field => at.get_mut(key),
+            _ => break,
+        };
+        match next {
+            Some(next) => at = next,
+            None => return false,
+        }
+    }
+    at.as_object_mut().is_some_and(|object| object.shift_remove(field).is_some())
+}
+
+/// A YAML flow list of double-quoted strings, wrapped; `indent` spaces before each line.
+fn flow_list(items: &[String], indent: usize) -> String {
+    const WIDTH: usize = 120;
+    let indent = " ".repeat(indent);
+    let (mut list, mut width) = ("[".to_owned(), WIDTH);
+    for item in items {
+        let quoted = quote(item);
+        let length = quoted.chars().count() + 2;
+        if width + length > WIDTH {
+            list.push('\n');
+            list.push_str(&indent);
+            width = indent.len();
+        } else {
+            list.push(' ');
+        }
+        list.push_str(&quoted);
+        list.push(',');
+        width += length;
+    }
+    list.push('\n');
+    list.push_str(&indent);
+    list.push(']');
+    list
+}
+
+/// A YAML double-quoted scalar: whatever might not be seen, or not survive an editor, is escaped.
+fn quote(text: &str) -> String {
+    use fmt::Write as _;
+    let mut quoted = "\"".to_owned();
+    for c in text.chars() {
+        let plain = c == ' ' || !(c.is_control() || c.is_whitespace() || is_invisible(c));
+        let _ = match c {
+            '"' | '\\' => write!(quoted, "\\{c}"),
+            '\t' => write!(quoted, "\\t"),
+            '\n' => write!(quoted, "\\n"),
+            _ if plain => write!(quoted, "{c}"),
+            _ if u32::from(c) <= 0xffff => write!(quoted, "\\u{:04x}", u32::from(c)),
+            _ => write!(quoted, "\\U{:08x}", u32::from(c)),
+        };
+    }
+    quoted.push('"');
+    quoted
+}
+
+/// Format characters, combining marks and private-use or unassigned ranges that show nothing, or change their neighbours.
+fn is_invisible(c: char) -> bool {
+    unicode_normalization::char::is_combining_mark(c)
+        || matches!(u32::from(c),
+            0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfe00..=0xfe0f | 0xfeff
+            | 0xfff0..=0xfffb | 0xfffe | 0xffff | 0xe000..=0xf8ff | 0xe0000..)
+}
+
+#[cfg(test)]
+#[path = "manifest_tests.rs"]
+mod tests;

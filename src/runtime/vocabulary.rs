@@ -1,1 +1,332 @@
-//! To come.
+//! Text to ids and back: normalisation, units, and the four special symbols.
+
+use std::borrow::Cow;
+use std::collections::{BTreeSet, HashMap};
+
+use serde::{Deserialize, Serialize};
+use unicode_normalization::UnicodeNormalization;
+
+use crate::contract::{SPECIAL_SYMBOLS, UNK};
+use crate::error::{Error, ErrorKind, Result};
+
+/// What one id stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A Unicode code point.
+    #[default]
+    Character,
+    /// A run of text between whitespace; tokens are joined by one space.
+    Token,
+}
+
+/// One step of the normalisation that texts go through before they are split; training and serving apply the same list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Normalisation {
+    /// Unicode canonical composition.
+    Nfc,
+    /// Unicode canonical decomposition.
+    Nfd,
+    /// Unicode compatibility composition.
+    Nfkc,
+    /// Unicode compatibility decomposition.
+    Nfkd,
+    /// Unicode lower case.
+    Lowercase,
+    /// No whitespace at the ends.
+    Trim,
+    /// Every run of whitespace becomes one space.
+    CollapseWhitespace,
+}
+
+/// A vocabulary as it is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VocabularySpec {
+    /// What one id stands for.
+    pub unit: Unit,
+    /// Applied to every text, in this order.
+    #[serde(default)]
+    pub normalisation: Vec<Normalisation>,
+    /// Ids of the longest training text; 0 if unknown.
+    #[serde(default)]
+    pub longest: usize,
+    /// All symbols; the position is the id; the first four are [`SPECIAL_SYMBOLS`].
+    pub symbols: Vec<String>,
+}
+
+/// What becomes of a symbol outside the vocabulary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownPolicy {
+    /// It becomes [`UNK`].
+    #[default]
+    Unk,
+    /// It becomes [`UNK`], and the decoder may copy it into the output where it gives UNK.
+    Copy,
+    /// It is left out.
+    Skip,
+    /// The text is refused.
+    Error,
+}
+
+/// A text as ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Ids without START and END.
+    pub ids: Vec<u32>,
+    /// The symbol behind each id, so that unknown ones can be copied.
+    pub symbols: Vec<String>,
+    /// Symbols outside the vocabulary, each once, in order of appearance.
+    pub unknown: Vec<String>,
+}
+
+/// Symbols and their ids.
+#[derive(Clone, Debug)]
+pub struct Vocabulary {
+    spec: VocabularySpec,
+    ids: HashMap<String, u32>,
+}
+
+/// What a graph's `metadata_props` say about a vocabulary.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct VocabularyMetadata<'a> {
+    pub(crate) unit: Unit,
+    pub(crate) normalisation: Cow<'a, [Normalisation]>,
+    pub(crate) symbols: Cow<'a, [String]>,
+}
+
+/// What [`Vocabulary::decode`] writes for UNK and for ids outside the vocabulary.
+pub const REPLACEMENT: &str = "\u{fffd}";
+
+impl PartialEq for Vocabulary {
+    fn eq(&self, other: &Self) -> bool {
+        self.spec == other.spec
+    }
+}
+
+impl Eq for Vocabulary {}
+
+impl Normalisation {
+    fn apply(self, text: &str) -> String {
+        match self {
+            Self::Nfc => text.nfc().collect(),
+            Self::Nfd => text.nfd().collect(),
+            Self::Nfkc => text.nfkc().collect(),
+            Self::Nfkd => text.nfkd().collect(),
+            Self::Lowercase => text.to_lowercase(),
+            Self::Trim => text.trim().to_owned(),
+            Self::CollapseWhitespace => {
+                let mut collapsed = String::with_capacity(text.len());
+                let mut inside = false;
+                for c in text.chars() {
+                    if !c.is_whitespace() {
+                        collapsed.push(c);
+                    } else if !inside {
+                        collapsed.push(' ');
+                    }
+                    inside = c.is_whitespace();
+                }
+                collapsed
+            }
+        }
+    }
+}
+
+impl VocabularySpec {
+    /// The JSON object that graphs carry in their `metadata_props`: unit, normalisation, symbols.
+    pub fn metadata_json(&self) -> String {
+        let metadata = VocabularyMetadata {
+            unit: self.unit,
+            normalisation: Cow::Borrowed(&self.normalisation),
+            symbols: Cow::Borrowed(&self.symbols),
+        };
+        serde_json::to_string(&metadata).unwrap_or_default()
+    }
+
+    /// What differs between this vocabulary and the one in a graph's metadata, if anything does.
+    pub(crate) fn differs_from(&self, metadata: &VocabularyMetadata<'_>) -> Option<String> {
+        if self.unit != metadata.unit {
+            return Some(format!("the unit is {:?} here and {:?} there", self.unit, metadata.unit));
+        }
+        if self.normalisation != *metadata.normalisation {
+            return Some(format!("the normalisation is {:?} here and {:?} there", self.normalisation, metadata.normalisation));
+        }
+        if let Some(id) = self.symbols.iter().zip(metadata.symbols.iter()).position(|(here, there)| here != there) {
+            return Some(format!("id {id} is {:?} here and {:?} there", self.symbols[id], metadata.symbols[id]));
+        }
+        (self.symbols.len() != metadata.symbols.len())
+            .then(|| format!("{} symbols here and {} there", self.symbols.len(), metadata.symbols.len()))
+    }
+}
+
+impl Vocabulary {
+    /// Collects the symbols of `texts`; ids follow the code points of the symbols, after the four special ones.
+    pub fn build(unit: Unit, normalisation: impl Into<Vec<Normalisation>>, texts: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+        let spec = VocabularySpec {
+            unit,
+            normalisation: normalisation.into(),
+            longest: 0,
+            symbols: SPECIAL_SYMBOLS.iter().map(|&symbol| symbol.to_owned()).collect(),
+        };
+        let ids = index(&spec.symbols);
+        let mut vocabulary = Self { spec, ids };
+        vocabulary.extend(texts);
+        vocabulary
+    }
+
+    /// Adds the symbols of `texts` that are new, sorted by code point, after those already present, whose ids stay.
+    pub fn extend(&mut self, texts: impl IntoIterator<Item = impl AsRef<str>>) {
+        let mut fresh = BTreeSet::new();
+        for text in texts {
+            let normalised = self.normalise(text.as_ref());
+            let symbols = self.split(&normalised);
+            self.spec.longest = self.spec.longest.max(symbols.len());
+            for symbol in symbols {
+                if !self.ids.contains_key(symbol) && !fresh.contains(symbol) {
+                    fresh.insert(symbol.to_owned());
+                }
+            }
+        }
+        for symbol in fresh {
+            self.ids.insert(symbol.clone(), id_of(self.spec.symbols.len()));
+            self.spec.symbols.push(symbol);
+        }
+    }
+
+    /// The vocabulary that was written down as `spec`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] if the special symbols are not the first four, or a symbol is empty, appears twice, or can
+    /// never be met because splitting gives something else.
+    pub fn from_spec(spec: &VocabularySpec) -> Result<Self> {
+        let wrong = |message: String| Error::new(ErrorKind::Bundle, message);
+        for (id, &special) in SPECIAL_SYMBOLS.iter().enumerate() {
+            if spec.symbols.get(id).map(String::as_str) != Some(special) {
+                let found = spec.symbols.get(id).map_or_else(|| "nothing".to_owned(), |symbol| format!("{symbol:?}"));
+                return Err(wrong(format!("symbol {id} is {found} and must be {special:?}"))
+                    .help(format!("the first four symbols are {}, in this order", SPECIAL_SYMBOLS.join(", "))));
+            }
+        }
+        let ids = index(&spec.symbols);
+        for (id, symbol) in spec.symbols.iter().enumerate() {
+            if let Some(&last) = ids.get(symbol.as_str())
+                && last as usize != id
+            {
+                return Err(wrong(format!("symbol {symbol:?} appears twice, as ids {id} and {last}")));
+            }
+            let splits_to_itself = match spec.unit {
+                Unit::Character => symbol.chars().count() == 1,
+                Unit::Token => !symbol.is_empty() && !symbol.contains(char::is_whitespace),
+            };
+            if id >= SPECIAL_SYMBOLS.len() && !splits_to_itself {
+                let unit = match spec.unit {
+                    Unit::Character => "one character",
+                    Unit::Token => "one token without whitespace",
+                };
+                return Err(wrong(format!("symbol {id}, {symbol:?}, is not {unit}")));
+            }
+        }
+        Ok(Self { spec: spec.clone(), ids })
+    }
+
+    /// The vocabulary as it is written down.
+    pub fn spec(&self) -> &VocabularySpec {
+        &self.spec
+    }
+
+    /// Symbols, special ones counted.
+    #[allow(clippy::len_without_is_empty)] // Never empty: the special symbols are always there.
+    pub fn len(&self) -> usize {
+        self.spec.symbols.len()
+    }
+
+    /// The JSON object that graphs carry in their `metadata_props`; see [`VocabularySpec::metadata_json`].
+    pub fn metadata_json(&self) -> String {
+        self.spec.metadata_json()
+    }
+
+    /// `text` after every step of the normalisation.
+    pub fn normalise(&self, text: &str) -> String {
+        self.spec.normalisation.iter().fold(text.to_owned(), |text, step| step.apply(&text))
+    }
+
+    /// The symbols of a text that is normalised already.
+    pub fn split<'a>(&self, normalised: &'a str) -> Vec<&'a str> {
+        match self.spec.unit {
+            Unit::Character => normalised.char_indices().map(|(at, c)| &normalised[at..at + c.len_utf8()]).collect(),
+            Unit::Token => normalised.split_whitespace().collect(),
+        }
+    }
+
+    /// Normalises and splits `text`; unknown symbols become [`UNK`]; neither START nor END is added.
+    pub fn encode(&self, text: &str) -> Vec<u32> {
+        self.split(&self.normalise(text)).into_iter().map(|symbol| self.known(symbol).unwrap_or(UNK)).collect()
+    }
+
+    /// [`encode`](Self::encode), with a choice of what becomes of unknown symbols.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] under [`UnknownPolicy::Error`], naming the unknown symbols.
+    pub fn encode_with(&self, text: &str, policy: UnknownPolicy) -> Result<Encoded> {
+        let normalised = self.normalise(text);
+        let mut encoded = Encoded::default();
+        for symbol in self.split(&normalised) {
+            let known = self.known(symbol);
+            if known.is_none() && !encoded.unknown.iter().any(|seen| seen == symbol) {
+                encoded.unknown.push(symbol.to_owned());
+            }
+            if known.is_some() || policy != UnknownPolicy::Skip {
+                encoded.ids.push(known.unwrap_or(UNK));
+                encoded.symbols.push(symbol.to_owned());
+            }
+        }
+        if policy == UnknownPolicy::Error && !encoded.unknown.is_empty() {
+            let shown: Vec<String> = encoded.unknown.iter().take(8).map(|symbol| format!("{symbol:?}")).collect();
+            let more = encoded.unknown.len() - shown.len();
+            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+            return Err(Error::new(ErrorKind::Input, format!("symbols that the model does not know: {}{more}", shown.join(", ")))
+                .help("leave them out, or choose another policy for unknown symbols: unk, copy or skip"));
+        }
+        Ok(encoded)
+    }
+
+    /// The text of `ids`: PAD, START and END are left out; UNK, and ids that the vocabulary does not have, become
+    /// [`REPLACEMENT`]. Tokens are joined by one space.
+    pub fn decode(&self, ids: impl IntoIterator<Item = u32>) -> String {
+        let symbols = ids.into_iter().filter(|&id| id >= UNK);
+        let symbols = symbols.map(|id| if id == UNK { REPLACEMENT } else { self.symbol(id).unwrap_or(REPLACEMENT) });
+        match self.spec.unit {
+            Unit::Character => symbols.collect(),
+            Unit::Token => symbols.collect::<Vec<_>>().join(" "),
+        }
+    }
+
+    /// The symbol of `id`.
+    pub fn symbol(&self, id: u32) -> Option<&str> {
+        self.spec.symbols.get(id as usize).map(String::as_str)
+    }
+
+    /// The id of `symbol`, the special ones included.
+    pub fn id(&self, symbol: &str) -> Option<u32> {
+        self.ids.get(symbol).copied()
+    }
+
+    /// The id of a symbol met in a text: a token that is spelled like a special symbol is no such symbol.
+    fn known(&self, symbol: &str) -> Option<u32> {
+        self.id(symbol).filter(|&id| id > UNK)
+    }
+}
+
+fn index(symbols: &[String]) -> HashMap<String, u32> {
+    symbols.iter().enumerate().map(|(id, symbol)| (symbol.clone(), id_of(id))).collect()
+}
+
+fn id_of(position: usize) -> u32 {
+    u32::try_from(position).expect("a vocabulary has fewer than 2^32 symbols")
+}
+
+#[cfg(test)]
+#[path = "vocabulary_tests.rs"]
+mod tests;

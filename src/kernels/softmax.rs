@@ -1,0 +1,112 @@
+//! Softmax cross-entropy on packed rows, loss and gradient in one pass over the logits.
+
+use super::level::multiversion;
+use super::real::Real;
+
+/// What one row contributed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct RowLoss {
+    /// -ln softmax(logits)[target], in nats.
+    pub nats: f64,
+    /// Whether the target had the highest logit.
+    pub correct: bool,
+}
+
+/// Adds `bias` to one row of logits, gives its loss, and turns the row into the gradient of the logits.
+///
+/// - `logits` (vocabulary): become (softmax(logits + bias) - onehot(target)) * `scale`.
+pub fn add_bias_softmax_cross_entropy<R: Real>(logits: &mut [R], bias: &[R], target: usize, scale: R) -> RowLoss {
+    let highest = add_bias_and_highest(logits, bias);
+    let at_target = logits[target];
+    let sum = exponentiate(logits, highest);
+    let nats = (highest - at_target).to_f64() + sum.to_f64().ln();
+    rescale(logits, scale / sum);
+    logits[target] = logits[target] - scale;
+    RowLoss { nats, correct: at_target >= highest }
+}
+
+/// Lanes that sums and maxima run in, so that the compiler may vectorise them without reordering within a lane.
+const LANES: usize = 16;
+
+multiversion! {
+    /// Adds the bias and gives the highest logit.
+    fn add_bias_and_highest<R: Real>(logits: &mut [R], bias: &[R]) -> R {
+        let mut lanes = [logits[0] + bias[0]; LANES];
+        let (chunks, rest) = logits.as_chunks_mut::<LANES>();
+        let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
+        for (chunk, bias) in chunks.iter_mut().zip(bias_chunks) {
+            for j in 0..LANES {
+                chunk[j] += bias[j];
+                lanes[j] = if chunk[j] > lanes[j] { chunk[j] } else { lanes[j] };
+            }
+        }
+        let mut highest = lanes[0];
+        for &lane in &lanes {
+            highest = if lane > highest { lane } else { highest };
+        }
+        for (x, &b) in rest.iter_mut().zip(bias_rest) {
+            *x += b;
+            highest = if *x > highest { *x } else { highest };
+        }
+        highest
+    }
+}
+
+multiversion! {
+    /// Replaces each x by e^(x - highest) and gives their sum.
+    fn exponentiate<R: Real>(logits: &mut [R], highest: R) -> R {
+        let mut lanes = [R::ZERO; LANES];
+        let (chunks, rest) = logits.as_chunks_mut::<LANES>();
+        for chunk in chunks {
+            for j in 0..LANES {
+                chunk[j] = (chunk[j] - highest).exp();
+                lanes[j] += chunk[j];
+            }
+        }
+        let mut sum = R::ZERO;
+        for x in rest {
+            *x = (*x - highest).exp();
+            sum += *x;
+        }
+        for lane in lanes {
+            sum += lane;
+        }
+        sum
+    }
+}
+
+multiversion! {
+    /// Multiplies each value.
+    fn rescale<R: Real>(values: &mut [R], factor: R) {
+        for x in values {
+            *x *= factor;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_and_gradient_are_those_of_the_definition() {
+        let logits: Vec<f64> = (0..37).map(|i| ((i * 7) % 11) as f64 * 0.3 - 1.0).collect();
+        let bias: Vec<f64> = (0..37).map(|i| (i % 5) as f64 * 0.1).collect();
+        let biased: Vec<f64> = logits.iter().zip(&bias).map(|(x, b)| x + b).collect();
+        let sum: f64 = biased.iter().map(|x| x.exp()).sum();
+        let mut gradient = logits.clone();
+        let loss = add_bias_softmax_cross_entropy(&mut gradient, &bias, 5, 0.5);
+        assert!((loss.nats - (sum.ln() - biased[5])).abs() < 1e-12);
+        for (j, g) in gradient.iter().enumerate() {
+            let want = 0.5 * (biased[j].exp() / sum - f64::from(u8::from(j == 5)));
+            assert!((g - want).abs() < 1e-12);
+        }
+    }
+
+    #[test]
+    fn a_nan_logit_gives_a_nan_loss() {
+        let mut logits = vec![0.0f32; 20];
+        logits[3] = f32::NAN;
+        assert!(add_bias_softmax_cross_entropy(&mut logits, &[0.0; 20], 5, 1.0).nats.is_nan());
+    }
+}

@@ -1,0 +1,207 @@
+//! The innermost block of the matrix product: a few rows of C times one packed panel of B, all sums in registers.
+
+/// One way to compute a block of C; chosen once per processor and element type.
+#[derive(Clone, Copy, Debug)]
+pub struct Tile<R> {
+    /// Most rows of C at once.
+    pub(super) rows: usize,
+    /// Columns of a packed panel of B.
+    pub(super) columns: usize,
+    pub(super) run: unsafe fn(&Block<R>),
+}
+
+/// What a tile reads and writes: C (rows, columns) (+)= A (rows, k) B (k, columns).
+///
+/// A tile may read `rows` by `k` values of `a` with the given strides and `k * Tile::columns` values of `b`, and writes
+/// `rows` by `columns` values of `c`; the caller guarantees that these lie within its slices.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Block<R> {
+    pub(super) k: usize,
+    pub(super) a: *const R,
+    /// Distance between rows of A.
+    pub(super) a_row: usize,
+    /// Distance between columns of A.
+    pub(super) a_column: usize,
+    /// A panel packed as (k, Tile::columns).
+    pub(super) b: *const R,
+    pub(super) c: *mut R,
+    /// Distance between rows of C.
+    pub(super) c_row: usize,
+    /// 1 to `Tile::rows`.
+    pub(super) rows: usize,
+    /// 1 to `Tile::columns`.
+    pub(super) columns: usize,
+    /// Add to C instead of overwriting it.
+    pub(super) add: bool,
+}
+
+/// The tile without intrinsics, for every element type and processor.
+pub(super) fn portable<R: super::Real>() -> Tile<R> {
+    Tile { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, run: portable_tile::<R> }
+}
+
+const PORTABLE_ROWS: usize = 4;
+const PORTABLE_COLUMNS: usize = 8;
+
+/// # Safety
+/// See [`Block`].
+unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
+    let mut sums = [[R::ZERO; PORTABLE_COLUMNS]; PORTABLE_ROWS];
+    // SAFETY: the caller guarantees the extents; rows past `block.rows` repeat the last one and are not stored.
+    unsafe {
+        let row = |r: usize| block.a.add(r.min(block.rows - 1) * block.a_row);
+        let rows: [*const R; PORTABLE_ROWS] = std::array::from_fn(row);
+        for p in 0..block.k {
+            let b = &*block.b.add(p * PORTABLE_COLUMNS).cast::<[R; PORTABLE_COLUMNS]>();
+            for (sums, row) in sums.iter_mut().zip(rows) {
+                let a = *row.add(p * block.a_column);
+                for (sum, &b) in sums.iter_mut().zip(b) {
+                    *sum += a * b;
+                }
+            }
+        }
+        for (r, sums) in sums.iter().enumerate().take(block.rows) {
+            let c = std::slice::from_raw_parts_mut(block.c.add(r * block.c_row), block.columns);
+            for (c, &sum) in c.iter_mut().zip(sums) {
+                *c = if block.add { *c + sum } else { sum };
+            }
+        }
+    }
+}
+
+/// The fastest f32 tile of this processor.
+pub(super) fn best_f32() -> Tile<f32> {
+    f32_at(super::Level::detect())
+}
+
+/// The f32 tile of a level that this processor supports.
+pub(super) fn f32_at(level: super::Level) -> Tile<f32> {
+    match level {
+        #[cfg(target_arch = "x86_64")]
+        super::Level::Avx512 => x86::AVX512,
+        #[cfg(target_arch = "x86_64")]
+        super::Level::Avx2 => x86::AVX2,
+        _ => portable(),
+    }
+}
+
+#[cfg(target_arch = "x86_64")]
+mod x86 {
+    use super::{Block, Tile};
+    use std::arch::x86_64::{
+        __m256i, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps, _mm256_maskstore_ps,
+        _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+    };
+
+    /// 8 rows by 3 vectors: 24 sums, 3 vectors of B and one broadcast of A fill 28 of the 32 registers.
+    pub(super) const AVX512: Tile<f32> = Tile { rows: 8, columns: 48, run: avx512 };
+    /// 6 rows by 2 vectors: 12 sums, 2 vectors of B and one broadcast of A fill 15 of the 16 registers.
+    pub(super) const AVX2: Tile<f32> = Tile { rows: 6, columns: 16, run: avx2 };
+
+    /// Calls the instance of a const-generic tile for the rows and vectors of this block.
+    macro_rules! instances {
+        ($tile:ident, $block:ident, $lanes:literal: $(($rows:literal, $vectors:literal))*) => {
+            match ($block.rows, $block.columns.div_ceil($lanes)) {
+                $(($rows, $vectors) => $tile::<$rows, $vectors>($block),)*
+                (rows, vectors) => debug_assert!(false, "no tile of {rows} rows and {vectors} vectors"),
+            }
+        };
+    }
+
+    /// # Safety
+    /// AVX-512 F must exist; see [`Block`].
+    #[target_feature(enable = "avx512f")]
+    unsafe fn avx512(block: &Block<f32>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            instances!(avx512_tile, block, 16:
+                (8, 3) (8, 2) (8, 1) (7, 3) (7, 2) (7, 1) (6, 3) (6, 2) (6, 1) (5, 3) (5, 2) (5, 1)
+                (4, 3) (4, 2) (4, 1) (3, 3) (3, 2) (3, 1) (2, 3) (2, 2) (2, 1) (1, 3) (1, 2) (1, 1));
+        }
+    }
+
+    /// # Safety
+    /// As [`avx512`].
+    #[target_feature(enable = "avx512f")]
+    #[inline]
+    unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize>(block: &Block<f32>) {
+        // SAFETY: the panel holds k rows of 48 values, A and C the stated extents; the mask keeps stores within `columns`.
+        unsafe {
+            let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
+            let mut b = block.b;
+            let mut a = block.a;
+            for _ in 0..block.k {
+                let mut vectors = [_mm512_setzero_ps(); VECTORS];
+                for (v, vector) in vectors.iter_mut().enumerate() {
+                    *vector = _mm512_loadu_ps(b.add(16 * v));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let a = _mm512_set1_ps(*a.add(r * block.a_row));
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = _mm512_fmadd_ps(a, vector, *sum);
+                    }
+                }
+                b = b.add(AVX512.columns);
+                a = a.add(block.a_column);
+            }
+            let last = u16::MAX >> (16 * VECTORS - block.columns);
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, &sum) in sums.iter().enumerate() {
+                    let c = block.c.add(r * block.c_row + 16 * v);
+                    let mask = if v + 1 == VECTORS { last } else { u16::MAX };
+                    let sum = if block.add { _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, c)) } else { sum };
+                    _mm512_mask_storeu_ps(c, mask, sum);
+                }
+            }
+        }
+    }
+
+    /// # Safety
+    /// AVX2 and FMA must exist; see [`Block`].
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn avx2(block: &Block<f32>) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            instances!(avx2_tile, block, 8:
+                (6, 2) (6, 1) (5, 2) (5, 1) (4, 2) (4, 1) (3, 2) (3, 1) (2, 2) (2, 1) (1, 2) (1, 1));
+        }
+    }
+
+    /// # Safety
+    /// As [`avx2`].
+    #[target_feature(enable = "avx2,fma")]
+    #[inline]
+    unsafe fn avx2_tile<const ROWS: usize, const VECTORS: usize>(block: &Block<f32>) {
+        // SAFETY: the panel holds k rows of 16 values, A and C the stated extents; the mask keeps stores within `columns`.
+        unsafe {
+            let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
+            let mut b = block.b;
+            let mut a = block.a;
+            for _ in 0..block.k {
+                let mut vectors = [_mm256_setzero_ps(); VECTORS];
+                for (v, vector) in vectors.iter_mut().enumerate() {
+                    *vector = _mm256_loadu_ps(b.add(8 * v));
+                }
+                for (r, sums) in sums.iter_mut().enumerate() {
+                    let a = _mm256_set1_ps(*a.add(r * block.a_row));
+                    for (sum, vector) in sums.iter_mut().zip(vectors) {
+                        *sum = _mm256_fmadd_ps(a, vector, *sum);
+                    }
+                }
+                b = b.add(AVX2.columns);
+                a = a.add(block.a_column);
+            }
+            let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+            for (r, sums) in sums.iter().enumerate() {
+                for (v, &sum) in sums.iter().enumerate() {
+                    let c = block.c.add(r * block.c_row + 8 * v);
+                    let width = (block.columns - 8 * v).min(8) as i32;
+                    let mask: __m256i = _mm256_cmpgt_epi32(_mm256_set1_epi32(width), lanes);
+                    let sum = if block.add { _mm256_add_ps(sum, _mm256_maskload_ps(c, mask)) } else { sum };
+                    _mm256_maskstore_ps(c, mask, sum);
+                }
+            }
+        }
+    }
+}

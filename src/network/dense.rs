@@ -1,0 +1,114 @@
+//! The output layer: hidden states to logits, fused with softmax cross-entropy in training.
+
+use super::parameters::{ParameterId, Parameters};
+use super::symbols::emit_parameter;
+use crate::kernels::{
+    MatRef, Packed, Real, Scratch, Store, add_bias_softmax_cross_entropy, add_column_sums, matmul, matmul_packed,
+};
+use crate::network::Sums;
+use crate::onnx::builder::{GraphBuilder, Value};
+use crate::random::Random;
+
+/// logits = h `weight` + `bias`; `weight` (hidden, vocabulary), `bias` (vocabulary).
+#[derive(Clone, Debug)]
+pub struct Dense {
+    inputs: usize,
+    outputs: usize,
+    weight: ParameterId,
+    bias: ParameterId,
+}
+
+/// [`Dense`] laid out for the products of one optimiser step; shared by all shards.
+#[derive(Clone, Debug)]
+pub struct PreparedDense<R> {
+    forward: Packed<R>,
+    backward: Packed<R>,
+}
+
+/// Rows whose logits are kept at once: enough for long products, few enough for a large vocabulary.
+const CHUNK: usize = 512;
+/// Rows whose logits are made before their softmax is taken, so that they are still in the cache.
+const BLOCK: usize = 32;
+
+impl Dense {
+    /// Registers `{name}.weight` and `{name}.bias`.
+    pub fn new<R: Real>(p: &mut Parameters<R>, name: &str, inputs: usize, outputs: usize) -> Self {
+        let weight = p.add(format!("{name}.weight"), &[inputs, outputs]);
+        let bias = p.add(format!("{name}.bias"), &[outputs]);
+        Self { inputs, outputs, weight, bias }
+    }
+
+    /// Glorot-uniform weights, zero bias.
+    pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
+        let limit = (6.0 / (self.inputs + self.outputs) as f64).sqrt();
+        p.get_mut(self.weight).iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+    }
+
+    /// Packs the weights.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>) -> PreparedDense<R> {
+        let weight = MatRef::new(p.get(self.weight), self.inputs, self.outputs);
+        PreparedDense { forward: Packed::new(weight), backward: Packed::new(weight.transposed()) }
+    }
+
+    /// Logits (rows, vocabulary) of hidden states (rows, hidden).
+    pub fn logits<R: Real>(&self, p: &Parameters<R>, prepared: &PreparedDense<R>, h: &[R], scratch: &mut Scratch<R>) -> Vec<R> {
+        let rows = h.len() / self.inputs;
+        let mut logits = p.get(self.bias).repeat(rows);
+        matmul_packed(&mut logits, self.outputs, Store::Add, MatRef::new(h, rows, self.inputs), &prepared.forward, scratch);
+        logits
+    }
+
+    /// The loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward` the gradients.
+    ///
+    /// `backward`: the factor of each token's loss, the gradient of `h` (overwritten), and the gradients to add to.
+    pub fn loss<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedDense<R>,
+        h: &[R],
+        targets: &[u32],
+        logits: &mut Vec<R>,
+        scratch: &mut Scratch<R>,
+        mut backward: Option<(R, &mut Vec<R>, &mut Parameters<R>)>,
+    ) -> Sums {
+        let (inputs, outputs) = (self.inputs, self.outputs);
+        let mut sums = Sums::default();
+        let scale = backward.as_ref().map_or(R::ZERO, |b| b.0);
+        let bias = p.get(self.bias);
+        if let Some((_, d_h, _)) = &mut backward {
+            d_h.resize(h.len(), R::ZERO);
+        }
+        for (chunk, (h, targets)) in h.chunks(CHUNK * inputs).zip(targets.chunks(CHUNK)).enumerate() {
+            let rows = targets.len();
+            logits.resize(CHUNK.min(rows) * outputs, R::ZERO);
+            let blocks = logits[..rows * outputs].chunks_mut(BLOCK * outputs);
+            for ((logits, h), targets) in blocks.zip(h.chunks(BLOCK * inputs)).zip(targets.chunks(BLOCK)) {
+                let h = MatRef::new(h, targets.len(), inputs);
+                matmul_packed(logits, outputs, Store::Overwrite, h, &prepared.forward, scratch);
+                for (logits, &target) in logits.chunks_exact_mut(outputs).zip(targets) {
+                    let loss = add_bias_softmax_cross_entropy(logits, bias, target as usize, scale);
+                    sums.nats += loss.nats;
+                    sums.tokens += 1;
+                    sums.correct += usize::from(loss.correct);
+                }
+            }
+            if let Some((_, d_h, gradients)) = &mut backward {
+                let d_logits = MatRef::new(logits, rows, outputs);
+                let d_h = &mut d_h[chunk * CHUNK * inputs..][..rows * inputs];
+                matmul_packed(d_h, inputs, Store::Overwrite, d_logits, &prepared.backward, scratch);
+                let d_weight = gradients.get_mut(self.weight);
+                matmul(d_weight, outputs, Store::Add, MatRef::new(h, rows, inputs).transposed(), d_logits, scratch);
+                add_column_sums(gradients.get_mut(self.bias), &logits[..rows * outputs]);
+            }
+        }
+        sums
+    }
+
+    /// ONNX: logits (..., vocabulary) of `h` (..., hidden).
+    pub fn emit(&self, p: &Parameters<f32>, g: &mut GraphBuilder, h: &Value) -> Value {
+        let weight = emit_parameter(p, self.weight, g);
+        let bias = emit_parameter(p, self.bias, g);
+        let product = g.node("MatMul", &[h, &weight], &[]);
+        g.node("Add", &[&product, &bias], &[])
+    }
+}

@@ -1,0 +1,278 @@
+//! From ids to the gates' pre-activations of the first recurrent layer: a learnt embedding, or one channel a symbol.
+//!
+//! One-hot vectors are never made: a one-hot row times W is a row of W's transpose. A small vocabulary with an embedding
+//! is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias), the table that the
+//! exported decoder step carries too.
+
+use super::gather::{add_to_rows, gather_rows};
+use super::graph::{GraphSide, Io};
+use super::parameters::{ParameterId, Parameters};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, matmul, matmul_packed};
+use crate::network::InputForm;
+use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+
+/// The parameters between ids and gates.
+///
+/// With an embedding: `embedding` (vocabulary, width), whose row of PAD is zero, and `W` (1, gates, width + 1).
+/// One-hot: `W` alone, (1, gates, vocabulary + 1) in the graphs; kept transposed here, as (vocabulary + 1, gates), because
+/// training reads and writes whole rows of symbols. In both the last column is the bias: a channel that is 1 at tokens
+/// and 0 at padding, so that padding leaves a zero state exactly zero.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    vocabulary: usize,
+    gates: usize,
+    form: Form,
+    w_name: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    OneHot { w: ParameterId },
+    Embedding { width: usize, embedding: ParameterId, w: ParameterId },
+}
+
+/// [`Symbols`] laid out for the products of one optimiser step; shared by all shards.
+#[derive(Clone, Debug)]
+pub enum PreparedSymbols<R> {
+    /// The parameter itself is the table.
+    OneHot,
+    /// embedding x W + bias, (vocabulary, gates).
+    Table(Vec<R>),
+    /// W without the bias, packed as (width, gates).
+    Rows(Packed<R>),
+}
+
+impl Symbols {
+    /// Registers the parameters under `side` (`encoder` or `decoder`) and its first layer's `layer` (`encoder.lstm_0`).
+    pub fn new<R: Real>(
+        parameters: &mut Parameters<R>,
+        side: &str,
+        layer: &str,
+        vocabulary: usize,
+        gates: usize,
+        form: InputForm,
+    ) -> Self {
+        let w_name = format!("{layer}.W");
+        let form = match form {
+            InputForm::OneHot => Form::OneHot { w: parameters.add(w_name.clone(), &[vocabulary + 1, gates]) },
+            InputForm::Embedding(width) => Form::Embedding {
+                width,
+                embedding: parameters.add(format!("{side}.embedding"), &[vocabulary, width]),
+                w: parameters.add(w_name.clone(), &[1, gates, width + 1]),
+            },
+        };
+        Self { vocabulary, gates, form, w_name }
+    }
+
+    /// Prepares for about `tokens` ids a shard: a table pays where the vocabulary is smaller.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize) -> PreparedSymbols<R> {
+        match self.form {
+            Form::OneHot { .. } => PreparedSymbols::OneHot,
+            Form::Embedding { .. } if self.vocabulary <= tokens => PreparedSymbols::Table(self.table(p)),
+            Form::Embedding { width, w, .. } => {
+                PreparedSymbols::Rows(Packed::new(MatRef::strided(p.get(w), self.gates, width, width + 1).transposed()))
+            }
+        }
+    }
+
+    /// Pre-activations of every symbol, bias included, (vocabulary, gates); PAD's row is zero.
+    pub fn table<R: Real>(&self, p: &Parameters<R>) -> Vec<R> {
+        let gates = self.gates;
+        let mut table = match self.form {
+            Form::OneHot { w } => {
+                let (table, bias) = p.get(w).split_at(self.vocabulary * gates);
+                let mut table = table.to_vec();
+                table.chunks_exact_mut(gates).for_each(|row| add_assign(row, bias));
+                table
+            }
+            Form::Embedding { width, embedding, w } => {
+                let bias = self.bias(p, w, width);
+                let mut table = bias.repeat(self.vocabulary);
+                let w = MatRef::strided(p.get(w), gates, width, width + 1).transposed();
+                let embedding = MatRef::new(p.get(embedding), self.vocabulary, width);
+                matmul(&mut table, gates, Store::Add, embedding, w, &mut Scratch::default());
+                table
+            }
+        };
+        table[..gates].fill(R::ZERO);
+        table
+    }
+
+    fn bias<R: Real>(&self, p: &Parameters<R>, w: ParameterId, width: usize) -> Vec<R> {
+        p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect()
+    }
+
+    /// Fills `gates` (ids, gates) with the pre-activations of `ids`; `rows` keeps the embedded rows for the backward pass.
+    pub fn forward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedSymbols<R>,
+        ids: &[u32],
+        gates: &mut [R],
+        rows: &mut Vec<R>,
+        scratch: &mut Scratch<R>,
+    ) {
+        match (self.form, prepared) {
+            (Form::OneHot { w }, _) => {
+                let (table, bias) = p.get(w).split_at(self.vocabulary * self.gates);
+                for (gates, &id) in gates.chunks_exact_mut(self.gates).zip(ids) {
+                    let row = &table[id as usize * self.gates..][..self.gates];
+                    for ((g, &x), &b) in gates.iter_mut().zip(row).zip(bias) {
+                        *g = x + b;
+                    }
+                }
+            }
+            (Form::Embedding { .. }, PreparedSymbols::Table(table)) => gather_rows(table, self.gates, ids, gates),
+            (Form::Embedding { width, embedding, w }, PreparedSymbols::Rows(packed)) => {
+                rows.resize(ids.len() * width, R::ZERO);
+                gather_rows(p.get(embedding), width, ids, rows);
+                let bias = self.bias(p, w, width);
+                gates.chunks_exact_mut(self.gates).for_each(|row| row.copy_from_slice(&bias));
+                matmul_packed(gates, self.gates, Store::Add, MatRef::new(rows, ids.len(), width), packed, scratch);
+            }
+            (Form::Embedding { .. }, PreparedSymbols::OneHot) => unreachable!("prepared by another network"),
+        }
+    }
+
+    /// Adds the gradients of the parameters.
+    ///
+    /// - `d_gates` (ids, gates): gradients of the pre-activations.
+    /// - `rows`: from [`forward`](Self::forward).
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedSymbols<R>,
+        ids: &[u32],
+        d_gates: &[R],
+        rows: &[R],
+        buffer: &mut Vec<R>,
+        scratch: &mut Scratch<R>,
+        gradients: &mut Parameters<R>,
+    ) {
+        let n = self.gates;
+        match self.form {
+            Form::OneHot { w } => {
+                let (table, bias) = gradients.get_mut(w).split_at_mut(self.vocabulary * n);
+                add_to_rows(table, n, ids, d_gates);
+                add_column_sums(bias, d_gates);
+            }
+            Form::Embedding { width, embedding, w } => {
+                // (symbols or tokens, gates) times (gates, width): with a table, all tokens of a symbol are summed first.
+                let by_table = matches!(prepared, PreparedSymbols::Table(_));
+                let (summed, inputs, count): (&[R], &[R], usize) = if by_table {
+                    buffer.clear();
+                    buffer.resize(self.vocabulary * n, R::ZERO);
+                    add_to_rows(buffer, n, ids, d_gates);
+                    (buffer, p.get(embedding), self.vocabulary)
+                } else {
+                    (d_gates, rows, ids.len())
+                };
+                let summed_ref = MatRef::new(summed, count, n);
+                let d_w = gradients.get_mut(w);
+                matmul(d_w, width + 1, Store::Add, summed_ref.transposed(), MatRef::new(inputs, count, width), scratch);
+                let mut d_bias = vec![R::ZERO; n];
+                add_column_sums(&mut d_bias, summed);
+                for (row, d) in d_w.chunks_exact_mut(width + 1).zip(d_bias) {
+                    row[width] += d;
+                }
+                let w = MatRef::strided(p.get(w), n, width, width + 1);
+                if by_table {
+                    matmul(gradients.get_mut(embedding), width, Store::Add, summed_ref, w, scratch);
+                } else {
+                    buffer.resize(count * width, R::ZERO);
+                    matmul(buffer, width, Store::Overwrite, summed_ref, w, scratch);
+                    add_to_rows(gradients.get_mut(embedding), width, ids, buffer);
+                }
+            }
+        }
+    }
+
+    /// Draws the initial values: W as Keras does (Glorot uniform), embedding rows of unit expected norm, PAD zero.
+    pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut crate::random::Random) {
+        match self.form {
+            Form::OneHot { w } => {
+                let limit = (6.0 / (self.vocabulary + self.gates) as f64).sqrt();
+                let symbols = &mut p.get_mut(w)[self.gates..self.vocabulary * self.gates];
+                symbols.iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+            }
+            Form::Embedding { width, embedding, w } => {
+                let limit = (3.0 / width as f64).sqrt();
+                p.get_mut(embedding)[width..].iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+                let limit = (6.0 / (width + self.gates) as f64).sqrt();
+                for row in p.get_mut(w).chunks_exact_mut(width + 1) {
+                    row[..width].iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+                }
+            }
+        }
+    }
+
+    /// Sets the bias of gate columns `range` to `value`.
+    pub fn set_bias(&self, p: &mut Parameters<f32>, range: std::ops::Range<usize>, value: f32) {
+        match self.form {
+            Form::OneHot { w } => p.get_mut(w)[self.vocabulary * self.gates..][range].fill(value),
+            Form::Embedding { width, w, .. } => {
+                range.for_each(|gate| p.get_mut(w)[gate * (width + 1) + width] = value);
+            }
+        }
+    }
+
+    /// Whether `id` is kept transposed: exported as (1, gates, inputs), kept as (inputs, gates).
+    pub fn transposed(&self) -> Option<ParameterId> {
+        match self.form {
+            Form::OneHot { w } => Some(w),
+            Form::Embedding { .. } => None,
+        }
+    }
+
+    /// ONNX, a whole text: the input (time, batch, channels) of the first recurrent layer, the last channel the mask,
+    /// and that layer's W.
+    pub fn emit_sequence(&self, p: &Parameters<f32>, g: &mut GraphBuilder, side: &GraphSide) -> (Value, Value) {
+        let channels = match (self.form, side.io) {
+            (Form::Embedding { embedding, .. }, Io::Ids) => {
+                let embedding = emit_parameter(p, embedding, g);
+                g.node("Gather", &[&embedding, &side.input], &[("axis", Attribute::Int(0))])
+            }
+            (Form::OneHot { .. }, Io::Ids) => {
+                let depth = g.int64(&[], &[self.vocabulary as i64]);
+                let off_on = g.float(&[2], &[0.0, 1.0]);
+                g.node("OneHot", &[&side.input, &depth, &off_on], &[("axis", Attribute::Int(-1))])
+            }
+            (Form::Embedding { embedding, .. }, Io::OneHot) => {
+                let embedding = emit_parameter(p, embedding, g);
+                g.node("MatMul", &[&side.input, &embedding], &[])
+            }
+            (Form::OneHot { .. }, Io::OneHot) => side.input.clone(),
+        };
+        let x = g.node("Concat", &[&channels, &side.mask], &[("axis", Attribute::Int(2))]);
+        (x, self.emit_w(p, g))
+    }
+
+    /// ONNX, one token a row: pre-activations (batch, gates), bias included, from the folded table.
+    pub fn emit_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io, input: &Value) -> Value {
+        let name = format!("{}.table", self.w_name.trim_end_matches(".W"));
+        let table = g.initializer(&name, &[self.vocabulary, self.gates], &self.table(p));
+        let time = g.int64(&[1], &[1]);
+        let token = g.node("Squeeze", &[input, &time], &[]);
+        match io {
+            Io::Ids => g.node("Gather", &[&table, &token], &[("axis", Attribute::Int(0))]),
+            Io::OneHot => g.node("MatMul", &[&token, &table], &[]),
+        }
+    }
+
+    fn emit_w(&self, p: &Parameters<f32>, g: &mut GraphBuilder) -> Value {
+        match self.form {
+            Form::OneHot { w } => {
+                let (inputs, gates) = (self.vocabulary + 1, self.gates);
+                g.initializer(&self.w_name, &[1, gates, inputs], &super::gather::transpose(p.get(w), inputs, gates))
+            }
+            Form::Embedding { w, .. } => emit_parameter(p, w, g),
+        }
+    }
+}
+
+/// A parameter as an initialiser of the same name, shape and bytes.
+pub(super) fn emit_parameter(p: &Parameters<f32>, id: ParameterId, g: &mut GraphBuilder) -> Value {
+    let entry = p.entry(id);
+    g.initializer(&entry.name, &entry.shape, p.get(id))
+}

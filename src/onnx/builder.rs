@@ -1,0 +1,484 @@
+//! Builds one ONNX graph: inputs, initialisers, nodes, outputs.
+//!
+//! The same calls give the same bytes. Values in between get no type annotation (`value_info`), because engines infer
+//! them and stale symbols break some when shapes are pinned.
+
+use std::collections::HashMap;
+
+use crate::onnx::messages::{
+    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto,
+};
+
+/// A value of the graph under construction: an input, an initialiser or what a node gives.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Value(Option<usize>);
+
+impl Value {
+    /// An optional input that is left out, as in `node("LSTM", &[&x, &w, &r, &Value::none(), ...], ...)`.
+    pub fn none() -> Self {
+        Self(None)
+    }
+}
+
+/// The length of an axis of an input or output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Axis {
+    /// Known when the graph runs; equal wherever the symbol is equal.
+    Symbol(&'static str),
+    /// Known now.
+    Fixed(usize),
+}
+
+/// The value of a node's attribute.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Attribute {
+    /// An integer.
+    Int(i64),
+    /// Integers.
+    Ints(Vec<i64>),
+    /// A float.
+    Float(f32),
+    /// Floats.
+    Floats(Vec<f32>),
+    /// A text.
+    String(String),
+    /// Texts.
+    Strings(Vec<String>),
+    /// A tensor.
+    Tensor(TensorProto),
+}
+
+/// Where a value comes from: only what a node gives can take the name of an output, and only once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Origin {
+    Input,
+    Initializer(usize),
+    Node,
+    Output,
+}
+
+#[derive(Debug)]
+struct ValueEntry {
+    name: String,
+    origin: Origin,
+}
+
+#[derive(Debug)]
+struct Node {
+    op: String,
+    name: String,
+    inputs: Vec<Value>,
+    outputs: Vec<Value>,
+    attributes: Vec<(String, Attribute)>,
+}
+
+/// A graph under construction.
+#[derive(Debug)]
+pub struct GraphBuilder {
+    name: String,
+    scope: String,
+    values: Vec<ValueEntry>,
+    /// Names of values and nodes that are taken, with how often each was asked for.
+    taken: HashMap<String, usize>,
+    initializers: Vec<TensorProto>,
+    constants: HashMap<(DataType, Vec<i64>, Vec<u8>), Value>,
+    by_name: HashMap<String, Value>,
+    nodes: Vec<Node>,
+    inputs: Vec<ValueInfoProto>,
+    outputs: Vec<ValueInfoProto>,
+}
+
+impl GraphBuilder {
+    /// An empty graph.
+    pub fn new(name: &str) -> Self {
+        Self {
+            name: name.to_owned(),
+            scope: String::new(),
+            values: Vec::new(),
+            taken: HashMap::new(),
+            initializers: Vec::new(),
+            constants: HashMap::new(),
+            by_name: HashMap::new(),
+            nodes: Vec::new(),
+            inputs: Vec::new(),
+            outputs: Vec::new(),
+        }
+    }
+
+    /// Names the nodes that follow `scope.operator`, for example `encoder.lstm_0.MatMul`; an empty scope ends it.
+    pub fn scope(&mut self, scope: &str) {
+        scope.clone_into(&mut self.scope);
+    }
+
+    /// Declares an input of the graph.
+    ///
+    /// # Panics
+    /// If the name is taken: two inputs of one name are a defect of the caller.
+    pub fn input(&mut self, name: &str, data_type: DataType, axes: &[Axis]) -> Value {
+        self.reserve(name);
+        self.inputs.push(ValueInfoProto::tensor(name, data_type, dimensions(axes)));
+        self.add(name.to_owned(), Origin::Input)
+    }
+
+    /// Makes `value` an output of the graph. It takes this name; an input, an initialiser or a value that is an output
+    /// already goes through an `Identity` node.
+    ///
+    /// # Panics
+    /// If the name is taken.
+    pub fn output(&mut self, name: &str, value: &Value, data_type: DataType, axes: &[Axis]) {
+        let value = if self.origin(value) == Some(Origin::Node) { value.clone() } else { self.node("Identity", &[value], &[]) };
+        self.reserve(name);
+        if let Some(id) = value.0 {
+            self.values[id] = ValueEntry { name: name.to_owned(), origin: Origin::Output };
+        }
+        self.outputs.push(ValueInfoProto::tensor(name, data_type, dimensions(axes)));
+    }
+
+    /// A named f32 tensor, row-major; the same name again gives the same value.
+    ///
+    /// # Panics
+    /// If the name is taken by something else or by other bytes, or if `shape` does not fit the number of values.
+    pub fn initializer(&mut self, name: &str, shape: &[usize], data: &[f32]) -> Value {
+        let tensor = TensorProto::of_floats(name, shape, data);
+        if let Some(value) = self.by_name.get(name) {
+            let Some(Origin::Initializer(position)) = self.origin(value) else { unreachable!("only initialisers are found by name") };
+            assert!(self.initializers[position] == tensor, "initialiser {name} was added before with another shape or other values");
+            return value.clone();
+        }
+        self.reserve(name);
+        self.add_initializer(tensor)
+    }
+
+    /// A constant int64 tensor, row-major; equal constants are one value.
+    pub fn int64(&mut self, shape: &[usize], data: &[i64]) -> Value {
+        self.constant(TensorProto::of_integers("", shape, data))
+    }
+
+    /// A constant f32 tensor without a name of its own, row-major; equal constants are one value.
+    pub fn float(&mut self, shape: &[usize], data: &[f32]) -> Value {
+        self.constant(TensorProto::of_floats("", shape, data))
+    }
+
+    /// A node with one output.
+    ///
+    /// `axes` of ReduceMax and its kin is always given as an attribute: [`finish`](Self::finish) turns it into an input
+    /// for the operator sets that want it so. (ReduceSum, Squeeze and Unsqueeze take it as an input since 13.)
+    pub fn node(&mut self, op: &str, inputs: &[&Value], attributes: &[(&str, Attribute)]) -> Value {
+        let mut outputs = self.node_n(op, inputs, attributes, 1);
+        outputs.swap_remove(0)
+    }
+
+    /// A node with several outputs; those that nothing reads are written all the same.
+    pub fn node_n(&mut self, op: &str, inputs: &[&Value], attributes: &[(&str, Attribute)], outputs: usize) -> Vec<Value> {
+        let name = self.unique(&if self.scope.is_empty() { op.to_owned() } else { format!("{}.{op}", self.scope) });
+        let outputs: Vec<Value> = (0..outputs)
+            .map(|i| {
+                let output = self.unique(&format!("{name}.out{i}"));
+                self.add(output, Origin::Node)
+            })
+            .collect();
+        self.nodes.push(Node {
+            op: op.to_owned(),
+            name,
+            inputs: inputs.iter().map(|&v| v.clone()).collect(),
+            outputs: outputs.clone(),
+            attributes: attributes.iter().map(|(name, value)| ((*name).to_owned(), value.clone())).collect(),
+        });
+        outputs
+    }
+
+    /// The finished model.
+    ///
+    /// - `opset`: version of the standard operators; `ir`: see [`ir_version`](crate::onnx::ir_version).
+    /// - `metadata`: `metadata_props`, in this order.
+    pub fn finish(mut self, opset: i64, ir: i64, metadata: &[(String, String)]) -> ModelProto {
+        if opset >= 18 {
+            self.axes_as_input();
+        }
+        let name = |value: &Value| value.0.map_or_else(String::new, |id| self.values[id].name.clone());
+        let node = self
+            .nodes
+            .iter()
+            .map(|node| NodeProto {
+                input: node.inputs.iter().map(name).collect(),
+                output: node.outputs.iter().map(name).collect(),
+                name: node.name.clone(),
+                op_type: node.op.clone(),
+                attribute: node.attributes.iter().map(|(name, value)| value.to_proto(name)).collect(),
+                domain: String::new(),
+            })
+            .collect();
+        let graph = GraphProto {
+            node,
+            name: self.name,
+            initializer: self.initializers,
+            doc_string: String::new(),
+            input: self.inputs,
+            output: self.outputs,
+            value_info: Vec::new(),
+        };
+        ModelProto {
+            ir_version: ir,
+            producer_name: "s2s".to_owned(),
+            producer_version: env!("CARGO_PKG_VERSION").to_owned(),
+            doc_string: String::new(),
+            graph: Some(graph),
+            opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
+            metadata_props: metadata.iter().map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() }).collect(),
+        }
+    }
+
+    /// From operator set 18 on, these take `axes` as an input.
+    fn axes_as_input(&mut self) {
+        const REDUCTIONS: [&str; 9] = [
+            "ReduceMax",
+            "ReduceMin",
+            "ReduceMean",
+            "ReduceProd",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceSumSquare",
+        ];
+        for i in 0..self.nodes.len() {
+            let node = &mut self.nodes[i];
+            if !REDUCTIONS.contains(&node.op.as_str()) {
+                continue;
+            }
+            let Some(at) = node.attributes.iter().position(|(name, _)| name == "axes") else { continue };
+            if let (_, Attribute::Ints(axes)) = self.nodes[i].attributes.remove(at) {
+                let axes = self.int64(&[axes.len()], &axes);
+                self.nodes[i].inputs.push(axes);
+            }
+        }
+    }
+
+    fn constant(&mut self, mut tensor: TensorProto) -> Value {
+        let data_type = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
+        let key = (data_type, tensor.dims.clone(), tensor.raw_data.clone());
+        if let Some(value) = self.constants.get(&key) {
+            return value.clone();
+        }
+        tensor.name = self.unique("constant");
+        let value = self.add_initializer(tensor);
+        self.constants.insert(key, value.clone());
+        value
+    }
+
+    fn add_initializer(&mut self, tensor: TensorProto) -> Value {
+        let name = tensor.name.clone();
+        self.initializers.push(tensor);
+        let value = self.add(name.clone(), Origin::Initializer(self.initializers.len() - 1));
+        self.by_name.insert(name, value.clone());
+        value
+    }
+
+    fn add(&mut self, name: String, origin: Origin) -> Value {
+        self.values.push(ValueEntry { name, origin });
+        Value(Some(self.values.len() - 1))
+    }
+
+    fn origin(&self, value: &Value) -> Option<Origin> {
+        value.0.map(|id| self.values[id].origin)
+    }
+
+    fn reserve(&mut self, name: &str) {
+        let uses = self.taken.entry(name.to_owned()).or_insert(0);
+        assert!(*uses == 0, "the name {name} is taken in graph {}", self.name);
+        *uses = 1;
+    }
+
+    /// `stem`, or `stem_1`, `stem_2`, ... where it is taken.
+    fn unique(&mut self, stem: &str) -> String {
+        let mut n = self.taken.get(stem).copied().unwrap_or(0);
+        loop {
+            let name = if n == 0 { stem.to_owned() } else { format!("{stem}_{n}") };
+            n += 1;
+            if !self.taken.contains_key(&name) {
+                self.taken.insert(name.clone(), 1);
+                self.taken.insert(stem.to_owned(), n);
+                return name;
+            }
+        }
+    }
+}
+
+impl Attribute {
+    fn to_proto(&self, name: &str) -> AttributeProto {
+        let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
+        let kind = match self {
+            Self::Int(i) => {
+                proto.i = *i;
+                AttributeType::Int
+            }
+            Self::Ints(ints) => {
+                proto.ints.clone_from(ints);
+                AttributeType::Ints
+            }
+            Self::Float(f) => {
+                proto.f = *f;
+                AttributeType::Float
+            }
+            Self::Floats(floats) => {
+                proto.floats.clone_from(floats);
+                AttributeType::Floats
+            }
+            Self::String(s) => {
+                proto.s = s.clone().into_bytes();
+                AttributeType::String
+            }
+            Self::Strings(strings) => {
+                proto.strings = strings.iter().map(|s| s.clone().into_bytes()).collect();
+                AttributeType::Strings
+            }
+            Self::Tensor(tensor) => {
+                proto.t = Some(tensor.clone());
+                AttributeType::Tensor
+            }
+        };
+        proto.r#type = kind as i32;
+        proto
+    }
+}
+
+fn dimensions(axes: &[Axis]) -> Vec<DimensionProto> {
+    axes.iter()
+        .map(|axis| DimensionProto {
+            value: Some(match *axis {
+                Axis::Symbol(name) => Dimension::Param(name.to_owned()),
+                Axis::Fixed(length) => Dimension::Value(length as i64),
+            }),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use prost::Message;
+
+    use super::*;
+
+    /// `y = x W + b` over rows, with everything that can go wrong in naming.
+    fn affine() -> GraphBuilder {
+        let mut g = GraphBuilder::new("affine");
+        let x = g.input("x", DataType::Float, &[Axis::Symbol("batch"), Axis::Fixed(2)]);
+        let w = g.initializer("dense.W", &[2, 3], &[1.0, 2.0, 3.0, 4.0, 5.0, 6.0]);
+        let b = g.initializer("dense.b", &[3], &[0.5, 0.0, -0.5]);
+        g.scope("dense");
+        let product = g.node("MatMul", &[&x, &w], &[]);
+        let y = g.node("Add", &[&product, &b], &[]);
+        g.output("y", &y, DataType::Float, &[Axis::Symbol("batch"), Axis::Fixed(3)]);
+        g
+    }
+
+    fn graph(g: GraphBuilder, opset: i64) -> GraphProto {
+        let bytes = g.finish(opset, crate::onnx::ir_version(opset), &[]).encode_to_vec();
+        ModelProto::decode(bytes.as_slice()).ok().and_then(|model| model.graph).unwrap_or_default()
+    }
+
+    #[test]
+    fn what_was_built_decodes_with_the_same_names_types_and_bytes() {
+        let metadata = [("role".to_owned(), "test".to_owned())];
+        let model = affine().finish(17, 8, &metadata);
+        let decoded = ModelProto::decode(model.encode_to_vec().as_slice()).expect("decodes");
+        assert_eq!(decoded, model);
+        assert_eq!((decoded.ir_version, decoded.opset_import[0].version), (8, 17));
+        assert_eq!(decoded.metadata("role"), Some("test"));
+        let graph = decoded.graph.expect("a graph");
+        let names: Vec<_> = graph.node.iter().map(|n| (n.name.as_str(), n.output[0].as_str())).collect();
+        assert_eq!(names, [("dense.MatMul", "dense.MatMul.out0"), ("dense.Add", "y")]);
+        assert_eq!(graph.initializer[0].floats(), Some(vec![1.0, 2.0, 3.0, 4.0, 5.0, 6.0]));
+        assert_eq!(graph.initializer[0].dims, [2, 3]);
+        assert_eq!(graph.input[0].tensor_type().map(|t| t.0), Some(DataType::Float));
+        assert!(graph.value_info.is_empty());
+    }
+
+    #[test]
+    fn the_same_calls_give_the_same_bytes() {
+        let bytes = || affine().finish(17, 8, &[]).encode_to_vec();
+        assert_eq!(bytes(), bytes());
+    }
+
+    #[test]
+    fn a_value_read_by_a_node_and_named_as_an_output_is_read_under_the_outputs_name() {
+        let mut g = GraphBuilder::new("g");
+        let x = g.input("x", DataType::Float, &[]);
+        let y = g.node("Exp", &[&x], &[]);
+        let z = g.node("Log", &[&y], &[]);
+        g.output("y", &y, DataType::Float, &[]);
+        g.output("z", &z, DataType::Float, &[]);
+        let graph = graph(g, 17);
+        assert_eq!(graph.node[0].output, ["y"]);
+        assert_eq!(graph.node[1].input, ["y"]);
+    }
+
+    #[test]
+    fn an_input_or_a_second_output_of_one_value_goes_through_identity() {
+        let mut g = GraphBuilder::new("g");
+        let x = g.input("x", DataType::Float, &[]);
+        let y = g.node("Exp", &[&x], &[]);
+        g.output("same", &x, DataType::Float, &[]);
+        g.output("y", &y, DataType::Float, &[]);
+        g.output("y_again", &y, DataType::Float, &[]);
+        let graph = graph(g, 17);
+        let nodes: Vec<_> = graph.node.iter().map(|n| (n.op_type.as_str(), n.input[0].as_str(), n.output[0].as_str())).collect();
+        assert_eq!(nodes, [("Exp", "x", "y"), ("Identity", "x", "same"), ("Identity", "y", "y_again")]);
+        assert_eq!(graph.output.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["same", "y", "y_again"]);
+    }
+
+    #[test]
+    fn equal_constants_and_initialisers_of_one_name_are_stored_once() {
+        let mut g = GraphBuilder::new("g");
+        assert_eq!(g.int64(&[1], &[0]), g.int64(&[1], &[0]));
+        assert_ne!(g.int64(&[1], &[0]), g.int64(&[], &[0]));
+        assert_ne!(g.int64(&[], &[0]), g.float(&[2], &[0.0, 0.0]));
+        assert_eq!(g.initializer("w", &[1], &[1.0]), g.initializer("w", &[1], &[1.0]));
+        assert_eq!(graph(g, 17).initializer.len(), 4);
+    }
+
+    #[test]
+    #[should_panic(expected = "initialiser w was added before")]
+    fn one_name_with_other_values_is_a_defect() {
+        let mut g = GraphBuilder::new("g");
+        g.initializer("w", &[1], &[1.0]);
+        g.initializer("w", &[1], &[2.0]);
+    }
+
+    #[test]
+    fn nodes_of_one_operator_get_names_of_their_own() {
+        let mut g = GraphBuilder::new("g");
+        let x = g.input("Exp_1", DataType::Float, &[]);
+        let values = [g.node("Exp", &[&x], &[]), g.node("Exp", &[&x], &[])];
+        assert_ne!(values[0], values[1]);
+        let graph = graph(g, 17);
+        assert_eq!(graph.node[0].name, "Exp");
+        assert_eq!(graph.node[1].name, "Exp_2");
+    }
+
+    #[test]
+    fn a_left_out_input_is_an_empty_name() {
+        let mut g = GraphBuilder::new("g");
+        let x = g.input("x", DataType::Float, &[]);
+        g.node_n("LSTM", &[&x, &Value::none(), &x], &[("hidden_size", Attribute::Int(4))], 3);
+        let node = &graph(g, 17).node[0];
+        assert_eq!(node.input, ["x", "", "x"]);
+        assert_eq!(node.output.len(), 3);
+        assert_eq!((node.attribute[0].i, node.attribute[0].r#type), (4, AttributeType::Int as i32));
+    }
+
+    #[test]
+    fn axes_of_a_maximum_are_an_attribute_until_17_and_an_input_from_18() {
+        let build = |opset| {
+            let mut g = GraphBuilder::new("g");
+            let x = g.input("x", DataType::Float, &[Axis::Symbol("n"), Axis::Fixed(3)]);
+            let y = g.node("ReduceMax", &[&x], &[("axes", Attribute::Ints(vec![-1])), ("keepdims", Attribute::Int(1))]);
+            g.output("y", &y, DataType::Float, &[Axis::Symbol("n"), Axis::Fixed(1)]);
+            graph(g, opset).node.swap_remove(0)
+        };
+        let attributes = |node: &NodeProto| node.attribute.iter().map(|a| a.name.clone()).collect::<Vec<_>>();
+        assert_eq!((build(17).input.len(), attributes(&build(17))), (1, vec!["axes".to_owned(), "keepdims".to_owned()]));
+        assert_eq!((build(18).input.len(), attributes(&build(18))), (2, vec!["keepdims".to_owned()]));
+    }
+}

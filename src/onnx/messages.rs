@@ -1,0 +1,312 @@
+//! The ONNX protobuf messages that the exporter writes and the verifier reads, as `prost` structs.
+//!
+//! Names, field numbers and enum values are those of `onnx.proto` (onnx/onnx, IR version 8). Fields that are never
+//! written here are left out: decoding skips them.
+
+use prost::Message;
+
+/// An ONNX file.
+#[derive(Clone, PartialEq, Message)]
+pub struct ModelProto {
+    /// Version of these messages, 8 by default.
+    #[prost(int64, tag = "1")]
+    pub ir_version: i64,
+    /// `s2s`.
+    #[prost(string, tag = "2")]
+    pub producer_name: String,
+    /// Version of the producer.
+    #[prost(string, tag = "3")]
+    pub producer_version: String,
+    /// Free text for people.
+    #[prost(string, tag = "6")]
+    pub doc_string: String,
+    /// The computation.
+    #[prost(message, optional, tag = "7")]
+    pub graph: Option<GraphProto>,
+    /// Operator sets that the nodes come from.
+    #[prost(message, repeated, tag = "8")]
+    pub opset_import: Vec<OperatorSetIdProto>,
+    /// Named texts; the keys are those of `s2s_runtime::contract::metadata`.
+    #[prost(message, repeated, tag = "14")]
+    pub metadata_props: Vec<StringStringEntryProto>,
+}
+
+/// A key with a text.
+#[derive(Clone, PartialEq, Message)]
+pub struct StringStringEntryProto {
+    /// The key.
+    #[prost(string, tag = "1")]
+    pub key: String,
+    /// The text.
+    #[prost(string, tag = "2")]
+    pub value: String,
+}
+
+/// An operator set and its version.
+#[derive(Clone, PartialEq, Message)]
+pub struct OperatorSetIdProto {
+    /// Empty for the standard operators.
+    #[prost(string, tag = "1")]
+    pub domain: String,
+    /// Its version.
+    #[prost(int64, tag = "2")]
+    pub version: i64,
+}
+
+/// Nodes in an order in which they can run, with the tensors that they share.
+#[derive(Clone, PartialEq, Message)]
+pub struct GraphProto {
+    /// Nodes, each after those whose outputs it reads.
+    #[prost(message, repeated, tag = "1")]
+    pub node: Vec<NodeProto>,
+    /// The graph's name.
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// Constant tensors, weights among them.
+    #[prost(message, repeated, tag = "5")]
+    pub initializer: Vec<TensorProto>,
+    /// Free text for people.
+    #[prost(string, tag = "10")]
+    pub doc_string: String,
+    /// What the graph reads.
+    #[prost(message, repeated, tag = "11")]
+    pub input: Vec<ValueInfoProto>,
+    /// What the graph gives.
+    #[prost(message, repeated, tag = "12")]
+    pub output: Vec<ValueInfoProto>,
+    /// Types of values in between; never written here, because stale ones break engines when shapes are pinned.
+    #[prost(message, repeated, tag = "13")]
+    pub value_info: Vec<ValueInfoProto>,
+}
+
+/// One application of an operator.
+#[derive(Clone, PartialEq, Message)]
+pub struct NodeProto {
+    /// Names of the values read; empty for an omitted optional input.
+    #[prost(string, repeated, tag = "1")]
+    pub input: Vec<String>,
+    /// Names of the values given.
+    #[prost(string, repeated, tag = "2")]
+    pub output: Vec<String>,
+    /// The node's own name.
+    #[prost(string, tag = "3")]
+    pub name: String,
+    /// The operator.
+    #[prost(string, tag = "4")]
+    pub op_type: String,
+    /// Its attributes.
+    #[prost(message, repeated, tag = "5")]
+    pub attribute: Vec<AttributeProto>,
+    /// Operator set; empty for the standard operators.
+    #[prost(string, tag = "7")]
+    pub domain: String,
+}
+
+/// A named attribute; `r#type` says which field holds it.
+#[derive(Clone, PartialEq, Message)]
+pub struct AttributeProto {
+    /// The attribute's name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// A float.
+    #[prost(float, tag = "2")]
+    pub f: f32,
+    /// An integer.
+    #[prost(int64, tag = "3")]
+    pub i: i64,
+    /// A text, UTF-8.
+    #[prost(bytes = "vec", tag = "4")]
+    pub s: Vec<u8>,
+    /// A tensor.
+    #[prost(message, optional, tag = "5")]
+    pub t: Option<TensorProto>,
+    /// Floats.
+    #[prost(float, repeated, packed = "false", tag = "7")]
+    pub floats: Vec<f32>,
+    /// Integers.
+    #[prost(int64, repeated, packed = "false", tag = "8")]
+    pub ints: Vec<i64>,
+    /// Texts.
+    #[prost(bytes = "vec", repeated, tag = "9")]
+    pub strings: Vec<Vec<u8>>,
+    /// Which field holds the value.
+    #[prost(enumeration = "AttributeType", tag = "20")]
+    pub r#type: i32,
+}
+
+/// Kinds of an attribute.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum AttributeType {
+    /// Not said.
+    Undefined = 0,
+    /// `f`.
+    Float = 1,
+    /// `i`.
+    Int = 2,
+    /// `s`.
+    String = 3,
+    /// `t`.
+    Tensor = 4,
+    /// `floats`.
+    Floats = 6,
+    /// `ints`.
+    Ints = 7,
+    /// `strings`.
+    Strings = 8,
+}
+
+/// A constant tensor.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorProto {
+    /// Axes, row-major.
+    #[prost(int64, repeated, packed = "false", tag = "1")]
+    pub dims: Vec<i64>,
+    /// The element type.
+    #[prost(enumeration = "DataType", tag = "2")]
+    pub data_type: i32,
+    /// The name of the value.
+    #[prost(string, tag = "8")]
+    pub name: String,
+    /// Elements, little endian; the only form written here, because some engines read no other.
+    #[prost(bytes = "vec", tag = "9")]
+    pub raw_data: Vec<u8>,
+}
+
+/// Element types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, prost::Enumeration)]
+#[repr(i32)]
+pub enum DataType {
+    /// Not said.
+    Undefined = 0,
+    /// 32-bit float.
+    Float = 1,
+    /// 8-bit unsigned integer.
+    Uint8 = 2,
+    /// 8-bit integer.
+    Int8 = 3,
+    /// 32-bit integer.
+    Int32 = 6,
+    /// 64-bit integer.
+    Int64 = 7,
+    /// Truth value, one byte.
+    Bool = 9,
+    /// 16-bit float.
+    Float16 = 10,
+}
+
+/// Name and type of an input or output.
+#[derive(Clone, PartialEq, Message)]
+pub struct ValueInfoProto {
+    /// The name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// The type.
+    #[prost(message, optional, tag = "2")]
+    pub r#type: Option<TypeProto>,
+    /// Free text for people.
+    #[prost(string, tag = "3")]
+    pub doc_string: String,
+}
+
+/// The type of a value; only tensors here.
+#[derive(Clone, PartialEq, Message)]
+pub struct TypeProto {
+    /// A tensor.
+    #[prost(message, optional, tag = "1")]
+    pub tensor_type: Option<TensorTypeProto>,
+}
+
+/// Element type and shape of a tensor.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorTypeProto {
+    /// The element type.
+    #[prost(enumeration = "DataType", tag = "1")]
+    pub elem_type: i32,
+    /// The shape.
+    #[prost(message, optional, tag = "2")]
+    pub shape: Option<TensorShapeProto>,
+}
+
+/// A shape; a scalar has no axes.
+#[derive(Clone, PartialEq, Message)]
+pub struct TensorShapeProto {
+    /// Axes.
+    #[prost(message, repeated, tag = "1")]
+    pub dim: Vec<DimensionProto>,
+}
+
+/// One axis.
+#[derive(Clone, PartialEq, Message)]
+pub struct DimensionProto {
+    /// A number or a symbol; nothing where it is unknown.
+    #[prost(oneof = "Dimension", tags = "1, 2")]
+    pub value: Option<Dimension>,
+}
+
+/// The length of an axis.
+#[derive(Clone, PartialEq, Eq, prost::Oneof)]
+pub enum Dimension {
+    /// Fixed.
+    #[prost(int64, tag = "1")]
+    Value(i64),
+    /// Symbolic: the same name, the same length.
+    #[prost(string, tag = "2")]
+    Param(String),
+}
+
+impl TensorProto {
+    /// An f32 tensor, row-major.
+    ///
+    /// # Panics
+    /// If `shape` does not fit the number of values.
+    pub fn of_floats(name: &str, shape: &[usize], data: &[f32]) -> Self {
+        Self::of_bytes(name, DataType::Float, shape, data.len(), data.iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
+
+    /// An int64 tensor, row-major.
+    ///
+    /// # Panics
+    /// If `shape` does not fit the number of values.
+    pub fn of_integers(name: &str, shape: &[usize], data: &[i64]) -> Self {
+        Self::of_bytes(name, DataType::Int64, shape, data.len(), data.iter().flat_map(|x| x.to_le_bytes()).collect())
+    }
+
+    fn of_bytes(name: &str, data_type: DataType, shape: &[usize], len: usize, raw_data: Vec<u8>) -> Self {
+        assert_eq!(shape.iter().product::<usize>(), len, "shape {shape:?} of {name} does not fit {len} values");
+        Self { dims: shape.iter().map(|&d| d as i64).collect(), data_type: data_type as i32, name: name.to_owned(), raw_data }
+    }
+
+    /// The shape as lengths; `None` where an axis is negative.
+    pub fn shape(&self) -> Option<Vec<usize>> {
+        self.dims.iter().map(|&d| usize::try_from(d).ok()).collect()
+    }
+
+    /// The elements of a [`DataType::Float`] tensor that is stored as `raw_data` of the right length.
+    pub fn floats(&self) -> Option<Vec<f32>> {
+        let bytes = self.shape()?.iter().try_fold(4usize, |n, &d| n.checked_mul(d))?;
+        (self.data_type == DataType::Float as i32 && self.raw_data.len() == bytes)
+            .then(|| self.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+    }
+}
+
+impl ValueInfoProto {
+    /// A tensor's name, element type and axes.
+    pub fn tensor(name: &str, elem_type: DataType, dim: Vec<DimensionProto>) -> Self {
+        let tensor = TensorTypeProto { elem_type: elem_type as i32, shape: Some(TensorShapeProto { dim }) };
+        Self { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor) }), doc_string: String::new() }
+    }
+
+    /// Element type and axes, if it is a tensor with a known shape.
+    pub fn tensor_type(&self) -> Option<(DataType, &[DimensionProto])> {
+        let tensor = self.r#type.as_ref()?.tensor_type.as_ref()?;
+        Some((DataType::try_from(tensor.elem_type).ok()?, &tensor.shape.as_ref()?.dim))
+    }
+}
+
+impl ModelProto {
+    /// The text under `key` of `metadata_props`.
+    pub fn metadata(&self, key: &str) -> Option<&str> {
+        self.metadata_props.iter().find(|entry| entry.key == key).map(|entry| entry.value.as_str())
+    }
+}

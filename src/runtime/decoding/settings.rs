@@ -1,0 +1,290 @@
+//! The checked form of [`DecodingOptions`]: every default filled in, texts turned into ids.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, SymbolRef, Truncate, UnknownPolicy, key_error};
+use super::stopping::StopStrings;
+use crate::error::Result;
+
+/// What the options need to know of the target vocabulary.
+pub trait TargetSymbols {
+    /// Symbols, the four special ones counted.
+    fn size(&self) -> usize;
+    /// The text of a symbol as it appears in the output; empty for PAD, START and END.
+    fn piece(&self, id: u32) -> &str;
+    /// What stands between two symbols: empty for characters, a space for tokens.
+    fn separator(&self) -> &str;
+    /// The id of a symbol.
+    fn find(&self, symbol: &str) -> Option<u32>;
+    /// Ids of a text; UNK for unknown symbols.
+    fn ids(&self, text: &str) -> Vec<u32>;
+}
+
+/// Checked options, ready for the loop. Every field has the meaning of its key in [`DecodingOptions`].
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub struct Settings {
+    /// `unknown`.
+    pub unknown: UnknownPolicy,
+    /// `max_input_length`; none is no limit.
+    pub max_input_length: Option<usize>,
+    /// `truncate`.
+    pub truncate: Truncate,
+    /// `max_new_tokens`.
+    pub max_new_tokens: usize,
+    /// `min_new_tokens`.
+    pub min_new_tokens: usize,
+    /// `num_beams`.
+    pub num_beams: usize,
+    /// `num_return_sequences`.
+    pub num_return_sequences: usize,
+    /// `length_penalty`.
+    pub length_penalty: f32,
+    /// `length_penalty_type`.
+    pub length_penalty_type: LengthPenaltyType,
+    /// `early_stopping`.
+    pub early_stopping: EarlyStopping,
+    /// `num_beams * patience`, rounded, at least 1: how many finished hypotheses are enough.
+    pub enough: usize,
+    /// `coverage_penalty`.
+    pub coverage_penalty: f32,
+    /// `repetition_penalty`.
+    pub repetition_penalty: f32,
+    /// `no_repeat_ngram_size`.
+    pub no_repeat_ngram_size: usize,
+    /// `suppress_tokens` and, with `disable_unk`, UNK; sorted, each once.
+    pub suppress: Vec<u32>,
+    /// `target_prefix` as ids.
+    pub prefix: Vec<u32>,
+    /// `stop_strings`; none without them.
+    pub stop: Option<Arc<StopStrings>>,
+    /// `do_sample`.
+    pub do_sample: bool,
+    /// `temperature`.
+    pub temperature: f32,
+    /// `top_k`.
+    pub top_k: usize,
+    /// `top_p`.
+    pub top_p: f32,
+    /// `min_p`.
+    pub min_p: f32,
+    /// `seed`.
+    pub seed: u64,
+    /// `replace_unknowns`.
+    pub replace_unknowns: bool,
+    /// `time_limit`.
+    pub time_limit: Option<Duration>,
+    /// `output.scores`.
+    pub scores: bool,
+    /// `output.token_scores`.
+    pub token_scores: bool,
+    /// `output.attention`.
+    pub attention: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            unknown: UnknownPolicy::default(),
+            max_input_length: Some(1024),
+            truncate: Truncate::default(),
+            max_new_tokens: 256,
+            min_new_tokens: 0,
+            num_beams: 1,
+            num_return_sequences: 1,
+            length_penalty: 1.0,
+            length_penalty_type: LengthPenaltyType::default(),
+            early_stopping: EarlyStopping::default(),
+            enough: 1,
+            coverage_penalty: 0.0,
+            repetition_penalty: 1.0,
+            no_repeat_ngram_size: 0,
+            suppress: Vec::new(),
+            prefix: Vec::new(),
+            stop: None,
+            do_sample: false,
+            temperature: 1.0,
+            top_k: 0,
+            top_p: 1.0,
+            min_p: 0.0,
+            seed: 0,
+            replace_unknowns: false,
+            time_limit: None,
+            scores: false,
+            token_scores: false,
+            attention: false,
+        }
+    }
+}
+
+impl Settings {
+    /// Checks the options and fills the defaults in; `target_prefix`, `stop_strings` and symbols given as text are left
+    /// out, because they need a vocabulary: [`Self::with_symbols`].
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the key.
+    pub fn new(options: &DecodingOptions) -> Result<Self> {
+        // Merging with nothing moves CTranslate2's flat keys.
+        let o = DecodingOptions::layered([options]);
+        o.check_values().map_err(|(key, problem)| key_error(key, &problem))?;
+        let d = Self::default();
+        let output = o.output.clone().unwrap_or_default();
+        let num_beams = o.num_beams.unwrap_or(d.num_beams);
+        let suppressed = o.suppress_tokens.iter().flatten().filter_map(|s| match s {
+            SymbolRef::Id(id) => Some(*id),
+            SymbolRef::Text(_) => None,
+        });
+        let unk = o.disable_unk.unwrap_or(false).then_some(crate::contract::UNK);
+        let mut suppress: Vec<u32> = suppressed.chain(unk).collect();
+        suppress.sort_unstable();
+        suppress.dedup();
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked: positive, and a float saturates")]
+        let enough = ((num_beams as f32 * o.patience.unwrap_or(1.0)).round() as usize).max(1);
+        let settings = Self {
+            unknown: o.unknown.unwrap_or(d.unknown),
+            max_input_length: match o.max_input_length {
+                None => d.max_input_length,
+                Some(0) => None,
+                some => some,
+            },
+            truncate: o.truncate.unwrap_or(d.truncate),
+            max_new_tokens: o.max_new_tokens.unwrap_or(d.max_new_tokens),
+            min_new_tokens: o.min_new_tokens.unwrap_or(d.min_new_tokens),
+            num_beams,
+            num_return_sequences: o.num_return_sequences.unwrap_or(d.num_return_sequences),
+            length_penalty: o.length_penalty.unwrap_or(d.length_penalty),
+            length_penalty_type: o.length_penalty_type.unwrap_or(d.length_penalty_type),
+            early_stopping: o.early_stopping.unwrap_or(d.early_stopping),
+            enough,
+            coverage_penalty: o.coverage_penalty.unwrap_or(d.coverage_penalty),
+            repetition_penalty: o.repetition_penalty.unwrap_or(d.repetition_penalty),
+            no_repeat_ngram_size: o.no_repeat_ngram_size.unwrap_or(d.no_repeat_ngram_size),
+            suppress,
+            prefix: Vec::new(),
+            stop: None,
+            do_sample: o.do_sample.unwrap_or(d.do_sample),
+            temperature: o.temperature.unwrap_or(d.temperature),
+            top_k: o.top_k.unwrap_or(d.top_k),
+            top_p: o.top_p.unwrap_or(d.top_p),
+            min_p: o.min_p.unwrap_or(d.min_p),
+            seed: o.seed.unwrap_or(d.seed),
+            replace_unknowns: o.replace_unknowns.unwrap_or(d.replace_unknowns),
+            time_limit: o.time_limit.map(Duration::from_secs_f32),
+            scores: output.scores.unwrap_or(d.scores),
+            token_scores: output.token_scores.unwrap_or(d.token_scores),
+            attention: output.attention.unwrap_or(d.attention),
+        };
+        settings.check_combinations(&o)?;
+        Ok(settings)
+    }
+
+    fn check_combinations(&self, o: &DecodingOptions) -> Result<()> {
+        if self.do_sample && self.num_beams > 1 {
+            return Err(key_error("do_sample", &format!("sampling takes no beams, and num_beams is {}", self.num_beams))
+                .help("set num_beams: 1 (num_return_sequences draws several), or do_sample: false"));
+        }
+        if !self.do_sample && self.num_return_sequences > self.num_beams {
+            let problem = format!("{} is more than num_beams ({})", self.num_return_sequences, self.num_beams);
+            return Err(key_error("num_return_sequences", &problem).help("raise num_beams"));
+        }
+        if self.num_beams > 1 && self.enough < self.num_return_sequences {
+            let problem = format!(
+                "{} finished hypotheses would be enough, fewer than num_return_sequences ({})",
+                self.enough, self.num_return_sequences
+            );
+            return Err(key_error("patience", &problem).help("raise patience or num_beams"));
+        }
+        if self.min_new_tokens > self.max_new_tokens {
+            let problem = format!("{} is more than max_new_tokens ({})", self.min_new_tokens, self.max_new_tokens);
+            return Err(key_error("min_new_tokens", &problem));
+        }
+        if o.do_sample.is_none() {
+            let unused = [
+                ("temperature", self.temperature != 1.0),
+                ("top_k", self.top_k > 1),
+                ("top_p", self.top_p < 1.0),
+                ("min_p", self.min_p > 0.0),
+            ];
+            if let Some((key, _)) = unused.iter().find(|(_, set)| *set) {
+                return Err(key_error(key, "has an effect only when tokens are drawn at random")
+                    .help("add do_sample: true (or false, to say that it is meant)"));
+            }
+        }
+        Ok(())
+    }
+
+    /// The same with `target_prefix`, `stop_strings` and symbols given as text.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol that the vocabulary does not
+    /// have, and for a prefix that it cannot write.
+    pub fn with_symbols(options: &DecodingOptions, symbols: &dyn TargetSymbols) -> Result<Self> {
+        let mut settings = Self::new(options)?;
+        for symbol in options.suppress_tokens.iter().flatten() {
+            if let SymbolRef::Text(text) = symbol {
+                let id = symbols
+                    .find(text)
+                    .ok_or_else(|| key_error("suppress_tokens", &format!("the target vocabulary has no symbol `{text}`")))?;
+                settings.suppress.push(id);
+            }
+        }
+        settings.suppress.sort_unstable();
+        settings.suppress.dedup();
+        if let Some(text) = options.target_prefix.as_deref().filter(|t| !t.is_empty()) {
+            settings.prefix = symbols.ids(text);
+            if settings.prefix.contains(&crate::contract::UNK) {
+                return Err(key_error("target_prefix", &format!("`{text}` has symbols that the target vocabulary does not know")));
+            }
+        }
+        if let Some(strings) = options.stop_strings.as_ref().filter(|s| !s.0.is_empty()) {
+            settings.stop = Some(Arc::new(StopStrings::new(&strings.0, symbols)));
+        }
+        settings.check_ids(symbols.size())?;
+        Ok(settings)
+    }
+
+    /// For decoding ids without a vocabulary.
+    ///
+    /// # Errors
+    /// As [`Self::new`], and for options that need text.
+    pub fn for_ids(options: &DecodingOptions) -> Result<Self> {
+        let text_symbol = options.suppress_tokens.iter().flatten().any(|s| matches!(s, SymbolRef::Text(_)));
+        let needing = [
+            ("target_prefix", options.target_prefix.as_ref().is_some_and(|t| !t.is_empty())),
+            ("stop_strings", options.stop_strings.as_ref().is_some_and(|s| !s.0.is_empty())),
+            ("suppress_tokens", text_symbol),
+        ];
+        if let Some((key, _)) = needing.iter().find(|(_, used)| *used) {
+            return Err(key_error(key, "text needs a target vocabulary, and only ids are decoded here"));
+        }
+        Self::new(options)
+    }
+
+    /// Checks the ids against the width of the logits.
+    pub(super) fn check_ids(&self, vocabulary: usize) -> Result<()> {
+        let outside = |id: &&u32| **id as usize >= vocabulary;
+        for (key, ids) in [("suppress_tokens", &self.suppress), ("target_prefix", &self.prefix)] {
+            if let Some(id) = ids.iter().find(outside) {
+                return Err(key_error(key, &format!("id {id} is outside the target vocabulary of {vocabulary} symbols")));
+            }
+        }
+        Ok(())
+    }
+
+    /// The key that asks for attention weights, if any does.
+    pub fn attention_key(&self) -> Option<&'static str> {
+        [
+            ("coverage_penalty", self.coverage_penalty > 0.0 && self.num_beams > 1),
+            ("replace_unknowns", self.replace_unknowns),
+            ("output.attention", self.attention),
+        ]
+        .into_iter()
+        .find_map(|(key, asked)| asked.then_some(key))
+    }
+
+    /// Rows of the batch that one request may take.
+    pub fn most_rows(&self) -> usize {
+        if self.do_sample { self.num_return_sequences } else { self.num_beams }
+    }
+}

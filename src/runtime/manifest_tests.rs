@@ -1,0 +1,230 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::contract::SPECIAL_SYMBOLS;
+
+fn spec(symbols: &[&str]) -> VocabularySpec {
+    let symbols = SPECIAL_SYMBOLS.iter().chain(symbols).map(|&symbol| symbol.to_owned()).collect();
+    VocabularySpec { symbols, ..VocabularySpec::default() }
+}
+
+fn manifest() -> Manifest {
+    let graph = |name: &str| GraphFile { file: format!("{name}.onnx"), sha256: "0".repeat(64) };
+    Manifest {
+        format_version: FORMAT_VERSION.to_owned(),
+        name: "dates".to_owned(),
+        producer: "s2s 0.1.0".to_owned(),
+        io: Io::Ids,
+        graphs: [(Role::Encoder, graph("encoder")), (Role::Decoder, graph("decoder"))].into(),
+        weights_sha256: Some("a".repeat(64)),
+        wiring: Wiring {
+            encoder_input: "encoder_input".to_owned(),
+            decoder_input: "decoder_input".to_owned(),
+            decoder_output: "decoder_output".to_owned(),
+            output: OutputForm::Logits,
+            states: vec![StateWire {
+                encoder_output: "state_h_0".to_owned(),
+                decoder_input: "state_h_0".to_owned(),
+                decoder_output: "next_state_h_0".to_owned(),
+            }],
+            memory: vec![],
+            attention: None,
+        },
+        special_ids: SpecialIds::default(),
+        decoding: DecodingOptions::default(),
+        architecture: Some(serde_json::json!({"symbols": [], "source": {"symbols": []}, "hidden": 256})),
+        provenance: Some(Provenance { licence: Some("source:\n  symbols: []\n".to_owned()), ..Provenance::default() }),
+        source: spec(&["a", "b"]),
+        target: spec(&["c"]),
+    }
+}
+
+#[test]
+fn a_manifest_is_read_back_as_it_was_written() {
+    let written = manifest().to_yaml().unwrap();
+    let again = Manifest::from_yaml(&written, "s2s.yaml").unwrap();
+    assert_eq!(serde_json::to_value(&again).unwrap(), serde_json::to_value(manifest()).unwrap());
+    assert_eq!(again.to_yaml().unwrap(), written);
+}
+
+#[test]
+fn keys_are_written_in_the_order_of_a_reader_and_symbols_last() {
+    let written = manifest().to_yaml().unwrap();
+    let keys: Vec<&str> = written.lines().filter(|line| !line.starts_with([' ', '-'])).filter_map(|line| line.split(':').next()).collect();
+    let expected = [
+        "format_version",
+        "name",
+        "producer",
+        "io",
+        "graphs",
+        "weights_sha256",
+        "wiring",
+        "special_ids",
+        "decoding",
+        "architecture",
+        "provenance",
+        "source",
+        "target",
+    ];
+    assert_eq!(keys, expected, "{written}");
+    assert!(written.ends_with("  symbols: [\n    \"<pad>\", \"<start>\", \"<end>\", \"<unk>\", \"c\",\n    ]\n"), "{written}");
+}
+
+#[test]
+fn symbols_that_yaml_might_misread_come_back_unchanged() {
+    let mut manifest = manifest();
+    manifest.source = spec(&[
+        " ",
+        "~",
+        "\t",
+        "\n",
+        "\r",
+        "\u{2028}",
+        "\u{2029}",
+        "\u{85}",
+        "\u{feff}",
+        "\u{a0}",
+        "\u{7f}",
+        "\u{0}",
+        "\u{1b}",
+        "'",
+        "\"",
+        "\\",
+        "#",
+        "-",
+        ":",
+        "?",
+        "!",
+        "&",
+        "*",
+        "%",
+        "@",
+        "`",
+        "|",
+        ">",
+        "[",
+        "]",
+        "{",
+        "}",
+        ",",
+        "<",
+        "=",
+        "1",
+        "0",
+        "y",
+        "n",
+        "é",
+        "\u{301}",
+        "\u{1f600}",
+        "\u{fffd}",
+        "\u{fffe}",
+        "\u{e000}",
+        "\u{10ffff}",
+    ]);
+    manifest.target =
+        spec(&["yes", "null", "no", "true", "1.0", "0x1f", "1e3", ".nan", "---", "...", "<<", "2026-01-01", "!!str", "12:30"]);
+    manifest.target.unit = crate::vocabulary::Unit::Token;
+    let again = Manifest::from_yaml(&manifest.to_yaml().unwrap(), "s2s.yaml").unwrap();
+    assert_eq!((again.source, again.target), (manifest.source, manifest.target));
+}
+
+#[test]
+fn symbols_may_stand_in_a_block_list_without_quotes() {
+    let block = "  symbols:\n  - <pad>\n  - <start>\n  - <end>\n  - <unk>\n  - c\n";
+    let written = manifest().to_yaml().unwrap();
+    let at = written.rfind("  symbols:").unwrap();
+    let again = Manifest::from_yaml(&format!("{}{block}", &written[..at]), "s2s.yaml").unwrap();
+    assert_eq!(again.target, manifest().target);
+}
+
+#[test]
+fn an_unknown_key_is_an_error_with_line_and_nearest_name() {
+    let text =
+        manifest().to_yaml().unwrap().replace("  encoder_input: encoder_input\n", "  encoder_input: encoder_input\n  encoder_inptu: x\n");
+    let error = Manifest::from_yaml(&text, "s2s.yaml").unwrap_err();
+    let line = text.lines().position(|line| line.contains("inptu")).unwrap() + 1;
+    assert_eq!(error.to_string(), format!("s2s.yaml:{line}:wiring.encoder_inptu: unknown key `encoder_inptu`"));
+    assert_eq!(error.help_text(), Some("did you mean `encoder_input`?"));
+    assert_eq!(error.kind(), ErrorKind::Bundle);
+}
+
+#[test]
+fn a_newer_minor_version_is_read_and_its_unknown_keys_are_passed_over() {
+    let text = manifest().to_yaml().unwrap();
+    let newer =
+        text.replace("format_version: \"1.0\"", "format_version: \"1.99\"").replace("format_version: '1.0'", "format_version: '1.99'");
+    let newer = newer
+        .replace("\nwiring:\n", "\nnews: {a: [1, 2]}\nwiring:\n  later: true\n")
+        .replace("  - encoder_output:", "  - precision: half\n    encoder_output:")
+        .replace("    file: decoder.onnx", "    compression: none\n    file: decoder.onnx");
+    assert!(newer.contains("1.99") && newer.contains("half") && newer.contains("compression"), "{newer}");
+    let again = Manifest::from_yaml(&newer, "s2s.yaml").unwrap();
+    assert_eq!((again.wiring, again.graphs, again.source), (manifest().wiring, manifest().graphs, manifest().source));
+    assert!(Manifest::from_yaml(&newer.replace("1.99", "1.0"), "s2s.yaml").is_err());
+}
+
+#[test]
+fn another_major_version_is_refused_with_a_readable_error() {
+    let text = manifest().to_yaml().unwrap().replace("1.0", "2.0");
+    let error = Manifest::from_yaml(&text, "s2s.yaml").unwrap_err();
+    assert!(error.to_string().starts_with("s2s.yaml:1:format_version: format version \"2.0\"; this program reads"), "{error}");
+    assert!(error.help_text().unwrap().contains("update"));
+    assert!(Manifest::from_yaml("format_version: latest\n", "s2s.yaml").unwrap_err().help_text().unwrap().contains("major.minor"));
+    assert!(Manifest::from_yaml("name: x\n", "s2s.yaml").unwrap_err().to_string().contains("format_version"));
+}
+
+#[test]
+fn files_outside_the_bundle_are_refused() {
+    for file in ["../encoder.onnx", "/etc/passwd", "a/b.onnx", "c:\\x.onnx", "..", ""] {
+        let mut manifest = manifest();
+        manifest.graphs.get_mut(&Role::Encoder).unwrap().file = file.to_owned();
+        let error = manifest.to_yaml().unwrap_err();
+        assert!(error.to_string().contains("graphs.encoder.file"), "{error}");
+    }
+}
+
+#[test]
+fn faults_in_vocabularies_wiring_and_hashes_name_their_key() {
+    let check = |change: fn(&mut Manifest), key: &str| {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        let error = manifest.to_yaml().unwrap_err();
+        assert!(error.to_string().contains(&format!(":{key}: ")), "{error}");
+        assert_eq!(error.kind(), ErrorKind::Bundle);
+    };
+    check(|m| m.source.symbols.push("a".to_owned()), "source.symbols");
+    check(|m| m.target.symbols.swap(0, 1), "target.symbols");
+    check(|m| m.wiring.states[0].decoder_input = "decoder_input".to_owned(), "wiring");
+    check(|m| m.graphs.get_mut(&Role::Decoder).unwrap().sha256 = "abc".to_owned(), "graphs.decoder.sha256");
+    check(|m| drop(m.graphs.remove(&Role::Decoder)), "graphs");
+    check(|m| m.special_ids.end = 7, "special_ids");
+}
+
+#[test]
+fn hostile_yaml_is_refused_quickly() {
+    let start = std::time::Instant::now();
+    let bomb = "a: &a [x, x]\n".to_owned() + &(1..40).map(|i| format!("b{i}: &b{i} [*a, *a, *a]\n")).collect::<String>();
+    for text in ["[".repeat(100_000), format!("format_version: {}", "{".repeat(100_000)), bomb, "\u{0}\u{1}".to_owned(), String::new()] {
+        assert!(Manifest::from_yaml(&text, "s2s.yaml").is_err());
+    }
+    assert!(start.elapsed().as_secs() < 5, "took {:?}", start.elapsed());
+}
+
+proptest! {
+    #[test]
+    fn any_symbols_survive_the_manifest(text in prop::collection::vec(any::<char>(), 0..60)) {
+        let text: String = text.into_iter().collect();
+        let mut manifest = manifest();
+        manifest.source = crate::vocabulary::Vocabulary::build(crate::vocabulary::Unit::Character, [], [&text]).spec().clone();
+        let again = Manifest::from_yaml(&manifest.to_yaml().unwrap(), "s2s.yaml").unwrap();
+        prop_assert_eq!(again.source, manifest.source);
+    }
+
+    #[test]
+    fn any_bytes_are_read_or_refused_without_a_panic(text in any::<String>()) {
+        let _ = Manifest::from_yaml(&text, "s2s.yaml");
+        let _ = Manifest::from_yaml(&format!("format_version: '1.5'\n{text}"), "s2s.yaml");
+    }
+}

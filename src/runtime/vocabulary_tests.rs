@@ -1,0 +1,132 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn characters(texts: &[&str]) -> Vocabulary {
+    Vocabulary::build(Unit::Character, [Normalisation::Nfc], texts)
+}
+
+#[test]
+fn ids_follow_code_points_after_the_four_special_symbols() {
+    let vocabulary = characters(&["ba", "é "]);
+    assert_eq!(vocabulary.spec().symbols, ["<pad>", "<start>", "<end>", "<unk>", " ", "a", "b", "é"]);
+    assert_eq!((vocabulary.len(), vocabulary.spec().longest), (8, 2));
+    assert_eq!(vocabulary.encode("abé"), [5, 6, 7]);
+}
+
+#[test]
+fn extending_keeps_old_ids_and_appends_new_symbols_in_order() {
+    let mut vocabulary = characters(&["mn"]);
+    let before = vocabulary.encode("mn");
+    vocabulary.extend(["zanb"]);
+    assert_eq!(vocabulary.encode("mn"), before);
+    assert_eq!(vocabulary.encode("abz"), [6, 7, 8]);
+    assert_eq!(vocabulary.spec().longest, 4);
+}
+
+#[test]
+fn normalisation_runs_in_the_listed_order_and_is_stored() {
+    let steps = [Normalisation::Nfkc, Normalisation::Lowercase, Normalisation::CollapseWhitespace, Normalisation::Trim];
+    let vocabulary = Vocabulary::build(Unit::Character, steps, ["Ａ  b\t\u{3000}C "]);
+    assert_eq!(vocabulary.normalise("Ａ  b\t\u{3000}C "), "a b c");
+    let written = serde_json::to_string(vocabulary.spec()).unwrap();
+    assert!(written.contains(r#"["nfkc","lowercase","collapse_whitespace","trim"]"#), "{written}");
+    assert_eq!(Vocabulary::from_spec(&serde_json::from_str(&written).unwrap()).unwrap(), vocabulary);
+}
+
+#[test]
+fn decomposed_and_composed_accents_meet_in_one_symbol() {
+    let vocabulary = characters(&["é"]);
+    assert_eq!(vocabulary.encode("e\u{301}"), vocabulary.encode("é"));
+}
+
+#[test]
+fn tokens_are_split_at_whitespace_and_joined_by_one_space() {
+    let vocabulary = Vocabulary::build(Unit::Token, [], ["AH0 B  IY1"]);
+    assert_eq!(vocabulary.decode(vocabulary.encode(" B\tAH0 ")), "B AH0");
+}
+
+#[test]
+fn a_token_spelled_like_a_special_symbol_is_unknown() {
+    let vocabulary = Vocabulary::build(Unit::Token, [], ["<end> a <pad>"]);
+    assert_eq!(vocabulary.len(), 5);
+    assert_eq!(vocabulary.encode("<end> a <pad>"), [UNK, 4, UNK]);
+}
+
+#[test]
+fn unknown_symbols_follow_the_policy() {
+    let vocabulary = characters(&["abc"]);
+    let unk = vocabulary.encode_with("aXbX!", UnknownPolicy::Unk).unwrap();
+    assert_eq!(unk.ids, [4, UNK, 5, UNK, UNK]);
+    assert_eq!(unk.unknown, ["X", "!"]);
+    let copy = vocabulary.encode_with("aX", UnknownPolicy::Copy).unwrap();
+    assert_eq!((copy.ids, copy.symbols), (vec![4, UNK], vec!["a".to_owned(), "X".to_owned()]));
+    assert_eq!(vocabulary.encode_with("aXb", UnknownPolicy::Skip).unwrap().ids, [4, 5]);
+    let error = vocabulary.encode_with("aX!", UnknownPolicy::Error).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Input);
+    assert!(error.to_string().contains(r#""X", "!""#), "{error}");
+    assert!(vocabulary.encode_with("abc", UnknownPolicy::Error).unwrap().unknown.is_empty());
+}
+
+#[test]
+fn decoding_leaves_special_ids_out_and_marks_unknown_ones() {
+    let vocabulary = characters(&["ab"]);
+    assert_eq!(vocabulary.decode([1, 4, 0, UNK, 5, 99, 2]), "a\u{fffd}b\u{fffd}");
+}
+
+#[test]
+fn a_written_vocabulary_with_a_fault_is_refused_with_the_id() {
+    let with = |unit, extra: &[&str]| {
+        let symbols = SPECIAL_SYMBOLS.iter().chain(extra).map(|&symbol| symbol.to_owned()).collect();
+        Vocabulary::from_spec(&VocabularySpec { unit, symbols, ..VocabularySpec::default() })
+    };
+    assert!(with(Unit::Character, &["a", "b", "a"]).unwrap_err().to_string().contains("ids 4 and 6"));
+    assert!(with(Unit::Character, &["ab"]).unwrap_err().to_string().contains("not one character"));
+    assert!(with(Unit::Character, &[""]).is_err());
+    assert!(with(Unit::Token, &["a b"]).is_err());
+    assert!(with(Unit::Token, &["ab"]).is_ok());
+    let bare = VocabularySpec { symbols: vec!["a".to_owned()], ..VocabularySpec::default() };
+    assert!(Vocabulary::from_spec(&bare).unwrap_err().to_string().contains("<pad>"));
+}
+
+#[test]
+fn the_metadata_of_a_vocabulary_is_unit_normalisation_and_symbols() {
+    let metadata = characters(&["a\""]).metadata_json();
+    assert_eq!(metadata, r#"{"unit":"character","normalisation":["nfc"],"symbols":["<pad>","<start>","<end>","<unk>","\"","a"]}"#);
+}
+
+fn normalisations() -> impl Strategy<Value = Vec<Normalisation>> {
+    use Normalisation::{CollapseWhitespace, Lowercase, Nfc, Nfd, Nfkc, Nfkd, Trim};
+    prop::collection::vec(prop::sample::select(vec![Nfc, Nfd, Nfkc, Nfkd, Lowercase, Trim, CollapseWhitespace]), 0..4)
+}
+
+proptest! {
+    #[test]
+    fn known_texts_come_back_normalised(texts in prop::collection::vec("\\PC*", 1..6), steps in normalisations()) {
+        let vocabulary = Vocabulary::build(Unit::Character, steps, &texts);
+        for text in &texts {
+            prop_assert_eq!(vocabulary.decode(vocabulary.encode(text)), vocabulary.normalise(text));
+            prop_assert!(vocabulary.encode_with(text, UnknownPolicy::Error).is_ok());
+        }
+        prop_assert_eq!(&Vocabulary::from_spec(vocabulary.spec()).unwrap(), &vocabulary);
+    }
+
+    #[test]
+    fn known_tokens_come_back_joined_by_one_space(texts in prop::collection::vec("[ a-c<>\\t\u{3000}]{0,12}", 1..6)) {
+        let vocabulary = Vocabulary::build(Unit::Token, [], &texts);
+        for text in &texts {
+            let joined = text.split_whitespace().collect::<Vec<_>>().join(" ");
+            prop_assert_eq!(vocabulary.decode(vocabulary.encode(text)), joined);
+        }
+    }
+
+    #[test]
+    fn unknown_symbols_of_any_text_become_unk_and_lengths_stay(known in "[a-e]*", text in any::<String>()) {
+        let vocabulary = characters(&[&known]);
+        let ids = vocabulary.encode(&text);
+        prop_assert_eq!(ids.len(), vocabulary.normalise(&text).chars().count());
+        prop_assert!(ids.iter().all(|&id| (id as usize) < vocabulary.len() && id >= UNK));
+    }
+}
