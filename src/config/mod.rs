@@ -4,5 +4,7 @@
 
 pub mod checked;
 pub mod raw;
+#[cfg(test)]
+mod tests;
 
 pub use checked::{Config, LoadOptions};

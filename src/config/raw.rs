@@ -67,11 +67,14 @@ impl Value {
 impl Node {
     /// Reads one YAML document; `file` is only named in errors.
     pub fn parse(text: &str, file: &Path) -> Result<Self> {
-        let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
+        // NaN and infinities are let through here, so that they are refused with their key.
+        let non_finite = serde_yaml::options::NonFiniteFloatPolicy::PassThrough;
+        let options = serde_yaml::options! { strict_booleans: true, with_snippet: false, non_finite_float_policy: non_finite };
         let spanned: Spanned<Value> = serde_yaml::from_str_with_options(text, options).map_err(|cause| {
             let line = cause.location().map(|l| l.line()).filter(|&l| l > 0);
             let message = cause.to_string();
-            let sentence = message.lines().next().unwrap_or("not a YAML document").trim_end_matches('.');
+            let sentence = message.lines().next().unwrap_or_default();
+            let sentence = sentence.rsplit_once(" at line ").map_or(sentence, |(sentence, _)| sentence).trim_end_matches('.');
             Error::new(ErrorKind::Config, format!("not readable as YAML: {sentence}"))
                 .at_line(file, line, None)
                 .help("a config is YAML: `key: value` lines, sections indented by two spaces")

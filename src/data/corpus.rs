@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use s2s_runtime::bundle::sha256;
+use s2s_runtime::manifest::DataFile;
 use s2s_runtime::vocabulary::Vocabulary;
-use serde::Serialize;
-use sha2::{Digest, Sha256};
+use serde::{Deserialize, Serialize};
 
 use super::dates;
 use super::pairs::{self, Pair};
-use super::random::Random;
 use crate::config::checked::{Data, DataOrigin, Side, Validation, VocabularyFrom};
 use crate::error::{Error, ErrorKind, Result};
+use crate::random::Random;
 
 /// Training and validation pairs of an experiment.
 #[derive(Clone, Debug)]
@@ -24,17 +25,6 @@ pub struct Corpus {
     pub sources: Vec<DataFile>,
     /// Where the files lie; `None` for a self-made task.
     pub folder: Option<PathBuf>,
-}
-
-/// A file that was read.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct DataFile {
-    /// Its name without folder.
-    pub file: String,
-    /// Lower-case hexadecimal; of the pairs for a self-made task.
-    pub sha256: String,
-    /// Pairs that were used.
-    pub pairs: usize,
 }
 
 /// A pair as ids, without START and END.
@@ -56,7 +46,7 @@ pub struct Group {
 }
 
 /// What the Keras tutorial prints about its data.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Statistics {
     /// Training and validation pairs.
     pub samples: usize,
@@ -72,10 +62,6 @@ pub struct Statistics {
     pub longest_source: usize,
     /// Tokens of the longest target, START and END counted.
     pub longest_target: usize,
-}
-
-fn sha256(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|b| format!("{b:02x}")).collect()
 }
 
 impl Corpus {

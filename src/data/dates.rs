@@ -14,8 +14,8 @@
 use std::collections::HashSet;
 
 use super::pairs::Pair;
-use super::random::Random;
 use crate::config::checked::DatesTask;
+use crate::random::Random;
 
 const MONTHS: [&str; 12] =
     ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];

@@ -4,7 +4,8 @@ pub mod batches;
 pub mod corpus;
 pub mod dates;
 pub mod pairs;
-pub mod random;
+#[cfg(test)]
+mod tests;
 
 pub use corpus::Corpus;
 pub use pairs::Pair;

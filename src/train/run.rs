@@ -10,10 +10,10 @@
 
 use std::path::{Path, PathBuf};
 
+use s2s_runtime::bundle::sha256;
 use s2s_runtime::manifest::{DataFile, Provenance};
 use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
 use super::checkpoint::Checkpoint;
 use super::files::write_atomically;
@@ -82,7 +82,7 @@ impl Which {
 
 /// sha256, lower-case hexadecimal, of the part of a config that decides the weights.
 pub fn fingerprint(config: &Config) -> String {
-    Sha256::digest(config.fingerprint().to_string()).iter().map(|b| format!("{b:02x}")).collect()
+    sha256(config.fingerprint().to_string().as_bytes())
 }
 
 impl Run {

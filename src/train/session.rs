@@ -13,7 +13,7 @@ use super::step::{StepOptions, Stepper};
 use crate::config::Config;
 use crate::config::checked::{Monitor, Optimiser};
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
-use crate::data::random::Random;
+use crate::random::Random;
 use crate::data::{Pair, batches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::ExportInput;
