@@ -1,6 +1,6 @@
 //! Checkpoints: parameters, the optimiser's moments and how far the training had come, in one safetensors file.
 //!
-//! Parameters carry their own names, the moments `m.` and `v.` in front. The metadata has one key, [`METADATA`], with a
+//! Tensors have the names and shapes of the exported graphs' initialisers, the moments `m.` and `v.` in front. The metadata has one key, [`METADATA`], with a
 //! JSON object ([`Header`]), so that equal trainings give equal files.
 
 use std::collections::HashMap;
@@ -20,10 +20,10 @@ pub const METADATA: &str = "s2s.checkpoint";
 /// State of Adam.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Moments {
-    /// Running mean of the gradients, in the order of the parameters.
-    pub m: Vec<f32>,
-    /// Running mean of the squared gradients, in the order of the parameters.
-    pub v: Vec<f32>,
+    /// Running mean of the gradients.
+    pub m: Parameters<f32>,
+    /// Running mean of the squared gradients.
+    pub v: Parameters<f32>,
     /// Steps taken.
     pub step: u64,
 }
@@ -107,20 +107,15 @@ impl Checkpoint {
         let internal = |cause: Box<dyn std::error::Error + Send + Sync>| {
             Error::new(ErrorKind::Internal, "the checkpoint cannot be laid out").in_file(path).caused_by(cause)
         };
-        let mut tensors: Vec<(String, Vec<usize>, Vec<u8>)> = Vec::new();
-        for (entry, values) in self.parameters.iter() {
-            tensors.push((entry.name.clone(), entry.shape.clone(), bytes_of(values)));
-        }
-        if let Some(moments) = &self.moments {
-            for (prefix, data) in [("m", &moments.m), ("v", &moments.v)] {
-                let mut rest = data.as_slice();
-                for (entry, values) in self.parameters.iter() {
-                    let (head, tail) = rest.split_at(values.len());
-                    tensors.push((format!("{prefix}.{}", entry.name), entry.shape.clone(), bytes_of(head)));
-                    rest = tail;
-                }
-            }
-        }
+        let network = Seq2Seq::new(self.header.architecture.clone())?;
+        let moments = self.moments.iter().flat_map(|moments| [("m.", &moments.m), ("v.", &moments.v)]);
+        let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = [("", &self.parameters)]
+            .into_iter()
+            .chain(moments)
+            .flat_map(|(prefix, p)| {
+                network.exported(p).into_iter().map(move |(name, shape, values)| (format!("{prefix}{name}"), shape, bytes_of(&values)))
+            })
+            .collect();
         let views = tensors
             .iter()
             .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
@@ -146,25 +141,20 @@ impl Checkpoint {
         let header = metadata.metadata().as_ref().and_then(|m| m.get(METADATA));
         let header = header.ok_or_else(|| damaged(format!("the metadata lacks `{METADATA}`")))?;
         let header: Header = serde_json::from_str(header).map_err(|e| damaged(format!("`{METADATA}` is not readable: {e}")))?;
-        let zeros: Parameters<f32> = Seq2Seq::new(header.architecture.clone())?.parameters();
-        let gather = |prefix: &str| -> Result<Vec<f32>> {
-            let mut data = Vec::with_capacity(zeros.len());
-            for (entry, _) in zeros.iter() {
-                let name = format!("{prefix}{}", entry.name);
-                let tensor = file.tensor(&name).map_err(|_| damaged(format!("the tensor `{name}` is missing")))?;
-                if tensor.dtype() != Dtype::F32 || tensor.shape() != entry.shape {
-                    let (dtype, shape) = (tensor.dtype(), tensor.shape());
-                    return Err(damaged(format!("`{name}` is {dtype:?} {shape:?}, not F32 {:?}", entry.shape)));
-                }
-                data.extend(tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)));
-            }
-            Ok(data)
+        let network = Seq2Seq::new(header.architecture.clone())?;
+        let gather = |prefix: &str| -> Result<Parameters<f32>> {
+            let find = |name: &str| {
+                let tensor = file.tensor(&format!("{prefix}{name}")).ok().filter(|t| t.dtype() == Dtype::F32)?;
+                let values = tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                Some((tensor.shape().to_vec(), values))
+            };
+            network.import(find).map_err(|e| damaged(format!("{prefix}{}", e.message())))
         };
-        let parameters = zeros.with_data(gather("")?).ok_or_else(|| damaged("the tensors do not fill the network".to_owned()))?;
-        let has_moments = zeros.iter().next().is_some_and(|(e, _)| file.tensor(&format!("m.{}", e.name)).is_ok());
-        let moments = match has_moments {
-            true => Some(Moments { m: gather("m.")?, v: gather("v.")?, step: header.progress.step }),
-            false => None,
+        let parameters = gather("")?;
+        let moments = if file.names().iter().any(|name| name.starts_with("m.")) {
+            Some(Moments { m: gather("m.")?, v: gather("v.")?, step: header.progress.step })
+        } else {
+            None
         };
         Ok(Self { header, parameters, moments })
     }

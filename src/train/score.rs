@@ -1,7 +1,5 @@
 //! The score that counts: texts decoded through the exported graphs with the shipped loop, held against references.
 
-use std::sync::Arc;
-
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind};
@@ -9,7 +7,7 @@ use s2s_runtime::translator::Translator;
 use s2s_runtime::vocabulary::Vocabulary;
 
 use crate::data::corpus::Group;
-use crate::error::Result;
+use crate::error::{ErrorKind, Result};
 use crate::export::{self, ExportInput, ExportOptions};
 
 /// Exact match and token error rate of a set.
@@ -86,20 +84,21 @@ pub fn decode(input: &ExportInput<'_>, groups: &[&Group], decoding: &DecodingOpt
         return Ok(Vec::new());
     }
     let files = export::bundle_files(input, &ExportOptions { graphs_only: true, ..ExportOptions::default() })?;
-    let bundle = Arc::new(Bundle::from_files("in memory", files)?);
+    let bundle = Bundle::from_files("in memory", files)?;
     let engine = engine::open(&bundle, EngineKind::Auto)?;
-    let mut translator = Translator::new(bundle, engine)?;
+    let mut translator = Translator::new(bundle, engine);
     let texts: Vec<&str> = groups.iter().map(|g| g.source.as_str()).collect();
-    let translations = translator.translate(&texts, decoding)?;
-    Ok(groups
-        .iter()
-        .zip(translations)
-        .map(|(group, translation)| Decoded {
-            source: group.source.clone(),
-            prediction: translation.text,
-            references: group.references.clone(),
-        })
-        .collect())
+    let translations = translator.translate_each(&texts, decoding)?;
+    let decoded = groups.iter().zip(translations).map(|(group, translation)| {
+        let prediction = match translation {
+            Ok(translation) => translation.text,
+            // A text that the decoding options refuse (too long, an unknown symbol) is a wrong answer, not the end.
+            Err(e) if e.kind() == ErrorKind::Input => String::new(),
+            Err(e) => return Err(e),
+        };
+        Ok(Decoded { source: group.source.clone(), prediction, references: group.references.clone() })
+    });
+    decoded.collect()
 }
 
 #[cfg(test)]

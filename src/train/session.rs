@@ -255,8 +255,7 @@ impl Session {
         });
         let progress = self.progress.clone();
         let (nats, tokens) = (f64::from_bits(progress.nats_bits), count(progress.tokens));
-        // The padded width counts START or END, not both: a teacher-forced sequence has one step less than symbols. Keras
-        // reserves a step for each symbol, so the tutorial divides by all of them.
+        // The tutorial reserves a step for START and one for END and averages over all of them.
         let padded_steps = self.validation.len() * self.run.statistics.longest_target;
         let metrics = EpochMetrics {
             epoch,
@@ -307,9 +306,7 @@ impl Session {
         for chunk in self.validation.chunks(self.run.config.training.batch_size) {
             let examples: Vec<Example<'_>> = chunk.iter().map(example).collect();
             let sums = self.stepper.evaluate(&examples);
-            total.nats += sums.nats;
-            total.tokens += sums.tokens;
-            total.correct += sums.correct;
+            total += sums;
         }
         total
     }
