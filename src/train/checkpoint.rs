@@ -134,7 +134,9 @@ impl Checkpoint {
     pub fn load(path: &Path) -> Result<Self> {
         let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
         let damaged = |message: String| {
-            Error::new(ErrorKind::Data, message).in_file(path).help("the file is damaged or from another program; train again, or use another checkpoint")
+            Error::new(ErrorKind::Data, message)
+                .in_file(path)
+                .help("the file is damaged or from another program; train again, or use another checkpoint")
         };
         let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;
         let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;

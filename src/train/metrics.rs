@@ -68,9 +68,8 @@ pub fn read(path: &Path) -> Result<Vec<EpochMetrics>> {
     (1u64..)
         .zip(whole.lines())
         .map(|(number, line)| {
-            serde_json::from_str(line).map_err(|e| {
-                Error::new(ErrorKind::Data, format!("not a line of metrics: {e}")).at_line(path, Some(number), None)
-            })
+            serde_json::from_str(line)
+                .map_err(|e| Error::new(ErrorKind::Data, format!("not a line of metrics: {e}")).at_line(path, Some(number), None))
         })
         .collect()
 }

@@ -7,6 +7,10 @@ pub mod report;
 pub mod run;
 pub mod score;
 mod session;
+pub mod step;
+
+#[cfg(test)]
+mod tests;
 
 pub use report::{Console, Event, Report};
 pub use run::{Run, Which};

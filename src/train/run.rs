@@ -104,7 +104,9 @@ impl Run {
         let path = folder.join(VOCABULARY);
         let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
         let record: Record = serde_json::from_str(&text).map_err(|e| {
-            Error::new(ErrorKind::Data, format!("not readable: {e}")).at_line(&path, Some(e.line() as u64), None).help("train again with --force")
+            Error::new(ErrorKind::Data, format!("not readable: {e}"))
+                .at_line(&path, Some(e.line() as u64), None)
+                .help("train again with --force")
         })?;
         Self::assemble(folder, config, &record)
     }

@@ -91,7 +91,7 @@ pub fn decode(input: &ExportInput<'_>, groups: &[&Group], decoding: &DecodingOpt
     let translations = translator.translate_each(&texts, decoding)?;
     let decoded = groups.iter().zip(translations).map(|(group, translation)| {
         let prediction = match translation {
-            Ok(translation) => translation.text,
+            Ok(translation) => translation.text.clone(),
             // A text that the decoding options refuse (too long, an unknown symbol) is a wrong answer, not the end.
             Err(e) if e.kind() == ErrorKind::Input => String::new(),
             Err(e) => return Err(e),

@@ -13,11 +13,11 @@ use super::step::{StepOptions, Stepper};
 use crate::config::Config;
 use crate::config::checked::{Monitor, Optimiser};
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
-use crate::random::Random;
 use crate::data::{Pair, batches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::ExportInput;
 use crate::network::{Example, Sums};
+use crate::random::Random;
 
 /// What happens where the run folder is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -335,9 +335,9 @@ impl Session {
     fn diverged(&self, epoch: usize, what: &str) -> Error {
         let (batch, step) = (self.progress.batches, self.progress.step);
         let message = format!("{what} is not a finite number: epoch {epoch}, batch {batch}, step {step}");
-        Error::new(ErrorKind::Config, message).at_line(self.run.folder.join("config.yaml"), None, Some("training.learning_rate")).help(
-            "lower training.learning_rate or set training.clip_norm (1.0, say); the checkpoints hold the state before this epoch",
-        )
+        Error::new(ErrorKind::Config, message)
+            .at_line(self.run.folder.join("config.yaml"), None, Some("training.learning_rate"))
+            .help("lower training.learning_rate or set training.clip_norm (1.0, say); the checkpoints hold the state before this epoch")
     }
 
     fn interrupted(&self) -> Error {
