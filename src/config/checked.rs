@@ -162,11 +162,11 @@ pub struct Training {
     /// Worker threads; `None` for one a core. The same number gives the same result, bit for bit.
     pub threads: Option<usize>,
     /// Step size of the optimiser.
-    pub learning_rate: f32,
+    pub learning_rate: f64,
     /// The optimiser.
     pub optimiser: Optimiser,
     /// The gradient's L2 norm is scaled down to this.
-    pub clip_norm: Option<f32>,
+    pub clip_norm: Option<f64>,
     /// Validation sources decoded after an epoch for exact match; 0 for none.
     pub exact_match_sample: usize,
     /// After every so many epochs, and after the last.
@@ -192,11 +192,11 @@ pub enum Optimiser {
     /// Adam (arXiv 1412.6980).
     Adam {
         /// Decay of the first moment.
-        beta_1: f32,
+        beta_1: f64,
         /// Decay of the second moment.
-        beta_2: f32,
+        beta_2: f64,
         /// Added to the root of the second moment.
-        epsilon: f32,
+        epsilon: f64,
     },
 }
 
@@ -483,9 +483,9 @@ fn training(field: &Field<'_>) -> Result<Training> {
             .map_or(Ok(BatchOrder::Shuffled), |f| f.choice(&[("shuffled", BatchOrder::Shuffled), ("bucketed", BatchOrder::Bucketed)]))?,
         seed: seed(&section, 1)?,
         threads,
-        learning_rate: positive(&section.required("learning_rate", "0.001")?)? as f32,
+        learning_rate: positive(&section.required("learning_rate", "0.001")?)?,
         optimiser: optimiser(section.get("optimiser"))?,
-        clip_norm: section.get("clip_norm").map(|f| positive(&f)).transpose()?.map(|v| v as f32),
+        clip_norm: section.get("clip_norm").map(|f| positive(&f)).transpose()?,
         exact_match_sample,
         exact_match_every,
         best,
@@ -496,7 +496,7 @@ fn training(field: &Field<'_>) -> Result<Training> {
 fn optimiser(field: Option<Field<'_>>) -> Result<Optimiser> {
     let adam = |section: Option<&Section<'_>>| -> Result<Optimiser> {
         let number = |key: &str, default: f64, wanted: &str, fits: fn(f64) -> bool| {
-            section.and_then(|s| s.get(key)).map_or(Ok(default), |f| f.number(wanted, fits)).map(|v| v as f32)
+            section.and_then(|s| s.get(key)).map_or(Ok(default), |f| f.number(wanted, fits))
         };
         let decay = |v: f64| (0.0..1.0).contains(&(v as f32).into());
         Ok(Optimiser::Adam {

@@ -11,22 +11,12 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::files::write_atomically;
+use super::step::OptimiserState;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::{Architecture, Parameters, Seq2Seq};
 
 /// Key of the metadata.
 pub const METADATA: &str = "s2s.checkpoint";
-
-/// State of Adam.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Moments {
-    /// Running mean of the gradients.
-    pub m: Parameters<f32>,
-    /// Running mean of the squared gradients.
-    pub v: Parameters<f32>,
-    /// Steps taken.
-    pub step: u64,
-}
 
 /// What the metadata of a checkpoint says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -82,7 +72,7 @@ pub struct Checkpoint {
     /// The weights.
     pub parameters: Parameters<f32>,
     /// The optimiser's state; `None` in a checkpoint that is only read for its weights.
-    pub moments: Option<Moments>,
+    pub optimiser: Option<OptimiserState>,
 }
 
 impl Best {
@@ -108,7 +98,7 @@ impl Checkpoint {
             Error::new(ErrorKind::Internal, "the checkpoint cannot be laid out").in_file(path).caused_by(cause)
         };
         let network = Seq2Seq::new(self.header.architecture.clone())?;
-        let moments = self.moments.iter().flat_map(|moments| [("m.", &moments.m), ("v.", &moments.v)]);
+        let moments = self.optimiser.iter().flat_map(|o| [("m.", &o.first), ("v.", &o.second)]);
         let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = [("", &self.parameters)]
             .into_iter()
             .chain(moments)
@@ -153,11 +143,11 @@ impl Checkpoint {
             network.import(find).map_err(|e| damaged(format!("{prefix}{}", e.message())))
         };
         let parameters = gather("")?;
-        let moments = if file.names().iter().any(|name| name.starts_with("m.")) {
-            Some(Moments { m: gather("m.")?, v: gather("v.")?, step: header.progress.step })
+        let optimiser = if file.names().iter().any(|name| name.starts_with("m.")) {
+            Some(OptimiserState { first: gather("m.")?, second: gather("v.")?, time: header.progress.step })
         } else {
             None
         };
-        Ok(Self { header, parameters, moments })
+        Ok(Self { header, parameters, optimiser })
     }
 }

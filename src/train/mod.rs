@@ -7,7 +7,7 @@ pub mod report;
 pub mod run;
 pub mod score;
 mod session;
-pub mod step;
+mod step;
 
 #[cfg(test)]
 mod tests;
@@ -15,3 +15,4 @@ mod tests;
 pub use report::{Console, Event, Report};
 pub use run::{Run, Which};
 pub use session::{Mode, Outcome, TrainOptions, train};
+pub use step::{OptimiserState, StepOptions, StepReport, Stepper};

@@ -4,12 +4,12 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::checkpoint::{Best, Checkpoint, Header, Moments, Progress};
+use super::checkpoint::{Best, Checkpoint, Header, Progress};
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::{Record, Run, Which, fingerprint};
 use super::score::{self, Decoded, Score};
-use super::step::{StepOptions, Stepper};
+use super::step::{OptimiserState, StepOptions, Stepper};
 use crate::config::Config;
 use crate::config::checked::{Monitor, Optimiser};
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
@@ -142,23 +142,21 @@ impl Session {
             learning_rate: training.learning_rate,
             clip_norm: training.clip_norm,
             threads: training.threads.unwrap_or(1),
-            beta_1,
-            beta_2,
+            beta1: beta_1,
+            beta2: beta_2,
             epsilon,
         };
         let network = run.network.clone();
-        let (stepper, progress) = match checkpoint {
-            None => {
-                let parameters = network.initialise(training.seed);
-                (Stepper::new(network, parameters, options), Progress::default())
-            }
-            Some(Checkpoint { header, parameters, moments }) => {
-                let mut stepper = Stepper::new(network, parameters, options);
-                let moments = moments.ok_or_else(|| {
+        let parameters = network.initialise(training.seed);
+        let mut stepper = Stepper::new(network, parameters, options);
+        let progress = match checkpoint {
+            None => Progress::default(),
+            Some(Checkpoint { header, parameters, optimiser }) => {
+                let optimiser = optimiser.ok_or_else(|| {
                     Error::new(ErrorKind::Data, "the checkpoint lacks the optimiser's state").in_file(run.checkpoint_path(Which::Last))
                 })?;
-                stepper.restore(moments);
-                (stepper, header.progress)
+                stepper.restore(parameters, optimiser);
+                header.progress
             }
         };
         metrics::truncate(&run.metrics_path(), progress.epoch)?;
@@ -213,7 +211,7 @@ impl Session {
         let done = self.progress.batches;
         for batch in order.iter().skip(done) {
             let examples: Vec<Example<'_>> = batch.iter().map(|&p| example(&self.train[p])).collect();
-            let sums = self.stepper.step(&examples);
+            let sums = self.stepper.step(&examples).sums;
             self.progress.batches += 1;
             self.progress.step += 1;
             if !sums.nats.is_finite() {
@@ -288,27 +286,22 @@ impl Session {
         Ok(metrics)
     }
 
-    fn checkpoint(&self, moments: Option<Moments>) -> Checkpoint {
+    fn checkpoint(&self, optimiser: Option<OptimiserState>) -> Checkpoint {
         let header = Header {
             architecture: self.run.network.architecture().clone(),
             progress: self.progress.clone(),
             config: fingerprint(&self.run.config),
         };
-        Checkpoint { header, parameters: self.stepper.parameters().clone(), moments }
+        Checkpoint { header, parameters: self.stepper.parameters().clone(), optimiser }
     }
 
     fn save_last(&self) -> Result<()> {
-        self.checkpoint(Some(self.stepper.state())).save(&self.run.checkpoint_path(Which::Last))
+        self.checkpoint(Some(self.stepper.optimiser().clone())).save(&self.run.checkpoint_path(Which::Last))
     }
 
     fn evaluate(&mut self) -> Sums {
-        let mut total = Sums::default();
-        for chunk in self.validation.chunks(self.run.config.training.batch_size) {
-            let examples: Vec<Example<'_>> = chunk.iter().map(example).collect();
-            let sums = self.stepper.evaluate(&examples);
-            total += sums;
-        }
-        total
+        let examples: Vec<Example<'_>> = self.validation.iter().map(example).collect();
+        self.stepper.evaluate(&examples)
     }
 
     fn decode(&self, groups: &[&Group]) -> Result<Vec<Decoded>> {
