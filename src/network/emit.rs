@@ -8,7 +8,7 @@ use s2s_runtime::contract::{
 use super::graph::{GraphSide, Io};
 use super::{Parameters, Seq2Seq};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
-use crate::onnx::messages::DataType;
+use crate::onnx::messages::{DataType, TensorProto};
 
 /// `axes` of a Squeeze or Unsqueeze, as its second input.
 fn axes(g: &mut GraphBuilder, axes: &[i64]) -> Value {
@@ -120,7 +120,9 @@ impl Seq2Seq {
         let one = g.int64(&[1], &[1]);
         let hidden = g.int64(&[1], &[self.architecture().hidden as i64]);
         let shape = g.node("Concat", &[&one, &batch, &hidden], &[("axis", Attribute::Int(0))]);
-        let zero = g.node("ConstantOfShape", &[&shape], &[]);
+        // The value is spelled out, because one engine takes the default for 64-bit.
+        let value = TensorProto::of_floats("", &[1], &[0.0]);
+        let zero = g.node("ConstantOfShape", &[&shape], &[("value", Attribute::Tensor(value))]);
         let mut states = Vec::new();
         let mut below: Option<Value> = None;
         for (l, lstm) in self.encoder.iter().enumerate() {

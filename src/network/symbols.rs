@@ -227,7 +227,19 @@ impl Symbols {
             }
             (Form::OneHot { .. }, Io::OneHot) => side.input.clone(),
         };
-        let x = g.node("Concat", &[&channels, &side.mask], &[("axis", Attribute::Int(2))]);
+        // The mask as one more channel. A Concat would say the same, but one engine (tract 0.23.9) moves the product of a
+        // concatenation out of its loop wrongly when it feeds the first LSTM.
+        let width = match self.form {
+            Form::OneHot { .. } => self.vocabulary,
+            Form::Embedding { width, .. } => width,
+        };
+        let pads = g.int64(&[6], &[0, 0, 0, 0, 0, 1]);
+        let padded = g.node("Pad", &[&channels, &pads], &[]);
+        let mut last = vec![0.0; width + 1];
+        last[width] = 1.0;
+        let last = g.float(&[width + 1], &last);
+        let gate = g.node("Mul", &[&side.mask, &last], &[]);
+        let x = g.node("Add", &[&padded, &gate], &[]);
         (x, self.emit_w(p, g))
     }
 

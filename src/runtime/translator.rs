@@ -1,1 +1,111 @@
-//! To come.
+//! Text in, text out.
+//!
+//! [`TextCoder`] turns text into requests of the decoding loop and hypotheses into text, for any server or batch job;
+//! [`Translator`] is a coder with an engine; [`TranslatorPool`] is several translators on threads of their own.
+
+mod coder;
+mod pool;
+mod stream;
+
+use std::sync::Arc;
+
+use crate::bundle::Bundle;
+use crate::decoding::{DEFAULT_BATCH, DecodingLoop, DecodingOptions, Request, Settings, decode_each};
+use crate::engine::Engine;
+use crate::error::{Error, ErrorKind, Result};
+
+pub use coder::{Alternative, SourceText, TextCoder, Translation};
+pub use pool::{TranslatorPool, default_workers};
+pub use stream::{Piece, TextStream, TranslationStream};
+
+/// Translates text with one engine.
+pub struct Translator {
+    coder: TextCoder,
+    engine: Box<dyn Engine>,
+    max_batch: usize,
+}
+
+impl std::fmt::Debug for Translator {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Translator").field("engine", &self.engine.name()).field("max_batch", &self.max_batch).finish_non_exhaustive()
+    }
+}
+
+impl Translator {
+    /// Over an engine that runs the graphs of `bundle`.
+    pub fn new(bundle: impl std::borrow::Borrow<Bundle>, engine: Box<dyn Engine>) -> Self {
+        Self::from_parts(TextCoder::new(bundle.borrow()), engine)
+    }
+
+    /// Over any engine and vocabularies.
+    pub fn from_parts(coder: TextCoder, engine: Box<dyn Engine>) -> Self {
+        Self { coder, engine, max_batch: DEFAULT_BATCH }
+    }
+
+    /// Sets how many rows are decoded together (beams counted); at least 1.
+    #[must_use]
+    pub fn with_max_batch(mut self, rows: usize) -> Self {
+        self.max_batch = rows.max(1);
+        self
+    }
+
+    /// Text to ids and back.
+    pub fn coder(&self) -> &TextCoder {
+        &self.coder
+    }
+
+    /// What runs the graphs.
+    pub fn engine(&mut self) -> &mut dyn Engine {
+        &mut *self.engine
+    }
+
+    /// Another translator over the same weights, for another thread.
+    pub fn fork(&self) -> Result<Self> {
+        Ok(Self { coder: self.coder.clone(), engine: self.engine.fork()?, max_batch: self.max_batch })
+    }
+
+    /// Translates texts; the order is kept, inside they are sorted by length and batched.
+    ///
+    /// # Errors
+    /// Of the options, or of the first text that cannot be translated.
+    pub fn translate(&mut self, texts: &[&str], options: &DecodingOptions) -> Result<Vec<Translation>> {
+        self.translate_each(texts, options)?.into_iter().collect()
+    }
+
+    /// The same with a result for each text: one that cannot be translated does not fail the others.
+    ///
+    /// # Errors
+    /// Of the options.
+    pub fn translate_each(&mut self, texts: &[&str], options: &DecodingOptions) -> Result<Vec<Result<Translation>>> {
+        let settings = self.coder.settings(options)?;
+        Ok(self.translate_with(texts, &settings))
+    }
+
+    /// The same with settings of [`TextCoder::settings`].
+    pub fn translate_with(&mut self, texts: &[&str], settings: &Arc<Settings>) -> Vec<Result<Translation>> {
+        let encoded: Vec<Result<SourceText>> = texts.iter().map(|text| self.coder.encode(text, settings)).collect();
+        let sources = encoded.iter().flatten().filter(|source| !source.ids.is_empty()).map(|source| source.ids.clone()).collect();
+        let mut decoded = decode_each(&mut *self.engine, sources, settings, self.max_batch).into_iter();
+        let lost = || Err(Error::new(ErrorKind::Internal, "a text has no result"));
+        let finish = |source: Result<SourceText>| {
+            let source = source?;
+            let hypotheses = if source.ids.is_empty() { Vec::new() } else { decoded.next().unwrap_or_else(lost)? };
+            Ok(self.coder.translation(&source, hypotheses, settings))
+        };
+        encoded.into_iter().map(finish).collect()
+    }
+
+    /// Translates one text and gives it piece by piece.
+    ///
+    /// # Errors
+    /// Of the options, and if the text cannot be read as `unknown` and `truncate` say.
+    pub fn stream(&mut self, text: &str, options: &DecodingOptions) -> Result<TranslationStream<'_>> {
+        let settings = self.coder.settings(options)?;
+        let source = self.coder.encode(text, &settings)?;
+        let mut decoding = DecodingLoop::new(&mut *self.engine);
+        if !source.ids.is_empty() {
+            decoding.admit([Request { id: 0, source: source.ids.clone(), settings: Arc::clone(&settings), stream: true }]);
+        }
+        Ok(TranslationStream::new(decoding, &self.coder, source, settings))
+    }
+}

@@ -2,18 +2,33 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `options`, `yaml`, `settings` | what may be asked, as typed and as checked |
+//! | `options`, `settings` | what may be asked, as typed and as checked |
+//! | `decoding_loop`, `group` | the running batch; one request's rows in it |
+//! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
-//! | `numerics` | argmax, log-sum-exp, exp |
+//! | `numerics` | maximum, log-sum-exp, exp |
 //! | `sampler`, `beam` | which token comes next |
 //! | `score`, `stopping` | what a hypothesis is worth, when to stop |
+//! | `state` | states of rows that join, leave and change places |
 
+mod batch;
+mod beam;
+mod decoding_loop;
+mod filters;
+mod group;
+mod numerics;
 mod options;
+mod request;
+mod sampler;
 pub mod score;
 mod settings;
+mod state;
 mod stopping;
-mod yaml;
 
-pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Truncate, UnknownPolicy};
+pub use crate::vocabulary::UnknownPolicy;
+pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
+pub use decoding_loop::{DecodingLoop, Events};
+pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Truncate};
+pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::{Settings, TargetSymbols};
 pub use stopping::StopStrings;

@@ -7,21 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
-
-/// What happens to a source symbol that the vocabulary does not know.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UnknownPolicy {
-    /// It is read as UNK.
-    #[default]
-    Unk,
-    /// It is read as UNK, and an UNK in the output is replaced by it.
-    Copy,
-    /// It is left out of the source.
-    Skip,
-    /// The text is refused.
-    Error,
-}
+use crate::vocabulary::UnknownPolicy;
 
 /// What happens to a source longer than `max_input_length`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -231,7 +217,14 @@ overlay! {
 impl DecodingOptions {
     /// Reads YAML; `file` is named in errors, with line and key. An empty document is all defaults.
     pub fn from_yaml(text: &str, file: impl AsRef<std::path::Path>) -> Result<Self> {
-        super::yaml::read(text, file.as_ref())
+        let file = file.as_ref();
+        let parsed: Option<Self> = crate::yaml::from_str(text, file, ErrorKind::Config)?;
+        let parsed = parsed.unwrap_or_default();
+        parsed.check_values().map_err(|(key, problem)| {
+            let line = text.lines().zip(1..).find_map(|(line, number)| assigns(line, key).then_some(number));
+            key_error(key, &problem).at_line(file, line, Some(key))
+        })?;
+        Ok(parsed)
     }
 
     /// Lays `higher` over these: what it says wins, what it leaves unsaid stays.
@@ -314,4 +307,20 @@ impl DecodingOptions {
 /// A [`ErrorKind::Config`] error about `key`.
 pub(super) fn key_error(key: &str, problem: &str) -> Error {
     Error::new(ErrorKind::Config, format!("`{key}`: {problem}"))
+}
+
+/// Whether a line of YAML gives `key` a value, under any of its names.
+fn assigns(line: &str, key: &str) -> bool {
+    let canonical = |typed: &str| match typed {
+        "max_decoding_length" => "max_new_tokens",
+        "min_decoding_length" => "min_new_tokens",
+        "beam_size" => "num_beams",
+        "num_hypotheses" => "num_return_sequences",
+        "sampling_temperature" => "temperature",
+        "sampling_topk" => "top_k",
+        "sampling_topp" => "top_p",
+        "max_time" => "time_limit",
+        other => return other == key,
+    } == key;
+    line.split_once(':').is_some_and(|(typed, _)| canonical(typed.trim().trim_matches(['"', '\''])))
 }

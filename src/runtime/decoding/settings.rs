@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, SymbolRef, Truncate, UnknownPolicy, key_error};
+use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, SymbolRef, Truncate, key_error};
 use super::stopping::StopStrings;
 use crate::error::Result;
+use crate::vocabulary::UnknownPolicy;
 
 /// What the options need to know of the target vocabulary.
 pub trait TargetSymbols {

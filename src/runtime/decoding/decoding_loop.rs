@@ -1,0 +1,284 @@
+//! Continuous batching: requests join and leave the running batch between any two steps.
+
+use std::time::Instant;
+
+use super::group::{Buffers, Group, Slice};
+use super::request::{Event, FinishReason, Request};
+use super::state::Running;
+use crate::contract::PAD;
+use crate::engine::{DecoderState, Engine, IdMatrix, StepOutput};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Decodes any number of requests side by side.
+///
+/// A request's result depends on its source and settings alone: not on what else runs, nor on when it joined. (An engine
+/// may round a row differently in batches of different sizes; the exporter's verification checks that no token changes.)
+pub struct DecodingLoop<'e> {
+    engine: &'e mut dyn Engine,
+    vocabulary: usize,
+    /// In the order of their rows in the batch.
+    groups: Vec<Group>,
+    running: Running,
+    tokens: Vec<i64>,
+    output: StepOutput,
+    source: IdMatrix,
+    buffers: Buffers,
+    events: Vec<Event>,
+}
+
+impl std::fmt::Debug for DecodingLoop<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DecodingLoop")
+            .field("engine", &self.engine.name())
+            .field("requests", &self.requests())
+            .field("rows", &self.rows())
+            .finish()
+    }
+}
+
+impl<'e> DecodingLoop<'e> {
+    /// An empty loop.
+    pub fn new(engine: &'e mut dyn Engine) -> Self {
+        Self {
+            vocabulary: engine.target_vocabulary(),
+            engine,
+            groups: Vec::new(),
+            running: Running::default(),
+            tokens: Vec::new(),
+            output: StepOutput::default(),
+            source: IdMatrix::default(),
+            buffers: Buffers::default(),
+            events: Vec::new(),
+        }
+    }
+
+    /// Requests that are running.
+    pub fn requests(&self) -> usize {
+        self.groups.len()
+    }
+
+    /// Rows of the next step: one for a greedy request, up to `num_beams` or `num_return_sequences` for others.
+    pub fn rows(&self) -> usize {
+        self.running.state.batch
+    }
+
+    /// Whether a step would bring nothing.
+    pub fn is_idle(&self) -> bool {
+        self.groups.is_empty() && self.events.is_empty()
+    }
+
+    /// Encodes `requests` as one batch; their rows join the next step. What cannot be encoded comes as [`Event::Failed`].
+    ///
+    /// Sources of similar length waste the least on padding.
+    pub fn admit(&mut self, requests: impl IntoIterator<Item = Request>) {
+        let mut fit = Vec::new();
+        for request in requests {
+            match request.settings.check_ids(self.vocabulary) {
+                Ok(()) => fit.push(request),
+                Err(error) => self.events.push(Event::Failed { request: request.id, error }),
+            }
+        }
+        if fit.is_empty() {
+            return;
+        }
+        match self.encode(&fit) {
+            Ok((state, columns)) => self.join(fit, state, columns),
+            // One source that the engine refuses must not fail the others.
+            Err(_) if fit.len() > 1 => {
+                for request in fit {
+                    self.admit([request]);
+                }
+            }
+            Err(error) => self.events.extend(fit.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) })),
+        }
+    }
+
+    /// One encoder run over left-padded sources.
+    fn encode(&mut self, requests: &[Request]) -> Result<(DecoderState, usize)> {
+        let columns = requests.iter().map(|r| r.source.len()).max().unwrap_or(0).max(1);
+        self.source.rows = requests.len();
+        self.source.columns = columns;
+        self.source.data.clear();
+        for request in requests {
+            let padding = columns - request.source.len();
+            self.source.data.extend(std::iter::repeat_n(i64::from(PAD), padding));
+            self.source.data.extend(request.source.iter().map(|&id| i64::from(id)));
+        }
+        let state = self.engine.encode(&self.source)?;
+        if state.batch != requests.len() {
+            return Err(Error::new(ErrorKind::Engine, format!("the encoder gave {} rows for {} sources", state.batch, requests.len())));
+        }
+        Ok((state, columns))
+    }
+
+    fn join(&mut self, requests: Vec<Request>, state: DecoderState, columns: usize) {
+        let now = Instant::now();
+        let before = self.running.state.batch;
+        if let Err(error) = self.running.join(state, columns) {
+            self.events.extend(requests.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
+            return;
+        }
+        let fresh = self.groups.len();
+        self.groups.extend(requests.into_iter().map(|request| Group::new(request, now)));
+        // Hypotheses that are drawn have a row each from the beginning.
+        let rows = &mut self.buffers.order;
+        rows.clear();
+        rows.extend(0..before);
+        rows.extend(self.groups[fresh..].iter().enumerate().flat_map(|(at, group)| std::iter::repeat_n(before + at, group.rows.len())));
+        self.running.keep(rows, false);
+    }
+
+    /// Cancels a request: the next step reports what it has as [`FinishReason::Cancelled`]. False if it is not running.
+    pub fn cancel(&mut self, request: u64) -> bool {
+        let found = self.groups.iter_mut().find(|g| g.request.id == request);
+        found.map(|group| group.cancelled = true).is_some()
+    }
+
+    /// One step of every running row, and what it brought.
+    ///
+    /// 1. Requests that were cancelled or whose time is over leave.
+    /// 2. The engine runs once over the last token of every row.
+    /// 3. Each request applies its rules and continues, branches or finishes its rows.
+    /// 4. The state is gathered: finished rows are gone, beams are in their new order.
+    pub fn step(&mut self) -> std::vec::Drain<'_, Event> {
+        self.leave_early();
+        if !self.groups.is_empty() {
+            match self.run() {
+                Ok(()) => self.advance(),
+                Err(error) => self.fail_all(&error),
+            }
+        }
+        self.events.drain(..)
+    }
+
+    /// Runs until everything has finished, giving the events in the order in which they come.
+    pub fn events(&mut self) -> Events<'_, 'e> {
+        Events { decoding: self, waiting: std::collections::VecDeque::new() }
+    }
+
+    fn leave_early(&mut self) {
+        if self.groups.iter().all(|g| !g.cancelled && g.deadline.is_none()) {
+            return;
+        }
+        let now = Instant::now();
+        let order = &mut self.buffers.order;
+        order.clear();
+        let mut first = 0;
+        for group in &mut self.groups {
+            let rows = group.rows.len();
+            if group.cancelled {
+                group.finish_all(FinishReason::Cancelled);
+            } else if group.deadline.is_some_and(|deadline| now >= deadline) {
+                group.finish_all(FinishReason::Timeout);
+            } else {
+                order.extend(first..first + rows);
+            }
+            first += rows;
+        }
+        self.gather(true);
+    }
+
+    fn run(&mut self) -> Result<()> {
+        self.tokens.clear();
+        self.tokens.extend(self.groups.iter().flat_map(|g| &g.rows).map(super::group::Row::last));
+        let rows = self.tokens.len();
+        self.engine.step(&self.tokens, &mut self.running.state, &mut self.output)?;
+        let (logits, attention) = (self.output.logits.len(), self.output.attention.len());
+        if logits != rows * self.vocabulary || (attention != 0 && attention != rows * self.running.time) {
+            let problem = format!("the decoder gave {logits} logits and {attention} attention weights for {rows} rows");
+            return Err(Error::new(ErrorKind::Engine, problem));
+        }
+        Ok(())
+    }
+
+    fn advance(&mut self) {
+        let time = if self.output.attention.is_empty() { 0 } else { self.running.time };
+        self.buffers.order.clear();
+        let mut first = 0;
+        let mut same_places = true;
+        for group in &mut self.groups {
+            let rows = group.rows.len();
+            let step = Slice {
+                first,
+                logits: &mut self.output.logits[first * self.vocabulary..(first + rows) * self.vocabulary],
+                attention: &self.output.attention[first * time..(first + rows) * time],
+                vocabulary: self.vocabulary,
+                time,
+            };
+            let kept = self.buffers.order.len();
+            if let Err(error) = group.advance(step, &mut self.buffers, &mut self.events) {
+                self.buffers.order.truncate(kept);
+                group.rows.clear();
+                group.failure = Some(error);
+            }
+            first += rows;
+            same_places &= group.rows.len() == rows;
+        }
+        self.gather(!same_places);
+    }
+
+    /// Moves the rows of the state as `order` says and lets requests without rows go.
+    fn gather(&mut self, memory_moves: bool) {
+        self.running.keep(&self.buffers.order, !memory_moves);
+        if !memory_moves {
+            return;
+        }
+        let events = &mut self.events;
+        for group in self.groups.extract_if(.., |g| g.rows.is_empty()) {
+            events.push(group.into_event());
+        }
+        if !self.running.state.memory.is_empty() {
+            let longest = self.groups.iter().map(|g| g.request.source.len()).max().unwrap_or(0);
+            self.running.trim(longest);
+        }
+    }
+
+    fn fail_all(&mut self, error: &Error) {
+        self.events.extend(self.groups.drain(..).map(|g| Event::Failed { request: g.request.id, error: copy(error) }));
+        self.running = Running::default();
+    }
+}
+
+/// The events of a loop, see [`DecodingLoop::events`]. Dropping it leaves the requests running.
+///
+/// Each `next`: gives a waiting event; else makes a step and looks again; ends when the loop is idle.
+#[derive(Debug)]
+pub struct Events<'l, 'e> {
+    decoding: &'l mut DecodingLoop<'e>,
+    waiting: std::collections::VecDeque<Event>,
+}
+
+impl Events<'_, '_> {
+    /// Cancels a request, see [`DecodingLoop::cancel`].
+    pub fn cancel(&mut self, request: u64) -> bool {
+        self.decoding.cancel(request)
+    }
+}
+
+impl Iterator for Events<'_, '_> {
+    type Item = Event;
+
+    fn next(&mut self) -> Option<Event> {
+        loop {
+            if let Some(event) = self.waiting.pop_front() {
+                return Some(event);
+            }
+            if self.decoding.is_idle() {
+                return None;
+            }
+            self.waiting.extend(self.decoding.step());
+        }
+    }
+}
+
+/// An error for each request that one failure concerns.
+fn copy(error: &Error) -> Error {
+    let mut copy = Error::new(error.kind(), error.message());
+    if let Some(place) = error.place() {
+        copy = copy.at(place.clone());
+    }
+    match error.help_text() {
+        Some(help) => copy.help(help),
+        None => copy,
+    }
+}

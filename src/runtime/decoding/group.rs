@@ -1,0 +1,356 @@
+//! One running request: its rows, and what a step makes of them.
+
+use std::time::Instant;
+
+use super::beam::{Best, Candidate};
+use super::filters::{self, Scratch};
+use super::numerics::{log_sum_exp, maximum, position};
+use super::options::key_error;
+use super::request::{Event, FinishReason, Hypothesis, Request};
+use super::sampler::{Random, draw};
+use super::score::score;
+use super::stopping::beams_done;
+use crate::contract::{END, START};
+use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::UnknownPolicy;
+
+/// Buffers shared by all requests of a loop.
+#[derive(Debug, Default)]
+pub(super) struct Buffers {
+    scratch: Scratch,
+    best: Best,
+    drawn: Vec<f32>,
+    live: Vec<Candidate>,
+    /// For each row after this step, the row of this step whose state it takes.
+    pub(super) order: Vec<usize>,
+}
+
+/// The rows of a step that belong to one request.
+pub(super) struct Slice<'a> {
+    /// Index of the first row in the batch.
+    pub(super) first: usize,
+    /// f32 (rows, target_vocabulary); the rules are applied in place.
+    pub(super) logits: &'a mut [f32],
+    /// f32 (rows, source_time); empty without attention.
+    pub(super) attention: &'a [f32],
+    /// Target symbols.
+    pub(super) vocabulary: usize,
+    /// Columns of `attention`.
+    pub(super) time: usize,
+}
+
+/// One row of the batch.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Row {
+    /// Number of the hypothesis, for drawn ones.
+    number: usize,
+    ids: Vec<u32>,
+    sum: f32,
+    token_scores: Vec<f32>,
+    attention: Vec<Vec<f32>>,
+    coverage: Vec<f32>,
+    random: Random,
+}
+
+/// A running request.
+#[derive(Debug)]
+pub(super) struct Group {
+    pub(super) request: Request,
+    pub(super) rows: Vec<Row>,
+    pub(super) deadline: Option<Instant>,
+    pub(super) cancelled: bool,
+    /// Why it cannot go on.
+    pub(super) failure: Option<Error>,
+    /// With the number of the hypothesis.
+    finished: Vec<(usize, Hypothesis)>,
+    /// Cached: no rule changes the logits.
+    no_rules: bool,
+    wants_log_p: bool,
+    keeps_attention: bool,
+    needs_attention: Option<&'static str>,
+}
+
+impl Row {
+    /// What the next step reads.
+    pub(super) fn last(&self) -> i64 {
+        i64::from(self.ids.last().copied().unwrap_or(START))
+    }
+
+    /// A copy for another beam, or itself if this is the last that is needed.
+    fn branch(&mut self, last: bool) -> Self {
+        if last { std::mem::take(self) } else { self.clone() }
+    }
+}
+
+impl Group {
+    pub(super) fn new(request: Request, now: Instant) -> Self {
+        let s = &*request.settings;
+        let rows = if s.do_sample { s.num_return_sequences } else { 1 };
+        let row = |number| Row { number, random: Random::new(s.seed, number), ..Row::default() };
+        Self {
+            rows: (0..rows).map(row).collect(),
+            deadline: s.time_limit.and_then(|limit| now.checked_add(limit)),
+            cancelled: false,
+            failure: None,
+            finished: Vec::new(),
+            no_rules: filters::no_rules(s),
+            wants_log_p: s.scores || s.token_scores,
+            keeps_attention: s.attention || s.replace_unknowns || s.unknown == UnknownPolicy::Copy,
+            needs_attention: s.attention_key(),
+            request,
+        }
+    }
+
+    /// Tokens of a row without the prefix; rows of a request are equally long.
+    fn generated(&self, row: &Row) -> usize {
+        row.ids.len().saturating_sub(self.request.settings.prefix.len())
+    }
+
+    /// Reads one step of its rows: continues, branches and finishes them, and names the rows to keep in `buffers.order`.
+    pub(super) fn advance(&mut self, mut step: Slice<'_>, buffers: &mut Buffers, events: &mut Vec<Event>) -> Result<()> {
+        self.attend(&step)?;
+        let prefix = &self.request.settings.prefix;
+        if let Some(&forced) = self.rows.first().and_then(|row| prefix.get(row.ids.len())) {
+            for (at, row) in self.rows.iter_mut().enumerate() {
+                row.ids.push(forced);
+                buffers.order.push(step.first + at);
+            }
+            return Ok(());
+        }
+        if self.request.settings.num_beams > 1 { self.search(&mut step, buffers) } else { self.follow(&mut step, buffers, events) }
+    }
+
+    /// Keeps the attention weights of this step where they are wanted.
+    fn attend(&mut self, step: &Slice<'_>) -> Result<()> {
+        if step.attention.is_empty() {
+            return match self.needs_attention {
+                Some(key) => Err(key_error(key, "the model has no attention")),
+                None => Ok(()),
+            };
+        }
+        let covers = self.request.settings.coverage_penalty > 0.0;
+        if !self.keeps_attention && !covers {
+            return Ok(());
+        }
+        // Left-padded: the last columns are the request's own.
+        let own = self.request.source.len().min(step.time);
+        for (row, weights) in self.rows.iter_mut().zip(step.attention.chunks_exact(step.time)) {
+            let weights = &weights[step.time - own..];
+            if self.keeps_attention {
+                row.attention.push(weights.to_vec());
+            }
+            if covers {
+                row.coverage.resize(own, 0.0);
+                for (sum, weight) in row.coverage.iter_mut().zip(weights) {
+                    *sum += weight;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Greedy and sampling: every row goes its own way.
+    fn follow(&mut self, step: &mut Slice<'_>, buffers: &mut Buffers, events: &mut Vec<Event>) -> Result<()> {
+        let mut rows = std::mem::take(&mut self.rows);
+        let mut at = 0;
+        let mut failure = None;
+        rows.retain_mut(|row| {
+            let logits = &mut step.logits[at * step.vocabulary..(at + 1) * step.vocabulary];
+            at += 1;
+            match self.follow_row(row, logits, buffers, events) {
+                Ok(None) => {
+                    buffers.order.push(step.first + at - 1);
+                    true
+                }
+                Ok(Some(finish)) => {
+                    self.finish(std::mem::take(row), finish);
+                    false
+                }
+                Err(error) => {
+                    failure.get_or_insert(error);
+                    false
+                }
+            }
+        });
+        self.rows = rows;
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Chooses the next token of a row; gives the reason if it ends here.
+    fn follow_row(
+        &self,
+        row: &mut Row,
+        logits: &mut [f32],
+        buffers: &mut Buffers,
+        events: &mut Vec<Event>,
+    ) -> Result<Option<FinishReason>> {
+        let settings = &*self.request.settings;
+        if !self.no_rules {
+            filters::apply_rules(logits, settings, &row.ids, self.generated(row), &mut buffers.scratch);
+        }
+        // PAD and START are never generated.
+        let open = &logits[END as usize..];
+        let best = maximum(open).ok_or_else(not_a_distribution)?;
+        let chosen = if best == f32::NEG_INFINITY {
+            None
+        } else if settings.do_sample {
+            buffers.drawn.clear();
+            buffers.drawn.extend_from_slice(logits);
+            buffers.drawn[..END as usize].fill(f32::NEG_INFINITY);
+            filters::apply_sampling(&mut buffers.drawn, settings, &mut buffers.scratch);
+            draw(&buffers.drawn, row.random.uniform())
+        } else {
+            position(open, best).map(|p| p + END as usize)
+        };
+        let Some(chosen) = chosen else {
+            return Ok(Some(FinishReason::Stop));
+        };
+        let log_p = self.wants_log_p.then(|| logits[chosen] - log_sum_exp(open, best));
+        if let Some(log_p) = log_p {
+            row.sum += log_p;
+            if settings.token_scores {
+                row.token_scores.push(log_p);
+            }
+        }
+        #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
+        let id = chosen as u32;
+        if id == END {
+            return Ok(Some(FinishReason::Eos));
+        }
+        row.ids.push(id);
+        if self.request.stream {
+            events.push(Event::Token { request: self.request.id, hypothesis: row.number, id, log_p });
+        }
+        Ok(self.ends(row))
+    }
+
+    /// Whether the last token of a row ends it.
+    fn ends(&self, row: &Row) -> Option<FinishReason> {
+        let settings = &*self.request.settings;
+        if settings.stop.as_ref().is_some_and(|stop| stop.completed_by_last(&row.ids[settings.prefix.len()..])) {
+            Some(FinishReason::Stop)
+        } else if self.generated(row) >= settings.max_new_tokens {
+            Some(FinishReason::Length)
+        } else {
+            None
+        }
+    }
+
+    /// Beam search: the 2B best of all continuations; END completes a hypothesis if it is ranked below B.
+    fn search(&mut self, step: &mut Slice<'_>, buffers: &mut Buffers) -> Result<()> {
+        let Buffers { scratch, best, live, order, .. } = buffers;
+        let settings = self.request.settings.clone();
+        let beams = settings.num_beams;
+        best.reset(2 * beams);
+        for (beam, (row, logits)) in self.rows.iter().zip(step.logits.chunks_exact_mut(step.vocabulary)).enumerate() {
+            filters::apply_rules(logits, &settings, &row.ids, self.generated(row), scratch);
+            let highest = maximum(logits).ok_or_else(not_a_distribution)?;
+            if highest > f32::NEG_INFINITY {
+                best.offer(beam, row.sum, logits, log_sum_exp(logits, highest));
+            }
+        }
+        live.clear();
+        let mut parents = std::mem::take(&mut self.rows);
+        for (rank, candidate) in best.ranked().iter().enumerate() {
+            if live.len() == beams {
+                break;
+            }
+            let parent = &mut parents[candidate.beam];
+            let finish = if candidate.id == END {
+                Some(FinishReason::Eos)
+            } else {
+                parent.ids.push(candidate.id);
+                let stops = settings.stop.as_ref().is_some_and(|stop| stop.completed_by_last(&parent.ids[settings.prefix.len()..]));
+                parent.ids.pop();
+                stops.then_some(FinishReason::Stop)
+            };
+            match finish {
+                None => live.push(*candidate),
+                Some(finish) if rank < beams => {
+                    let row = extend(parent.clone(), *candidate, settings.token_scores);
+                    self.finish(row, finish);
+                }
+                Some(_) => {}
+            }
+        }
+        if best.ranked().is_empty() {
+            for row in parents {
+                self.finish(row, FinishReason::Stop);
+            }
+            return Ok(());
+        }
+        for (at, candidate) in live.iter().enumerate() {
+            let last = live[at + 1..].iter().all(|later| later.beam != candidate.beam);
+            self.rows.push(extend(parents[candidate.beam].branch(last), *candidate, settings.token_scores));
+            order.push(step.first + candidate.beam);
+        }
+        let generated = self.rows.first().map_or(0, |row| self.generated(row));
+        if generated >= settings.max_new_tokens {
+            self.finish_all(FinishReason::Length);
+        } else {
+            let scores: Vec<f32> = self.finished.iter().map(|(_, h)| h.score).collect();
+            if beams_done(&settings, &scores, self.rows.first().map(|row| row.sum), generated) {
+                self.rows.clear();
+            }
+        }
+        if self.rows.is_empty() {
+            order.truncate(order.len() - live.len());
+        }
+        Ok(())
+    }
+
+    /// Ends every running row, as on cancellation.
+    pub(super) fn finish_all(&mut self, reason: FinishReason) {
+        for row in std::mem::take(&mut self.rows) {
+            self.finish(row, reason);
+        }
+    }
+
+    fn finish(&mut self, mut row: Row, finish: FinishReason) {
+        let settings = &*self.request.settings;
+        let beams = settings.num_beams > 1;
+        // A request that is cancelled early may not even have its prefix.
+        let prefix = settings.prefix.len().min(row.ids.len());
+        // The weights of the step that gave END belong to no symbol.
+        row.attention.truncate(row.ids.len());
+        let n = row.ids.len() - prefix + usize::from(finish == FinishReason::Eos);
+        let score = if beams || self.wants_log_p { score(settings, row.sum, n, &row.coverage) } else { 0.0 };
+        let hypothesis = Hypothesis { prefix, ids: row.ids, score, token_scores: row.token_scores, attention: row.attention, finish };
+        let at = if beams {
+            self.finished.partition_point(|(_, h)| h.score >= hypothesis.score)
+        } else {
+            self.finished.partition_point(|(number, _)| *number < row.number)
+        };
+        self.finished.insert(at, (row.number, hypothesis));
+        if beams {
+            self.finished.truncate(settings.enough);
+        }
+    }
+
+    /// The event that says it is over.
+    pub(super) fn into_event(mut self) -> Event {
+        let request = self.request.id;
+        if let Some(error) = self.failure {
+            return Event::Failed { request, error };
+        }
+        self.finished.truncate(self.request.settings.num_return_sequences);
+        Event::Finished { request, hypotheses: self.finished.into_iter().map(|(_, h)| h).collect() }
+    }
+}
+
+/// A beam with one more token; END enters the score alone.
+fn extend(mut row: Row, candidate: Candidate, token_scores: bool) -> Row {
+    if candidate.id != END {
+        row.ids.push(candidate.id);
+    }
+    row.sum = candidate.sum;
+    if token_scores {
+        row.token_scores.push(candidate.log_p);
+    }
+    row
+}
+
+fn not_a_distribution() -> Error {
+    Error::new(ErrorKind::Engine, "the decoder gave logits that are not numbers")
+        .help("the weights may have diverged in training, or the engine failed: `s2s verify` tells")
+}

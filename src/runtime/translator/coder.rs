@@ -1,0 +1,232 @@
+//! Text to source ids, hypotheses to text.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::bundle::Bundle;
+use crate::contract::UNK;
+use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TargetSymbols, UnknownPolicy};
+use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::{REPLACEMENT, Unit, Vocabulary};
+
+impl TargetSymbols for Vocabulary {
+    fn size(&self) -> usize {
+        self.len()
+    }
+
+    fn piece(&self, id: u32) -> &str {
+        match id {
+            UNK => REPLACEMENT,
+            id if id < UNK => "",
+            id => self.symbol(id).unwrap_or(REPLACEMENT),
+        }
+    }
+
+    fn separator(&self) -> &str {
+        match self.spec().unit {
+            Unit::Character => "",
+            Unit::Token => " ",
+        }
+    }
+
+    fn find(&self, symbol: &str) -> Option<u32> {
+        self.id(symbol)
+    }
+
+    fn ids(&self, text: &str) -> Vec<u32> {
+        self.encode(text)
+    }
+}
+
+/// A source as the loop reads it.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct SourceText {
+    /// Source ids; empty for an empty text, which is not decoded: its translation is empty.
+    pub ids: Vec<u32>,
+    /// The symbol behind each id.
+    pub symbols: Vec<String>,
+    /// Symbols outside the vocabulary, each once, in order of appearance.
+    pub unknown: Vec<String>,
+}
+
+/// A text and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Translation {
+    /// The best hypothesis.
+    #[serde(flatten)]
+    pub best: Alternative,
+    /// Source tokens that were read.
+    pub source_tokens: usize,
+    /// Source symbols outside the vocabulary, each once.
+    pub unknown: Vec<String>,
+    /// The other hypotheses, the best first; as many as `num_return_sequences` asked for beyond one.
+    pub alternatives: Vec<Alternative>,
+}
+
+impl std::ops::Deref for Translation {
+    type Target = Alternative;
+
+    fn deref(&self) -> &Alternative {
+        &self.best
+    }
+}
+
+/// One hypothesis as text.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Alternative {
+    /// The text.
+    pub text: String,
+    /// The score, if it was asked for or beams needed it; else 0.
+    pub score: f32,
+    /// Why it ended.
+    pub finish: FinishReason,
+    /// Generated tokens, END counted.
+    pub generated_tokens: usize,
+    /// The symbols of the text; empty unless token scores or attention were asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tokens: Vec<String>,
+    /// log p of each generated token, that of END last if it came; empty unless asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub token_scores: Vec<f32>,
+    /// f32 (target tokens, source tokens); empty unless asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub attention: Vec<Vec<f32>>,
+}
+
+/// Turns text into ids and hypotheses into text, as a bundle says. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct TextCoder(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    source: Vocabulary,
+    target: Vocabulary,
+    defaults: DecodingOptions,
+    has_attention: bool,
+}
+
+impl TextCoder {
+    /// For the vocabularies and defaults of `bundle`.
+    pub fn new(bundle: &Bundle) -> Self {
+        let manifest = bundle.manifest();
+        Self::from_parts(bundle.source().clone(), bundle.target().clone(), manifest.decoding.clone(), manifest.wiring.attention.is_some())
+    }
+
+    /// Without a bundle.
+    pub fn from_parts(source: Vocabulary, target: Vocabulary, defaults: DecodingOptions, has_attention: bool) -> Self {
+        Self(Arc::new(Parts { source, target, defaults, has_attention }))
+    }
+
+    /// The source vocabulary.
+    pub fn source(&self) -> &Vocabulary {
+        &self.0.source
+    }
+
+    /// The target vocabulary.
+    pub fn target(&self) -> &Vocabulary {
+        &self.0.target
+    }
+
+    /// Lays `options` over the bundle's defaults and checks the result. Without `max_new_tokens` in either, outputs may be
+    /// as long as the longest target in training, and END.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the key.
+    pub fn settings(&self, options: &DecodingOptions) -> Result<Arc<Settings>> {
+        let mut merged = DecodingOptions::layered([&self.0.defaults, options]);
+        let longest = self.target().spec().longest;
+        if merged.max_new_tokens.is_none() && longest > 0 {
+            merged.max_new_tokens = Some((longest + 1).max(merged.min_new_tokens.unwrap_or(0)).min(DecodingOptions::MOST_TOKENS));
+        }
+        let settings = Settings::with_symbols(&merged, self.target())?;
+        match settings.attention_key() {
+            Some(key) if !self.0.has_attention => Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention"))),
+            _ => Ok(Arc::new(settings)),
+        }
+    }
+
+    /// A text as the loop reads it.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] for unknown symbols under `unknown: error`, and for a text that is too long.
+    pub fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText> {
+        let mut encoded = self.source().encode_with(text, settings.unknown)?;
+        let part = settings.fit(encoded.ids.len())?;
+        if part.len() < encoded.ids.len() {
+            encoded.ids = encoded.ids[part.clone()].to_vec();
+            encoded.symbols = encoded.symbols[part].to_vec();
+        }
+        Ok(SourceText { ids: encoded.ids, symbols: encoded.symbols, unknown: encoded.unknown })
+    }
+
+    /// Hypotheses of a text, the best first, as text. None at all is the empty translation of an empty text.
+    pub fn translation(&self, source: &SourceText, hypotheses: Vec<Hypothesis>, settings: &Settings) -> Translation {
+        let mut all = hypotheses.into_iter().map(|hypothesis| self.alternative(source, hypothesis, settings));
+        let empty = || Alternative {
+            text: String::new(),
+            score: 0.0,
+            finish: FinishReason::Eos,
+            generated_tokens: 0,
+            tokens: Vec::new(),
+            token_scores: Vec::new(),
+            attention: Vec::new(),
+        };
+        Translation {
+            best: all.next().unwrap_or_else(empty),
+            source_tokens: source.ids.len(),
+            unknown: source.unknown.clone(),
+            alternatives: all.collect(),
+        }
+    }
+
+    fn alternative(&self, source: &SourceText, hypothesis: Hypothesis, settings: &Settings) -> Alternative {
+        let generated_tokens = hypothesis.generated();
+        let target = self.target();
+        let pieces = pieces(target, source, &hypothesis, settings);
+        let mut text = pieces.join(target.separator());
+        if let Some(stop) = settings.stop.as_ref().filter(|_| hypothesis.finish == FinishReason::Stop) {
+            let generated = pieces[..hypothesis.prefix].join(target.separator()).len();
+            if let Some(at) = text.get(generated..).and_then(|rest| stop.first_in(rest)) {
+                text.truncate(generated + at);
+                // What separated the stop string from the text before it goes with it.
+                let separator = target.separator();
+                if !separator.is_empty() && text.len() > generated && text.ends_with(separator) {
+                    text.truncate(text.len() - separator.len());
+                }
+            }
+        }
+        let shows_tokens = settings.token_scores || settings.attention;
+        Alternative {
+            text,
+            score: hypothesis.score,
+            finish: hypothesis.finish,
+            generated_tokens,
+            tokens: if shows_tokens { pieces.iter().map(|&p| p.to_owned()).collect() } else { Vec::new() },
+            token_scores: hypothesis.token_scores,
+            attention: if settings.attention { hypothesis.attention } else { Vec::new() },
+        }
+    }
+}
+
+/// The symbols of a hypothesis, with UNK replaced by source symbols as `replace_unknowns` and `unknown: copy` say.
+fn pieces<'a>(target: &'a Vocabulary, source: &'a SourceText, hypothesis: &Hypothesis, settings: &Settings) -> Vec<&'a str> {
+    let copies = settings.unknown == UnknownPolicy::Copy;
+    let is_unknown = |at: usize| source.ids[at] == UNK;
+    // Without attention the first UNK of the output is taken for the first unknown symbol of the source, and so on.
+    let mut in_order = (0..source.ids.len()).filter(|&at| is_unknown(at));
+    let mut replacement = |step: usize| -> Option<&'a str> {
+        let attended = hypothesis.attention.get(step).and_then(|weights| {
+            let candidates = (0..weights.len().min(source.ids.len())).filter(|&at| settings.replace_unknowns || is_unknown(at));
+            candidates.max_by(|&a, &b| weights[a].total_cmp(&weights[b]).then(b.cmp(&a)))
+        });
+        let at = if hypothesis.attention.is_empty() && copies { in_order.next() } else { attended };
+        at.map(|at| source.symbols[at].as_str())
+    };
+    let replaces = copies || settings.replace_unknowns;
+    let piece = |(step, &id): (usize, &u32)| match id {
+        UNK if replaces => replacement(step).unwrap_or(REPLACEMENT),
+        id => target.piece(id),
+    };
+    hypothesis.ids.iter().enumerate().map(piece).collect()
+}
