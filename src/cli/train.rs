@@ -1,13 +1,74 @@
 //! `s2s train`: a config to a run folder.
 
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+
 use crate::cli::Global;
-use crate::error::Result;
+use crate::config::{Config, LoadOptions};
+use crate::error::{Error, ErrorKind, Result};
+use crate::train::{self, Console, Mode, TrainOptions};
 
 /// Train a model as a config says
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A config, for example configs/dates.yaml; with --resume also a run folder
+    #[arg(value_name = "CONFIG")]
+    pub config: PathBuf,
+    /// The run folder [default: the config's `output`, else runs/NAME]
+    #[arg(short, long, value_name = "DIR", env = "S2S_OUTPUT")]
+    pub output: Option<PathBuf>,
+    /// Where the data files lie [default: the config's `data.folder`, else the config's folder]
+    #[arg(long, value_name = "DIR", env = "S2S_DATA")]
+    pub data: Option<PathBuf>,
+    /// Lay a value over the config, for example --set training.epochs=3; may be repeated
+    #[arg(long = "set", value_name = "KEY=VALUE", env = "S2S_SET", value_delimiter = None)]
+    pub set: Vec<String>,
+    /// Go on with the run where it stopped, bit for bit
+    #[arg(long, env = "S2S_RESUME", conflicts_with = "force")]
+    pub resume: bool,
+    /// Start over, replacing the run that is in the folder
+    #[arg(long, env = "S2S_FORCE")]
+    pub force: bool,
+}
 
 /// Runs `s2s train`.
-pub fn run(_args: Args, _global: &Global) -> Result<()> {
-    unimplemented!()
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    let options = LoadOptions { overrides: args.set, data: args.data };
+    let mode = match (args.resume, args.force) {
+        (true, _) => Mode::Resume,
+        (_, true) => Mode::Force,
+        _ => Mode::New,
+    };
+    let folder = args.config.is_dir();
+    if folder && mode != Mode::Resume {
+        return Err(Error::new(ErrorKind::Usage, "this is a folder, not a config")
+            .in_file(&args.config)
+            .help("name a YAML file, or add --resume to go on with the run in this folder"));
+    }
+    let (config, output) = if folder {
+        let config = Config::load(&args.config.join("config.yaml"), &options)?;
+        (config, args.output.unwrap_or(args.config))
+    } else {
+        let config = Config::load(&args.config, &options)?;
+        let output = args.output.or_else(|| config.output.clone()).unwrap_or_else(|| Path::new("runs").join(&config.name));
+        (config, output)
+    };
+    let stop = stop_flag()?;
+    let options = TrainOptions { output, mode, stop: &stop };
+    train::train(config, &options, &mut Console::new(global.json, global.quiet)).map(drop)
+}
+
+/// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.
+pub(crate) fn stop_flag() -> Result<Arc<AtomicBool>> {
+    let stop = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM] {
+        // In this order, so that the first signal finds the flag unset.
+        signal_hook::flag::register_conditional_shutdown(signal, 130, Arc::clone(&stop))
+            .and_then(|_| signal_hook::flag::register(signal, Arc::clone(&stop)))
+            .map_err(|e| Error::new(ErrorKind::Internal, "signals cannot be caught").caused_by(e))?;
+    }
+    Ok(stop)
 }

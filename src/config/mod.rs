@@ -1,1 +1,10 @@
-//! To come.
+//! The YAML of an experiment: [`raw`] is what was typed, with the line of every value; [`checked`] is what it means.
+//!
+//! Every value is checked before anything is read or written, and every error names file, line and dotted key.
+
+pub mod checked;
+pub mod raw;
+#[cfg(test)]
+mod tests;
+
+pub use checked::{Config, LoadOptions};

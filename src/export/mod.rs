@@ -1,1 +1,64 @@
-//! To come.
+//! From a network to a bundle: the three graphs, the manifest, a self test, a README; and the proof that they agree.
+//!
+//! | file | what it holds |
+//! |---|---|
+//! | `bundle` | the files of a bundle, in memory |
+//! | `folder` | the folder: written beside its place, then renamed |
+//! | `self_test` | vectors that are run whenever the bundle is opened |
+//! | `readme` | the text for the reader of the folder |
+//! | `reference` | greedy decoding by the trainer's own pass |
+//! | [`verify`](mod@verify) | every graph in every engine against the trainer's own pass |
+
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::manifest::{Io, Provenance};
+use s2s_runtime::vocabulary::Vocabulary;
+
+use crate::network::{Parameters, Seq2Seq};
+use crate::onnx::DEFAULT_OPSET;
+
+mod bundle;
+mod folder;
+mod readme;
+mod reference;
+mod self_test;
+pub mod verify;
+
+pub use bundle::{bundle_files, weights_sha256};
+pub use folder::{Replace, Staged, stage, write_bundle};
+pub use verify::{Report, VerifyOptions, verify};
+
+/// What is exported.
+#[derive(Clone, Debug)]
+pub struct ExportInput<'a> {
+    /// The network.
+    pub network: &'a Seq2Seq,
+    /// Its weights.
+    pub parameters: &'a Parameters<f32>,
+    /// Source text to ids; as many symbols as the network's source vocabulary.
+    pub source: &'a Vocabulary,
+    /// Ids to target text; as many symbols as the network's target vocabulary.
+    pub target: &'a Vocabulary,
+    /// The model's name, as servers show it.
+    pub name: &'a str,
+    /// Decoding defaults of the bundle.
+    pub decoding: DecodingOptions,
+    /// Where the weights come from.
+    pub provenance: Option<Provenance>,
+}
+
+/// How it is exported.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ExportOptions {
+    /// The tensors that stand for tokens; ids by default.
+    pub io: Io,
+    /// Version of the standard operators, within [`OPSETS`](crate::onnx::OPSETS); 17 by default.
+    pub opset: i64,
+    /// Encoder, decoder and manifest only: enough to decode, for scores during training.
+    pub graphs_only: bool,
+}
+
+impl Default for ExportOptions {
+    fn default() -> Self {
+        Self { io: Io::Ids, opset: DEFAULT_OPSET, graphs_only: false }
+    }
+}

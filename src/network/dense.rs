@@ -2,9 +2,7 @@
 
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
-use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_bias_softmax_cross_entropy, add_column_sums, matmul, matmul_packed,
-};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_bias_softmax_cross_entropy, add_column_sums, matmul, matmul_packed};
 use crate::network::Sums;
 use crate::onnx::builder::{GraphBuilder, Value};
 use crate::random::Random;

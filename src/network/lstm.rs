@@ -6,10 +6,8 @@
 use super::graph::{GraphSide, Io, split_sizes};
 use super::packing::Packing;
 use super::parameters::{ParameterId, Parameters};
-use super::symbols::{PreparedSymbols, Symbols, emit_parameter};
-use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, lstm_gates_backward, lstm_gates_forward, matmul, matmul_packed,
-};
+use super::symbols::{PreparedSymbols, Symbols, add_to_w, emit_parameter};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, lstm_gates_backward, lstm_gates_forward, matmul, matmul_packed};
 use crate::network::InputForm;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -99,11 +97,6 @@ impl Lstm {
         let w = p.add(format!("{name}.W"), &[1, 4 * hidden, width + 1]);
         let r = p.add(format!("{name}.R"), &[1, 4 * hidden, hidden]);
         Self { name, hidden, input: LayerInput::Rows { width, w }, r }
-    }
-
-    /// Width of the states.
-    pub fn hidden(&self) -> usize {
-        self.hidden
     }
 
     /// The parameter that is kept transposed, if any; see [`Symbols`].
@@ -257,11 +250,7 @@ impl Lstm {
                 symbols.backward(p, prepared, ids, &tape.gates, &tape.embedded, &mut tape.buffer, scratch, gradients);
             }
             (&LayerInput::Rows { width, w }, PreparedInput::Rows { backward, .. }, Input::Rows(rows)) => {
-                let d_w = gradients.get_mut(w);
-                matmul(d_w, width + 1, Store::Add, d_gates.transposed(), MatRef::new(rows, packing.rows, width), scratch);
-                let mut d_bias = vec![R::ZERO; gates];
-                add_column_sums(&mut d_bias, &tape.gates);
-                d_w.chunks_exact_mut(width + 1).zip(d_bias).for_each(|(row, d)| row[width] += d);
+                add_to_w(gradients.get_mut(w), width, d_gates, &tape.gates, rows, scratch);
                 d_input.resize(packing.rows * width, R::ZERO);
                 matmul_packed(d_input, width, Store::Overwrite, d_gates, backward, scratch);
             }
@@ -274,7 +263,7 @@ impl Lstm {
     /// - `below` (time, batch, hidden): the layer below, `None` for the first.
     /// - `h_0`, `c_0` (1, batch, hidden).
     ///
-    /// Gives the outputs (time, batch, hidden) and the final h and c, (1, batch, hidden).
+    /// Gives the outputs (time, 1, batch, hidden) and the final h and c, (1, batch, hidden).
     pub fn emit_sequence(
         &self,
         p: &Parameters<f32>,
@@ -282,7 +271,7 @@ impl Lstm {
         side: &GraphSide,
         below: Option<&Value>,
         states: (&Value, &Value),
-    ) -> [Value; 3] {
+    ) -> Vec<Value> {
         g.scope(&self.name);
         let (x, w) = match (&self.input, below) {
             (LayerInput::Symbols(symbols), None) => symbols.emit_sequence(p, g, side),
@@ -295,10 +284,7 @@ impl Lstm {
         let r = emit_parameter(p, self.r, g);
         let none = Value::none();
         let attributes = [("hidden_size", Attribute::Int(self.hidden as i64))];
-        let outputs = g.node_n("LSTM", &[&x, &w, &r, &none, &none, states.0, states.1], &attributes, 3);
-        let directions = g.int64(&[1], &[1]);
-        let y = g.node("Squeeze", &[&outputs[0], &directions], &[]);
-        [y, outputs[1].clone(), outputs[2].clone()]
+        g.node_n("LSTM", &[&x, &w, &r, &none, &none, states.0, states.1], &attributes, 3)
     }
 
     /// ONNX, one step: the cell spelled out, the form that is fastest and that every runtime takes.

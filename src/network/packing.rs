@@ -45,7 +45,7 @@ impl Packing {
 
     /// (step, position, text) of every row in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize, usize)> {
-        self.sizes.iter().enumerate().flat_map(|(step, &n)| (0..n).map(move |position| (step, position, self.order[position])))
+        self.sizes.iter().enumerate().flat_map(move |(step, &n)| (0..n).map(move |position| (step, position, self.order[position])))
     }
 
     /// The first row of the step before the one that starts at row `first`; `None` for the first step.

@@ -44,14 +44,7 @@ pub enum PreparedSymbols<R> {
 
 impl Symbols {
     /// Registers the parameters under `side` (`encoder` or `decoder`) and its first layer's `layer` (`encoder.lstm_0`).
-    pub fn new<R: Real>(
-        parameters: &mut Parameters<R>,
-        side: &str,
-        layer: &str,
-        vocabulary: usize,
-        gates: usize,
-        form: InputForm,
-    ) -> Self {
+    pub fn new<R: Real>(parameters: &mut Parameters<R>, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
         let w_name = format!("{layer}.W");
         let form = match form {
             InputForm::OneHot => Form::OneHot { w: parameters.add(w_name.clone(), &[vocabulary + 1, gates]) },
@@ -158,30 +151,20 @@ impl Symbols {
                 add_column_sums(bias, d_gates);
             }
             Form::Embedding { width, embedding, w } => {
-                // (symbols or tokens, gates) times (gates, width): with a table, all tokens of a symbol are summed first.
-                let by_table = matches!(prepared, PreparedSymbols::Table(_));
-                let (summed, inputs, count): (&[R], &[R], usize) = if by_table {
+                let w_ref = MatRef::strided(p.get(w), n, width, width + 1);
+                if matches!(prepared, PreparedSymbols::Table(_)) {
+                    // All tokens of a symbol are summed first: the products then run over symbols instead of tokens.
                     buffer.clear();
                     buffer.resize(self.vocabulary * n, R::ZERO);
                     add_to_rows(buffer, n, ids, d_gates);
-                    (buffer, p.get(embedding), self.vocabulary)
+                    let d_table = MatRef::new(buffer, self.vocabulary, n);
+                    add_to_w(gradients.get_mut(w), width, d_table, buffer, p.get(embedding), scratch);
+                    matmul(gradients.get_mut(embedding), width, Store::Add, d_table, w_ref, scratch);
                 } else {
-                    (d_gates, rows, ids.len())
-                };
-                let summed_ref = MatRef::new(summed, count, n);
-                let d_w = gradients.get_mut(w);
-                matmul(d_w, width + 1, Store::Add, summed_ref.transposed(), MatRef::new(inputs, count, width), scratch);
-                let mut d_bias = vec![R::ZERO; n];
-                add_column_sums(&mut d_bias, summed);
-                for (row, d) in d_w.chunks_exact_mut(width + 1).zip(d_bias) {
-                    row[width] += d;
-                }
-                let w = MatRef::strided(p.get(w), n, width, width + 1);
-                if by_table {
-                    matmul(gradients.get_mut(embedding), width, Store::Add, summed_ref, w, scratch);
-                } else {
-                    buffer.resize(count * width, R::ZERO);
-                    matmul(buffer, width, Store::Overwrite, summed_ref, w, scratch);
+                    let d_gates_ref = MatRef::new(d_gates, ids.len(), n);
+                    add_to_w(gradients.get_mut(w), width, d_gates_ref, d_gates, rows, scratch);
+                    buffer.resize(ids.len() * width, R::ZERO);
+                    matmul(buffer, width, Store::Overwrite, d_gates_ref, w_ref, scratch);
                     add_to_rows(gradients.get_mut(embedding), width, ids, buffer);
                 }
             }
@@ -244,7 +227,19 @@ impl Symbols {
             }
             (Form::OneHot { .. }, Io::OneHot) => side.input.clone(),
         };
-        let x = g.node("Concat", &[&channels, &side.mask], &[("axis", Attribute::Int(2))]);
+        // The mask as one more channel. A Concat would say the same, but one engine (tract 0.23.9) moves the product of a
+        // concatenation out of its loop wrongly when it feeds the first LSTM.
+        let width = match self.form {
+            Form::OneHot { .. } => self.vocabulary,
+            Form::Embedding { width, .. } => width,
+        };
+        let pads = g.int64(&[6], &[0, 0, 0, 0, 0, 1]);
+        let padded = g.node("Pad", &[&channels, &pads], &[]);
+        let mut last = vec![0.0; width + 1];
+        last[width] = 1.0;
+        let last = g.float(&[width + 1], &last);
+        let gate = g.node("Mul", &[&side.mask, &last], &[]);
+        let x = g.node("Add", &[&padded, &gate], &[]);
         (x, self.emit_w(p, g))
     }
 
@@ -269,6 +264,22 @@ impl Symbols {
             Form::Embedding { w, .. } => emit_parameter(p, w, g),
         }
     }
+}
+
+/// Adds the gradient of W (gates, width + 1), its last column the bias: `d_gates` transposed times `inputs`.
+pub(super) fn add_to_w<R: Real>(
+    d_w: &mut [R],
+    width: usize,
+    d_gates: MatRef<'_, R>,
+    d_gates_rows: &[R],
+    inputs: &[R],
+    scratch: &mut Scratch<R>,
+) {
+    let inputs = MatRef::new(inputs, inputs.len() / width, width);
+    matmul(d_w, width + 1, Store::Add, d_gates.transposed(), inputs, scratch);
+    let mut d_bias = vec![R::ZERO; d_w.len() / (width + 1)];
+    add_column_sums(&mut d_bias, d_gates_rows);
+    d_w.chunks_exact_mut(width + 1).zip(d_bias).for_each(|(row, d)| row[width] += d);
 }
 
 /// A parameter as an initialiser of the same name, shape and bytes.

@@ -15,6 +15,8 @@ pub struct GraphInfo {
     pub outputs: Vec<TensorInfo>,
     /// `metadata_props`.
     pub metadata: BTreeMap<String, String>,
+    /// LSTM, GRU and RNN nodes: engines differ in what they compute of them.
+    pub recurrent: Vec<RecurrentNode>,
     /// Version of the file format.
     pub ir_version: i64,
     /// Version of the default operator set; 0 if none is named.
@@ -30,6 +32,17 @@ pub struct TensorInfo {
     pub element_type: i32,
     /// Axes; `None` if the rank is not said.
     pub shape: Option<Vec<Dimension>>,
+}
+
+/// A recurrent node, with its attributes other than sizes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RecurrentNode {
+    /// Its name, or that of its first output.
+    pub name: String,
+    /// `LSTM`, `GRU` or `RNN`.
+    pub operator: String,
+    /// Attributes that are not at their default: name, and the value where it is a string.
+    pub attributes: Vec<(String, String)>,
 }
 
 /// One axis.
@@ -59,7 +72,9 @@ impl GraphInfo {
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("export the bundle again");
         let model = proto::Model::decode(model).map_err(|e| wrong("not an ONNX model, or a truncated one").caused_by(e))?;
         let graph = model.graph.ok_or_else(|| wrong("the ONNX model has no graph"))?;
+        let recurrent = graph.node.into_iter().filter(|node| ["LSTM", "GRU", "RNN"].contains(&node.op_type.as_str()));
         Ok(Self {
+            recurrent: recurrent.map(RecurrentNode::from).collect(),
             inputs: graph.input.into_iter().map(TensorInfo::from).collect(),
             outputs: graph.output.into_iter().map(TensorInfo::from).collect(),
             metadata: model.metadata_props.into_iter().map(|entry| (entry.key, entry.value)).collect(),
@@ -76,6 +91,23 @@ impl GraphInfo {
     /// The output called `name`.
     pub fn output(&self, name: &str) -> Option<&TensorInfo> {
         self.outputs.iter().find(|tensor| tensor.name == name)
+    }
+}
+
+impl From<proto::Node> for RecurrentNode {
+    fn from(node: proto::Node) -> Self {
+        let attributes = node.attribute.into_iter().map(|attribute| {
+            let at_default = match attribute.name.as_str() {
+                "direction" => attribute.string == b"forward",
+                "layout" | "input_forget" => attribute.int == 0,
+                _ => false,
+            };
+            (at_default, attribute.name, String::from_utf8_lossy(&attribute.string).into_owned())
+        });
+        let attributes = attributes.filter(|(at_default, ..)| !at_default).map(|(_, name, value)| (name, value)).collect();
+        let name =
+            if node.name.is_empty() { node.output.into_iter().find(|output| !output.is_empty()).unwrap_or_default() } else { node.name };
+        Self { name, operator: node.op_type, attributes }
     }
 }
 
@@ -128,10 +160,34 @@ mod proto {
 
     #[derive(Clone, PartialEq, Message)]
     pub(super) struct Graph {
+        #[prost(message, repeated, tag = "1")]
+        pub(super) node: Vec<Node>,
         #[prost(message, repeated, tag = "11")]
         pub(super) input: Vec<ValueInfo>,
         #[prost(message, repeated, tag = "12")]
         pub(super) output: Vec<ValueInfo>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Node {
+        #[prost(string, repeated, tag = "2")]
+        pub(super) output: Vec<String>,
+        #[prost(string, tag = "3")]
+        pub(super) name: String,
+        #[prost(string, tag = "4")]
+        pub(super) op_type: String,
+        #[prost(message, repeated, tag = "5")]
+        pub(super) attribute: Vec<Attribute>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Attribute {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+        #[prost(int64, tag = "3")]
+        pub(super) int: i64,
+        #[prost(bytes = "vec", tag = "4")]
+        pub(super) string: Vec<u8>,
     }
 
     #[derive(Clone, PartialEq, Message)]

@@ -64,7 +64,7 @@ pub enum Io {
 
 /// What a graph is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
+#[serde(rename_all = "snake_case", try_from = "String")]
 pub enum Role {
     /// Source to states.
     Encoder,
@@ -228,6 +228,16 @@ impl fmt::Display for Io {
             Self::Ids => "ids",
             Self::OneHot => "one-hot",
         })
+    }
+}
+
+// Through a string, so that errors below such a key can name it.
+impl TryFrom<String> for Role {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
+        role.ok_or_else(|| format!("`{text}` is no graph of a bundle; they are encoder, decoder and training"))
     }
 }
 

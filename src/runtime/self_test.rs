@@ -1,1 +1,196 @@
-//! To come.
+//! Self-test vectors: a few sources with the states, scores and ids that they must give in every engine.
+//!
+//! Engines fail silently now and then (a node computed otherwise than ONNX says); a bundle that carries its own vectors
+//! finds out when it is opened. All cases go through as one ragged batch, because a batch of one hides padding faults.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::contract::{END, PAD, START};
+use crate::engine::{Engine, IdMatrix, StepOutput};
+use crate::error::{Error, ErrorKind, Result};
+use crate::manifest::Wiring;
+
+/// The file `self_test.json` of a bundle.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct SelfTest {
+    /// Greatest error: |found - expected| / (1 + |expected|).
+    pub tolerance: f32,
+    /// Sources and what becomes of them.
+    pub cases: Vec<Case>,
+}
+
+/// One source.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Case {
+    /// Ids, neither START nor END, no padding.
+    pub source_ids: Vec<u32>,
+    /// The encoder's recurrent states by output name, f32 (hidden) each.
+    pub states: BTreeMap<String, Vec<f32>>,
+    /// The highest scores of the first step, highest first: id and value.
+    pub first_logits: Vec<(u32, f32)>,
+    /// What greedy decoding gives: START left out; ends with END where that was reached.
+    pub output_ids: Vec<u32>,
+}
+
+/// Scores that are kept of a row.
+const KEPT_SCORES: usize = 16;
+/// Scores further below the highest are not compared: as probabilities they are next to nothing.
+const COMPARED_NATS: f32 = 10.0;
+
+impl SelfTest {
+    /// A tolerance that all engines keep, float rounding in a chain of steps included.
+    pub const TOLERANCE: f32 = 1e-4;
+
+    /// Reads `self_test.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`].
+    pub fn from_json(json: &[u8]) -> Result<Self> {
+        let wrong = |message: String| Error::new(ErrorKind::Bundle, message).help("export the bundle again");
+        let test: Self = serde_json::from_slice(json).map_err(|e| wrong(format!("the self test cannot be read: {e}")))?;
+        if !(test.tolerance.is_finite() && test.tolerance > 0.0) {
+            return Err(wrong(format!("the self test has the tolerance {}", test.tolerance)));
+        }
+        Ok(test)
+    }
+
+    /// The text of `self_test.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] if a value is not finite.
+    pub fn to_json(&self) -> Result<Vec<u8>> {
+        let finite = |case: &Case| {
+            let mut values = case.states.values().flatten().chain(case.first_logits.iter().map(|(_, value)| value));
+            values.all(|value| value.is_finite())
+        };
+        if !self.cases.iter().all(finite) {
+            return Err(Error::new(ErrorKind::Internal, "a self-test vector is not finite"));
+        }
+        serde_json::to_vec(self).map_err(|e| Error::new(ErrorKind::Internal, "the self test cannot be written").caused_by(e))
+    }
+
+    /// Runs `sources` through `engine` and writes down what comes out.
+    ///
+    /// - `sources`: ids without START and END, none empty; of several lengths.
+    /// - `longest`: output ids after which decoding stops.
+    ///
+    /// # Errors
+    /// What the engine gives.
+    pub fn record(engine: &mut dyn Engine, wiring: &Wiring, sources: &[Vec<u32>], longest: usize) -> Result<Self> {
+        let mut cases: Vec<Case> = sources.iter().map(|ids| Case { source_ids: ids.clone(), ..Case::default() }).collect();
+        if cases.is_empty() {
+            return Ok(Self { tolerance: Self::TOLERANCE, cases });
+        }
+        let mut state = engine.encode(&left_padded(&cases))?;
+        for (tensor, wire) in state.recurrent.iter().zip(&wiring.states) {
+            for (case, row) in cases.iter_mut().zip(tensor.data.chunks_exact(tensor.row_len().max(1))) {
+                case.states.insert(wire.encoder_output.clone(), row.to_vec());
+            }
+        }
+        let mut output = StepOutput::default();
+        let mut tokens = vec![i64::from(START); cases.len()];
+        for step in 0..longest {
+            engine.step(&tokens, &mut state, &mut output)?;
+            for ((case, scores), token) in cases.iter_mut().zip(output.logits.chunks_exact(engine.target_vocabulary())).zip(&mut tokens) {
+                if step == 0 {
+                    case.first_logits = highest(scores, KEPT_SCORES);
+                }
+                if case.output_ids.last() != Some(&END) {
+                    let best = highest(scores, 1)[0].0;
+                    case.output_ids.push(best);
+                    *token = i64::from(best);
+                }
+            }
+            if cases.iter().all(|case| case.output_ids.last() == Some(&END)) {
+                break;
+            }
+        }
+        Ok(Self { tolerance: Self::TOLERANCE, cases })
+    }
+
+    /// Holds `engine` against the vectors.
+    ///
+    /// - `wiring`: of the same bundle; gives the states their names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Parity`] naming the case and the first value that is off; what the engine gives.
+    pub fn run(&self, engine: &mut dyn Engine, wiring: &Wiring) -> Result<()> {
+        let width = engine.target_vocabulary();
+        let name = engine.name().to_owned();
+        let failed = |case: usize, what: String| {
+            Error::new(ErrorKind::Parity, format!("the self test fails with the engine {name}: case {case}: {what}")).help(
+                "this engine computes something else than the one that wrote the bundle: try another engine, or export the bundle again",
+            )
+        };
+        if self.cases.is_empty() {
+            return Ok(());
+        }
+        for (i, case) in self.cases.iter().enumerate() {
+            let known = case.output_ids.iter().chain(case.first_logits.iter().map(|(id, _)| id)).all(|&id| (id as usize) < width);
+            if case.source_ids.is_empty() || !known {
+                return Err(Error::new(ErrorKind::Bundle, format!("self-test case {i} is empty, or has ids outside the vocabulary")));
+            }
+        }
+        let mut state = engine.encode(&left_padded(&self.cases))?;
+        for (wire, tensor) in wiring.states.iter().zip(&state.recurrent) {
+            for (i, (case, found)) in self.cases.iter().zip(tensor.data.chunks_exact(tensor.row_len().max(1))).enumerate() {
+                let Some(expected) = case.states.get(&wire.encoder_output) else { continue };
+                if expected.len() != found.len() {
+                    return Err(failed(i, format!("{} has {} values, {} are expected", wire.encoder_output, found.len(), expected.len())));
+                }
+                if let Some(at) = (0..found.len()).find(|&at| !self.agrees(found[at], expected[at])) {
+                    return Err(failed(i, format!("{}[{at}] is {}, {} is expected", wire.encoder_output, found[at], expected[at])));
+                }
+            }
+        }
+        let mut output = StepOutput::default();
+        let longest = self.cases.iter().map(|case| case.output_ids.len()).max().unwrap_or_default().max(1);
+        for step in 0..longest {
+            // The expected ids are fed, so that a tie that falls otherwise does not make all later steps differ.
+            let token = |case: &Case| i64::from(if step == 0 { START } else { *case.output_ids.get(step - 1).unwrap_or(&END) });
+            let tokens: Vec<i64> = self.cases.iter().map(token).collect();
+            engine.step(&tokens, &mut state, &mut output)?;
+            for (i, (case, scores)) in self.cases.iter().zip(output.logits.chunks_exact(width)).enumerate() {
+                if step == 0 {
+                    let floor = case.first_logits.first().map_or(f32::NEG_INFINITY, |&(_, highest)| highest - COMPARED_NATS);
+                    let mut compared = case.first_logits.iter().filter(|&&(_, value)| value >= floor);
+                    if let Some(&(id, expected)) = compared.find(|&&(id, expected)| !self.agrees(scores[id as usize], expected)) {
+                        return Err(failed(i, format!("the first score of id {id} is {}, {expected} is expected", scores[id as usize])));
+                    }
+                }
+                let Some(&expected) = case.output_ids.get(step) else { continue };
+                let (best, score) = highest(scores, 1)[0];
+                let kept = scores[expected as usize];
+                // Not `kept < ...`: NaN must fail.
+                if !self.agrees(kept, score) {
+                    return Err(failed(i, format!("output {step} is id {best}, {expected} is expected")));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn agrees(&self, found: f32, expected: f32) -> bool {
+        (found - expected).abs() <= self.tolerance * (1.0 + expected.abs())
+    }
+}
+
+fn left_padded(cases: &[Case]) -> IdMatrix {
+    let columns = cases.iter().map(|case| case.source_ids.len()).max().unwrap_or_default();
+    let mut data = Vec::with_capacity(cases.len() * columns);
+    for case in cases {
+        data.extend(std::iter::repeat_n(i64::from(PAD), columns - case.source_ids.len()));
+        data.extend(case.source_ids.iter().map(|&id| i64::from(id)));
+    }
+    IdMatrix { rows: cases.len(), columns, data }
+}
+
+/// The `count` highest scores, highest first, the lower id first among equals.
+fn highest(scores: &[f32], count: usize) -> Vec<(u32, f32)> {
+    let mut ranked: Vec<(u32, f32)> = (0..).zip(scores.iter().copied()).collect();
+    ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
+    ranked.truncate(count);
+    ranked
+}

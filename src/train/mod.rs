@@ -1,1 +1,18 @@
-//! To come.
+//! Training: a config and its data to a run folder.
+
+pub mod checkpoint;
+mod files;
+pub mod metrics;
+pub mod report;
+pub mod run;
+pub mod score;
+mod session;
+mod step;
+
+#[cfg(test)]
+mod tests;
+
+pub use report::{Console, Event, Report};
+pub use run::{Run, Which};
+pub use session::{Mode, Outcome, TrainOptions, train};
+pub use step::{OptimiserState, StepOptions, StepReport, Stepper};

@@ -4,13 +4,55 @@
 //! [`graph::Graph`] runner: `tract` (pure Rust, the default) or `ort` (ONNX Runtime, loaded when the program runs).
 
 pub mod graph;
+#[cfg(feature = "ort")]
+pub mod library;
 pub mod onnx;
 #[cfg(feature = "ort")]
 pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;
 
-use crate::error::Result;
+use std::fmt;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use serde::Serialize;
+
+use crate::bundle::Bundle;
+use crate::contract::file;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph_info::GraphInfo;
+use crate::self_test::SelfTest;
+
+/// What runs the graphs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum EngineKind {
+    /// The first that is compiled in: tract, else ort.
+    #[default]
+    Auto,
+    /// tract, pure Rust.
+    Tract,
+    /// ONNX Runtime, if its library is found.
+    Ort,
+}
+
+/// What is known about one engine on this machine.
+#[derive(Clone, Debug, Serialize)]
+#[non_exhaustive]
+pub struct EngineReport {
+    /// `tract` or `ort`.
+    pub name: &'static str,
+    /// Its version, where it says one.
+    pub version: Option<String>,
+    /// The library, where there is one.
+    pub path: Option<PathBuf>,
+    /// Why it cannot be used; `None` if it can.
+    pub problem: Option<String>,
+    /// What to do about the problem.
+    pub help: Option<String>,
+    /// Folders where the library was looked for, in order.
+    pub searched: Vec<PathBuf>,
+}
 
 /// Ids of several texts, (rows, columns) row-major; sources are left-padded with [`PAD`](crate::contract::PAD).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -73,6 +115,117 @@ pub trait Engine: Send {
 
     /// Another engine over the same weights, for another worker.
     fn fork(&self) -> Result<Box<dyn Engine>>;
+}
+
+impl EngineKind {
+    /// The engines that are compiled in.
+    pub const COMPILED: &[Self] = &[
+        #[cfg(feature = "tract")]
+        Self::Tract,
+        #[cfg(feature = "ort")]
+        Self::Ort,
+    ];
+
+    /// As flags and reports have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tract => "tract",
+            Self::Ort => "ort",
+        }
+    }
+
+    /// The engine that `auto` stands for.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`] if it is not compiled in.
+    pub fn resolve(self) -> Result<Self> {
+        let found = if self == Self::Auto { Self::COMPILED.first() } else { Self::COMPILED.iter().find(|&&kind| kind == self) };
+        found.copied().ok_or_else(|| {
+            Error::new(ErrorKind::Engine, format!("the engine {self} is not compiled in"))
+                .help("build s2s-runtime with its feature `tract` or `ort`")
+        })
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let kind = [Self::Auto, Self::Tract, Self::Ort].into_iter().find(|kind| kind.as_str() == text);
+        kind.ok_or_else(|| Error::new(ErrorKind::Usage, format!("`{text}` is not an engine")).help("choose auto, tract or ort"))
+    }
+}
+
+/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one.
+///
+/// # Errors
+/// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self test fails.
+pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
+    let kind = kind.resolve()?;
+    let mut engine =
+        onnx::OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| load_graph(kind, name, model, inputs, outputs))?;
+    if let Some(json) = bundle.file(file::SELF_TEST) {
+        let path = bundle.path().join(file::SELF_TEST);
+        let test = SelfTest::from_json(json).map_err(|error| error.in_file(&path))?;
+        test.run(&mut engine, &bundle.manifest().wiring).map_err(|error| error.in_file(&path))?;
+    }
+    Ok(Box::new(engine))
+}
+
+/// Loads one ONNX graph.
+///
+/// - `name`: what the graph is called in errors.
+/// - `model`: the bytes of the ONNX file.
+/// - `inputs`: all inputs of the graph, in the order in which they will be fed.
+/// - `outputs`: the outputs to read, in the order in which they will be given.
+///
+/// # Errors
+/// [`ErrorKind::Bundle`] if the bytes or the names are wrong, [`ErrorKind::Engine`] if the engine is missing or fails.
+pub fn load_graph(kind: EngineKind, name: &str, model: &[u8], inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn graph::Graph>> {
+    let info = GraphInfo::read(name, model)?;
+    match kind.resolve()? {
+        #[cfg(feature = "tract")]
+        EngineKind::Tract => tract::load(name, model, &info, inputs, outputs),
+        #[cfg(feature = "ort")]
+        EngineKind::Ort => ort::load(name, model, &info, inputs, outputs),
+        #[allow(unreachable_patterns)] // Unless a feature is off.
+        kind => {
+            let _ = (info, inputs, outputs);
+            Err(Error::new(ErrorKind::Internal, format!("the engine {kind} has no loader")))
+        }
+    }
+}
+
+/// The engines that are compiled in, and whether they work here; ONNX Runtime's library is loaded to find out.
+pub fn available() -> Vec<EngineReport> {
+    EngineKind::COMPILED.iter().map(|&kind| report(kind)).collect()
+}
+
+fn report(kind: EngineKind) -> EngineReport {
+    let empty = EngineReport { name: kind.as_str(), version: None, path: None, problem: None, help: None, searched: vec![] };
+    match kind {
+        #[cfg(feature = "tract")]
+        EngineKind::Tract => EngineReport { version: Some(tract::VERSION.to_owned()), ..empty },
+        #[cfg(feature = "ort")]
+        EngineKind::Ort => {
+            let searched = library::places();
+            match ort::loaded() {
+                Ok(loaded) => EngineReport { version: loaded.version(), path: Some(loaded.path), searched, ..empty },
+                Err(error) => {
+                    EngineReport { problem: Some(error.to_string()), help: error.help_text().map(str::to_owned), searched, ..empty }
+                }
+            }
+        }
+        #[allow(unreachable_patterns)] // Unless a feature is off.
+        _ => empty,
+    }
 }
 
 impl StateTensor {

@@ -1,0 +1,546 @@
+//! What a config means: every value checked, defaults filled in, paths resolved.
+
+use std::path::{Path, PathBuf};
+
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::vocabulary::{Normalisation, Unit};
+
+use super::raw::{Field, Node, Section, Value};
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::network::{Architecture, Cell, InputForm};
+
+/// Everything that an experiment needs.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Letters, digits, `.`, `_`, `-`; the run folder and the bundle are called so.
+    pub name: String,
+    /// Where the pairs come from and how text becomes tokens.
+    pub data: Data,
+    /// The network but for its vocabularies.
+    pub model: Model,
+    /// How it is trained.
+    pub training: Training,
+    /// The decoding defaults that the bundle carries.
+    pub decoding: DecodingOptions,
+    /// The run folder, if the config names one.
+    pub output: Option<PathBuf>,
+    /// The config as typed, overrides laid over; written to the run folder and, as JSON, into bundles.
+    effective: Node,
+}
+
+/// Section `data`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Data {
+    /// Files, or a task that the program makes itself.
+    pub origin: DataOrigin,
+    /// How source text becomes tokens.
+    pub source: Side,
+    /// How target text becomes tokens.
+    pub target: Side,
+    /// Which pairs the vocabularies are built from.
+    pub vocabulary: VocabularyFrom,
+    /// Licence of the data, for the bundle.
+    pub licence: Option<String>,
+    /// Who made the data, for the bundle.
+    pub attribution: Option<String>,
+}
+
+/// Where pairs come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DataOrigin {
+    /// Read from files.
+    Files(Files),
+    /// Made by [`crate::data::dates`].
+    Dates(DatesTask),
+}
+
+/// Files of pairs.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Files {
+    /// Where relative paths of data start.
+    pub folder: PathBuf,
+    /// The file of pairs, resolved.
+    pub train: PathBuf,
+    /// Where the validation pairs come from.
+    pub validation: Validation,
+    /// How a line is split.
+    pub format: Format,
+    /// Only the first pairs of `train` are read.
+    pub limit: Option<usize>,
+}
+
+/// How a line becomes a pair.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Format {
+    /// What separates columns.
+    pub kind: FormatKind,
+    /// 0-based column of the source.
+    pub source: usize,
+    /// 0-based column of the target.
+    pub target: usize,
+    /// Whether further columns are an error rather than ignored.
+    pub extra_is_error: bool,
+    /// Whether the first line names the columns and is left out.
+    pub header: bool,
+}
+
+/// What separates columns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum FormatKind {
+    /// One tab, no quoting.
+    Tsv,
+    /// A comma; fields may be quoted (RFC 4180).
+    Csv,
+}
+
+/// Where the validation pairs come from.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Validation {
+    /// A file of its own, resolved.
+    File(PathBuf),
+    /// A part of the pairs, drawn with the seed of the training.
+    Shuffled(f64),
+    /// The last pairs of the file, as Keras does it.
+    Tail(f64),
+}
+
+/// Which pairs the vocabularies are built from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum VocabularyFrom {
+    /// The training part: symbols that only the validation part has become UNK, as in real use.
+    Train,
+    /// All pairs, as the Keras tutorial counts them.
+    All,
+}
+
+/// The self-made task of dates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct DatesTask {
+    /// Training pairs.
+    pub train: usize,
+    /// Validation pairs, with no source text of the training pairs.
+    pub dev: usize,
+    /// Seed of the task, so that the data stays when the training's seed changes.
+    pub seed: u64,
+}
+
+/// How one side's text becomes tokens.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Side {
+    /// Characters or whitespace-separated tokens.
+    pub unit: Unit,
+    /// Applied in this order, in training and in use.
+    pub normalisation: Vec<Normalisation>,
+}
+
+/// Section `model`: an [`Architecture`] without the vocabulary sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Model {
+    /// Recurrent cell of both sides.
+    pub cell: Cell,
+    /// Recurrent layers of each side.
+    pub layers: usize,
+    /// Width of the hidden states.
+    pub hidden: usize,
+    /// How source ids enter.
+    pub source_input: InputForm,
+    /// How target ids enter.
+    pub target_input: InputForm,
+}
+
+/// Section `training`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Training {
+    /// Passes over the training pairs.
+    pub epochs: usize,
+    /// Pairs a step; the last step of an epoch takes what remains.
+    pub batch_size: usize,
+    /// How batches are put together.
+    pub batches: BatchOrder,
+    /// Seed of initial weights, shuffling and split.
+    pub seed: u64,
+    /// Worker threads; `None` for one a core. The same number gives the same result, bit for bit.
+    pub threads: Option<usize>,
+    /// Step size of the optimiser.
+    pub learning_rate: f64,
+    /// The optimiser.
+    pub optimiser: Optimiser,
+    /// The gradient's L2 norm is scaled down to this.
+    pub clip_norm: Option<f64>,
+    /// Validation sources decoded after an epoch for exact match; 0 for none.
+    pub exact_match_sample: usize,
+    /// After every so many epochs, and after the last.
+    pub exact_match_every: usize,
+    /// What decides which checkpoint is the best.
+    pub best: Monitor,
+    /// Decoded examples printed at the end, of each set.
+    pub examples: usize,
+}
+
+/// How batches are put together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BatchOrder {
+    /// In a new order each epoch.
+    Shuffled,
+    /// Pairs of similar length together, batches in a new order each epoch.
+    Bucketed,
+}
+
+/// The optimiser.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Optimiser {
+    /// Adam (arXiv 1412.6980).
+    Adam {
+        /// Decay of the first moment.
+        beta_1: f64,
+        /// Decay of the second moment.
+        beta_2: f64,
+        /// Added to the root of the second moment.
+        epsilon: f64,
+    },
+}
+
+/// What decides which checkpoint is the best.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Monitor {
+    /// Lowest loss on the validation pairs.
+    ValidationLoss,
+    /// Highest exact match on the sample; lower validation loss breaks a tie.
+    ExactMatch,
+}
+
+/// What the command line adds to a config.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// `KEY=VALUE`, laid over the file in order.
+    pub overrides: Vec<String>,
+    /// Where the data files lie; else `data.folder`, else the config's folder.
+    pub data: Option<PathBuf>,
+}
+
+impl Config {
+    /// Reads and checks `file`.
+    pub fn load(file: &Path, options: &LoadOptions) -> Result<Self> {
+        let bytes = std::fs::read(file).map_err(|e| Error::io(file, e))?;
+        let text = String::from_utf8(bytes).map_err(|e| {
+            let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64;
+            Error::new(ErrorKind::Config, "not valid UTF-8").at_line(file, Some(line), None).help("save the file as UTF-8")
+        })?;
+        Self::parse(&text, file, options)
+    }
+
+    /// Checks `text`; `file` is named in errors, and its folder is where relative paths start.
+    pub fn parse(text: &str, file: &Path, options: &LoadOptions) -> Result<Self> {
+        let mut effective = Node::parse(text, file)?;
+        for assignment in &options.overrides {
+            effective.set(assignment)?;
+        }
+        let root = Field::root(file, &effective).section(&["name", "data", "model", "training", "decoding", "output"])?;
+        let folder = file.parent().unwrap_or(Path::new(""));
+        let name_field = root.required("name", "my_model")?;
+        let name = name_field.string()?.to_owned();
+        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.starts_with('.') {
+            return Err(name_field.error(format!("`{name}` cannot name a folder"), "use ASCII letters, digits, `.`, `_` and `-`"));
+        }
+        let data = data(&root.required("data", "{train: pairs.tsv, ...}")?, folder, options)?;
+        let model = model(&root.required("model", "{input: one_hot, hidden: 256}")?)?;
+        let training = training(&root.required("training", "{epochs: 10, ...}")?)?;
+        let decoding = root.get("decoding").map_or_else(|| Ok(DecodingOptions::default()), |f| decoding(&f))?;
+        let output = root.get("output").map(|f| f.string().map(|s| folder.join(s))).transpose()?;
+        Ok(Self { name, data, model, training, decoding, output, effective })
+    }
+
+    /// The config as typed with overrides, as JSON.
+    pub fn to_json(&self) -> serde_json::Value {
+        self.effective.to_json()
+    }
+
+    /// The config as JSON for a bundle: without the paths of the machine that it was trained on.
+    pub fn provenance(&self) -> serde_json::Value {
+        let mut json = self.to_json();
+        if let Some(map) = json.as_object_mut() {
+            map.shift_remove("output");
+            if let Some(data) = map.get_mut("data").and_then(|d| d.as_object_mut()) {
+                data.shift_remove("folder");
+            }
+        }
+        json
+    }
+
+    /// What decides the weights: the config without keys that may change when a run is resumed.
+    pub fn fingerprint(&self) -> serde_json::Value {
+        let mut json = self.provenance();
+        if let Some(map) = json.as_object_mut() {
+            map.shift_remove("decoding");
+            map.shift_remove("name");
+            for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &["epochs", "examples", "threads"][..])] {
+                if let Some(section) = map.get_mut(section).and_then(|d| d.as_object_mut()) {
+                    keys.iter().for_each(|key| drop(section.shift_remove(*key)));
+                }
+            }
+        }
+        json
+    }
+
+    /// Fixes what the config left open, so that the copy in the run folder gives the same run from anywhere: the
+    /// folder of the data and the number of threads.
+    pub fn settle(&mut self, threads: usize, data_folder: Option<&Path>) -> Result<()> {
+        self.training.threads = Some(threads);
+        self.effective.set(&format!("training.threads={threads}"))?;
+        if let Some(folder) = data_folder {
+            self.effective.set(&format!("data.folder={}", serde_json::Value::from(folder.to_string_lossy())))?;
+        }
+        Ok(())
+    }
+}
+
+impl Model {
+    /// The architecture, once the vocabularies are known.
+    pub fn architecture(&self, source_vocabulary: usize, target_vocabulary: usize) -> Architecture {
+        Architecture {
+            source_vocabulary,
+            target_vocabulary,
+            source_input: self.source_input,
+            target_input: self.target_input,
+            cell: self.cell,
+            hidden: self.hidden,
+            layers: self.layers,
+        }
+    }
+}
+
+const NORMALISATIONS: [(&str, Normalisation); 7] = [
+    ("nfc", Normalisation::Nfc),
+    ("nfd", Normalisation::Nfd),
+    ("nfkc", Normalisation::Nfkc),
+    ("nfkd", Normalisation::Nfkd),
+    ("lowercase", Normalisation::Lowercase),
+    ("trim", Normalisation::Trim),
+    ("collapse_whitespace", Normalisation::CollapseWhitespace),
+];
+
+fn data(field: &Field<'_>, folder: &Path, options: &LoadOptions) -> Result<Data> {
+    let common = ["source", "target", "vocabulary", "licence", "attribution"];
+    let of_files = ["folder", "train", "dev", "validation", "format", "columns", "header", "limit"];
+    let section = field.section(&[&["task"][..], &of_files, &common].concat())?;
+    let text = |key: &str| section.get(key).map(|f| f.string().map(str::to_owned)).transpose();
+    let origin = match section.get("task") {
+        Some(task) => {
+            if let Some(other) = of_files.iter().find_map(|key| section.get(key)) {
+                return Err(other.error("a task makes its own pairs and reads no file", "leave this key or `data.task` out"));
+            }
+            DataOrigin::Dates(dates_task(&task)?)
+        }
+        None => DataOrigin::Files(files(&section, folder, options)?),
+    };
+    let vocabulary = section
+        .get("vocabulary")
+        .map_or(Ok(VocabularyFrom::Train), |f| f.choice(&[("train", VocabularyFrom::Train), ("all", VocabularyFrom::All)]))?;
+    Ok(Data {
+        origin,
+        source: side(&section, "source")?,
+        target: side(&section, "target")?,
+        vocabulary,
+        licence: text("licence")?,
+        attribution: text("attribution")?,
+    })
+}
+
+fn dates_task(field: &Field<'_>) -> Result<DatesTask> {
+    let default = DatesTask { train: 20_000, dev: 1_000, seed: 1 };
+    if !field.is_map() {
+        return field.choice(&[("dates", default)]);
+    }
+    let section = field.section(&["name", "train", "dev", "seed"])?;
+    section.required("name", "dates")?.choice(&[("dates", ())])?;
+    let count = |key: &str, default| section.get(key).map_or(Ok(default), |f| f.count(1..=10_000_000));
+    Ok(DatesTask { train: count("train", default.train)?, dev: count("dev", default.dev)?, seed: seed(&section, default.seed)? })
+}
+
+fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<Files> {
+    let named = section.get("folder").map(|f| f.string().map(|s| folder.join(s))).transpose()?;
+    let base = options.data.clone().or(named).unwrap_or_else(|| folder.to_owned());
+    let path = |f: Field<'_>| f.string().map(|s| base.join(s));
+    let train = path(section.required("train", "pairs.tsv")?)?;
+    let validation = match (section.get("dev"), section.get("validation")) {
+        (Some(_), Some(split)) => return Err(split.error("both `dev` and `validation` are given", "keep one of them")),
+        (Some(dev), None) => Validation::File(path(dev)?),
+        (None, Some(split)) => {
+            let split = split.section(&["split", "fraction"])?;
+            let kind: fn(f64) -> Validation = split
+                .required("split", "shuffled")?
+                .choice(&[("shuffled", Validation::Shuffled as fn(f64) -> Validation), ("tail", Validation::Tail)])?;
+            kind(split.required("fraction", "0.1")?.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?)
+        }
+        (None, None) => {
+            return Err(section
+                .whole()
+                .error("no validation pairs are named", "add `dev: dev.tsv` or `validation: {split: shuffled, fraction: 0.1}`"));
+        }
+    };
+    let kind = section.get("format").map_or(Ok(FormatKind::Tsv), |f| f.choice(&[("tsv", FormatKind::Tsv), ("csv", FormatKind::Csv)]))?;
+    let header = section.get("header").map_or(Ok(false), |f| f.boolean())?;
+    let mut format = Format { kind, source: 0, target: 1, extra_is_error: true, header };
+    if let Some(field) = section.get("columns") {
+        let columns = field.section(&["source", "target", "extra"])?;
+        let column = |key: &str, default| columns.get(key).map_or(Ok(default), |f| f.count(1..=1_000).map(|c| c - 1));
+        format.source = column("source", 0)?;
+        format.target = column("target", 1)?;
+        format.extra_is_error = columns.get("extra").map_or(Ok(true), |f| f.choice(&[("error", true), ("ignore", false)]))?;
+        if format.source == format.target {
+            return Err(field.error("source and target are the same column", "columns count from 1: {source: 1, target: 2}"));
+        }
+    }
+    let limit = section.get("limit").map(|f| f.count(2..=u32::MAX)).transpose()?;
+    Ok(Files { folder: base, train, validation, format, limit })
+}
+
+fn side(data: &Section<'_>, key: &str) -> Result<Side> {
+    let Some(field) = data.get(key) else { return Ok(Side { unit: Unit::Character, normalisation: Vec::new() }) };
+    let section = field.section(&["unit", "normalisation"])?;
+    let unit = section.get("unit").map_or(Ok(Unit::Character), |f| f.choice(&[("character", Unit::Character), ("token", Unit::Token)]))?;
+    let normalisation = match section.get("normalisation") {
+        Some(list) => list.list()?.iter().map(|f| f.choice(&NORMALISATIONS)).collect::<Result<_>>()?,
+        None => Vec::new(),
+    };
+    Ok(Side { unit, normalisation })
+}
+
+fn model(field: &Field<'_>) -> Result<Model> {
+    let section = field.section(&["cell", "layers", "hidden", "input"])?;
+    let cell = section.get("cell").map_or(Ok(Cell::Lstm), |f| f.choice(&[("lstm", Cell::Lstm)]))?;
+    let layers = section.get("layers").map_or(Ok(1), |f| f.count(1..=64))?;
+    let hidden = section.required("hidden", "256")?.count(1..=65_536)?;
+    let input = section.required("input", "one_hot")?;
+    let has = |key: &str| matches!(&input.node().value, Value::Map(entries) if entries.iter().any(|(k, _)| k == key));
+    let (source_input, target_input) = if has("source") || has("target") {
+        let sides = input.section(&["source", "target"])?;
+        (input_form(&sides.required("source", "one_hot")?)?, input_form(&sides.required("target", "one_hot")?)?)
+    } else {
+        let both = input_form(&input)?;
+        (both, both)
+    };
+    Ok(Model { cell, layers, hidden, source_input, target_input })
+}
+
+fn input_form(field: &Field<'_>) -> Result<InputForm> {
+    match &field.node().value {
+        Value::String(word) if word == "one_hot" => Ok(InputForm::OneHot),
+        Value::Map(_) => {
+            let section = field.section(&["embedding"])?;
+            Ok(InputForm::Embedding(section.required("embedding", "64")?.count(1..=65_536)?))
+        }
+        _ => Err(field.error("this is no form of input", "give `one_hot`, `{embedding: 64}`, or both sides: `{source: ..., target: ...}`")),
+    }
+}
+
+fn seed(section: &Section<'_>, default: u64) -> Result<u64> {
+    section.get("seed").map_or(Ok(default), |f| Ok(f.integer(0..=i64::MAX)?.unsigned_abs()))
+}
+
+fn training(field: &Field<'_>) -> Result<Training> {
+    let section = field.section(&[
+        "epochs",
+        "batch_size",
+        "batches",
+        "seed",
+        "threads",
+        "learning_rate",
+        "optimiser",
+        "clip_norm",
+        "exact_match",
+        "best",
+        "examples",
+    ])?;
+    let positive = |f: &Field<'_>| f.number("a finite number above 0", |v| v > 0.0 && (v as f32) > 0.0 && (v as f32).is_finite());
+    let threads = match section.get("threads") {
+        Some(f) if matches!(&f.node().value, Value::String(s) if s == "auto") => None,
+        Some(f) if matches!(f.node().value, Value::String(_)) => return Err(f.error("this is no number of threads", "give `auto` or 2")),
+        Some(f) => Some(f.count(1..=1_024)?),
+        None => None,
+    };
+    let (exact_match_sample, exact_match_every) = match section.get("exact_match") {
+        Some(f) => {
+            let s = f.section(&["sample", "every"])?;
+            let count = |key: &str, least, default| s.get(key).map_or(Ok(default), |f| f.count(least..=u32::MAX));
+            (count("sample", 0, 500)?, count("every", 1, 1)?)
+        }
+        None => (500, 1),
+    };
+    let best = section.get("best").map_or(Ok(Monitor::ValidationLoss), |f| {
+        f.choice(&[("validation_loss", Monitor::ValidationLoss), ("exact_match", Monitor::ExactMatch)])
+    })?;
+    if let (Monitor::ExactMatch, Some(f)) = (best, section.get("best")) {
+        if exact_match_sample == 0 || exact_match_every != 1 {
+            return Err(f.error("exact match is not measured after every epoch", "give `exact_match: {sample: 500, every: 1}`"));
+        }
+    }
+    Ok(Training {
+        epochs: section.required("epochs", "10")?.count(1..=u32::MAX)?,
+        batch_size: section.required("batch_size", "64")?.count(1..=1_000_000)?,
+        batches: section
+            .get("batches")
+            .map_or(Ok(BatchOrder::Shuffled), |f| f.choice(&[("shuffled", BatchOrder::Shuffled), ("bucketed", BatchOrder::Bucketed)]))?,
+        seed: seed(&section, 1)?,
+        threads,
+        learning_rate: positive(&section.required("learning_rate", "0.001")?)?,
+        optimiser: optimiser(section.get("optimiser"))?,
+        clip_norm: section.get("clip_norm").map(|f| positive(&f)).transpose()?,
+        exact_match_sample,
+        exact_match_every,
+        best,
+        examples: section.get("examples").map_or(Ok(10), |f| f.count(0..=10_000))?,
+    })
+}
+
+fn optimiser(field: Option<Field<'_>>) -> Result<Optimiser> {
+    let adam = |section: Option<&Section<'_>>| -> Result<Optimiser> {
+        let number = |key: &str, default: f64, wanted: &str, fits: fn(f64) -> bool| {
+            section.and_then(|s| s.get(key)).map_or(Ok(default), |f| f.number(wanted, fits))
+        };
+        let decay = |v: f64| (0.0..1.0).contains(&(v as f32).into());
+        Ok(Optimiser::Adam {
+            beta_1: number("beta_1", 0.9, "a number of at least 0 and below 1", decay)?,
+            beta_2: number("beta_2", 0.999, "a number of at least 0 and below 1", decay)?,
+            epsilon: number("epsilon", 1e-8, "a finite number above 0", |v| v > 0.0)?,
+        })
+    };
+    match field {
+        None => adam(None),
+        Some(f) if f.is_map() => {
+            let section = f.section(&["name", "beta_1", "beta_2", "epsilon"])?;
+            section.required("name", "adam")?.choice(&[("adam", ())])?;
+            adam(Some(&section))
+        }
+        Some(f) => {
+            f.choice(&[("adam", ())])?;
+            adam(None)
+        }
+    }
+}
+
+/// The bundle's decoding defaults; the runtime knows their names and ranges.
+fn decoding(field: &Field<'_>) -> Result<DecodingOptions> {
+    let Value::Map(entries) = &field.node().value else {
+        return Err(field.error("this is not a section of decoding options", "for example `decoding: {max_new_tokens: 64}`"));
+    };
+    let blame = |message: String| {
+        // The reader of the options names the key in backquotes; its line is better than the section's.
+        let hit = entries.iter().find(|(key, _)| message.contains(&format!("`{key}`")));
+        let (place, help) = match hit {
+            Some((key, node)) => {
+                let known = message.split_once("expected one of ").map(|(_, list)| list.split('`').skip(1).step_by(2));
+                let near = known.and_then(|mut known| did_you_mean(key, &mut known).map(str::to_owned));
+                let help =
+                    near.map_or_else(|| "see the decoding options in the documentation".to_owned(), |n| format!("did you mean `{n}`?"));
+                (field.child(key, node), help)
+            }
+            None => (field.clone(), "see the decoding options in the documentation".to_owned()),
+        };
+        let message = if message.starts_with("unknown field") { "unknown key".to_owned() } else { message };
+        place.error(message, help)
+    };
+    let options: DecodingOptions = serde_json::from_value(field.node().to_json()).map_err(|e| blame(e.to_string()))?;
+    options.check().map_err(|e| blame(e.message().to_owned()))?;
+    Ok(options)
+}

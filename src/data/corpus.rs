@@ -1,0 +1,186 @@
+//! The pairs of an experiment: read or made, split, encoded, and grouped for scoring.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use s2s_runtime::bundle::sha256;
+use s2s_runtime::manifest::DataFile;
+use s2s_runtime::vocabulary::Vocabulary;
+use serde::{Deserialize, Serialize};
+
+use super::dates;
+use super::pairs::{self, Pair};
+use crate::config::checked::{Data, DataOrigin, Side, Validation, VocabularyFrom};
+use crate::error::{Error, ErrorKind, Result};
+use crate::random::Random;
+
+/// Training and validation pairs of an experiment.
+#[derive(Clone, Debug)]
+pub struct Corpus {
+    /// Training pairs.
+    pub train: Vec<Pair>,
+    /// Validation pairs.
+    pub validation: Vec<Pair>,
+    /// The files that were read, for the bundle's provenance; a self-made task is named instead.
+    pub sources: Vec<DataFile>,
+    /// Where the files lie; `None` for a self-made task.
+    pub folder: Option<PathBuf>,
+}
+
+/// A pair as ids, without START and END.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EncodedPair {
+    /// Source ids.
+    pub source: Vec<u32>,
+    /// Target ids.
+    pub target: Vec<u32>,
+}
+
+/// A source text and everything that is right for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Group {
+    /// As it stands in the file.
+    pub source: String,
+    /// Its distinct targets, in the order of the file.
+    pub references: Vec<String>,
+}
+
+/// What the Keras tutorial prints about its data.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Statistics {
+    /// Training and validation pairs.
+    pub samples: usize,
+    /// Training pairs.
+    pub training: usize,
+    /// Validation pairs.
+    pub validation: usize,
+    /// Unique tokens of all sources.
+    pub source_tokens: usize,
+    /// Unique tokens of all targets, START and END counted.
+    pub target_tokens: usize,
+    /// Tokens of the longest source.
+    pub longest_source: usize,
+    /// Tokens of the longest target, START and END counted.
+    pub longest_target: usize,
+}
+
+impl Corpus {
+    /// Reads or makes the pairs that the config names; `seed` draws a shuffled split.
+    pub fn load(data: &Data, seed: u64) -> Result<Self> {
+        let files = match &data.origin {
+            DataOrigin::Dates(task) => {
+                let (train, validation) = dates::task(task);
+                let mut text = String::new();
+                train.iter().chain(&validation).for_each(|p| text.extend([&p.source, "\t", &p.target, "\n"]));
+                let source =
+                    DataFile { file: "task: dates".to_owned(), sha256: sha256(text.as_bytes()), pairs: train.len() + validation.len() };
+                return Ok(Self { train, validation, sources: vec![source], folder: None });
+            }
+            DataOrigin::Files(files) => files,
+        };
+        let mut sources = Vec::new();
+        let mut read = |path: &Path, limit| -> Result<Vec<Pair>> {
+            let bytes = std::fs::read(path).map_err(|e| {
+                let help = "data paths start at --data DIR (or S2S_DATA), else at `data.folder`, else at the config's folder";
+                Error::io(path, e).help(help)
+            })?;
+            let pairs = pairs::parse(&bytes, path, files.format, limit)?;
+            let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            sources.push(DataFile { file, sha256: sha256(&bytes), pairs: pairs.len() });
+            Ok(pairs)
+        };
+        let mut train = read(&files.train, files.limit)?;
+        let validation = match &files.validation {
+            Validation::File(path) => read(path, None)?,
+            Validation::Shuffled(fraction) => {
+                // A stream that no epoch uses.
+                Random::new(seed, u64::MAX).shuffle(&mut train);
+                split_tail(&mut train, *fraction, &files.train)?
+            }
+            Validation::Tail(fraction) => split_tail(&mut train, *fraction, &files.train)?,
+        };
+        Ok(Self { train, validation, sources, folder: Some(files.folder.clone()) })
+    }
+
+    /// Vocabularies of both sides; the special ids lie in front, `longest` is that of the pairs they are built from.
+    pub fn vocabularies(&self, data: &Data) -> (Vocabulary, Vocabulary) {
+        let more: &[Pair] = match data.vocabulary {
+            VocabularyFrom::Train => &[],
+            VocabularyFrom::All => &self.validation,
+        };
+        let build = |side: &Side, text: fn(&Pair) -> &str| {
+            Vocabulary::build(side.unit, side.normalisation.clone(), self.train.iter().chain(more).map(text))
+        };
+        (build(&data.source, |p| &p.source), build(&data.target, |p| &p.target))
+    }
+
+    /// Counts over all pairs, in the units of the vocabularies.
+    pub fn statistics(&self, source: &Vocabulary, target: &Vocabulary) -> Statistics {
+        let count = |vocabulary: &Vocabulary, text: fn(&Pair) -> &str| {
+            let (mut unique, mut longest) = (BTreeSet::new(), 0);
+            for pair in self.train.iter().chain(&self.validation) {
+                let normalised = vocabulary.normalise(text(pair));
+                let tokens = vocabulary.split(&normalised);
+                longest = longest.max(tokens.len());
+                for token in tokens {
+                    if !unique.contains(token) {
+                        unique.insert(token.to_owned());
+                    }
+                }
+            }
+            (unique.len(), longest)
+        };
+        let (source_tokens, longest_source) = count(source, |p| &p.source);
+        let (target_tokens, longest_target) = count(target, |p| &p.target);
+        Statistics {
+            samples: self.train.len() + self.validation.len(),
+            training: self.train.len(),
+            validation: self.validation.len(),
+            source_tokens,
+            target_tokens: target_tokens + 2,
+            longest_source,
+            longest_target: longest_target + 2,
+        }
+    }
+}
+
+fn split_tail(pairs: &mut Vec<Pair>, fraction: f64, file: &Path) -> Result<Vec<Pair>> {
+    // As Keras rounds: the training part is the whole part of n * (1 - fraction).
+    let kept = (pairs.len() as f64 * (1.0 - fraction)) as usize;
+    if kept == 0 || kept == pairs.len() {
+        let message = format!("{} pairs cannot be split with fraction {fraction}", pairs.len());
+        return Err(Error::new(ErrorKind::Data, message).in_file(file).help("both parts need at least one pair"));
+    }
+    Ok(pairs.split_off(kept))
+}
+
+/// Encodes pairs; a text that normalises to nothing is an error, because there is nothing to learn from it.
+pub fn encode(pairs: &[Pair], source: &Vocabulary, target: &Vocabulary) -> Result<Vec<EncodedPair>> {
+    pairs
+        .iter()
+        .map(|pair| {
+            let encoded = EncodedPair { source: source.encode(&pair.source), target: target.encode(&pair.target) };
+            if encoded.source.is_empty() || encoded.target.is_empty() {
+                let message = format!("nothing is left of the pair {:?}, {:?} after normalisation", pair.source, pair.target);
+                return Err(Error::new(ErrorKind::Data, message).help("take the pair out of the data, or normalise less"));
+            }
+            Ok(encoded)
+        })
+        .collect()
+}
+
+/// Groups pairs by source text after normalisation, so that a prediction is right when it equals any of the references.
+pub fn group(pairs: &[Pair], source: &Vocabulary) -> Vec<Group> {
+    let mut at: BTreeMap<String, usize> = BTreeMap::new();
+    let mut groups: Vec<Group> = Vec::new();
+    for pair in pairs {
+        let index = *at.entry(source.normalise(&pair.source)).or_insert_with(|| {
+            groups.push(Group { source: pair.source.clone(), references: Vec::new() });
+            groups.len() - 1
+        });
+        if !groups[index].references.contains(&pair.target) {
+            groups[index].references.push(pair.target.clone());
+        }
+    }
+    groups
+}

@@ -1,0 +1,133 @@
+//! Files of pairs: one line, one source text and one target text.
+
+use std::path::Path;
+
+use crate::config::checked::{Format, FormatKind};
+use crate::error::{Error, ErrorKind, Result};
+
+/// A source text and its target text, as they stand in the file.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Pair {
+    /// What is read.
+    pub source: String,
+    /// What shall be written.
+    pub target: String,
+}
+
+/// The first `limit` pairs of `bytes`; duplicates are kept, a byte-order mark and CR before LF are not. `file` is only
+/// named in errors.
+///
+/// # Errors
+/// [`ErrorKind::Data`] with file and line: a column is missing or one too many, a side is empty, a quote stays open, the
+/// text is not UTF-8; or there is no pair.
+pub fn parse(bytes: &[u8], file: &Path, format: Format, limit: Option<usize>) -> Result<Vec<Pair>> {
+    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let limit = limit.unwrap_or(usize::MAX);
+    let pairs = match format.kind {
+        FormatKind::Tsv => tsv(bytes, file, format, limit)?,
+        FormatKind::Csv => csv(bytes, file, format, limit)?,
+    };
+    if pairs.is_empty() {
+        return Err(Error::new(ErrorKind::Data, "the file holds no pair").in_file(file).help(expected(format)));
+    }
+    Ok(pairs)
+}
+
+fn expected(format: Format) -> String {
+    let (source, target) = (format.source + 1, format.target + 1);
+    let separator = match format.kind {
+        FormatKind::Tsv => "tabs",
+        FormatKind::Csv => "commas",
+    };
+    format!("a line has columns separated by {separator}; the source is column {source}, the target column {target}")
+}
+
+fn problem(file: &Path, line: u64, message: impl Into<String>, help: impl Into<String>) -> Error {
+    Error::new(ErrorKind::Data, message).at_line(file, Some(line), None).help(help)
+}
+
+fn tsv(bytes: &[u8], file: &Path, format: Format, limit: usize) -> Result<Vec<Pair>> {
+    let mut pairs = Vec::new();
+    for (number, line) in (1u64..).zip(bytes.split(|&b| b == b'\n')).skip(usize::from(format.header)) {
+        if pairs.len() == limit {
+            break;
+        }
+        let line = line.strip_suffix(b"\r").unwrap_or(line);
+        if line.is_empty() {
+            continue;
+        }
+        let line = std::str::from_utf8(line).map_err(|cause| {
+            let message = format!("not valid UTF-8 at byte {} of the line", cause.valid_up_to() + 1);
+            problem(file, number, message, "save the file as UTF-8").caused_by(cause)
+        })?;
+        let columns: Vec<&str> = line.split('\t').collect();
+        pairs.push(pair(&columns, file, number, format)?);
+    }
+    Ok(pairs)
+}
+
+fn csv(bytes: &[u8], file: &Path, format: Format, limit: usize) -> Result<Vec<Pair>> {
+    let mut reader = csv::ReaderBuilder::new().has_headers(format.header).flexible(true).from_reader(bytes);
+    let mut record = csv::ByteRecord::new();
+    let mut pairs = Vec::new();
+    while pairs.len() < limit {
+        let start = reader.position().byte() as usize;
+        let more = reader
+            .read_byte_record(&mut record)
+            .map_err(|cause| Error::new(ErrorKind::Data, "not readable as CSV").in_file(file).caused_by(cause))?;
+        if !more {
+            break;
+        }
+        let line = record.position().map_or(1, csv::Position::line);
+        let raw = &bytes[start.min(bytes.len())..(reader.position().byte() as usize).min(bytes.len())];
+        if open_quote(raw) {
+            return Err(problem(file, line, "a quoted field is not closed", "write a quote inside a quoted field twice: \"\""));
+        }
+        let columns = record
+            .iter()
+            .map(std::str::from_utf8)
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|cause| problem(file, line, "not valid UTF-8", "save the file as UTF-8").caused_by(cause))?;
+        pairs.push(pair(&columns, file, line, format)?);
+    }
+    Ok(pairs)
+}
+
+/// Whether a record of the file ends inside a quoted field; the csv crate takes that silently.
+fn open_quote(raw: &[u8]) -> bool {
+    let mut quoted = false;
+    let mut at_start = true;
+    for &byte in raw {
+        match byte {
+            b'"' if quoted || at_start => quoted = !quoted,
+            // A doubled quote closes and opens again.
+            b'"' if !quoted => quoted = true,
+            _ => {}
+        }
+        at_start = !quoted && matches!(byte, b',' | b'\n' | b'\r');
+    }
+    quoted
+}
+
+fn pair(columns: &[&str], file: &Path, line: u64, format: Format) -> Result<Pair> {
+    let needed = 1 + format.source.max(format.target);
+    if columns.len() < needed {
+        let message = match (format.kind, columns.len()) {
+            (FormatKind::Tsv, 1) => "the line has no tab".to_owned(),
+            (_, 1) => format!("the line has one column, not {needed}"),
+            (_, n) => format!("the line has {n} columns, not {needed}"),
+        };
+        return Err(problem(file, line, message, expected(format)));
+    }
+    if format.extra_is_error && columns.len() > needed {
+        let help = "add `columns: {extra: ignore}` to `data` if further columns (an attribution, say) are right";
+        return Err(problem(file, line, format!("the line has {} columns, not {needed}", columns.len()), help));
+    }
+    let (source, target) = (columns[format.source], columns[format.target]);
+    for (side, text) in [("source", source), ("target", target)] {
+        if text.trim().is_empty() {
+            return Err(problem(file, line, format!("the {side} is empty"), expected(format)));
+        }
+    }
+    Ok(Pair { source: source.to_owned(), target: target.to_owned() })
+}

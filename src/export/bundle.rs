@@ -1,0 +1,166 @@
+//! The files of a bundle, in memory.
+
+use std::collections::BTreeMap;
+
+use prost::Message;
+use s2s_runtime::bundle::sha256;
+use s2s_runtime::contract::{
+    DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, FORMAT_VERSION, file,
+    metadata::{
+        DATA_ATTRIBUTION, DATA_LICENCE, FORMAT_VERSION as VERSION_KEY, ROLE, SOURCE_VOCABULARY, SPECIAL_IDS, TARGET_VOCABULARY,
+        WEIGHTS_SHA256,
+    },
+    next,
+};
+use s2s_runtime::manifest::{GraphFile, Io, Manifest, OutputForm, Role, SpecialIds, StateWire, Wiring};
+use sha2::{Digest, Sha256};
+
+use super::{ExportInput, ExportOptions, readme, self_test};
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::{Parameters, Seq2Seq};
+use crate::onnx::{GraphBuilder, OPSETS, ir_version, messages::ModelProto};
+
+/// All files of the bundle, by name: graphs, manifest, and unless `graphs_only` is set also self test and README.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] for an operator set that cannot be written; [`ErrorKind::Internal`] if vocabularies and network do
+/// not fit; [`ErrorKind::Data`] if a weight is not finite.
+pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<BTreeMap<String, Vec<u8>>> {
+    check(input, options)?;
+    let weights = weights_sha256(input.parameters);
+    let roles = if options.graphs_only { &[Role::Encoder, Role::Decoder][..] } else { &Role::ALL };
+    let mut files = BTreeMap::new();
+    let mut graphs = BTreeMap::new();
+    for &role in roles {
+        let model = graph(input.network, input.parameters, role, options, &metadata(input, role, &weights)?);
+        let bytes = model.encode_to_vec();
+        graphs.insert(role, GraphFile { file: role.file().to_owned(), sha256: sha256(&bytes) });
+        files.insert(role.file().to_owned(), bytes);
+    }
+    let manifest = manifest(input, options, graphs, weights)?;
+    if !options.graphs_only {
+        files.insert(file::SELF_TEST.to_owned(), self_test::vectors(input, options)?);
+        let readme = readme::text(&manifest, input.network, options.opset);
+        files.insert(file::README.to_owned(), readme.into_bytes());
+    }
+    files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
+    Ok(files)
+}
+
+/// One graph of the network, finished.
+pub(super) fn graph(
+    network: &Seq2Seq,
+    parameters: &Parameters<f32>,
+    role: Role,
+    options: &ExportOptions,
+    metadata: &[(String, String)],
+) -> ModelProto {
+    let mut builder = GraphBuilder::new(role.as_str());
+    match role {
+        Role::Encoder => network.emit_encoder(parameters, &mut builder, options.io),
+        Role::Decoder => network.emit_decoder(parameters, &mut builder, options.io),
+        Role::Training => network.emit_training(parameters, &mut builder, options.io),
+    }
+    builder.finish(options.opset, ir_version(options.opset), metadata)
+}
+
+/// sha256 of all weights: of each tensor in order its name, its axes and its values, the texts ended by a zero byte, numbers
+/// as 64-bit and values as 32-bit little endian.
+pub fn weights_sha256(parameters: &Parameters<f32>) -> String {
+    let mut hash = Sha256::new();
+    for (entry, values) in parameters.iter() {
+        hash.update(entry.name.as_bytes());
+        hash.update([0]);
+        hash.update((entry.shape.len() as u64).to_le_bytes());
+        entry.shape.iter().for_each(|&axis| hash.update((axis as u64).to_le_bytes()));
+        for values in values.chunks(1024) {
+            let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+            hash.update(bytes);
+        }
+    }
+    hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
+    if !OPSETS.contains(&options.opset) {
+        let message = format!("operator set {} cannot be written", options.opset);
+        return Err(Error::new(ErrorKind::Usage, message).help(format!("choose one from {} to {}", OPSETS.start(), OPSETS.end())));
+    }
+    let architecture = input.network.architecture();
+    for (side, symbols, expected) in
+        [("source", input.source.len(), architecture.source_vocabulary), ("target", input.target.len(), architecture.target_vocabulary)]
+    {
+        if symbols != expected {
+            let message = format!("the {side} vocabulary has {symbols} symbols, the network {expected}");
+            return Err(Error::new(ErrorKind::Internal, message));
+        }
+    }
+    for (entry, values) in input.parameters.iter() {
+        if let Some(at) = values.iter().position(|x| !x.is_finite()) {
+            let message = format!("value {at} of {} is {}: the training diverged", entry.name, values[at]);
+            return Err(Error::new(ErrorKind::Data, message).help("train again with a lower learning rate, or export another checkpoint"));
+        }
+    }
+    Ok(())
+}
+
+fn metadata(input: &ExportInput<'_>, role: Role, weights: &str) -> Result<Vec<(String, String)>> {
+    let special = serde_json::to_string(&SpecialIds::default()).map_err(|e| unwritable("special ids", e))?;
+    let mut entries = vec![
+        (VERSION_KEY, FORMAT_VERSION.to_owned()),
+        (ROLE, role.as_str().to_owned()),
+        (SOURCE_VOCABULARY, input.source.metadata_json()),
+        (TARGET_VOCABULARY, input.target.metadata_json()),
+        (SPECIAL_IDS, special),
+        (WEIGHTS_SHA256, weights.to_owned()),
+    ];
+    if let Some(provenance) = &input.provenance {
+        let texts = [(DATA_LICENCE, &provenance.licence), (DATA_ATTRIBUTION, &provenance.attribution)];
+        entries.extend(texts.into_iter().filter_map(|(key, text)| Some((key, text.clone()?))));
+    }
+    Ok(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+}
+
+fn manifest(
+    input: &ExportInput<'_>,
+    options: &ExportOptions,
+    graphs: BTreeMap<Role, GraphFile>,
+    weights_sha256: String,
+) -> Result<Manifest> {
+    let states = input.network.state_names().into_iter().map(|state| StateWire {
+        decoder_output: next(&state),
+        encoder_output: state.clone(),
+        decoder_input: state,
+    });
+    let wiring = Wiring {
+        encoder_input: ENCODER_INPUT.to_owned(),
+        decoder_input: DECODER_INPUT.to_owned(),
+        decoder_output: DECODER_OUTPUT.to_owned(),
+        output: match options.io {
+            Io::Ids => OutputForm::Logits,
+            Io::OneHot => OutputForm::Probabilities,
+        },
+        states: states.collect(),
+        memory: Vec::new(),
+        attention: None,
+    };
+    Ok(Manifest {
+        format_version: FORMAT_VERSION.to_owned(),
+        name: input.name.to_owned(),
+        producer: format!("s2s {}", env!("CARGO_PKG_VERSION")),
+        io: options.io,
+        graphs,
+        weights_sha256: Some(weights_sha256),
+        wiring,
+        special_ids: SpecialIds::default(),
+        decoding: input.decoding.clone(),
+        architecture: Some(serde_json::to_value(input.network.architecture()).map_err(|e| unwritable("architecture", e))?),
+        provenance: input.provenance.clone(),
+        source: input.source.spec().clone(),
+        target: input.target.spec().clone(),
+    })
+}
+
+fn unwritable(what: &str, cause: serde_json::Error) -> Error {
+    Error::new(ErrorKind::Internal, format!("the {what} cannot be written")).caused_by(cause)
+}

@@ -1,0 +1,181 @@
+//! The text for the reader of the folder.
+
+use std::fmt::Write;
+
+use s2s_runtime::contract::{DECODER_OUTPUT, DECODER_TARGET, FORMAT_VERSION, LOSS, file};
+use s2s_runtime::manifest::{Io, Manifest, Role};
+use s2s_runtime::vocabulary::{Unit, VocabularySpec};
+
+use crate::network::Seq2Seq;
+
+/// README.md of a bundle: what the files are, the tensors of this one, how to run it without s2s, whose data it was.
+pub(super) fn text(manifest: &Manifest, network: &Seq2Seq, opset: i64) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(&mut out, manifest, network, opset);
+    out
+}
+
+fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -> std::fmt::Result {
+    let architecture = network.architecture();
+    writeln!(out, "# {}\n", manifest.name)?;
+    writeln!(
+        out,
+        "A sequence-to-sequence model as ONNX graphs (opset {opset}), exported by {}. It reads {} and writes {}.\n",
+        manifest.producer,
+        describe(&manifest.source),
+        describe(&manifest.target)
+    )?;
+    writeln!(out, "| file | what it is |\n|---|---|")?;
+    writeln!(out, "| `{}` | source text to the states that decoding starts from |", file::ENCODER)?;
+    writeln!(out, "| `{}` | one decoding step: a token and the states to the scores of the next token and the next states |", file::DECODER)?;
+    writeln!(out, "| `{}` | the whole model under teacher forcing, with its loss |", file::TRAINING)?;
+    writeln!(out, "| `{}` | manifest: hashes of the graphs, wiring, vocabularies, decoding defaults, origin |", file::MANIFEST)?;
+    writeln!(out, "| `{}` | vectors that are checked whenever s2s opens the bundle |", file::SELF_TEST)?;
+    writeln!(out, "| `{}` | what `s2s verify` measured, for each engine |", file::CONFORMANCE)?;
+    writeln!(out, "\nAll graphs carry the same weights; each names role, vocabularies and the weights' hash in its `metadata_props`.")?;
+    writeln!(out, "Format version {FORMAT_VERSION}.\n\n## Use it\n")?;
+    writeln!(out, "```\ns2s translate THIS_FOLDER     # lines on stdin\ns2s serve-local THIS_FOLDER   # HTTP\ns2s verify THIS_FOLDER        # check it again\n```\n")?;
+    writeln!(out, "Without s2s (Python; `pip install onnxruntime numpy pyyaml`), run from this folder:\n")?;
+    writeln!(out, "```python\n{}```\n", python(manifest))?;
+
+    writeln!(out, "## Tensors\n")?;
+    let (source, target, hidden) = (architecture.source_vocabulary, architecture.target_vocabulary, architecture.hidden);
+    let tokens = |time: &str, vocabulary: usize| match manifest.io {
+        Io::Ids => ("int64", format!("(batch, {time})")),
+        Io::OneHot => ("float32", format!("(batch, {time}, {vocabulary})")),
+    };
+    let state = format!("(batch, {hidden})");
+    writeln!(out, "| graph | input or output | name | type | axes |\n|---|---|---|---|---|")?;
+    let mut row = |role: Role, way: &str, name: &str, kind: &str, axes: &str| writeln!(out, "| {role} | {way} | `{name}` | {kind} | {axes} |");
+    let (kind, axes) = tokens("source_time", source);
+    row(Role::Encoder, "in", &manifest.wiring.encoder_input, kind, &axes)?;
+    for wire in &manifest.wiring.states {
+        row(Role::Encoder, "out", &wire.encoder_output, "float32", &state)?;
+    }
+    let (kind, step_axes) = tokens("1", target);
+    row(Role::Decoder, "in", &manifest.wiring.decoder_input, kind, &step_axes)?;
+    for wire in &manifest.wiring.states {
+        row(Role::Decoder, "in", &wire.decoder_input, "float32", &state)?;
+    }
+    row(Role::Decoder, "out", DECODER_OUTPUT, "float32", &format!("(batch, 1, {target})"))?;
+    for wire in &manifest.wiring.states {
+        row(Role::Decoder, "out", &wire.decoder_output, "float32", &state)?;
+    }
+    row(Role::Training, "in", &manifest.wiring.encoder_input, kind, &axes)?;
+    let (kind, axes) = tokens("target_time", target);
+    row(Role::Training, "in", &manifest.wiring.decoder_input, kind, &axes)?;
+    row(Role::Training, "in", DECODER_TARGET, "int64", "(batch, target_time)")?;
+    row(Role::Training, "out", DECODER_OUTPUT, "float32", &format!("(batch, target_time, {target})"))?;
+    row(Role::Training, "out", LOSS, "float32", "()")?;
+    let scores = match manifest.io {
+        Io::Ids => "logits; their softmax gives probabilities",
+        Io::OneHot => "probabilities",
+    };
+    writeln!(out, "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, padding left out.")?;
+    writeln!(out, "Ids: 0 padding, 1 start, 2 end, 3 unknown; then the symbols of the manifest. Sources are padded on the LEFT with 0, and")?;
+    writeln!(out, "the result of a text does not depend on that padding; targets are padded on the right. One-hot rows of padding are zero.\n")?;
+    origin(out, manifest)
+}
+
+fn origin(out: &mut String, manifest: &Manifest) -> std::fmt::Result {
+    writeln!(out, "## Origin\n")?;
+    let Some(provenance) = &manifest.provenance else { return writeln!(out, "The export names no training data.") };
+    for data in &provenance.data {
+        writeln!(out, "- `{}`: {} pairs, sha256 `{}`", data.file, data.pairs, data.sha256)?;
+    }
+    writeln!(out, "- Licence of the data: {}", provenance.licence.as_deref().unwrap_or("not stated"))?;
+    if let Some(attribution) = &provenance.attribution {
+        writeln!(out, "- Attribution: {attribution}")?;
+    }
+    if let Some(serde_json::Value::Object(scores)) = &provenance.scores {
+        let scores: Vec<String> = scores.iter().map(|(name, value)| format!("{name} {value}")).collect();
+        writeln!(out, "- Scores of these weights: {}", scores.join(", "))?;
+    }
+    writeln!(out, "- Training configuration: under `provenance` in `{}`", file::MANIFEST)
+}
+
+fn describe(vocabulary: &VocabularySpec) -> String {
+    let unit = match vocabulary.unit {
+        Unit::Character => "characters",
+        Unit::Token => "tokens between spaces",
+    };
+    format!("{unit} ({} symbols, at most {} a text in training)", vocabulary.symbols.len(), vocabulary.longest)
+}
+
+/// A loop that works as it is pasted.
+fn python(manifest: &Manifest) -> String {
+    let (split, join) = units(manifest);
+    let (rows, source, token) = match manifest.io {
+        Io::Ids => ("", format!("np.array([[ids.get(s, 3) for s in {split}]], dtype=np.int64)"), "np.array([[token]], dtype=np.int64)"),
+        Io::OneHot => (
+            "rows, steps = (np.eye(len(m[side][\"symbols\"]), dtype=np.float32) for side in (\"source\", \"target\"))\n",
+            format!("rows[[ids.get(s, 3) for s in {split}]][None]"),
+            "steps[[[token]]]",
+        ),
+    };
+    format!(
+        r#"import re, unicodedata, numpy as np, onnxruntime as ort, yaml
+
+m = yaml.safe_load(open("{MANIFEST}", encoding="utf-8"))
+encoder, decoder = (ort.InferenceSession(m["graphs"][r]["file"]) for r in ("encoder", "decoder"))
+ids, states = {{s: i for i, s in enumerate(m["source"]["symbols"])}}, m["wiring"]["states"]
+{rows}
+def translate(text, longest={longest}):
+{normalise}    source = {source}
+    feed = dict(zip([s["decoder_input"] for s in states], encoder.run([s["encoder_output"] for s in states], {{"{encoder_input}": source}})))
+    token, out = 1, []
+    while len(out) < longest:
+        feed["{decoder_input}"] = {token}
+        scores, *new = decoder.run(["{decoder_output}"] + [s["decoder_output"] for s in states], feed)
+        token = int(scores[0, 0, 2:].argmax()) + 2  # padding and start are never written
+        if token == 2: break
+        out.append(m["target"]["symbols"][token])
+        feed.update(zip([s["decoder_input"] for s in states], new))
+    return {join}
+
+print(translate(input("text: ")))
+"#,
+        MANIFEST = file::MANIFEST,
+        longest = longest(manifest),
+        normalise = normalise(manifest),
+        encoder_input = manifest.wiring.encoder_input,
+        decoder_input = manifest.wiring.decoder_input,
+        decoder_output = manifest.wiring.decoder_output,
+    )
+}
+
+fn units(manifest: &Manifest) -> (&'static str, &'static str) {
+    let split = match manifest.source.unit {
+        Unit::Character => "text",
+        Unit::Token => "text.split()",
+    };
+    let join = match manifest.target.unit {
+        Unit::Character => "\"\".join(out)",
+        Unit::Token => "\" \".join(out)",
+    };
+    (split, join)
+}
+
+/// The longest training target and END; some limit if that is unknown.
+fn longest(manifest: &Manifest) -> usize {
+    match manifest.target.longest {
+        0 => 256,
+        longest => longest + 1,
+    }
+}
+
+/// Python lines, indented, that normalise as the source vocabulary does.
+fn normalise(manifest: &Manifest) -> String {
+    use s2s_runtime::vocabulary::Normalisation as N;
+    let step = |step: &N| match step {
+        N::Nfc => "text = unicodedata.normalize(\"NFC\", text)",
+        N::Nfd => "text = unicodedata.normalize(\"NFD\", text)",
+        N::Nfkc => "text = unicodedata.normalize(\"NFKC\", text)",
+        N::Nfkd => "text = unicodedata.normalize(\"NFKD\", text)",
+        N::Lowercase => "text = text.lower()",
+        N::Trim => "text = text.strip()",
+        N::CollapseWhitespace => "text = re.sub(r\"\\s+\", \" \", text)",
+    };
+    manifest.source.normalisation.iter().map(|n| format!("    {}\n", step(n))).collect()
+}

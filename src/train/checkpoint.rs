@@ -1,0 +1,153 @@
+//! Checkpoints: parameters, the optimiser's moments and how far the training had come, in one safetensors file.
+//!
+//! Tensors have the names and shapes of the exported graphs' initialisers, the moments `m.` and `v.` in front. The metadata has one key, [`METADATA`], with a
+//! JSON object ([`Header`]), so that equal trainings give equal files.
+
+use std::collections::HashMap;
+use std::path::Path;
+
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+use serde::{Deserialize, Serialize};
+
+use super::files::write_atomically;
+use super::step::OptimiserState;
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::{Architecture, Parameters, Seq2Seq};
+
+/// Key of the metadata.
+pub const METADATA: &str = "s2s.checkpoint";
+
+/// What the metadata of a checkpoint says.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Header {
+    /// The network.
+    pub architecture: Architecture,
+    /// How far the training had come.
+    pub progress: Progress,
+    /// sha256 of the part of the config that decides the weights.
+    pub config: String,
+}
+
+/// How far a training has come.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Progress {
+    /// Whole epochs done.
+    pub epoch: usize,
+    /// Batches done of the epoch after these.
+    pub batches: usize,
+    /// Optimiser steps done.
+    pub step: u64,
+    /// Loss of those batches, in nats summed over tokens; the bits of an f64, because JSON may round.
+    pub nats_bits: u64,
+    /// Target tokens of those batches.
+    pub tokens: usize,
+    /// Those of them that were predicted right.
+    pub correct: usize,
+    /// Seconds spent on those batches, in milliseconds.
+    pub milliseconds: u64,
+    /// The best epoch so far.
+    pub best: Option<Best>,
+}
+
+/// The best epoch of a training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Best {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Its validation loss, the bits of an f64.
+    pub validation_loss_bits: u64,
+    /// Its exact match, the bits of an f64, where it was measured.
+    pub exact_match_bits: Option<u64>,
+}
+
+/// A checkpoint in memory.
+#[derive(Clone, Debug)]
+pub struct Checkpoint {
+    /// What the metadata says.
+    pub header: Header,
+    /// The weights.
+    pub parameters: Parameters<f32>,
+    /// The optimiser's state; `None` in a checkpoint that is only read for its weights.
+    pub optimiser: Option<OptimiserState>,
+}
+
+impl Best {
+    /// Mean nats a target token.
+    pub fn validation_loss(&self) -> f64 {
+        f64::from_bits(self.validation_loss_bits)
+    }
+
+    /// A fraction of the sample.
+    pub fn exact_match(&self) -> Option<f64> {
+        self.exact_match_bits.map(f64::from_bits)
+    }
+}
+
+fn bytes_of(values: &[f32]) -> Vec<u8> {
+    values.iter().flat_map(|v| v.to_le_bytes()).collect()
+}
+
+impl Checkpoint {
+    /// Writes the file whole or not at all.
+    pub fn save(&self, path: &Path) -> Result<()> {
+        let internal = |cause: Box<dyn std::error::Error + Send + Sync>| {
+            Error::new(ErrorKind::Internal, "the checkpoint cannot be laid out").in_file(path).caused_by(cause)
+        };
+        let network = Seq2Seq::new(self.header.architecture.clone())?;
+        let moments = self.optimiser.iter().flat_map(|o| [("m.", &o.first), ("v.", &o.second)]);
+        let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = [("", &self.parameters)]
+            .into_iter()
+            .chain(moments)
+            .flat_map(|(prefix, p)| {
+                network.exported(p).into_iter().map(move |(name, shape, values)| (format!("{prefix}{name}"), shape, bytes_of(&values)))
+            })
+            .collect();
+        let views = tensors
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)))
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|e| internal(e.into()))?;
+        let header = serde_json::to_string(&self.header).map_err(|e| internal(e.into()))?;
+        let metadata = HashMap::from([(METADATA.to_owned(), header)]);
+        let bytes = safetensors::serialize(views, Some(metadata)).map_err(|e| internal(e.into()))?;
+        write_atomically(path, &bytes)
+    }
+
+    /// Reads a checkpoint and holds it against the architecture that it names.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] for a file that is no checkpoint, is cut off, or lacks a tensor.
+    pub fn load(path: &Path) -> Result<Self> {
+        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+        let damaged = |message: String| {
+            Error::new(ErrorKind::Data, message)
+                .in_file(path)
+                .help("the file is damaged or from another program; train again, or use another checkpoint")
+        };
+        let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;
+        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;
+        let header = metadata.metadata().as_ref().and_then(|m| m.get(METADATA));
+        let header = header.ok_or_else(|| damaged(format!("the metadata lacks `{METADATA}`")))?;
+        let header: Header = serde_json::from_str(header).map_err(|e| damaged(format!("`{METADATA}` is not readable: {e}")))?;
+        let network = Seq2Seq::new(header.architecture.clone())?;
+        let gather = |prefix: &str| -> Result<Parameters<f32>> {
+            let find = |name: &str| {
+                let tensor = file.tensor(&format!("{prefix}{name}")).ok().filter(|t| t.dtype() == Dtype::F32)?;
+                let values = tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
+                Some((tensor.shape().to_vec(), values))
+            };
+            network.import(find).map_err(|e| damaged(format!("{prefix}{}", e.message())))
+        };
+        let parameters = gather("")?;
+        let optimiser = if file.names().iter().any(|name| name.starts_with("m.")) {
+            Some(OptimiserState { first: gather("m.")?, second: gather("v.")?, time: header.progress.step })
+        } else {
+            None
+        };
+        Ok(Self { header, parameters, optimiser })
+    }
+}

@@ -1,0 +1,99 @@
+//! `metrics.jsonl`: one JSON object an epoch.
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use serde::{Deserialize, Serialize};
+
+use super::files::write_atomically;
+use crate::error::{Error, ErrorKind, Result};
+
+/// What one epoch gave.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct EpochMetrics {
+    /// Counted from 1.
+    pub epoch: usize,
+    /// Optimiser steps since the beginning.
+    pub step: u64,
+    /// Mean nats a target token (END counted, padding left out), averaged while the weights move.
+    pub train_loss: f64,
+    /// Fraction of target tokens predicted right, likewise.
+    pub train_accuracy: f64,
+    /// Mean nats a target token on the validation pairs, after the epoch.
+    pub validation_loss: f64,
+    /// Fraction of target tokens predicted right on the validation pairs.
+    pub validation_accuracy: f64,
+    /// The same nats divided by samples times the longest target's steps, as Keras averages over padded steps.
+    pub validation_loss_padded: f64,
+    /// Fraction of the sample whose decoded text equals a reference; absent where not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exact_match: Option<f64>,
+    /// Token edits to the closest reference, over the references' tokens; absent where not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub token_error_rate: Option<f64>,
+    /// Whether this epoch is the best so far.
+    pub best: bool,
+    /// Seconds of the training steps.
+    pub train_seconds: f64,
+    /// Seconds of all, validation and decoding included.
+    pub seconds: f64,
+    /// Optimiser steps a second of training.
+    pub steps_per_second: f64,
+    /// Target tokens a second of training, END counted.
+    pub target_tokens_per_second: f64,
+}
+
+/// Adds a line and syncs it.
+pub fn append(path: &Path, metrics: &EpochMetrics) -> Result<()> {
+    let mut line = serde_json::to_string(metrics)
+        .map_err(|e| Error::new(ErrorKind::Internal, "the metrics cannot be written as JSON").in_file(path).caused_by(e))?;
+    line.push('\n');
+    let write = || -> std::io::Result<()> {
+        let mut file = OpenOptions::new().create(true).append(true).open(path)?;
+        file.write_all(line.as_bytes())?;
+        file.sync_all()
+    };
+    write().map_err(|e| Error::io(path, e))
+}
+
+/// Reads all lines; a last line that a crash cut off is left out.
+pub fn read(path: &Path) -> Result<Vec<EpochMetrics>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(Error::io(path, e)),
+    };
+    let whole = text.rfind('\n').map_or("", |end| &text[..end]);
+    (1u64..)
+        .zip(whole.lines())
+        .map(|(number, line)| {
+            serde_json::from_str(line)
+                .map_err(|e| Error::new(ErrorKind::Data, format!("not a line of metrics: {e}")).at_line(path, Some(number), None))
+        })
+        .collect()
+}
+
+/// Keeps the lines of the first `epochs` epochs, as they stand.
+pub fn truncate(path: &Path, epochs: usize) -> Result<()> {
+    let kept = read(path)?.iter().filter(|m| m.epoch <= epochs).count();
+    let text = std::fs::read_to_string(path).or_else(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => Ok(String::new()),
+        _ => Err(Error::io(path, e)),
+    })?;
+    let lines: String = text.split_inclusive('\n').take(kept).collect();
+    write_atomically(path, lines.as_bytes())
+}
+
+impl EpochMetrics {
+    /// The figures that do not depend on the machine's speed, as JSON; equal trainings give equal ones.
+    pub fn scores(&self) -> serde_json::Value {
+        let mut json = serde_json::to_value(self).unwrap_or_default();
+        if let Some(map) = json.as_object_mut() {
+            for key in ["best", "train_seconds", "seconds", "steps_per_second", "target_tokens_per_second"] {
+                map.shift_remove(key);
+            }
+        }
+        json
+    }
+}

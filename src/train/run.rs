@@ -1,0 +1,228 @@
+//! The run folder: all that a training leaves behind, and all that an export needs.
+//!
+//! | file | what |
+//! |---|---|
+//! | `config.yaml` | the config, overrides laid over, data folder and threads fixed |
+//! | `vocabulary.json` | vocabularies of both sides, counts and hashes of the data |
+//! | `metrics.jsonl` | one JSON object an epoch |
+//! | `checkpoints/last.safetensors` | weights, the optimiser's state, how far it came: `--resume` goes on here |
+//! | `checkpoints/best.safetensors` | weights of the best epoch: `s2s export` takes these |
+
+use std::path::{Path, PathBuf};
+
+use s2s_runtime::bundle::sha256;
+use s2s_runtime::manifest::{DataFile, Provenance};
+use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Checkpoint;
+use super::files::write_atomically;
+use super::metrics::{self, EpochMetrics};
+use crate::config::{Config, LoadOptions};
+use crate::data::corpus::Statistics;
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::{Parameters, Seq2Seq};
+
+const CONFIG: &str = "config.yaml";
+const VOCABULARY: &str = "vocabulary.json";
+const METRICS: &str = "metrics.jsonl";
+const CHECKPOINTS: &str = "checkpoints";
+
+/// Which checkpoint of a run.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Which {
+    /// The best epoch, as the config's `training.best` says.
+    #[default]
+    Best,
+    /// Where the training stopped.
+    Last,
+}
+
+/// What `vocabulary.json` holds.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Record {
+    /// Source vocabulary.
+    pub source: VocabularySpec,
+    /// Target vocabulary.
+    pub target: VocabularySpec,
+    /// Counts of the data.
+    pub statistics: Statistics,
+    /// The data files.
+    pub data: Vec<DataFile>,
+}
+
+/// An opened run folder.
+#[derive(Clone, Debug)]
+pub struct Run {
+    /// Where it lies.
+    pub folder: PathBuf,
+    /// The config that it was trained by.
+    pub config: Config,
+    /// Source vocabulary.
+    pub source: Vocabulary,
+    /// Target vocabulary.
+    pub target: Vocabulary,
+    /// The network.
+    pub network: Seq2Seq,
+    /// Counts of the data.
+    pub statistics: Statistics,
+    /// The data files.
+    pub data: Vec<DataFile>,
+}
+
+impl Which {
+    fn file(self) -> &'static str {
+        match self {
+            Self::Best => "best.safetensors",
+            Self::Last => "last.safetensors",
+        }
+    }
+}
+
+/// sha256, lower-case hexadecimal, of the part of a config that decides the weights.
+pub fn fingerprint(config: &Config) -> String {
+    sha256(config.fingerprint().to_string().as_bytes())
+}
+
+impl Run {
+    /// Whether `folder` holds a run.
+    pub fn exists(folder: &Path) -> bool {
+        folder.join(CONFIG).exists() || folder.join(VOCABULARY).exists() || folder.join(CHECKPOINTS).exists()
+    }
+
+    /// Opens the folder that a training wrote.
+    ///
+    /// # Errors
+    /// A missing or damaged file, named with what to do.
+    pub fn open(folder: &Path) -> Result<Self> {
+        if !folder.join(CONFIG).is_file() {
+            let error = Error::new(ErrorKind::Usage, "this is no run folder: it has no config.yaml").in_file(folder);
+            return Err(error.help("`s2s train CONFIG` writes one, by default runs/NAME"));
+        }
+        let config = Config::load(&folder.join(CONFIG), &LoadOptions::default())?;
+        let path = folder.join(VOCABULARY);
+        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let record: Record = serde_json::from_str(&text).map_err(|e| {
+            Error::new(ErrorKind::Data, format!("not readable: {e}"))
+                .at_line(&path, Some(e.line() as u64), None)
+                .help("train again with --force")
+        })?;
+        Self::assemble(folder, config, &record)
+    }
+
+    /// Writes a new folder.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if there is a run already and `force` is not set.
+    pub fn create(folder: &Path, config: Config, record: &Record, force: bool) -> Result<Self> {
+        if Self::exists(folder) {
+            if !force {
+                return Err(Error::new(ErrorKind::Usage, "there is a run in this folder already")
+                    .in_file(folder)
+                    .help("--resume goes on with it, --force starts over, --output names another folder"));
+            }
+            for which in [Which::Best, Which::Last] {
+                remove(&folder.join(CHECKPOINTS).join(which.file()))?;
+            }
+            remove(&folder.join(METRICS))?;
+        }
+        let run = Self::assemble(folder, config, record)?;
+        let checkpoints = folder.join(CHECKPOINTS);
+        std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, e))?;
+        let json = serde_json::to_string_pretty(record)
+            .map_err(|e| Error::new(ErrorKind::Internal, "the vocabularies cannot be written as JSON").caused_by(e))?;
+        write_atomically(&folder.join(VOCABULARY), json.as_bytes())?;
+        run.write_config()?;
+        Ok(run)
+    }
+
+    fn assemble(folder: &Path, config: Config, record: &Record) -> Result<Self> {
+        let source = Vocabulary::from_spec(&record.source)?;
+        let target = Vocabulary::from_spec(&record.target)?;
+        let network = Seq2Seq::new(config.model.architecture(source.len(), target.len()))?;
+        let (statistics, data) = (record.statistics.clone(), record.data.clone());
+        Ok(Self { folder: folder.to_owned(), config, source, target, network, statistics, data })
+    }
+
+    /// Writes `config.yaml` again, after an override.
+    pub fn write_config(&self) -> Result<()> {
+        let yaml = serde_yaml::to_string(&self.config.to_json())
+            .map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
+        let text = format!("# Written by s2s {}: the config of this run, overrides laid over.\n{yaml}", env!("CARGO_PKG_VERSION"));
+        write_atomically(&self.folder.join(CONFIG), text.as_bytes())
+    }
+
+    /// Path of `metrics.jsonl`.
+    pub fn metrics_path(&self) -> PathBuf {
+        self.folder.join(METRICS)
+    }
+
+    /// Path of a checkpoint.
+    pub fn checkpoint_path(&self, which: Which) -> PathBuf {
+        self.folder.join(CHECKPOINTS).join(which.file())
+    }
+
+    /// Reads a checkpoint; `None` if there is none yet.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Data`] if it is damaged or belongs to another network or config.
+    pub fn checkpoint(&self, which: Which) -> Result<Option<Checkpoint>> {
+        let path = self.checkpoint_path(which);
+        if !path.exists() {
+            return Ok(None);
+        }
+        let checkpoint = Checkpoint::load(&path)?;
+        let mixed = |what: &str| {
+            Error::new(ErrorKind::Data, format!("the checkpoint is of {what} than this run's config.yaml and vocabulary.json"))
+                .in_file(&path)
+                .help("files of different runs lie in this folder; train again with --force")
+        };
+        if checkpoint.header.architecture != *self.network.architecture() {
+            return Err(mixed("another network"));
+        }
+        if checkpoint.header.config != fingerprint(&self.config) {
+            return Err(mixed("another config"));
+        }
+        Ok(Some(checkpoint))
+    }
+
+    /// The weights of a checkpoint.
+    pub fn parameters(&self, which: Which) -> Result<Parameters<f32>> {
+        let missing = || {
+            Error::new(ErrorKind::Usage, "this checkpoint is not there yet: no epoch is done")
+                .in_file(self.checkpoint_path(which))
+                .help(format!("go on with `s2s train {} --resume`", self.folder.display()))
+        };
+        Ok(self.checkpoint(which)?.ok_or_else(missing)?.parameters)
+    }
+
+    /// What the bundle says about where the weights come from: config, data, scores of the checkpoint's epoch, licence.
+    pub fn provenance(&self, which: Which) -> Result<Provenance> {
+        let progress = self.checkpoint(which)?.map(|c| c.header.progress).unwrap_or_default();
+        let epoch = match which {
+            Which::Best => progress.best.map_or(progress.epoch, |b| b.epoch),
+            Which::Last => progress.epoch,
+        };
+        let scores = self.metrics()?.into_iter().find(|m| m.epoch == epoch);
+        Ok(Provenance {
+            config: Some(self.config.provenance()),
+            data: self.data.clone(),
+            scores: scores.map(|m| m.scores()),
+            licence: self.config.data.licence.clone(),
+            attribution: self.config.data.attribution.clone(),
+        })
+    }
+
+    /// One entry an epoch.
+    pub fn metrics(&self) -> Result<Vec<EpochMetrics>> {
+        metrics::read(&self.metrics_path())
+    }
+}
+
+fn remove(path: &Path) -> Result<()> {
+    match std::fs::remove_file(path) {
+        Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,128 @@
+//! The score that counts: texts decoded through the exported graphs with the shipped loop, held against references.
+
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::translator::Translator;
+use s2s_runtime::vocabulary::Vocabulary;
+
+use crate::data::corpus::Group;
+use crate::error::{ErrorKind, Result};
+use crate::export::{self, ExportInput, ExportOptions};
+
+/// Exact match and token error rate of a set.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Score {
+    /// Sources.
+    pub sources: usize,
+    /// Sources whose decoded text equals one of the references.
+    pub exact: usize,
+    /// Token edits to the closest reference, summed.
+    pub edits: usize,
+    /// Tokens of the closest references, summed.
+    pub reference_tokens: usize,
+}
+
+/// A decoded text beside what would be right.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct Decoded {
+    /// What was read.
+    pub source: String,
+    /// What was written.
+    pub prediction: String,
+    /// What would be right, any of them.
+    pub references: Vec<String>,
+}
+
+impl Score {
+    /// Fraction of the sources whose decoded text equals one of the references.
+    pub fn exact_match(&self) -> f64 {
+        self.exact as f64 / self.sources.max(1) as f64
+    }
+
+    /// Token edits over reference tokens.
+    pub fn token_error_rate(&self) -> f64 {
+        self.edits as f64 / self.reference_tokens.max(1) as f64
+    }
+
+    /// Adds one source; texts are compared as the target vocabulary normalises and splits them.
+    pub fn add(&mut self, prediction: &str, references: &[String], target: &Vocabulary) {
+        let predicted = target.normalise(prediction);
+        let predicted = target.split(&predicted);
+        let normalised: Vec<String> = references.iter().map(|r| target.normalise(r)).collect();
+        let closest = normalised
+            .iter()
+            .map(|r| target.split(r))
+            .map(|reference| (edit_distance(&predicted, &reference), reference.len()))
+            .min_by_key(|&(edits, _)| edits)
+            .unwrap_or_default();
+        self.sources += 1;
+        self.exact += usize::from(closest.0 == 0);
+        self.edits += closest.0;
+        self.reference_tokens += closest.1;
+    }
+}
+
+/// Insertions, deletions and substitutions between two token sequences (Levenshtein).
+pub fn edit_distance(a: &[&str], b: &[&str]) -> usize {
+    let mut row: Vec<usize> = (0..=b.len()).collect();
+    for (i, x) in a.iter().enumerate() {
+        let mut diagonal = row[0];
+        row[0] = i + 1;
+        for (j, y) in b.iter().enumerate() {
+            let substituted = diagonal + usize::from(x != y);
+            diagonal = row[j + 1];
+            row[j + 1] = substituted.min(row[j] + 1).min(diagonal + 1);
+        }
+    }
+    row[b.len()]
+}
+
+/// Exports in memory and decodes the source of every group.
+pub fn decode(input: &ExportInput<'_>, groups: &[&Group], decoding: &DecodingOptions) -> Result<Vec<Decoded>> {
+    if groups.is_empty() {
+        return Ok(Vec::new());
+    }
+    let files = export::bundle_files(input, &ExportOptions { graphs_only: true, ..ExportOptions::default() })?;
+    let bundle = Bundle::from_files("in memory", files)?;
+    let engine = engine::open(&bundle, EngineKind::Auto)?;
+    let mut translator = Translator::new(bundle, engine);
+    let texts: Vec<&str> = groups.iter().map(|g| g.source.as_str()).collect();
+    let translations = translator.translate_each(&texts, decoding)?;
+    let decoded = groups.iter().zip(translations).map(|(group, translation)| {
+        let prediction = match translation {
+            Ok(translation) => translation.text.clone(),
+            // A text that the decoding options refuse (too long, an unknown symbol) is a wrong answer, not the end.
+            Err(e) if e.kind() == ErrorKind::Input => String::new(),
+            Err(e) => return Err(e),
+        };
+        Ok(Decoded { source: group.source.clone(), prediction, references: group.references.clone() })
+    });
+    decoded.collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use s2s_runtime::vocabulary::{Normalisation, Unit};
+
+    use super::*;
+
+    #[test]
+    fn edits_are_counted_as_levenshtein_counts_them() {
+        let split = |s: &'static str| s.split("").filter(|c| !c.is_empty()).collect::<Vec<_>>();
+        for (a, b, edits) in [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("flaw", "lawn", 2), ("same", "same", 0)] {
+            assert_eq!(edit_distance(&split(a), &split(b)), edits, "{a} {b}");
+        }
+    }
+
+    #[test]
+    fn any_reference_counts_and_errors_are_taken_against_the_closest() {
+        let target = Vocabulary::build(Unit::Token, vec![Normalisation::Lowercase], ["a b c d"]);
+        let mut score = Score::default();
+        score.add("a b", &["c d".to_owned(), "A  B".to_owned()], &target);
+        score.add("a b c", &["a b".to_owned(), "d d d d".to_owned()], &target);
+        assert_eq!(score, Score { sources: 2, exact: 1, edits: 1, reference_tokens: 4 });
+        assert_eq!(score.exact_match(), 0.5);
+        assert_eq!(score.token_error_rate(), 0.25);
+    }
+}

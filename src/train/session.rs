@@ -1,0 +1,357 @@
+//! The loop: epochs of steps, the scores after each, checkpoints, interruption and resumption.
+
+use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Instant;
+
+use super::checkpoint::{Best, Checkpoint, Header, Progress};
+use super::metrics::{self, EpochMetrics};
+use super::report::{Event, Report};
+use super::run::{Record, Run, Which, fingerprint};
+use super::score::{self, Decoded, Score};
+use super::step::{OptimiserState, StepOptions, Stepper};
+use crate::config::Config;
+use crate::config::checked::{Monitor, Optimiser};
+use crate::data::corpus::{self, Corpus, EncodedPair, Group};
+use crate::data::{Pair, batches};
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::ExportInput;
+use crate::network::{Example, Sums};
+use crate::random::Random;
+
+/// What happens where the run folder is there already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// It is an error.
+    #[default]
+    New,
+    /// The old run is replaced.
+    Force,
+    /// The old run goes on, bit for bit as if it had not stopped.
+    Resume,
+}
+
+/// What a training needs besides its config.
+#[derive(Clone, Debug)]
+pub struct TrainOptions<'a> {
+    /// The run folder.
+    pub output: PathBuf,
+    /// What happens where it is there already.
+    pub mode: Mode,
+    /// Set by a signal: finish the step, save, stop.
+    pub stop: &'a AtomicBool,
+}
+
+/// How a training ended.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The run.
+    pub run: Run,
+    /// Its last epoch.
+    pub last: EpochMetrics,
+    /// Its best epoch.
+    pub best: Best,
+}
+
+/// Streams of [`Random`] that no epoch uses; `u64::MAX` splits the data.
+const SAMPLE_STREAM: u64 = u64::MAX - 1;
+const EXAMPLE_STREAM: u64 = u64::MAX - 2;
+
+/// Trains as `config` says.
+///
+/// # Errors
+/// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite; unreadable data; a
+/// run folder that is there already, or that cannot be resumed with this config.
+pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
+    let corpus = Corpus::load(&config.data, config.training.seed)?;
+    let folder = corpus.folder.as_deref().map(|f| std::path::absolute(f).map_err(|e| Error::io(f, e))).transpose()?;
+    let run = match options.mode {
+        Mode::Resume => reopen(config, &corpus, folder.as_deref(), options)?,
+        Mode::New | Mode::Force => {
+            let threads = config.training.threads.unwrap_or_else(available_threads);
+            config.settle(threads, folder.as_deref())?;
+            let (source, target) = corpus.vocabularies(&config.data);
+            let record = Record {
+                source: source.spec().clone(),
+                target: target.spec().clone(),
+                statistics: corpus.statistics(&source, &target),
+                data: corpus.sources.clone(),
+            };
+            Run::create(&options.output, config, &record, options.mode == Mode::Force)?
+        }
+    };
+    Session::new(run, &corpus)?.run(&corpus, options.stop, report)
+}
+
+/// Worker threads of `threads: auto`: the CPUs that this process may use, its quota counted.
+pub fn available_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
+}
+
+fn reopen(mut config: Config, corpus: &Corpus, folder: Option<&Path>, options: &TrainOptions<'_>) -> Result<Run> {
+    let mut run = Run::open(&options.output).map_err(|e| e.help("--resume goes on with a run; leave it out to start one"))?;
+    if let Some(key) = first_difference("", &run.config.fingerprint(), &config.fingerprint()) {
+        return Err(Error::new(ErrorKind::Config, format!("`{key}` differs between the run and the config"))
+            .in_file(&options.output)
+            .help("a run goes on with the config that it began with (epochs, threads and decoding may change); --force starts over"));
+    }
+    if let Some((old, _)) = run.data.iter().zip(&corpus.sources).find(|(old, new)| old != new) {
+        return Err(Error::new(ErrorKind::Data, format!("the data file {} has changed since the run began", old.file))
+            .in_file(&options.output)
+            .help("bring the old data back (--data DIR), or start over with --force"));
+    }
+    let threads = config.training.threads.or(run.config.training.threads).unwrap_or_else(available_threads);
+    config.settle(threads, folder)?;
+    run.config = config;
+    run.write_config()?;
+    Ok(run)
+}
+
+fn first_difference(prefix: &str, a: &serde_json::Value, b: &serde_json::Value) -> Option<String> {
+    match (a.as_object(), b.as_object()) {
+        (Some(a), Some(b)) => {
+            let mut keys: Vec<&String> = a.keys().chain(b.keys().filter(|k| !a.contains_key(*k))).collect();
+            keys.sort_unstable();
+            let null = serde_json::Value::Null;
+            keys.into_iter().find_map(|key| {
+                let path = if prefix.is_empty() { key.clone() } else { format!("{prefix}.{key}") };
+                first_difference(&path, a.get(key).unwrap_or(&null), b.get(key).unwrap_or(&null))
+            })
+        }
+        _ => (a != b).then(|| prefix.to_owned()),
+    }
+}
+
+/// A training under way.
+struct Session {
+    run: Run,
+    stepper: Stepper,
+    progress: Progress,
+    train: Vec<EncodedPair>,
+    validation: Vec<EncodedPair>,
+    /// Validation sources that are decoded after an epoch.
+    sample: Vec<Group>,
+}
+
+impl Session {
+    fn new(run: Run, corpus: &Corpus) -> Result<Self> {
+        let training = &run.config.training;
+        let Optimiser::Adam { beta_1, beta_2, epsilon } = training.optimiser;
+        let checkpoint = run.checkpoint(Which::Last)?;
+        let options = StepOptions {
+            learning_rate: training.learning_rate,
+            clip_norm: training.clip_norm,
+            threads: training.threads.unwrap_or(1),
+            beta1: beta_1,
+            beta2: beta_2,
+            epsilon,
+        };
+        let network = run.network.clone();
+        let parameters = network.initialise(training.seed);
+        let mut stepper = Stepper::new(network, parameters, options);
+        let progress = match checkpoint {
+            None => Progress::default(),
+            Some(Checkpoint { header, parameters, optimiser }) => {
+                let optimiser = optimiser.ok_or_else(|| {
+                    Error::new(ErrorKind::Data, "the checkpoint lacks the optimiser's state").in_file(run.checkpoint_path(Which::Last))
+                })?;
+                stepper.restore(parameters, optimiser);
+                header.progress
+            }
+        };
+        metrics::truncate(&run.metrics_path(), progress.epoch)?;
+        let train = corpus::encode(&corpus.train, &run.source, &run.target)?;
+        let validation = corpus::encode(&corpus.validation, &run.source, &run.target)?;
+        let sample = sample(&corpus.validation, &run, training.exact_match_sample, SAMPLE_STREAM);
+        Ok(Self { run, stepper, progress, train, validation, sample })
+    }
+
+    fn run(mut self, corpus: &Corpus, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome> {
+        let parameters = self.stepper.parameters().len();
+        report.event(&Event::Started {
+            name: &self.run.config.name,
+            folder: &self.run.folder,
+            statistics: &self.run.statistics,
+            source_vocabulary: self.run.source.len(),
+            target_vocabulary: self.run.target.len(),
+            parameters,
+            threads: self.run.config.training.threads.unwrap_or(1),
+            resumed: (self.progress.step > 0).then_some((self.progress.epoch, self.progress.batches)),
+        });
+        let epochs = self.run.config.training.epochs;
+        while self.progress.epoch < epochs {
+            self.epoch(stop, report)?;
+            if stop.load(Ordering::SeqCst) && self.progress.epoch < epochs {
+                return Err(self.interrupted());
+            }
+        }
+        for (set, pairs) in [("training", &corpus.train), ("validation", &corpus.validation)] {
+            let groups = sample(pairs, &self.run, self.run.config.training.examples, EXAMPLE_STREAM);
+            let decoded = self.decode(&groups.iter().collect::<Vec<_>>())?;
+            if !decoded.is_empty() {
+                report.event(&Event::Examples { set, decoded: &decoded });
+            }
+        }
+        let last = self.run.metrics()?.pop();
+        let (Some(last), Some(best)) = (last, self.progress.best) else {
+            return Err(Error::new(ErrorKind::Data, "the run has no metrics").in_file(self.run.metrics_path()));
+        };
+        report.event(&Event::Finished { folder: &self.run.folder, best_epoch: best.epoch });
+        Ok(Outcome { run: self.run, last, best })
+    }
+
+    /// One epoch, from where the checkpoint left it.
+    fn epoch(&mut self, stop: &AtomicBool, report: &mut dyn Report) -> Result<()> {
+        let training = self.run.config.training.clone();
+        let epoch = self.progress.epoch + 1;
+        let lengths: Vec<(usize, usize)> = self.train.iter().map(|p| (p.source.len(), p.target.len())).collect();
+        let order = batches::epoch(&lengths, training.batch_size, training.batches, training.seed, epoch);
+        let (before, started) = (self.progress.milliseconds, Instant::now());
+        let mut nats = f64::from_bits(self.progress.nats_bits);
+        let done = self.progress.batches;
+        for batch in order.iter().skip(done) {
+            let examples: Vec<Example<'_>> = batch.iter().map(|&p| example(&self.train[p])).collect();
+            let sums = self.stepper.step(&examples).sums;
+            self.progress.batches += 1;
+            self.progress.step += 1;
+            if !sums.nats.is_finite() {
+                return Err(self.diverged(epoch, "the loss"));
+            }
+            nats += sums.nats;
+            self.progress.nats_bits = nats.to_bits();
+            self.progress.tokens += sums.tokens;
+            self.progress.correct += sums.correct;
+            let loss = nats / self.progress.tokens.max(1) as f64;
+            report.event(&Event::Step { epoch, epochs: training.epochs, batch: self.progress.batches, batches: order.len(), loss });
+            if stop.load(Ordering::SeqCst) {
+                self.progress.milliseconds = before + started.elapsed().as_millis() as u64;
+                self.save_last()?;
+                return Err(self.interrupted());
+            }
+        }
+        let train_seconds = (before as f64) / 1e3 + started.elapsed().as_secs_f64();
+        let metrics = self.finish_epoch(epoch, order.len(), train_seconds, started)?;
+        report.event(&Event::Epoch { epochs: training.epochs, metrics: &metrics });
+        Ok(())
+    }
+
+    /// Scores after an epoch, and the files that keep them: best, metrics, last. A crash between them repeats the epoch.
+    fn finish_epoch(&mut self, epoch: usize, steps: usize, train_seconds: f64, started: Instant) -> Result<EpochMetrics> {
+        let training = self.run.config.training.clone();
+        let validation = self.evaluate();
+        let count = |n: usize| n.max(1) as f64;
+        let validation_loss = validation.nats / count(validation.tokens);
+        if !validation_loss.is_finite() {
+            return Err(self.diverged(epoch, "the validation loss"));
+        }
+        let scored = !self.sample.is_empty() && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
+        let score = if scored { Some(self.score()?) } else { None };
+        let exact_match = score.map(|s| s.exact_match());
+        let better = self.progress.best.is_none_or(|best| match (training.best, exact_match, best.exact_match()) {
+            (Monitor::ExactMatch, Some(new), Some(old)) if new != old => new > old,
+            _ => validation_loss < best.validation_loss(),
+        });
+        let progress = self.progress.clone();
+        let (nats, tokens) = (f64::from_bits(progress.nats_bits), count(progress.tokens));
+        // The tutorial reserves a step for START and one for END and averages over all of them.
+        let padded_steps = self.validation.len() * self.run.statistics.longest_target;
+        let metrics = EpochMetrics {
+            epoch,
+            step: progress.step,
+            train_loss: nats / tokens,
+            train_accuracy: progress.correct as f64 / tokens,
+            validation_loss,
+            validation_accuracy: validation.correct as f64 / count(validation.tokens),
+            validation_loss_padded: validation.nats / count(padded_steps),
+            exact_match,
+            token_error_rate: score.map(|s| s.token_error_rate()),
+            best: better,
+            train_seconds,
+            seconds: progress.milliseconds as f64 / 1e3 + started.elapsed().as_secs_f64(),
+            steps_per_second: steps as f64 / train_seconds.max(1e-9),
+            target_tokens_per_second: tokens / train_seconds.max(1e-9),
+        };
+        let best = if better {
+            let bits = f64::to_bits;
+            Some(Best { epoch, validation_loss_bits: bits(validation_loss), exact_match_bits: exact_match.map(bits) })
+        } else {
+            progress.best
+        };
+        self.progress = Progress { epoch, step: progress.step, best, ..Progress::default() };
+        if better {
+            self.checkpoint(None).save(&self.run.checkpoint_path(Which::Best))?;
+        }
+        metrics::append(&self.run.metrics_path(), &metrics)?;
+        self.save_last()?;
+        Ok(metrics)
+    }
+
+    fn checkpoint(&self, optimiser: Option<OptimiserState>) -> Checkpoint {
+        let header = Header {
+            architecture: self.run.network.architecture().clone(),
+            progress: self.progress.clone(),
+            config: fingerprint(&self.run.config),
+        };
+        Checkpoint { header, parameters: self.stepper.parameters().clone(), optimiser }
+    }
+
+    fn save_last(&self) -> Result<()> {
+        self.checkpoint(Some(self.stepper.optimiser().clone())).save(&self.run.checkpoint_path(Which::Last))
+    }
+
+    fn evaluate(&mut self) -> Sums {
+        let examples: Vec<Example<'_>> = self.validation.iter().map(example).collect();
+        self.stepper.evaluate(&examples)
+    }
+
+    fn decode(&self, groups: &[&Group]) -> Result<Vec<Decoded>> {
+        let run = &self.run;
+        let input = ExportInput {
+            network: &run.network,
+            parameters: self.stepper.parameters(),
+            source: &run.source,
+            target: &run.target,
+            name: &run.config.name,
+            decoding: run.config.decoding.clone(),
+            provenance: None,
+        };
+        score::decode(&input, groups, &run.config.decoding)
+    }
+
+    fn score(&self) -> Result<Score> {
+        let decoded = self.decode(&self.sample.iter().collect::<Vec<_>>())?;
+        let mut score = Score::default();
+        decoded.iter().for_each(|d| score.add(&d.prediction, &d.references, &self.run.target));
+        Ok(score)
+    }
+
+    fn diverged(&self, epoch: usize, what: &str) -> Error {
+        let (batch, step) = (self.progress.batches, self.progress.step);
+        let message = format!("{what} is not a finite number: epoch {epoch}, batch {batch}, step {step}");
+        Error::new(ErrorKind::Config, message)
+            .at_line(self.run.folder.join("config.yaml"), None, Some("training.learning_rate"))
+            .help("lower training.learning_rate or set training.clip_norm (1.0, say); the checkpoints hold the state before this epoch")
+    }
+
+    fn interrupted(&self) -> Error {
+        let Progress { epoch, batches, .. } = self.progress;
+        let folder = self.run.folder.display();
+        Error::new(ErrorKind::Interrupted, format!("stopped and saved after {epoch} epochs and {batches} batches"))
+            .in_file(&self.run.folder)
+            .help(format!("go on with `s2s train {folder} --resume`"))
+    }
+}
+
+fn example(pair: &EncodedPair) -> Example<'_> {
+    Example { source: &pair.source, target: &pair.target }
+}
+
+/// `n` sources of `pairs` with all their references, drawn with the training's seed, in the order of the file.
+fn sample(pairs: &[Pair], run: &Run, n: usize, stream: u64) -> Vec<Group> {
+    let groups = corpus::group(pairs, &run.source);
+    let mut positions: Vec<usize> = (0..groups.len()).collect();
+    Random::new(run.config.training.seed, stream).shuffle(&mut positions);
+    positions.truncate(n);
+    positions.sort_unstable();
+    positions.into_iter().map(|p| groups[p].clone()).collect()
+}

@@ -1,0 +1,250 @@
+//! One optimiser step: the batch in shards, one thread a shard, gradients summed in a fixed order, Adam.
+
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use crate::kernels::{AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
+use crate::network::{Example, Parameters, Prepared, Seq2Seq, Sums, Workspace};
+
+/// How the optimiser moves.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepOptions {
+    /// Adam's alpha.
+    pub learning_rate: f64,
+    /// Decay of Adam's first moment.
+    pub beta1: f64,
+    /// Decay of Adam's second moment.
+    pub beta2: f64,
+    /// Added to the root of Adam's second moment.
+    pub epsilon: f64,
+    /// Gradients are scaled down to this global norm where theirs is larger; `None` leaves them.
+    pub clip_norm: Option<f64>,
+    /// Shards of a batch, one thread each. The result is the same for the same number.
+    pub threads: usize,
+}
+
+impl Default for StepOptions {
+    fn default() -> Self {
+        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, clip_norm: None, threads: 1 }
+    }
+}
+
+/// What one step found before it moved the parameters.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct StepReport {
+    /// Loss and accuracy of the batch.
+    pub sums: Sums,
+    /// Global norm of the gradient of the mean loss, before clipping.
+    pub gradient_norm: f64,
+}
+
+/// The optimiser's state, all that a checkpoint needs to go on bit for bit.
+#[derive(Clone, Debug, PartialEq)]
+pub struct OptimiserState {
+    /// First moments.
+    pub first: Parameters<f32>,
+    /// Second moments.
+    pub second: Parameters<f32>,
+    /// Steps done.
+    pub time: u64,
+}
+
+/// A network, its parameters, and the optimiser that moves them.
+#[derive(Debug)]
+pub struct Stepper {
+    network: Seq2Seq,
+    parameters: Parameters<f32>,
+    optimiser: OptimiserState,
+    options: StepOptions,
+    shards: Vec<Shard>,
+}
+
+#[derive(Debug)]
+struct Shard {
+    gradients: Parameters<f32>,
+    workspace: Workspace<f32>,
+}
+
+/// Texts of one unit of evaluation.
+const EVALUATION_BATCH: usize = 64;
+
+impl Stepper {
+    /// Starts from `parameters`, with moments of zero.
+    pub fn new(network: Seq2Seq, parameters: Parameters<f32>, options: StepOptions) -> Self {
+        let zeros = parameters.zeros_like();
+        let shards = (0..options.threads.max(1)).map(|_| Shard { gradients: zeros.clone(), workspace: Workspace::default() }).collect();
+        let optimiser = OptimiserState { first: zeros.clone(), second: zeros, time: 0 };
+        Self { network, parameters, optimiser, options, shards }
+    }
+
+    /// The network.
+    pub fn network(&self) -> &Seq2Seq {
+        &self.network
+    }
+
+    /// The parameters after the last step.
+    pub fn parameters(&self) -> &Parameters<f32> {
+        &self.parameters
+    }
+
+    /// The optimiser's state after the last step.
+    pub fn optimiser(&self) -> &OptimiserState {
+        &self.optimiser
+    }
+
+    /// Goes on from a checkpoint; names and shapes must be those of the network.
+    pub fn restore(&mut self, parameters: Parameters<f32>, optimiser: OptimiserState) {
+        self.parameters = parameters;
+        self.optimiser = optimiser;
+    }
+
+    /// Adam's alpha from the next step on.
+    pub fn set_learning_rate(&mut self, learning_rate: f64) {
+        self.options.learning_rate = learning_rate;
+    }
+
+    /// One step on a batch: the mean cross-entropy over its target tokens goes down.
+    ///
+    /// Where the loss is not finite the parameters stay as they are, so that the caller can say what happened.
+    pub fn step(&mut self, batch: &[Example<'_>]) -> StepReport {
+        let tokens: usize = batch.iter().map(|e| e.target.len() + 1).sum();
+        let longest_side = tokens.max(batch.iter().map(|e| e.source.len()).sum());
+        let threads = self.shards.len();
+        let prepared = self.network.prepare(&self.parameters, longest_side / threads);
+        let scale = 1.0 / tokens as f32;
+        let (network, parameters) = (&self.network, &self.parameters);
+        let parts = deal(batch, threads);
+        let mut results = vec![Sums::default(); threads];
+        std::thread::scope(|scope| {
+            for ((shard, part), sums) in self.shards.iter_mut().zip(&parts).zip(&mut results) {
+                let prepared = &prepared;
+                run(scope, threads, move || {
+                    let Shard { gradients, workspace } = shard;
+                    *sums = network.loss_and_gradients(parameters, prepared, part, scale, gradients, workspace);
+                });
+            }
+        });
+        let mut sums = Sums::default();
+        results.into_iter().for_each(|s| sums += s);
+        let gradient_norm = self.sum_gradients();
+        if sums.nats.is_finite() && gradient_norm.is_finite() {
+            self.apply(gradient_norm);
+        } else {
+            self.shards.iter_mut().for_each(|s| s.gradients.data_mut().fill(0.0));
+        }
+        StepReport { sums, gradient_norm }
+    }
+
+    /// Loss and accuracy under teacher forcing; the result does not depend on the number of threads.
+    pub fn evaluate(&mut self, examples: &[Example<'_>]) -> Sums {
+        let mut sorted: Vec<Example<'_>> = examples.to_vec();
+        sorted.sort_by_key(|e| e.target.len() + e.source.len());
+        let units: Vec<&[Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
+        let tokens = sorted.len().min(EVALUATION_BATCH) * 8;
+        let prepared: Prepared<f32> = self.network.prepare(&self.parameters, tokens);
+        let (network, parameters, threads) = (&self.network, &self.parameters, self.shards.len());
+        let results = Mutex::new(vec![Sums::default(); units.len()]);
+        let next = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for shard in &mut self.shards {
+                let (prepared, units, results, next) = (&prepared, &units, &results, &next);
+                run(scope, threads, move || {
+                    loop {
+                        let index = next.fetch_add(1, Ordering::Relaxed);
+                        let Some(unit) = units.get(index) else { break };
+                        let sums = network.evaluate(parameters, prepared, unit, &mut shard.workspace);
+                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = sums;
+                    }
+                });
+            }
+        });
+        let mut sums = Sums::default();
+        results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().for_each(|s| sums += s);
+        sums
+    }
+
+    /// Adds the shards' gradients into the first one's; gives their norm.
+    fn sum_gradients(&mut self) -> f64 {
+        let threads = self.shards.len();
+        let Some((first, others)) = self.shards.split_first_mut() else { return 0.0 };
+        let length = stretch(first.gradients.len(), threads);
+        let stretches = first.gradients.len().div_ceil(length);
+        let mut squares = vec![0.0; stretches];
+        std::thread::scope(|scope| {
+            for (i, (sum, square)) in first.gradients.data_mut().chunks_mut(length).zip(&mut squares).enumerate() {
+                let others: Vec<&[f32]> = others.iter().map(|s| &s.gradients.data()[i * length..][..sum.len()]).collect();
+                run(scope, threads, move || {
+                    for other in others {
+                        add_assign(sum, other);
+                    }
+                    *square = sum_of_squares(sum);
+                });
+            }
+        });
+        squares.iter().sum::<f64>().sqrt()
+    }
+
+    /// Adam on the summed gradients, which are zero afterwards.
+    fn apply(&mut self, gradient_norm: f64) {
+        self.optimiser.time += 1;
+        let o = &self.options;
+        let gradient_factor = match o.clip_norm {
+            Some(limit) if gradient_norm > limit => limit / gradient_norm,
+            _ => 1.0,
+        };
+        let step = AdamStep {
+            learning_rate: o.learning_rate,
+            beta1: o.beta1,
+            beta2: o.beta2,
+            epsilon: o.epsilon,
+            time: self.optimiser.time,
+            gradient_factor,
+        };
+        let threads = self.shards.len();
+        let length = stretch(self.parameters.len(), threads);
+        let OptimiserState { first, second, .. } = &mut self.optimiser;
+        let mut gradients: Vec<_> = self.shards.iter_mut().map(|s| s.gradients.data_mut().chunks_mut(length)).collect();
+        std::thread::scope(|scope| {
+            let stretches = self.parameters.data_mut().chunks_mut(length);
+            for ((parameters, first), second) in
+                stretches.zip(first.data_mut().chunks_mut(length)).zip(second.data_mut().chunks_mut(length))
+            {
+                let gradients: Vec<&mut [f32]> = gradients.iter_mut().filter_map(Iterator::next).collect();
+                run(scope, threads, move || {
+                    adam_step(&step, parameters, first, second, &gradients[0]);
+                    gradients.into_iter().for_each(|g| g.fill(0.0));
+                });
+            }
+        });
+    }
+}
+
+/// Runs `work` on a thread of its own, or here where one thread is all there is; subnormals count as zero meanwhile.
+fn run<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, threads: usize, work: impl FnOnce() + Send + 'scope) {
+    let work = move || {
+        let _flush = FlushSubnormals::new();
+        work();
+    };
+    if threads > 1 {
+        scope.spawn(work);
+    } else {
+        work();
+    }
+}
+
+/// Values a thread takes of `length` in all; a multiple of a cache line, so that no two threads write to one.
+fn stretch(length: usize, threads: usize) -> usize {
+    length.div_ceil(threads).next_multiple_of(16).max(16)
+}
+
+/// Deals a batch into shards of about equal work: longest first, in turn, forwards and back.
+fn deal<'a>(batch: &[Example<'a>], shards: usize) -> Vec<Vec<Example<'a>>> {
+    let mut sorted = batch.to_vec();
+    sorted.sort_by_key(|e| std::cmp::Reverse(e.source.len() + e.target.len()));
+    let mut parts = vec![Vec::with_capacity(batch.len().div_ceil(shards)); shards];
+    for (i, example) in sorted.into_iter().enumerate() {
+        let (round, place) = (i / shards, i % shards);
+        parts[if round % 2 == 0 { place } else { shards - 1 - place }].push(example);
+    }
+    parts
+}

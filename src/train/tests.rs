@@ -1,0 +1,194 @@
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::checkpoint::Checkpoint;
+use super::*;
+use crate::config::{Config, LoadOptions};
+use crate::error::{Error, ErrorKind};
+
+const SMALL: &str = "\
+name: small
+data:
+  task: {name: dates, train: 150, dev: 30}
+model:
+  hidden: 12
+  input: {source: one_hot, target: {embedding: 5}}
+training:
+  epochs: 4
+  batch_size: 32
+  threads: 2
+  learning_rate: 3e-3
+  clip_norm: 1
+  exact_match: {sample: 10}
+  examples: 2
+decoding:
+  max_new_tokens: 12
+";
+
+fn config(set: &[&str]) -> Config {
+    let overrides = set.iter().map(|s| (*s).to_owned()).collect();
+    Config::parse(SMALL, Path::new("small.yaml"), &LoadOptions { overrides, data: None }).unwrap()
+}
+
+/// Listens, and stops the training after some steps, as a signal would.
+struct Listener<'a> {
+    stop: &'a AtomicBool,
+    stop_after: Option<usize>,
+    steps: usize,
+    examples: usize,
+}
+
+impl Report for Listener<'_> {
+    fn event(&mut self, event: &Event<'_>) {
+        match event {
+            Event::Step { .. } => {
+                self.steps += 1;
+                if self.stop_after == Some(self.steps) {
+                    self.stop.store(true, Ordering::SeqCst);
+                }
+            }
+            Event::Examples { decoded, .. } => self.examples += decoded.len(),
+            _ => {}
+        }
+    }
+}
+
+/// Trains; gives the outcome, and the steps and decoded examples that were reported.
+fn run(folder: &Path, set: &[&str], mode: Mode, stop_after: Option<usize>) -> (Result<Outcome, Error>, usize, usize) {
+    let stop = AtomicBool::new(false);
+    let mut listener = Listener { stop: &stop, stop_after, steps: 0, examples: 0 };
+    let options = TrainOptions { output: folder.to_owned(), mode, stop: &stop };
+    let outcome = train(config(set), &options, &mut listener);
+    (outcome, listener.steps, listener.examples)
+}
+
+/// What must be equal in equal trainings: the checkpoints to the byte, and the metrics but for their timings.
+fn result(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<serde_json::Value>) {
+    let run = Run::open(folder).unwrap();
+    let bytes = |which| std::fs::read(run.checkpoint_path(which)).unwrap();
+    (bytes(Which::Last), bytes(Which::Best), run.metrics().unwrap().iter().map(|m| m.scores()).collect())
+}
+
+#[test]
+fn a_run_folder_holds_what_an_export_needs() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    let (outcome, steps, examples) = run(&folder, &[], Mode::New, None);
+    let outcome = outcome.unwrap();
+    assert_eq!((steps, examples), (4 * 5, 4));
+    let opened = Run::open(&folder).unwrap();
+    let losses: Vec<f64> = opened.metrics().unwrap().iter().map(|m| m.validation_loss).collect();
+    assert!(losses.len() == 4 && losses[3] < losses[0], "{losses:?}");
+    assert_eq!(opened.parameters(Which::Last).unwrap(), outcome.run.parameters(Which::Last).unwrap());
+    assert_eq!(opened.source.len(), opened.network.architecture().source_vocabulary);
+    let provenance = opened.provenance(Which::Best).unwrap();
+    assert_eq!(provenance.scores.unwrap()["epoch"], outcome.best.epoch);
+    assert_eq!(provenance.data[0].pairs, 180);
+    assert!(opened.metrics().unwrap().iter().all(|m| m.exact_match.is_some() && m.token_error_rate.is_some()));
+}
+
+#[test]
+fn four_epochs_equal_two_and_two_resumed_bit_for_bit() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (straight, parts) = (temporary.path().join("straight"), temporary.path().join("parts"));
+    run(&straight, &[], Mode::New, None).0.unwrap();
+    run(&parts, &["training.epochs=2"], Mode::New, None).0.unwrap();
+    run(&parts, &["training.epochs=4"], Mode::Resume, None).0.unwrap();
+    assert_eq!(result(&straight), result(&parts));
+}
+
+#[test]
+fn a_run_stopped_anywhere_resumes_bit_for_bit() {
+    let temporary = tempfile::tempdir().unwrap();
+    let straight = temporary.path().join("straight");
+    run(&straight, &[], Mode::New, None).0.unwrap();
+    let expected = result(&straight);
+    // 5 steps an epoch: in the first, at the end of one, in the middle of another; then stop after stop.
+    for (i, stops) in [&[1][..], &[5], &[13], &[2, 1, 1, 9]].into_iter().enumerate() {
+        let folder = temporary.path().join(format!("stopped-{i}"));
+        for (nth, &stop) in stops.iter().enumerate() {
+            let mode = if nth == 0 { Mode::New } else { Mode::Resume };
+            let (outcome, steps, _) = run(&folder, &[], mode, Some(stop));
+            let error = outcome.unwrap_err();
+            assert_eq!((error.kind(), steps), (ErrorKind::Interrupted, stop));
+            assert!(error.help_text().unwrap().contains("--resume"), "{error}");
+        }
+        run(&folder, &[], Mode::Resume, None).0.unwrap();
+        assert_eq!(result(&folder), expected, "stopped after {stops:?}");
+    }
+}
+
+#[test]
+fn a_crash_between_the_files_of_an_epoch_is_made_good_by_resuming() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (straight, crashed) = (temporary.path().join("straight"), temporary.path().join("crashed"));
+    run(&straight, &["training.epochs=3"], Mode::New, None).0.unwrap();
+    run(&crashed, &["training.epochs=2"], Mode::New, None).0.unwrap();
+    // As if epoch 3 had written its best checkpoint and half a line of metrics, and then the power went.
+    std::fs::copy(straight.join("checkpoints/best.safetensors"), crashed.join("checkpoints/best.safetensors")).unwrap();
+    std::fs::write(crashed.join("checkpoints/.last.safetensors.part"), b"half").unwrap();
+    let metrics = crashed.join("metrics.jsonl");
+    let whole = std::fs::read_to_string(straight.join("metrics.jsonl")).unwrap();
+    std::fs::write(&metrics, &whole[..whole.len() - 10]).unwrap();
+    run(&crashed, &["training.epochs=3"], Mode::Resume, None).0.unwrap();
+    assert_eq!(result(&straight), result(&crashed));
+}
+
+#[test]
+fn a_run_is_neither_overwritten_nor_resumed_by_accident() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    let fails = |set: &[&str], mode, kind, message: &str| {
+        let error = run(&folder, set, mode, None).0.unwrap_err();
+        assert_eq!(error.kind(), kind, "{error}");
+        assert!(error.to_string().contains(message) && error.help_text().is_some(), "{error}");
+    };
+    fails(&[], Mode::Resume, ErrorKind::Usage, "this is no run folder");
+    run(&folder, &["training.epochs=1"], Mode::New, None).0.unwrap();
+    let before = result(&folder);
+    fails(&[], Mode::New, ErrorKind::Usage, "there is a run in this folder already");
+    fails(&["model.hidden=13"], Mode::Resume, ErrorKind::Config, "`model.hidden` differs");
+    fails(&["training.learning_rate=1e-3"], Mode::Resume, ErrorKind::Config, "`training.learning_rate` differs");
+    assert_eq!(result(&folder), before);
+    run(&folder, &["training.epochs=1", "training.seed=2"], Mode::Force, None).0.unwrap();
+    assert_ne!(result(&folder).0, before.0);
+}
+
+#[test]
+fn a_damaged_checkpoint_is_named() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    run(&folder, &["training.epochs=1"], Mode::New, None).0.unwrap();
+    let path = folder.join("checkpoints/last.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    for damaged in [&whole[..whole.len() - 1], &whole[..100], &whole[..0], b"not a checkpoint at all"] {
+        std::fs::write(&path, damaged).unwrap();
+        let error = Checkpoint::load(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        assert!(error.to_string().contains("last.safetensors: "), "{error}");
+        assert!(run(&folder, &[], Mode::Resume, None).0.is_err());
+    }
+}
+
+#[test]
+fn a_loss_that_is_not_a_number_ends_the_run_with_epoch_and_step() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    let error = run(&folder, &["training.learning_rate=1e38", "training.clip_norm=1e30"], Mode::New, None).0.unwrap_err();
+    assert!(error.to_string().contains("not a finite number: epoch 1, batch"), "{error}");
+    assert!(error.help_text().unwrap().contains("learning_rate"));
+}
+
+#[test]
+fn the_same_seed_gives_the_same_run_and_another_seed_another() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = |name: &str| temporary.path().join(name);
+    for (name, set) in [("a", &["training.epochs=1"][..]), ("b", &["training.epochs=1"]), ("c", &["training.epochs=1", "training.seed=2"])]
+    {
+        run(&folder(name), set, Mode::New, None).0.unwrap();
+    }
+    assert_eq!(result(&folder("a")), result(&folder("b")));
+    assert_ne!(result(&folder("a")).0, result(&folder("c")).0);
+}
