@@ -76,15 +76,16 @@ def encoder_nodes(one_hot):
         helper.make_node("Shape", ["mask"], ["sizes"]),
         helper.make_node("Gather", ["sizes", "zeroth"], ["batch"], axis=0),
         helper.make_node("Concat", ["one", "batch", "hidden"], ["state_shape"], axis=0),
-        # The value is spelled out: tract takes float64 where ONNX says that float32 is the default.
-        helper.make_node("ConstantOfShape", ["state_shape"], ["zero"], value=tensor("", np.zeros(1, np.float32))),
-        helper.make_node("LSTM", ["x", "W", "R", "", "", "zero", "zero"], ["enc_y", "enc_h", "enc_c"], hidden_size=HIDDEN),
+        # Expand, because tract fails on ConstantOfShape here when Squeeze follows the LSTM.
+        helper.make_node("Expand", ["nought", "state_shape"], ["zero"]),
+        helper.make_node("LSTM", ["x", "W", "R", "", "", "zero", "zero"], ["y", "h", "c"], hidden_size=HIDDEN),
     ]
     initializers = [
         tensor("table", table),
         tensor("pad", np.int64(0)),
         tensor("last", np.array([-1])),
         tensor("one", np.array([1])),
+        tensor("nought", np.zeros((1, 1, HIDDEN), np.float32)),
         tensor("zeroth", np.array([0])),
         tensor("hidden", np.array([HIDDEN])),
         tensor("W", np.concatenate([w_encoder, b_encoder[:, None]], 1)[None]),
@@ -126,7 +127,7 @@ def ids_and_one_hot(folder, one_hot):
     kind, extra = (TensorProto.FLOAT, lambda n: [n]) if one_hot else (TensorProto.INT64, lambda n: [])
     nodes, initializers = encoder_nodes(one_hot)
     first = tensor("first", np.array([0]))
-    nodes += [helper.make_node("Squeeze", [s, "first"], [name]) for s, name in zip(["enc_h", "enc_c"], STATES)]
+    nodes += [helper.make_node("Squeeze", [s, "first"], [name]) for s, name in zip("hc", STATES)]
     save(
         folder / "encoder.onnx",
         nodes,
