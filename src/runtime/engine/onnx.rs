@@ -216,6 +216,13 @@ impl Engine for OnnxEngine {
         }
         plan.check_ids(tokens, plan.target_vocabulary, &plan.names.decoder)?;
 
+        for (wire, tensor) in plan.tensors.iter().zip(state.recurrent.iter().chain(&state.memory)) {
+            if tensor.data.len() != batch * tensor.row_len() {
+                let message = format!("{} values given for {batch} rows of {:?}", tensor.data.len(), tensor.row_shape);
+                return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.decoder, Some(&wire.name)));
+            }
+        }
+
         // A foreign graph may want layers before the batch; ours never does.
         for (wire, tensor) in plan.tensors.iter().zip(state.recurrent.iter_mut().chain(&mut state.memory)) {
             let outer: usize = tensor.row_shape.iter().take(wire.input_axis).product();

@@ -31,7 +31,7 @@ struct Golden {
 }
 
 fn golden() -> Vec<Golden> {
-    serde_json::from_str(include_str!("../testdata/golden.json")).unwrap()
+    serde_json::from_slice(&testdata("golden.json")).unwrap()
 }
 
 /// The engines to test.
@@ -86,25 +86,17 @@ fn wiring(form: &str) -> Wiring {
     }
 }
 
-fn graphs(form: &str) -> [(Role, &'static [u8]); 2] {
-    match form {
-        "ids" => [
-            (Role::Encoder, include_bytes!("../testdata/ids/encoder.onnx")),
-            (Role::Decoder, include_bytes!("../testdata/ids/decoder.onnx")),
-        ],
-        "one_hot" => [
-            (Role::Encoder, include_bytes!("../testdata/one_hot/encoder.onnx")),
-            (Role::Decoder, include_bytes!("../testdata/one_hot/decoder.onnx")),
-        ],
-        _ => [
-            (Role::Encoder, include_bytes!("../testdata/foreign/encoder.onnx")),
-            (Role::Decoder, include_bytes!("../testdata/foreign/decoder.onnx")),
-        ],
-    }
+/// Read at run time, so that graphs can be renewed without a build.
+fn testdata(name: &str) -> Vec<u8> {
+    std::fs::read(std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata").join(name)).unwrap()
+}
+
+fn graphs(form: &str) -> [(Role, Vec<u8>); 2] {
+    [Role::Encoder, Role::Decoder].map(|role| (role, testdata(&format!("{form}/{}", role.file()))))
 }
 
 fn manifest(form: &str) -> Manifest {
-    let file = |(role, bytes): (Role, &[u8])| (role, GraphFile { file: role.file().to_owned(), sha256: sha256(bytes) });
+    let file = |(role, bytes): (Role, Vec<u8>)| (role, GraphFile { file: role.file().to_owned(), sha256: sha256(&bytes) });
     Manifest {
         format_version: contract::FORMAT_VERSION.to_owned(),
         name: form.to_owned(),
@@ -123,8 +115,7 @@ fn manifest(form: &str) -> Manifest {
 }
 
 fn files(form: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut files: BTreeMap<String, Vec<u8>> =
-        graphs(form).into_iter().map(|(role, bytes)| (role.file().to_owned(), bytes.to_vec())).collect();
+    let mut files: BTreeMap<String, Vec<u8>> = graphs(form).into_iter().map(|(role, bytes)| (role.file().to_owned(), bytes)).collect();
     files.insert(file::MANIFEST.to_owned(), manifest(form).to_yaml().unwrap().into_bytes());
     files
 }
@@ -264,7 +255,8 @@ fn ids_outside_the_vocabulary_and_empty_batches_are_errors_not_panics() {
 
 #[test]
 fn graphs_check_types_shapes_and_names_before_the_engine_sees_them() {
-    let model = graphs("ids")[1].1;
+    let [_, (_, model)] = graphs("ids");
+    let model = model.as_slice();
     let (inputs, outputs) = (["decoder_input", "state_h_0", "state_c_0"], ["decoder_output"]);
     for kind in engines() {
         let mut graph = load_graph(kind, "d.onnx", model, &inputs, &outputs).unwrap();
@@ -308,8 +300,8 @@ fn graphs_check_types_shapes_and_names_before_the_engine_sees_them() {
 #[cfg(feature = "tract")]
 #[test]
 fn a_backward_recurrence_is_refused_for_tract_which_would_run_it_forward() {
-    let model = include_bytes!("../testdata/reverse/encoder.onnx");
-    let error = load_graph(EngineKind::Tract, "encoder.onnx", model, &["encoder_input"], &["h"]).err().unwrap();
+    let model = testdata("reverse/encoder.onnx");
+    let error = load_graph(EngineKind::Tract, "encoder.onnx", &model, &["encoder_input"], &["h"]).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Engine);
     assert!(error.to_string().starts_with("encoder.onnx:backward: tract ignores"), "{error}");
 }

@@ -73,10 +73,11 @@ def encoder_nodes(one_hot):
         helper.make_node("Unsqueeze", ["mask", "last"], ["column"]),
         helper.make_node("Concat", ["embedded", "column"], ["gated"], axis=2),
         helper.make_node("Transpose", ["gated"], ["x"], perm=[1, 0, 2]),
-        helper.make_node("Shape", ["encoder_input"], ["batch"], start=0, end=1),
+        helper.make_node("Shape", ["mask"], ["sizes"]),
+        helper.make_node("Gather", ["sizes", "zeroth"], ["batch"], axis=0),
         helper.make_node("Concat", ["one", "batch", "hidden"], ["state_shape"], axis=0),
-        # The value is spelled out: tract takes float64 where ONNX says that float32 is the default.
-        helper.make_node("ConstantOfShape", ["state_shape"], ["zero"], value=tensor("", np.zeros(1, np.float32))),
+        # Expand, because tract fails on ConstantOfShape here when Squeeze follows the LSTM.
+        helper.make_node("Expand", ["nought", "state_shape"], ["zero"]),
         helper.make_node("LSTM", ["x", "W", "R", "", "", "zero", "zero"], ["y", "h", "c"], hidden_size=HIDDEN),
     ]
     initializers = [
@@ -84,6 +85,8 @@ def encoder_nodes(one_hot):
         tensor("pad", np.int64(0)),
         tensor("last", np.array([-1])),
         tensor("one", np.array([1])),
+        tensor("nought", np.zeros((1, 1, HIDDEN), np.float32)),
+        tensor("zeroth", np.array([0])),
         tensor("hidden", np.array([HIDDEN])),
         tensor("W", np.concatenate([w_encoder, b_encoder[:, None]], 1)[None]),
         tensor("R", r_encoder[None]),
