@@ -21,6 +21,28 @@ pub struct Architecture {
     pub hidden: usize,
     /// Recurrent layers of each side.
     pub layers: usize,
+    /// Whether each encoder layer reads both ways, each with half of `hidden`.
+    #[serde(default)]
+    pub bidirectional: bool,
+    /// How the decoder looks back at the source.
+    #[serde(default)]
+    pub attention: Attention,
+    /// Whether the output layer uses the target embedding as its weight (Press and Wolf, arXiv 1608.05859).
+    #[serde(default)]
+    pub tied_embeddings: bool,
+}
+
+/// How the decoder looks back at the source (Luong et al., arXiv 1508.04025).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Attention {
+    /// Not at all: only the final states are handed over.
+    #[default]
+    None,
+    /// Score h . m.
+    Dot,
+    /// Score (h K) . m with a learnt K.
+    General,
 }
 
 /// How ids become the input of the first recurrent layer.
@@ -40,4 +62,6 @@ pub enum Cell {
     /// Long short-term memory, gates in ONNX's order i, o, f, c.
     #[default]
     Lstm,
+    /// Gated recurrent unit, gates in ONNX's order z, r, n, the reset gate after the product.
+    Gru,
 }
