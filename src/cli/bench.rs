@@ -1,13 +1,117 @@
 //! `s2s bench`: how fast it runs here.
 
+mod decoding;
+mod measure;
+mod training;
+
+use std::path::PathBuf;
+
+use clap::{Subcommand, ValueEnum};
+use s2s_runtime::engine::EngineKind;
+
 use crate::cli::Global;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// Measure training and decoding on this machine
+///
+/// `s2s bench BUNDLE --texts FILE` decodes, `s2s bench train` trains on synthetic batches. Both warm up, measure several
+/// rounds in this process, and give the median. benches/README.md says what the peers do.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct Args {
+    #[command(subcommand)]
+    what: Option<What>,
+    #[command(flatten)]
+    decoding: DecodingArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    Train(TrainingArgs),
+}
+
+/// Translate the lines of a file over and over
+#[derive(Debug, clap::Args)]
+struct DecodingArgs {
+    /// The folder or zip of a bundle
+    #[arg(required = true, value_name = "BUNDLE")]
+    bundle: Option<PathBuf>,
+    /// UTF-8 texts, one a line
+    #[arg(long, required = true, value_name = "FILE", env = "S2S_TEXTS")]
+    texts: Option<PathBuf>,
+    /// What runs the graphs: auto, tract or ort
+    #[arg(long, default_value = "auto", env = "S2S_ENGINE")]
+    engine: EngineKind,
+    /// Rows decoded together; 1 is one text at a time
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive, env = "S2S_BATCH")]
+    batch: usize,
+    /// Seconds of measuring, after the warm-up
+    #[arg(long, default_value_t = 10.0, value_parser = seconds, env = "S2S_SECONDS")]
+    seconds: f64,
+}
+
+/// Optimiser steps on synthetic batches
+#[derive(Debug, clap::Args)]
+struct TrainingArgs {
+    /// Sizes
+    #[arg(long, value_enum, default_value_t = Workload::W1, env = "S2S_WORKLOAD")]
+    workload: Workload,
+    /// How ids enter the network, where it should not be the workload's own way
+    #[arg(long, value_enum, env = "S2S_INPUT")]
+    input: Option<Input>,
+    /// Rows of different lengths
+    #[arg(long, env = "S2S_RAGGED")]
+    ragged: bool,
+    /// Worker threads [default: one a core]
+    #[arg(long, value_name = "N", value_parser = positive, env = "S2S_THREADS")]
+    threads: Option<usize>,
+    /// Seconds of measuring, after the warm-up
+    #[arg(long, default_value_t = 10.0, value_parser = seconds, env = "S2S_SECONDS")]
+    seconds: f64,
+}
+
+/// Sizes of a training.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Workload {
+    /// Vocabularies 80 and 2,500, one-hot, one layer of 256, batch 64, 25 and 15 steps
+    W1,
+    /// Vocabularies 30 and 75, embedding of 256, two layers of 512, batch 128, 8 and 8 steps
+    W2,
+}
+
+/// How ids enter the network.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Input {
+    /// One channel a symbol
+    OneHot,
+    /// A learnt row of 256 a symbol
+    Embedding,
+}
+
+fn positive(text: &str) -> std::result::Result<usize, String> {
+    text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
+}
+
+fn seconds(text: &str) -> std::result::Result<f64, String> {
+    text.parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0).ok_or_else(|| "it must be a number above 0".to_owned())
+}
 
 /// Runs `s2s bench`.
-pub fn run(_args: Args, _global: &Global) -> Result<()> {
-    unimplemented!()
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    match args.what {
+        Some(What::Train(training)) => {
+            let report = training::run(&training)?;
+            print(&report, training::in_words(&report), global)
+        }
+        None => {
+            let report = decoding::run(&args.decoding)?;
+            print(&report, decoding::in_words(&report), global)
+        }
+    }
+}
+
+fn print(report: &impl serde::Serialize, words: String, global: &Global) -> Result<()> {
+    let json = |error| Error::new(ErrorKind::Internal, "the report cannot be written as JSON").caused_by(error);
+    println!("{}", if global.json { serde_json::to_string(report).map_err(json)? } else { words });
+    Ok(())
 }

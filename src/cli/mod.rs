@@ -2,6 +2,7 @@
 //!
 //! Data goes to stdout, all else to stderr. Every flag has an `S2S_` environment variable.
 
+use clap::builder::FalseyValueParser;
 use clap::{Parser, Subcommand};
 
 use crate::error::Result;
@@ -10,6 +11,7 @@ pub mod bench;
 pub mod demo;
 pub mod doctor;
 pub mod export;
+pub mod report;
 pub mod serve_local;
 pub mod train;
 pub mod translate;
@@ -29,14 +31,21 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Global {
     /// Print machine-readable JSON on stdout
-    #[arg(long, global = true, env = "S2S_JSON")]
+    #[arg(long, global = true, env = "S2S_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
     /// Say less (-q: errors only)
-    #[arg(short, long, global = true, env = "S2S_QUIET")]
+    #[arg(short, long, global = true, env = "S2S_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
     /// Say more
-    #[arg(short, long, global = true, env = "S2S_VERBOSE", conflicts_with = "quiet")]
+    #[arg(short, long, global = true, env = "S2S_VERBOSE", value_parser = FalseyValueParser::new(), conflicts_with = "quiet")]
     pub verbose: bool,
+}
+
+impl Cli {
+    /// Options of every subcommand.
+    pub fn global(&self) -> &Global {
+        &self.global
+    }
 }
 
 #[derive(Debug, Subcommand)]
@@ -45,7 +54,7 @@ enum Command {
     Export(export::Args),
     Verify(verify::Args),
     Translate(translate::Args),
-    ServeLocal(serve_local::Args),
+    ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
@@ -59,9 +68,33 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => export::run(args, &global),
         Command::Verify(args) => verify::run(args, &global),
         Command::Translate(args) => translate::run(args, &global),
-        Command::ServeLocal(args) => serve_local::run(args, &global),
+        Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Bench(args) => bench::run(args, &global),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_definition_of_the_command_line_is_sound() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn every_flag_has_its_environment_variable_and_its_help() {
+        let command = Cli::command();
+        for command in std::iter::once(&command).chain(command.get_subcommands()) {
+            for flag in command.get_arguments().filter(|arg| arg.get_long().is_some()) {
+                let name = format!("{} --{}", command.get_name(), flag.get_id());
+                let env = flag.get_env().and_then(|env| env.to_str()).unwrap_or_default();
+                assert!(env.starts_with("S2S_"), "{name} has no S2S_ variable");
+                assert!(flag.get_help().is_some(), "{name} has no help");
+            }
+        }
     }
 }

@@ -1,13 +1,278 @@
-//! `s2s serve-local`: an HTTP server over a bundle.
+//! `s2s serve-local`: an HTTP server over bundles.
+
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::translator::{TextCoder, default_workers};
+use tokio::sync::Notify;
 
 use crate::cli::Global;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::serve::app::Server;
+use crate::serve::auth::ApiKey;
+use crate::serve::bundle_model::BundleModel;
+use crate::serve::limits::Limits;
+use crate::serve::listener::{Ended, bind, serve};
+use crate::serve::model::Card;
+use crate::serve::scheduler::Scheduler;
 
-/// Serve a bundle over HTTP
+/// The key that clients must send; never a flag, because other users of the machine can read command lines.
+const API_KEY: &str = "S2S_API_KEY";
+
+/// Serve bundles over HTTP, as LibreTranslate does
+///
+/// The first line on stdout is the address, printed when requests are taken. Set S2S_API_KEY to ask every client for
+/// that key. SIGINT and SIGTERM stop the server when the requests in flight are answered; a second one stops it at once.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// Bundles: folders that `s2s export` wrote, or zips of them
+    #[arg(required = true, value_name = "BUNDLE")]
+    bundles: Vec<PathBuf>,
+    /// Address to listen on; anything but this machine's loopback can be reached from outside
+    #[arg(long, env = "S2S_HOST", default_value = "127.0.0.1")]
+    host: String,
+    /// Port to listen on; 0 takes a free one
+    #[arg(long, env = "S2S_PORT", default_value_t = 8080)]
+    port: u16,
+    /// What runs the graphs: auto, tract or ort
+    #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
+    engine: EngineKind,
+    /// Threads that decode, each with an engine of its own [default: as many as processors may be used]
+    #[arg(long, env = "S2S_WORKERS", value_name = "N", value_parser = at_least_one)]
+    workers: Option<usize>,
+    /// Decoding options in YAML, over those of the bundle
+    #[arg(long, env = "S2S_DECODING", value_name = "FILE")]
+    decoding: Option<PathBuf>,
+    /// Code of the source language, such as en; without it every code is accepted
+    #[arg(long, env = "S2S_SOURCE_LANGUAGE", value_name = "CODE")]
+    source_language: Option<String>,
+    /// Code of the target language, such as fr; without it every code is accepted
+    #[arg(long, env = "S2S_TARGET_LANGUAGE", value_name = "CODE")]
+    target_language: Option<String>,
+    #[command(flatten)]
+    limits: LimitArgs,
+}
+
+/// Seconds may have a fraction.
+#[derive(Debug, clap::Args)]
+#[command(next_help_heading = "Limits")]
+struct LimitArgs {
+    /// Texts that wait for a worker; one more is answered 429
+    #[arg(long, env = "S2S_MAX_QUEUE", value_name = "N", default_value = "256", value_parser = at_least_one)]
+    max_queue: usize,
+    /// Rows that a worker decodes together; a beam is a row
+    #[arg(long, env = "S2S_MAX_BATCH_SIZE", value_name = "N", default_value = "32", value_parser = at_least_one)]
+    max_batch_size: usize,
+    /// Texts of one request
+    #[arg(long, env = "S2S_MAX_CLIENT_BATCH", value_name = "N", default_value = "32", value_parser = at_least_one)]
+    max_client_batch: usize,
+    /// Tokens of one text
+    #[arg(long, env = "S2S_MAX_INPUT_TOKENS", value_name = "N", default_value = "512", value_parser = at_least_one)]
+    max_input_tokens: usize,
+    /// Bytes of a request body, after decompression
+    #[arg(long, env = "S2S_MAX_PAYLOAD", value_name = "BYTES", default_value = "2000000", value_parser = at_least_one)]
+    max_payload: usize,
+    /// Connections open at once; more wait until one closes
+    #[arg(long, env = "S2S_MAX_CONNECTIONS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
+    max_connections: usize,
+    /// From a request's arrival to its answer, else 504
+    #[arg(long, env = "S2S_REQUEST_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
+    request_timeout: Duration,
+    /// From a connection's opening to its first byte
+    #[arg(long, env = "S2S_FIRST_BYTE_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    first_byte_timeout: Duration,
+    /// From a request's first byte to the end of its headers
+    #[arg(long, env = "S2S_HEADER_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    header_timeout: Duration,
+    /// From the end of the headers to the end of the body, else 408
+    #[arg(long, env = "S2S_BODY_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    body_timeout: Duration,
+    /// Between two requests of one connection
+    #[arg(long, env = "S2S_IDLE_TIMEOUT", value_name = "SECONDS", default_value = "75", value_parser = seconds)]
+    idle_timeout: Duration,
+    /// How long a client may take no byte of its answer
+    #[arg(long, env = "S2S_WRITE_TIMEOUT", value_name = "SECONDS", default_value = "10", value_parser = seconds)]
+    write_timeout: Duration,
+    /// How long requests in flight may go on after SIGINT or SIGTERM
+    #[arg(long, env = "S2S_GRACE", value_name = "SECONDS", default_value = "30", value_parser = seconds)]
+    grace: Duration,
+}
+
+impl LimitArgs {
+    fn limits(&self) -> Limits {
+        Limits {
+            max_queue: self.max_queue,
+            max_batch_size: self.max_batch_size,
+            max_client_batch: self.max_client_batch,
+            max_input_tokens: self.max_input_tokens,
+            max_payload: self.max_payload,
+            max_connections: self.max_connections,
+            request_timeout: self.request_timeout,
+            first_byte_timeout: self.first_byte_timeout,
+            header_timeout: self.header_timeout,
+            body_timeout: self.body_timeout,
+            idle_timeout: self.idle_timeout,
+            write_timeout: self.write_timeout,
+            grace: self.grace,
+        }
+    }
+}
+
+fn engine_kind(typed: &str) -> Result<EngineKind, String> {
+    typed.parse().map_err(|error: Error| error.help_text().unwrap_or(error.message()).to_owned())
+}
+
+fn at_least_one(typed: &str) -> Result<usize, String> {
+    typed.parse().ok().filter(|&n| n >= 1).ok_or_else(|| "a whole number of at least 1 is wanted".to_owned())
+}
+
+fn seconds(typed: &str) -> Result<Duration, String> {
+    let seconds = typed.parse::<f64>().ok().filter(|s| (0.0..=1e6).contains(s));
+    seconds.map(Duration::from_secs_f64).ok_or_else(|| "a number of seconds between 0 and 1000000 is wanted".to_owned())
+}
 
 /// Runs `s2s serve-local`.
-pub fn run(_args: Args, _global: &Global) -> Result<()> {
-    unimplemented!()
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    let key = api_key()?;
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(default_workers().min(4))
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::new(ErrorKind::Io, "no threads for the server").caused_by(cause))?;
+    let ended = runtime.block_on(serve_until_stopped(args, key, global));
+    // A model that is still loading is not waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+fn api_key() -> Result<Option<ApiKey>> {
+    match std::env::var(API_KEY) {
+        Ok(key) if key.is_empty() => {
+            Err(Error::new(ErrorKind::Usage, format!("{API_KEY} is empty")).help("set a key, or unset the variable"))
+        }
+        Ok(key) => Ok(Some(ApiKey::new(&key))),
+        Err(std::env::VarError::NotPresent) => Ok(None),
+        Err(std::env::VarError::NotUnicode(_)) => Err(Error::new(ErrorKind::Usage, format!("{API_KEY} is not UTF-8"))),
+    }
+}
+
+async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -> Result<()> {
+    let (listener, address) = bind(&args.host, args.port).await?;
+    if !address.ip().is_loopback() && key.is_none() {
+        tracing::warn!("anybody who can reach {address} can use this server; set {API_KEY} to ask for a key");
+    }
+    let (stop, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    tokio::spawn(watch_signals(Arc::clone(&stop), Arc::clone(&cut))?);
+    let server = Arc::new(Server::new(args.limits.limits(), key));
+    let mut serving = tokio::spawn({
+        let (server, stop, cut) = (Arc::clone(&server), Arc::clone(&stop), Arc::clone(&cut));
+        async move { serve(listener, server, stop.notified(), cut.notified()).await }
+    });
+    // Until the models are there, requests are answered 503.
+    let loading = tokio::task::spawn_blocking(move || load(&args));
+    tokio::select! {
+        loaded = loading => {
+            let schedulers = loaded.map_err(|panic| Error::new(ErrorKind::Internal, "loading a model panicked").caused_by(panic))??;
+            let names: Vec<String> = schedulers.iter().map(|s| s.model().card().name.clone()).collect();
+            server.ready(schedulers);
+            announce(&format!("http://{address}"), &names, global);
+        }
+        ended = &mut serving => return outcome(ended),
+    }
+    outcome(serving.await)
+}
+
+fn outcome(ended: Result<Ended, tokio::task::JoinError>) -> Result<()> {
+    match ended.map_err(|panic| Error::new(ErrorKind::Internal, "the accept loop panicked").caused_by(panic))? {
+        Ended::Drained => Ok(()),
+        Ended::Cut(open) => Err(Error::new(ErrorKind::Interrupted, format!("stopped with {open} connections open"))
+            .help("--grace sets how long they may go on")),
+    }
+}
+
+/// The address on stdout; whoever started the server without reading it is not an error.
+fn announce(url: &str, models: &[String], global: &Global) {
+    let line = if global.json { serde_json::json!({ "url": url, "models": models }).to_string() } else { url.to_owned() };
+    let mut stdout = std::io::stdout();
+    let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
+    tracing::info!("serving {} at {url}", models.join(", "));
+}
+
+/// The first SIGINT or SIGTERM notifies `stop`, the second `cut`.
+fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Output = ()>> {
+    let mut signals = Signals::watch().map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
+    Ok(async move {
+        for tell in [stop, cut] {
+            signals.next().await;
+            tell.notify_one();
+        }
+    })
+}
+
+#[cfg(unix)]
+struct Signals {
+    interrupt: tokio::signal::unix::Signal,
+    terminate: tokio::signal::unix::Signal,
+}
+
+#[cfg(unix)]
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        use tokio::signal::unix::{SignalKind, signal};
+        Ok(Self { interrupt: signal(SignalKind::interrupt())?, terminate: signal(SignalKind::terminate())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => {}
+        }
+    }
+}
+
+#[cfg(windows)]
+struct Signals(tokio::signal::windows::CtrlC);
+
+#[cfg(windows)]
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        tokio::signal::windows::ctrl_c().map(Self)
+    }
+
+    async fn next(&mut self) {
+        self.0.recv().await;
+    }
+}
+
+fn load(args: &Args) -> Result<Vec<Scheduler>> {
+    let options = args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), decoding_options)?;
+    let workers = args.workers.unwrap_or_else(default_workers);
+    let limits = args.limits.limits();
+    let mut schedulers: Vec<Scheduler> = Vec::with_capacity(args.bundles.len());
+    for path in &args.bundles {
+        let bundle = Arc::new(Bundle::open(path)?);
+        let engine = engine::open(&bundle, args.engine)?;
+        let card = Card {
+            name: bundle.manifest().name.clone(),
+            source_language: args.source_language.clone(),
+            target_language: args.target_language.clone(),
+        };
+        if schedulers.iter().any(|other| other.model().card().name == card.name) {
+            let message = format!("two bundles are called {}", card.name);
+            return Err(Error::new(ErrorKind::Usage, message).in_file(path).help("export one of them with another --name"));
+        }
+        let model = BundleModel::new(card, TextCoder::new(&bundle), engine, options.clone())?;
+        schedulers.push(Scheduler::start(Arc::new(model), workers, &limits)?);
+    }
+    Ok(schedulers)
+}
+
+fn decoding_options(path: &Path) -> Result<DecodingOptions> {
+    let text = std::fs::read_to_string(path).map_err(|cause| Error::io(path, cause))?;
+    DecodingOptions::from_yaml(&text, path)
 }

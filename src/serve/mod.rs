@@ -1,1 +1,19 @@
-//! To come.
+//! The HTTP server: protocols that existing clients already speak, over bundles.
+//!
+//! [`app`](app::app) is every route without a socket; [`listener`] is the accept loop with its timeouts and its
+//! draining; [`scheduler`] joins requests of many clients into batches; [`model`] is the seam to `s2s-runtime`.
+
+pub mod app;
+pub mod auth;
+pub mod bundle_model;
+pub mod error;
+mod fields;
+mod libretranslate;
+pub mod limits;
+pub mod listener;
+pub mod model;
+pub mod scheduler;
+mod timed;
+
+#[cfg(test)]
+mod tests;

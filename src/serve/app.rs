@@ -1,0 +1,183 @@
+//! [`app`]: every route, without a socket.
+
+use std::collections::hash_map::RandomState;
+use std::hash::{BuildHasher, Hasher};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::{Duration, Instant};
+
+use axum::extract::{Request, State};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::middleware::{self, Next};
+use axum::response::{IntoResponse, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use serde_json::{Value, json};
+use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::decompression::RequestDecompressionLayer;
+
+use super::auth::ApiKey;
+use super::error::{ApiError, Fault};
+use super::libretranslate;
+use super::limits::Limits;
+use super::scheduler::{Answer, Scheduler, panic_message};
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// What every handler shares: limits, key, and the models once they are loaded.
+pub struct Server {
+    limits: Limits,
+    key: Option<ApiKey>,
+    models: RwLock<Phase>,
+    /// Request ids are this and a counter.
+    nonce: u64,
+    counter: AtomicU64,
+}
+
+enum Phase {
+    Loading,
+    Ready(Arc<[Arc<Scheduler>]>),
+    /// Requests that arrived before are still answered.
+    Draining(Arc<[Arc<Scheduler>]>),
+}
+
+impl Server {
+    /// A server that still loads its models.
+    pub fn new(limits: Limits, key: Option<ApiKey>) -> Self {
+        let nonce = RandomState::new().build_hasher().finish();
+        Self { limits, key, models: RwLock::new(Phase::Loading), nonce, counter: AtomicU64::new(0) }
+    }
+
+    /// The models are loaded.
+    pub fn ready(&self, schedulers: impl IntoIterator<Item = Scheduler>) {
+        let mut phase = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if matches!(*phase, Phase::Loading) {
+            *phase = Phase::Ready(schedulers.into_iter().map(Arc::new).collect());
+        }
+    }
+
+    /// Requests that arrive from now on are refused; gives the schedulers, which the caller closes when the last
+    /// request is answered.
+    pub fn drain(&self) -> Arc<[Arc<Scheduler>]> {
+        let mut phase = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        let schedulers: Arc<[Arc<Scheduler>]> = match &*phase {
+            Phase::Ready(schedulers) | Phase::Draining(schedulers) => Arc::clone(schedulers),
+            Phase::Loading => Arc::new([]),
+        };
+        *phase = Phase::Draining(Arc::clone(&schedulers));
+        schedulers
+    }
+
+    fn is_draining(&self) -> bool {
+        matches!(*self.models.read().unwrap_or_else(PoisonError::into_inner), Phase::Draining(_))
+    }
+
+    /// What one client may ask for.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
+    /// The models.
+    ///
+    /// # Errors
+    /// Loading.
+    pub(super) fn schedulers(&self) -> Result<Arc<[Arc<Scheduler>]>, ApiError> {
+        match &*self.models.read().unwrap_or_else(PoisonError::into_inner) {
+            Phase::Ready(schedulers) | Phase::Draining(schedulers) => Ok(Arc::clone(schedulers)),
+            Phase::Loading => Err(ApiError::new(Fault::Loading, "the model is loading")),
+        }
+    }
+
+    /// The first model from `source` to `target`; a model that names no language takes any, `auto` is any source.
+    pub(super) fn find(&self, source: &str, target: &str) -> Result<Arc<Scheduler>, ApiError> {
+        let fits = |own: &Option<String>, asked: &str| own.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(asked));
+        let all = self.schedulers()?;
+        let speaks = |s: &&Arc<Scheduler>| {
+            let card = s.model().card();
+            (source.eq_ignore_ascii_case("auto") || fits(&card.source_language, source)) && fits(&card.target_language, target)
+        };
+        all.iter().find(speaks).cloned().ok_or_else(|| {
+            let message = format!("no model here translates from {source} to {target}; GET /languages names those that there are");
+            ApiError::new(Fault::UnsupportedLanguage, message)
+        })
+    }
+
+    /// When the request that has just arrived must be answered.
+    pub(super) fn deadline(&self) -> Instant {
+        Instant::now() + self.limits.request_timeout
+    }
+
+    /// Whether requests need a key.
+    pub(super) fn has_key(&self) -> bool {
+        self.key.is_some()
+    }
+
+    /// Checks the key of a request.
+    pub(super) fn authorise(&self, headers: &HeaderMap, field: Option<&str>) -> Result<(), ApiError> {
+        self.key.as_ref().map_or(Ok(()), |key| key.check(headers, field))
+    }
+}
+
+/// Every route over `server`.
+pub fn app(server: Arc<Server>) -> Router {
+    Router::new()
+        .merge(libretranslate::routes())
+        .route("/health", get(health))
+        .fallback(async |request: Request| ApiError::new(Fault::NotFound, format!("nothing is at {}", request.uri().path())))
+        .method_not_allowed_fallback(async |request: Request| {
+            ApiError::new(Fault::MethodNotAllowed, format!("{} does not take {}", request.uri().path(), request.method()))
+        })
+        .layer(RequestDecompressionLayer::new())
+        .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
+            tracing::error!(panic = panic_message(&*panic), "a handler panicked");
+            ApiError::new(Fault::Internal, "the server failed on this request").into_response()
+        }))
+        .layer(middleware::from_fn_with_state(Arc::clone(&server), envelope))
+        .with_state(server)
+}
+
+async fn health(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
+    server.schedulers().map(|_| Json(json!({ "status": "ok" })))
+}
+
+/// The headers that say what a request cost.
+pub(super) fn accounting(answer: &Answer) -> [(HeaderName, String); 3] {
+    let milliseconds = |duration: Duration| format!("{:.3}", duration.as_secs_f64() * 1e3);
+    [
+        (HeaderName::from_static("x-queue-time-ms"), milliseconds(answer.queued)),
+        (HeaderName::from_static("x-inference-time-ms"), milliseconds(answer.inference)),
+        (HeaderName::from_static("x-generated-tokens"), answer.generated_tokens.to_string()),
+    ]
+}
+
+/// Around every request: its id, refusal while draining and of encodings that are not read, a line in the log.
+async fn envelope(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&server, request.headers());
+    let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let unread = request.headers().get_all(header::CONTENT_ENCODING).iter().find(|encoding| {
+        let name = encoding.as_bytes().trim_ascii();
+        !(name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"identity"))
+    });
+    let mut response = match unread {
+        _ if server.is_draining() => ApiError::new(Fault::Draining, "the server is shutting down").into_response(),
+        Some(encoding) => {
+            let message = format!("content encoding {} is not read here; send gzip or none", String::from_utf8_lossy(encoding.as_bytes()));
+            ApiError::new(Fault::UnsupportedMediaType, message).into_response()
+        }
+        None => next.run(request).await,
+    };
+    tracing::debug!(%method, path, status = response.status().as_u16(), elapsed = ?started.elapsed(), id = ?id, "request");
+    response.headers_mut().insert(REQUEST_ID, id);
+    response
+}
+
+/// The client's own id where it is short and printable, else a new one.
+fn request_id(server: &Server, headers: &HeaderMap) -> HeaderValue {
+    let given = headers.get(REQUEST_ID).filter(|id| id.len() <= 128 && !id.is_empty() && id.to_str().is_ok());
+    given.cloned().unwrap_or_else(|| {
+        let count = server.counter.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}-{count:x}", server.nonce);
+        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"))
+    })
+}

@@ -1,0 +1,150 @@
+//! One table from what went wrong to the HTTP status.
+
+use axum::Json;
+use axum::http::{HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use s2s_runtime::{Error, ErrorKind};
+use serde_json::json;
+
+/// What went wrong with one request. [`Fault::entry`] is the table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fault {
+    /// The body is not JSON, a field is missing or has a wrong type.
+    BadRequest,
+    /// A language that no model of this server serves.
+    UnsupportedLanguage,
+    /// The server wants a key and the request has none.
+    MissingKey,
+    /// The key is not the server's.
+    WrongKey,
+    /// No such path.
+    NotFound,
+    /// The path exists with other methods.
+    MethodNotAllowed,
+    /// The body did not arrive in time.
+    SlowBody,
+    /// The body is larger than the limit, after decompression.
+    PayloadTooLarge,
+    /// The content type or encoding is not one that the server reads.
+    UnsupportedMediaType,
+    /// A text has too many tokens, or a request too many texts.
+    TooLong,
+    /// A text is not UTF-8.
+    InvalidUtf8,
+    /// A parameter is out of range, or the text cannot be handled as asked.
+    InvalidParameter,
+    /// The queue is full.
+    Overloaded,
+    /// A defect, or an engine that failed on this request.
+    Internal,
+    /// The model is not loaded yet.
+    Loading,
+    /// The server is shutting down.
+    Draining,
+    /// The answer did not come in time.
+    Deadline,
+}
+
+impl Fault {
+    /// Every fault, for the document of the interface and for tests.
+    pub const ALL: [Self; 17] = [
+        Self::BadRequest,
+        Self::UnsupportedLanguage,
+        Self::MissingKey,
+        Self::WrongKey,
+        Self::NotFound,
+        Self::MethodNotAllowed,
+        Self::SlowBody,
+        Self::PayloadTooLarge,
+        Self::UnsupportedMediaType,
+        Self::TooLong,
+        Self::InvalidUtf8,
+        Self::InvalidParameter,
+        Self::Overloaded,
+        Self::Internal,
+        Self::Loading,
+        Self::Draining,
+        Self::Deadline,
+    ];
+
+    /// The HTTP status, and the name that clients see as `error_type`.
+    pub fn entry(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request"),
+            Self::UnsupportedLanguage => (StatusCode::BAD_REQUEST, "unsupported_language"),
+            Self::MissingKey => (StatusCode::UNAUTHORIZED, "missing_key"),
+            Self::WrongKey => (StatusCode::FORBIDDEN, "wrong_key"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "slow_body"),
+            Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::TooLong => (StatusCode::UNPROCESSABLE_ENTITY, "too_long"),
+            Self::InvalidUtf8 => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_utf8"),
+            Self::InvalidParameter => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameter"),
+            Self::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+            Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Self::Deadline => (StatusCode::GATEWAY_TIMEOUT, "deadline"),
+        }
+    }
+}
+
+/// A fault and the sentence for the client.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ApiError {
+    /// What went wrong.
+    pub fault: Fault,
+    /// In one sentence, and what would be right.
+    pub message: String,
+}
+
+impl ApiError {
+    /// A fault and the sentence for the client.
+    pub fn new(fault: Fault, message: impl Into<String>) -> Self {
+        Self { fault, message: message.into() }
+    }
+
+    /// An error of the runtime: what the client did is explained to it, anything else is logged and stays here.
+    pub fn from_runtime(error: &Error) -> Self {
+        match error.kind() {
+            ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage => {
+                let message = match error.help_text() {
+                    Some(help) => format!("{}; {help}", error.message()),
+                    None => error.message().to_owned(),
+                };
+                Self::new(Fault::InvalidParameter, message)
+            }
+            ErrorKind::Timeout => Self::new(Fault::Deadline, error.message()),
+            _ => {
+                tracing::error!(error = %error, cause = ?std::error::Error::source(error), "a request failed");
+                Self::new(Fault::Internal, "the model failed on this request")
+            }
+        }
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, error_type) = self.fault.entry();
+        // `error` is the sentence that LibreTranslate's clients show, `message` the one that DeepL's do.
+        let body = json!({ "error": self.message, "error_type": error_type, "message": self.message });
+        let mut response = (status, Json(body)).into_response();
+        let headers = response.headers_mut();
+        match self.fault {
+            Fault::Overloaded | Fault::Loading | Fault::Draining => {
+                headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            Fault::MissingKey => {
+                headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+            }
+            // What is left of the body is not read, so that the connection cannot be used again.
+            Fault::SlowBody | Fault::PayloadTooLarge => {
+                headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+            }
+            _ => {}
+        }
+        response
+    }
+}

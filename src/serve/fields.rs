@@ -1,0 +1,209 @@
+//! Named values of a request, from a JSON object, a form, or the query string; read strictly: what is not UTF-8 is
+//! refused, never replaced.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::http::{HeaderMap, header, request::Parts};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use serde_json::{Map, Value};
+
+use super::error::{ApiError, Fault};
+use super::limits::Limits;
+
+/// Named values, and the head of the request that they came in.
+#[derive(Debug)]
+pub(super) struct Fields {
+    /// Method, URI, headers.
+    pub(super) head: Parts,
+    values: Map<String, Value>,
+}
+
+/// The whole body, within its limits of size and time.
+pub(super) async fn read_body(body: Body, limits: &Limits) -> Result<Vec<u8>, ApiError> {
+    let body = Limited::new(body, limits.max_payload).collect();
+    match tokio::time::timeout(limits.body_timeout, body).await {
+        Err(_) => Err(ApiError::new(Fault::SlowBody, format!("the body did not arrive within {:?}", limits.body_timeout))),
+        Ok(Ok(body)) => Ok(body.to_bytes().into()),
+        Ok(Err(error)) if error.is::<LengthLimitError>() => {
+            Err(ApiError::new(Fault::PayloadTooLarge, format!("the body is larger than {} bytes", limits.max_payload)))
+        }
+        Ok(Err(error)) => Err(ApiError::new(Fault::BadRequest, format!("the body cannot be read: {error}"))),
+    }
+}
+
+enum Format {
+    Json,
+    Form,
+}
+
+fn format_of(headers: &HeaderMap) -> Result<Option<Format>, ApiError> {
+    let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
+    let wrong = |what: &str| {
+        let message = format!("content type {what} is not read here; send application/json or application/x-www-form-urlencoded in UTF-8");
+        ApiError::new(Fault::UnsupportedMediaType, message)
+    };
+    let value = value.to_str().map_err(|_| wrong("in bytes"))?;
+    let (kind, parameters) = value.split_once(';').unwrap_or((value, ""));
+    let charset = parameters.split(';').filter_map(|p| p.trim().split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
+    if charset.is_some_and(|(_, charset)| !["utf-8", "utf8"].contains(&charset.trim_matches('"').to_ascii_lowercase().as_str())) {
+        return Err(wrong(value));
+    }
+    match kind.trim().to_ascii_lowercase().as_str() {
+        "application/json" => Ok(Some(Format::Json)),
+        "application/x-www-form-urlencoded" => Ok(Some(Format::Form)),
+        kind if kind.starts_with("application/") && kind.ends_with("+json") => Ok(Some(Format::Json)),
+        _ => Err(wrong(value)),
+    }
+}
+
+impl Fields {
+    /// Reads a request: a JSON object alone, or the query string and then a form.
+    pub(super) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
+        let format = format_of(request.headers())?;
+        let (head, body) = request.into_parts();
+        let body = read_body(body, limits).await?;
+        let values = match format {
+            Some(Format::Json) => json_object(&body)?,
+            None if !body.is_empty() => {
+                let message = "the body has no content type; send application/json or application/x-www-form-urlencoded";
+                return Err(ApiError::new(Fault::UnsupportedMediaType, message));
+            }
+            Some(Format::Form) | None => {
+                let mut values = Map::new();
+                pairs_into(head.uri.query().unwrap_or("").as_bytes(), &mut values)?;
+                let mut form = Map::new();
+                pairs_into(&body, &mut form)?;
+                for (name, value) in form {
+                    values.entry(name).or_insert(value);
+                }
+                values
+            }
+        };
+        Ok(Self { head, values })
+    }
+
+    /// A text; `None` where the field is left out or null.
+    pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
+        match self.values.get(name) {
+            None | Some(Value::Null) => Ok(None),
+            Some(Value::String(text)) => Ok(Some(text)),
+            // A field given twice in a form.
+            Some(Value::Array(_)) => Err(wrong_type(name, "one string")),
+            Some(_) => Err(wrong_type(name, "a string")),
+        }
+    }
+
+    /// A text that must be there and must not be empty.
+    pub(super) fn required(&self, name: &str) -> Result<&str, ApiError> {
+        self.text(name)?.filter(|text| !text.is_empty()).ok_or_else(|| missing(name))
+    }
+
+    /// One text or several, and whether there was a list; at least one, and a single one must not be empty.
+    pub(super) fn texts(&self, name: &str) -> Result<(Vec<String>, bool), ApiError> {
+        match self.values.get(name) {
+            None | Some(Value::Null) => Err(missing(name)),
+            Some(Value::String(text)) if text.is_empty() => Err(missing(name)),
+            Some(Value::String(text)) => Ok((vec![text.clone()], false)),
+            Some(Value::Array(items)) if items.is_empty() => Err(missing(name)),
+            Some(Value::Array(items)) => {
+                let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+                Ok((texts.ok_or_else(|| wrong_type(name, "a string or an array of strings"))?, true))
+            }
+            Some(_) => Err(wrong_type(name, "a string or an array of strings")),
+        }
+    }
+
+    /// A count; digits in a string count too, because forms have nothing else.
+    pub(super) fn count(&self, name: &str) -> Result<Option<usize>, ApiError> {
+        let number = match self.values.get(name) {
+            None | Some(Value::Null) => return Ok(None),
+            Some(Value::String(text)) if text.is_empty() => return Ok(None),
+            Some(Value::String(text)) => text.trim().parse().ok(),
+            Some(Value::Number(number)) => number.as_u64().and_then(|n| usize::try_from(n).ok()),
+            Some(_) => None,
+        };
+        number.map(Some).ok_or_else(|| wrong_type(name, "a whole number of at least 0"))
+    }
+}
+
+fn missing(name: &str) -> ApiError {
+    ApiError::new(Fault::BadRequest, format!("Invalid request: missing {name} parameter"))
+}
+
+fn wrong_type(name: &str, right: &str) -> ApiError {
+    ApiError::new(Fault::BadRequest, format!("Invalid request: {name} must be {right}"))
+}
+
+fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
+    std::str::from_utf8(bytes)
+        .map_err(|error| ApiError::new(Fault::InvalidUtf8, format!("not UTF-8 after byte {} of the text", error.valid_up_to())))
+}
+
+fn json_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    let text = utf8(body)?;
+    // serde_json stops at 128 levels, so that deep nesting is an error and not a stack overflow.
+    match serde_json::from_str(text) {
+        Ok(Value::Object(object)) => Ok(object),
+        Ok(_) => Err(ApiError::new(Fault::BadRequest, "the body must be a JSON object")),
+        Err(error) => Err(ApiError::new(Fault::BadRequest, format!("the body is not JSON: {error}"))),
+    }
+}
+
+/// Adds `a=1&b=2` to `values`; a name that comes several times becomes an array.
+fn pairs_into(encoded: &[u8], values: &mut Map<String, Value>) -> Result<(), ApiError> {
+    for pair in encoded.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
+        let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
+        let name = percent_decoded(&pair[..equals])?;
+        let value = Value::String(percent_decoded(pair.get(equals + 1..).unwrap_or_default())?);
+        match values.get_mut(&name) {
+            None => {
+                values.insert(name, value);
+            }
+            Some(Value::Array(items)) => items.push(value),
+            Some(first) => *first = Value::Array(vec![first.take(), value]),
+        }
+    }
+    Ok(())
+}
+
+/// `%41` and `+` decoded; a `%` without two hexadecimal digits stands for itself, as the URL standard has it.
+fn percent_decoded(encoded: &[u8]) -> Result<String, ApiError> {
+    let digit = |at: usize| encoded.get(at).and_then(|&byte| char::from(byte).to_digit(16));
+    let mut bytes = Vec::with_capacity(encoded.len());
+    let mut at = 0;
+    while at < encoded.len() {
+        match (encoded[at], digit(at + 1), digit(at + 2)) {
+            (b'%', Some(high), Some(low)) => {
+                bytes.push((high * 16 + low) as u8);
+                at += 2;
+            }
+            (b'+', _, _) => bytes.push(b' '),
+            (byte, _, _) => bytes.push(byte),
+        }
+        at += 1;
+    }
+    utf8(&bytes).map(str::to_owned)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pairs(encoded: &str) -> Result<Value, ApiError> {
+        let mut values = Map::new();
+        pairs_into(encoded.as_bytes(), &mut values)?;
+        Ok(Value::Object(values))
+    }
+
+    #[test]
+    fn a_form_is_decoded_and_a_repeated_name_becomes_an_array() {
+        let decoded = pairs("q=a+b%21&q=%E4%BD%A0&empty&half=%4&&x=1=2").ok();
+        assert_eq!(decoded, Some(serde_json::json!({"q": ["a b!", "你"], "empty": "", "half": "%4", "x": "1=2"})));
+    }
+
+    #[test]
+    fn bytes_that_are_not_utf8_are_refused_and_never_replaced() {
+        assert_eq!(pairs("q=%FF").map_err(|e| e.fault), Err(Fault::InvalidUtf8));
+        assert_eq!(pairs("%FF=q").map_err(|e| e.fault), Err(Fault::InvalidUtf8));
+    }
+}

@@ -1,0 +1,145 @@
+//! A model that the tests script: it upper-cases, one character a step, and does on purpose what models do by accident.
+//!
+//! `panic` in a text panics at its second step, `fail` gives an error there, `forever` never ends, and a gate holds every
+//! step until the test opens it.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+
+use s2s_runtime::decoding::{DecodingOptions, FinishReason, Settings};
+use s2s_runtime::translator::{Alternative, SourceText, Translation};
+use s2s_runtime::{Error, ErrorKind, Result};
+
+use crate::serve::model::{Card, Event, Model, Row, Session, Token, Worker};
+
+/// Holds steps while closed.
+#[derive(Default)]
+pub(crate) struct StepGate {
+    closed: Mutex<bool>,
+    changed: Condvar,
+}
+
+impl StepGate {
+    pub(crate) fn close(&self) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = true;
+    }
+
+    pub(crate) fn open(&self) {
+        *self.closed.lock().unwrap_or_else(PoisonError::into_inner) = false;
+        self.changed.notify_all();
+    }
+
+    fn pass(&self) {
+        let closed = self.closed.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.changed.wait_while(closed, |closed| *closed).unwrap_or_else(PoisonError::into_inner));
+    }
+}
+
+/// What the model has been through.
+#[derive(Default)]
+pub(crate) struct Record {
+    pub(crate) gate: StepGate,
+    pub(crate) admitted: AtomicUsize,
+    pub(crate) largest_batch: AtomicUsize,
+    pub(crate) steps: AtomicUsize,
+    pub(crate) cancelled: AtomicUsize,
+    pub(crate) engines: AtomicUsize,
+}
+
+#[derive(Clone, Default)]
+pub(crate) struct Scripted {
+    pub(crate) card: Card,
+    pub(crate) record: Arc<Record>,
+}
+
+impl Model for Scripted {
+    fn card(&self) -> &Card {
+        &self.card
+    }
+
+    fn settings(&self, request: &DecodingOptions) -> Result<Arc<Settings>> {
+        Settings::new(request).map(Arc::new)
+    }
+
+    fn encode(&self, text: &str, _settings: &Settings) -> Result<SourceText> {
+        if text.contains('\u{fffd}') {
+            return Err(Error::new(ErrorKind::Input, "unknown symbol").help("leave it out"));
+        }
+        Ok(SourceText { ids: text.chars().map(u32::from).collect(), ..SourceText::default() })
+    }
+
+    fn worker(&self) -> Result<Box<dyn Worker>> {
+        self.record.engines.fetch_add(1, Ordering::Relaxed);
+        Ok(Box::new(self.clone()))
+    }
+}
+
+impl Worker for Scripted {
+    fn session(&mut self) -> Box<dyn Session + '_> {
+        Box::new(Batch { record: &self.record, rows: Vec::new() })
+    }
+}
+
+struct Batch<'a> {
+    record: &'a Record,
+    rows: Vec<(Row, Vec<char>)>,
+}
+
+fn text_of(row: &Row) -> String {
+    row.source.ids.iter().filter_map(|&id| char::from_u32(id)).collect()
+}
+
+impl Session for Batch<'_> {
+    fn admit(&mut self, rows: Vec<Row>) -> Result<()> {
+        self.record.admitted.fetch_add(rows.len(), Ordering::Relaxed);
+        self.rows.extend(rows.into_iter().map(|row| (row, Vec::new())));
+        self.record.largest_batch.fetch_max(self.rows.len(), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn step(&mut self, events: &mut Vec<Event>) -> Result<()> {
+        self.record.gate.pass();
+        self.record.steps.fetch_add(1, Ordering::Relaxed);
+        let mut left = Vec::new();
+        for (row, mut done) in self.rows.drain(..) {
+            let text = text_of(&row);
+            assert!(!(text.contains("panic") && done.len() == 1), "scripted");
+            if text.contains("fail") && done.len() == 1 {
+                return Err(Error::new(ErrorKind::Engine, "scripted"));
+            }
+            let next = text.to_uppercase().chars().nth(done.len());
+            if let Some(next) = next.or(text.contains("forever").then_some('!')) {
+                done.push(next);
+                if row.stream {
+                    let token = Token { id: next.into(), text: next.to_string(), log_p: Some(-0.5) };
+                    events.push(Event::Token { row: row.id, token });
+                }
+                left.push((row, done));
+                continue;
+            }
+            let hypothesis = |n: usize| Alternative {
+                text: done.iter().collect::<String>() + &"'".repeat(n),
+                score: -0.5,
+                finish: FinishReason::Eos,
+                generated_tokens: done.len() + 1,
+                tokens: Vec::new(),
+                token_scores: Vec::new(),
+                attention: Vec::new(),
+            };
+            let translation = Translation {
+                best: hypothesis(0),
+                source_tokens: row.source.ids.len(),
+                unknown: Vec::new(),
+                alternatives: (1..row.settings.num_return_sequences).map(hypothesis).collect(),
+            };
+            events.push(Event::Finished { row: row.id, translation: Box::new(translation) });
+        }
+        self.rows = left;
+        Ok(())
+    }
+
+    fn cancel(&mut self, row: u64) {
+        self.rows.retain(|(each, _)| each.id != row);
+        self.record.cancelled.fetch_add(1, Ordering::Relaxed);
+    }
+}

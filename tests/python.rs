@@ -1,0 +1,164 @@
+//! What Python says: the goldens, the graphs of the shipped bundle, and decoding without any code of this project.
+//!
+//! Needs the packages of `tests/python/requirements.txt`, which `scripts/test` installs into `.venv`. Without them these
+//! tests print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does): then they fail.
+#![allow(clippy::unwrap_used)]
+
+use std::fmt::Write as _;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use s2s_runtime::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::manifest::{GraphFile, Io, Manifest, OutputForm, Role, SpecialIds, StateWire, Wiring};
+use s2s_runtime::vocabulary::{Unit, VocabularySpec};
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// A Python with the packages, or `None` after printing why the test is skipped.
+fn python() -> Option<PathBuf> {
+    let candidates = [std::env::var_os("S2S_PYTHON").map(PathBuf::from), Some(Path::new(ROOT).join(".venv/bin/python"))];
+    let found = candidates.into_iter().flatten().find(|python| {
+        let probe = Command::new(python).args(["-c", "import numpy, onnx, onnxruntime, yaml"]).output();
+        probe.is_ok_and(|output| output.status.success())
+    });
+    let required = std::env::var_os("S2S_REQUIRE_ORT").is_some_and(|value| !value.is_empty());
+    assert!(found.is_some() || !required, "no Python with the packages of tests/python/requirements.txt; run scripts/test");
+    if found.is_none() {
+        eprintln!("skipped: no Python with the packages of tests/python/requirements.txt; scripts/test makes one in .venv");
+    }
+    found
+}
+
+/// Runs a program with `input` on stdin.
+fn pipe(command: &mut Command, input: &str) -> Output {
+    let mut child = command.current_dir(ROOT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut stdin = child.stdin.take().unwrap();
+    std::thread::scope(|scope| {
+        // From another thread, lest both sides wait on a full pipe.
+        scope.spawn(move || stdin.write_all(input.as_bytes()));
+        child.wait_with_output().unwrap()
+    })
+}
+
+fn assert_success(output: &Output) {
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{err}", output.status);
+}
+
+/// The bundle that the project ships.
+fn shipped() -> Option<&'static str> {
+    let there = Path::new(ROOT).join("exported/dates/s2s.yaml").exists();
+    if !there {
+        eprintln!("skipped: exported/dates is not there");
+    }
+    there.then_some("exported/dates")
+}
+
+/// Dates as people write them, and lines that no vocabulary foresaw.
+fn texts() -> String {
+    let mut texts = String::new();
+    let months = ["January", "May", "September", "December"];
+    for (index, month) in months.iter().enumerate() {
+        for day in [1, 7, 19, 28] {
+            let year = 1950 + 23 * index + day;
+            let number = [1, 5, 9, 12][index];
+            let short = &month[..3];
+            for text in [
+                format!("{day} {month} {year}"),
+                format!("{month} {day}, {year}"),
+                format!("{short} {day} {year}"),
+                format!("{day}.{number}.{year}"),
+                format!("{year}-{number:02}-{day:02}"),
+                format!("{}", day * number),
+            ] {
+                writeln!(texts, "{text}").unwrap();
+            }
+        }
+    }
+    texts.push_str("tomorrow\n春の日\n5 m\u{e4}rz 2020\n5 ma\u{308}rz 2020\n  3   april   1999  \n?\n");
+    texts.push_str(&"1 January 2000 ".repeat(4));
+    texts.push('\n');
+    texts
+}
+
+#[test]
+fn onnxruntime_computes_the_goldens_of_pytorch() {
+    let Some(python) = python() else { return };
+    assert_success(&Command::new(python).current_dir(ROOT).arg("tests/python/check_goldens.py").output().unwrap());
+}
+
+#[test]
+fn onnx_accepts_the_three_graphs_of_the_shipped_bundle() {
+    let (Some(python), Some(bundle)) = (python(), shipped()) else { return };
+    assert_success(&Command::new(python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(bundle).output().unwrap());
+}
+
+#[test]
+fn a_loop_in_python_gives_the_same_characters_as_s2s_translate() {
+    let (Some(python), Some(bundle)) = (python(), shipped()) else { return };
+    let texts = texts();
+    let theirs = pipe(Command::new(python).args(["tests/python/fold.py", bundle]), &texts);
+    assert_success(&theirs);
+    let ours = pipe(Command::new(env!("CARGO_BIN_EXE_s2s")).args(["translate", bundle]), &texts);
+    assert_success(&ours);
+    let (theirs, ours) = (String::from_utf8(theirs.stdout).unwrap(), String::from_utf8(ours.stdout).unwrap());
+    assert_eq!(theirs.lines().count(), texts.lines().count(), "{theirs}");
+    assert!(theirs.contains("1951-01-01"), "a date that the model must know is not there: {theirs}");
+    for ((text, theirs), ours) in texts.lines().zip(theirs.lines()).zip(ours.lines()) {
+        assert_eq!(theirs, ours, "{text:?}");
+    }
+    assert_eq!(theirs, ours);
+}
+
+#[test]
+fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
+    let Some(python) = python() else { return };
+    // What a YAML 1.1 reader takes for a boolean, a number, a date, a merge key, a comment or a line break if it is bare.
+    let awkward = "y n Y N yes no on off true null ~ = << - ? : , [ ] { } # & * ! | > ' \" % @ ` \\ 1 0x1 1e3 1_000 1:30 2024-01-01 .inf";
+    let invisible = ["\t", " ", "\n", "\r", "\u{85}", "\u{a0}", "\u{2028}", "\u{feff}", "\u{301}", "\u{200d}", "春", "\u{1f600}"];
+    let symbols: Vec<String> = SPECIAL_SYMBOLS.into_iter().chain(awkward.split(' ')).chain(invisible).map(str::to_owned).collect();
+    let graph = |role: Role| (role, GraphFile { file: role.file().to_owned(), sha256: "0".repeat(64) });
+    let manifest = Manifest {
+        format_version: FORMAT_VERSION.to_owned(),
+        name: "awkward".to_owned(),
+        producer: "a test".to_owned(),
+        io: Io::Ids,
+        graphs: [graph(Role::Encoder), graph(Role::Decoder)].into(),
+        weights_sha256: None,
+        wiring: Wiring {
+            encoder_input: "encoder_input".to_owned(),
+            decoder_input: "decoder_input".to_owned(),
+            decoder_output: "decoder_output".to_owned(),
+            output: OutputForm::Logits,
+            states: vec![StateWire {
+                encoder_output: "state_h_0".to_owned(),
+                decoder_input: "state_h_0".to_owned(),
+                decoder_output: "next_state_h_0".to_owned(),
+            }],
+            memory: vec![],
+            attention: None,
+        },
+        special_ids: SpecialIds::default(),
+        decoding: DecodingOptions::default(),
+        architecture: None,
+        provenance: None,
+        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, symbols: symbols.clone() },
+        target: VocabularySpec { symbols: SPECIAL_SYMBOLS.map(str::to_owned).to_vec(), ..VocabularySpec::default() },
+    };
+    let read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin.buffer.read())['source']['symbols']))";
+    let output = pipe(Command::new(python).args(["-c", read]), &manifest.to_yaml().unwrap());
+    assert_success(&output);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found, serde_json::json!(symbols));
+}
+
+#[test]
+fn the_loop_in_the_readme_runs() {
+    let (Some(python), Some(_)) = (python(), shipped()) else { return };
+    let output = Command::new(python).current_dir(ROOT).arg("tests/python/readme.py").output().unwrap();
+    assert_success(&output);
+    let printed = String::from_utf8(output.stdout).unwrap();
+    assert!(printed.lines().any(|line| line == "1999-04-03"), "{printed}");
+}
