@@ -10,8 +10,9 @@ use std::process::{Child, Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use s2s::error::ErrorKind;
+use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::translator::Translator;
 use serde_json::{Value, json};
 
@@ -158,7 +159,8 @@ fn the_server_answers_what_the_runtime_says_batched_or_not_and_ends_with_0_on_a_
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
     let texts = ["abc", "a", "", "hello there", "zzzzzzzzzzzz", "cab cab", "b"];
-    let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
+    let opened = Bundle::open(&bundle).unwrap();
+    let mut translator = Translator::new(&opened, engine::open(&opened, EngineKind::Auto).unwrap());
     let expected: Vec<String> =
         texts.iter().map(|text| translator.translate(&[text], &DecodingOptions::default()).unwrap()[0].text.clone()).collect();
     assert!(
