@@ -7,11 +7,12 @@ mod coder;
 mod pool;
 mod stream;
 
+use std::path::Path;
 use std::sync::Arc;
 
 use crate::bundle::Bundle;
 use crate::decoding::{DEFAULT_BATCH, DecodingLoop, DecodingOptions, Request, Settings, decode_each};
-use crate::engine::Engine;
+use crate::engine::{self, Engine, EngineKind};
 use crate::error::{Error, ErrorKind, Result};
 
 pub use coder::{Alternative, SourceText, TextCoder, Translation};
@@ -35,6 +36,16 @@ impl Translator {
     /// Over an engine that runs the graphs of `bundle`.
     pub fn new(bundle: impl std::borrow::Borrow<Bundle>, engine: Box<dyn Engine>) -> Self {
         Self::from_parts(TextCoder::new(bundle.borrow()), engine)
+    }
+
+    /// Opens a bundle (folder or zip) and loads its graphs.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`engine::open`].
+    pub fn open(path: impl AsRef<Path>, kind: EngineKind) -> Result<Self> {
+        let bundle = Bundle::open(path)?;
+        let engine = engine::open(&bundle, kind)?;
+        Ok(Self::new(bundle, engine))
     }
 
     /// Over any engine and vocabularies.

@@ -32,3 +32,6 @@ pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptio
 pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::{Settings, TargetSymbols};
 pub use stopping::StopStrings;
+
+#[cfg(test)]
+pub(crate) mod tests;
