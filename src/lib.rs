@@ -20,3 +20,8 @@ pub mod onnx;
 pub mod random;
 pub mod serve;
 pub mod train;
+
+/// The Rust block of README.md must compile.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct Readme;

@@ -9,6 +9,11 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use s2s_runtime::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::manifest::{GraphFile, Io, Manifest, OutputForm, Role, SpecialIds, StateWire, Wiring};
+use s2s_runtime::vocabulary::{Unit, VocabularySpec};
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A Python with the packages, or `None` after printing why the test is skipped.
@@ -105,6 +110,48 @@ fn a_loop_in_python_gives_the_same_characters_as_s2s_translate() {
         assert_eq!(theirs, ours, "{text:?}");
     }
     assert_eq!(theirs, ours);
+}
+
+#[test]
+fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
+    let Some(python) = python() else { return };
+    // What a YAML 1.1 reader takes for a boolean, a number, a date, a merge key, a comment or a line break if it is bare.
+    let awkward = "y n Y N yes no on off true null ~ = << - ? : , [ ] { } # & * ! | > ' \" % @ ` \\ 1 0x1 1e3 1_000 1:30 2024-01-01 .inf";
+    let invisible = ["\t", " ", "\n", "\r", "\u{85}", "\u{a0}", "\u{2028}", "\u{feff}", "\u{301}", "\u{200d}", "春", "\u{1f600}"];
+    let symbols: Vec<String> = SPECIAL_SYMBOLS.into_iter().chain(awkward.split(' ')).chain(invisible).map(str::to_owned).collect();
+    let graph = |role: Role| (role, GraphFile { file: role.file().to_owned(), sha256: "0".repeat(64) });
+    let manifest = Manifest {
+        format_version: FORMAT_VERSION.to_owned(),
+        name: "awkward".to_owned(),
+        producer: "a test".to_owned(),
+        io: Io::Ids,
+        graphs: [graph(Role::Encoder), graph(Role::Decoder)].into(),
+        weights_sha256: None,
+        wiring: Wiring {
+            encoder_input: "encoder_input".to_owned(),
+            decoder_input: "decoder_input".to_owned(),
+            decoder_output: "decoder_output".to_owned(),
+            output: OutputForm::Logits,
+            states: vec![StateWire {
+                encoder_output: "state_h_0".to_owned(),
+                decoder_input: "state_h_0".to_owned(),
+                decoder_output: "next_state_h_0".to_owned(),
+            }],
+            memory: vec![],
+            attention: None,
+        },
+        special_ids: SpecialIds::default(),
+        decoding: DecodingOptions::default(),
+        architecture: None,
+        provenance: None,
+        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, symbols: symbols.clone() },
+        target: VocabularySpec { symbols: SPECIAL_SYMBOLS.map(str::to_owned).to_vec(), ..VocabularySpec::default() },
+    };
+    let read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin.buffer.read())['source']['symbols']))";
+    let output = pipe(Command::new(python).args(["-c", read]), &manifest.to_yaml().unwrap());
+    assert_success(&output);
+    let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
+    assert_eq!(found, serde_json::json!(symbols));
 }
 
 #[test]

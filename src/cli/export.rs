@@ -1,13 +1,96 @@
 //! `s2s export`: a run folder to a bundle of three ONNX graphs.
 
-use crate::cli::Global;
-use crate::error::Result;
+use std::path::PathBuf;
 
-/// Export a trained run as three ONNX graphs
+use s2s_runtime::manifest::Io;
+
+use crate::cli::Global;
+use crate::cli::verify::{CheckArgs, show};
+use crate::error::{Error, Result};
+use crate::export::{self, ExportInput, ExportOptions, Replace};
+use crate::onnx::{DEFAULT_OPSET, OPSETS};
+use crate::train::{Run, Which};
+
+/// Export a trained run as three ONNX graphs, and verify them
+///
+/// The bundle is written beside its place and moved there only if every check passed. A bundle of the same name that is
+/// there already is replaced; for anything else see --force.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The folder that `s2s train` wrote
+    #[arg(value_name = "RUN")]
+    pub run: PathBuf,
+    /// The folder of the bundle
+    #[arg(short, long, value_name = "DIR", env = "S2S_BUNDLE")]
+    pub output: PathBuf,
+    /// The format; onnx is the only one
+    #[arg(long, value_enum, default_value_t, env = "S2S_FORMAT")]
+    pub format: Format,
+    /// Tensors that stand for tokens: ids in and logits out, or float one-hot rows in and probabilities out
+    #[arg(long, default_value_t, env = "S2S_IO")]
+    pub io: Io,
+    /// Version of the standard ONNX operators; lower ones run in older runtimes
+    #[arg(long, default_value_t = DEFAULT_OPSET, env = "S2S_OPSET", value_parser = clap::value_parser!(i64).range(OPSETS))]
+    pub opset: i64,
+    /// Which weights of the run
+    #[arg(long, value_enum, default_value_t, env = "S2S_CHECKPOINT")]
+    pub checkpoint: Checkpoint,
+    /// Replace a bundle of another name, a damaged one, or one with files of yours in it
+    #[arg(long, env = "S2S_FORCE")]
+    pub force: bool,
+    #[command(flatten)]
+    pub checks: CheckArgs,
+}
+
+/// What can be written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// ONNX graphs with a manifest
+    #[default]
+    Onnx,
+}
+
+/// Which checkpoint is exported.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Checkpoint {
+    /// The best epoch, as the config says
+    #[default]
+    Best,
+    /// Where the training stopped
+    Last,
+}
+
+impl From<Checkpoint> for Which {
+    fn from(checkpoint: Checkpoint) -> Self {
+        match checkpoint {
+            Checkpoint::Best => Self::Best,
+            Checkpoint::Last => Self::Last,
+        }
+    }
+}
 
 /// Runs `s2s export`.
-pub fn run(_args: Args, _global: &Global) -> Result<()> {
-    unimplemented!()
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    let verification = args.checks.options()?;
+    let run = Run::open(&args.run)?;
+    let which = Which::from(args.checkpoint);
+    let parameters = run.parameters(which)?;
+    let input = ExportInput {
+        network: &run.network,
+        parameters: &parameters,
+        source: &run.source,
+        target: &run.target,
+        name: &run.config.name,
+        decoding: run.config.decoding.clone(),
+        provenance: Some(run.provenance(which)?),
+    };
+    let options = ExportOptions { io: args.io, opset: args.opset, ..ExportOptions::default() };
+    let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(run.config.name.clone()) };
+    let report =
+        export::export(&input, &options, &verification, &args.output, &replace).map_err(|error: Error| error.in_file(&args.output))?;
+    show(&report, global)?;
+    if !global.quiet {
+        eprintln!("Wrote {} ({} checks). Next: s2s translate {}", args.output.display(), report.checks.len(), args.output.display());
+    }
+    Ok(())
 }

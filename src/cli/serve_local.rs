@@ -266,7 +266,7 @@ fn load(args: &Args) -> Result<Vec<Scheduler>> {
             let message = format!("two bundles are called {}", card.name);
             return Err(Error::new(ErrorKind::Usage, message).in_file(path).help("export one of them with another --name"));
         }
-        let model = BundleModel::new(card, TextCoder::new(bundle), engine, options.clone())?;
+        let model = BundleModel::new(card, TextCoder::new(&bundle), engine, options.clone())?;
         schedulers.push(Scheduler::start(Arc::new(model), workers, &limits)?);
     }
     Ok(schedulers)

@@ -1,13 +1,93 @@
 //! `s2s verify`: holds a bundle against the network and the engines.
 
+use std::path::PathBuf;
+
+use s2s_runtime::engine::EngineKind;
+
 use crate::cli::Global;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::{Report, Tolerances, VerifyOptions, verify_path};
 
 /// Check a bundle: every graph in every engine against the network
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// The folder that `s2s export` wrote, or a zip of it
+    #[arg(value_name = "DIR")]
+    pub bundle: PathBuf,
+    #[command(flatten)]
+    pub checks: CheckArgs,
+    /// Leave the bundle's conformance.json as it is
+    #[arg(long, env = "S2S_NO_WRITE")]
+    pub no_write: bool,
+}
+
+/// Flags that say how a bundle is checked; shared with `s2s export`.
+#[derive(Clone, Debug, clap::Args)]
+pub struct CheckArgs {
+    /// Source texts to decode, one a line [default: random ones]
+    #[arg(long, value_name = "FILE", env = "S2S_TEXTS")]
+    pub texts: Option<PathBuf>,
+    /// Random sources to decode where no texts are given
+    #[arg(long, value_name = "N", default_value_t = 128, env = "S2S_RANDOM", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub random: u32,
+    /// Seed of the random sources
+    #[arg(long, default_value_t = 0, env = "S2S_SEED")]
+    pub seed: u64,
+    /// Largest absolute error of states and probabilities
+    #[arg(long, value_name = "ERROR", default_value_t = 1e-5, env = "S2S_ATOL", value_parser = atol)]
+    pub atol: f32,
+    /// Fail if this engine is not available (tract or ort); may be repeated
+    #[arg(long, value_name = "ENGINE", env = "S2S_REQUIRE_ENGINE", value_delimiter = ',')]
+    pub require_engine: Vec<EngineKind>,
+}
+
+fn atol(text: &str) -> Result<f32, String> {
+    let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
+    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("must be a number above 0, for example 1e-5".to_owned()) }
+}
+
+impl CheckArgs {
+    /// The options that the flags stand for; reads the texts.
+    pub(super) fn options(&self) -> Result<VerifyOptions> {
+        let texts = self
+            .texts
+            .as_ref()
+            .map(|path| {
+                let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+                let text = String::from_utf8(bytes).map_err(|e| {
+                    let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64 + 1;
+                    Error::new(ErrorKind::Data, "not UTF-8").at_line(path, Some(line), None).help("convert the file to UTF-8")
+                })?;
+                let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+                if lines.is_empty() {
+                    return Err(Error::new(ErrorKind::Data, "there is no text in it").in_file(path).help("give one source text a line"));
+                }
+                Ok(lines)
+            })
+            .transpose()?;
+        Ok(VerifyOptions {
+            texts,
+            random: self.random as usize,
+            seed: self.seed,
+            require: self.require_engine.clone(),
+            tolerances: Tolerances::with_atol(self.atol),
+        })
+    }
+}
+
+/// Prints a report: JSON on stdout if asked for, else the table; failures alone when told to be quiet.
+pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
+    if global.json {
+        print!("{}", report.to_json()?);
+    } else if !global.quiet {
+        println!("{}", report.table());
+    }
+    Ok(())
+}
 
 /// Runs `s2s verify`.
-pub fn run(_args: Args, _global: &Global) -> Result<()> {
-    unimplemented!()
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    let report = verify_path(&args.bundle, &args.checks.options()?, !args.no_write)?;
+    show(&report, global)?;
+    report.check().map_err(|error| error.in_file(&args.bundle))
 }

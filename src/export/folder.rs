@@ -99,8 +99,7 @@ fn aside(staged: &Path) -> PathBuf {
 
 /// Empty folders are always replaced, folders that are no bundle never.
 fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
-    const OWN: [&str; 7] =
-        [file::MANIFEST, file::ENCODER, file::DECODER, file::TRAINING, file::CONFORMANCE, file::SELF_TEST, file::README];
+    const OWN: [&str; 7] = [file::MANIFEST, file::ENCODER, file::DECODER, file::TRAINING, file::CONFORMANCE, file::SELF_TEST, file::README];
     let refused = |message: String, help: &str| Err(Error::new(ErrorKind::Usage, message).in_file(target).help(help.to_owned()));
     if !target.exists() {
         return Ok(());
@@ -120,7 +119,9 @@ fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
     const HELP: &str = "--force replaces it, with all that lies in it; -o names another folder";
     match older_name(&target.join(file::MANIFEST)) {
         None => return refused("this folder holds a bundle that s2s did not export".to_owned(), HELP),
-        Some(older) if older != *name => return refused(format!("this folder holds another model, {older:?}; the export is {name:?}"), HELP),
+        Some(older) if older != *name => {
+            return refused(format!("this folder holds another model, {older:?}; the export is {name:?}"), HELP);
+        }
         Some(_) => {}
     }
     match names.iter().find(|name| !OWN.contains(&name.as_str())) {

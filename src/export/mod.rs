@@ -9,10 +9,14 @@
 //! | `reference` | greedy decoding by the trainer's own pass |
 //! | [`verify`](mod@verify) | every graph in every engine against the trainer's own pass |
 
+use std::path::Path;
+
+use s2s_runtime::contract::file;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::manifest::{Io, Provenance};
 use s2s_runtime::vocabulary::Vocabulary;
 
+use crate::error::Result;
 use crate::network::{Parameters, Seq2Seq};
 use crate::onnx::DEFAULT_OPSET;
 
@@ -21,11 +25,13 @@ mod folder;
 mod readme;
 mod reference;
 mod self_test;
+#[cfg(test)]
+mod tests;
 pub mod verify;
 
 pub use bundle::{bundle_files, weights_sha256};
 pub use folder::{Replace, Staged, stage, write_bundle};
-pub use verify::{Report, VerifyOptions, verify};
+pub use verify::{Report, Tolerances, VerifyOptions, verify, verify_path};
 
 /// What is exported.
 #[derive(Clone, Debug)]
@@ -61,4 +67,24 @@ impl Default for ExportOptions {
     fn default() -> Self {
         Self { io: Io::Ids, opset: DEFAULT_OPSET, graphs_only: false }
     }
+}
+
+/// Exports to the folder `target`: written beside it, verified there, and moved to its place only if every check passed.
+///
+/// # Errors
+/// [`ErrorKind::Parity`](crate::error::ErrorKind::Parity) if a check failed; as [`bundle_files`], [`stage`], [`verify()`]. In
+/// each case `target` is as it was and nothing is left beside it.
+pub fn export(
+    input: &ExportInput<'_>,
+    options: &ExportOptions,
+    verification: &VerifyOptions,
+    target: &Path,
+    replace: &Replace,
+) -> Result<Report> {
+    let staged = stage(target, &bundle_files(input, options)?, replace)?;
+    let report = verify_path(staged.path(), verification, true)?;
+    report.check()?;
+    debug_assert!(staged.path().join(file::CONFORMANCE).exists(), "the record travels with the bundle");
+    staged.commit()?;
+    Ok(report)
 }

@@ -28,14 +28,21 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     )?;
     writeln!(out, "| file | what it is |\n|---|---|")?;
     writeln!(out, "| `{}` | source text to the states that decoding starts from |", file::ENCODER)?;
-    writeln!(out, "| `{}` | one decoding step: a token and the states to the scores of the next token and the next states |", file::DECODER)?;
+    writeln!(
+        out,
+        "| `{}` | one decoding step: a token and the states to the scores of the next token and the next states |",
+        file::DECODER
+    )?;
     writeln!(out, "| `{}` | the whole model under teacher forcing, with its loss |", file::TRAINING)?;
     writeln!(out, "| `{}` | manifest: hashes of the graphs, wiring, vocabularies, decoding defaults, origin |", file::MANIFEST)?;
     writeln!(out, "| `{}` | vectors that are checked whenever s2s opens the bundle |", file::SELF_TEST)?;
     writeln!(out, "| `{}` | what `s2s verify` measured, for each engine |", file::CONFORMANCE)?;
     writeln!(out, "\nAll graphs carry the same weights; each names role, vocabularies and the weights' hash in its `metadata_props`.")?;
     writeln!(out, "Format version {FORMAT_VERSION}.\n\n## Use it\n")?;
-    writeln!(out, "```\ns2s translate THIS_FOLDER     # lines on stdin\ns2s serve-local THIS_FOLDER   # HTTP\ns2s verify THIS_FOLDER        # check it again\n```\n")?;
+    writeln!(
+        out,
+        "```\ns2s translate THIS_FOLDER     # lines on stdin\ns2s serve-local THIS_FOLDER   # HTTP\ns2s verify THIS_FOLDER        # check it again\n```\n"
+    )?;
     writeln!(out, "Without s2s (Python; `pip install onnxruntime numpy pyyaml`), run from this folder:\n")?;
     writeln!(out, "```python\n{}```\n", python(manifest))?;
 
@@ -47,7 +54,8 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     };
     let state = format!("(batch, {hidden})");
     writeln!(out, "| graph | input or output | name | type | axes |\n|---|---|---|---|---|")?;
-    let mut row = |role: Role, way: &str, name: &str, kind: &str, axes: &str| writeln!(out, "| {role} | {way} | `{name}` | {kind} | {axes} |");
+    let mut row =
+        |role: Role, way: &str, name: &str, kind: &str, axes: &str| writeln!(out, "| {role} | {way} | `{name}` | {kind} | {axes} |");
     let (kind, axes) = tokens("source_time", source);
     row(Role::Encoder, "in", &manifest.wiring.encoder_input, kind, &axes)?;
     for wire in &manifest.wiring.states {
@@ -73,8 +81,14 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
         Io::OneHot => "probabilities",
     };
     writeln!(out, "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, padding left out.")?;
-    writeln!(out, "Ids: 0 padding, 1 start, 2 end, 3 unknown; then the symbols of the manifest. Sources are padded on the LEFT with 0, and")?;
-    writeln!(out, "the result of a text does not depend on that padding; targets are padded on the right. One-hot rows of padding are zero.\n")?;
+    writeln!(
+        out,
+        "Ids: 0 padding, 1 start, 2 end, 3 unknown; then the symbols of the manifest. Sources are padded on the LEFT with 0, and"
+    )?;
+    writeln!(
+        out,
+        "the result of a text does not depend on that padding; targets are padded on the right. One-hot rows of padding are zero.\n"
+    )?;
     origin(out, manifest)
 }
 

@@ -41,7 +41,7 @@ pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
 }
 
 /// Decodes by running the whole teacher-forced pass again for each further token: slow, and with no step of its own that
-/// could be wrong in the same way as the exported one. All ids compete, as in the bundle's self test.
+/// could be wrong in the same way as the exported one.
 pub(super) fn greedy(network: &Seq2Seq, parameters: &Parameters<f32>, source: &[u32], steps: usize) -> Greedy {
     let vocabulary = network.architecture().target_vocabulary;
     let mut input = vec![START];
@@ -52,7 +52,7 @@ pub(super) fn greedy(network: &Seq2Seq, parameters: &Parameters<f32>, source: &[
         if result.first_logits.is_empty() {
             result.first_logits = last.to_vec();
         }
-        let (id, _) = highest(last);
+        let (id, _) = highest_generated(last);
         result.ids.push(id);
         input.push(id);
     }

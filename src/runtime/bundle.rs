@@ -359,3 +359,6 @@ fn read_limited(reader: impl Read, expected: u64, limit: u64, path: &Path) -> Re
     }
     Ok(bytes)
 }
+
+#[cfg(test)]
+mod tests;

@@ -98,7 +98,7 @@ impl SelfTest {
                     case.first_logits = highest(scores, KEPT_SCORES);
                 }
                 if case.output_ids.last() != Some(&END) {
-                    let best = highest(scores, 1)[0].0;
+                    let (best, _) = best(scores);
                     case.output_ids.push(best);
                     *token = i64::from(best);
                 }
@@ -161,7 +161,7 @@ impl SelfTest {
                     }
                 }
                 let Some(&expected) = case.output_ids.get(step) else { continue };
-                let (best, score) = highest(scores, 1)[0];
+                let (best, score) = best(scores);
                 let kept = scores[expected as usize];
                 // Not `kept < ...`: NaN must fail.
                 if !self.agrees(kept, score) {
@@ -185,6 +185,12 @@ fn left_padded(cases: &[Case]) -> IdMatrix {
         data.extend(case.source_ids.iter().map(|&id| i64::from(id)));
     }
     IdMatrix { rows: cases.len(), columns, data }
+}
+
+/// The token that greedy decoding takes: PAD and START are never generated.
+fn best(scores: &[f32]) -> (u32, f32) {
+    let (id, score) = highest(&scores[END as usize..], 1)[0];
+    (id + END, score)
 }
 
 /// The `count` highest scores, highest first, the lower id first among equals.

@@ -9,7 +9,7 @@ use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::{Record, Run, Which, fingerprint};
 use super::score::{self, Decoded, Score};
-use super::step::{OptimiserState, StepOptions, Stepper};
+use super::step::{OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
 use crate::config::checked::{Monitor, Optimiser};
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
@@ -84,7 +84,7 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
 }
 
 /// Worker threads of `threads: auto`: the CPUs that this process may use, its quota counted.
-pub fn available_threads() -> usize {
+fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
@@ -211,11 +211,14 @@ impl Session {
         let done = self.progress.batches;
         for batch in order.iter().skip(done) {
             let examples: Vec<Example<'_>> = batch.iter().map(|&p| example(&self.train[p])).collect();
-            let sums = self.stepper.step(&examples).sums;
+            let StepReport { sums, gradient_norm } = self.stepper.step(&examples);
             self.progress.batches += 1;
             self.progress.step += 1;
             if !sums.nats.is_finite() {
                 return Err(self.diverged(epoch, "the loss"));
+            }
+            if !gradient_norm.is_finite() {
+                return Err(self.diverged(epoch, "the gradient's norm"));
             }
             nats += sums.nats;
             self.progress.nats_bits = nats.to_bits();

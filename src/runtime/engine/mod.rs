@@ -117,6 +117,9 @@ pub trait Engine: Send {
     fn fork(&self) -> Result<Box<dyn Engine>>;
 }
 
+#[cfg(test)]
+mod tests;
+
 impl EngineKind {
     /// The engines that are compiled in.
     pub const COMPILED: &[Self] = &[

@@ -1,0 +1,375 @@
+//! Small random networks, exported and verified; damaged bundles.
+
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+
+use proptest::prelude::*;
+use prost::Message;
+use s2s_runtime::bundle::{Bundle, sha256};
+use s2s_runtime::contract::{START, UNK, file, metadata};
+use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::manifest::{Io, Manifest, Provenance, Role};
+use s2s_runtime::vocabulary::{Unit, Vocabulary};
+
+use super::verify::{Check, Outcome};
+use super::*;
+use crate::error::{Error, ErrorKind};
+use crate::network::{Architecture, Cell, InputForm};
+use crate::onnx::messages::ModelProto;
+
+type Files = BTreeMap<String, Vec<u8>>;
+
+/// A network with random weights and the vocabularies that fit it.
+struct Toy {
+    network: Seq2Seq,
+    parameters: Parameters<f32>,
+    source: Vocabulary,
+    target: Vocabulary,
+}
+
+impl Toy {
+    fn new(source_input: InputForm, target_input: InputForm, hidden: usize, layers: usize, seed: u64) -> Self {
+        let source = Vocabulary::build(Unit::Character, [], ["abcdefgh"]);
+        let target = Vocabulary::build(Unit::Character, [], ["uvwxyz123"]);
+        let architecture = Architecture {
+            source_vocabulary: source.len(),
+            target_vocabulary: target.len(),
+            source_input,
+            target_input,
+            cell: Cell::Lstm,
+            hidden,
+            layers,
+        };
+        let network = Seq2Seq::new(architecture).unwrap();
+        // Larger than a trainer would begin with, so that texts, and not only biases, decide the outputs.
+        let parameters = network.initialise(seed).map(|x| 2.0 * x);
+        Self { network, parameters, source, target }
+    }
+
+    fn embedded() -> Self {
+        Self::new(InputForm::Embedding(5), InputForm::Embedding(6), 12, 1, 7)
+    }
+
+    fn input(&self) -> ExportInput<'_> {
+        ExportInput {
+            network: &self.network,
+            parameters: &self.parameters,
+            source: &self.source,
+            target: &self.target,
+            name: "toy",
+            decoding: DecodingOptions::default(),
+            provenance: Some(Provenance {
+                licence: Some("CC0".to_owned()),
+                attribution: Some("nobody".to_owned()),
+                ..Provenance::default()
+            }),
+        }
+    }
+
+    fn files(&self, options: &ExportOptions) -> Files {
+        bundle_files(&self.input(), options).unwrap()
+    }
+
+    fn bundle(&self) -> Bundle {
+        Bundle::from_files("toy", self.files(&ExportOptions::default())).unwrap()
+    }
+}
+
+fn model(files: &Files, role: Role) -> ModelProto {
+    ModelProto::decode(files[role.file()].as_slice()).unwrap()
+}
+
+/// Puts a changed graph in, and its hash into the manifest.
+fn replace(files: &mut Files, role: Role, model: &ModelProto) {
+    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    let bytes = model.encode_to_vec();
+    manifest.graphs.get_mut(&role).unwrap().sha256 = sha256(&bytes);
+    files.insert(role.file().to_owned(), bytes);
+    files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
+}
+
+fn failed(report: &Report) -> Vec<&Check> {
+    report.checks.iter().filter(|check| check.outcome == Outcome::Failed).collect()
+}
+
+fn refused(files: Files) -> Error {
+    Bundle::from_files("toy", files).expect_err("a damaged bundle is refused")
+}
+
+#[test]
+fn every_form_of_network_passes_every_check_in_every_engine_that_is_here() {
+    let options = VerifyOptions { random: 40, ..VerifyOptions::default() };
+    for (source, target, layers) in [
+        (InputForm::Embedding(5), InputForm::Embedding(6), 1),
+        (InputForm::OneHot, InputForm::OneHot, 1),
+        (InputForm::Embedding(5), InputForm::OneHot, 2),
+        (InputForm::OneHot, InputForm::Embedding(3), 3),
+    ] {
+        let toy = Toy::new(source, target, 12, layers, 7);
+        for io in [Io::Ids, Io::OneHot] {
+            let files = toy.files(&ExportOptions { io, ..ExportOptions::default() });
+            let report = verify(&Bundle::from_files("toy", files).unwrap(), &options).unwrap();
+            assert!(report.passed, "{source:?} {target:?} {layers} {io}\n{}", report.table());
+            assert!(report.checks.iter().filter(|c| c.outcome == Outcome::Passed).count() > 10, "{}", report.table());
+        }
+    }
+}
+
+#[test]
+fn every_operator_set_gives_graphs_that_pass() {
+    let toy = Toy::embedded();
+    for opset in crate::onnx::OPSETS {
+        let files = toy.files(&ExportOptions { opset, ..ExportOptions::default() });
+        assert_eq!(model(&files, Role::Training).opset_import[0].version, opset);
+        let report = verify(&Bundle::from_files("toy", files).unwrap(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
+        assert!(report.passed, "opset {opset}\n{}", report.table());
+    }
+    let error = bundle_files(&toy.input(), &ExportOptions { opset: 22, ..ExportOptions::default() }).unwrap_err();
+    assert_eq!((error.kind(), error.help_text()), (ErrorKind::Usage, Some("choose one from 13 to 21")));
+}
+
+#[test]
+fn a_weight_has_the_same_bytes_under_the_same_name_in_every_graph_that_uses_it() {
+    for toy in [Toy::embedded(), Toy::new(InputForm::OneHot, InputForm::OneHot, 8, 2, 1)] {
+        let files = toy.files(&ExportOptions::default());
+        let weights = toy.network.exported(&toy.parameters);
+        let mut uses = BTreeMap::<&str, usize>::new();
+        for role in Role::ALL {
+            let graph = model(&files, role).graph.unwrap();
+            for (name, shape, values) in &weights {
+                let Some(tensor) = graph.initializer.iter().find(|t| t.name == *name) else { continue };
+                assert_eq!(tensor.shape().as_ref(), Some(shape), "{role} {name}");
+                let bytes: Vec<u8> = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+                assert_eq!(tensor.raw_data, bytes, "{role} {name}");
+                *uses.entry(name).or_default() += 1;
+            }
+        }
+        assert_eq!(uses.len(), weights.len(), "the training graph has all");
+        assert!(uses.iter().all(|(name, &uses)| uses == 2 || name.starts_with("decoder")), "{uses:?}");
+    }
+}
+
+#[test]
+fn the_same_network_gives_the_same_bytes() {
+    assert_eq!(Toy::embedded().files(&ExportOptions::default()), Toy::embedded().files(&ExportOptions::default()));
+}
+
+#[test]
+fn every_graph_alone_says_what_it_is() {
+    let toy = Toy::embedded();
+    let files = toy.files(&ExportOptions::default());
+    for role in Role::ALL {
+        let model = model(&files, role);
+        assert_eq!(model.metadata(metadata::ROLE), Some(role.as_str()));
+        assert_eq!(model.metadata(metadata::WEIGHTS_SHA256), Some(weights_sha256(&toy.parameters).as_str()));
+        assert_eq!(model.metadata(metadata::SOURCE_VOCABULARY), Some(toy.source.metadata_json().as_str()));
+        assert_eq!(model.metadata(metadata::SPECIAL_IDS), Some(r#"{"pad":0,"start":1,"end":2,"unk":3}"#));
+        assert_eq!(model.metadata(metadata::DATA_LICENCE), Some("CC0"));
+        assert_eq!(model.metadata(metadata::DATA_ATTRIBUTION), Some("nobody"));
+    }
+}
+
+#[test]
+fn the_hash_of_the_weights_depends_on_names_shapes_and_every_value() {
+    let hash = |name: &str, shape: &[usize], last: f32| {
+        let mut p = Parameters::<f32>::default();
+        let id = p.add(name, shape);
+        p.get_mut(id)[5] = last;
+        weights_sha256(&p)
+    };
+    let all = [hash("a", &[2, 3], 1.0), hash("b", &[2, 3], 1.0), hash("a", &[3, 2], 1.0), hash("a", &[2, 3], 1.0 + f32::EPSILON)];
+    assert!((1..4).all(|i| all[..i].iter().all(|hash| *hash != all[i])), "{all:?}");
+}
+
+#[test]
+fn weights_that_are_not_finite_are_not_exported() {
+    let mut toy = Toy::embedded();
+    toy.parameters.data_mut()[3] = f32::NAN;
+    let error = bundle_files(&toy.input(), &ExportOptions::default()).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.message().contains("NaN"), "{error}");
+}
+
+#[test]
+fn a_flipped_byte_is_refused_with_the_file_that_is_damaged() {
+    for role in Role::ALL {
+        let mut files = Toy::embedded().files(&ExportOptions::default());
+        let bytes = files.get_mut(role.file()).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        let error = refused(files);
+        assert!(error.kind() == ErrorKind::Bundle && error.to_string().contains(role.file()), "{error}");
+        assert!(error.message().contains("sha256"), "{error}");
+    }
+}
+
+#[test]
+fn a_missing_graph_is_refused_by_name() {
+    for role in Role::ALL {
+        let mut files = Toy::embedded().files(&ExportOptions::default());
+        files.remove(role.file());
+        let error = refused(files);
+        assert!(error.to_string().contains(role.file()) && error.message().contains("missing"), "{error}");
+    }
+}
+
+#[test]
+fn a_graph_of_another_export_is_refused_even_with_its_hash_in_the_manifest() {
+    let mut files = Toy::embedded().files(&ExportOptions::default());
+    let other = Toy::new(InputForm::Embedding(5), InputForm::Embedding(6), 12, 1, 8).files(&ExportOptions::default());
+    replace(&mut files, Role::Decoder, &model(&other, Role::Decoder));
+    let error = refused(files);
+    assert!(error.message().contains("weights") && error.to_string().contains(file::DECODER), "{error}");
+}
+
+#[test]
+fn swapped_graphs_are_refused() {
+    let mut files = Toy::embedded().files(&ExportOptions::default());
+    let (encoder, decoder) = (model(&files, Role::Encoder), model(&files, Role::Decoder));
+    replace(&mut files, Role::Encoder, &decoder);
+    replace(&mut files, Role::Decoder, &encoder);
+    let error = refused(files);
+    assert!(error.message().contains("this is the decoder graph") || error.message().contains("this is the encoder graph"), "{error}");
+}
+
+#[test]
+fn an_edited_vocabulary_is_refused_with_the_id_that_differs() {
+    let mut files = Toy::embedded().files(&ExportOptions::default());
+    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    manifest.source.symbols.swap(5, 6);
+    files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
+    let error = refused(files);
+    assert!(error.message().contains("source vocabulary") && error.message().contains("id 5"), "{error}");
+}
+
+/// A bundle in which one value of one tensor of one graph is another, with fitting file hashes.
+fn corrupted(role: Role, tensor: &str) -> Bundle {
+    let mut files = Toy::embedded().files(&ExportOptions::default());
+    // The self test would notice first; here the verification is to be seen at work.
+    files.remove(file::SELF_TEST);
+    let mut model = model(&files, role);
+    let tensors = &mut model.graph.as_mut().unwrap().initializer;
+    let tensor = tensors.iter_mut().find(|t| t.name == tensor).unwrap();
+    let last = tensor.raw_data.len() - 4;
+    let value = f32::from_le_bytes(tensor.raw_data[last..].try_into().unwrap()) + 0.5;
+    tensor.raw_data[last..].copy_from_slice(&value.to_le_bytes());
+    replace(&mut files, role, &model);
+    Bundle::from_files("toy", files).unwrap()
+}
+
+#[test]
+fn one_changed_value_fails_the_check_that_says_what_it_is() {
+    let options = VerifyOptions { random: 10, ..VerifyOptions::default() };
+    for (role, tensor, what) in [
+        (Role::Training, "encoder.lstm_0.R", "weights have the manifest's sha256"),
+        (Role::Encoder, "encoder.embedding", "same weights as the training graph"),
+        (Role::Decoder, "decoder.lstm_0.R", "same weights as the training graph"),
+        (Role::Decoder, "decoder.lstm_0.table", "other tensors follow from the weights"),
+    ] {
+        let report = verify(&corrupted(role, tensor), &options).unwrap();
+        assert!(!report.passed);
+        assert!(failed(&report).iter().any(|check| check.what == what && check.subject == role.file()), "{tensor}\n{}", report.table());
+        assert!(failed(&report).iter().any(|check| check.engine.is_some()), "the engines notice too\n{}", report.table());
+        let error = report.check().unwrap_err();
+        assert!(error.kind() == ErrorKind::Parity && error.message().contains(what), "{error}");
+        assert_eq!(crate::error::exit_code(error.kind()), 5);
+    }
+}
+
+#[test]
+fn the_self_test_stops_a_decoder_whose_bias_was_changed() {
+    let whole = Toy::embedded();
+    engine::open(&whole.bundle(), EngineKind::Tract).unwrap();
+    let mut files = whole.files(&ExportOptions::default());
+    let changed = corrupted(Role::Decoder, "decoder.dense.bias");
+    replace(&mut files, Role::Decoder, &ModelProto::decode(changed.graph(Role::Decoder).unwrap()).unwrap());
+    let error = engine::open(&Bundle::from_files("toy", files).unwrap(), EngineKind::Tract).err().unwrap();
+    assert!(error.kind() == ErrorKind::Parity && error.message().contains("self test"), "{error}");
+}
+
+#[test]
+fn a_bundle_without_a_training_graph_is_checked_engine_against_engine_and_says_so() {
+    let files = Toy::embedded().files(&ExportOptions { graphs_only: true, ..ExportOptions::default() });
+    assert_eq!(files.keys().map(String::as_str).collect::<Vec<_>>(), [file::DECODER, file::ENCODER, file::MANIFEST]);
+    let report = verify(&Bundle::from_files("toy", files).unwrap(), &VerifyOptions::default()).unwrap();
+    assert!(report.passed, "{}", report.table());
+    assert!(report.checks.iter().any(|c| c.outcome == Outcome::Skipped && c.detail.contains("no training graph")), "{}", report.table());
+    assert!(report.checks.iter().any(|c| c.what.contains("batch 1")), "{}", report.table());
+}
+
+#[test]
+fn the_report_is_json_and_a_table_without_machine_paths() {
+    let report = verify(&Toy::embedded().bundle(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
+    let json: serde_json::Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
+    assert_eq!(json["passed"], true);
+    assert_eq!(json["tolerances"]["states"].as_f64().map(|x| x as f32), Some(1e-5));
+    assert!(report.table().contains("states against the trainer"));
+    assert!(report.table().lines().all(|line| !line.ends_with(' ')));
+    assert!(!report.to_json().unwrap().contains(".so"), "no path of a library");
+}
+
+#[test]
+fn an_export_that_fails_its_verification_leaves_nothing_behind() {
+    let root = tempfile::tempdir().unwrap();
+    let target = root.path().join("toy");
+    let toy = Toy::embedded();
+    let replace = Replace::OlderOf("toy".to_owned());
+    // A tolerance that rounding cannot meet.
+    let strict = VerifyOptions { tolerances: Tolerances::with_atol(1e-12), random: 5, ..VerifyOptions::default() };
+    let error = export(&toy.input(), &ExportOptions::default(), &strict, &target, &replace).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Parity, "{error}");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
+
+    let usual = VerifyOptions { random: 5, ..VerifyOptions::default() };
+    export(&toy.input(), &ExportOptions::default(), &usual, &target, &replace).unwrap();
+    let before = std::fs::read(target.join(file::CONFORMANCE)).unwrap();
+    export(&toy.input(), &ExportOptions::default(), &strict, &target, &replace).unwrap_err();
+    assert_eq!(std::fs::read(target.join(file::CONFORMANCE)).unwrap(), before, "the older bundle is untouched");
+    assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
+    let opened = Bundle::open(&target).unwrap();
+    assert!(std::str::from_utf8(opened.file(file::README).unwrap()).unwrap().contains("Licence of the data: CC0"));
+    verify_path(&target, &usual, true).unwrap().check().unwrap();
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_a_text_becomes_does_not_depend_on_the_batch_that_it_is_in(
+        seed in 0u64..1000,
+        hidden in 1usize..20,
+        layers in 1usize..3,
+        one_hot in any::<bool>(),
+        texts in prop::collection::vec(prop::collection::vec(UNK..12, 1..20), 2..12),
+    ) {
+        let form = |width| if one_hot { InputForm::OneHot } else { InputForm::Embedding(width) };
+        let toy = Toy::new(form(4), form(3), hidden, layers, seed);
+        let bundle = Bundle::from_files("toy", toy.files(&ExportOptions { graphs_only: true, ..ExportOptions::default() })).unwrap();
+        let mut engine = engine::open(&bundle, EngineKind::Tract).unwrap();
+        let alone: Vec<_> = texts.iter().map(|t| step(&mut *engine, std::slice::from_ref(t)).remove(0)).collect();
+        let together = step(&mut *engine, &texts);
+        for (alone, together) in alone.iter().zip(&together) {
+            for (a, b) in alone.iter().zip(together) {
+                prop_assert!((a - b).abs() < 1e-5, "{a} {b}");
+            }
+        }
+    }
+}
+
+/// States and logits after the first decoder step, a row a text.
+fn step(engine: &mut dyn engine::Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
+    let columns = texts.iter().map(Vec::len).max().unwrap();
+    let padded = |text: &Vec<u32>| [vec![0; columns - text.len()], text.iter().map(|&id| i64::from(id)).collect()].concat();
+    let source = engine::IdMatrix { rows: texts.len(), columns, data: texts.iter().flat_map(padded).collect() };
+    let mut state = engine.encode(&source).unwrap();
+    let mut output = engine::StepOutput::default();
+    engine.step(&vec![i64::from(START); texts.len()], &mut state, &mut output).unwrap();
+    let width = engine.target_vocabulary();
+    (0..texts.len())
+        .map(|row| {
+            let states = state.recurrent.iter().flat_map(|t| t.data[row * t.row_len()..(row + 1) * t.row_len()].to_vec());
+            states.chain(output.logits[row * width..(row + 1) * width].iter().copied()).collect()
+        })
+        .collect()
+}

@@ -1,0 +1,132 @@
+//! Whole texts through the shipped decoding loop: one by one, in batches, in every engine, and by the trainer's own pass.
+
+use std::sync::Arc;
+
+use s2s_runtime::contract::{END, START};
+use s2s_runtime::decoding::{DecodingOptions, Hypothesis, Settings, decode_each};
+use s2s_runtime::engine::Engine;
+
+use super::super::Tolerances;
+use super::super::reference::highest_generated;
+use super::report::{Check, Outcome};
+use super::weights::Rebuilt;
+use crate::error::{Error, ErrorKind, Result};
+
+/// Rows decoded together.
+pub(super) const BATCH: usize = 64;
+
+/// The output of one source: target ids, END counted where it was reached.
+pub(super) type Output = Vec<u32>;
+
+/// Decodes greedily, `rows` texts at a time.
+pub(super) fn greedy(engine: &mut dyn Engine, sources: &[Vec<u32>], rows: usize, longest: usize) -> Result<Vec<Output>> {
+    let options = DecodingOptions { max_new_tokens: Some(longest), max_input_length: Some(0), ..DecodingOptions::default() };
+    let settings = Arc::new(Settings::for_ids(&options)?);
+    decode_each(engine, sources.to_vec(), &settings, rows)
+        .into_iter()
+        .map(|hypotheses| {
+            let best = hypotheses?.into_iter().next();
+            best.map(|best| output(best, longest)).ok_or_else(|| Error::new(ErrorKind::Internal, "decoding gave no hypothesis"))
+        })
+        .collect()
+}
+
+fn output(hypothesis: Hypothesis, longest: usize) -> Output {
+    let mut ids = hypothesis.ids;
+    if hypothesis.finish == s2s_runtime::decoding::FinishReason::Eos && ids.len() < longest {
+        ids.push(END);
+    }
+    ids
+}
+
+/// Compares two decodings of the same sources, text by text.
+pub(super) fn compare(
+    what: &str,
+    engine: Option<&str>,
+    sources: &[Vec<u32>],
+    [a, b]: [&[Output]; 2],
+    rebuilt: Option<&Rebuilt>,
+    tolerances: &Tolerances,
+) -> Check {
+    let mut count = Count::default();
+    for ((source, a), b) in sources.iter().zip(a).zip(b) {
+        if a == b {
+            continue;
+        }
+        let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
+        let (Some(&first), Some(&second)) = (a.get(at), b.get(at)) else {
+            count.differ(source);
+            continue;
+        };
+        match rebuilt {
+            Some(rebuilt) if is_tie(rebuilt, source, &a[..at], [first, second], tolerances) => count.ties += 1,
+            _ => count.differ(source),
+        }
+    }
+    count.check(what, engine, sources.len())
+}
+
+/// Holds outputs against the trainer: fed with them, it must choose each of their tokens itself.
+pub(super) fn against_trainer(engine: &str, sources: &[Vec<u32>], outputs: &[Output], rebuilt: &Rebuilt, tolerances: &Tolerances) -> Check {
+    let mut count = Count::default();
+    let vocabulary = rebuilt.network.architecture().target_vocabulary;
+    for (sources, outputs) in sources.chunks(BATCH).zip(outputs.chunks(BATCH)) {
+        let inputs: Vec<Vec<u32>> = outputs.iter().map(|ids| [&[START], &ids[..ids.len().saturating_sub(1)]].concat()).collect();
+        let forward = rebuilt.network.forward(&rebuilt.parameters, sources, &inputs);
+        for (row, (source, ids)) in sources.iter().zip(outputs).enumerate() {
+            let mut tie = false;
+            let agrees = ids.iter().enumerate().all(|(step, &id)| {
+                let logits = &forward.logits[(row * forward.target_time + step) * vocabulary..][..vocabulary];
+                let (best, top) = highest_generated(logits);
+                tie |= best != id;
+                best == id || near(logits[id as usize], top, tolerances)
+            });
+            match (agrees, tie) {
+                (true, false) => {}
+                (true, true) => count.ties += 1,
+                (false, _) => count.differ(source),
+            }
+        }
+    }
+    count.check("greedy tokens against the trainer", Some(engine), sources.len())
+}
+
+/// Whether the trainer finds the two tokens equally good after `prefix`.
+fn is_tie(rebuilt: &Rebuilt, source: &[u32], prefix: &[u32], tokens: [u32; 2], tolerances: &Tolerances) -> bool {
+    let input = [&[START], prefix].concat();
+    let forward = rebuilt.network.forward(&rebuilt.parameters, &[source.to_vec()], std::slice::from_ref(&input));
+    let logits = &forward.logits[(input.len() - 1) * rebuilt.network.architecture().target_vocabulary..];
+    near(logits[tokens[0] as usize], logits[tokens[1] as usize], tolerances)
+}
+
+fn near(a: f32, b: f32, tolerances: &Tolerances) -> bool {
+    (a - b).abs() <= tolerances.tie * a.abs().max(b.abs()).max(1.0)
+}
+
+#[derive(Default)]
+struct Count {
+    differing: usize,
+    ties: usize,
+    example: Option<Vec<u32>>,
+}
+
+impl Count {
+    fn differ(&mut self, source: &[u32]) {
+        self.differing += 1;
+        self.example.get_or_insert_with(|| source.to_vec());
+    }
+
+    fn check(self, what: &str, engine: Option<&str>, sources: usize) -> Check {
+        let check = Check::measured("decoding", what, engine, self.differing as f64, 0.0);
+        let ties = match self.ties {
+            0 => String::new(),
+            ties => format!("; {ties} ties of two logits fell differently"),
+        };
+        match self.example {
+            Some(ids) if check.outcome == Outcome::Failed => {
+                check.detail(format!("of {sources} texts{ties}; the first: source ids {ids:?}"))
+            }
+            _ => check.detail(format!("of {sources} texts{ties}")),
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Every graph of a bundle in one engine, against the trainer's own pass.
+
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::contract::{DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, LOSS, PAD};
+use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
+use s2s_runtime::engine::{EngineKind, load_graph};
+use s2s_runtime::manifest::{OutputForm, Role};
+
+use super::super::Tolerances;
+use super::super::reference::{log_softmax, softmax};
+use super::inputs::{Batch, Side, Tokens};
+use super::report::Check;
+use super::weights::Rebuilt;
+use crate::error::Result;
+use crate::network::Forward;
+
+/// The largest error of a stream of pairs; NaN counts as infinite, because a maximum would pass over it.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Largest(pub(super) f64);
+
+impl Largest {
+    fn add(&mut self, error: f32) {
+        self.0 = self.0.max(if error.is_nan() { f64::INFINITY } else { f64::from(error) });
+    }
+
+    pub(super) fn absolute(&mut self, found: &[f32], expected: &[f32]) {
+        self.lengths(found, expected);
+        found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs()));
+    }
+
+    pub(super) fn relative(&mut self, found: &[f32], expected: &[f32]) {
+        self.lengths(found, expected);
+        found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs() / b.abs().max(1.0)));
+    }
+
+    fn lengths(&mut self, found: &[f32], expected: &[f32]) {
+        if found.len() != expected.len() {
+            self.0 = f64::INFINITY;
+        }
+    }
+}
+
+/// Scores of one kind against another: logits are compared as they are and as probabilities.
+#[derive(Clone, Copy, Debug, Default)]
+struct Scores {
+    logits: Largest,
+    probabilities: Largest,
+}
+
+impl Scores {
+    /// - `found`: a row of scores as the graph gives them; `expected`: logits.
+    fn add(&mut self, form: OutputForm, found: &[f32], expected: &[f32]) {
+        match form {
+            OutputForm::Logits => {
+                self.logits.relative(found, expected);
+                self.probabilities.absolute(&softmax(found), &softmax(expected));
+            }
+            OutputForm::Probabilities => self.probabilities.absolute(found, &softmax(expected)),
+        }
+    }
+
+    fn checks(self, graph: &str, what: &str, engine: &str, form: OutputForm, tolerances: &Tolerances) -> Vec<Check> {
+        let mut checks = Vec::new();
+        if form == OutputForm::Logits {
+            checks.push(Check::measured(graph, format!("logits, {what}"), Some(engine), self.logits.0, tolerances.logits));
+        }
+        checks.push(Check::measured(graph, format!("probabilities, {what}"), Some(engine), self.probabilities.0, tolerances.probabilities));
+        checks
+    }
+}
+
+/// The graphs of one bundle, loaded in one engine.
+struct Graphs<'a> {
+    bundle: &'a Bundle,
+    encoder: Box<dyn Graph>,
+    decoder: Box<dyn Graph>,
+    training: Box<dyn Graph>,
+}
+
+/// Runs every batch through every graph.
+pub(super) fn check(
+    bundle: &Bundle,
+    kind: EngineKind,
+    rebuilt: &Rebuilt,
+    batches: &[Batch],
+    tolerances: &Tolerances,
+) -> Result<Vec<Check>> {
+    let mut graphs = Graphs::load(bundle, kind)?;
+    let engine = kind.as_str();
+    let wiring = &bundle.manifest().wiring;
+    let (mut states, mut loss) = (Largest::default(), Largest::default());
+    let (mut training, mut folded, mut both) = (Scores::default(), Scores::default(), Scores::default());
+    for batch in batches {
+        let expected = rebuilt.network.forward(&rebuilt.parameters, &batch.sources, &batch.inputs);
+        let encoded = graphs.encode(batch)?;
+        for (wire, found) in wiring.states.iter().zip(&encoded) {
+            let reference = expected.states.iter().find(|(name, _)| *name == wire.encoder_output);
+            states.absolute(&found.data, reference.map_or(&[], |(_, values)| values));
+        }
+        let (whole, found_loss) = graphs.train(batch)?;
+        loss.relative(&[found_loss], &[mean_nats(batch, &expected, bundle.target().len())]);
+        let steps = graphs.fold(batch, encoded)?;
+        let vocabulary = bundle.target().len();
+        for (row, input) in batch.inputs.iter().enumerate() {
+            for step in 0..input.len() {
+                let at = (row * batch.target_time() + step) * vocabulary;
+                let reference = &expected.logits[at..at + vocabulary];
+                let of_training = whole.data.get(at..at + vocabulary).unwrap_or(&[]);
+                let of_steps = &steps[step].data[row * vocabulary..(row + 1) * vocabulary];
+                training.add(wiring.output, of_training, reference);
+                folded.add(wiring.output, of_steps, reference);
+                // The training graph of the same engine: the two halves must fold into the whole.
+                match wiring.output {
+                    OutputForm::Logits => both.add(OutputForm::Logits, of_steps, of_training),
+                    OutputForm::Probabilities => both.probabilities.absolute(of_steps, of_training),
+                }
+            }
+        }
+    }
+    let name = |role| bundle.graph_name(role);
+    let mut checks = vec![Check::measured(name(Role::Encoder), "states against the trainer", Some(engine), states.0, tolerances.states)];
+    checks.extend(training.checks(name(Role::Training), "against the trainer", engine, wiring.output, tolerances));
+    checks.push(Check::measured(name(Role::Training), "loss against the trainer", Some(engine), loss.0, tolerances.loss));
+    checks.extend(folded.checks(name(Role::Decoder), "steps folded, against the trainer", engine, wiring.output, tolerances));
+    checks.extend(both.checks(name(Role::Decoder), "steps folded, against the training graph", engine, wiring.output, tolerances));
+    Ok(checks)
+}
+
+/// Mean cross-entropy a target token, from the trainer's logits.
+fn mean_nats(batch: &Batch, expected: &Forward<f32>, vocabulary: usize) -> f32 {
+    let (mut nats, mut tokens) = (0.0f64, 0);
+    for (row, targets) in batch.targets().iter().enumerate() {
+        for (step, &target) in targets.iter().enumerate() {
+            let at = (row * expected.target_time + step) * vocabulary;
+            nats -= f64::from(log_softmax(&expected.logits[at..at + vocabulary])[target as usize]);
+            tokens += 1;
+        }
+    }
+    (nats / f64::from(tokens.max(1))) as f32
+}
+
+impl<'a> Graphs<'a> {
+    fn load(bundle: &'a Bundle, kind: EngineKind) -> Result<Self> {
+        let wiring = &bundle.manifest().wiring;
+        let mut encoder_out: Vec<&str> = Vec::new();
+        let (mut decoder_in, mut decoder_out) = (vec![wiring.decoder_input.as_str()], vec![wiring.decoder_output.as_str()]);
+        for wire in &wiring.states {
+            encoder_out.push(&wire.encoder_output);
+            decoder_in.push(&wire.decoder_input);
+            decoder_out.push(&wire.decoder_output);
+        }
+        let load =
+            |role, inputs: &[&str], outputs: &[&str]| load_graph(kind, bundle.graph_name(role), bundle.graph(role)?, inputs, outputs);
+        Ok(Self {
+            bundle,
+            encoder: load(Role::Encoder, &[&wiring.encoder_input], &encoder_out)?,
+            decoder: load(Role::Decoder, &decoder_in, &decoder_out)?,
+            training: load(Role::Training, &[ENCODER_INPUT, DECODER_INPUT, DECODER_TARGET], &[DECODER_OUTPUT, LOSS])?,
+        })
+    }
+
+    /// A batch as the input `name` of the graph of `role` wants it.
+    fn tokens(&self, role: Role, name: &str, texts: &[Vec<u32>], side: Side) -> Result<Tokens> {
+        let vocabulary = match side {
+            Side::Left => self.bundle.source(),
+            Side::Right => self.bundle.target(),
+        };
+        Ok(Tokens::new(self.bundle.graph_info(role)?.input(name), texts, side, vocabulary.len()))
+    }
+
+    /// The encoder's states, in the order of the wiring.
+    fn encode(&mut self, batch: &Batch) -> Result<Vec<Tensor>> {
+        let name = &self.bundle.manifest().wiring.encoder_input;
+        let source = self.tokens(Role::Encoder, name, &batch.sources, Side::Left)?;
+        let mut outputs = Vec::new();
+        self.encoder.run(&[source.view()], &mut outputs)?;
+        Ok(outputs)
+    }
+
+    /// The training graph's scores and loss.
+    fn train(&mut self, batch: &Batch) -> Result<(Tensor, f32)> {
+        let source = self.tokens(Role::Training, ENCODER_INPUT, &batch.sources, Side::Left)?;
+        let input = self.tokens(Role::Training, DECODER_INPUT, &batch.inputs, Side::Right)?;
+        let target = self.tokens(Role::Training, DECODER_TARGET, &batch.targets(), Side::Right)?;
+        let mut outputs = Vec::new();
+        self.training.run(&[source.view(), input.view(), target.view()], &mut outputs)?;
+        let loss = outputs[1].data.first().copied().unwrap_or(f32::NAN);
+        Ok((outputs.swap_remove(0), loss))
+    }
+
+    /// The decoder's scores (batch, 1, target_vocabulary) of every step, fed with the batch's own tokens.
+    fn fold(&mut self, batch: &Batch, mut states: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let name = &self.bundle.manifest().wiring.decoder_input;
+        let mut steps = Vec::new();
+        for step in 0..batch.target_time() {
+            let column: Vec<Vec<u32>> = batch.inputs.iter().map(|input| vec![input.get(step).copied().unwrap_or(PAD)]).collect();
+            let tokens = self.tokens(Role::Decoder, name, &column, Side::Right)?;
+            let mut inputs = vec![tokens.view()];
+            inputs.extend(states.iter().map(|state| TensorView { shape: &state.shape, data: DataView::F32(&state.data) }));
+            let mut outputs = Vec::new();
+            self.decoder.run(&inputs, &mut outputs)?;
+            states = outputs.split_off(1);
+            steps.append(&mut outputs);
+        }
+        Ok(steps)
+    }
+}

@@ -1,0 +1,196 @@
+//! Holds a bundle against the network that it was cut from, in every engine that is there.
+//!
+//! 1. Files: [`Bundle::open`] has checked hashes, roles, vocabularies and wiring. The network is rebuilt from the manifest's
+//!    architecture and the training graph's initialisers; their hash must be the manifest's, the other graphs must carry the
+//!    same bytes under the same names, and what else they carry must follow from the weights.
+//! 2. Each graph in each engine against the rebuilt network's own pass, over ragged batches of {1, 2, 7} texts of up to
+//!    {1, 5, 33} tokens; the encoder and the folded decoder steps against the training graph.
+//! 3. Whole texts, greedily: one by one against batches, engine against engine, and against the network.
+//!
+//! A bundle without a training graph, from another exporter, gets what remains of this, and the report says so.
+
+use std::path::Path;
+
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::contract::file;
+use s2s_runtime::engine::{self, EngineKind};
+
+mod decoding;
+mod graphs;
+mod inputs;
+mod report;
+mod weights;
+
+pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
+
+use super::folder;
+use crate::error::{Error, ErrorKind, Result};
+use weights::Rebuilt;
+
+/// How a bundle is verified.
+#[derive(Clone, Debug, PartialEq)]
+pub struct VerifyOptions {
+    /// Source texts to decode; `None` draws `random` sources instead.
+    pub texts: Option<Vec<String>>,
+    /// Random sources that are decoded where no texts are given.
+    pub random: usize,
+    /// Of all random numbers.
+    pub seed: u64,
+    /// Engines that must be there; one that is not is otherwise reported as not available.
+    pub require: Vec<EngineKind>,
+    /// What is allowed.
+    pub tolerances: Tolerances,
+}
+
+impl Default for VerifyOptions {
+    fn default() -> Self {
+        Self { texts: None, random: 128, seed: 0, require: Vec::new(), tolerances: Tolerances::default() }
+    }
+}
+
+/// Verifies a bundle. That a check fails is no error of this function: see [`Report::check`].
+///
+/// # Errors
+/// [`ErrorKind::Engine`] if a required engine is not there or there is none; [`ErrorKind::Data`] if `texts` has no text.
+pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
+    let available = engine::available();
+    let (sources, sources_from) = sources(bundle, options)?;
+    let engines: Vec<EngineEntry> = available
+        .iter()
+        .map(|engine| EngineEntry { name: engine.name.to_owned(), version: engine.version.clone(), available: engine.problem.is_none() })
+        .collect();
+    for kind in &options.require {
+        if !engines.iter().any(|engine| engine.name == kind.as_str() && engine.available) {
+            let problem = available.iter().find(|engine| engine.name == kind.as_str()).and_then(|engine| engine.problem.clone());
+            let message = format!("the engine {kind} is required and not available: {}", problem.as_deref().unwrap_or("not compiled in"));
+            return Err(Error::new(ErrorKind::Engine, message).help("`s2s doctor` shows where it was looked for"));
+        }
+    }
+    let usable: Vec<EngineKind> =
+        EngineKind::COMPILED.iter().copied().filter(|kind| engines.iter().any(|e| e.available && e.name == kind.as_str())).collect();
+    if usable.is_empty() {
+        return Err(Error::new(ErrorKind::Engine, "no engine is available").help("`s2s doctor` shows what was looked for"));
+    }
+    let mut report = Report {
+        name: bundle.manifest().name.clone(),
+        weights_sha256: bundle.manifest().weights_sha256.clone(),
+        s2s: env!("CARGO_PKG_VERSION").to_owned(),
+        passed: true,
+        engines,
+        sources: sources.len(),
+        sources_from,
+        tolerances: options.tolerances,
+        checks: vec![
+            Check::new(file::MANIFEST, "hashes, roles, vocabularies and wiring", None, Outcome::Passed)
+                .detail(format!("{} graphs", bundle.manifest().graphs.len())),
+        ],
+    };
+    let rebuilt = files(bundle, &options.tolerances, &mut report);
+    if let Some(rebuilt) = &rebuilt {
+        let batches = inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed);
+        for &kind in &usable {
+            let checks = graphs::check(bundle, kind, rebuilt, &batches, &options.tolerances);
+            report.push("graphs", "run on every size", Some(kind.as_str()), checks);
+        }
+    }
+    texts(bundle, &usable, &sources, rebuilt.as_ref(), options, &mut report);
+    for engine in report.engines.clone().iter().filter(|engine| !engine.available) {
+        report.checks.push(Check::new("graphs", "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"));
+    }
+    Ok(report)
+}
+
+/// Opens the bundle in `path` and verifies it; unless it is a zip or `write` is false, the report becomes its
+/// `conformance.json`, also if a check failed.
+///
+/// # Errors
+/// As [`Bundle::open`] and [`verify`].
+pub fn verify_path(path: &Path, options: &VerifyOptions, write: bool) -> Result<Report> {
+    let bundle = Bundle::open(path)?;
+    let report = verify(&bundle, options)?;
+    if write && bundle.path().is_dir() {
+        folder::replace_file(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
+    }
+    Ok(report)
+}
+
+/// Sources as ids, none empty, and where they came from.
+fn sources(bundle: &Bundle, options: &VerifyOptions) -> Result<(Vec<Vec<u32>>, String)> {
+    let Some(texts) = &options.texts else {
+        let from = format!("random ids, seed {}", options.seed);
+        return Ok((inputs::random_sources(bundle.source(), options.random, options.seed), from));
+    };
+    let sources: Vec<Vec<u32>> = texts.iter().map(|text| bundle.source().encode(text)).filter(|ids| !ids.is_empty()).collect();
+    if sources.is_empty() {
+        return Err(Error::new(ErrorKind::Data, "there is no text to verify with").help("give one source text a line"));
+    }
+    Ok((sources, "texts".to_owned()))
+}
+
+/// Checks of the files alone; gives the network if the bundle has one.
+fn files(bundle: &Bundle, tolerances: &Tolerances, report: &mut Report) -> Option<Rebuilt> {
+    const WHAT: &str = "the network is rebuilt from it";
+    let subject = bundle.graph_name(s2s_runtime::manifest::Role::Training).to_owned();
+    let rebuilt = weights::decode(bundle).and_then(|models| Ok((weights::rebuild(bundle, &models)?, models)));
+    match rebuilt {
+        Ok((Some(rebuilt), models)) => {
+            let checks = weights::check(bundle, &models, &rebuilt, tolerances);
+            report.push("weights", "of all graphs", None, checks);
+            Some(rebuilt)
+        }
+        Ok((None, _)) => {
+            let detail = "no training graph or no architecture: engines are held against each other only";
+            report.checks.push(Check::new("bundle", WHAT, None, Outcome::Skipped).detail(detail));
+            None
+        }
+        Err(error) => {
+            report.push(&subject, WHAT, None, Err(error));
+            None
+        }
+    }
+}
+
+/// Checks of whole texts.
+fn texts(
+    bundle: &Bundle,
+    engines: &[EngineKind],
+    sources: &[Vec<u32>],
+    rebuilt: Option<&Rebuilt>,
+    options: &VerifyOptions,
+    report: &mut Report,
+) {
+    let tolerances = &options.tolerances;
+    let longest = match bundle.target().spec().longest {
+        0 => 64,
+        longest => longest + 1,
+    };
+    let mut first: Option<(&str, Vec<decoding::Output>)> = None;
+    for &kind in engines {
+        let name = kind.as_str();
+        let result = engine::open(bundle, kind).and_then(|mut engine| {
+            let batched = decoding::greedy(&mut *engine, sources, decoding::BATCH, longest)?;
+            let single = decoding::greedy(&mut *engine, sources, 1, longest)?;
+            Ok((single, batched))
+        });
+        let result = result.map(|(single, batched)| {
+            let mut checks = vec![];
+            if bundle.file(file::SELF_TEST).is_some() {
+                checks.push(Check::new(file::SELF_TEST, "vectors", Some(name), Outcome::Passed));
+            }
+            let what = format!("greedy tokens, batch {} against batch 1", decoding::BATCH);
+            checks.push(decoding::compare(&what, Some(name), sources, [&batched, &single], rebuilt, tolerances));
+            if let Some(rebuilt) = rebuilt {
+                checks.push(decoding::against_trainer(name, sources, &batched, rebuilt, tolerances));
+            }
+            match &first {
+                None => first = Some((name, batched)),
+                Some((other, outputs)) => {
+                    let what = format!("greedy tokens, {name} against {other}");
+                    checks.push(decoding::compare(&what, None, sources, [outputs, &batched], rebuilt, tolerances));
+                }
+            }
+            checks
+        });
+        report.push("decoding", "whole texts", Some(name), result);
+    }
+}

@@ -1,0 +1,218 @@
+//! What a verification found: for people as a table, for machines as `conformance.json`.
+
+use comfy_table::{Cell, CellAlignment, Table};
+use serde::Serialize;
+
+use crate::error::{Error, ErrorKind, Place, Result};
+
+/// The result of a verification; the text of `conformance.json`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Report {
+    /// The bundle's name.
+    pub name: String,
+    /// sha256 of all weights, where the bundle says it.
+    pub weights_sha256: Option<String>,
+    /// The version of s2s that checked.
+    pub s2s: String,
+    /// Whether no check failed.
+    pub passed: bool,
+    /// Engines that were asked for.
+    pub engines: Vec<EngineEntry>,
+    /// Sources that were decoded.
+    pub sources: usize,
+    /// Where those came from.
+    pub sources_from: String,
+    /// What was allowed.
+    pub tolerances: Tolerances,
+    /// What was checked.
+    pub checks: Vec<Check>,
+}
+
+/// An engine in a [`Report`].
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct EngineEntry {
+    /// `tract` or `ort`.
+    pub name: String,
+    /// Its version.
+    pub version: Option<String>,
+    /// False if it is not on this machine: then nothing is known about it.
+    pub available: bool,
+}
+
+/// The largest errors that are accepted, declared here and nowhere else.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+pub struct Tolerances {
+    /// Of a state, absolute. States lie within -1 and 1 (h) or a few units (c); f32 rounding through a recurrence of 33
+    /// steps, summed in another order and with another exp, was measured at up to 1.5e-6.
+    pub states: f32,
+    /// Of a probability, absolute: what a user of the scores sees.
+    pub probabilities: f32,
+    /// Of a logit, over max(1, |logit|): logits have no bound, and their rounding grows with them.
+    pub logits: f32,
+    /// Of the loss, over max(1, loss): a mean of logarithms of probabilities.
+    pub loss: f32,
+    /// Of a tensor that is computed from weights when exporting, over max(1, |value|): one product in f32, which depends
+    /// on the order of the sum.
+    pub derived: f32,
+    /// Two logits this near, over max(1, |logit|), count as equal when two computations choose different tokens.
+    pub tie: f32,
+}
+
+impl Tolerances {
+    /// The usual tolerances, with those of states and probabilities given.
+    pub fn with_atol(atol: f32) -> Self {
+        Self { states: atol, probabilities: atol, logits: 5.0 * atol, loss: atol, derived: 1e-5, tie: 1e-6 }
+    }
+}
+
+impl Default for Tolerances {
+    fn default() -> Self {
+        Self::with_atol(1e-5)
+    }
+}
+
+/// One line of a [`Report`].
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct Check {
+    /// What was checked: a file, or `decoding`.
+    pub subject: String,
+    /// What about it.
+    pub what: String,
+    /// The engine that ran it; none for checks of the files alone.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub engine: Option<String>,
+    /// How it went.
+    pub outcome: Outcome,
+    /// The largest error, or the number of differing texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub measured: Option<f64>,
+    /// The largest value that passes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub limit: Option<f64>,
+    /// More about it: why it failed or was skipped.
+    #[serde(skip_serializing_if = "String::is_empty")]
+    pub detail: String,
+}
+
+/// How a check went.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// As it should be.
+    Passed,
+    /// Not as it should be.
+    Failed,
+    /// Not checked; the detail says why.
+    Skipped,
+}
+
+impl Check {
+    /// A check of a number against its limit; a number that is not finite fails.
+    pub(super) fn measured(subject: &str, what: impl Into<String>, engine: Option<&str>, measured: f64, limit: f32) -> Self {
+        // The limit as it was written: 1e-5 and not the nearest f32's digits.
+        let limit: f64 = limit.to_string().parse().unwrap_or(f64::from(limit));
+        let outcome = if measured <= limit { Outcome::Passed } else { Outcome::Failed };
+        // JSON has no infinity; such a value has failed and its detail says so.
+        let detail = if measured.is_finite() { String::new() } else { "not a finite number".to_owned() };
+        let measured = measured.is_finite().then_some(measured);
+        Self { measured, limit: Some(limit), detail, ..Self::new(subject, what, engine, outcome) }
+    }
+
+    pub(super) fn new(subject: &str, what: impl Into<String>, engine: Option<&str>, outcome: Outcome) -> Self {
+        Self {
+            subject: subject.to_owned(),
+            what: what.into(),
+            engine: engine.map(str::to_owned),
+            outcome,
+            measured: None,
+            limit: None,
+            detail: String::new(),
+        }
+    }
+
+    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
+        self.detail = detail.into();
+        self
+    }
+}
+
+impl Report {
+    /// A check that cannot even be made has failed: one broken graph does not hide what is wrong with another.
+    pub(super) fn push(&mut self, subject: &str, what: &str, engine: Option<&str>, result: Result<Vec<Check>>) {
+        match result {
+            Ok(checks) => self.checks.extend(checks),
+            Err(error) => {
+                // The record travels with the bundle: graphs have a place in it, files of this machine do not.
+                let text = match error.place() {
+                    Some(Place::Graph { .. }) => error.to_string(),
+                    _ => error.message().to_owned(),
+                };
+                self.checks.push(Check::new(subject, what, engine, Outcome::Failed).detail(text));
+            }
+        }
+        self.passed = self.checks.iter().all(|check| check.outcome != Outcome::Failed);
+    }
+
+    /// The table for people.
+    pub fn table(&self) -> String {
+        let mut table = Table::new();
+        table.load_style(comfy_table::presets::NOTHING);
+        table.set_header(["", "subject", "check", "engine", "measured", "limit", ""]);
+        for check in &self.checks {
+            let mark = match check.outcome {
+                Outcome::Passed => "ok",
+                Outcome::Failed => "FAIL",
+                Outcome::Skipped => "skip",
+            };
+            let number = |value: Option<f64>| Cell::new(value.map_or_else(String::new, short)).set_alignment(CellAlignment::Right);
+            table.add_row([
+                Cell::new(mark),
+                Cell::new(&check.subject),
+                Cell::new(&check.what),
+                Cell::new(check.engine.as_deref().unwrap_or("")),
+                number(check.measured),
+                number(check.limit),
+                Cell::new(&check.detail),
+            ]);
+        }
+        table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The text of `conformance.json`.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`]; every number in a report can be written.
+    pub fn to_json(&self) -> Result<String> {
+        let mut json =
+            serde_json::to_string_pretty(self).map_err(|e| Error::new(ErrorKind::Internal, "the report cannot be written").caused_by(e))?;
+        json.push('\n');
+        Ok(json)
+    }
+
+    /// An error that names the failed checks, if any failed.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Parity`].
+    pub fn check(&self) -> Result<()> {
+        let failed: Vec<String> = self
+            .checks
+            .iter()
+            .filter(|check| check.outcome == Outcome::Failed)
+            .map(|check| {
+                let engine = check.engine.as_ref().map_or_else(String::new, |engine| format!(" in {engine}"));
+                let value = check.measured.map_or_else(String::new, |value| format!(": {}", short(value)));
+                let detail = if check.detail.is_empty() { String::new() } else { format!(" ({})", check.detail) };
+                format!("{}: {}{engine}{value}{detail}", check.subject, check.what)
+            })
+            .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
+        let checks = if failed.len() == 1 { "1 check".to_owned() } else { format!("{} checks", failed.len()) };
+        Err(Error::new(ErrorKind::Parity, format!("{checks} of {} failed: {}", self.checks.len(), failed.join("; "))))
+    }
+}
+
+fn short(value: f64) -> String {
+    if value == value.trunc() && value.abs() < 1e9 { format!("{value}") } else { format!("{value:.1e}") }
+}

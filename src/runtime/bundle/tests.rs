@@ -1,0 +1,300 @@
+#![allow(clippy::unwrap_used)]
+
+use std::collections::BTreeMap;
+use std::io::Write;
+
+use prost::Message;
+
+use super::*;
+use crate::contract::{self, SPECIAL_SYMBOLS};
+use crate::decoding::DecodingOptions;
+use crate::manifest::{GraphFile, OutputForm, StateWire, Wiring};
+
+/// The few messages of onnx.proto that make an outside without an inside.
+mod proto {
+    use prost::Message;
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Model {
+        #[prost(message, optional, tag = "7")]
+        pub(super) graph: Option<Graph>,
+        #[prost(message, repeated, tag = "14")]
+        pub(super) metadata_props: Vec<Entry>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Graph {
+        #[prost(message, repeated, tag = "11")]
+        pub(super) input: Vec<Value>,
+        #[prost(message, repeated, tag = "12")]
+        pub(super) output: Vec<Value>,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Value {
+        #[prost(string, tag = "1")]
+        pub(super) name: String,
+    }
+
+    #[derive(Clone, PartialEq, Message)]
+    pub(super) struct Entry {
+        #[prost(string, tag = "1")]
+        pub(super) key: String,
+        #[prost(string, tag = "2")]
+        pub(super) value: String,
+    }
+}
+
+fn vocabulary(symbols: &[&str]) -> VocabularySpec {
+    let symbols = SPECIAL_SYMBOLS.iter().chain(symbols).map(|&symbol| symbol.to_owned()).collect();
+    VocabularySpec { symbols, ..VocabularySpec::default() }
+}
+
+/// What the graphs of one export say about themselves.
+fn props(role: Role) -> BTreeMap<&'static str, String> {
+    BTreeMap::from([
+        (metadata::FORMAT_VERSION, "1.0".to_owned()),
+        (metadata::ROLE, role.to_string()),
+        (metadata::SOURCE_VOCABULARY, vocabulary(&["a", "b"]).metadata_json()),
+        (metadata::TARGET_VOCABULARY, vocabulary(&["c"]).metadata_json()),
+        (metadata::SPECIAL_IDS, r#"{"pad":0,"start":1,"end":2,"unk":3}"#.to_owned()),
+        (metadata::WEIGHTS_SHA256, "f".repeat(64)),
+    ])
+}
+
+fn model(inputs: &[&str], outputs: &[&str], props: &BTreeMap<&'static str, String>) -> Vec<u8> {
+    let values = |names: &[&str]| names.iter().map(|&name| proto::Value { name: name.to_owned() }).collect();
+    let graph = proto::Graph { input: values(inputs), output: values(outputs) };
+    let metadata_props = props.iter().map(|(&key, value)| proto::Entry { key: key.to_owned(), value: value.clone() }).collect();
+    proto::Model { graph: Some(graph), metadata_props }.encode_to_vec()
+}
+
+fn encoder(props: &BTreeMap<&'static str, String>) -> Vec<u8> {
+    model(&["encoder_input"], &["state_h_0"], props)
+}
+
+fn decoder(props: &BTreeMap<&'static str, String>) -> Vec<u8> {
+    model(&["decoder_input", "state_h_0"], &["decoder_output", "next_state_h_0"], props)
+}
+
+/// A bundle whose manifest has the right hashes for whatever the graphs are.
+fn files_of(encoder: Vec<u8>, decoder: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
+    let graph = |role: Role, bytes: &[u8]| (role, GraphFile { file: role.file().to_owned(), sha256: sha256(bytes) });
+    let state = StateWire {
+        encoder_output: contract::state_h(0),
+        decoder_input: contract::state_h(0),
+        decoder_output: contract::next(&contract::state_h(0)),
+    };
+    let manifest = Manifest {
+        format_version: "1.0".to_owned(),
+        name: "test".to_owned(),
+        producer: "test".to_owned(),
+        io: Io::Ids,
+        graphs: [graph(Role::Encoder, &encoder), graph(Role::Decoder, &decoder)].into(),
+        weights_sha256: Some("f".repeat(64)),
+        wiring: Wiring {
+            encoder_input: contract::ENCODER_INPUT.to_owned(),
+            decoder_input: contract::DECODER_INPUT.to_owned(),
+            decoder_output: contract::DECODER_OUTPUT.to_owned(),
+            output: OutputForm::Logits,
+            states: vec![state],
+            memory: vec![],
+            attention: None,
+        },
+        special_ids: SpecialIds::default(),
+        decoding: DecodingOptions::default(),
+        architecture: None,
+        provenance: None,
+        source: vocabulary(&["a", "b"]),
+        target: vocabulary(&["c"]),
+    };
+    let yaml = manifest.to_yaml().unwrap().into_bytes();
+    BTreeMap::from([
+        (file::MANIFEST.to_owned(), yaml),
+        (file::ENCODER.to_owned(), encoder),
+        (file::DECODER.to_owned(), decoder),
+        (file::README.to_owned(), b"# read me".to_vec()),
+    ])
+}
+
+fn good() -> BTreeMap<String, Vec<u8>> {
+    files_of(encoder(&props(Role::Encoder)), decoder(&props(Role::Decoder)))
+}
+
+fn write(files: &BTreeMap<String, Vec<u8>>) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, bytes) in files {
+        std::fs::write(folder.path().join(name), bytes).unwrap();
+    }
+    folder
+}
+
+fn zip(path: &Path, prefix: &str, files: &BTreeMap<String, Vec<u8>>) {
+    let mut writer = zip::ZipWriter::new(File::create(path).unwrap());
+    for (name, bytes) in files {
+        writer.start_file(format!("{prefix}{name}"), zip::write::SimpleFileOptions::default()).unwrap();
+        writer.write_all(bytes).unwrap();
+    }
+    writer.finish().unwrap();
+}
+
+#[track_caller]
+fn refused(files: BTreeMap<String, Vec<u8>>, parts: &[&str]) {
+    let error = Bundle::from_files("b", files).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Bundle, "{error}");
+    for part in parts {
+        assert!(error.to_string().contains(part), "{error} has no {part:?}");
+    }
+    assert!(error.help_text().is_some(), "{error}: no help");
+}
+
+#[test]
+fn a_bundle_opens_from_a_folder_its_manifest_a_zip_and_memory() {
+    let files = good();
+    let folder = write(&files);
+    for prefix in ["", "my-model/"] {
+        zip(&folder.path().join(format!("{}.zip", prefix.len())), prefix, &files);
+    }
+    let bundles = [
+        Bundle::open(folder.path()).unwrap(),
+        Bundle::open(folder.path().join("s2s.yaml")).unwrap(),
+        Bundle::open(folder.path().join("0.zip")).unwrap(),
+        Bundle::open(folder.path().join("9.zip")).unwrap(),
+        Bundle::from_files("memory", files.clone()).unwrap(),
+    ];
+    for bundle in bundles {
+        assert_eq!(bundle.graph(Role::Encoder).unwrap(), files[file::ENCODER]);
+        assert_eq!(bundle.graph(Role::Decoder).unwrap(), files[file::DECODER]);
+        assert_eq!(bundle.file(file::README), Some(&b"# read me"[..]));
+        assert_eq!((bundle.source().len(), bundle.target().encode("cx")), (6, vec![4, 3]));
+        assert_eq!(bundle.graph_info(Role::Decoder).unwrap().inputs[1].name, "state_h_0");
+        assert!(bundle.graph(Role::Training).unwrap_err().to_string().contains("no training graph"));
+    }
+}
+
+#[test]
+fn a_bundle_without_metadata_in_its_graphs_opens() {
+    let none = BTreeMap::new();
+    Bundle::from_files("b", files_of(encoder(&none), decoder(&none))).unwrap();
+}
+
+#[test]
+fn missing_and_renamed_files_are_named() {
+    let mut files = good();
+    let bytes = files.remove(file::DECODER).unwrap();
+    refused(files.clone(), &["decoder.onnx", "the decoder graph is missing"]);
+    files.insert("decodr.onnx".to_owned(), bytes);
+    let error = Bundle::open(write(&files).path()).unwrap_err();
+    assert!(error.help_text().unwrap().contains("decodr.onnx"), "{error}");
+    files.remove(file::MANIFEST);
+    refused(files, &["s2s.yaml"]);
+    assert_eq!(Bundle::open("no/such/folder").unwrap_err().kind(), ErrorKind::Io);
+}
+
+#[test]
+fn a_changed_byte_in_any_graph_is_found() {
+    for name in [file::ENCODER, file::DECODER] {
+        let mut files = good();
+        let bytes = files.get_mut(name).unwrap();
+        let middle = bytes.len() / 2;
+        bytes[middle] ^= 1;
+        refused(files, &[name, "sha256"]);
+    }
+}
+
+#[test]
+fn a_graph_of_another_export_is_refused_even_if_its_hash_was_put_into_the_manifest() {
+    let mut other = props(Role::Decoder);
+    other.insert(metadata::WEIGHTS_SHA256, "e".repeat(64));
+    refused(files_of(encoder(&props(Role::Encoder)), decoder(&other)), &["decoder.onnx", "weights"]);
+}
+
+#[test]
+fn swapped_graphs_are_refused() {
+    refused(files_of(encoder(&props(Role::Training)), decoder(&props(Role::Decoder))), &["encoder.onnx", "this is the training graph"]);
+    refused(
+        files_of(decoder(&props(Role::Decoder)), encoder(&props(Role::Encoder))),
+        &["this is the decoder graph", "lists it as encoder"],
+    );
+    let bare = BTreeMap::new();
+    refused(files_of(decoder(&bare), encoder(&bare)), &["encoder.onnx:encoder_input", "does not have"]);
+}
+
+#[test]
+fn a_reordered_vocabulary_is_refused_with_the_first_id_that_differs() {
+    for (key, side) in [(metadata::SOURCE_VOCABULARY, "source"), (metadata::TARGET_VOCABULARY, "target")] {
+        let mut other = props(Role::Encoder);
+        other.insert(key, vocabulary(&["b", "a"]).metadata_json());
+        refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["encoder.onnx", side, "id 4"]);
+        other.insert(key, "{}".to_owned());
+        refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["encoder.onnx", side, "cannot be read"]);
+    }
+}
+
+#[test]
+fn other_special_ids_and_versions_in_a_graph_are_refused() {
+    let mut other = props(Role::Encoder);
+    other.insert(metadata::SPECIAL_IDS, r#"{"pad":3,"start":1,"end":2,"unk":0}"#.to_owned());
+    refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["special ids"]);
+    let mut other = props(Role::Encoder);
+    other.insert(metadata::FORMAT_VERSION, "7.0".to_owned());
+    refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["encoder.onnx", "format version \"7.0\""]);
+}
+
+#[test]
+fn a_wiring_name_that_no_graph_has_is_refused_with_the_names_there_are() {
+    let props = props(Role::Decoder);
+    let files = files_of(
+        encoder(&self::props(Role::Encoder)),
+        model(&["decoder_input", "state_h_1"], &["decoder_output", "next_state_h_0"], &props),
+    );
+    let error = Bundle::from_files("b", files).unwrap_err();
+    assert!(error.to_string().starts_with("decoder.onnx:state_h_0: "), "{error}");
+    assert!(error.help_text().unwrap().contains("state_h_1"), "{error}");
+}
+
+#[test]
+fn bytes_that_are_no_onnx_model_are_refused() {
+    refused(files_of(b"\xff\xff\xff".to_vec(), decoder(&props(Role::Decoder))), &["encoder.onnx", "not an ONNX model"]);
+    refused(files_of(vec![], decoder(&props(Role::Decoder))), &["encoder.onnx", "no graph"]);
+}
+
+#[test]
+fn every_truncation_of_a_zip_is_refused_without_a_panic() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("b.zip");
+    zip(&path, "", &good());
+    let bytes = std::fs::read(&path).unwrap();
+    for length in (0..bytes.len()).step_by(23) {
+        std::fs::write(&path, &bytes[..length]).unwrap();
+        assert_eq!(Bundle::open(&path).unwrap_err().kind(), ErrorKind::Bundle);
+    }
+}
+
+#[test]
+fn a_zip_of_several_bundles_or_without_one_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("b.zip");
+    let both: BTreeMap<String, Vec<u8>> =
+        ["a/", "b/"].iter().flat_map(|p| good().into_iter().map(move |(name, bytes)| (format!("{p}{name}"), bytes))).collect();
+    zip(&path, "", &both);
+    assert!(Bundle::open(&path).unwrap_err().to_string().contains("several bundles"));
+    zip(&path, "", &BTreeMap::from([("x".to_owned(), vec![1])]));
+    assert!(Bundle::open(&path).unwrap_err().to_string().contains("no s2s.yaml"));
+}
+
+#[test]
+fn a_zip_bomb_is_refused_at_a_bounded_size() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("b.zip");
+    let mut files = good();
+    files.insert(file::ENCODER.to_owned(), vec![0; 40 << 20]);
+    zip(&path, "", &files);
+    assert!(std::fs::metadata(&path).unwrap().len() < 1 << 20);
+    let error = Bundle::open(&path).unwrap_err();
+    assert!(error.to_string().contains("longer than 16 MiB"), "{error}");
+    let mut files = good();
+    files.insert(file::MANIFEST.to_owned(), vec![b'#'; 20 << 20]);
+    zip(&path, "", &files);
+    assert!(Bundle::open(&path).unwrap_err().to_string().contains("longer than"));
+}
