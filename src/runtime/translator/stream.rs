@@ -58,6 +58,11 @@ impl TextStream {
                 return "";
             }
             held = stop.held_back(&self.text);
+            // What separates a held symbol from the text before it goes with it if the stop string is completed.
+            let separator = self.coder.target().separator();
+            if held > 0 && self.text[..self.text.len() - held].ends_with(separator) {
+                held += separator.len();
+            }
         }
         let until = self.text.len().saturating_sub(held).max(self.given);
         let from = std::mem::replace(&mut self.given, until);
