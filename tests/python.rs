@@ -116,9 +116,11 @@ fn a_loop_in_python_gives_the_same_characters_as_s2s_translate() {
 fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
     let Some(python) = python() else { return };
     // What a YAML 1.1 reader takes for a boolean, a number, a date, a merge key, a comment or a line break if it is bare.
-    let awkward = "y n Y N yes no on off true null ~ = << - ? : , [ ] { } # & * ! | > ' \" % @ ` \\ 1 0x1 1e3 1_000 1:30 2024-01-01 .inf";
-    let invisible = ["\t", " ", "\n", "\r", "\u{85}", "\u{a0}", "\u{2028}", "\u{feff}", "\u{301}", "\u{200d}", "春", "\u{1f600}"];
-    let symbols: Vec<String> = SPECIAL_SYMBOLS.into_iter().chain(awkward.split(' ')).chain(invisible).map(str::to_owned).collect();
+    let words = "y n Y N yes no on off true null ~ = << - ? : , [ ] { } # & * ! | > ' \" % @ ` \\ 1 0x1 1e3 1_000 1:30 2024-01-01 .inf";
+    let characters = "yn~=-?:,[]{}#&*!|>'\"%@`\\1 \t\n\r\u{85}\u{a0}\u{2028}\u{feff}\u{301}\u{200d}春\u{1f600}";
+    let specials = || SPECIAL_SYMBOLS.into_iter().map(str::to_owned);
+    let words: Vec<String> = specials().chain(words.split(' ').map(str::to_owned)).collect();
+    let characters: Vec<String> = specials().chain(characters.chars().map(String::from)).collect();
     let graph = |role: Role| (role, GraphFile { file: role.file().to_owned(), sha256: "0".repeat(64) });
     let manifest = Manifest {
         format_version: FORMAT_VERSION.to_owned(),
@@ -144,14 +146,15 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         decoding: DecodingOptions::default(),
         architecture: None,
         provenance: None,
-        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, symbols: symbols.clone() },
-        target: VocabularySpec { symbols: SPECIAL_SYMBOLS.map(str::to_owned).to_vec(), ..VocabularySpec::default() },
+        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, symbols: words.clone() },
+        target: VocabularySpec { unit: Unit::Character, normalisation: vec![], longest: 1, symbols: characters.clone() },
     };
-    let read = "import json, sys, yaml; print(json.dumps(yaml.safe_load(sys.stdin.buffer.read())['source']['symbols']))";
+    let read = "import json, sys, yaml; m = yaml.safe_load(sys.stdin.buffer.read()); \
+                print(json.dumps([m[side]['symbols'] for side in ('source', 'target')]))";
     let output = pipe(Command::new(python).args(["-c", read]), &manifest.to_yaml().unwrap());
     assert_success(&output);
     let found: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
-    assert_eq!(found, serde_json::json!(symbols));
+    assert_eq!(found, serde_json::json!([words, characters]));
 }
 
 #[test]

@@ -38,6 +38,7 @@ pub struct Args {
     /// Replace a bundle of another name, a damaged one, or one with files of yours in it
     #[arg(long, env = "S2S_FORCE")]
     pub force: bool,
+    #[allow(missing_docs)] // A doc comment would become help text.
     #[command(flatten)]
     pub checks: CheckArgs,
 }

@@ -37,11 +37,7 @@ pub struct Args {
 /// Runs `s2s train`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let options = LoadOptions { overrides: args.set, data: args.data };
-    let mode = match (args.resume, args.force) {
-        (true, _) => Mode::Resume,
-        (_, true) => Mode::Force,
-        _ => Mode::New,
-    };
+    let mode = mode(args.resume, args.force);
     let folder = args.config.is_dir();
     if folder && mode != Mode::Resume {
         return Err(Error::new(ErrorKind::Usage, "this is a folder, not a config")
@@ -59,6 +55,15 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let stop = stop_flag()?;
     let options = TrainOptions { output, mode, stop: &stop };
     train::train(config, &options, &mut Console::new(global.json, global.quiet)).map(drop)
+}
+
+/// The mode that the flags stand for; they exclude each other.
+pub(crate) fn mode(resume: bool, force: bool) -> Mode {
+    match (resume, force) {
+        (true, _) => Mode::Resume,
+        (_, true) => Mode::Force,
+        _ => Mode::New,
+    }
 }
 
 /// A flag that SIGINT and SIGTERM set; a second signal ends the process at once.

@@ -14,6 +14,7 @@ pub struct Args {
     /// The folder that `s2s export` wrote, or a zip of it
     #[arg(value_name = "DIR")]
     pub bundle: PathBuf,
+    #[allow(missing_docs)] // A doc comment would become help text.
     #[command(flatten)]
     pub checks: CheckArgs,
     /// Leave the bundle's conformance.json as it is

@@ -470,10 +470,10 @@ fn training(field: &Field<'_>) -> Result<Training> {
     let best = section.get("best").map_or(Ok(Monitor::ValidationLoss), |f| {
         f.choice(&[("validation_loss", Monitor::ValidationLoss), ("exact_match", Monitor::ExactMatch)])
     })?;
-    if let (Monitor::ExactMatch, Some(f)) = (best, section.get("best")) {
-        if exact_match_sample == 0 || exact_match_every != 1 {
-            return Err(f.error("exact match is not measured after every epoch", "give `exact_match: {sample: 500, every: 1}`"));
-        }
+    if let (Monitor::ExactMatch, Some(f)) = (best, section.get("best"))
+        && (exact_match_sample == 0 || exact_match_every != 1)
+    {
+        return Err(f.error("exact match is not measured after every epoch", "give `exact_match: {sample: 500, every: 1}`"));
     }
     Ok(Training {
         epochs: section.required("epochs", "10")?.count(1..=u32::MAX)?,

@@ -120,3 +120,6 @@ impl Translator {
         Ok(TranslationStream::new(decoding, &self.coder, source, settings))
     }
 }
+
+#[cfg(test)]
+mod tests;

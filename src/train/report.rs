@@ -176,7 +176,7 @@ impl Report for Console {
                 }
                 self.print(&format!("\nDecoded {set} examples (weights of the last epoch)"));
                 for d in *decoded {
-                    let mark = if d.references.contains(&d.prediction) { "right" } else { "wrong" };
+                    let mark = if d.right { "right" } else { "wrong" };
                     self.print(&format!("  source      {}", d.source));
                     self.print(&format!("  prediction  {}  ({mark})", d.prediction));
                     self.print(&format!("  reference   {}\n", d.references.join(" | ")));

@@ -32,6 +32,8 @@ pub struct Decoded {
     pub prediction: String,
     /// What would be right, any of them.
     pub references: Vec<String>,
+    /// Whether it is right, as [`Score`] compares.
+    pub right: bool,
 }
 
 impl Score {
@@ -96,7 +98,10 @@ pub fn decode(input: &ExportInput<'_>, groups: &[&Group], decoding: &DecodingOpt
             Err(e) if e.kind() == ErrorKind::Input => String::new(),
             Err(e) => return Err(e),
         };
-        Ok(Decoded { source: group.source.clone(), prediction, references: group.references.clone() })
+        let mut score = Score::default();
+        score.add(&prediction, &group.references, input.target);
+        let (source, references) = (group.source.clone(), group.references.clone());
+        Ok(Decoded { source, prediction, references, right: score.exact == 1 })
     });
     decoded.collect()
 }

@@ -274,7 +274,13 @@ impl Group {
             }
         }
         if best.ranked().is_empty() {
-            for row in parents {
+            let own = self.request.source.len().min(step.time);
+            for (at, mut row) in parents.into_iter().enumerate() {
+                // This step gave no token: its weights do not count.
+                let weights = step.attention.get((at + 1) * step.time - own..(at + 1) * step.time).unwrap_or(&[]);
+                for (sum, weight) in row.coverage.iter_mut().zip(weights) {
+                    *sum -= weight;
+                }
                 self.finish(row, FinishReason::Stop);
             }
             return Ok(());

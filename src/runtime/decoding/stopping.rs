@@ -41,15 +41,15 @@ impl StopStrings {
             if bytes >= self.longest {
                 break;
             }
-            if !tail.last().is_some_and(|t| t.is_empty()) && !self.separator.is_empty() {
-                tail.push(&self.separator);
-            }
+            tail.push(&self.separator);
             tail.push(piece(id));
             bytes += piece(id).len() + self.separator.len();
         }
         tail.reverse();
         let text = tail.concat();
-        let fresh = text.len() - last.len();
+        // The separator came with the last piece.
+        let separator = if before.is_empty() { 0 } else { self.separator.len() };
+        let fresh = text.len() - last.len() - separator.min(text.len() - last.len());
         self.strings.iter().any(|s| text.match_indices(s.as_str()).any(|(at, _)| at + s.len() > fresh))
     }
 

@@ -186,12 +186,15 @@ impl TextCoder {
         let pieces = pieces(target, source, &hypothesis, settings);
         let mut text = pieces.join(target.separator());
         if let Some(stop) = settings.stop.as_ref().filter(|_| hypothesis.finish == FinishReason::Stop) {
-            let generated = pieces[..hypothesis.prefix].join(target.separator()).len();
+            let separator = target.separator();
+            let mut generated = pieces[..hypothesis.prefix].join(separator).len();
+            if hypothesis.prefix > 0 {
+                generated += separator.len();
+            }
             if let Some(at) = text.get(generated..).and_then(|rest| stop.first_in(rest)) {
                 text.truncate(generated + at);
                 // What separated the stop string from the text before it goes with it.
-                let separator = target.separator();
-                if !separator.is_empty() && text.len() > generated && text.ends_with(separator) {
+                if !separator.is_empty() && text.ends_with(separator) {
                     text.truncate(text.len() - separator.len());
                 }
             }

@@ -18,7 +18,7 @@ pub struct TextStream {
     text: String,
     /// Bytes of `text` already given.
     given: usize,
-    /// Bytes of `text` that are `target_prefix`.
+    /// Where in `text` the generated tokens begin: after `target_prefix` and what separates it from them.
     prefix: usize,
     tokens: usize,
     waits: bool,
@@ -31,7 +31,7 @@ impl TextStream {
         for id in stream.settings.prefix.clone() {
             stream.append(id);
         }
-        stream.prefix = stream.text.len();
+        stream.prefix = stream.text.len() + if stream.tokens > 0 { stream.coder.target().separator().len() } else { 0 };
         stream
     }
 
@@ -58,6 +58,11 @@ impl TextStream {
                 return "";
             }
             held = stop.held_back(&self.text);
+            // What separates a held symbol from the text before it goes with it if the stop string is completed.
+            let separator = self.coder.target().separator();
+            if held > 0 && self.text[..self.text.len() - held].ends_with(separator) {
+                held += separator.len();
+            }
         }
         let until = self.text.len().saturating_sub(held).max(self.given);
         let from = std::mem::replace(&mut self.given, until);

@@ -39,8 +39,8 @@ fn ask(q: impl Into<Value>) -> Request<Body> {
     translate(&json!({ "q": q.into(), "source": "en", "target": "de" }))
 }
 
-fn plain(limits: Limits) -> (Arc<Server>, Arc<Record>) {
-    server(&limits, Scripted::default(), None)
+fn plain(limits: &Limits) -> (Arc<Server>, Arc<Record>) {
+    server(limits, Scripted::default(), None)
 }
 
 /// The answer has the status and the name of `fault`, and the body that every error has.
@@ -56,7 +56,7 @@ async fn refused(response: Response, fault: Fault) -> String {
 
 #[tokio::test]
 async fn a_string_gives_a_string_and_an_array_gives_an_array_in_order() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     let response = send(&server, ask("hello")).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(response.headers()["x-generated-tokens"], "6");
@@ -70,7 +70,7 @@ async fn a_string_gives_a_string_and_an_array_gives_an_array_in_order() {
 
 #[tokio::test]
 async fn a_form_and_a_query_string_are_read_like_json() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     let form = post("/translate", "application/x-www-form-urlencoded", "q=h%C3%A9+you&source=en&target=de&format=text");
     assert_eq!(body(send(&server, form).await).await, json!({"translatedText": "HÉ YOU"}));
     let query = Request::post("/translate?q=hi&source=en&target=de&alternatives=1").body(Body::empty()).unwrap();
@@ -79,7 +79,7 @@ async fn a_form_and_a_query_string_are_read_like_json() {
 
 #[tokio::test]
 async fn alternatives_and_the_detected_language_come_only_where_they_are_asked_for() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     let request = json!({"q": ["a", "b"], "source": "auto", "target": "de", "alternatives": 2});
     let detected = json!({"confidence": 100.0, "language": "und"});
     let expected = json!({
@@ -108,7 +108,7 @@ async fn a_bundle_that_names_its_languages_refuses_others() {
 
 #[tokio::test]
 async fn bad_json_and_bad_fields_are_400() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     let deep = "[".repeat(100_000);
     let cases = [
         "{".to_owned(),
@@ -133,7 +133,7 @@ async fn bad_json_and_bad_fields_are_400() {
 
 #[tokio::test]
 async fn an_unknown_path_is_404_and_a_wrong_method_is_405_with_allow() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     refused(send(&server, Request::get("/nothing").body(Body::empty()).unwrap()).await, Fault::NotFound).await;
     let response = send(&server, Request::get("/translate").body(Body::empty()).unwrap()).await;
     assert_eq!(response.headers()[header::ALLOW], "POST");
@@ -163,7 +163,7 @@ fn stuck() -> Body {
 
 #[tokio::test]
 async fn a_body_that_does_not_come_is_408() {
-    let (server, _) = plain(Limits { body_timeout: Duration::from_millis(20), ..Limits::default() });
+    let (server, _) = plain(&Limits { body_timeout: Duration::from_millis(20), ..Limits::default() });
     let response = send(&server, post("/translate", "application/json", stuck())).await;
     assert_eq!(response.headers()[header::CONNECTION], "close");
     refused(response, Fault::SlowBody).await;
@@ -184,7 +184,7 @@ fn gzipped(bytes: Vec<u8>) -> Request<Body> {
 
 #[tokio::test]
 async fn a_body_is_measured_after_decompression() {
-    let (server, _) = plain(Limits { max_payload: 1000, ..Limits::default() });
+    let (server, _) = plain(&Limits { max_payload: 1000, ..Limits::default() });
     let small = gzip(json!({"q": "hi", "source": "en", "target": "de"}).to_string().as_bytes());
     assert_eq!(body(send(&server, gzipped(small.clone())).await).await, json!({"translatedText": "HI"}));
     let bomb = gzip(&vec![b' '; 1_000_000]);
@@ -196,7 +196,7 @@ async fn a_body_is_measured_after_decompression() {
 
 #[tokio::test]
 async fn content_that_is_not_read_here_is_415() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     for content_type in ["text/plain", "multipart/form-data; boundary=x", "application/json; charset=latin-1"] {
         refused(send(&server, post("/translate", content_type, "{}")).await, Fault::UnsupportedMediaType).await;
     }
@@ -208,7 +208,7 @@ async fn content_that_is_not_read_here_is_415() {
 
 #[tokio::test]
 async fn too_long_texts_and_too_many_are_422_and_say_the_limit() {
-    let (server, _) = plain(Limits { max_input_tokens: 5, max_client_batch: 2, ..Limits::default() });
+    let (server, _) = plain(&Limits { max_input_tokens: 5, max_client_batch: 2, ..Limits::default() });
     assert!(refused(send(&server, ask("123456")).await, Fault::TooLong).await.contains('5'));
     assert!(refused(send(&server, ask(json!(["1", "2", "3"]))).await, Fault::TooLong).await.contains('2'));
     assert_eq!(send(&server, ask("12345")).await.status(), StatusCode::OK);
@@ -216,7 +216,7 @@ async fn too_long_texts_and_too_many_are_422_and_say_the_limit() {
 
 #[tokio::test]
 async fn bytes_that_are_not_utf8_are_422() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     let form = post("/translate", "application/x-www-form-urlencoded", "q=%FF&source=en&target=de");
     refused(send(&server, form).await, Fault::InvalidUtf8).await;
     let query = Request::post("/translate?q=%FF&source=en&target=de").body(Body::empty()).unwrap();
@@ -227,7 +227,7 @@ async fn bytes_that_are_not_utf8_are_422() {
 
 #[tokio::test]
 async fn parameters_out_of_range_are_422() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     let html = json!({"q": "a", "source": "en", "target": "de", "format": "html"});
     refused(send(&server, translate(&html)).await, Fault::InvalidParameter).await;
     let many = json!({"q": "a", "source": "en", "target": "de", "alternatives": 1_000_000});
@@ -238,7 +238,7 @@ async fn parameters_out_of_range_are_422() {
 
 #[tokio::test]
 async fn a_full_queue_is_429_with_retry_after_and_empties_again() {
-    let (server, record) = plain(Limits { max_queue: 2, max_batch_size: 1, ..Limits::default() });
+    let (server, record) = plain(&Limits { max_queue: 2, max_batch_size: 1, ..Limits::default() });
     record.gate.close();
     let running = tokio::spawn(app(Arc::clone(&server)).oneshot(ask("a")));
     let depth = |server: &Server| server.schedulers().unwrap()[0].depth();
@@ -262,7 +262,7 @@ async fn a_full_queue_is_429_with_retry_after_and_empties_again() {
 
 #[tokio::test]
 async fn a_worker_that_panics_or_fails_costs_one_request_a_500_and_its_company_nothing() {
-    let (server, record) = plain(Limits::default());
+    let (server, record) = plain(&Limits::default());
     for bad in ["panic", "fail"] {
         record.gate.close();
         let (engines, admitted) = (record.engines.load(Ordering::Relaxed), record.admitted.load(Ordering::Relaxed));
@@ -291,7 +291,7 @@ async fn loading_and_draining_are_503_on_health_and_on_translate() {
     let health = || Request::get("/health").body(Body::empty()).unwrap();
     refused(send(&server, health()).await, Fault::Loading).await;
     refused(send(&server, ask("x")).await, Fault::Loading).await;
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     assert_eq!(body(send(&server, health()).await).await, json!({"status": "ok"}));
     server.drain();
     refused(send(&server, health()).await, Fault::Draining).await;
@@ -300,14 +300,14 @@ async fn loading_and_draining_are_503_on_health_and_on_translate() {
 
 #[tokio::test]
 async fn the_deadline_is_504_and_the_text_is_cancelled() {
-    let (server, record) = plain(Limits { request_timeout: Duration::from_millis(30), ..Limits::default() });
+    let (server, record) = plain(&Limits { request_timeout: Duration::from_millis(30), ..Limits::default() });
     refused(send(&server, ask("forever")).await, Fault::Deadline).await;
     until("the text is cancelled", || record.cancelled.load(Ordering::Relaxed) == 1).await;
 }
 
 #[tokio::test]
 async fn a_client_that_goes_away_cancels_its_text() {
-    let (server, record) = plain(Limits::default());
+    let (server, record) = plain(&Limits::default());
     let task = tokio::spawn(app(Arc::clone(&server)).oneshot(ask("forever")));
     until("it is being decoded", || record.steps.load(Ordering::Relaxed) > 0).await;
     task.abort();
@@ -336,7 +336,7 @@ async fn a_key_is_asked_for_and_compared() {
 
 #[tokio::test]
 async fn a_request_id_is_echoed_or_made() {
-    let (server, _) = plain(Limits::default());
+    let (server, _) = plain(&Limits::default());
     let mut request = ask("x");
     request.headers_mut().insert("x-request-id", "mine".parse().unwrap());
     assert_eq!(send(&server, request).await.headers()["x-request-id"], "mine");
@@ -353,8 +353,8 @@ async fn a_request_id_is_echoed_or_made() {
 #[tokio::test]
 async fn requests_that_wait_together_are_decoded_together_and_change_nothing() {
     let texts: Vec<String> = (0..40).map(|n| format!("text {}", "x".repeat(n % 7) + &n.to_string())).collect();
-    let (alone, _) = plain(Limits { max_batch_size: 1, ..Limits::default() });
-    let (together, record) = plain(Limits { max_batch_size: 8, ..Limits::default() });
+    let (alone, _) = plain(&Limits { max_batch_size: 1, ..Limits::default() });
+    let (together, record) = plain(&Limits { max_batch_size: 8, ..Limits::default() });
     let mut expected = Vec::new();
     for text in &texts {
         expected.push(body(send(&alone, ask(text.as_str())).await).await);

@@ -1,0 +1,191 @@
+#![allow(clippy::unwrap_used)]
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::decoding::tests::scripted::Scripted;
+use crate::decoding::{FinishReason, OutputOptions, Strings, SymbolRef, UnknownPolicy};
+use crate::vocabulary::{Normalisation, Unit, Vocabulary};
+
+/// Sources of a to f; targets of `unit` with four symbols.
+fn translator(unit: Unit, seed: u64, attention: bool) -> Translator {
+    let source = Vocabulary::build(Unit::Character, [Normalisation::Trim], ["abcdef"]);
+    let target = Vocabulary::build(unit, [], [if unit == Unit::Token { "P Qu R é" } else { "PQRé" }]);
+    let engine = Scripted { attention, ..Scripted::new(target.len(), seed) };
+    Translator::from_parts(TextCoder::from_parts(source, target, DecodingOptions::default(), attention), Box::new(engine))
+}
+
+fn exactly(tokens: usize) -> DecodingOptions {
+    DecodingOptions { max_new_tokens: Some(tokens), min_new_tokens: Some(tokens), ..DecodingOptions::default() }
+}
+
+fn texts_of(pieces: TranslationStream<'_>) -> (Vec<String>, Translation) {
+    let (mut texts, mut done) = (Vec::new(), None);
+    for piece in pieces {
+        match piece.unwrap() {
+            Piece::Text(text) => texts.push(text),
+            Piece::Done(translation) => done = Some(*translation),
+        }
+    }
+    (texts, done.unwrap())
+}
+
+proptest! {
+    #[test]
+    fn texts_keep_their_order_and_translate_as_they_do_alone_on_any_number_of_workers(
+        seed: u64, texts in prop::collection::vec("[a-g ]{0,8}", 0..30), rows in 1usize..9, workers in 1usize..4
+    ) {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let options = exactly(5);
+        let mut single = translator(Unit::Character, seed, false);
+        let expected: Vec<Translation> = texts.iter().map(|t| single.translate(&[t], &options).unwrap().remove(0)).collect();
+        let mut pool = TranslatorPool::new(single.with_max_batch(rows), workers).unwrap();
+        prop_assert_eq!(pool.workers(), workers);
+        let found: Vec<Translation> = pool.translate_each(&texts, &options).unwrap().into_iter().map(|t| t.unwrap()).collect();
+        prop_assert_eq!(found, expected);
+    }
+
+    #[test]
+    fn pieces_of_a_stream_are_the_text_whatever_the_options(
+        seed: u64, text in "[a-h]{0,6}", token: bool, attention: bool, copy: bool, beams in 1usize..4, prefix: bool,
+        stop in prop::option::of(prop::sample::select(vec!["P", "éP", "Q", "u R", " ", "R é"])),
+    ) {
+        let unit = if token { Unit::Token } else { Unit::Character };
+        let mut translator = translator(unit, seed, attention);
+        let options = DecodingOptions {
+            unknown: copy.then_some(UnknownPolicy::Copy),
+            replace_unknowns: Some(attention && copy),
+            num_beams: Some(beams),
+            target_prefix: prefix.then(|| if token { "P R".to_owned() } else { "PR".to_owned() }),
+            stop_strings: stop.map(|s| Strings(vec![s.to_owned()])),
+            max_new_tokens: Some(8),
+            ..DecodingOptions::default()
+        };
+        let expected = translator.translate(&[&text], &options).unwrap().remove(0);
+        let (pieces, done) = texts_of(translator.stream(&text, &options).unwrap());
+        prop_assert_eq!(pieces.concat(), &*expected.text);
+        prop_assert_eq!(&done, &expected);
+        if prefix && !text.is_empty() {
+            let prefix = if token { "P R" } else { "PR" };
+            prop_assert!(done.text.starts_with(prefix));
+            if let Some(stop) = stop {
+                prop_assert!(!done.text[prefix.len()..].trim_start().contains(stop), "{:?}", done.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn an_empty_text_has_an_empty_translation() {
+    let found = translator(Unit::Character, 1, false).translate(&["", "a", "   "], &exactly(3)).unwrap();
+    assert_eq!((&*found[0].text, found[0].generated_tokens, found[0].source_tokens), ("", 0, 0));
+    assert_eq!(found[1].text.chars().count(), 3);
+    assert_eq!(found[2].text, "");
+}
+
+#[test]
+fn a_bad_text_fails_alone() {
+    let options = DecodingOptions { unknown: Some(UnknownPolicy::Error), max_input_length: Some(4), ..exactly(3) };
+    let mut translator = translator(Unit::Character, 1, false);
+    let found = translator.translate_each(&["ab", "axb", "abcde", "ba"], &options).unwrap();
+    assert!(found[0].is_ok() && found[3].is_ok());
+    assert!(found[1].as_ref().unwrap_err().message().contains("\"x\""));
+    assert!(found[2].as_ref().unwrap_err().message().contains("5 tokens"));
+    assert!(translator.translate(&["ab", "axb"], &options).is_err());
+}
+
+#[test]
+fn unknown_symbols_are_reported_and_copied_in_their_order_without_attention() {
+    // Only UNK may come.
+    let only_unk = [2, 4, 5, 6, 7].map(SymbolRef::Id).to_vec();
+    let options = DecodingOptions { suppress_tokens: Some(only_unk), max_new_tokens: Some(3), ..DecodingOptions::default() };
+    let mut translator = translator(Unit::Character, 1, false);
+    let plain = translator.translate(&["axby"], &options).unwrap().remove(0);
+    assert_eq!((&*plain.text, &plain.unknown[..]), ("\u{fffd}\u{fffd}\u{fffd}", &["x".to_owned(), "y".to_owned()][..]));
+    let copying = DecodingOptions { unknown: Some(UnknownPolicy::Copy), ..options };
+    assert_eq!(translator.translate(&["axby"], &copying).unwrap()[0].text, "xy\u{fffd}");
+}
+
+#[test]
+fn with_attention_an_unknown_becomes_the_source_symbol_most_attended() {
+    let only_unk = [2, 4, 5, 6, 7].map(SymbolRef::Id).to_vec();
+    let options = DecodingOptions {
+        suppress_tokens: Some(only_unk),
+        max_new_tokens: Some(6),
+        replace_unknowns: Some(true),
+        output: Some(OutputOptions { attention: Some(true), ..OutputOptions::default() }),
+        ..DecodingOptions::default()
+    };
+    let found = translator(Unit::Character, 1, true).translate(&["abcdef"], &options).unwrap().remove(0);
+    let most_attended = |weights: &Vec<f32>| (0..6).max_by(|&a, &b| weights[a].total_cmp(&weights[b])).map(|at| &"abcdef"[at..=at]);
+    let expected: String = found.attention.iter().filter_map(most_attended).collect();
+    assert_eq!(found.text, expected);
+    assert_eq!(found.text.len(), 6);
+}
+
+#[test]
+fn n_best_alternatives_come_with_falling_scores_and_token_scores() {
+    let output = Some(OutputOptions { scores: Some(true), token_scores: Some(true), ..OutputOptions::default() });
+    let options = DecodingOptions {
+        num_beams: Some(4),
+        num_return_sequences: Some(4),
+        output,
+        max_new_tokens: Some(4),
+        ..DecodingOptions::default()
+    };
+    let found = translator(Unit::Token, 2, false).translate(&["abc"], &options).unwrap().remove(0);
+    let all: Vec<&Alternative> = std::iter::once(&found.best).chain(&found.alternatives).collect();
+    assert_eq!(all.len(), 4);
+    assert!(all.windows(2).all(|pair| pair[0].score >= pair[1].score && pair[0].text != pair[1].text));
+    for alternative in all {
+        assert_eq!(alternative.token_scores.len(), alternative.generated_tokens);
+        assert_eq!(alternative.tokens.join(" "), alternative.text);
+        let sum: f32 = alternative.token_scores.iter().sum();
+        assert!((alternative.score - sum / alternative.generated_tokens as f32).abs() < 1e-5);
+    }
+    let json = serde_json::to_value(&found).unwrap();
+    assert!(json["text"].is_string() && json["alternatives"][2]["score"].is_number() && json["finish"].is_string());
+}
+
+#[test]
+fn a_text_ends_before_the_stop_string() {
+    let mut translator = translator(Unit::Character, 3, false);
+    let whole = translator.translate(&["abc"], &exactly(40)).unwrap().remove(0).best.text;
+    let stop: String = whole.chars().skip(3).take(2).collect();
+    let options = DecodingOptions { stop_strings: Some(Strings(vec![stop.clone(), "nothing".to_owned()])), ..exactly(40) };
+    let found = translator.translate(&["abc"], &options).unwrap().remove(0);
+    assert_eq!(found.finish, FinishReason::Stop);
+    assert_eq!(Some(&*found.text), whole.split(&stop).next());
+}
+
+#[test]
+fn a_cancelled_stream_ends_with_what_was_given() {
+    let mut translator = translator(Unit::Character, 3, false);
+    let mut stream = translator.stream("abc", &exactly(40)).unwrap();
+    let first = stream.next().unwrap().unwrap();
+    stream.cancel();
+    let (rest, done) = texts_of(stream);
+    let Piece::Text(first) = first else { panic!("{first:?}") };
+    assert_eq!(done.finish, FinishReason::Cancelled);
+    assert_eq!(first + &rest.concat(), done.text);
+    assert!(done.text.chars().count() < 40);
+}
+
+#[test]
+fn without_a_limit_outputs_may_be_as_long_as_the_longest_in_training_and_end() {
+    let coder = translator(Unit::Character, 3, false).coder().clone();
+    assert_eq!(coder.settings(&DecodingOptions::default()).unwrap().max_new_tokens, 5);
+    assert_eq!(coder.settings(&exactly(9)).unwrap().max_new_tokens, 9);
+}
+
+#[test]
+fn options_that_the_model_or_its_vocabulary_cannot_serve_are_errors_that_name_the_key() {
+    let coder = translator(Unit::Character, 3, false).coder().clone();
+    let prefix = DecodingOptions { target_prefix: Some("Px".to_owned()), ..DecodingOptions::default() };
+    let suppressed = DecodingOptions { suppress_tokens: Some(vec![SymbolRef::Text("x".to_owned())]), ..DecodingOptions::default() };
+    let attention = DecodingOptions { replace_unknowns: Some(true), ..DecodingOptions::default() };
+    for (options, key) in [(prefix, "target_prefix"), (suppressed, "suppress_tokens"), (attention, "replace_unknowns")] {
+        let error = coder.settings(&options).unwrap_err();
+        assert!(error.message().starts_with(&format!("`{key}`: ")), "{error}");
+    }
+}

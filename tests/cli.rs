@@ -1,0 +1,270 @@
+//! The command as users run it: exit codes, what goes to stdout and to stderr, and the server as a process.
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use s2s::error::ErrorKind;
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::translator::Translator;
+use serde_json::{Value, json};
+
+/// The command without the settings of whoever runs the tests.
+fn s2s() -> Command {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
+        command.env_remove(name);
+    }
+    command.env("RUST_BACKTRACE", "0");
+    command
+}
+
+fn run(command: &mut Command) -> (i32, String, String) {
+    let Output { status, stdout, stderr } = command.output().unwrap();
+    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
+}
+
+#[test]
+fn a_wrong_command_line_is_2_and_says_the_nearest_right_one() {
+    let (code, stdout, stderr) = run(s2s().args(["serve-local", "x", "--prot", "1"]));
+    assert_eq!((code, stdout.as_str()), (2, ""));
+    assert!(stderr.contains("--port"), "{stderr}");
+    for wrong in [["--workers", "0"], ["--grace", "-1"], ["--body-timeout", "nan"], ["--engine", "torch"]] {
+        assert_eq!(run(s2s().args(["serve-local", "x"]).args(wrong)).0, 2, "{wrong:?}");
+    }
+    assert_eq!(run(s2s().args(["serve-local", "x"]).env("S2S_MAX_QUEUE", "many")).0, 2);
+    assert_eq!(run(s2s().args(["serve-local", "x", "--port", "0"]).env("S2S_API_KEY", "")).0, 2);
+}
+
+#[test]
+fn a_folder_that_is_not_a_bundle_is_5_and_a_damaged_one_too() {
+    let folder = tempfile::tempdir().unwrap();
+    let (code, stdout, stderr) = run(s2s().args(["serve-local", "--port", "0"]).arg(folder.path()));
+    assert_eq!((code, stdout.as_str()), (5, ""), "{stderr}");
+    let bundle = common::bundle(folder.path());
+    let decoder = bundle.join("decoder.onnx");
+    let mut bytes = std::fs::read(&decoder).unwrap();
+    let middle = bytes.len() / 2;
+    bytes[middle] ^= 1;
+    std::fs::write(&decoder, bytes).unwrap();
+    let (code, stdout, stderr) = run(s2s().args(["serve-local", "--port", "0"]).arg(&bundle));
+    assert_eq!((code, stdout.as_str()), (5, ""), "{stderr}");
+    assert!(stderr.contains("decoder.onnx"), "{stderr}");
+}
+
+#[test]
+fn a_decoding_file_with_an_unknown_key_is_3_and_shows_the_line() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let file = folder.path().join("decoding.yaml");
+    std::fs::write(&file, "# beams\nnum_beam: 4\n").unwrap();
+    let (code, _, stderr) = run(s2s().args(["serve-local", "--port", "0", "--decoding"]).arg(&file).arg(&bundle));
+    assert_eq!(code, 3, "{stderr}");
+    assert!(stderr.contains("decoding.yaml:2") && stderr.contains(" 2 | num_beam: 4\n") && stderr.contains("num_beams"), "{stderr}");
+    assert!(!stderr.contains('\u{1b}'), "colours although stderr is not a terminal");
+    let (code, _, stderr) = run(s2s().args(["serve-local", "--json", "--port", "0", "--decoding"]).arg(&file).arg(&bundle));
+    let error: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
+    assert_eq!((code, &error["error"]["place"]["line"], &error["error"]["exit_code"]), (3, &json!(2), &json!(3)));
+}
+
+#[test]
+fn a_port_in_use_is_6_and_says_which() {
+    let taken = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = taken.local_addr().unwrap().port().to_string();
+    let (code, stdout, stderr) = run(s2s().args(["serve-local", "nothing", "--port", &port]));
+    assert_eq!((code, stdout.as_str()), (6, ""));
+    assert!(stderr.contains(&port) && stderr.contains("--port 0"), "{stderr}");
+}
+
+/// A server process; killed if a test fails before it stops it.
+struct Running {
+    child: Child,
+    address: String,
+}
+
+impl Running {
+    fn start(bundle: &Path, change: impl FnOnce(&mut Command)) -> Self {
+        let mut command = s2s();
+        command.arg("serve-local").arg(bundle).args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        change(&mut command);
+        let mut child = command.spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
+        let address = line.trim_end().strip_prefix("http://").unwrap_or_else(|| panic!("first line {line:?}")).to_owned();
+        Self { child, address }
+    }
+
+    /// Sends one request and gives status and body.
+    fn ask(&self, head: &str, body: &str) -> (u16, String) {
+        finish(self.begin(head, body))
+    }
+
+    fn begin(&self, head: &str, body: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(&self.address).unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+        write!(stream, "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len()).unwrap();
+        write!(stream, "content-type: application/json\r\n\r\n{body}").unwrap();
+        stream
+    }
+
+    fn translate(&self, q: &Value) -> (u16, Value) {
+        let (status, body) = self.ask("POST /translate", &json!({"q": q, "source": "a", "target": "b"}).to_string());
+        (status, serde_json::from_str(&body).unwrap())
+    }
+
+    fn signal(&self, name: &str) {
+        assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
+    }
+
+    /// The exit code and stderr, which must come well before a minute.
+    fn ended(mut self) -> (i32, String) {
+        let started = Instant::now();
+        let status = loop {
+            if let Some(status) = self.child.try_wait().unwrap() {
+                break status;
+            }
+            assert!(started.elapsed() < Duration::from_secs(60), "the server does not end");
+            std::thread::sleep(Duration::from_millis(5));
+        };
+        let mut stderr = String::new();
+        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+        (status.code().unwrap(), stderr)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn finish(mut stream: TcpStream) -> (u16, String) {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).unwrap();
+    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
+    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
+}
+
+#[cfg(unix)]
+#[test]
+fn the_server_answers_what_the_runtime_says_batched_or_not_and_ends_with_0_on_a_signal() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let texts = ["abc", "a", "", "hello there", "zzzzzzzzzzzz", "cab cab", "b"];
+    let opened = Bundle::open(&bundle).unwrap();
+    let mut translator = Translator::new(&opened, engine::open(&opened, EngineKind::Auto).unwrap());
+    let expected: Vec<String> =
+        texts.iter().map(|text| translator.translate(&[text], &DecodingOptions::default()).unwrap()[0].text.clone()).collect();
+    assert!(
+        expected.iter().collect::<std::collections::BTreeSet<_>>().len() > 2,
+        "a model that says one thing proves nothing: {expected:?}"
+    );
+    for signal in ["TERM", "INT"] {
+        let server = Running::start(&bundle, |command| {
+            command.env("S2S_WORKERS", "2");
+        });
+        assert_eq!(server.ask("GET /health", "").1, r#"{"status":"ok"}"#);
+        assert_eq!(server.translate(&json!(texts)), (200, json!({"translatedText": expected})));
+        // One by one on sixteen threads: whatever batches come about, the answers are the same.
+        std::thread::scope(|scope| {
+            for n in 0..16 {
+                let (server, texts, expected) = (&server, &texts, &expected);
+                scope.spawn(move || {
+                    for round in 0..8 {
+                        let at = (n + round) % texts.len();
+                        if !texts[at].is_empty() {
+                            assert_eq!(server.translate(&json!(texts[at])), (200, json!({"translatedText": expected[at]})));
+                        }
+                    }
+                });
+            }
+        });
+        server.signal(signal);
+        let (code, stderr) = server.ended();
+        assert_eq!(code, 0, "{stderr}");
+    }
+}
+
+#[cfg(unix)]
+#[test]
+fn a_request_in_flight_at_sigterm_is_answered() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let server = Running::start(&bundle, |_| {});
+    let body = json!({"q": "abc", "source": "a", "target": "b"}).to_string();
+    // The last byte is still to come when the signal does.
+    let mut stream = TcpStream::connect(&server.address).unwrap();
+    write!(stream, "POST /translate HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\n").unwrap();
+    write!(stream, "content-length: {}\r\n\r\n", body.len()).unwrap();
+    let mut reader = BufReader::new(stream.try_clone().unwrap());
+    let mut line = String::new();
+    // The server asks for the body: it has accepted the request.
+    reader.read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+    server.signal("TERM");
+    let started = Instant::now();
+    while TcpStream::connect(&server.address).is_ok() {
+        assert!(started.elapsed() < Duration::from_secs(60), "new connections are still taken");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    stream.write_all(body.as_bytes()).unwrap();
+    let mut answer = String::new();
+    reader.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("HTTP/1.1 200 OK") && answer.contains("translatedText"), "{answer}");
+    assert_eq!(server.ended().0, 0);
+}
+
+#[cfg(unix)]
+#[test]
+fn a_request_that_outlasts_the_grace_time_is_cut_and_the_code_says_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let server = Running::start(&bundle, |command| {
+        command.args(["--grace", "0.2"]);
+    });
+    let mut stuck = server.begin("POST /translate", "{");
+    // The body announced one byte and has one; this one never gets its body.
+    let mut waiting = TcpStream::connect(&server.address).unwrap();
+    write!(
+        waiting,
+        "POST /translate HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+    )
+    .unwrap();
+    let mut line = String::new();
+    BufReader::new(waiting.try_clone().unwrap()).read_line(&mut line).unwrap();
+    assert_eq!(line, "HTTP/1.1 100 Continue\r\n");
+    let mut rest = String::new();
+    stuck.read_to_string(&mut rest).unwrap();
+    assert!(rest.starts_with("HTTP/1.1 400 "), "{rest}");
+    server.signal("TERM");
+    let (code, stderr) = server.ended();
+    assert_eq!(code, i32::from(s2s::error::exit_code(ErrorKind::Interrupted)), "{stderr}");
+    assert!(stderr.contains("--grace"), "{stderr}");
+}
+
+#[cfg(unix)]
+#[test]
+fn an_address_that_others_can_reach_is_warned_about_unless_there_is_a_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    for (host, key, warned) in [("0.0.0.0", None, true), ("0.0.0.0", Some("secret"), false), ("127.0.0.1", None, false)] {
+        let mut server = Running::start(&bundle, |command| {
+            command.env("S2S_HOST", host);
+            key.map(|key| command.env("S2S_API_KEY", key));
+        });
+        server.address = server.address.replace("0.0.0.0", "127.0.0.1");
+        let (status, _) = server.translate(&json!("abc"));
+        assert_eq!(status, if key.is_some() { 401 } else { 200 });
+        server.signal("TERM");
+        let (code, stderr) = server.ended();
+        assert_eq!((code, stderr.contains("S2S_API_KEY")), (0, warned), "{stderr}");
+    }
+}
