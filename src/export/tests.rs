@@ -30,17 +30,13 @@ struct Toy {
 
 impl Toy {
     fn new(source_input: InputForm, target_input: InputForm, hidden: usize, layers: usize, seed: u64) -> Self {
+        Self::of(Architecture { source_input, target_input, hidden, layers, ..Architecture::default() }, seed)
+    }
+
+    fn of(architecture: Architecture, seed: u64) -> Self {
         let source = Vocabulary::build(Unit::Character, [], ["abcdefgh"]);
         let target = Vocabulary::build(Unit::Character, [], ["uvwxyz123"]);
-        let architecture = Architecture {
-            source_vocabulary: source.len(),
-            target_vocabulary: target.len(),
-            source_input,
-            target_input,
-            cell: Cell::Lstm,
-            hidden,
-            layers,
-        };
+        let architecture = Architecture { source_vocabulary: source.len(), target_vocabulary: target.len(), ..architecture };
         let network = Seq2Seq::new(architecture).unwrap();
         // Larger than a trainer would begin with, so that texts, and not only biases, decide the outputs.
         let parameters = network.initialise(seed).map(|x| 2.0 * x);

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::error::{Error, ErrorKind, Result};
+
 /// The sizes and options of one network; stored in checkpoints and in bundles, so that both can be read alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -26,7 +28,7 @@ pub struct Architecture {
     pub bidirectional: bool,
     /// How the decoder looks back at the source.
     #[serde(default)]
-    pub attention: Attention,
+    pub attention: AttentionScore,
     /// Whether the output layer uses the target embedding as its weight (Press and Wolf, arXiv 1608.05859).
     #[serde(default)]
     pub tied_embeddings: bool,
@@ -35,7 +37,7 @@ pub struct Architecture {
 /// How the decoder looks back at the source (Luong et al., arXiv 1508.04025).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Attention {
+pub enum AttentionScore {
     /// Not at all: only the final states are handed over.
     #[default]
     None,
@@ -43,6 +45,51 @@ pub enum Attention {
     Dot,
     /// Score (h K) . m with a learnt K.
     General,
+}
+
+impl Default for Architecture {
+    /// The tutorial's sizes, with empty vocabularies.
+    fn default() -> Self {
+        Self {
+            source_vocabulary: 4,
+            target_vocabulary: 4,
+            source_input: InputForm::OneHot,
+            target_input: InputForm::OneHot,
+            cell: Cell::Lstm,
+            hidden: 256,
+            layers: 1,
+            bidirectional: false,
+            attention: AttentionScore::None,
+            tied_embeddings: false,
+        }
+    }
+}
+
+impl Architecture {
+    /// Whether such a network can be built.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the name of the option in question.
+    pub fn check(&self) -> Result<()> {
+        let error = |message: &str, help: &str| Err(Error::new(ErrorKind::Config, message).help(help));
+        let widths = [self.source_input, self.target_input].map(|form| match form {
+            InputForm::OneHot => 1,
+            InputForm::Embedding(width) => width,
+        });
+        if self.hidden == 0 || self.layers == 0 || widths.contains(&0) {
+            return error("`hidden`, `layers` and embedding widths must be at least 1", "for example hidden: 256, layers: 1");
+        }
+        if self.source_vocabulary < 4 || self.target_vocabulary < 4 {
+            return error("a vocabulary must hold at least the four special symbols", "PAD, START, END and UNK have ids 0 to 3");
+        }
+        if self.bidirectional && !self.hidden.is_multiple_of(2) {
+            return error("`hidden` must be even with `bidirectional`", "each direction has half of it");
+        }
+        if self.tied_embeddings && self.target_input != InputForm::Embedding(self.hidden) {
+            return error("`tied_embeddings` needs a target embedding as wide as `hidden`", "the output layer uses it as its weight");
+        }
+        Ok(())
+    }
 }
 
 /// How ids become the input of the first recurrent layer.
@@ -64,4 +111,14 @@ pub enum Cell {
     Lstm,
     /// Gated recurrent unit, gates in ONNX's order z, r, n, the reset gate after the product.
     Gru,
+}
+
+impl Cell {
+    /// As parameters are named after it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lstm => "lstm",
+            Self::Gru => "gru",
+        }
+    }
 }

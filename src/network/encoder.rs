@@ -1,12 +1,12 @@
 //! A layer of the encoder: one direction, or two of half the width whose outputs lie side by side.
 
+use super::Cell;
 use super::dropout::Dropout;
 use super::graph::GraphSide;
 use super::packing::Packing;
 use super::parameters::{ParameterId, Parameters};
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Recurrent, Source, Tape};
-use super::Cell;
 use crate::kernels::{Real, Scratch};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;

@@ -54,6 +54,12 @@ impl Packing {
         step.checked_sub(1).map(|previous| self.offsets[previous])
     }
 
+    /// The rows of the text at `position`, first token first.
+    pub fn rows_of(&self, position: usize) -> impl Iterator<Item = usize> {
+        let length = self.sizes.partition_point(|&n| n > position);
+        self.offsets[..length].iter().map(move |&first| first + position)
+    }
+
     /// For each row the row of the same text's opposite token: the first for the last, and so on; its own inverse.
     pub fn reversed_rows(&self) -> Vec<usize> {
         self.iter()

@@ -60,14 +60,7 @@ pub struct ProjectionTape<R> {
 
 impl Projection {
     /// Registers W of a first layer, and the embedding of its side unless another direction has registered it.
-    pub fn over_symbols<R: Real>(
-        p: &mut Parameters<R>,
-        side: &str,
-        layer: &str,
-        vocabulary: usize,
-        gates: usize,
-        form: InputForm,
-    ) -> Self {
+    pub fn over_symbols<R: Real>(p: &mut Parameters<R>, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
         Self::Symbols(Symbols::new(p, side, layer, vocabulary, gates, form))
     }
 
