@@ -132,7 +132,8 @@ fn the_decoding_file_lies_under_the_flags_and_its_errors_name_file_line_and_key(
 fn drawn_texts_depend_on_the_seed_alone() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
-    let draw = |seed: &str, rest: &[&str]| translate(&bundle, &[&["--do-sample", "--seed", seed], rest].concat(), b"abc\nb\nabc\nzz zz\n").1;
+    let draw =
+        |seed: &str, rest: &[&str]| translate(&bundle, &[&["--do-sample", "--seed", seed], rest].concat(), b"abc\nb\nabc\nzz zz\n").1;
     let once = draw("7", &[]);
     assert_eq!(once, draw("7", &["--max-batch-size", "1", "--workers", "1"]));
     assert_ne!(once, draw("8", &[]));
