@@ -10,6 +10,7 @@ use crate::error::Result;
 pub mod bench;
 pub mod demo;
 pub mod doctor;
+pub mod eval;
 pub mod export;
 pub mod report;
 pub mod serve_local;
@@ -53,7 +54,8 @@ enum Command {
     Train(train::Args),
     Export(export::Args),
     Verify(verify::Args),
-    Translate(translate::Args),
+    Translate(Box<translate::Args>),
+    Eval(Box<eval::Args>),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
     Doctor(doctor::Args),
@@ -67,7 +69,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &global),
         Command::Export(args) => export::run(args, &global),
         Command::Verify(args) => verify::run(args, &global),
-        Command::Translate(args) => translate::run(args, &global),
+        Command::Translate(args) => translate::run(*args, &global),
+        Command::Eval(args) => eval::run(*args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
