@@ -92,7 +92,8 @@ async fn alternatives_and_the_detected_language_come_only_where_they_are_asked_f
 
 #[tokio::test]
 async fn a_bundle_that_names_its_languages_refuses_others() {
-    let card = Card { name: "m".to_owned(), source_language: Some("en".to_owned()), target_language: Some("fr".to_owned()) };
+    let card =
+        Card { name: "m".to_owned(), source_language: Some("en".to_owned()), target_language: Some("fr".to_owned()), ..Card::default() };
     let (server, _) = server(&Limits::default(), Scripted { card, ..Scripted::default() }, None);
     refused(send(&server, ask("x")).await, Fault::UnsupportedLanguage).await;
     let request = json!({"q": "x", "source": "auto", "target": "fr"});
