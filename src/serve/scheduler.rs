@@ -139,6 +139,12 @@ pub struct Scheduler {
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").field("model", &self.model.card().name).field("waiting", &self.depth()).finish_non_exhaustive()
+    }
+}
+
 impl Scheduler {
     /// Starts `workers` threads, each with an engine of its own.
     ///
