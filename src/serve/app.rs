@@ -94,6 +94,10 @@ impl Server {
     ///
     /// A region is passed over where the model names none: `EN-US` is `en`.
     pub(super) fn find(&self, source: Option<&str>, target: &str) -> Result<Arc<Scheduler>, ApiError> {
+        if let Some(strange) = source.into_iter().chain([target]).find(|code| !is_code(code)) {
+            let message = format!("{strange:?} is no language code; send one such as en or zh-Hans");
+            return Err(ApiError::new(Fault::UnsupportedLanguage, message));
+        }
         let all = self.schedulers()?;
         let speaks = |s: &&Arc<Scheduler>| {
             let card = s.model().card();
@@ -146,6 +150,11 @@ impl Server {
     pub(super) fn authorise(&self, headers: &HeaderMap, field: Option<&str>) -> Result<(), ApiError> {
         self.key.as_ref().map_or(Ok(()), |key| key.check(headers, field))
     }
+}
+
+fn is_code(code: &str) -> bool {
+    let rest = code.strip_prefix(|c: char| c.is_ascii_alphabetic());
+    code.len() <= 32 && rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'))
 }
 
 /// Whether a model of the language `own` serves the language `asked`.

@@ -26,7 +26,7 @@ def libretranslate(url, expected, key):
 def deep_translator(url, expected, key):
     from deep_translator import LibreTranslator
 
-    client = LibreTranslator(source="en", target="fr", base_url=url, api_key=key or "none", use_free_api=False)
+    client = LibreTranslator(source="en", target="fr", custom_url=url + "/", api_key=key or "none")
     for text, translation in expected["texts"].items():
         # Its own rule: digits alone are given back without asking the server.
         if not text.isdigit():
@@ -144,9 +144,10 @@ def kserve(url, expected, key):
 
 
 def schemathesis(url, expected, key):
-    from schemathesis.__version__ import __version__  # noqa: F401 (a clear error where it is not installed)
+    config = f"""
+[parameters]
+"path.model" = "{expected["model"]}"
 
-    config = """
 [checks.positive_data_acceptance]
 # 422 is valid JSON that cannot be done: a text that is too long, options that exclude each other.
 expected-statuses = ["2xx", "401", "403", "404", "422", "429"]
