@@ -410,12 +410,19 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
 
 fn side(data: &Section<'_>, key: &str) -> Result<Side> {
     let Some(field) = data.get(key) else { return Ok(Side { unit: Unit::Character, normalisation: Vec::new() }) };
-    let section = field.section(&["unit", "normalisation"])?;
+    let section = field.section(&["unit", "normalisation", "language"])?;
     let unit = section.get("unit").map_or(Ok(Unit::Character), |f| f.choice(&[("character", Unit::Character), ("token", Unit::Token)]))?;
     let normalisation = match section.get("normalisation") {
         Some(list) => list.list()?.iter().map(|f| f.choice(&NORMALISATIONS)).collect::<Result<_>>()?,
         None => Vec::new(),
     };
+    // Only bundles and servers use it: they read it from the config that travels along.
+    if let Some(language) = section.get("language") {
+        let code = language.string()?;
+        if !code.starts_with(|c: char| c.is_ascii_alphabetic()) || !code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(language.error(format!("`{code}` is no language code"), "give a BCP 47 code such as `en`, `fr` or `zh-Hans`"));
+        }
+    }
     Ok(Side { unit, normalisation })
 }
 

@@ -12,7 +12,9 @@ use s2s_runtime::contract::{
     },
     next,
 };
-use s2s_runtime::manifest::{GraphFile, Io, Manifest, MemoryWire, OutputForm, Role, SpecialIds, StateWire, Wiring};
+use s2s_runtime::manifest::{
+    GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire, Wiring,
+};
 use sha2::{Digest, Sha256};
 
 use super::{ExportInput, ExportOptions, readme, self_test};
@@ -156,6 +158,7 @@ fn manifest(
         format_version: FORMAT_VERSION.to_owned(),
         name: input.name.to_owned(),
         producer: format!("s2s {}", env!("CARGO_PKG_VERSION")),
+        languages: languages(input.provenance.as_ref()),
         io: options.io,
         graphs,
         weights_sha256: Some(weights_sha256),
@@ -167,6 +170,14 @@ fn manifest(
         source: input.source.spec().clone(),
         target: input.target.spec().clone(),
     })
+}
+
+/// What the training config says in `data.source.language` and `data.target.language`.
+fn languages(provenance: Option<&Provenance>) -> Option<Languages> {
+    let data = provenance?.config.as_ref()?.get("data")?;
+    let code = |side: &str| Some(data.get(side)?.get("language")?.as_str()?.to_owned());
+    let found = Languages { source: code("source"), target: code("target") };
+    (found != Languages::default()).then_some(found)
 }
 
 fn unwritable(what: &str, cause: serde_json::Error) -> Error {
