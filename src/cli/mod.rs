@@ -11,6 +11,7 @@ pub mod bench;
 pub mod demo;
 pub mod doctor;
 pub mod export;
+pub mod inspect;
 pub mod report;
 pub mod serve_local;
 pub mod train;
@@ -53,6 +54,8 @@ enum Command {
     Train(train::Args),
     Export(export::Args),
     Verify(verify::Args),
+    #[command(visible_aliases = ["summary", "show"])]
+    Inspect(inspect::Args),
     Translate(translate::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
@@ -67,6 +70,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &global),
         Command::Export(args) => export::run(args, &global),
         Command::Verify(args) => verify::run(args, &global),
+        Command::Inspect(args) => inspect::run(&args, &global),
         Command::Translate(args) => translate::run(args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
