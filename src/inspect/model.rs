@@ -264,7 +264,10 @@ impl<'a> Grouping<'a> {
                 } else if let Some(&from) = giver.get(input.as_str())
                     && from != position
                 {
-                    let edge = Edge { from, label: self.label(input, &layers[from]), shape: self.shape(input) };
+                    let label = self.label(input, &layers[from]);
+                    let moved = self.named && layers[from].kind == "Input" && label.is_empty();
+                    let shape = if moved { layers[from].output.clone() } else { self.shape(input) };
+                    let edge = Edge { from, label, shape };
                     if !layers[position].inputs.contains(&edge) {
                         layers[position].inputs.push(edge);
                     }

@@ -55,11 +55,22 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
     let widest = |c: Column, placed: &[Placed]| placed.iter().filter(|p| p.column == c).map(|p| p.size.0).fold(150.0, f64::max);
     let (wide_encoder, wide_decoder, wide_outside) =
         (widest(Column::Encoder, &placed), widest(Column::Decoder, &placed), widest(Column::Outside, &placed));
+    // The words beside an arrow: within a column to its right, between columns in between.
+    let words = |same: bool, from: Column| -> f64 {
+        let edges = training.layers.iter().flat_map(|to| to.inputs.iter().map(move |e| (e, to)));
+        let wanted = edges.filter(|(e, to)| {
+            let (a, b) = (column(&training.layers[e.from].name), column(&to.name));
+            a == from && (a == b) == same && e.label != "mask"
+        });
+        wanted.map(|(e, _)| lines_of(&[e]).iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max)).fold(0.0, f64::max)
+    };
+    let [half_encoder, half_decoder, half_outside] =
+        [(Column::Encoder, wide_encoder), (Column::Decoder, wide_decoder), (Column::Outside, wide_outside)]
+            .map(|(c, wide)| (wide / 2.0).max(words(true, c) + 2.0));
     // From left to right: encoder, the arrows of the states, decoder, what is only there in training.
-    let between = 210.0;
-    let x_encoder = 70.0 + wide_encoder / 2.0;
-    let x_decoder = x_encoder + wide_encoder / 2.0 + between + wide_decoder / 2.0;
-    let x_outside = x_decoder + wide_decoder / 2.0 + 130.0 + wide_outside / 2.0;
+    let x_encoder = 70.0 + half_encoder;
+    let x_decoder = x_encoder + half_encoder + words(false, Column::Encoder) + 64.0 + half_decoder;
+    let x_outside = x_decoder + half_decoder + words(false, Column::Decoder).max(110.0) + 76.0 + half_outside;
     let mut bottoms = [TOP; 3];
     for p in &mut placed {
         let (index, x) = match p.column {
@@ -92,7 +103,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
         y += placed[i].size.1 + GAP;
     }
     let has_loss = placed.iter().any(|p| p.column == Column::Outside);
-    let right = if has_loss { x_outside + wide_outside / 2.0 + 36.0 } else { x_decoder + wide_decoder / 2.0 + 120.0 };
+    let right = if has_loss { x_outside + half_outside + 30.0 } else { x_decoder + half_decoder + 150.0 };
 
     let mut canvas = Canvas::default();
     let file = |role: Role| files.iter().find(|f| f.0 == role).map_or("", |f| f.1.as_str());
@@ -100,17 +111,31 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
     let frame_bottom = lowest + 6.0;
     canvas.rectangle(28.0, 48.0, right - 28.0, frame_bottom - 48.0 + 18.0, 10.0, "#fbfbfb", "#777", "");
     canvas.text(44.0, 66.0, 13.0, "start", true, "#444", &format!("{}: whole texts, teacher forcing", file(Role::Training)));
-    for (x, wide, role, words, bottom) in [
-        (x_encoder, wide_encoder, Role::Encoder, "once a text", bottoms[0]),
-        (x_decoder, wide_decoder, Role::Decoder, "once a token", bottoms[1]),
+    for (x, half, role, words, bottom) in [
+        (x_encoder, half_encoder, Role::Encoder, "once a text", bottoms[0]),
+        (x_decoder, half_decoder, Role::Decoder, "once a token", bottoms[1]),
     ] {
-        let left = x - wide / 2.0 - 24.0;
-        canvas.rectangle(left, 80.0, wide + 48.0, bottom - GAP + 16.0 - 80.0, 10.0, "none", colours(&format!("{role}.lstm_0")).1, "7 4");
+        let left = x - half - 24.0;
+        canvas.rectangle(
+            left,
+            80.0,
+            2.0 * half + 48.0,
+            bottom - GAP + 16.0 - 80.0,
+            10.0,
+            "none",
+            colours(&format!("{role}.lstm_0")).1,
+            "7 4",
+        );
         canvas.text(left + 12.0, 97.0, 12.0, "start", true, colours(&format!("{role}.lstm_0")).1, &format!("{}: {words}", file(role)));
     }
-    arrows(&mut canvas, training, &placed);
+    let edges_of = |c: Column| match c {
+        Column::Encoder => (x_encoder - half_encoder - 24.0, x_encoder + half_encoder + 24.0),
+        Column::Decoder => (x_decoder - half_decoder - 24.0, x_decoder + half_decoder + 24.0),
+        Column::Outside => (x_outside - half_outside, x_outside + half_outside),
+    };
+    arrows(&mut canvas, training, &placed, edges_of);
     placed.iter().for_each(|p| canvas.node(&p.node, p.centre));
-    feedback(&mut canvas, training, &placed, x_decoder + wide_decoder / 2.0 + 24.0);
+    feedback(&mut canvas, training, &placed, x_decoder + half_decoder + 24.0);
 
     let mut y = frame_bottom + 18.0 + 36.0;
     canvas.text(32.0, y, 14.0, "start", true, "#222", "Weights in each file: one colour, one tensor, the same bytes");
@@ -118,7 +143,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
     let mut widest = right;
     for (_, file, model) in files {
         let (parameters, bytes) = model.totals();
-        let about = format!("{file}   {} weights, {:.2} MB, {} nodes", thousands(parameters), bytes as f64 / 1048576.0, model.nodes);
+        let about = format!("{file}: {} weights, {:.2} MB, {} nodes", thousands(parameters), bytes as f64 / 1048576.0, model.nodes);
         canvas.text(32.0, y, 12.0, "start", true, "#333", &about);
         y += 20.0;
         let mut x = 32.0;
@@ -145,8 +170,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
 }
 
 /// Downwards within a column, across between columns; what skips a box goes round on the left.
-fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed]) {
-    let mut across = 0.0;
+fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed], x_of: impl Fn(Column) -> (f64, f64)) {
     for to in placed {
         let mut givers: Vec<usize> = training.layers[to.layer].inputs.iter().map(|e| e.from).collect();
         givers.dedup();
@@ -165,8 +189,7 @@ fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed]) {
                 let (start, end) = (a.1 + from.size.1 / 2.0, b.1 - to.size.1 / 2.0);
                 if end - start < GAP + 1.0 {
                     canvas.path(&[(a.0, start), (b.0, end)], false, "#555");
-                    let width = lines.iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max);
-                    canvas.label((a.0 + width / 2.0 + 10.0, f64::midpoint(start, end) - 1.0), &lines);
+                    canvas.aside((a.0 + 9.0, f64::midpoint(start, end) - 2.0), &lines);
                 } else {
                     let side = a.0 + from.size.0.max(to.size.0) / 2.0 + 14.0;
                     let d = format!(
@@ -183,6 +206,12 @@ fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed]) {
             } else {
                 let (x0, x1) = (a.0 + from.size.0 / 2.0, b.0 - to.size.0 / 2.0);
                 let middle = f64::midpoint(x0, x1);
+                // Between the two cuts, where nothing else stands.
+                let gap = if from.column == Column::Encoder {
+                    f64::midpoint(x_of(Column::Encoder).1, x_of(Column::Decoder).0)
+                } else {
+                    (x_of(from.column).1 + x1) / 2.0
+                };
                 canvas.line(
                     &format!("M{x0:.1},{:.1} C{middle:.1},{:.1} {middle:.1},{:.1} {x1:.1},{:.1}", a.1, a.1, b.1, b.1),
                     false,
@@ -190,12 +219,10 @@ fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed]) {
                 );
                 let lift = 10.0 + 6.5 * lines.len() as f64;
                 let crowded = if (a.1 - b.1).abs() < 1.0 { lift } else { 0.0 };
-                across += 1.0;
-                canvas.label((middle, f64::midpoint(a.1, b.1) - crowded), &lines);
+                canvas.label((gap, f64::midpoint(a.1, b.1) - crowded), &lines);
             }
         }
     }
-    let _ = across;
 }
 
 /// The loop that the runtime closes: the best token and the states go back in.
@@ -215,5 +242,5 @@ fn feedback(canvas: &mut Canvas, training: &Model, placed: &[Placed], edge: f64)
     );
     canvas.line(&d, true, PLAIN.1);
     let words = ["decoding:".to_owned(), "best token".to_owned(), "and states".to_owned(), "go back in".to_owned()];
-    canvas.label((side + 8.0 + 30.0, f64::midpoint(y0, y1)), &words);
+    canvas.aside((side + 8.0, f64::midpoint(y0, y1) - 20.0), &words);
 }

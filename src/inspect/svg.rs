@@ -44,7 +44,7 @@ pub struct Canvas {
 
 /// Width of a text.
 pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
-    text.chars().map(|c| if c.is_ascii() { 0.61 } else { 1.0 }).sum::<f64>() * size * if bold { 1.1 } else { 1.0 }
+    text.chars().map(|c| if c.is_ascii() { 0.59 } else { 1.0 }).sum::<f64>() * size * if bold { 1.1 } else { 1.0 }
 }
 
 /// Text as it may stand in XML.
@@ -126,6 +126,13 @@ impl Canvas {
         }
     }
 
+    /// Lines of text to the right of a point.
+    pub fn aside(&mut self, (x, y): (f64, f64), lines: &[String]) {
+        for (i, line) in lines.iter().enumerate() {
+            self.text(x, y + 12.5 * (i as f64 + 0.5 - lines.len() as f64 / 2.0), 10.0, "start", false, "#555", line);
+        }
+    }
+
     /// The finished file.
     pub fn finish(self, width: f64, height: f64, title: &str) -> String {
         format!(
@@ -144,12 +151,19 @@ pub fn size(node: &Node) -> Size {
     (width + 24.0, LINE * (node.lines.len() as f64 + 1.0) + 14.0)
 }
 
+/// The point of the curve between two points that [`Canvas::path`] draws, at `t` of its way.
+fn along((ax, ay): (f64, f64), (bx, by): (f64, f64), t: f64) -> (f64, f64) {
+    let (middle, u) = (f64::midpoint(ay, by), 1.0 - t);
+    let y = ay * u.powi(3) + 3.0 * middle * u * t * (u + t) + by * t.powi(3);
+    (ax + (bx - ax) * t * t * (3.0 - 2.0 * t), y)
+}
+
 /// A whole graph, laid out from top to bottom.
 pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
     let sizes: Vec<Size> = nodes.iter().map(size).collect();
     let edges: Vec<(usize, usize)> = arrows.iter().map(|a| (a.from, a.to)).collect();
     let most = arrows.iter().map(|a| a.label.len()).max().unwrap_or(0) as f64;
-    let layout = place(&sizes, &edges, 26.0 + 12.5 * most);
+    let layout = place(&sizes, &edges, 36.0 + 12.5 * most);
     let (margin, top) = (24.0, 54.0);
     let moved = |(x, y): (f64, f64)| (x + margin, y + top);
     let width = layout.width.max(text_width(title, 16.0, true)) + 2.0 * margin;
@@ -160,10 +174,26 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
         let points: Vec<(f64, f64)> = path.iter().map(|&p| moved(p)).map(|(x, y)| (x + shift, y)).collect();
         canvas.path(&points, arrow.dashed, if arrow.dashed { "#999" } else { "#555" });
     }
+    let mut taken: Vec<[f64; 4]> = Vec::new();
     for (arrow, path) in arrows.iter().zip(&layout.paths).filter(|(a, _)| !a.label.is_empty()) {
-        // Beside the head: edges into one box are told apart there.
-        let (a, b) = (moved(path[path.len() - 2]), moved(path[path.len() - 1]));
-        canvas.label(((a.0 + b.0) / 2.0 + shift, (a.1 + b.1) / 2.0), &arrow.label);
+        let width = arrow.label.iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max) + 6.0;
+        let height = 12.5 * arrow.label.len() as f64;
+        // Beside the head, where edges into one box are told apart; then wherever there is room.
+        let candidates = path.windows(2).rev().flat_map(|pair| {
+            let (a, b) = (moved(pair[0]), moved(pair[1]));
+            [0.5, 0.36, 0.64, 0.24, 0.76].map(|t| along(a, b, t))
+        });
+        let overlap = |&(x, y): &(f64, f64)| -> f64 {
+            let side = |a0: f64, a1: f64, b0: f64, b1: f64| (a1.min(b1) - a0.max(b0)).max(0.0);
+            let one =
+                |r: &[f64; 4]| side(x - width / 2.0, x + width / 2.0, r[0], r[2]) * side(y - height / 2.0, y + height / 2.0, r[1], r[3]);
+            taken.iter().map(one).sum()
+        };
+        let least = candidates.map(|at| (overlap(&at), at)).min_by(|a, b| a.0.total_cmp(&b.0));
+        if let Some((_, (x, y))) = least {
+            taken.push([x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]);
+            canvas.label((x + shift, y), &arrow.label);
+        }
     }
     for (node, &centre) in nodes.iter().zip(&layout.centres) {
         let (x, y) = moved(centre);

@@ -87,7 +87,8 @@ fn pictures_name_every_layer_and_shared_weights_have_one_colour() {
         assert!(svg.contains(text), "{text}");
     }
     let chip = |name: &str| {
-        let at = svg.match_indices(&format!(">{name} (")).map(|(i, _)| svg[..i].rfind("<rect").map(|r| &svg[r..i]).unwrap());
+        let text = format!(">{name} (");
+        let at = svg.match_indices(&text).map(|(i, _)| svg[..i].rfind("<rect").map(|r| &svg[r..i]).unwrap());
         at.map(|rect| rect.split("fill=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
     };
     let colours = chip("decoder.lstm_0.R");
