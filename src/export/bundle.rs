@@ -12,9 +12,7 @@ use s2s_runtime::contract::{
     },
     next,
 };
-use s2s_runtime::manifest::{
-    GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire, Wiring,
-};
+use s2s_runtime::manifest::{GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire, Wiring};
 use sha2::{Digest, Sha256};
 
 use super::{ExportInput, ExportOptions, readme, self_test};

@@ -203,7 +203,7 @@ impl EncoderLayer {
         outputs: bool,
     ) -> (Option<Value>, Vec<Value>) {
         let initial = [zero.clone(), zero.clone()];
-        let mut run = |direction: &Recurrent, side: &GraphSide, below: Option<&Value>, g: &mut GraphBuilder| {
+        let run = |direction: &Recurrent, side: &GraphSide, below: Option<&Value>, g: &mut GraphBuilder| {
             let mut values = direction.emit_sequence(p, g, side, below, &initial).into_iter();
             let rows = values.next().filter(|_| outputs).map(|y| {
                 let axis = g.int64(&[1], &[1]);
