@@ -11,6 +11,7 @@ pub mod bench;
 pub mod demo;
 pub mod doctor;
 pub mod export;
+pub mod list;
 pub mod report;
 pub mod serve_local;
 pub mod train;
@@ -56,6 +57,7 @@ enum Command {
     Translate(translate::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
+    List(list::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
 }
@@ -70,6 +72,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Translate(args) => translate::run(args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
+        Command::List(args) => list::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Bench(args) => bench::run(args, &global),
     }
