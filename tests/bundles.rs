@@ -107,6 +107,13 @@ async fn the_graphs_of_a_bundle_are_models_of_their_own_and_check_what_they_are_
         assert_eq!((status, &error["error_type"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("invalid_parameter")), "{error}");
         assert!(error["message"].as_str().unwrap().contains(said), "{error} should say {said}");
     }
+    for name in ["random", "random.encoder", "random.decoder", "random.training"] {
+        let request = Request::get(format!("/v2/models/{name}/graph.svg")).body(Body::empty()).unwrap();
+        let response = app(Arc::clone(&server)).oneshot(request).await.unwrap();
+        assert_eq!((response.status(), response.headers()["content-type"].to_str().unwrap()), (StatusCode::OK, "image/svg+xml"));
+        let picture = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(picture.starts_with(b"<svg") || picture.starts_with(b"<?xml"), "{:?}", &picture[..20]);
+    }
     let (status, error) = ask(&server, "/v2/models/random.decoder/infer", &json!({"inputs": []})).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
     let (status, _) = ask(&server, "/v2/models/random.encoder/generate", &json!({"text_input": "a"})).await;

@@ -4,6 +4,7 @@
 
 pub mod checked;
 pub mod raw;
+pub mod schema;
 #[cfg(test)]
 mod tests;
 
