@@ -13,11 +13,14 @@ use axum::http::{Request, StatusCode};
 use common::Random;
 use http_body_util::BodyExt;
 use s2s::error::ErrorKind;
+use s2s::export::write_repository;
 use s2s::serve::app::{Server, app};
 use s2s::serve::library::{Library, Shelf, find};
 use s2s::serve::limits::Limits;
+use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::EngineKind;
+use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::Translator;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -104,6 +107,13 @@ async fn the_graphs_of_a_bundle_are_models_of_their_own_and_check_what_they_are_
         assert_eq!((status, &error["error_type"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("invalid_parameter")), "{error}");
         assert!(error["message"].as_str().unwrap().contains(said), "{error} should say {said}");
     }
+    for name in ["random", "random.encoder", "random.decoder", "random.training"] {
+        let request = Request::get(format!("/v2/models/{name}/graph.svg")).body(Body::empty()).unwrap();
+        let response = app(Arc::clone(&server)).oneshot(request).await.unwrap();
+        assert_eq!((response.status(), response.headers()["content-type"].to_str().unwrap()), (StatusCode::OK, "image/svg+xml"));
+        let picture = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(picture.starts_with(b"<svg") || picture.starts_with(b"<?xml"), "{:?}", &picture[..20]);
+    }
     let (status, error) = ask(&server, "/v2/models/random.decoder/infer", &json!({"inputs": []})).await;
     assert_eq!(status, StatusCode::UNPROCESSABLE_ENTITY, "{error}");
     let (status, _) = ask(&server, "/v2/models/random.encoder/generate", &json!({"text_input": "a"})).await;
@@ -189,4 +199,35 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
         assert!(started.elapsed() < Duration::from_secs(60), "never: {what}");
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
+}
+
+#[test]
+fn a_triton_repository_holds_each_graph_as_a_model_and_replaces_only_its_own_kind() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = common::bundle(folder.path());
+    let bundle = Bundle::open(&path).unwrap();
+    let repository = folder.path().join("repository");
+    for _ in 0..2 {
+        write_repository(&repository, &bundle, false).unwrap();
+    }
+    for (role, batch) in [(Role::Encoder, 64), (Role::Decoder, 64), (Role::Training, 0)] {
+        let model = repository.join(format!("random.{role}"));
+        assert_eq!(std::fs::read(model.join("1/model.onnx")).unwrap(), bundle.graph(role).unwrap());
+        let config = std::fs::read_to_string(model.join("config.pbtxt")).unwrap();
+        let heading = format!("name: \"random.{role}\"\nbackend: \"onnxruntime\"\nmax_batch_size: {batch}\n");
+        assert!(config.starts_with(&heading), "{config}");
+        for tensor in bundle.graph_info(role).unwrap().inputs.iter().chain(&bundle.graph_info(role).unwrap().outputs) {
+            assert!(config.contains(&format!("name: \"{}\"", tensor.name)), "{config}");
+        }
+    }
+    let left: Vec<_> = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+    assert_eq!(left.len(), 2, "something is left beside them: {left:?}");
+    // Neither a bundle nor somebody's own folder is lost.
+    std::fs::create_dir(folder.path().join("mine")).unwrap();
+    std::fs::write(folder.path().join("mine/file"), "x").unwrap();
+    for taken in [path.as_path(), &folder.path().join("mine"), &folder.path().join("mine/file")] {
+        let error = write_repository(taken, &bundle, false).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
+    }
+    assert!(Bundle::open(&path).is_ok());
 }

@@ -188,3 +188,52 @@ fn an_address_that_others_can_reach_is_warned_about_unless_there_is_a_key() {
         assert_eq!((code, stderr.contains("S2S_API_KEY")), (0, warned), "{stderr}");
     }
 }
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_gzip_bomb_is_413_at_flat_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let server = Running::start(&bundle, |_| {});
+    assert_eq!(server.translate(&json!("abc")).0, 200);
+    let resident = || {
+        let (_, page) = server.ask("GET /metrics", "");
+        let line = page.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+        line.unwrap_or_else(|| panic!("{page}")).parse::<f64>().unwrap() / 1e6
+    };
+    let before = resident();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..100 {
+        encoder.write_all(&[b' '; 1_000_000]).unwrap();
+    }
+    let bomb = encoder.finish().unwrap();
+    assert!(bomb.len() < 1_000_000, "{}", bomb.len());
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(stream, "POST /translate HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-type: application/json\r\n").unwrap();
+        write!(stream, "content-length: {}\r\n\r\n", bomb.len()).unwrap();
+        // The server may answer and close before it has read everything.
+        let _ = stream.write_all(&bomb);
+        let mut answer = [0; 64];
+        let n = stream.read(&mut answer).unwrap();
+        assert!(answer[..n].starts_with(b"HTTP/1.1 413 "), "{:?}", String::from_utf8_lossy(&answer[..n]));
+    }
+    let after = resident();
+    assert!(after < before + 20.0, "{before} MB before, {after} MB after");
+}
+
+#[test]
+fn list_shows_bundles_and_says_what_is_wrong_with_one() {
+    let folder = tempfile::tempdir().unwrap();
+    common::Random { name: "good", languages: Some(("en", "fr")), ..common::Random::default() }.write(&folder.path().join("a"));
+    let bad = common::Random { name: "bad", ..common::Random::default() }.write(&folder.path().join("b"));
+    std::fs::write(bad.join("decoder.onnx"), "x").unwrap();
+    let (code, stdout, stderr) = run(s2s().arg("list").arg(folder.path()));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("good") && stdout.contains("en to fr") && stdout.contains("lstm 1 x 24"), "{stdout}");
+    assert!(stdout.contains("cannot be served") && stdout.contains("decoder.onnx"), "{stdout}");
+    let (_, stdout, _) = run(s2s().args(["list", "--json"]).arg(folder.path()));
+    let rows: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&rows[0]["name"], &rows[0]["problem"], &rows[1]["name"]), (&json!("good"), &json!(null), &json!(null)));
+    assert_eq!(run(s2s().args(["list", "/no/such/folder"])).0, 1);
+}

@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod eval;
 pub mod export;
 pub mod inspect;
+pub mod list;
 pub mod report;
 pub mod serve_local;
 pub mod shell;
@@ -74,6 +75,7 @@ enum Command {
     Inspect(inspect::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
+    List(list::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
     Config(config::Args),
@@ -93,6 +95,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Inspect(args) => inspect::run(&args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
+        Command::List(args) => list::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Bench(args) => bench::run(args, &global),
         Command::Config(args) => config::run(&args, &global),

@@ -7,6 +7,7 @@
 //! | `self_test` | vectors that are run whenever the bundle is opened |
 //! | `readme` | the text for the reader of the folder |
 //! | `reference` | greedy decoding by the trainer's own pass |
+//! | `triton` | the same graphs as a model repository of Triton and KServe |
 //! | [`verify`](mod@verify) | every graph in every engine against the trainer's own pass |
 
 use std::path::Path;
@@ -27,10 +28,12 @@ mod reference;
 mod self_test;
 #[cfg(test)]
 mod tests;
+mod triton;
 pub mod verify;
 
 pub use bundle::{bundle_files, weights_sha256};
 pub use folder::{Replace, Staged, stage, write_bundle};
+pub use triton::write_repository;
 pub use verify::{Report, Tolerances, VerifyOptions, verify, verify_path};
 
 /// What is exported.

@@ -92,7 +92,14 @@ impl Subject {
         if path.is_dir() && Run::exists(path) && !path.join(s2s_runtime::contract::file::MANIFEST).exists() {
             return Self::of_run(&Run::open(path)?);
         }
-        let bundle = Bundle::open(path)?;
+        Self::of_bundle(&Bundle::open(path)?)
+    }
+
+    /// The graphs of an opened bundle.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] for a bundle without graphs.
+    pub fn of_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
         let graphs = [Role::Training, Role::Encoder, Role::Decoder]
             .into_iter()
@@ -101,7 +108,7 @@ impl Subject {
             .collect::<Result<Vec<_>>>()?;
         let architecture = manifest.architecture.clone().and_then(|a| serde_json::from_value(a).ok());
         if graphs.is_empty() {
-            return Err(Error::new(ErrorKind::Bundle, "the bundle has no graphs").in_file(path));
+            return Err(Error::new(ErrorKind::Bundle, "the bundle has no graphs").in_file(bundle.path()));
         }
         Ok(Self { name: manifest.name.clone(), graphs, architecture })
     }

@@ -11,6 +11,8 @@ use s2s_runtime::engine::{DecoderState, Engine, EngineKind, IdMatrix, StepOutput
 use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::{SourceText, TextCoder, TextStream};
 
+use crate::inspect::{Subject, View};
+
 use super::metrics::ModelMetrics;
 use super::model::{Card, Event, Model, Row, Session, Token, Worker};
 use super::raw::RawGraph;
@@ -22,6 +24,7 @@ pub struct BundleModel {
     options: DecodingOptions,
     engine: Mutex<Box<dyn Engine>>,
     raw: Vec<RawGraph>,
+    bundle: Option<Arc<Bundle>>,
 }
 
 impl BundleModel {
@@ -31,12 +34,13 @@ impl BundleModel {
     /// Of the options.
     pub fn new(card: Card, coder: TextCoder, engine: Box<dyn Engine>, options: DecodingOptions) -> Result<Self> {
         coder.settings(&options)?;
-        Ok(Self { card, coder, options, engine: Mutex::new(engine), raw: Vec::new() })
+        Ok(Self { card, coder, options, engine: Mutex::new(engine), raw: Vec::new(), bundle: None })
     }
 
     /// Serves the graphs as they are, too; each is loaded when it is first asked for.
     #[must_use]
     pub fn with_graphs(mut self, bundle: &Arc<Bundle>, kind: EngineKind, workers: usize) -> Self {
+        self.bundle = Some(Arc::clone(bundle));
         self.raw =
             bundle.manifest().graphs.keys().filter_map(|&role| RawGraph::new(Arc::clone(bundle), role, kind, workers).ok()).collect();
         self
@@ -61,6 +65,11 @@ impl Model for BundleModel {
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).fork()?;
         let engine = Box::new(Measured { engine, metrics: Arc::clone(metrics) });
         Ok(Box::new(EngineWorker { coder: self.coder.clone(), engine }))
+    }
+
+    fn picture(&self, role: Option<Role>) -> Option<Result<String>> {
+        let bundle = self.bundle.as_ref()?;
+        Some(Subject::of_bundle(bundle).and_then(|subject| subject.svg(role.map_or(View::Overview, View::Graph))))
     }
 
     fn raw(&self, role: Role) -> Option<&RawGraph> {

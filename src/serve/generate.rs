@@ -187,12 +187,12 @@ impl EventStream {
                 body.insert("text_output".to_owned(), json!(text.strip_prefix(self.sent.as_str()).unwrap_or(text)));
                 body.insert("generated_text".to_owned(), json!(text));
             }
-            Reply::Finished { result: Err(error), .. } => return self.failure(error),
+            Reply::Finished { result: Err(error), .. } => return self.failure(&error),
         }
         format!("data: {}\n\n", Value::Object(body))
     }
 
-    fn failure(&mut self, error: ApiError) -> String {
+    fn failure(&mut self, error: &ApiError) -> String {
         self.ended = true;
         self.server.metrics().failed(error.fault.entry().1);
         format!("event: error\ndata: {}\n\n", error.body())
@@ -209,10 +209,10 @@ impl HttpBody for EventStream {
         }
         let this = &mut *self;
         let event = match this.deadline.as_mut().poll(cx) {
-            Poll::Ready(()) => this.failure(ApiError::new(Fault::Deadline, "the text was not finished within the request timeout")),
+            Poll::Ready(()) => this.failure(&ApiError::new(Fault::Deadline, "the text was not finished within the request timeout")),
             Poll::Pending => match ready!(this.replies.poll_recv(cx)) {
                 Some(reply) => this.event(reply),
-                None => this.failure(ApiError::new(Fault::Internal, "the model failed on this request")),
+                None => this.failure(&ApiError::new(Fault::Internal, "the model failed on this request")),
             },
         };
         Poll::Ready(Some(Ok(Frame::data(event.into()))))

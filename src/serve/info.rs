@@ -10,23 +10,25 @@ use axum::routing::get;
 use serde_json::{Value, json};
 
 use super::app::{Route, Server};
-use super::error::ApiError;
+use super::error::{ApiError, Fault};
 use super::metrics;
+use super::paths::Named;
 
 /// Routes of these pages.
-pub(super) fn routes() -> [Route; 5] {
+pub(super) fn routes() -> [Route; 6] {
     [
         ("/", get(async || page(include_str!("page.html")))),
         ("/docs", get(async || page(include_str!("docs.html")))),
         ("/openapi.json", get(openapi)),
         ("/info", get(info)),
         ("/metrics", get(scrape)),
+        ("/v2/models/{model}/graph.svg", get(picture)),
     ]
 }
 
 /// A page that takes nothing from anywhere but this server.
 fn page(html: &'static str) -> Response {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
     ([(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-cache")], Html(html)).into_response()
 }
 
@@ -64,6 +66,17 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
             "request_timeout": limits.request_timeout.as_secs_f64(),
         },
     })))
+}
+
+/// A graph as a picture; without a role, the network with its three graphs.
+async fn picture(named: Named) -> Result<Response, ApiError> {
+    let (scheduler, role) = (Arc::clone(&named.scheduler), named.role);
+    // Laying out a graph takes a while.
+    let drawn = tokio::task::spawn_blocking(move || scheduler.model().picture(role)).await;
+    let drawn = drawn.map_err(|_| ApiError::new(Fault::Internal, "the picture could not be drawn"))?;
+    let missing = || ApiError::new(Fault::NotFound, format!("there is no picture of {}", named.name));
+    let svg = drawn.ok_or_else(missing)?.map_err(|error| ApiError::from_runtime(&error))?;
+    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())
 }
 
 async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Response, ApiError> {

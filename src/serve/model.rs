@@ -96,6 +96,11 @@ pub trait Model: Send + Sync {
     /// An engine of its own for one thread, which counts its calls in `metrics`.
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>>;
 
+    /// The network or one of its graphs, drawn as SVG; `None` where there is nothing to draw.
+    fn picture(&self, _role: Option<Role>) -> Option<Result<String>> {
+        None
+    }
+
     /// A graph as it is, without text and without the loop.
     fn raw(&self, _role: Role) -> Option<&RawGraph> {
         None
