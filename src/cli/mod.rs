@@ -13,6 +13,7 @@ pub mod demo;
 pub mod doctor;
 pub mod export;
 pub mod inspect;
+pub mod predict;
 pub mod report;
 pub mod serve_local;
 pub mod shell;
@@ -70,6 +71,7 @@ enum Command {
     #[command(visible_aliases = ["summary", "show"])]
     Inspect(inspect::Args),
     Translate(translate::Args),
+    Predict(predict::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
     Doctor(doctor::Args),
@@ -87,6 +89,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Export(args) => export::run(args, &global),
         Command::Verify(args) => verify::run(args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
+        Command::Predict(args) => predict::run(&args, &global),
         Command::Translate(args) => translate::run(args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),

@@ -10,6 +10,7 @@ mod emit;
 mod gather;
 pub mod graph;
 pub mod lstm;
+pub mod mlp;
 pub mod packing;
 pub mod parameters;
 pub mod symbols;
