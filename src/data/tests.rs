@@ -91,5 +91,5 @@ fn the_first_ten_thousand_lines_of_the_tutorial_file_count_as_the_tutorial_count
     assert_eq!((counts.longest_source, counts.longest_target), (33, 22));
     // PAD, START, END and UNK lie in front of the characters.
     assert_eq!((source.len(), target.len()), (73 + 4, 2_163 + 4));
-    assert_eq!(corpus.validation.last().map(|p| p.source.as_str()), Some("I agree with you on this point."));
+    assert_eq!(corpus.validation.last().map(|p| p.source.as_str()), Some("I agree with you on this issue."));
 }

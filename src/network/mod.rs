@@ -71,6 +71,18 @@ pub struct Forward<R> {
     pub target_time: usize,
 }
 
+impl Forward<f64> {
+    /// Every value rounded to f32.
+    pub fn rounded(&self) -> Forward<f32> {
+        let round = |values: &[f64]| values.iter().map(|&x| x as f32).collect();
+        Forward {
+            states: self.states.iter().map(|(name, values)| (name.clone(), round(values))).collect(),
+            logits: round(&self.logits),
+            target_time: self.target_time,
+        }
+    }
+}
+
 /// The network: layers and where their parameters are; the values live in [`Parameters`].
 #[derive(Clone, Debug)]
 pub struct Seq2Seq {

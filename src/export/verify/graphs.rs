@@ -77,11 +77,37 @@ struct Graphs<'a> {
     training: Box<dyn Graph>,
 }
 
+/// The trainer's own pass over every batch, computed in f64 and rounded once, so that an engine is charged with its own
+/// rounding alone; and how far the f32 pass of training is from it.
+pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch], tolerances: &Tolerances) -> (Vec<Forward<f32>>, Vec<Check>) {
+    let exact = rebuilt.parameters.map(f64::from);
+    let (mut states, mut scores) = (Largest::default(), Scores::default());
+    let vocabulary = rebuilt.network.architecture().target_vocabulary;
+    let references: Vec<Forward<f32>> = batches
+        .iter()
+        .map(|batch| {
+            let reference = rebuilt.network.forward(&exact, &batch.sources, &batch.inputs).rounded();
+            let trained = rebuilt.network.forward(&rebuilt.parameters, &batch.sources, &batch.inputs);
+            trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.absolute(a, b));
+            let rows = trained.logits.chunks_exact(vocabulary).zip(reference.logits.chunks_exact(vocabulary));
+            rows.for_each(|(a, b)| scores.add(OutputForm::Logits, a, b));
+            reference
+        })
+        .collect();
+    let what = "of the trainer in f32, against f64";
+    let mut checks = vec![Check::measured("network", format!("states, {what}"), None, states.0, tolerances.states)];
+    let measured = Check::measured("network", format!("probabilities, {what}"), None, scores.probabilities.0, tolerances.probabilities);
+    checks.push(measured);
+    (references, checks)
+}
+
 /// Runs every batch through every graph.
+///
+/// - `references`: what [`references`] gave for the same batches.
 pub(super) fn check(
     bundle: &Bundle,
     kind: EngineKind,
-    rebuilt: &Rebuilt,
+    references: &[Forward<f32>],
     batches: &[Batch],
     tolerances: &Tolerances,
 ) -> Result<Vec<Check>> {
@@ -90,15 +116,14 @@ pub(super) fn check(
     let wiring = &bundle.manifest().wiring;
     let (mut states, mut loss) = (Largest::default(), Largest::default());
     let (mut training, mut folded, mut both) = (Scores::default(), Scores::default(), Scores::default());
-    for batch in batches {
-        let expected = rebuilt.network.forward(&rebuilt.parameters, &batch.sources, &batch.inputs);
+    for (batch, expected) in batches.iter().zip(references) {
         let encoded = graphs.encode(batch)?;
         for (wire, found) in wiring.states.iter().zip(&encoded) {
             let reference = expected.states.iter().find(|(name, _)| *name == wire.encoder_output);
             states.absolute(&found.data, reference.map_or(&[], |(_, values)| values));
         }
         let (whole, found_loss) = graphs.train(batch)?;
-        loss.relative(&[found_loss], &[mean_nats(batch, &expected, bundle.target().len())]);
+        loss.relative(&[found_loss], &[mean_nats(batch, expected, bundle.target().len())]);
         let steps = graphs.fold(batch, encoded)?;
         let vocabulary = bundle.target().len();
         for (row, input) in batch.inputs.iter().enumerate() {

@@ -88,8 +88,10 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     let rebuilt = files(bundle, &options.tolerances, &mut report);
     if let Some(rebuilt) = &rebuilt {
         let batches = inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed);
+        let (references, checks) = graphs::references(rebuilt, &batches, &options.tolerances);
+        report.push("network", "the trainer's own pass", None, Ok(checks));
         for &kind in &usable {
-            let checks = graphs::check(bundle, kind, rebuilt, &batches, &options.tolerances);
+            let checks = graphs::check(bundle, kind, &references, &batches, &options.tolerances);
             report.push("graphs", "run on every size", Some(kind.as_str()), checks);
         }
     }
