@@ -5,26 +5,16 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use common::server::{Running, s2s};
 use s2s::error::ErrorKind;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::translator::Translator;
 use serde_json::{Value, json};
-
-/// The command without the settings of whoever runs the tests.
-fn s2s() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
-        command.env_remove(name);
-    }
-    command.env("RUST_BACKTRACE", "0");
-    command
-}
 
 fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -81,76 +71,6 @@ fn a_port_in_use_is_6_and_says_which() {
     let (code, stdout, stderr) = run(s2s().args(["serve-local", "nothing", "--port", &port]));
     assert_eq!((code, stdout.as_str()), (6, ""));
     assert!(stderr.contains(&port) && stderr.contains("--port 0"), "{stderr}");
-}
-
-/// A server process; killed if a test fails before it stops it.
-struct Running {
-    child: Child,
-    address: String,
-}
-
-impl Running {
-    fn start(bundle: &Path, change: impl FnOnce(&mut Command)) -> Self {
-        let mut command = s2s();
-        command.arg("serve-local").arg(bundle).args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        change(&mut command);
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("http://").unwrap_or_else(|| panic!("first line {line:?}")).to_owned();
-        Self { child, address }
-    }
-
-    /// Sends one request and gives status and body.
-    fn ask(&self, head: &str, body: &str) -> (u16, String) {
-        finish(self.begin(head, body))
-    }
-
-    fn begin(&self, head: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        write!(stream, "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len()).unwrap();
-        write!(stream, "content-type: application/json\r\n\r\n{body}").unwrap();
-        stream
-    }
-
-    fn translate(&self, q: &Value) -> (u16, Value) {
-        let (status, body) = self.ask("POST /translate", &json!({"q": q, "source": "a", "target": "b"}).to_string());
-        (status, serde_json::from_str(&body).unwrap())
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    /// The exit code and stderr, which must come well before a minute.
-    fn ended(mut self) -> (i32, String) {
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(started.elapsed() < Duration::from_secs(60), "the server does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let mut stderr = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        (status.code().unwrap(), stderr)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn finish(mut stream: TcpStream) -> (u16, String) {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 #[cfg(unix)]

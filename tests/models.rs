@@ -187,7 +187,7 @@ fn the_variant_with_words_trains_and_translates_at_a_small_size() {
         ["model.hidden=48", "model.input={embedding: 16}", "training.epochs=25", "training.batch_size=16", "training.learning_rate=1.0e-2"];
     let mut train = s2s();
     train.args(["train", "configs/embedding_10k.yaml", "--data"]).arg(folder.path()).arg("-o").arg(at("run"));
-    small.iter().for_each(|set| drop(train.args(["--set", set])));
+    train.args(small.iter().flat_map(|set| ["--set", set]));
     ok(&mut train);
     let metrics = std::fs::read_to_string(at("run").join("metrics.jsonl")).unwrap();
     let losses: Vec<f64> = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["train_loss"].as_f64().unwrap()).collect();

@@ -1,6 +1,8 @@
 //! `s2s bench`: how fast it runs here.
 
+mod counted;
 mod decoding;
+mod floor;
 mod measure;
 mod training;
 
@@ -10,11 +12,12 @@ use clap::{Subcommand, ValueEnum};
 use s2s_runtime::engine::EngineKind;
 
 use crate::cli::Global;
+use crate::cli::translate::DecodingFlags;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Measure training and decoding on this machine
 ///
-/// `s2s bench BUNDLE --texts FILE` decodes, `s2s bench train` trains on synthetic batches. Both warm up, measure several
+/// `s2s bench BUNDLE` decodes, in each engine and batch size, and says what this machine would allow at best, `s2s bench train` trains on synthetic batches. Both warm up, measure several
 /// rounds in this process, and give the median. benches/README.md says what the peers do.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
@@ -30,24 +33,35 @@ enum What {
     Train(TrainingArgs),
 }
 
-/// Translate the lines of a file over and over
+/// Translate texts over and over
 #[derive(Debug, clap::Args)]
 struct DecodingArgs {
     /// The folder or zip of a bundle
     #[arg(required = true, value_name = "BUNDLE")]
     bundle: Option<PathBuf>,
-    /// UTF-8 texts, one a line
-    #[arg(long, required = true, value_name = "FILE", env = "S2S_TEXTS")]
+    /// UTF-8 texts, one a line [default: random symbols]
+    #[arg(long, value_name = "FILE", env = "S2S_TEXTS")]
     texts: Option<PathBuf>,
-    /// What runs the graphs: auto, tract or ort
-    #[arg(long, default_value = "auto", env = "S2S_ENGINE")]
-    engine: EngineKind,
-    /// Rows decoded together; 1 is one text at a time
-    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive, env = "S2S_BATCH")]
-    batch: usize,
-    /// Seconds of measuring, after the warm-up
+    /// What runs the graphs, tract or ort; several are measured one after the other [default: all that work here]
+    #[arg(long, value_name = "ENGINE", value_delimiter = ',', env = "S2S_ENGINE")]
+    engine: Vec<EngineKind>,
+    /// Rows decoded together; 1 is one text at a time; several are measured one after the other
+    #[arg(long, default_value = "1,64", value_name = "N", value_delimiter = ',', value_parser = positive, env = "S2S_BATCH")]
+    batch: Vec<usize>,
+    /// Threads that decode, each with an engine of its own
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = positive, env = "S2S_WORKERS")]
+    workers: usize,
+    /// Seconds of measuring for each engine and batch size, after the warm-up
     #[arg(long, default_value_t = 10.0, value_parser = seconds, env = "S2S_SECONDS")]
     seconds: f64,
+    /// Translate so many texts instead, in the first engine with the largest batch, and say how the memory grew
+    #[arg(long, value_name = "N", value_parser = positive, env = "S2S_SOAK")]
+    soak: Option<usize>,
+    /// Decoding options in YAML, over those of the bundle
+    #[arg(long, env = "S2S_DECODING", value_name = "FILE")]
+    decoding: Option<PathBuf>,
+    #[command(flatten)]
+    flags: DecodingFlags,
 }
 
 /// Optimiser steps on synthetic batches
@@ -106,8 +120,11 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
             print(&report, training::in_words(&report), global)
         }
         None => {
-            let report = decoding::run(&args.decoding)?;
-            print(&report, decoding::in_words(&report), global)
+            if let Some(count) = args.decoding.soak {
+                let report = decoding::soak(&args.decoding, count)?;
+                return print(&report, report.in_words(), global);
+            }
+            decoding::run(&args.decoding, |report| print(report, decoding::in_words(report), global))
         }
     }
 }

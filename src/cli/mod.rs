@@ -11,6 +11,7 @@ pub mod bench;
 pub mod config;
 pub mod demo;
 pub mod doctor;
+pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod predict;
@@ -68,9 +69,10 @@ enum Command {
     Train(train::Args),
     Export(export::Args),
     Verify(verify::Args),
+    Translate(Box<translate::Args>),
+    Eval(Box<eval::Args>),
     #[command(visible_aliases = ["summary", "show"])]
     Inspect(inspect::Args),
-    Translate(translate::Args),
     Predict(predict::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
@@ -88,9 +90,10 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Train(args) => train::run(args, &global),
         Command::Export(args) => export::run(args, &global),
         Command::Verify(args) => verify::run(args, &global),
+        Command::Translate(args) => translate::run(*args, &global),
+        Command::Eval(args) => eval::run(*args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
         Command::Predict(args) => predict::run(&args, &global),
-        Command::Translate(args) => translate::run(args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),

@@ -1,7 +1,7 @@
 //! `s2s translate`: lines in, lines out.
 
 use std::io::{BufRead, BufReader, IsTerminal, Read, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::builder::FalseyValueParser;
@@ -52,7 +52,7 @@ pub struct Args {
 /// The common keys of the decoding YAML; a flag wins over the file.
 #[derive(Debug, clap::Args)]
 #[command(next_help_heading = "Decoding")]
-struct DecodingFlags {
+pub(super) struct DecodingFlags {
     /// Beams; 1 is greedy
     #[arg(long, env = "S2S_NUM_BEAMS", value_name = "N")]
     num_beams: Option<usize>,
@@ -123,11 +123,11 @@ impl DecodingFlags {
     }
 }
 
-fn engine_kind(typed: &str) -> Result<EngineKind, String> {
+pub(super) fn engine_kind(typed: &str) -> Result<EngineKind, String> {
     typed.parse().map_err(|error: Error| error.help_text().unwrap_or(error.message()).to_owned())
 }
 
-fn at_least_one(typed: &str) -> Result<usize, String> {
+pub(super) fn at_least_one(typed: &str) -> Result<usize, String> {
     typed.parse().ok().filter(|&n| n >= 1).ok_or_else(|| "a whole number of at least 1 is wanted".to_owned())
 }
 
@@ -144,17 +144,26 @@ fn truncate(typed: &str) -> Result<Truncate, String> {
     word(typed, "error, right or left")
 }
 
+/// The options of a `--decoding` file with the flags over them.
+pub(super) fn decoding_options(file: Option<&Path>, flags: &DecodingFlags) -> Result<DecodingOptions> {
+    let mut options = match file {
+        None => DecodingOptions::default(),
+        Some(file) => {
+            let text = std::fs::read_to_string(file).map_err(|cause| Error::io(file, cause))?;
+            DecodingOptions::from_yaml(&text, file)?
+        }
+    };
+    options.merge(&flags.options());
+    Ok(options)
+}
+
 /// Runs `s2s translate`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let mut options = DecodingOptions::default();
     if global.json {
         options.output = Some(OutputOptions { scores: Some(true), ..OutputOptions::default() });
     }
-    if let Some(file) = &args.decoding {
-        let text = std::fs::read_to_string(file).map_err(|cause| Error::io(file, cause))?;
-        options.merge(&DecodingOptions::from_yaml(&text, file)?);
-    }
-    options.merge(&args.flags.options());
+    options.merge(&decoding_options(args.decoding.as_deref(), &args.flags)?);
     let translator = Translator::open(&args.bundle, args.engine)?.with_max_batch(args.max_batch_size);
     let settings = translator.coder().settings(&options)?;
     let mut lines = Lines { settings, json: global.json, read: 0, failed: 0, out: std::io::stdout().lock() };

@@ -87,13 +87,17 @@ impl MlpConfig {
             classes: model.required("classes", "10")?.count(2..=1_000_000)?,
             scale: scale as f32,
         };
+        let training_field = root.required("training", "{epochs: 10, ...}")?;
+        // What concerns texts and decoding has no meaning here, and dropout is not made.
+        let known = ["epochs", "batch_size", "seed", "threads", "learning_rate", "optimiser", "clip_norm", "label_smoothing"];
+        training_field.section(&known)?;
         Ok(Self {
             name,
             train: folder.join(data.required("train", "digits.csv")?.string()?),
             validation: validation(&data.required("validation", "{split: shuffled, fraction: 0.2}")?)?,
             folder,
             architecture,
-            training: training(&root.required("training", "{epochs: 10, ...}")?)?,
+            training: training(&training_field)?,
             licence: text("licence")?,
             attribution: text("attribution")?,
             effective,

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dense::{Dense, PreparedDense};
-use super::{Parameters, Sums};
+use super::dense::{Dense, DenseBackward, PreparedDense};
+use super::{Objective, Parameters, Sums};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Real, Scratch};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
@@ -73,7 +73,7 @@ impl Mlp {
         }
         let mut zeros = Parameters::default();
         let widths: Vec<usize> = [a.inputs].into_iter().chain(a.hidden.iter().copied()).chain([a.classes]).collect();
-        let layer = |(i, pair): (usize, &[usize])| Dense::new(&mut zeros, &format!("dense_{i}"), pair[0], pair[1]);
+        let layer = |(i, pair): (usize, &[usize])| Dense::new(&mut zeros, &format!("dense_{i}"), pair[0], pair[1], None);
         let layers = widths.windows(2).enumerate().map(layer).collect();
         Ok(Self { architecture, layers, zeros })
     }
@@ -129,13 +129,13 @@ impl Mlp {
         last.logits(p, prepared, rows, &mut ws.scratch)
     }
 
-    /// The loss of a shard, and its gradients times `scale`, added to `gradients`.
+    /// The loss of a shard, and the gradients of `objective`, added to `gradients`; there is no dropout here.
     pub fn loss_and_gradients<R: Real>(
         &self,
         p: &Parameters<R>,
         prepared: &[PreparedDense<R>],
         samples: &[Sample<'_>],
-        scale: R,
+        objective: &Objective,
         gradients: &mut Parameters<R>,
         ws: &mut MlpWorkspace<R>,
     ) -> Sums {
@@ -147,7 +147,8 @@ impl Mlp {
         labels.clear();
         labels.extend(samples.iter().map(|s| s.label));
         let last = self.layers.len() - 1;
-        let backward = Some((scale, &mut *d_rows, &mut *gradients));
+        let (scale, smoothing) = (R::from_f64(objective.scale), R::from_f64(objective.label_smoothing));
+        let backward = Some(DenseBackward { scale, smoothing, d_h: &mut *d_rows, gradients: &mut *gradients });
         let sums = self.layers[last].loss(p, &prepared[last], &rows[last], labels, logits, scratch, backward);
         for l in (0..last).rev() {
             // The gradient of ReLU: rows[l + 1] is what it gave.
@@ -232,7 +233,8 @@ mod tests {
         let samples: Vec<Sample<'_>> = features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
         let loss = |p: &Parameters<f64>| mlp.evaluate(p, &mlp.prepare(p), &samples, &mut MlpWorkspace::default()).nats;
         let mut gradients = p.zeros_like();
-        mlp.loss_and_gradients(&p, &mlp.prepare(&p), &samples, 1.0, &mut gradients, &mut MlpWorkspace::default());
+        let objective = Objective { scale: 1.0, label_smoothing: 0.0, dropout: None };
+        mlp.loss_and_gradients(&p, &mlp.prepare(&p), &samples, &objective, &mut gradients, &mut MlpWorkspace::default());
         for i in 0..p.len() {
             let (mut up, mut down) = (p.clone(), p.clone());
             up.data_mut()[i] += 1e-6;

@@ -274,7 +274,16 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
 
     let t = &run.config.training;
     let Optimiser::Adam { beta_1, beta_2, epsilon } = t.optimiser;
-    let step = StepOptions { learning_rate: t.learning_rate, clip_norm: t.clip_norm, threads, beta1: beta_1, beta2: beta_2, epsilon };
+    let step = StepOptions {
+        learning_rate: t.learning_rate,
+        clip_norm: t.clip_norm,
+        label_smoothing: t.label_smoothing,
+        threads,
+        beta1: beta_1,
+        beta2: beta_2,
+        epsilon,
+        ..StepOptions::default()
+    };
     let mut stepper = Stepper::new(run.network.clone(), run.network.initialise(t.seed), step);
     let mut header =
         Header { architecture: run.config.architecture.clone(), config: run.fingerprint(), data, epoch: 0, step: 0, best: None };

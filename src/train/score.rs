@@ -3,7 +3,7 @@
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind};
-use s2s_runtime::translator::Translator;
+use s2s_runtime::translator::{Translator, TranslatorPool};
 use s2s_runtime::vocabulary::Vocabulary;
 
 use crate::data::corpus::Group;
@@ -88,22 +88,46 @@ pub fn decode(input: &ExportInput<'_>, groups: &[&Group], decoding: &DecodingOpt
     let files = export::bundle_files(input, &ExportOptions { graphs_only: true, ..ExportOptions::default() })?;
     let bundle = Bundle::from_files("in memory", files)?;
     let engine = engine::open(&bundle, EngineKind::Auto)?;
-    let mut translator = Translator::new(bundle, engine);
-    let texts: Vec<&str> = groups.iter().map(|g| g.source.as_str()).collect();
-    let translations = translator.translate_each(&texts, decoding)?;
-    let decoded = groups.iter().zip(translations).map(|(group, translation)| {
+    let mut pool = TranslatorPool::new(Translator::new(bundle, engine), 1)?;
+    Ok(evaluate(&mut pool, groups, decoding)?.decoded)
+}
+
+/// What a bundle makes of a set.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Evaluation {
+    /// The score of all sources.
+    pub score: Score,
+    /// Each source, in order.
+    pub decoded: Vec<Decoded>,
+    /// Sources that could not be translated: wrong answers, their prediction empty.
+    pub refused: usize,
+}
+
+/// Decodes the source of every group and holds it against the references.
+///
+/// # Errors
+/// Of the options and the engine. A text that the options refuse (too long, an unknown symbol) is a wrong answer instead.
+pub fn evaluate<G: std::borrow::Borrow<Group>>(pool: &mut TranslatorPool, groups: &[G], decoding: &DecodingOptions) -> Result<Evaluation> {
+    let texts: Vec<&str> = groups.iter().map(|group| group.borrow().source.as_str()).collect();
+    let translations = pool.translate_each(&texts, decoding)?;
+    let target = pool.coder().target();
+    let mut evaluation = Evaluation::default();
+    for (group, translation) in groups.iter().map(std::borrow::Borrow::borrow).zip(translations) {
         let prediction = match translation {
-            Ok(translation) => translation.text.clone(),
-            // A text that the decoding options refuse (too long, an unknown symbol) is a wrong answer, not the end.
-            Err(e) if e.kind() == ErrorKind::Input => String::new(),
+            Ok(translation) => translation.best.text,
+            Err(e) if e.kind() == ErrorKind::Input => {
+                evaluation.refused += 1;
+                String::new()
+            }
             Err(e) => return Err(e),
         };
-        let mut score = Score::default();
-        score.add(&prediction, &group.references, input.target);
+        let exact = evaluation.score.exact;
+        evaluation.score.add(&prediction, &group.references, target);
+        let right = evaluation.score.exact > exact;
         let (source, references) = (group.source.clone(), group.references.clone());
-        Ok(Decoded { source, prediction, references, right: score.exact == 1 })
-    });
-    decoded.collect()
+        evaluation.decoded.push(Decoded { source, prediction, references, right });
+    }
+    Ok(evaluation)
 }
 
 #[cfg(test)]

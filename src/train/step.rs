@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::trainable::Trainable;
 use crate::kernels::{AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
-use crate::network::{Parameters, Seq2Seq, Sums};
+use crate::network::{Dropout, Objective, Parameters, Seq2Seq, Sums};
 
 /// How the optimiser moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -20,13 +20,29 @@ pub struct StepOptions {
     pub epsilon: f64,
     /// Gradients are scaled down to this global norm where theirs is larger; `None` leaves them.
     pub clip_norm: Option<f64>,
+    /// Probability of dropping a value from the inputs of the layers and of the output layer.
+    pub dropout: f64,
+    /// Probability that the loss spreads evenly over all symbols instead of the target.
+    pub label_smoothing: f64,
+    /// Seed of the dropout.
+    pub seed: u64,
     /// Shards of a batch, one thread each. The result is the same for the same number.
     pub threads: usize,
 }
 
 impl Default for StepOptions {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, clip_norm: None, threads: 1 }
+        Self {
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            clip_norm: None,
+            dropout: 0.0,
+            label_smoothing: 0.0,
+            seed: 1,
+            threads: 1,
+        }
     }
 }
 
@@ -110,17 +126,22 @@ impl<N: Trainable> Stepper<N> {
     pub fn step(&mut self, batch: &[N::Example<'_>]) -> StepReport {
         let tokens: usize = batch.iter().map(N::targets).sum();
         let threads = self.shards.len();
-        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads);
-        let scale = 1.0 / tokens as f32;
+        let has_dropout = self.options.dropout > 0.0;
+        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout);
+        let objective = Objective { scale: 1.0 / tokens as f64, label_smoothing: self.options.label_smoothing, dropout: None };
+        let (rate, seed, step) = (self.options.dropout, self.options.seed, self.optimiser.time);
         let (network, parameters) = (&self.network, &self.parameters);
         let parts = deal(batch, threads, N::cost);
         let mut results = vec![Sums::default(); threads];
         std::thread::scope(|scope| {
-            for ((shard, part), sums) in self.shards.iter_mut().zip(&parts).zip(&mut results) {
+            for (i, ((shard, part), sums)) in self.shards.iter_mut().zip(&parts).zip(&mut results).enumerate() {
                 let prepared = &prepared;
+                // Every shard of every step drops other values; a resumed training drops the same ones.
+                let stream = step.wrapping_mul(threads as u64).wrapping_add(i as u64);
+                let objective = Objective { dropout: has_dropout.then_some(Dropout { rate, seed, stream }), ..objective };
                 run(scope, threads, move || {
                     let Shard { gradients, workspace } = shard;
-                    *sums = network.loss_and_gradients(parameters, prepared, part, scale, gradients, workspace);
+                    *sums = network.loss_and_gradients(parameters, prepared, part, &objective, gradients, workspace);
                 });
             }
         });
@@ -141,7 +162,7 @@ impl<N: Trainable> Stepper<N> {
         sorted.sort_by_key(N::cost);
         let units: Vec<&[N::Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
         let tokens = sorted.len().min(EVALUATION_BATCH) * 8;
-        let prepared = self.network.prepare(&self.parameters, tokens);
+        let prepared = self.network.prepare(&self.parameters, tokens, false);
         let (network, parameters, threads) = (&self.network, &self.parameters, self.shards.len());
         let results = Mutex::new(vec![Sums::default(); units.len()]);
         let next = AtomicUsize::new(0);

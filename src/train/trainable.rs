@@ -2,7 +2,7 @@
 
 use crate::network::dense::PreparedDense;
 use crate::network::mlp::{Mlp, MlpWorkspace, Sample};
-use crate::network::{Example, Parameters, Prepared, Seq2Seq, Sums, Workspace};
+use crate::network::{Example, Objective, Parameters, Prepared, Seq2Seq, Sums, Workspace};
 
 /// A network that a [`Stepper`](super::Stepper) can train.
 pub trait Trainable: Sync + std::fmt::Debug {
@@ -20,14 +20,14 @@ pub trait Trainable: Sync + std::fmt::Debug {
     /// Rows of the largest product of a batch.
     fn rows(batch: &[Self::Example<'_>]) -> usize;
     /// Lays out the weights for shards of about `rows` rows.
-    fn prepare(&self, p: &Parameters<f32>, rows: usize) -> Self::Prepared;
-    /// The loss of a shard, and its gradients times `scale`, added to `gradients`.
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool) -> Self::Prepared;
+    /// The loss of a shard, and the gradients of `objective`, added to `gradients`.
     fn loss_and_gradients(
         &self,
         p: &Parameters<f32>,
         prepared: &Self::Prepared,
         examples: &[Self::Example<'_>],
-        scale: f32,
+        objective: &Objective,
         gradients: &mut Parameters<f32>,
         workspace: &mut Self::Workspace,
     ) -> Sums;
@@ -60,8 +60,8 @@ impl Trainable for Seq2Seq {
         sources.max(batch.iter().map(Self::targets).sum())
     }
 
-    fn prepare(&self, p: &Parameters<f32>, rows: usize) -> Prepared<f32> {
-        self.prepare(p, rows)
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool) -> Prepared<f32> {
+        self.prepare(p, rows, has_dropout)
     }
 
     fn loss_and_gradients(
@@ -69,11 +69,11 @@ impl Trainable for Seq2Seq {
         p: &Parameters<f32>,
         prepared: &Prepared<f32>,
         examples: &[Example<'_>],
-        scale: f32,
+        objective: &Objective,
         gradients: &mut Parameters<f32>,
         workspace: &mut Workspace<f32>,
     ) -> Sums {
-        self.loss_and_gradients(p, prepared, examples, scale, gradients, workspace)
+        self.loss_and_gradients(p, prepared, examples, objective, gradients, workspace)
     }
 
     fn evaluate(&self, p: &Parameters<f32>, prepared: &Prepared<f32>, examples: &[Example<'_>], workspace: &mut Workspace<f32>) -> Sums {
@@ -98,7 +98,7 @@ impl Trainable for Mlp {
         batch.len()
     }
 
-    fn prepare(&self, p: &Parameters<f32>, _: usize) -> Self::Prepared {
+    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool) -> Self::Prepared {
         self.prepare(p)
     }
 
@@ -107,11 +107,11 @@ impl Trainable for Mlp {
         p: &Parameters<f32>,
         prepared: &Self::Prepared,
         samples: &[Sample<'_>],
-        scale: f32,
+        objective: &Objective,
         gradients: &mut Parameters<f32>,
         workspace: &mut MlpWorkspace<f32>,
     ) -> Sums {
-        self.loss_and_gradients(p, prepared, samples, scale, gradients, workspace)
+        self.loss_and_gradients(p, prepared, samples, objective, gradients, workspace)
     }
 
     fn evaluate(&self, p: &Parameters<f32>, prepared: &Self::Prepared, samples: &[Sample<'_>], workspace: &mut MlpWorkspace<f32>) -> Sums {

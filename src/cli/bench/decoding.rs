@@ -1,113 +1,359 @@
-//! Sentences a second of a bundle: one worker, one engine, texts in and texts out.
+//! Sentences a second of a bundle, texts in and texts out, in each engine and batch size, beside the floor.
 
 use std::path::Path;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use s2s_runtime::bundle::Bundle;
-use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine;
-use s2s_runtime::translator::Translator;
+use s2s_runtime::contract::{START, UNK};
+use s2s_runtime::decoding::{DecodingOptions, Event};
+use s2s_runtime::engine::{self, Engine, EngineKind, IdMatrix, StepOutput};
+use s2s_runtime::translator::{TextCoder, Translator, TranslatorPool};
+use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use serde::Serialize;
 
 use super::DecodingArgs;
-use super::measure::{peak_rss_mb, quantile, rounded, rounds, warm_up};
+use super::counted::{Counted, Counter};
+use super::floor::Floor;
+use super::measure::{peak_rss_mb, quantile, rounded, rounds, rss_mb, warm_up};
+use crate::cli::translate::decoding_options;
 use crate::error::{Error, ErrorKind, Result};
+use crate::random::Random;
 
-/// Texts of one call where rows are decoded together, in batches: as bulk translation has more texts waiting than rows.
+/// Texts of one call where rows are decoded together, in batches and for each worker: as bulk translation has more texts
+/// waiting than rows.
 const BATCHES_A_CALL: usize = 16;
+/// Batches of texts that are drawn where no file is given.
+const RANDOM_TEXTS: usize = 1024;
 
-/// What is measured.
+/// One engine at one batch size.
 #[derive(Debug, Serialize)]
 pub(super) struct Report {
     framework: String,
     engine: String,
     batch: usize,
+    /// Workers, each with one thread.
     threads: usize,
     /// Median over the rounds.
     sentences_per_second: f64,
     rounds: Vec<f64>,
-    /// Generated tokens, END counted; with batch 1 the decoder steps.
+    /// Generated tokens, END counted.
     tokens_per_second: f64,
+    /// Decoder steps of a batch.
+    steps_per_second: f64,
+    /// Rows of a step, on average.
+    rows_per_step: f64,
     /// Milliseconds of translating one text, half of the texts and 99 % of them below; only with batch 1.
     #[serde(skip_serializing_if = "Option::is_none")]
     call_ms_p50: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     call_ms_p99: Option<f64>,
+    /// Microseconds of the engine's bare decoder step with the whole batch, nothing around it.
+    step_us_p50: f64,
+    step_us_p99: f64,
+    /// Share of the workers' time in encoder, decoder, and all else.
+    encoder_share: f64,
+    decoder_share: f64,
+    other_share: f64,
+    /// Milliseconds from a text to the first token of its translation, alone; median.
+    first_token_ms: f64,
     /// Opening the bundle: hashes, graphs and self test.
     load_ms: f64,
     #[serde(skip_serializing_if = "Option::is_none")]
     peak_rss_mb: Option<f64>,
     sentences: usize,
+    /// 10^9 operations a second of a matrix product here, all workers' threads together.
+    peak_gflops: f64,
+    /// 10^9 bytes a second of reading the decoder's weights, all threads together.
+    peak_gigabytes: f64,
+    /// Microseconds that a decoder step takes at least.
+    floor_step_us: f64,
+    /// What the arithmetic, or reading the weights, would allow.
+    floor_sentences_per_second: f64,
+    /// Speed over that.
+    share_of_floor: f64,
 }
 
-fn read_texts(path: &Path) -> Result<String> {
+/// Memory over a long run.
+#[derive(Debug, Serialize)]
+pub(super) struct Soak {
+    engine: String,
+    batch: usize,
+    threads: usize,
+    sentences: usize,
+    seconds: f64,
+    /// Resident set after a twentieth of the texts, and at the end, MiB.
+    rss_mb_start: f64,
+    rss_mb_end: f64,
+    /// Growth between them, in percent.
+    growth_percent: f64,
+}
+
+fn read_texts(path: &Path) -> Result<Vec<String>> {
     let bytes = std::fs::read(path).map_err(|cause| Error::io(path, cause))?;
     let line = |valid: usize| bytes[..valid].iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
     match std::str::from_utf8(&bytes) {
-        Ok(text) if text.lines().any(|line| !line.is_empty()) => Ok(text.to_owned()),
+        Ok(text) if text.lines().any(|line| !line.is_empty()) => {
+            Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
+        }
         Ok(_) => Err(Error::new(ErrorKind::Data, "there is no text").in_file(path).help("write one text a line")),
         Err(error) => Err(Error::new(ErrorKind::Data, "not UTF-8").at_line(path, Some(line(error.valid_up_to())), None)),
     }
 }
 
-/// Measures one bundle.
-pub(super) fn run(args: &DecodingArgs) -> Result<Report> {
-    let (Some(path), Some(texts)) = (&args.bundle, &args.texts) else {
-        return Err(Error::new(ErrorKind::Usage, "a bundle and --texts are needed"));
+/// Texts of random symbols, of any length up to the longest in training.
+fn random_texts(source: &Vocabulary) -> Vec<String> {
+    let mut random = Random::new(1, 0);
+    let symbols: Vec<&str> = (UNK + 1..u32::try_from(source.len()).unwrap_or(u32::MAX)).filter_map(|id| source.symbol(id)).collect();
+    let longest = source.spec().longest.clamp(4, 64);
+    let separator = if source.spec().unit == Unit::Token { " " } else { "" };
+    let text = |random: &mut Random| {
+        let length = 1 + random.below(longest);
+        (0..length).map(|_| random.choose(&symbols)).collect::<Vec<&str>>().join(separator)
     };
-    let texts = read_texts(texts)?;
-    let texts: Vec<&str> = texts.lines().filter(|line| !line.is_empty()).collect();
+    (0..RANDOM_TEXTS).map(|_| text(&mut random)).collect()
+}
 
+/// The bundle and the texts to measure it with.
+struct Subject<'a> {
+    args: &'a DecodingArgs,
+    bundle: Bundle,
+    texts: Vec<String>,
+    options: DecodingOptions,
+}
+
+impl<'a> Subject<'a> {
+    fn open(args: &'a DecodingArgs) -> Result<Self> {
+        let path = args.bundle.as_ref().ok_or_else(|| Error::new(ErrorKind::Usage, "a bundle is needed"))?;
+        let options = decoding_options(args.decoding.as_deref(), &args.flags)?;
+        let bundle = Bundle::open(path)?;
+        let texts = match &args.texts {
+            Some(file) => read_texts(file)?,
+            None => random_texts(bundle.source()),
+        };
+        Ok(Self { args, bundle, texts, options })
+    }
+
+    /// The engines that were asked for, or all that work here.
+    fn engines(&self) -> Vec<EngineKind> {
+        if !self.args.engine.is_empty() {
+            return self.args.engine.clone();
+        }
+        let works = engine::available().into_iter().filter(|report| report.problem.is_none());
+        works.filter_map(|report| report.name.parse().ok()).collect()
+    }
+
+    fn pool(&self, engine: Box<dyn Engine>, batch: usize) -> Result<TranslatorPool> {
+        let translator = Translator::from_parts(TextCoder::new(&self.bundle), engine).with_max_batch(batch);
+        TranslatorPool::new(translator, self.args.workers)
+    }
+}
+
+/// Measures every engine with every batch size.
+pub(super) fn run(args: &DecodingArgs, mut each: impl FnMut(&Report) -> Result<()>) -> Result<()> {
+    let subject = Subject::open(args)?;
+    let floor = Floor::measure(&subject.bundle, args.workers)?;
+    for kind in subject.engines() {
+        for &batch in &args.batch {
+            each(&measure(&subject, kind, batch, &floor)?)?;
+        }
+    }
+    Ok(())
+}
+
+fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor) -> Result<Report> {
+    let args = subject.args;
     let begin = Instant::now();
-    let bundle = Bundle::open(path)?;
-    let engine = engine::open(&bundle, args.engine)?;
-    let mut translator = Translator::new(&bundle, engine).with_max_batch(args.batch);
+    if let Some(path) = &args.bundle {
+        // Opened again, because the hashes count.
+        engine::open(&Bundle::open(path)?, kind)?;
+    }
     let load = begin.elapsed();
+    let mut engine = engine::open(&subject.bundle, kind)?;
+    let name = engine.name().to_owned();
+    let steps = bare_steps(&mut *engine, subject, batch)?;
+    let first_token = first_token(&mut *engine, subject)?;
 
-    let chunk = if args.batch == 1 { 1 } else { args.batch * BATCHES_A_CALL };
+    let counter = Counter::default();
+    let mut pool = subject.pool(Box::new(Counted::new(engine, counter.clone())), batch)?;
+    let texts: Vec<&str> = subject.texts.iter().map(String::as_str).collect();
+    let chunk = if batch == 1 && args.workers == 1 { 1 } else { batch * BATCHES_A_CALL * args.workers };
     let mut chunks = texts.chunks(chunk).cycle();
-    let options = DecodingOptions::default();
     let (mut milliseconds, mut tokens, mut sentences) = (Vec::new(), 0, 0);
-    warm_up(args.seconds, 1, || translator.translate(chunks.next().unwrap_or_default(), &options).map(drop))?;
+    let options = &subject.options;
+    warm_up(args.seconds, 1, || {
+        let translations = pool.translate_each(chunks.next().unwrap_or_default(), options)?;
+        translations.into_iter().collect::<Result<Vec<_>>>().map(drop)
+    })?;
+    counter.take();
+    let begin = Instant::now();
     let speeds = rounds(args.seconds, || {
         let chunk = chunks.next().unwrap_or_default();
         let begin = Instant::now();
-        let translations = translator.translate(chunk, &options)?;
+        let translations = pool.translate_each(chunk, options)?;
         milliseconds.push(1e3 * begin.elapsed().as_secs_f64());
-        tokens += translations.iter().map(|translation| translation.generated_tokens).sum::<usize>();
+        for translation in translations {
+            tokens += translation?.generated_tokens;
+        }
         sentences += chunk.len();
         Ok(chunk.len())
     })?;
+    let elapsed = begin.elapsed().as_secs_f64();
+    let counts = counter.take();
     let speed = quantile(&speeds, 0.5);
-    let latency = |q| (args.batch == 1).then(|| rounded(quantile(&milliseconds, q), 3));
+    let a_text = |count: f64| count / sentences.max(1) as f64;
+    let share = |time: Duration| time.as_secs_f64() / (elapsed * args.workers as f64);
+    let (encoder_share, decoder_share) = (share(counts.encoding), share(counts.stepping));
+    let floor_speed = 1.0 / floor.text(a_text(counts.source_tokens as f64), a_text(counts.rows as f64), batch);
+    let latency = |q| (chunk == 1).then(|| rounded(quantile(&milliseconds, q), 3));
     Ok(Report {
         framework: format!("s2s {}", env!("CARGO_PKG_VERSION")),
-        engine: translator.engine().name().to_owned(),
-        batch: args.batch,
-        threads: 1,
+        engine: name,
+        batch,
+        threads: args.workers,
         sentences_per_second: rounded(speed, 2),
         rounds: speeds.iter().map(|&speed| rounded(speed, 2)).collect(),
-        tokens_per_second: rounded(speed * tokens as f64 / sentences.max(1) as f64, 1),
+        tokens_per_second: rounded(speed * a_text(tokens as f64), 1),
+        steps_per_second: rounded(speed * a_text(counts.steps as f64), 1),
+        rows_per_step: rounded(counts.rows as f64 / counts.steps.max(1) as f64, 2),
         call_ms_p50: latency(0.5),
         call_ms_p99: latency(0.99),
+        step_us_p50: rounded(1e6 * quantile(&steps, 0.5), 1),
+        step_us_p99: rounded(1e6 * quantile(&steps, 0.99), 1),
+        encoder_share: rounded(encoder_share, 3),
+        decoder_share: rounded(decoder_share, 3),
+        other_share: rounded(1.0 - encoder_share - decoder_share, 3),
+        first_token_ms: rounded(1e3 * first_token, 3),
         load_ms: rounded(1e3 * load.as_secs_f64(), 1),
         peak_rss_mb: peak_rss_mb(),
         sentences: texts.len(),
+        peak_gflops: rounded(floor.peak.gflops, 1),
+        peak_gigabytes: rounded(floor.peak.gigabytes, 1),
+        floor_step_us: rounded(1e6 * floor.step(batch, args.workers), 1),
+        floor_sentences_per_second: rounded(floor_speed, 1),
+        share_of_floor: rounded(speed / floor_speed, 3),
     })
+}
+
+/// Seconds of the engine's decoder step with `batch` rows and nothing around it.
+fn bare_steps(engine: &mut dyn Engine, subject: &Subject<'_>, batch: usize) -> Result<Vec<f64>> {
+    let columns = 4;
+    let mut state = engine.encode(&IdMatrix { rows: batch, columns, data: vec![i64::from(UNK); batch * columns] })?;
+    let (tokens, mut output) = (vec![i64::from(START); batch], StepOutput::default());
+    let mut seconds = Vec::new();
+    let begin = Instant::now();
+    let limit = subject.args.seconds / 5.0;
+    while seconds.len() < 20 || (begin.elapsed().as_secs_f64() < limit && seconds.len() < 20_000) {
+        let begin = Instant::now();
+        engine.step(&tokens, &mut state, &mut output)?;
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    // The first ones find cold caches.
+    Ok(seconds.split_off(10))
+}
+
+/// Median seconds from a text to its first token.
+fn first_token(engine: &mut dyn Engine, subject: &Subject<'_>) -> Result<f64> {
+    let coder = TextCoder::new(&subject.bundle);
+    let settings = coder.settings(&subject.options)?;
+    let mut seconds = Vec::new();
+    for text in subject.texts.iter().take(64) {
+        let begin = Instant::now();
+        let source = coder.encode(text, &settings)?.ids;
+        if source.is_empty() {
+            continue;
+        }
+        let mut decoding = s2s_runtime::decoding::DecodingLoop::new(engine);
+        let settings = std::sync::Arc::clone(&settings);
+        decoding.admit([s2s_runtime::decoding::Request { id: 0, source, settings, stream: true }]);
+        for event in decoding.step() {
+            if let Event::Failed { error, .. } = event {
+                return Err(error);
+            }
+        }
+        seconds.push(begin.elapsed().as_secs_f64());
+    }
+    Ok(quantile(&seconds, 0.5))
+}
+
+/// Translates `count` texts and watches the memory.
+pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
+    let subject = Subject::open(args)?;
+    let (kind, batch) = (subject.engines().first().copied().unwrap_or_default(), args.batch.iter().copied().max().unwrap_or(64));
+    let engine = engine::open(&subject.bundle, kind)?;
+    let name = engine.name().to_owned();
+    let mut pool = subject.pool(engine, batch)?;
+    let texts: Vec<&str> = subject.texts.iter().map(String::as_str).collect();
+    let chunk = (batch * BATCHES_A_CALL * args.workers).min(texts.len());
+    let memory = || rss_mb().ok_or_else(|| Error::new(ErrorKind::Internal, "this system does not say how much memory a process holds"));
+    let begin = Instant::now();
+    let (mut done, mut start) = (0, None);
+    for chunk in texts.chunks(chunk).cycle() {
+        if done >= count {
+            break;
+        }
+        let chunk = &chunk[..chunk.len().min(count - done)];
+        for translation in pool.translate_each(chunk, &subject.options)? {
+            translation?;
+        }
+        done += chunk.len();
+        if start.is_none() && done * 20 >= count {
+            start = Some(memory()?);
+        }
+    }
+    let (rss_mb_start, rss_mb_end) = (start.unwrap_or_default(), memory()?);
+    Ok(Soak {
+        engine: name,
+        batch,
+        threads: args.workers,
+        sentences: done,
+        seconds: rounded(begin.elapsed().as_secs_f64(), 1),
+        rss_mb_start,
+        rss_mb_end,
+        growth_percent: rounded(100.0 * (rss_mb_end / rss_mb_start.max(1e-9) - 1.0), 2),
+    })
+}
+
+impl Soak {
+    /// For people.
+    pub(super) fn in_words(&self) -> String {
+        let Self { engine, batch, threads, sentences, seconds, rss_mb_start, rss_mb_end, growth_percent } = self;
+        format!(
+            "{engine}, batch {batch}, {threads} workers: {sentences} texts in {seconds} s; \
+             resident set {rss_mb_start} MiB after a twentieth, {rss_mb_end} MiB at the end: {growth_percent:+.2} %"
+        )
+    }
 }
 
 /// For people.
 pub(super) fn in_words(report: &Report) -> String {
-    let Report { engine, batch, sentences_per_second, tokens_per_second, load_ms, sentences, .. } = report;
+    let Report { engine, batch, threads, sentences_per_second, tokens_per_second, steps_per_second, load_ms, sentences, .. } = report;
     let mut words = format!(
-        "{engine}, batch {batch}, one worker: {sentences_per_second:.1} sentences/s, {tokens_per_second:.0} tokens/s ({sentences} texts)\n"
+        "{engine}, batch {batch}, {threads} worker{}: {sentences_per_second:.1} sentences/s, {tokens_per_second:.0} tokens/s, \
+         {steps_per_second:.0} steps/s of {:.1} rows ({sentences} texts)\n",
+        if *threads == 1 { "" } else { "s" },
+        report.rows_per_step,
     );
     if let (Some(p50), Some(p99)) = (report.call_ms_p50, report.call_ms_p99) {
-        words += &format!("latency of a text: {p50:.2} ms (p50), {p99:.2} ms (p99)\n");
+        words += &format!("  latency of a text {p50:.3} ms (p50), {p99:.3} ms (p99)\n");
     }
-    words += &format!("opened in {load_ms:.0} ms");
+    words += &format!(
+        "  bare step {:.1} us (p50), {:.1} us (p99), at least {:.1}; first token after {:.3} ms\n  \
+         time: encoder {:.0} %, decoder {:.0} %, the rest {:.0} %\n  \
+         floor: {:.0} sentences/s at {:.0} GFLOP/s and {:.0} GB/s; this is {:.0} % of it\n  opened in {load_ms:.0} ms",
+        report.step_us_p50,
+        report.step_us_p99,
+        report.floor_step_us,
+        report.first_token_ms,
+        100.0 * report.encoder_share,
+        100.0 * report.decoder_share,
+        100.0 * report.other_share,
+        report.floor_sentences_per_second,
+        report.peak_gflops,
+        report.peak_gigabytes,
+        100.0 * report.share_of_floor,
+    );
     if let Some(peak) = report.peak_rss_mb {
-        words += &format!("; peak resident set {peak:.0} MiB");
+        words += &format!("; peak resident set of the process so far {peak:.0} MiB");
     }
     words
 }

@@ -48,8 +48,17 @@ pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
 
 /// The largest resident set of this process so far, in MiB; `None` where the system does not say.
 pub(super) fn peak_rss_mb() -> Option<f64> {
+    status("VmHWM:")
+}
+
+/// The resident set of this process now, in MiB; `None` where the system does not say.
+pub(super) fn rss_mb() -> Option<f64> {
+    status("VmRSS:")
+}
+
+fn status(key: &str) -> Option<f64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmHWM:"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(key))?;
     let kib: f64 = line.trim().strip_suffix("kB")?.trim().parse().ok()?;
     Some(rounded(kib / 1024.0, 1))
 }

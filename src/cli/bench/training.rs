@@ -7,7 +7,7 @@ use serde::Serialize;
 use super::measure::{quantile, rounded, rounds, warm_up};
 use super::{Input, TrainingArgs, Workload};
 use crate::error::Result;
-use crate::network::{Architecture, Cell, Example, InputForm, Seq2Seq};
+use crate::network::{Architecture, Example, InputForm, Seq2Seq};
 use crate::random::Random;
 use crate::train::{StepOptions, Stepper};
 
@@ -54,8 +54,15 @@ fn sizes(workload: Workload, input: Option<Input>) -> Sizes {
         Input::OneHot => InputForm::OneHot,
         Input::Embedding => InputForm::Embedding(width),
     };
-    let architecture =
-        Architecture { source_vocabulary, target_vocabulary, source_input: form, target_input: form, cell: Cell::Lstm, hidden, layers };
+    let architecture = Architecture {
+        source_vocabulary,
+        target_vocabulary,
+        source_input: form,
+        target_input: form,
+        hidden,
+        layers,
+        ..Architecture::default()
+    };
     Sizes { name, architecture, batch, source_steps, target_steps }
 }
 

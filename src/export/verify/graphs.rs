@@ -174,6 +174,10 @@ impl<'a> Graphs<'a> {
             decoder_in.push(&wire.decoder_input);
             decoder_out.push(&wire.decoder_output);
         }
+        for wire in &wiring.memory {
+            encoder_out.push(&wire.encoder_output);
+            decoder_in.push(&wire.decoder_input);
+        }
         let load =
             |role, inputs: &[&str], outputs: &[&str]| load_graph(kind, bundle.graph_name(role), bundle.graph(role)?, inputs, outputs);
         Ok(Self {
@@ -193,7 +197,7 @@ impl<'a> Graphs<'a> {
         Ok(Tokens::new(self.bundle.graph_info(role)?.input(name), texts, side, vocabulary.len()))
     }
 
-    /// The encoder's states, in the order of the wiring.
+    /// The encoder's states and memory, in the order of the wiring.
     fn encode(&mut self, batch: &Batch) -> Result<Vec<Tensor>> {
         let name = &self.bundle.manifest().wiring.encoder_input;
         let source = self.tokens(Role::Encoder, name, &batch.sources, Side::Left)?;
@@ -216,12 +220,13 @@ impl<'a> Graphs<'a> {
     /// The decoder's scores (batch, 1, target_vocabulary) of every step, fed with the batch's own tokens.
     fn fold(&mut self, batch: &Batch, mut states: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let name = &self.bundle.manifest().wiring.decoder_input;
+        let memory = states.split_off(self.bundle.manifest().wiring.states.len());
         let mut steps = Vec::new();
         for step in 0..batch.target_time() {
             let column: Vec<Vec<u32>> = batch.inputs.iter().map(|input| vec![input.get(step).copied().unwrap_or(PAD)]).collect();
             let tokens = self.tokens(Role::Decoder, name, &column, Side::Right)?;
             let mut inputs = vec![tokens.view()];
-            inputs.extend(states.iter().map(|state| TensorView { shape: &state.shape, data: DataView::F32(&state.data) }));
+            inputs.extend(states.iter().chain(&memory).map(|state| TensorView { shape: &state.shape, data: DataView::F32(&state.data) }));
             let mut outputs = Vec::new();
             self.decoder.run(&inputs, &mut outputs)?;
             states = outputs.split_off(1);
