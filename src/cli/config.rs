@@ -4,6 +4,7 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use crate::cli::Global;
+use crate::config::mlp::{MlpConfig, is_mlp};
 use crate::config::{Config, LoadOptions, schema};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -48,6 +49,8 @@ enum Template {
     CmnChars,
     /// The same sentences with embeddings
     CmnEmbedding,
+    /// Handwritten digits, a perceptron
+    MlpMnist,
 }
 
 #[derive(Debug, clap::Args)]
@@ -91,6 +94,7 @@ impl Template {
             Self::Dates => include_str!("../../configs/dates.yaml"),
             Self::CmnChars => include_str!("../../configs/cmn_chars.yaml"),
             Self::CmnEmbedding => include_str!("../../configs/cmn_embedding.yaml"),
+            Self::MlpMnist => include_str!("../../configs/mlp_mnist.yaml"),
         }
     }
 }
@@ -129,11 +133,12 @@ fn start(init: &Init, global: &Global) -> Result<()> {
 
 fn check(files: &Files, global: &Global) -> Result<()> {
     for file in &files.files {
-        let config = Config::load(file, &files.load.options())?;
+        let options = files.load.options();
+        let name = if is_mlp(file, &options) { MlpConfig::load(file, &options)?.name } else { Config::load(file, &options)?.name };
         if global.json {
-            println!("{}", serde_json::json!({ "file": file, "name": config.name, "ok": true }));
+            println!("{}", serde_json::json!({ "file": file, "name": name, "ok": true }));
         } else if !global.quiet {
-            println!("{}: ok, trains {:?}", file.display(), config.name);
+            println!("{}: ok, trains {name:?}", file.display());
         }
     }
     Ok(())
@@ -142,7 +147,8 @@ fn check(files: &Files, global: &Global) -> Result<()> {
 fn show(file: &File, global: &Global) -> Result<()> {
     let inside = file.file.join("config.yaml");
     let path: &Path = if file.file.is_dir() { &inside } else { &file.file };
-    let json = Config::load(path, &file.load.options())?.to_json();
+    let options = file.load.options();
+    let json = if is_mlp(path, &options) { MlpConfig::load(path, &options)?.to_json() } else { Config::load(path, &options)?.to_json() };
     if global.json {
         println!("{json}");
         return Ok(());

@@ -8,8 +8,10 @@ use s2s_runtime::manifest::Io;
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
 use crate::error::{Error, Result};
+use crate::export::mlp::export_mlp;
 use crate::export::{self, ExportInput, ExportOptions, Replace, Report, VerifyOptions};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
+use crate::train::mlp::MlpRun;
 use crate::train::{Run, Which};
 
 /// Export a trained run as three ONNX graphs, and verify them
@@ -87,6 +89,9 @@ impl From<Checkpoint> for Which {
 /// Runs `s2s export`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let verification = args.checks.options()?;
+    if MlpRun::exists(&args.run) {
+        return run_mlp(&args, &verification, global);
+    }
     let run = Run::open(&args.run)?;
     let which = Which::from(args.checkpoint);
     let parameters = run.parameters(which)?;
@@ -137,4 +142,18 @@ fn triton(
     let report = export::export(input, options, verification, &bundle, replace)?;
     export::write_repository(&args.output, &Bundle::open(&bundle)?, args.force)?;
     Ok(report)
+}
+
+fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result<()> {
+    let run = MlpRun::open(&args.run)?;
+    let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
+    let name = &run.config.name;
+    let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
+    let report = export_mlp(&run.network, &parameters, name, provenance, args.opset, verification, &args.output, &replace)
+        .map_err(|error: Error| error.in_file(&args.output))?;
+    show(&report, global)?;
+    if !global.quiet {
+        eprintln!("Wrote {} ({} checks). Next: s2s predict {} FILE.csv", args.output.display(), report.checks.len(), args.output.display());
+    }
+    Ok(())
 }

@@ -15,6 +15,7 @@ pub mod eval;
 pub mod export;
 pub mod inspect;
 pub mod list;
+pub mod predict;
 pub mod report;
 pub mod serve_local;
 pub mod shell;
@@ -73,6 +74,7 @@ enum Command {
     Eval(Box<eval::Args>),
     #[command(visible_aliases = ["summary", "show"])]
     Inspect(inspect::Args),
+    Predict(predict::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
     List(list::Args),
@@ -93,6 +95,7 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Translate(args) => translate::run(*args, &global),
         Command::Eval(args) => eval::run(*args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
+        Command::Predict(args) => predict::run(&args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
         Command::List(args) => list::run(args, &global),

@@ -375,16 +375,10 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
     let base = options.data.clone().or(named).unwrap_or_else(|| folder.to_owned());
     let path = |f: Field<'_>| f.string().map(|s| base.join(s));
     let train = path(section.required("train", "pairs.tsv")?)?;
-    let validation = match (section.get("dev"), section.get("validation")) {
+    let part = match (section.get("dev"), section.get("validation")) {
         (Some(_), Some(split)) => return Err(split.error("both `dev` and `validation` are given", "keep one of them")),
         (Some(dev), None) => Validation::File(path(dev)?),
-        (None, Some(split)) => {
-            let split = split.section(&["split", "fraction"])?;
-            let kind: fn(f64) -> Validation = split
-                .required("split", "shuffled")?
-                .choice(&[("shuffled", Validation::Shuffled as fn(f64) -> Validation), ("tail", Validation::Tail)])?;
-            kind(split.required("fraction", "0.1")?.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?)
-        }
+        (None, Some(split)) => validation(&split)?,
         (None, None) => {
             return Err(section
                 .whole()
@@ -405,7 +399,16 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
         }
     }
     let limit = section.get("limit").map(|f| f.count(2..=u32::MAX)).transpose()?;
-    Ok(Files { folder: base, train, validation, format, limit })
+    Ok(Files { folder: base, train, validation: part, format, limit })
+}
+
+/// A part of the data, for validation.
+pub(super) fn validation(field: &Field<'_>) -> Result<Validation> {
+    let split = field.section(&["split", "fraction"])?;
+    let kind: fn(f64) -> Validation = split
+        .required("split", "shuffled")?
+        .choice(&[("shuffled", Validation::Shuffled as fn(f64) -> Validation), ("tail", Validation::Tail)])?;
+    Ok(kind(split.required("fraction", "0.1")?.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?))
 }
 
 fn side(data: &Section<'_>, key: &str) -> Result<Side> {
@@ -465,7 +468,7 @@ fn seed(section: &Section<'_>, default: u64) -> Result<u64> {
     section.get("seed").map_or(Ok(default), |f| Ok(f.integer(0..=i64::MAX)?.unsigned_abs()))
 }
 
-fn training(field: &Field<'_>) -> Result<Training> {
+pub(super) fn training(field: &Field<'_>) -> Result<Training> {
     let section = field.section(&[
         "epochs",
         "batch_size",

@@ -117,10 +117,13 @@ fn model() -> Value {
         "The network.",
         &["hidden", "input"],
         &json!({
-            "cell": choice("The recurrent cell.", &["lstm"]),
+            "cell": choice("The recurrent cell.", &["lstm", "gru"]),
             "layers": count("Recurrent layers of each side.", 1, Some(1)),
             "hidden": count("Width of the hidden states.", 1, None),
             "input": { "description": "How ids enter.", "oneOf": [form, sides] },
+            "bidirectional": { "description": "Whether each encoder layer reads both ways.", "type": "boolean", "default": false },
+            "attention": choice("How the decoder looks back at the source.", &["none", "dot", "general"]),
+            "tied_embeddings": { "description": "Whether the output layer uses the target embedding.", "type": "boolean", "default": false },
         }),
     )
 }
@@ -150,6 +153,8 @@ fn training() -> Value {
             "learning_rate": number("Step size.", &positive),
             "optimiser": { "oneOf": [{ "enum": ["adam"] }, adam] },
             "clip_norm": number("The gradient's L2 norm is scaled down to this.", &positive),
+            "dropout": number("Probability of dropping a value of a layer's input.", &decay),
+            "label_smoothing": number("Probability spread over all symbols instead of the target.", &decay),
             "exact_match": section("Validation sources decoded through the exported graphs.", &[], &json!({
                 "sample": count("How many.", 0, Some(500)),
                 "every": count("After every so many epochs.", 1, Some(1)),

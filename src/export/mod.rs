@@ -23,6 +23,7 @@ use crate::onnx::DEFAULT_OPSET;
 
 mod bundle;
 mod folder;
+pub mod mlp;
 mod readme;
 mod reference;
 mod self_test;

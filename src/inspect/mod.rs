@@ -11,6 +11,7 @@ use s2s_runtime::bundle::Bundle;
 use s2s_runtime::manifest::{Io, Role};
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::mlp::MlpBundle;
 use crate::network::Architecture;
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
 use crate::train::{Run, Which};
@@ -91,6 +92,12 @@ impl Subject {
         }
         if path.is_dir() && Run::exists(path) && !path.join(s2s_runtime::contract::file::MANIFEST).exists() {
             return Self::of_run(&Run::open(path)?);
+        }
+        if MlpBundle::exists(path) {
+            let MlpBundle { manifest, model: bytes } = MlpBundle::open(path)?;
+            let file = manifest.graph.file;
+            let model = Model::read(&file, &bytes, Detail::Layers)?;
+            return Ok(Self { name: manifest.name, graphs: vec![Graph { role: None, file, bytes, model }], architecture: None });
         }
         Self::of_bundle(&Bundle::open(path)?)
     }

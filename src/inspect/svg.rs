@@ -44,7 +44,7 @@ pub struct Canvas {
 
 /// Width of a text.
 pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
-    text.chars().map(|c| if c.is_ascii() { 0.59 } else { 1.0 }).sum::<f64>() * size * if bold { 1.1 } else { 1.0 }
+    text.chars().map(|c| if c.is_ascii() { 0.56 } else { 1.0 }).sum::<f64>() * size * if bold { 1.1 } else { 1.0 }
 }
 
 /// Text as it may stand in XML.

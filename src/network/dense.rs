@@ -135,6 +135,28 @@ impl Dense {
         sums
     }
 
+    /// The gradients behind rows whose own are `d_rows` (rows, outputs): the parameters' are added, that of `x` (rows,
+    /// inputs) overwrites `d_x`.
+    pub fn backward<R: Real>(
+        &self,
+        prepared: &PreparedDense<R>,
+        x: &[R],
+        d_rows: &[R],
+        d_x: Option<&mut Vec<R>>,
+        scratch: &mut Scratch<R>,
+        gradients: &mut Parameters<R>,
+    ) {
+        let rows = x.len() / self.inputs;
+        let d = MatRef::new(d_rows, rows, self.outputs);
+        if let Some(d_x) = d_x {
+            d_x.resize(x.len(), R::ZERO);
+            matmul_packed(d_x, self.inputs, Store::Overwrite, d, &prepared.backward, scratch);
+        }
+        let x = MatRef::new(x, rows, self.inputs).transposed();
+        matmul(gradients.get_mut(self.weight), self.outputs, Store::Add, x, d, scratch);
+        add_column_sums(gradients.get_mut(self.bias), d_rows);
+    }
+
     /// ONNX: logits (..., vocabulary) of `h` (..., hidden).
     pub fn emit(&self, p: &Parameters<f32>, g: &mut GraphBuilder, h: &Value) -> Value {
         let mut weight = emit_parameter(p, self.weight, g);

@@ -14,6 +14,7 @@ mod gather;
 pub mod graph;
 mod gru;
 mod lstm;
+pub mod mlp;
 pub mod packing;
 pub mod parameters;
 mod pass;

@@ -18,7 +18,7 @@ use s2s_runtime::engine::{self, EngineKind};
 mod decoding;
 mod graphs;
 mod inputs;
-mod report;
+pub(super) mod report;
 mod weights;
 
 pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};

@@ -109,7 +109,7 @@ pub enum Outcome {
 
 impl Check {
     /// A check of a number against its limit; a number that is not finite fails.
-    pub(super) fn measured(subject: &str, what: impl Into<String>, engine: Option<&str>, measured: f64, limit: f32) -> Self {
+    pub(in crate::export) fn measured(subject: &str, what: impl Into<String>, engine: Option<&str>, measured: f64, limit: f32) -> Self {
         // The limit as it was written: 1e-5 and not the nearest f32's digits.
         let limit: f64 = limit.to_string().parse().unwrap_or(f64::from(limit));
         let outcome = if measured <= limit { Outcome::Passed } else { Outcome::Failed };
@@ -119,7 +119,7 @@ impl Check {
         Self { measured, limit: Some(limit), detail, ..Self::new(subject, what, engine, outcome) }
     }
 
-    pub(super) fn new(subject: &str, what: impl Into<String>, engine: Option<&str>, outcome: Outcome) -> Self {
+    pub(in crate::export) fn new(subject: &str, what: impl Into<String>, engine: Option<&str>, outcome: Outcome) -> Self {
         Self {
             subject: subject.to_owned(),
             what: what.into(),
@@ -131,7 +131,7 @@ impl Check {
         }
     }
 
-    pub(super) fn detail(mut self, detail: impl Into<String>) -> Self {
+    pub(in crate::export) fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
     }
@@ -139,7 +139,7 @@ impl Check {
 
 impl Report {
     /// A check that cannot even be made has failed: one broken graph does not hide what is wrong with another.
-    pub(super) fn push(&mut self, subject: &str, what: &str, engine: Option<&str>, result: Result<Vec<Check>>) {
+    pub(in crate::export) fn push(&mut self, subject: &str, what: &str, engine: Option<&str>, result: Result<Vec<Check>>) {
         match result {
             Ok(checks) => self.checks.extend(checks),
             Err(error) => {
