@@ -52,12 +52,27 @@ const OUTPUT_STREAM: u64 = 63;
 impl Seq2Seq {
     /// Lays out the weights for shards of about `tokens` tokens a side, trained with dropout or not.
     pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> Prepared<R> {
-        Prepared {
-            encoder: self.encoder.iter().map(|l| l.prepare(p, tokens, dropout)).collect(),
-            decoder: self.decoder.iter().map(|l| l.prepare(p, tokens, dropout)).collect(),
-            attention: self.attention.as_ref().map(|a| a.prepare(p)),
-            dense: self.dense.prepare(p),
-        }
+        self.prepare_with(p, tokens, dropout, 1)
+    }
+
+    /// [`prepare`](Self::prepare) with up to three threads, one for the encoder, one for the decoder and one for the rest.
+    pub fn prepare_with<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool, threads: usize) -> Prepared<R> {
+        let encoder = || self.encoder.iter().map(|l| l.prepare(p, tokens, dropout)).collect::<Vec<_>>();
+        let decoder = || self.decoder.iter().map(|l| l.prepare(p, tokens, dropout)).collect::<Vec<_>>();
+        let rest = || (self.attention.as_ref().map(|a| a.prepare(p)), self.dense.prepare(p));
+        // A small network is packed before a thread would have started.
+        let (encoder, decoder, (attention, dense)) = if threads < 2 || p.len() < 200_000 {
+            (encoder(), decoder(), rest())
+        } else {
+            std::thread::scope(|scope| {
+                let (encoder, decoder) = (scope.spawn(encoder), scope.spawn(decoder));
+                let rest = rest();
+                let encoder = encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                let decoder = decoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
+                (encoder, decoder, rest)
+            })
+        };
+        Prepared { encoder, decoder, attention, dense }
     }
 
     /// The teacher-forced loss of a shard, and the gradients of `objective`, added to `gradients`.

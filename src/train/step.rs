@@ -127,7 +127,7 @@ impl<N: Trainable> Stepper<N> {
         let tokens: usize = batch.iter().map(N::targets).sum();
         let threads = self.shards.len();
         let has_dropout = self.options.dropout > 0.0;
-        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout);
+        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout, threads);
         let objective = Objective { scale: 1.0 / tokens as f64, label_smoothing: self.options.label_smoothing, dropout: None };
         let (rate, seed, step) = (self.options.dropout, self.options.seed, self.optimiser.time);
         let (network, parameters) = (&self.network, &self.parameters);
@@ -162,7 +162,7 @@ impl<N: Trainable> Stepper<N> {
         sorted.sort_by_key(N::cost);
         let units: Vec<&[N::Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
         let tokens = sorted.len().min(EVALUATION_BATCH) * 8;
-        let prepared = self.network.prepare(&self.parameters, tokens, false);
+        let prepared = self.network.prepare(&self.parameters, tokens, false, self.shards.len());
         let (network, parameters, threads) = (&self.network, &self.parameters, self.shards.len());
         let results = Mutex::new(vec![Sums::default(); units.len()]);
         let next = AtomicUsize::new(0);

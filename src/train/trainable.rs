@@ -19,8 +19,8 @@ pub trait Trainable: Sync + std::fmt::Debug {
     fn cost(example: &Self::Example<'_>) -> usize;
     /// Rows of the largest product of a batch.
     fn rows(batch: &[Self::Example<'_>]) -> usize;
-    /// Lays out the weights for shards of about `rows` rows.
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool) -> Self::Prepared;
+    /// Lays out the weights for shards of about `rows` rows, with up to so many threads.
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize) -> Self::Prepared;
     /// The loss of a shard, and the gradients of `objective`, added to `gradients`.
     fn loss_and_gradients(
         &self,
@@ -60,8 +60,8 @@ impl Trainable for Seq2Seq {
         sources.max(batch.iter().map(Self::targets).sum())
     }
 
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool) -> Prepared<f32> {
-        self.prepare(p, rows, has_dropout)
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize) -> Prepared<f32> {
+        self.prepare_with(p, rows, has_dropout, threads)
     }
 
     fn loss_and_gradients(
@@ -98,7 +98,7 @@ impl Trainable for Mlp {
         batch.len()
     }
 
-    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool) -> Self::Prepared {
+    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool, _: usize) -> Self::Prepared {
         self.prepare(p)
     }
 
