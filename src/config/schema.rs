@@ -65,6 +65,7 @@ fn data() -> Value {
                     "type": "array",
                     "items": choice("A step.", &["nfc", "nfd", "nfkc", "nfkd", "lowercase", "trim", "collapse_whitespace"]),
                 },
+                "language": text("A BCP 47 code such as `en` or `zh-Hans`, for servers."),
             }),
         )
     };

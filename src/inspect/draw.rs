@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fmt::Write;
 
-use super::model::{Layer, Model};
+use super::model::{Layer, Model, one_direction};
 use super::shapes::display;
 use super::svg::{Arrow, Node};
 
@@ -17,6 +17,7 @@ pub fn colours(layer: &str) -> (&'static str, &'static str) {
         [("#ffc48a", "#b8651b"), ("#ffb3a1", "#b5482f"), ("#f3c9a5", "#96643a")],
     ];
     const OTHERS: [(&str, &str); 4] = [("#e3c9ee", "#84509b"), ("#cfe8c6", "#4f8a3d"), ("#f6d0dd", "#a84a6c"), ("#d8d8c0", "#77774a")];
+    let layer = one_direction(layer);
     let decoder = usize::from(layer.starts_with("decoder"));
     let last = layer.rsplit('.').next().unwrap_or(layer);
     let number = last.chars().filter(char::is_ascii_digit).fold(0, |n, c| n * 10 + c as usize - '0' as usize);

@@ -12,7 +12,7 @@ use s2s_runtime::manifest::{Io, Role};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::MlpBundle;
-use crate::network::Architecture;
+use crate::network::architecture::{Architecture, AttentionScore, Cell};
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
 use crate::train::{Run, Which};
 
@@ -65,6 +65,8 @@ pub struct Special {
     pub source_tokens: usize,
     /// Target symbols, START and END counted.
     pub target_tokens: usize,
+    /// Whether Keras has a network of the same parameters: its GRU has two biases, its attention other weights.
+    pub is_keras: bool,
 }
 
 /// What of a subject is drawn.
@@ -175,6 +177,7 @@ impl Subject {
             target: 2 * of("decoder", a.target_vocabulary),
             source_tokens: a.source_vocabulary - 4,
             target_tokens: a.target_vocabulary - 2,
+            is_keras: a.cell == Cell::Lstm && a.attention == AttentionScore::None && !a.tied_embeddings,
         })
     }
 

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use prost::Message as _;
-use s2s_runtime::contract::axis::BATCH;
+use s2s_runtime::contract::{ENCODER_INPUT, axis::BATCH};
 
 use super::shapes::{Axis, Shape, Shapes, declared};
 use crate::error::{Error, ErrorKind, Result};
@@ -281,6 +281,11 @@ impl<'a> Grouping<'a> {
                 layers[position].output = self.shape(output);
             }
         }
+        for layer in &mut layers {
+            if layer.tensors.iter().any(|&t| self.graph.initializer[t].name.contains(".reverse.")) {
+                layer.kind = format!("Bidirectional {}", layer.kind);
+            }
+        }
         let edges: Vec<Edge> = layers.iter().flat_map(|layer| layer.inputs.clone()).collect();
         let ends = self
             .graph
@@ -328,7 +333,11 @@ impl<'a> Grouping<'a> {
         {
             return embedding.clone();
         }
-        let scope = node.name.rsplit_once('.').map_or(node.name.as_str(), |(scope, _)| scope);
+        // The backward direction belongs to its layer, the order of the reversed ids to the input.
+        let scope = match one_direction(node.name.rsplit_once('.').map_or(node.name.as_str(), |(scope, _)| scope)) {
+            "encoder" if node.name.starts_with("encoder.reverse.") => ENCODER_INPUT,
+            scope => scope,
+        };
         if REARRANGING.contains(&node.op_type.as_str())
             && !owners.contains(scope)
             && let Some(&from) = node.input.first().and_then(|name| giver.get(name.as_str()))
@@ -368,7 +377,12 @@ impl<'a> Grouping<'a> {
 
 /// `encoder.lstm_0` of `encoder.lstm_0.W`.
 fn owner(tensor: &str) -> Option<&str> {
-    tensor.rsplit_once('.').filter(|(_, last)| *last != "embedding").map(|(owner, _)| owner)
+    tensor.rsplit_once('.').filter(|(_, last)| *last != "embedding").map(|(owner, _)| one_direction(owner))
+}
+
+/// `encoder.lstm_0` of `encoder.lstm_0.reverse`.
+pub(super) fn one_direction(layer: &str) -> &str {
+    layer.strip_suffix(".reverse").unwrap_or(layer)
 }
 
 fn kind(layer: &str, op: &str, named: bool) -> String {

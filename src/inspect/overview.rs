@@ -138,7 +138,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
     feedback(&mut canvas, training, &placed, x_decoder + half_decoder + 24.0);
 
     let mut y = frame_bottom + 18.0 + 36.0;
-    canvas.text(32.0, y, 14.0, "start", true, "#222", "Weights in each file: one colour, one tensor, the same bytes");
+    canvas.text(32.0, y, 14.0, "start", true, "#222", "Weights in each file: the same name, the same bytes (dashed: computed from them)");
     y += 24.0;
     let mut widest = right;
     for (_, file, model) in files {
@@ -150,7 +150,14 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
         for tensor in model.tensors.iter().filter(|t| t.is_weight()) {
             let axes = tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let layer = if tensor.name.ends_with(".embedding") { &tensor.name } else { tensor.name.rsplit_once('.').map_or("", |n| n.0) };
-            let folded = if tensor.name.ends_with(".table") { " = embedding x W + bias, folded" } else { "" };
+            let trained = training.tensors.iter().any(|t| t.name == tensor.name);
+            let embedded = training.tensors.iter().any(|t| t.name == "decoder.embedding");
+            let folded = match (trained, tensor.name.ends_with(".table"), embedded) {
+                (true, ..) => "",
+                (_, true, true) => " = embedding x W + bias",
+                (_, true, false) => " = W + bias",
+                _ => " of W",
+            };
             let text = format!("{} ({axes}){folded}", tensor.name);
             let width = text_width(&text, 11.0, false) + 18.0;
             if x + width > right.max(760.0) {

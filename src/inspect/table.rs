@@ -31,9 +31,11 @@ fn connections(model: &Model, layer: &Layer) -> Vec<String> {
         }
     }
     let text = |(from, labels): (usize, Vec<&str>)| {
-        let labels: Vec<&str> = labels.into_iter().filter(|l| !l.is_empty()).collect();
         let name = &model.layers[from].name;
-        if labels.is_empty() { name.clone() } else { format!("{name} [{}]", labels.join(", ")) }
+        // Where the value itself goes in, its padding mask goes without saying.
+        let plain = labels.iter().all(|l| l.is_empty() || *l == "mask") && labels.contains(&"");
+        let labels: Vec<&str> = labels.into_iter().filter(|l| !l.is_empty()).collect();
+        if plain || labels.is_empty() { name.clone() } else { format!("{name} [{}]", labels.join(", ")) }
     };
     lines.into_iter().map(text).collect()
 }
@@ -119,8 +121,9 @@ pub fn summary(subject: &Subject, with_tensors: bool) -> String {
 fn special_note(total: usize, s: &Special) -> String {
     let mut parts = vec![format!("PAD, START, END, UNK of the source: {}", thousands(s.source))];
     parts.push(format!("PAD, UNK of the target: {}", thousands(s.target)));
+    let counted = if s.is_keras { "what Keras counts for" } else { "for" };
     format!(
-        "  of special symbols: {} ({})\n  without them: {} (what Keras counts for {} source and {} target tokens, START and END among the latter)\n",
+        "  of special symbols: {} ({})\n  without them: {} ({counted} {} source and {} target tokens, START and END among the latter)\n",
         thousands(s.source + s.target),
         parts.join("; "),
         thousands(total.saturating_sub(s.source + s.target)),

@@ -59,10 +59,44 @@ fn embeddings_count_as_layers_of_their_own() {
     assert!(read.contains(&"encoder.lstm_0") && read.contains(&"decoder.embedding"), "{read:?}");
 }
 
+/// One of each kind of network.
+fn variants() -> Vec<Architecture> {
+    let plain = [InputForm::OneHot, InputForm::Embedding(16)].map(|form| architecture(form, 20, 12, 16));
+    let mut all = plain.to_vec();
+    for a in plain {
+        all.push(Architecture { layers: 2, bidirectional: true, attention: AttentionScore::General, ..a.clone() });
+        all.push(Architecture { cell: Cell::Gru, layers: 2, bidirectional: true, ..a.clone() });
+        all.push(Architecture { cell: Cell::Gru, attention: AttentionScore::Dot, ..a });
+    }
+    let tied = architecture(InputForm::Embedding(16), 20, 12, 16);
+    all.push(Architecture { tied_embeddings: true, ..tied });
+    all
+}
+
+#[test]
+fn every_weight_belongs_to_one_layer_and_every_layer_has_its_kind() {
+    for architecture in variants() {
+        let subject = subject(architecture.clone());
+        let model = &subject.main().model;
+        let mut owned: Vec<usize> = model.layers.iter().flat_map(|l| l.tensors.clone()).filter(|&t| model.tensors[t].is_weight()).collect();
+        owned.sort_unstable();
+        let all: Vec<usize> = (0..model.tensors.len()).filter(|&t| model.tensors[t].is_weight()).collect();
+        // A tied embedding is used twice.
+        owned.dedup();
+        assert_eq!(owned, all, "{architecture:?}");
+        for layer in model.layers.iter().filter(|l| l.name.contains("lstm_") || l.name.contains("gru_")) {
+            let both = layer.name.starts_with("encoder") && architecture.bidirectional;
+            let cell = if architecture.cell == Cell::Gru { "GRU" } else { "LSTM" };
+            assert_eq!(layer.kind, if both { format!("Bidirectional {cell}") } else { cell.to_owned() }, "{}", layer.name);
+        }
+        assert!(subject.svg(View::Overview).unwrap().contains("one network, three graphs"));
+    }
+}
+
 #[test]
 fn inferred_shapes_are_the_declared_ones() {
-    for form in [InputForm::OneHot, InputForm::Embedding(8)] {
-        for graph in subject(architecture(form, 20, 12, 16)).graphs {
+    for architecture in variants() {
+        for graph in subject(architecture).graphs {
             let mut proto = crate::onnx::messages::ModelProto::decode(graph.bytes.as_slice()).unwrap().graph.unwrap();
             let declared: Vec<_> = proto.output.drain(..).map(|o| (o.name.clone(), shapes::declared(&o))).collect();
             let inferred = shapes::Shapes::of(&proto);

@@ -123,7 +123,7 @@ impl Console {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(batches as u64);
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30}] {pos}/{len} {msg} {eta}") {
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30.cyan}] {pos}/{len} {msg} {per_sec}, {eta} left") {
                 bar.set_style(style.progress_chars("=> "));
             }
             bar
