@@ -65,6 +65,7 @@ fn data() -> Value {
                     "type": "array",
                     "items": choice("A step.", &["nfc", "nfd", "nfkc", "nfkd", "lowercase", "trim", "collapse_whitespace"]),
                 },
+                "language": text("BCP 47 code of its language, such as en; servers choose bundles by it."),
             }),
         )
     };
