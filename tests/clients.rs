@@ -106,3 +106,45 @@ fn schemathesis_finds_no_answer_that_the_document_does_not_describe() {
     let Some(python) = python() else { return };
     check(&python, "schemathesis", &[None]);
 }
+
+/// A browser that needs no screen, or `None` after printing why the test is skipped.
+fn chromium() -> Option<PathBuf> {
+    let named = std::env::var_os("S2S_CHROMIUM").map(PathBuf::from);
+    let names = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
+    let starts = |browser: &PathBuf| Command::new(browser).arg("--version").output().is_ok_and(|output| output.status.success());
+    let found = named.into_iter().chain(names).find(starts);
+    if found.is_none() {
+        eprintln!("skipped: no Chromium; S2S_CHROMIUM can name one");
+    }
+    found
+}
+
+/// The page at `address` as it is when its scripts have run for a while.
+fn page(browser: &Path, address: &str) -> String {
+    let profile = tempfile::tempdir().unwrap();
+    let mut command = Command::new(browser);
+    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]);
+    command.args(["--disable-component-update", "--disable-sync", "--virtual-time-budget=10000", "--dump-dom"]);
+    command.arg(format!("--user-data-dir={}", profile.path().display()));
+    let output = command.arg(address).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+#[test]
+fn the_page_translates_in_a_browser_and_shows_hypotheses_and_graphs() {
+    let Some(browser) = chromium() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
+    let beams = DecodingOptions { num_beams: Some(4), num_return_sequences: Some(4), ..DecodingOptions::default() };
+    let made = translator.translate(&["hello there"], &beams).unwrap().remove(0);
+    let server = Running::start(&bundle, |_| {});
+    let page = page(&browser, &format!("http://{}/#text=hello%20there&method=beam&graphs", server.address));
+    assert!(page.contains(&format!(">{}</p>", made.text)), "the output {:?} is not there:\n{page}", made.text);
+    for hypothesis in std::iter::once(&made.best).chain(&made.alternatives) {
+        assert!(page.contains(&format!("<td>{}</td>", hypothesis.text)), "{:?} is not there:\n{page}", hypothesis.text);
+    }
+    assert!(page.contains("src=\"blob:"), "the picture of the graphs is not there:\n{page}");
+    assert!(page.contains("lstm") && page.contains("encoder.onnx"), "the model card is not there:\n{page}");
+}

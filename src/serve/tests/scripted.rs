@@ -1,7 +1,7 @@
 //! A model that the tests script: it upper-cases, one character a step, and does on purpose what models do by accident.
 //!
-//! `panic` in a text panics at its second step, `fail` gives an error there, `forever` never ends, and a gate holds every
-//! step until the test opens it.
+//! `panic` in a text panics at its second step, `fail` gives an error there, `forever` never ends, `slowly` takes a
+//! millisecond a step, and a gate holds every step until the test opens it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -104,6 +104,9 @@ impl Session for Batch<'_> {
         let mut left = Vec::new();
         for (row, mut done) in self.rows.drain(..) {
             let text = text_of(&row);
+            if text.contains("slowly") {
+                std::thread::sleep(std::time::Duration::from_millis(1));
+            }
             assert!(!(text.contains("panic") && done.len() == 1), "scripted");
             if text.contains("fail") && done.len() == 1 {
                 return Err(Error::new(ErrorKind::Engine, "scripted"));

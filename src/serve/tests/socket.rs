@@ -167,7 +167,7 @@ async fn a_reader_who_does_not_read_a_stream_is_dropped() {
 #[tokio::test]
 async fn a_reader_who_leaves_a_stream_cancels_its_text() {
     let running = start(Limits::default()).await;
-    let mut stream = connect(&running, &stream_request("forever")).await;
+    let mut stream = connect(&running, &stream_request("slowly forever")).await;
     let mut some = [0; 512];
     assert!(stream.read(&mut some).await.unwrap() > 0);
     drop(stream);
