@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::engine::{self, Device, EngineKind};
 use s2s_runtime::translator::{TextCoder, default_workers};
 use tokio::sync::Notify;
 
@@ -42,6 +42,9 @@ pub struct Args {
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
+    /// Where the graphs run: cpu, cuda (ONNX Runtime with its CUDA provider) or auto, which measures
+    #[arg(long, env = "S2S_DEVICE", default_value = "cpu")]
+    device: Device,
     /// Threads that decode, each with an engine of its own [default: as many as processors may be used]
     #[arg(long, env = "S2S_WORKERS", value_name = "N", value_parser = at_least_one)]
     workers: Option<usize>,
@@ -256,7 +259,7 @@ fn load(args: &Args) -> Result<Vec<Scheduler>> {
     let mut schedulers: Vec<Scheduler> = Vec::with_capacity(args.bundles.len());
     for path in &args.bundles {
         let bundle = Arc::new(Bundle::open(path)?);
-        let engine = engine::open(&bundle, args.engine)?;
+        let engine = engine::open_on(&bundle, args.engine, args.device)?;
         let card = Card {
             name: bundle.manifest().name.clone(),
             source_language: args.source_language.clone(),

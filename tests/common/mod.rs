@@ -10,7 +10,7 @@ use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use serde_json::json;
 
 /// Writes a small untrained bundle into `folder`: random weights, but every source gives an output of its own.
-pub fn bundle(folder: &Path) -> PathBuf {
+pub(crate) fn bundle(folder: &Path) -> PathBuf {
     let letters = ["abcdefghijklmnopqrstuvwxyz ", "ABCDEFGHIJKLMNOP-"];
     let [source, target] = letters.map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
     let architecture = json!({

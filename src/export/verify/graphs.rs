@@ -88,7 +88,7 @@ pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch], tolerances: &Tole
         .map(|batch| {
             let reference = rebuilt.network.forward(&exact, &batch.sources, &batch.inputs).rounded();
             let trained = rebuilt.network.forward(&rebuilt.parameters, &batch.sources, &batch.inputs);
-            trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.absolute(a, b));
+            trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.relative(a, b));
             let rows = trained.logits.chunks_exact(vocabulary).zip(reference.logits.chunks_exact(vocabulary));
             rows.for_each(|(a, b)| scores.add(OutputForm::Logits, a, b));
             reference
@@ -120,7 +120,7 @@ pub(super) fn check(
         let encoded = graphs.encode(batch)?;
         for (wire, found) in wiring.states.iter().zip(&encoded) {
             let reference = expected.states.iter().find(|(name, _)| *name == wire.encoder_output);
-            states.absolute(&found.data, reference.map_or(&[], |(_, values)| values));
+            states.relative(&found.data, reference.map_or(&[], |(_, values)| values));
         }
         let (whole, found_loss) = graphs.train(batch)?;
         loss.relative(&[found_loss], &[mean_nats(batch, expected, bundle.target().len())]);

@@ -3,6 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
 
+use super::super::Dtype;
 use crate::error::{Error, ErrorKind, Place, Result};
 
 /// The result of a verification; the text of `conformance.json`.
@@ -22,6 +23,8 @@ pub struct Report {
     pub sources: usize,
     /// Where those came from.
     pub sources_from: String,
+    /// How the graphs store their weights.
+    pub dtype: Dtype,
     /// What was allowed.
     pub tolerances: Tolerances,
     /// What was checked.
@@ -42,8 +45,9 @@ pub struct EngineEntry {
 /// The largest errors that are accepted, declared here and nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerances {
-    /// Of a state, absolute. States lie within -1 and 1 (h) or a few units (c); f32 rounding through a recurrence of 33
-    /// steps, summed in another order and with another exp, was measured at up to 1.5e-6.
+    /// Of a state, over max(1, |state|): h lies within -1 and 1, but c may count up, and its rounding grows with it. f32
+    /// rounding through a recurrence of 33 steps, summed in another order and with another exp, was measured at up to
+    /// 1.5e-6 in small models and 1.1e-5, before the division, in one of hidden width 256.
     pub states: f32,
     /// Of a probability, absolute: what a user of the scores sees.
     pub probabilities: f32,
@@ -56,12 +60,34 @@ pub struct Tolerances {
     pub derived: f32,
     /// Two logits this near, over max(1, |logit|), count as equal when two computations choose different tokens.
     pub tie: f32,
+    /// Two hypotheses of a beam search whose scores are this near may change places: their log p are sums over all steps.
+    pub score: f32,
 }
 
 impl Tolerances {
     /// The usual tolerances, with those of states and probabilities given.
     pub fn with_atol(atol: f32) -> Self {
-        Self { states: atol, probabilities: atol, logits: 5.0 * atol, loss: atol, derived: 1e-5, tie: 1e-6 }
+        Self { states: atol, probabilities: atol, logits: 5.0 * atol, loss: atol, derived: 1e-5, tie: 1e-6, score: 1e-5 }
+    }
+
+    /// The same for weights that are stored in `dtype`. The network that is held against them has the rounded weights, so
+    /// that only tables which are computed from weights and rounded once more differ: by half a unit in the last of 11
+    /// bits, or by half of a 127th of an output's largest value. Logits follow by sums over the state.
+    #[must_use]
+    pub fn for_dtype(self, dtype: Dtype) -> Self {
+        let (derived, probabilities, logits) = match dtype {
+            Dtype::F32 => return self,
+            Dtype::F16 => (5e-4, 2e-3, 5e-3),
+            Dtype::Int8 => (1e-1, 1e-1, 2e-1),
+        };
+        let least = |own: f32, other: f32| own.max(other);
+        Self {
+            derived: least(self.derived, derived),
+            probabilities: least(self.probabilities, probabilities),
+            logits: least(self.logits, logits),
+            tie: least(self.tie, 2.0 * logits),
+            ..self
+        }
     }
 }
 
