@@ -122,7 +122,7 @@ def main():
     parser.add_argument("--s2s", default=str(ROOT / "target" / "release" / "s2s"), help="the program (default: target/release/s2s)")
     commands = parser.add_subparsers(required=True, metavar="training|decoding")
     train = commands.add_parser("training")
-    train.add_argument("--workloads", nargs="+", default=["w1", "w2"], choices=["w1", "w2"])
+    train.add_argument("--workloads", nargs="+", default=["w1", "w2"], choices=["w1", "w2", "w3"])
     train.add_argument("--threads", type=int, default=2)
     train.add_argument("--pytorch", help="a Python that has torch")
     train.add_argument("--keras", help="a Python that has keras and tensorflow")

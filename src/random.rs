@@ -47,6 +47,11 @@ impl Random {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
+    /// A number in [-limit, limit).
+    pub fn symmetric(&mut self, limit: f64) -> f32 {
+        ((2.0 * self.unit() - 1.0) * limit) as f32
+    }
+
     /// A standard normal number (Box and Muller 1958, one of the pair).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();

@@ -5,26 +5,16 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
+use common::server::{Running, s2s};
 use s2s::error::ErrorKind;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::translator::Translator;
 use serde_json::{Value, json};
-
-/// The command without the settings of whoever runs the tests.
-fn s2s() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
-        command.env_remove(name);
-    }
-    command.env("RUST_BACKTRACE", "0");
-    command
-}
 
 fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
@@ -81,76 +71,6 @@ fn a_port_in_use_is_6_and_says_which() {
     let (code, stdout, stderr) = run(s2s().args(["serve-local", "nothing", "--port", &port]));
     assert_eq!((code, stdout.as_str()), (6, ""));
     assert!(stderr.contains(&port) && stderr.contains("--port 0"), "{stderr}");
-}
-
-/// A server process; killed if a test fails before it stops it.
-struct Running {
-    child: Child,
-    address: String,
-}
-
-impl Running {
-    fn start(bundle: &Path, change: impl FnOnce(&mut Command)) -> Self {
-        let mut command = s2s();
-        command.arg("serve-local").arg(bundle).args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
-        change(&mut command);
-        let mut child = command.spawn().unwrap();
-        let mut line = String::new();
-        BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("http://").unwrap_or_else(|| panic!("first line {line:?}")).to_owned();
-        Self { child, address }
-    }
-
-    /// Sends one request and gives status and body.
-    fn ask(&self, head: &str, body: &str) -> (u16, String) {
-        finish(self.begin(head, body))
-    }
-
-    fn begin(&self, head: &str, body: &str) -> TcpStream {
-        let mut stream = TcpStream::connect(&self.address).unwrap();
-        stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        write!(stream, "{head} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncontent-length: {}\r\n", body.len()).unwrap();
-        write!(stream, "content-type: application/json\r\n\r\n{body}").unwrap();
-        stream
-    }
-
-    fn translate(&self, q: &Value) -> (u16, Value) {
-        let (status, body) = self.ask("POST /translate", &json!({"q": q, "source": "a", "target": "b"}).to_string());
-        (status, serde_json::from_str(&body).unwrap())
-    }
-
-    fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
-    }
-
-    /// The exit code and stderr, which must come well before a minute.
-    fn ended(mut self) -> (i32, String) {
-        let started = Instant::now();
-        let status = loop {
-            if let Some(status) = self.child.try_wait().unwrap() {
-                break status;
-            }
-            assert!(started.elapsed() < Duration::from_secs(60), "the server does not end");
-            std::thread::sleep(Duration::from_millis(5));
-        };
-        let mut stderr = String::new();
-        self.child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
-        (status.code().unwrap(), stderr)
-    }
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn finish(mut stream: TcpStream) -> (u16, String) {
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {text:?}"));
-    (head.split(' ').nth(1).unwrap().parse().unwrap(), body.to_owned())
 }
 
 #[cfg(unix)]
@@ -267,4 +187,53 @@ fn an_address_that_others_can_reach_is_warned_about_unless_there_is_a_key() {
         let (code, stderr) = server.ended();
         assert_eq!((code, stderr.contains("S2S_API_KEY")), (0, warned), "{stderr}");
     }
+}
+
+#[cfg(target_os = "linux")]
+#[test]
+fn a_gzip_bomb_is_413_at_flat_memory() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let server = Running::start(&bundle, |_| {});
+    assert_eq!(server.translate(&json!("abc")).0, 200);
+    let resident = || {
+        let (_, page) = server.ask("GET /metrics", "");
+        let line = page.lines().find_map(|line| line.strip_prefix("process_resident_memory_bytes "));
+        line.unwrap_or_else(|| panic!("{page}")).parse::<f64>().unwrap() / 1e6
+    };
+    let before = resident();
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for _ in 0..100 {
+        encoder.write_all(&[b' '; 1_000_000]).unwrap();
+    }
+    let bomb = encoder.finish().unwrap();
+    assert!(bomb.len() < 1_000_000, "{}", bomb.len());
+    for _ in 0..4 {
+        let mut stream = TcpStream::connect(&server.address).unwrap();
+        write!(stream, "POST /translate HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-type: application/json\r\n").unwrap();
+        write!(stream, "content-length: {}\r\n\r\n", bomb.len()).unwrap();
+        // The server may answer and close before it has read everything.
+        let _ = stream.write_all(&bomb);
+        let mut answer = [0; 64];
+        let n = stream.read(&mut answer).unwrap();
+        assert!(answer[..n].starts_with(b"HTTP/1.1 413 "), "{:?}", String::from_utf8_lossy(&answer[..n]));
+    }
+    let after = resident();
+    assert!(after < before + 20.0, "{before} MB before, {after} MB after");
+}
+
+#[test]
+fn list_shows_bundles_and_says_what_is_wrong_with_one() {
+    let folder = tempfile::tempdir().unwrap();
+    common::Random { name: "good", languages: Some(("en", "fr")), ..common::Random::default() }.write(&folder.path().join("a"));
+    let bad = common::Random { name: "bad", ..common::Random::default() }.write(&folder.path().join("b"));
+    std::fs::write(bad.join("decoder.onnx"), "x").unwrap();
+    let (code, stdout, stderr) = run(s2s().arg("list").arg(folder.path()));
+    assert_eq!(code, 0, "{stderr}");
+    assert!(stdout.contains("good") && stdout.contains("en to fr") && stdout.contains("lstm 1 x 24"), "{stdout}");
+    assert!(stdout.contains("cannot be served") && stdout.contains("decoder.onnx"), "{stdout}");
+    let (_, stdout, _) = run(s2s().args(["list", "--json"]).arg(folder.path()));
+    let rows: Value = serde_json::from_str(&stdout).unwrap();
+    assert_eq!((&rows[0]["name"], &rows[0]["problem"], &rows[1]["name"]), (&json!("good"), &json!(null), &json!(null)));
+    assert_eq!(run(s2s().args(["list", "/no/such/folder"])).0, 1);
 }

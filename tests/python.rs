@@ -126,6 +126,7 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         format_version: FORMAT_VERSION.to_owned(),
         name: "awkward".to_owned(),
         producer: "a test".to_owned(),
+        languages: None,
         io: Io::Ids,
         graphs: [graph(Role::Encoder), graph(Role::Decoder)].into(),
         weights_sha256: None,

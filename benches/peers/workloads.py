@@ -1,12 +1,12 @@
-"""The two training workloads, as `s2s bench train` has them, and how all peers measure.
+"""The three training workloads, as `s2s bench train` has them, and how all peers measure.
 
-| | w1 | w2 |
-|---|---|---|
-| vocabularies, special ids counted | 80 / 2,500 | 30 / 75 |
-| input of the LSTMs | one-hot | embedding of 256 |
-| layers, hidden | 1 x 256 | 2 x 512 |
-| batch | 64 | 128 |
-| source / target steps | 25 / 15 | 8 / 8 |
+| | w1 | w2 | w3 |
+|---|---|---|---|
+| vocabularies, special ids counted | 80 / 2,500 | 30 / 75 | 10,000 / 10,000 |
+| input of the LSTMs | one-hot | embedding of 256 | embedding of 128 |
+| layers, hidden | 1 x 256 | 2 x 512 | 1 x 256 |
+| batch | 64 | 128 | 64 |
+| source / target steps | 25 / 15 | 8 / 8 | 50 / 51 |
 
 Targets have one token less than their steps: the decoder reads START before them and gives END after them. `ragged` draws
 each length uniformly from a fifth of the longest to the longest. Ids are uniform over the vocabulary without the special ids.
@@ -39,6 +39,16 @@ WORKLOADS = {
         "batch": 128,
         "source_steps": 8,
         "target_steps": 8,
+    },
+    "w3": {
+        "source_vocabulary": 10000,
+        "target_vocabulary": 10000,
+        "embedding": 128,
+        "hidden": 256,
+        "layers": 1,
+        "batch": 64,
+        "source_steps": 50,
+        "target_steps": 51,
     },
 }
 BATCHES = 8

@@ -88,12 +88,14 @@ struct TrainingArgs {
 }
 
 /// Sizes of a training.
-#[derive(Clone, Copy, Debug, ValueEnum)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Workload {
     /// Vocabularies 80 and 2,500, one-hot, one layer of 256, batch 64, 25 and 15 steps
     W1,
     /// Vocabularies 30 and 75, embedding of 256, two layers of 512, batch 128, 8 and 8 steps
     W2,
+    /// Vocabularies 10,000, embedding of 128, one layer of 256, batch 64, 50 and 51 steps
+    W3,
 }
 
 /// How ids enter the network.
@@ -101,7 +103,7 @@ enum Workload {
 enum Input {
     /// One channel a symbol
     OneHot,
-    /// A learnt row of 256 a symbol
+    /// A learnt row a symbol, of 256 numbers (128 in w3)
     Embedding,
 }
 

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use s2s_runtime::bundle::Bundle;
 use s2s_runtime::manifest::Io;
 
 use crate::cli::Global;
@@ -9,9 +10,11 @@ use crate::cli::verify::{CheckArgs, show};
 use crate::data::corpus::{Corpus, group};
 use crate::data::pairs::{self, Pair};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace};
+use crate::export::mlp::export_mlp;
+use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, VerifyOptions};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 use crate::train::comparison::compare;
+use crate::train::mlp::MlpRun;
 use crate::train::{Run, Which};
 
 /// Export a trained run as three ONNX graphs, and verify them
@@ -29,6 +32,9 @@ pub struct Args {
     /// The format; onnx is the only one
     #[arg(long, value_enum, default_value_t, env = "S2S_FORMAT")]
     pub format: Format,
+    /// How the folder is laid out
+    #[arg(long, value_enum, default_value_t, env = "S2S_LAYOUT")]
+    pub layout: Layout,
     /// Tensors that stand for tokens: ids in and logits out, or float one-hot rows in and probabilities out
     #[arg(long, default_value_t, env = "S2S_IO")]
     pub io: Io,
@@ -62,6 +68,16 @@ pub enum Format {
     /// ONNX graphs with a manifest
     #[default]
     Onnx,
+}
+
+/// How the folder is laid out.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Layout {
+    /// A bundle, as every command here reads it
+    #[default]
+    Bundle,
+    /// A model repository of Triton Inference Server, which KServe mounts too
+    Triton,
 }
 
 /// Which checkpoint is exported.
@@ -102,6 +118,9 @@ fn dev_pairs(args: &Args, run: &Run) -> Result<Vec<Pair>> {
 /// Runs `s2s export`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let verification = args.checks.options()?;
+    if MlpRun::exists(&args.run) {
+        return run_mlp(&args, &verification, global);
+    }
     let run = Run::open(&args.run)?;
     let which = Which::from(args.checkpoint);
     let parameters = run.parameters(which)?;
@@ -124,11 +143,57 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         comparison.check(args.max_loss)?;
     }
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(run.config.name.clone()) };
-    let report =
-        export::export(&input, &options, &verification, &args.output, &replace).map_err(|error: Error| error.in_file(&args.output))?;
+    let report = match args.layout {
+        Layout::Bundle => export::export(&input, &options, &verification, &args.output, &replace),
+        Layout::Triton => triton(&input, &options, &verification, &args, &replace),
+    };
+    let report = report.map_err(|error: Error| error.in_file(&args.output))?;
     show(&report, global)?;
+    if args.layout == Layout::Triton {
+        if !global.quiet {
+            eprintln!(
+                "Wrote {} ({} checks). Next: tritonserver --model-repository {}",
+                args.output.display(),
+                report.checks.len(),
+                args.output.display()
+            );
+        }
+        return Ok(());
+    }
     if !global.quiet {
         eprintln!("Wrote {} ({} checks). Next: s2s translate {}", args.output.display(), report.checks.len(), args.output.display());
+    }
+    Ok(())
+}
+
+/// A verified bundle, laid out as a repository.
+fn triton(
+    input: &ExportInput<'_>,
+    options: &ExportOptions,
+    verification: &VerifyOptions,
+    args: &Args,
+    replace: &Replace,
+) -> Result<Report> {
+    let folder = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+    let bundle = folder.path().join("bundle");
+    let report = export::export(input, options, verification, &bundle, replace)?;
+    export::write_repository(&args.output, &Bundle::open(&bundle)?, args.force)?;
+    Ok(report)
+}
+
+fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result<()> {
+    if args.dtype != Dtype::F32 {
+        return Err(Error::new(ErrorKind::Usage, "--dtype is for sequence models; this run is of another kind"));
+    }
+    let run = MlpRun::open(&args.run)?;
+    let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
+    let name = &run.config.name;
+    let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
+    let report = export_mlp(&run.network, &parameters, name, provenance, args.opset, verification, &args.output, &replace)
+        .map_err(|error: Error| error.in_file(&args.output))?;
+    show(&report, global)?;
+    if !global.quiet {
+        eprintln!("Wrote {} ({} checks). Next: s2s predict {} FILE.csv", args.output.display(), report.checks.len(), args.output.display());
     }
     Ok(())
 }

@@ -8,19 +8,35 @@ use clap::{Parser, Subcommand};
 use crate::error::Result;
 
 pub mod bench;
+pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod inspect;
+pub mod list;
+pub mod predict;
 pub mod report;
 pub mod serve_local;
+pub mod shell;
 pub mod train;
 pub mod translate;
 pub mod verify;
 
+/// The table of [`exit_code`](crate::error::exit_code).
+const EXIT_CODES: &str = "\
+Data goes to stdout, all else to stderr. Every flag has an S2S_ environment variable; NO_COLOR turns colours off.
+
+Exit codes:
+    0  done                         5  bad bundle, or parity failure
+    1  failure                      6  the address cannot be bound
+    2  wrong usage                130  interrupted
+    3  wrong configuration
+    4  wrong data or input text";
+
 /// Train a sequence-to-sequence model, export it as three ONNX graphs, serve it.
 #[derive(Debug, Parser)]
-#[command(name = "s2s", version, propagate_version = true, arg_required_else_help = true)]
+#[command(name = "s2s", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -56,10 +72,17 @@ enum Command {
     Verify(verify::Args),
     Translate(Box<translate::Args>),
     Eval(Box<eval::Args>),
+    #[command(visible_aliases = ["summary", "show"])]
+    Inspect(inspect::Args),
+    Predict(predict::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
+    List(list::Args),
     Doctor(doctor::Args),
     Bench(bench::Args),
+    Config(config::Args),
+    Completions(shell::CompletionArgs),
+    Man(shell::ManArgs),
 }
 
 /// Runs the parsed command line.
@@ -71,10 +94,16 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Verify(args) => verify::run(args, &global),
         Command::Translate(args) => translate::run(*args, &global),
         Command::Eval(args) => eval::run(*args, &global),
+        Command::Inspect(args) => inspect::run(&args, &global),
+        Command::Predict(args) => predict::run(&args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
+        Command::List(args) => list::run(args, &global),
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Bench(args) => bench::run(args, &global),
+        Command::Config(args) => config::run(&args, &global),
+        Command::Completions(args) => shell::completions(&args),
+        Command::Man(args) => shell::man(&args, &global),
     }
 }
 

@@ -5,21 +5,18 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::{self, Device, EngineKind};
-use s2s_runtime::translator::{TextCoder, default_workers};
+use s2s_runtime::engine::EngineKind;
+use s2s_runtime::translator::default_workers;
 use tokio::sync::Notify;
 
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
-use crate::serve::bundle_model::BundleModel;
+use crate::serve::library::Library;
 use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
-use crate::serve::model::Card;
-use crate::serve::scheduler::Scheduler;
 
 /// The key that clients must send; never a flag, because other users of the machine can read command lines.
 const API_KEY: &str = "S2S_API_KEY";
@@ -28,9 +25,9 @@ const API_KEY: &str = "S2S_API_KEY";
 ///
 /// The first line on stdout is the address, printed when requests are taken. Set S2S_API_KEY to ask every client for
 /// that key. SIGINT and SIGTERM stop the server when the requests in flight are answered; a second one stops it at once.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 pub struct Args {
-    /// Bundles: folders that `s2s export` wrote, or zips of them
+    /// Bundles: folders that `s2s export` wrote, zips of them, or a folder of several
     #[arg(required = true, value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
     /// Address to listen on; anything but this machine's loopback can be reached from outside
@@ -42,27 +39,27 @@ pub struct Args {
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
-    /// Where the graphs run: cpu, cuda (ONNX Runtime with its CUDA provider) or auto, which measures
-    #[arg(long, env = "S2S_DEVICE", default_value = "cpu")]
-    device: Device,
     /// Threads that decode, each with an engine of its own [default: as many as processors may be used]
     #[arg(long, env = "S2S_WORKERS", value_name = "N", value_parser = at_least_one)]
     workers: Option<usize>,
     /// Decoding options in YAML, over those of the bundle
     #[arg(long, env = "S2S_DECODING", value_name = "FILE")]
     decoding: Option<PathBuf>,
-    /// Code of the source language, such as en; without it every code is accepted
+    /// Code of the source language, such as en, in place of the bundle's; without either every code is accepted
     #[arg(long, env = "S2S_SOURCE_LANGUAGE", value_name = "CODE")]
     source_language: Option<String>,
-    /// Code of the target language, such as fr; without it every code is accepted
+    /// Code of the target language, such as fr, in place of the bundle's; without either every code is accepted
     #[arg(long, env = "S2S_TARGET_LANGUAGE", value_name = "CODE")]
     target_language: Option<String>,
+    /// How often to look for bundles that were replaced or added; 0 never
+    #[arg(long, env = "S2S_RELOAD", value_name = "SECONDS", default_value = "1", value_parser = seconds)]
+    reload: Duration,
     #[command(flatten)]
     limits: LimitArgs,
 }
 
 /// Seconds may have a fraction.
-#[derive(Debug, clap::Args)]
+#[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Limits")]
 struct LimitArgs {
     /// Texts that wait for a worker; one more is answered 429
@@ -77,6 +74,9 @@ struct LimitArgs {
     /// Tokens of one text
     #[arg(long, env = "S2S_MAX_INPUT_TOKENS", value_name = "N", default_value = "512", value_parser = at_least_one)]
     max_input_tokens: usize,
+    /// Tokens of one translation; a request for more is answered 422
+    #[arg(long, env = "S2S_MAX_NEW_TOKENS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
+    max_new_tokens: usize,
     /// Bytes of a request body, after decompression
     #[arg(long, env = "S2S_MAX_PAYLOAD", value_name = "BYTES", default_value = "2000000", value_parser = at_least_one)]
     max_payload: usize,
@@ -113,6 +113,7 @@ impl LimitArgs {
             max_batch_size: self.max_batch_size,
             max_client_batch: self.max_client_batch,
             max_input_tokens: self.max_input_tokens,
+            max_new_tokens: self.max_new_tokens,
             max_payload: self.max_payload,
             max_connections: self.max_connections,
             request_timeout: self.request_timeout,
@@ -177,12 +178,22 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
         async move { serve(listener, server, stop.notified(), cut.notified()).await }
     });
     // Until the models are there, requests are answered 503.
-    let loading = tokio::task::spawn_blocking(move || load(&args));
+    let loading = tokio::task::spawn_blocking({
+        let (args, server) = (args.clone(), Arc::clone(&server));
+        move || {
+            let library = library(&args)?;
+            let (shelf, schedulers) = library.open(&server)?;
+            Ok::<_, Error>((library, shelf, schedulers))
+        }
+    });
     tokio::select! {
         loaded = loading => {
-            let schedulers = loaded.map_err(|panic| Error::new(ErrorKind::Internal, "loading a model panicked").caused_by(panic))??;
+            let (library, shelf, schedulers) = loaded.map_err(|panic| Error::new(ErrorKind::Internal, "loading a model panicked").caused_by(panic))??;
             let names: Vec<String> = schedulers.iter().map(|s| s.model().card().name.clone()).collect();
             server.ready(schedulers);
+            if !args.reload.is_zero() {
+                tokio::spawn(Arc::new(library).watch(shelf, Arc::clone(&server), args.reload));
+            }
             announce(&format!("http://{address}"), &names, global);
         }
         ended = &mut serving => return outcome(ended),
@@ -252,27 +263,15 @@ impl Signals {
     }
 }
 
-fn load(args: &Args) -> Result<Vec<Scheduler>> {
-    let options = args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), decoding_options)?;
-    let workers = args.workers.unwrap_or_else(default_workers);
-    let limits = args.limits.limits();
-    let mut schedulers: Vec<Scheduler> = Vec::with_capacity(args.bundles.len());
-    for path in &args.bundles {
-        let bundle = Arc::new(Bundle::open(path)?);
-        let engine = engine::open_on(&bundle, args.engine, args.device)?;
-        let card = Card {
-            name: bundle.manifest().name.clone(),
-            source_language: args.source_language.clone(),
-            target_language: args.target_language.clone(),
-        };
-        if schedulers.iter().any(|other| other.model().card().name == card.name) {
-            let message = format!("two bundles are called {}", card.name);
-            return Err(Error::new(ErrorKind::Usage, message).in_file(path).help("export one of them with another --name"));
-        }
-        let model = BundleModel::new(card, TextCoder::new(&bundle), engine, options.clone())?;
-        schedulers.push(Scheduler::start(Arc::new(model), workers, &limits)?);
-    }
-    Ok(schedulers)
+fn library(args: &Args) -> Result<Library> {
+    Ok(Library {
+        paths: args.bundles.clone(),
+        engine: args.engine,
+        workers: args.workers.unwrap_or_else(default_workers),
+        decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), decoding_options)?,
+        source_language: args.source_language.clone(),
+        target_language: args.target_language.clone(),
+    })
 }
 
 fn decoding_options(path: &Path) -> Result<DecodingOptions> {

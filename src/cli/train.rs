@@ -7,6 +7,7 @@ use std::sync::atomic::AtomicBool;
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::Global;
+use crate::config::mlp::{MlpConfig, is_mlp};
 use crate::config::{Config, LoadOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::train::{self, Console, Mode, TrainOptions};
@@ -43,6 +44,14 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         return Err(Error::new(ErrorKind::Usage, "this is a folder, not a config")
             .in_file(&args.config)
             .help("name a YAML file, or add --resume to go on with the run in this folder"));
+    }
+    let file = if folder { args.config.join("config.yaml") } else { args.config.clone() };
+    if is_mlp(&file, &options) {
+        let config = MlpConfig::load(&file, &options)?;
+        let own = if folder { args.config } else { Path::new("runs").join(&config.name) };
+        let stop = stop_flag()?;
+        let options = TrainOptions { output: args.output.unwrap_or(own), mode, stop: &stop };
+        return train::mlp::train_mlp(config, &options, &mut Console::new(global.json, global.quiet)).map(drop);
     }
     let (config, output) = if folder {
         let config = Config::load(&args.config.join("config.yaml"), &options)?;

@@ -6,6 +6,7 @@ use s2s_runtime::engine::EngineKind;
 
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::mlp::{MlpBundle, verify_mlp};
 use crate::export::{Report, Tolerances, VerifyOptions, verify_path};
 
 /// Check a bundle: every graph in every engine against the network
@@ -92,7 +93,11 @@ pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
 
 /// Runs `s2s verify`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
-    let report = verify_path(&args.bundle, &args.checks.options()?, !args.no_write)?;
+    let options = args.checks.options()?;
+    let report = match MlpBundle::exists(&args.bundle) {
+        true => verify_mlp(&args.bundle, &options, !args.no_write)?,
+        false => verify_path(&args.bundle, &options, !args.no_write)?,
+    };
     show(&report, global)?;
     report.check().map_err(|error| error.in_file(&args.bundle))
 }

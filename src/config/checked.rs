@@ -7,7 +7,7 @@ use s2s_runtime::vocabulary::{Normalisation, Unit};
 
 use super::raw::{Field, Node, Section, Value};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::network::{Architecture, Cell, InputForm};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm};
 
 /// Everything that an experiment needs.
 #[derive(Clone, Debug)]
@@ -146,6 +146,12 @@ pub struct Model {
     pub source_input: InputForm,
     /// How target ids enter.
     pub target_input: InputForm,
+    /// Whether each encoder layer reads both ways, each with half of `hidden`.
+    pub bidirectional: bool,
+    /// How the decoder looks back at the source.
+    pub attention: AttentionScore,
+    /// Whether the output layer uses the target embedding as its weight.
+    pub tied_embeddings: bool,
 }
 
 /// Section `training`.
@@ -167,6 +173,10 @@ pub struct Training {
     pub optimiser: Optimiser,
     /// The gradient's L2 norm is scaled down to this.
     pub clip_norm: Option<f64>,
+    /// Probability of dropping a value from the inputs of the layers and of the output layer.
+    pub dropout: f64,
+    /// Probability that the loss spreads evenly over all symbols instead of the target.
+    pub label_smoothing: f64,
     /// Validation sources decoded after an epoch for exact match; 0 for none.
     pub exact_match_sample: usize,
     /// After every so many epochs, and after the last.
@@ -305,6 +315,9 @@ impl Model {
             cell: self.cell,
             hidden: self.hidden,
             layers: self.layers,
+            bidirectional: self.bidirectional,
+            attention: self.attention,
+            tied_embeddings: self.tied_embeddings,
         }
     }
 }
@@ -362,16 +375,10 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
     let base = options.data.clone().or(named).unwrap_or_else(|| folder.to_owned());
     let path = |f: Field<'_>| f.string().map(|s| base.join(s));
     let train = path(section.required("train", "pairs.tsv")?)?;
-    let validation = match (section.get("dev"), section.get("validation")) {
+    let part = match (section.get("dev"), section.get("validation")) {
         (Some(_), Some(split)) => return Err(split.error("both `dev` and `validation` are given", "keep one of them")),
         (Some(dev), None) => Validation::File(path(dev)?),
-        (None, Some(split)) => {
-            let split = split.section(&["split", "fraction"])?;
-            let kind: fn(f64) -> Validation = split
-                .required("split", "shuffled")?
-                .choice(&[("shuffled", Validation::Shuffled as fn(f64) -> Validation), ("tail", Validation::Tail)])?;
-            kind(split.required("fraction", "0.1")?.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?)
-        }
+        (None, Some(split)) => validation(&split)?,
         (None, None) => {
             return Err(section
                 .whole()
@@ -392,23 +399,39 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
         }
     }
     let limit = section.get("limit").map(|f| f.count(2..=u32::MAX)).transpose()?;
-    Ok(Files { folder: base, train, validation, format, limit })
+    Ok(Files { folder: base, train, validation: part, format, limit })
+}
+
+/// A part of the data, for validation.
+pub(super) fn validation(field: &Field<'_>) -> Result<Validation> {
+    let split = field.section(&["split", "fraction"])?;
+    let kind: fn(f64) -> Validation = split
+        .required("split", "shuffled")?
+        .choice(&[("shuffled", Validation::Shuffled as fn(f64) -> Validation), ("tail", Validation::Tail)])?;
+    Ok(kind(split.required("fraction", "0.1")?.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?))
 }
 
 fn side(data: &Section<'_>, key: &str) -> Result<Side> {
     let Some(field) = data.get(key) else { return Ok(Side { unit: Unit::Character, normalisation: Vec::new() }) };
-    let section = field.section(&["unit", "normalisation"])?;
+    let section = field.section(&["unit", "normalisation", "language"])?;
     let unit = section.get("unit").map_or(Ok(Unit::Character), |f| f.choice(&[("character", Unit::Character), ("token", Unit::Token)]))?;
     let normalisation = match section.get("normalisation") {
         Some(list) => list.list()?.iter().map(|f| f.choice(&NORMALISATIONS)).collect::<Result<_>>()?,
         None => Vec::new(),
     };
+    // Only bundles and servers use it: they read it from the config that travels along.
+    if let Some(language) = section.get("language") {
+        let code = language.string()?;
+        if !code.starts_with(|c: char| c.is_ascii_alphabetic()) || !code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
+            return Err(language.error(format!("`{code}` is no language code"), "give a BCP 47 code such as `en`, `fr` or `zh-Hans`"));
+        }
+    }
     Ok(Side { unit, normalisation })
 }
 
 fn model(field: &Field<'_>) -> Result<Model> {
-    let section = field.section(&["cell", "layers", "hidden", "input"])?;
-    let cell = section.get("cell").map_or(Ok(Cell::Lstm), |f| f.choice(&[("lstm", Cell::Lstm)]))?;
+    let section = field.section(&["cell", "layers", "hidden", "input", "bidirectional", "attention", "tied_embeddings"])?;
+    let cell = section.get("cell").map_or(Ok(Cell::Lstm), |f| f.choice(&[("lstm", Cell::Lstm), ("gru", Cell::Gru)]))?;
     let layers = section.get("layers").map_or(Ok(1), |f| f.count(1..=64))?;
     let hidden = section.required("hidden", "256")?.count(1..=65_536)?;
     let input = section.required("input", "one_hot")?;
@@ -420,7 +443,14 @@ fn model(field: &Field<'_>) -> Result<Model> {
         let both = input_form(&input)?;
         (both, both)
     };
-    Ok(Model { cell, layers, hidden, source_input, target_input })
+    let attention = section.get("attention").map_or(Ok(AttentionScore::None), |f| {
+        f.choice(&[("none", AttentionScore::None), ("dot", AttentionScore::Dot), ("general", AttentionScore::General)])
+    })?;
+    let flag = |key: &str| section.get(key).map_or(Ok(false), |f| f.boolean());
+    let (bidirectional, tied_embeddings) = (flag("bidirectional")?, flag("tied_embeddings")?);
+    let model = Model { cell, layers, hidden, source_input, target_input, bidirectional, attention, tied_embeddings };
+    model.architecture(4, 4).check().map_err(|e| field.error(e.message(), e.help_text().unwrap_or_default()))?;
+    Ok(model)
 }
 
 fn input_form(field: &Field<'_>) -> Result<InputForm> {
@@ -438,7 +468,7 @@ fn seed(section: &Section<'_>, default: u64) -> Result<u64> {
     section.get("seed").map_or(Ok(default), |f| Ok(f.integer(0..=i64::MAX)?.unsigned_abs()))
 }
 
-fn training(field: &Field<'_>) -> Result<Training> {
+pub(super) fn training(field: &Field<'_>) -> Result<Training> {
     let section = field.section(&[
         "epochs",
         "batch_size",
@@ -448,11 +478,17 @@ fn training(field: &Field<'_>) -> Result<Training> {
         "learning_rate",
         "optimiser",
         "clip_norm",
+        "dropout",
+        "label_smoothing",
         "exact_match",
         "best",
         "examples",
     ])?;
     let positive = |f: &Field<'_>| f.number("a finite number above 0", |v| v > 0.0 && (v as f32) > 0.0 && (v as f32).is_finite());
+    let rate = |key: &str| {
+        let fits = |v: f64| (0.0..1.0).contains(&v);
+        section.get(key).map_or(Ok(0.0), |f| f.number("a number of at least 0 and below 1", fits))
+    };
     let threads = match section.get("threads") {
         Some(f) if matches!(&f.node().value, Value::String(s) if s == "auto") => None,
         Some(f) if matches!(f.node().value, Value::String(_)) => return Err(f.error("this is no number of threads", "give `auto` or 2")),
@@ -486,6 +522,8 @@ fn training(field: &Field<'_>) -> Result<Training> {
         learning_rate: positive(&section.required("learning_rate", "0.001")?)?,
         optimiser: optimiser(section.get("optimiser"))?,
         clip_norm: section.get("clip_norm").map(|f| positive(&f)).transpose()?,
+        dropout: rate("dropout")?,
+        label_smoothing: rate("label_smoothing")?,
         exact_match_sample,
         exact_match_every,
         best,

@@ -83,7 +83,11 @@ fn every_committed_config_is_right() {
     for entry in std::fs::read_dir(folder).unwrap() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") && !path.ends_with("decoding.yaml") {
-            Config::load(&path, &LoadOptions::default()).unwrap();
+            let options = LoadOptions::default();
+            match super::mlp::is_mlp(&path, &options) {
+                true => drop(super::mlp::MlpConfig::load(&path, &options).unwrap()),
+                false => drop(Config::load(&path, &options).unwrap()),
+            }
             seen += 1;
         }
     }

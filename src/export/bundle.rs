@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use prost::Message;
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::contract::{
-    DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, FORMAT_VERSION, file,
+    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, FORMAT_VERSION, file,
     metadata::{
         DATA_ATTRIBUTION, DATA_LICENCE, FORMAT_VERSION as VERSION_KEY, ROLE, SOURCE_VOCABULARY, SPECIAL_IDS, TARGET_VOCABULARY,
         WEIGHTS_SHA256,
     },
     next,
 };
-use s2s_runtime::manifest::{GraphFile, Io, Manifest, OutputForm, Role, SpecialIds, StateWire, Wiring};
+use s2s_runtime::manifest::{GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire, Wiring};
 use sha2::{Digest, Sha256};
 
 use super::compression::{Compressor, Dtype};
 use super::{ExportInput, ExportOptions, readme, self_test};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{Parameters, Seq2Seq};
+use crate::network::{AttentionScore, Parameters, Seq2Seq};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version, messages::ModelProto};
 
 /// All files of the bundle, by name: graphs, manifest, and unless `graphs_only` is set also self test and README.
@@ -159,7 +159,9 @@ fn manifest(
     graphs: BTreeMap<Role, GraphFile>,
     weights_sha256: String,
 ) -> Result<Manifest> {
-    let states = input.network.state_names().into_iter().map(|state| StateWire {
+    let architecture = input.network.architecture();
+    let has_attention = architecture.attention != AttentionScore::None;
+    let states = (0..architecture.layers).flat_map(|l| input.network.state_names(l)).map(|state| StateWire {
         decoder_output: next(&state),
         encoder_output: state.clone(),
         decoder_input: state,
@@ -173,13 +175,20 @@ fn manifest(
             Io::OneHot => OutputForm::Probabilities,
         },
         states: states.collect(),
-        memory: Vec::new(),
-        attention: None,
+        memory: if has_attention {
+            [ENCODER_OUTPUT, ENCODER_MASK]
+                .map(|name| MemoryWire { encoder_output: name.to_owned(), decoder_input: name.to_owned() })
+                .to_vec()
+        } else {
+            Vec::new()
+        },
+        attention: has_attention.then(|| ATTENTION.to_owned()),
     };
     Ok(Manifest {
         format_version: FORMAT_VERSION.to_owned(),
         name: input.name.to_owned(),
         producer: format!("s2s {}", env!("CARGO_PKG_VERSION")),
+        languages: languages(input.provenance.as_ref()),
         io: options.io,
         graphs,
         weights_sha256: Some(weights_sha256),
@@ -191,6 +200,14 @@ fn manifest(
         source: input.source.spec().clone(),
         target: input.target.spec().clone(),
     })
+}
+
+/// What the training config says in `data.source.language` and `data.target.language`.
+fn languages(provenance: Option<&Provenance>) -> Option<Languages> {
+    let data = provenance?.config.as_ref()?.get("data")?;
+    let code = |side: &str| Some(data.get(side)?.get("language")?.as_str()?.to_owned());
+    let found = Languages { source: code("source"), target: code("target") };
+    (found != Languages::default()).then_some(found)
 }
 
 fn unwritable(what: &str, cause: serde_json::Error) -> Error {

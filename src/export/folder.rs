@@ -99,7 +99,8 @@ fn aside(staged: &Path) -> PathBuf {
 
 /// Empty folders are always replaced, folders that are no bundle never.
 fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
-    const OWN: [&str; 7] = [file::MANIFEST, file::ENCODER, file::DECODER, file::TRAINING, file::CONFORMANCE, file::SELF_TEST, file::README];
+    const OWN: [&str; 8] =
+        [super::mlp::MODEL, file::MANIFEST, file::ENCODER, file::DECODER, file::TRAINING, file::CONFORMANCE, file::SELF_TEST, file::README];
     let refused = |message: String, help: &str| Err(Error::new(ErrorKind::Usage, message).in_file(target).help(help.to_owned()));
     if !target.exists() {
         return Ok(());

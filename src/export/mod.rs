@@ -8,6 +8,7 @@
 //! | `self_test` | vectors that are run whenever the bundle is opened |
 //! | `readme` | the text for the reader of the folder |
 //! | `reference` | greedy decoding by the trainer's own pass |
+//! | `triton` | the same graphs as a model repository of Triton and KServe |
 //! | [`verify`](mod@verify) | every graph in every engine against the trainer's own pass |
 
 use std::path::Path;
@@ -24,16 +25,19 @@ use crate::onnx::DEFAULT_OPSET;
 mod bundle;
 mod compression;
 mod folder;
+pub mod mlp;
 mod readme;
 mod reference;
 mod self_test;
 #[cfg(test)]
 mod tests;
+mod triton;
 pub mod verify;
 
 pub use bundle::{bundle_files, weights_sha256};
 pub use compression::Dtype;
 pub use folder::{Replace, Staged, stage, write_bundle};
+pub use triton::write_repository;
 pub use verify::{Report, Tolerances, VerifyOptions, verify, verify_path};
 
 /// What is exported.

@@ -42,21 +42,24 @@ pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
 
 /// Decodes by running the whole teacher-forced pass again for each further token: slow, and with no step of its own that
 /// could be wrong in the same way as the exported one.
-pub(super) fn greedy(network: &Seq2Seq, parameters: &Parameters<f32>, source: &[u32], steps: usize) -> Greedy {
+pub(super) fn greedy(network: &Seq2Seq, parameters: &Parameters<f32>, sources: &[Vec<u32>], steps: usize) -> Vec<Greedy> {
     let vocabulary = network.architecture().target_vocabulary;
-    let mut input = vec![START];
-    let mut result = Greedy { ids: Vec::new(), first_logits: Vec::new() };
-    while result.ids.len() < steps && result.ids.last() != Some(&END) {
-        let forward = network.forward(parameters, &[source.to_vec()], std::slice::from_ref(&input));
-        let last = &forward.logits[(input.len() - 1) * vocabulary..][..vocabulary];
-        if result.first_logits.is_empty() {
-            result.first_logits = last.to_vec();
+    let mut inputs = vec![vec![START]; sources.len()];
+    let mut results = vec![Greedy { ids: Vec::new(), first_logits: Vec::new() }; sources.len()];
+    let runs = |result: &Greedy| result.ids.len() < steps && result.ids.last() != Some(&END);
+    while results.iter().any(runs) {
+        let forward = network.forward(parameters, sources, &inputs);
+        for (row, (result, input)) in results.iter_mut().zip(&mut inputs).enumerate().filter(|(_, (result, _))| runs(result)) {
+            let last = &forward.logits[(row * forward.target_time + input.len() - 1) * vocabulary..][..vocabulary];
+            if result.first_logits.is_empty() {
+                result.first_logits = last.to_vec();
+            }
+            let (id, _) = highest_generated(last);
+            result.ids.push(id);
+            input.push(id);
         }
-        let (id, _) = highest_generated(last);
-        result.ids.push(id);
-        input.push(id);
     }
-    result
+    results
 }
 
 #[cfg(test)]

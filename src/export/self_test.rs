@@ -50,7 +50,7 @@ pub(super) fn random_symbol(random: &mut Random, symbols: usize) -> u32 {
 
 fn case(input: &ExportInput<'_>, io: Io, source: Vec<u32>) -> Case {
     let forward = input.network.forward(input.parameters, std::slice::from_ref(&source), &[vec![s2s_runtime::contract::START]]);
-    let decoded = greedy(input.network, input.parameters, &source, STEPS);
+    let decoded = greedy(input.network, input.parameters, std::slice::from_ref(&source), STEPS).swap_remove(0);
     // Graphs with one-hot tensors give probabilities, which the runtime reads as logits that are normalised.
     let logits = match io {
         Io::Ids => decoded.first_logits,

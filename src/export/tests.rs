@@ -15,7 +15,7 @@ use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use super::verify::{Check, Outcome};
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::network::{Architecture, Cell, InputForm};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm};
 use crate::onnx::messages::ModelProto;
 
 type Files = BTreeMap<String, Vec<u8>>;
@@ -30,17 +30,13 @@ struct Toy {
 
 impl Toy {
     fn new(source_input: InputForm, target_input: InputForm, hidden: usize, layers: usize, seed: u64) -> Self {
+        Self::of(Architecture { source_input, target_input, hidden, layers, ..Architecture::default() }, seed)
+    }
+
+    fn of(architecture: Architecture, seed: u64) -> Self {
         let source = Vocabulary::build(Unit::Character, [], ["abcdefgh"]);
         let target = Vocabulary::build(Unit::Character, [], ["uvwxyz123"]);
-        let architecture = Architecture {
-            source_vocabulary: source.len(),
-            target_vocabulary: target.len(),
-            source_input,
-            target_input,
-            cell: Cell::Lstm,
-            hidden,
-            layers,
-        };
+        let architecture = Architecture { source_vocabulary: source.len(), target_vocabulary: target.len(), ..architecture };
         let network = Seq2Seq::new(architecture).unwrap();
         // Larger than a trainer would begin with, so that texts, and not only biases, decide the outputs.
         let parameters = network.initialise(seed).map(|x| 2.0 * x);
@@ -106,13 +102,39 @@ fn every_form_of_network_passes_every_check_in_every_engine_that_is_here() {
         (InputForm::Embedding(5), InputForm::OneHot, 2),
         (InputForm::OneHot, InputForm::Embedding(3), 3),
     ] {
-        let toy = Toy::new(source, target, 12, layers, 7);
-        for io in [Io::Ids, Io::OneHot] {
-            let files = toy.files(&ExportOptions { io, ..ExportOptions::default() });
-            let report = verify(&Bundle::from_files("toy", files).unwrap(), &options).unwrap();
-            assert!(report.passed, "{source:?} {target:?} {layers} {io}\n{}", report.table());
-            assert!(report.checks.iter().filter(|c| c.outcome == Outcome::Passed).count() > 10, "{}", report.table());
-        }
+        passes(&Toy::new(source, target, 12, layers, 7), &options);
+    }
+}
+
+fn passes(toy: &Toy, options: &VerifyOptions) {
+    for io in [Io::Ids, Io::OneHot] {
+        let files = toy.files(&ExportOptions { io, ..ExportOptions::default() });
+        let report = verify(&Bundle::from_files("toy", files).unwrap(), options).unwrap();
+        assert!(report.passed, "{:?} {io}\n{}", toy.network.architecture(), report.table());
+        assert!(report.checks.iter().filter(|c| c.outcome == Outcome::Passed).count() > 10, "{}", report.table());
+    }
+}
+
+#[test]
+fn every_cell_direction_and_attention_passes_every_check_in_every_engine_that_is_here() {
+    let options = VerifyOptions { random: 40, ..VerifyOptions::default() };
+    let embedded = Architecture {
+        source_input: InputForm::Embedding(5),
+        target_input: InputForm::Embedding(6),
+        hidden: 12,
+        ..Architecture::default()
+    };
+    for architecture in [
+        Architecture { cell: Cell::Gru, ..embedded.clone() },
+        Architecture { cell: Cell::Gru, layers: 2, source_input: InputForm::OneHot, target_input: InputForm::OneHot, ..embedded.clone() },
+        Architecture { bidirectional: true, ..embedded.clone() },
+        Architecture { bidirectional: true, layers: 2, source_input: InputForm::OneHot, ..embedded.clone() },
+        Architecture { attention: AttentionScore::Dot, ..embedded.clone() },
+        Architecture { attention: AttentionScore::General, bidirectional: true, layers: 2, ..embedded.clone() },
+        Architecture { attention: AttentionScore::General, cell: Cell::Gru, bidirectional: true, ..embedded.clone() },
+        Architecture { tied_embeddings: true, target_input: InputForm::Embedding(12), ..embedded },
+    ] {
+        passes(&Toy::of(architecture, 7), &options);
     }
 }
 

@@ -14,14 +14,17 @@ pub struct RowLoss {
 
 /// Adds `bias` to one row of logits, gives its loss, and turns the row into the gradient of the logits.
 ///
-/// - `logits` (vocabulary): become (softmax(logits + bias) - onehot(target)) * `scale`.
-pub fn add_bias_softmax_cross_entropy<R: Real>(logits: &mut [R], bias: &[R], target: usize, scale: R) -> RowLoss {
+/// - `logits` (vocabulary): become (softmax(logits + bias) - aim) * `scale`, where the aim is the one-hot target or, with
+///   label smoothing, (1 - `smoothing`) of it and `smoothing` spread evenly over all symbols. The loss is always that of
+///   the target alone, so that it can be compared.
+pub fn add_bias_softmax_cross_entropy<R: Real>(logits: &mut [R], bias: &[R], target: usize, scale: R, smoothing: R) -> RowLoss {
     let highest = add_bias_and_highest(logits, bias);
     let at_target = logits[target];
     let sum = exponentiate(logits, highest);
     let nats = (highest - at_target).to_f64() + sum.to_f64().ln();
-    rescale(logits, scale / sum);
-    logits[target] = logits[target] - scale;
+    let spread = scale * smoothing * R::from_f64(1.0 / logits.len() as f64);
+    rescale(logits, scale / sum, spread);
+    logits[target] = logits[target] - scale * (R::ONE - smoothing);
     RowLoss { nats, correct: at_target >= highest }
 }
 
@@ -76,10 +79,10 @@ multiversion! {
 }
 
 multiversion! {
-    /// Multiplies each value.
-    fn rescale<R: Real>(values: &mut [R], factor: R) {
+    /// Multiplies each value, then subtracts.
+    fn rescale<R: Real>(values: &mut [R], factor: R, less: R) {
         for x in values {
-            *x *= factor;
+            *x = *x * factor - less;
         }
     }
 }
@@ -95,11 +98,14 @@ mod tests {
         let biased: Vec<f64> = logits.iter().zip(&bias).map(|(x, b)| x + b).collect();
         let sum: f64 = biased.iter().map(|x| x.exp()).sum();
         let mut gradient = logits.clone();
-        let loss = add_bias_softmax_cross_entropy(&mut gradient, &bias, 5, 0.5);
-        assert!((loss.nats - (sum.ln() - biased[5])).abs() < 1e-12);
-        for (j, g) in gradient.iter().enumerate() {
-            let want = 0.5 * (biased[j].exp() / sum - f64::from(u8::from(j == 5)));
-            assert!((g - want).abs() < 1e-12);
+        for smoothing in [0.0, 0.1] {
+            gradient.clone_from(&logits);
+            let loss = add_bias_softmax_cross_entropy(&mut gradient, &bias, 5, 0.5, smoothing);
+            assert!((loss.nats - (sum.ln() - biased[5])).abs() < 1e-12);
+            for (j, g) in gradient.iter().enumerate() {
+                let aim = (1.0 - smoothing) * f64::from(u8::from(j == 5)) + smoothing / 37.0;
+                assert!((g - 0.5 * (biased[j].exp() / sum - aim)).abs() < 1e-12);
+            }
         }
     }
 
@@ -107,6 +113,6 @@ mod tests {
     fn a_nan_logit_gives_a_nan_loss() {
         let mut logits = vec![0.0f32; 20];
         logits[3] = f32::NAN;
-        assert!(add_bias_softmax_cross_entropy(&mut logits, &[0.0; 20], 5, 1.0).nats.is_nan());
+        assert!(add_bias_softmax_cross_entropy(&mut logits, &[0.0; 20], 5, 1.0, 0.0).nats.is_nan());
     }
 }

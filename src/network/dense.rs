@@ -4,15 +4,18 @@ use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_bias_softmax_cross_entropy, add_column_sums, matmul, matmul_packed};
 use crate::network::Sums;
-use crate::onnx::builder::{GraphBuilder, Value};
+use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
 
 /// logits = h `weight` + `bias`; `weight` (hidden, vocabulary), `bias` (vocabulary).
+///
+/// Tied, the weight is the transpose of the target embedding (vocabulary, hidden).
 #[derive(Clone, Debug)]
 pub struct Dense {
     inputs: usize,
     outputs: usize,
     weight: ParameterId,
+    tied: bool,
     bias: ParameterId,
 }
 
@@ -23,29 +26,52 @@ pub struct PreparedDense<R> {
     backward: Packed<R>,
 }
 
+/// What the backward pass of the output layer needs.
+#[derive(Debug)]
+pub struct DenseBackward<'a, R> {
+    /// Factor of each token's loss.
+    pub scale: R,
+    /// Probability spread evenly over all symbols instead of the target (Szegedy et al., arXiv 1512.00567).
+    pub smoothing: R,
+    /// Overwritten with the gradient of the hidden states (rows, hidden).
+    pub d_h: &'a mut Vec<R>,
+    /// Added to.
+    pub gradients: &'a mut Parameters<R>,
+}
+
 /// Rows whose logits are kept at once: enough for long products, few enough for a large vocabulary.
 const CHUNK: usize = 512;
 /// Rows whose logits are made before their softmax is taken, so that they are still in the cache.
 const BLOCK: usize = 32;
 
 impl Dense {
-    /// Registers `{name}.weight` and `{name}.bias`.
-    pub fn new<R: Real>(p: &mut Parameters<R>, name: &str, inputs: usize, outputs: usize) -> Self {
-        let weight = p.add(format!("{name}.weight"), &[inputs, outputs]);
+    /// Registers `{name}.bias` and, unless `tied` names the embedding to use, `{name}.weight`.
+    pub fn new<R: Real>(p: &mut Parameters<R>, name: &str, inputs: usize, outputs: usize, tied: Option<ParameterId>) -> Self {
+        let weight = tied.unwrap_or_else(|| p.add(format!("{name}.weight"), &[inputs, outputs]));
         let bias = p.add(format!("{name}.bias"), &[outputs]);
-        Self { inputs, outputs, weight, bias }
+        Self { inputs, outputs, weight, tied: tied.is_some(), bias }
     }
 
-    /// Glorot-uniform weights, zero bias.
+    /// Glorot-uniform weights, zero bias; a tied weight is the embedding's to draw.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
+        if self.tied {
+            return;
+        }
         let limit = (6.0 / (self.inputs + self.outputs) as f64).sqrt();
-        p.get_mut(self.weight).iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+        p.get_mut(self.weight).iter_mut().for_each(|x| *x = random.symmetric(limit));
     }
 
     /// Packs the weights.
     pub fn prepare<R: Real>(&self, p: &Parameters<R>) -> PreparedDense<R> {
-        let weight = MatRef::new(p.get(self.weight), self.inputs, self.outputs);
+        let weight = self.weight(p);
         PreparedDense { forward: Packed::new(weight), backward: Packed::new(weight.transposed()) }
+    }
+
+    fn weight<'a, R: Real>(&self, p: &'a Parameters<R>) -> MatRef<'a, R> {
+        match self.tied {
+            false => MatRef::new(p.get(self.weight), self.inputs, self.outputs),
+            true => MatRef::new(p.get(self.weight), self.outputs, self.inputs).transposed(),
+        }
     }
 
     /// Logits (rows, vocabulary) of hidden states (rows, hidden).
@@ -58,7 +84,8 @@ impl Dense {
 
     /// The loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward` the gradients.
     ///
-    /// `backward`: the factor of each token's loss, the gradient of `h` (overwritten), and the gradients to add to.
+    /// `backward`: the factor of each token's loss, the label smoothing, the gradient of `h` (overwritten), and the
+    /// gradients to add to.
     pub fn loss<R: Real>(
         &self,
         p: &Parameters<R>,
@@ -67,14 +94,14 @@ impl Dense {
         targets: &[u32],
         logits: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        mut backward: Option<(R, &mut Vec<R>, &mut Parameters<R>)>,
+        mut backward: Option<DenseBackward<'_, R>>,
     ) -> Sums {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let mut sums = Sums::default();
-        let scale = backward.as_ref().map_or(R::ZERO, |b| b.0);
+        let (scale, smoothing) = backward.as_ref().map_or((R::ZERO, R::ZERO), |b| (b.scale, b.smoothing));
         let bias = p.get(self.bias);
-        if let Some((_, d_h, _)) = &mut backward {
-            d_h.resize(h.len(), R::ZERO);
+        if let Some(b) = &mut backward {
+            b.d_h.resize(h.len(), R::ZERO);
         }
         for (chunk, (h, targets)) in h.chunks(CHUNK * inputs).zip(targets.chunks(CHUNK)).enumerate() {
             let rows = targets.len();
@@ -84,27 +111,58 @@ impl Dense {
                 let h = MatRef::new(h, targets.len(), inputs);
                 matmul_packed(logits, outputs, Store::Overwrite, h, &prepared.forward, scratch);
                 for (logits, &target) in logits.chunks_exact_mut(outputs).zip(targets) {
-                    let loss = add_bias_softmax_cross_entropy(logits, bias, target as usize, scale);
+                    let loss = add_bias_softmax_cross_entropy(logits, bias, target as usize, scale, smoothing);
                     sums.nats += loss.nats;
                     sums.tokens += 1;
                     sums.correct += usize::from(loss.correct);
                 }
             }
-            if let Some((_, d_h, gradients)) = &mut backward {
+            if let Some(DenseBackward { d_h, gradients, .. }) = &mut backward {
                 let d_logits = MatRef::new(logits, rows, outputs);
                 let d_h = &mut d_h[chunk * CHUNK * inputs..][..rows * inputs];
                 matmul_packed(d_h, inputs, Store::Overwrite, d_logits, &prepared.backward, scratch);
-                let d_weight = gradients.get_mut(self.weight);
-                matmul(d_weight, outputs, Store::Add, MatRef::new(h, rows, inputs).transposed(), d_logits, scratch);
+                let (d_weight, h) = (gradients.get_mut(self.weight), MatRef::new(h, rows, inputs));
+                if self.tied {
+                    matmul(d_weight, inputs, Store::Add, d_logits.transposed(), h, scratch);
+                    // The row of PAD is zero and stays zero.
+                    d_weight[..inputs].fill(R::ZERO);
+                } else {
+                    matmul(d_weight, outputs, Store::Add, h.transposed(), d_logits, scratch);
+                }
                 add_column_sums(gradients.get_mut(self.bias), &logits[..rows * outputs]);
             }
         }
         sums
     }
 
+    /// The gradients behind rows whose own are `d_rows` (rows, outputs): the parameters' are added, that of `x` (rows,
+    /// inputs) overwrites `d_x`.
+    pub fn backward<R: Real>(
+        &self,
+        prepared: &PreparedDense<R>,
+        x: &[R],
+        d_rows: &[R],
+        d_x: Option<&mut Vec<R>>,
+        scratch: &mut Scratch<R>,
+        gradients: &mut Parameters<R>,
+    ) {
+        let rows = x.len() / self.inputs;
+        let d = MatRef::new(d_rows, rows, self.outputs);
+        if let Some(d_x) = d_x {
+            d_x.resize(x.len(), R::ZERO);
+            matmul_packed(d_x, self.inputs, Store::Overwrite, d, &prepared.backward, scratch);
+        }
+        let x = MatRef::new(x, rows, self.inputs).transposed();
+        matmul(gradients.get_mut(self.weight), self.outputs, Store::Add, x, d, scratch);
+        add_column_sums(gradients.get_mut(self.bias), d_rows);
+    }
+
     /// ONNX: logits (..., vocabulary) of `h` (..., hidden).
     pub fn emit(&self, p: &Parameters<f32>, g: &mut GraphBuilder, h: &Value) -> Value {
-        let weight = emit_parameter(p, self.weight, g);
+        let mut weight = emit_parameter(p, self.weight, g);
+        if self.tied {
+            weight = g.node("Transpose", &[&weight], &[("perm", Attribute::Ints(vec![1, 0]))]);
+        }
         let bias = emit_parameter(p, self.bias, g);
         let product = g.node("MatMul", &[h, &weight], &[]);
         g.node("Add", &[&product, &bias], &[])

@@ -54,6 +54,22 @@ impl Packing {
         step.checked_sub(1).map(|previous| self.offsets[previous])
     }
 
+    /// The rows of the text at `position`, first token first.
+    pub fn rows_of(&self, position: usize) -> impl Iterator<Item = usize> {
+        let length = self.sizes.partition_point(|&n| n > position);
+        self.offsets[..length].iter().map(move |&first| first + position)
+    }
+
+    /// For each row the row of the same text's opposite token: the first for the last, and so on; its own inverse.
+    pub fn reversed_rows(&self) -> Vec<usize> {
+        self.iter()
+            .map(|(step, position, _)| {
+                let length = self.sizes.partition_point(|&n| n > position);
+                self.offsets[length - 1 - step] + position
+            })
+            .collect()
+    }
+
     /// The row of each position's last token; `None` for an empty text.
     pub fn last_rows(&self) -> impl Iterator<Item = Option<usize>> {
         (0..self.batch()).map(|position| {
@@ -76,5 +92,6 @@ mod tests {
         assert_eq!(packing.rows, 7);
         assert_eq!(packing.last_rows().collect::<Vec<_>>(), [Some(6), Some(4), Some(5), None]);
         assert_eq!(packing.iter().last(), Some((2, 0, 2)));
+        assert_eq!(packing.reversed_rows(), [6, 4, 5, 3, 1, 2, 0]);
     }
 }

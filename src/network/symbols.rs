@@ -7,8 +7,10 @@
 use super::gather::{add_to_rows, gather_rows};
 use super::graph::{GraphSide, Io};
 use super::parameters::{ParameterId, Parameters};
+use super::projection::{ProjectionTape, add_to_w};
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, matmul, matmul_packed};
 use crate::network::InputForm;
+use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 
 /// The parameters between ids and gates.
@@ -50,7 +52,7 @@ impl Symbols {
             InputForm::OneHot => Form::OneHot { w: parameters.add(w_name.clone(), &[vocabulary + 1, gates]) },
             InputForm::Embedding(width) => Form::Embedding {
                 width,
-                embedding: parameters.add(format!("{side}.embedding"), &[vocabulary, width]),
+                embedding: embedding(parameters, side, vocabulary, width),
                 w: parameters.add(w_name.clone(), &[1, gates, width + 1]),
             },
         };
@@ -95,30 +97,43 @@ impl Symbols {
         p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect()
     }
 
-    /// Fills `gates` (ids, gates) with the pre-activations of `ids`; `rows` keeps the embedded rows for the backward pass.
+    /// Fills `gates` (ids, gates) with the pre-activations of `ids`.
+    ///
+    /// Dropout falls on the channels of an embedding; one-hot input has one channel a token, so whole tokens are dropped.
+    #[allow(clippy::too_many_arguments)]
     pub fn forward<R: Real>(
         &self,
         p: &Parameters<R>,
         prepared: &PreparedSymbols<R>,
         ids: &[u32],
         gates: &mut [R],
-        rows: &mut Vec<R>,
+        tape: &mut ProjectionTape<R>,
+        dropout: Option<Dropout>,
         scratch: &mut Scratch<R>,
     ) {
         match (self.form, prepared) {
             (Form::OneHot { w }, _) => {
+                match dropout {
+                    Some(dropout) => dropout.factors(ids.len(), &mut tape.factors),
+                    None => tape.factors = vec![R::ONE; ids.len()],
+                }
                 let (table, bias) = p.get(w).split_at(self.vocabulary * self.gates);
-                for (gates, &id) in gates.chunks_exact_mut(self.gates).zip(ids) {
+                for ((gates, &id), &factor) in gates.chunks_exact_mut(self.gates).zip(ids).zip(&tape.factors) {
                     let row = &table[id as usize * self.gates..][..self.gates];
                     for ((g, &x), &b) in gates.iter_mut().zip(row).zip(bias) {
-                        *g = x + b;
+                        *g = x * factor + b;
                     }
                 }
             }
             (Form::Embedding { .. }, PreparedSymbols::Table(table)) => gather_rows(table, self.gates, ids, gates),
             (Form::Embedding { width, embedding, w }, PreparedSymbols::Rows(packed)) => {
+                let rows = &mut tape.rows;
                 rows.resize(ids.len() * width, R::ZERO);
                 gather_rows(p.get(embedding), width, ids, rows);
+                if let Some(dropout) = dropout {
+                    dropout.factors(rows.len(), &mut tape.factors);
+                    rows.iter_mut().zip(&tape.factors).for_each(|(x, &f)| *x *= f);
+                }
                 let bias = self.bias(p, w, width);
                 gates.chunks_exact_mut(self.gates).for_each(|row| row.copy_from_slice(&bias));
                 matmul_packed(gates, self.gates, Store::Add, MatRef::new(rows, ids.len(), width), packed, scratch);
@@ -127,10 +142,7 @@ impl Symbols {
         }
     }
 
-    /// Adds the gradients of the parameters.
-    ///
-    /// - `d_gates` (ids, gates): gradients of the pre-activations.
-    /// - `rows`: from [`forward`](Self::forward).
+    /// Adds the gradients of the parameters, from those of the pre-activations, `d_gates` (ids, gates).
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -138,17 +150,25 @@ impl Symbols {
         prepared: &PreparedSymbols<R>,
         ids: &[u32],
         d_gates: &[R],
-        rows: &[R],
-        buffer: &mut Vec<R>,
+        tape: &mut ProjectionTape<R>,
+        dropout: bool,
         scratch: &mut Scratch<R>,
         gradients: &mut Parameters<R>,
     ) {
         let n = self.gates;
+        let ProjectionTape { rows, factors, buffer } = tape;
         match self.form {
             Form::OneHot { w } => {
                 let (table, bias) = gradients.get_mut(w).split_at_mut(self.vocabulary * n);
-                add_to_rows(table, n, ids, d_gates);
                 add_column_sums(bias, d_gates);
+                if dropout {
+                    for ((d, &id), &factor) in d_gates.chunks_exact(n).zip(ids).zip(&*factors) {
+                        let row = &mut table[id as usize * n..][..n];
+                        row.iter_mut().zip(d).for_each(|(t, &d)| *t += d * factor);
+                    }
+                } else {
+                    add_to_rows(table, n, ids, d_gates);
+                }
             }
             Form::Embedding { width, embedding, w } => {
                 let w_ref = MatRef::strided(p.get(w), n, width, width + 1);
@@ -157,14 +177,16 @@ impl Symbols {
                     buffer.clear();
                     buffer.resize(self.vocabulary * n, R::ZERO);
                     add_to_rows(buffer, n, ids, d_gates);
+                    add_to_w(gradients.get_mut(w), width, buffer, p.get(embedding), scratch);
                     let d_table = MatRef::new(buffer, self.vocabulary, n);
-                    add_to_w(gradients.get_mut(w), width, d_table, buffer, p.get(embedding), scratch);
                     matmul(gradients.get_mut(embedding), width, Store::Add, d_table, w_ref, scratch);
                 } else {
-                    let d_gates_ref = MatRef::new(d_gates, ids.len(), n);
-                    add_to_w(gradients.get_mut(w), width, d_gates_ref, d_gates, rows, scratch);
+                    add_to_w(gradients.get_mut(w), width, d_gates, rows, scratch);
                     buffer.resize(ids.len() * width, R::ZERO);
-                    matmul(buffer, width, Store::Overwrite, d_gates_ref, w_ref, scratch);
+                    matmul(buffer, width, Store::Overwrite, MatRef::new(d_gates, ids.len(), n), w_ref, scratch);
+                    if dropout {
+                        buffer.iter_mut().zip(&*factors).for_each(|(d, &f)| *d *= f);
+                    }
                     add_to_rows(gradients.get_mut(embedding), width, ids, buffer);
                 }
             }
@@ -177,14 +199,14 @@ impl Symbols {
             Form::OneHot { w } => {
                 let limit = (6.0 / (self.vocabulary + self.gates) as f64).sqrt();
                 let symbols = &mut p.get_mut(w)[self.gates..self.vocabulary * self.gates];
-                symbols.iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+                symbols.iter_mut().for_each(|x| *x = random.symmetric(limit));
             }
             Form::Embedding { width, embedding, w } => {
                 let limit = (3.0 / width as f64).sqrt();
-                p.get_mut(embedding)[width..].iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+                p.get_mut(embedding)[width..].iter_mut().for_each(|x| *x = random.symmetric(limit));
                 let limit = (6.0 / (width + self.gates) as f64).sqrt();
                 for row in p.get_mut(w).chunks_exact_mut(width + 1) {
-                    row[..width].iter_mut().for_each(|x| *x = ((2.0 * random.unit() - 1.0) * limit) as f32);
+                    row[..width].iter_mut().for_each(|x| *x = random.symmetric(limit));
                 }
             }
         }
@@ -266,20 +288,10 @@ impl Symbols {
     }
 }
 
-/// Adds the gradient of W (gates, width + 1), its last column the bias: `d_gates` transposed times `inputs`.
-pub(super) fn add_to_w<R: Real>(
-    d_w: &mut [R],
-    width: usize,
-    d_gates: MatRef<'_, R>,
-    d_gates_rows: &[R],
-    inputs: &[R],
-    scratch: &mut Scratch<R>,
-) {
-    let inputs = MatRef::new(inputs, inputs.len() / width, width);
-    matmul(d_w, width + 1, Store::Add, d_gates.transposed(), inputs, scratch);
-    let mut d_bias = vec![R::ZERO; d_w.len() / (width + 1)];
-    add_column_sums(&mut d_bias, d_gates_rows);
-    d_w.chunks_exact_mut(width + 1).zip(d_bias).for_each(|(row, d)| row[width] += d);
+/// The embedding of a side; both directions of a layer share it.
+fn embedding<R: Real>(parameters: &mut Parameters<R>, side: &str, vocabulary: usize, width: usize) -> ParameterId {
+    let name = format!("{side}.embedding");
+    parameters.find(&name).unwrap_or_else(|| parameters.add(name, &[vocabulary, width]))
 }
 
 /// A parameter as an initialiser of the same name, shape and bytes.

@@ -4,9 +4,13 @@
 
 use serde_json::Value as Json;
 
-use super::lstm::{Input, Lstm, LstmTape};
+use s2s_runtime::contract::START;
+
 use super::packing::Packing;
+use super::projection::Input;
+use super::recurrent::{Recurrent, Source, Tape};
 use super::*;
+use crate::kernels::Scratch;
 use crate::train::{StepOptions, Stepper};
 
 /// Goldens are written with 12 digits; f64 sums of a few hundred terms stay below this.
@@ -66,11 +70,11 @@ fn check_gradients<R: Real>(tolerance: f64) {
         let tokens = case["tokens"].as_f64().unwrap();
         // Few tokens prepare W for rows of embeddings, many the table of all symbols: both ways must agree.
         for tokens_a_shard in [0, 1000] {
-            let prepared = network.prepare(&p, tokens_a_shard);
+            let prepared = network.prepare(&p, tokens_a_shard, false);
             let mut gradients = p.zeros_like();
             let mut ws = Workspace::default();
-            let scale = R::from_f64(1.0 / tokens);
-            let sums = network.loss_and_gradients(&p, &prepared, &examples(&pairs), scale, &mut gradients, &mut ws);
+            let objective = Objective { scale: 1.0 / tokens, ..Objective::default() };
+            let sums = network.loss_and_gradients(&p, &prepared, &examples(&pairs), &objective, &mut gradients, &mut ws);
             assert!((sums.nats - case["nats"].as_f64().unwrap()).abs() < tolerance * 100.0, "{name}: nats {}", sums.nats);
             assert_eq!((sums.tokens as f64, Some(sums.correct as u64)), (tokens, case["correct"].as_u64()), "{name}");
             for (parameter, shape_got, got) in network.exported(&gradients) {
@@ -142,7 +146,12 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
         let lengths: Vec<usize> = case["lengths"].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as usize).collect();
         let [layers, inputs, hidden] = ["layers", "inputs", "hidden"].map(|key| case[key].as_u64().unwrap() as usize);
         let mut p = Parameters::<f64>::default();
-        let stack: Vec<Lstm> = (0..layers).map(|l| Lstm::over_rows(&mut p, "g", l, if l == 0 { inputs } else { hidden }, hidden)).collect();
+        let stack: Vec<Recurrent> = (0..layers)
+            .map(|l| {
+                let source = Source::Rows(if l == 0 { inputs } else { hidden });
+                Recurrent::new(&mut p, "g", format!("g.lstm_{l}"), Cell::Lstm, hidden, source)
+            })
+            .collect();
         for id in p.ids() {
             let name = p.entry(id).name.trim_start_matches("g.").to_owned();
             p.get_mut(id).copy_from_slice(&numbers(&case["parameters"][&name]));
@@ -159,18 +168,17 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
             packing.order.iter().flat_map(|&b| all[(layer * batch + b) * hidden..][..hidden].to_vec()).collect()
         };
         let x = pack(&case["x"], inputs);
-        let prepared: Vec<_> = stack.iter().map(|l| l.prepare(&p, 0)).collect();
-        let mut tapes: Vec<LstmTape<f64>> = vec![LstmTape::default(); layers];
+        let prepared: Vec<_> = stack.iter().map(|l| l.prepare(&p, 0, false)).collect();
+        let mut tapes: Vec<Tape<f64>> = vec![Tape::default(); layers];
         let mut scratch = Scratch::default();
         for l in 0..layers {
             let (below, rest) = tapes.split_at_mut(l);
-            rest[0].h_0 = order(&case["h_0"], l);
-            rest[0].c_0 = order(&case["c_0"], l);
+            rest[0].initial = vec![order(&case["h_0"], l), order(&case["c_0"], l)];
             let input = if l == 0 { Input::Rows(&x) } else { Input::Rows(&below[l - 1].h) };
-            stack[l].forward(&p, &prepared[l], &packing, input, &mut rest[0], &mut scratch);
-            let (h, c) = stack[l].final_states(&packing, &rest[0]);
-            assert_close("h_n", &h, &order(&case["h_n"], l), F64_TOLERANCE);
-            assert_close("c_n", &c, &order(&case["c_n"], l), F64_TOLERANCE);
+            stack[l].forward(&p, &prepared[l], &packing, input, &mut rest[0], None, &mut scratch);
+            let states = stack[l].final_states(&packing, &rest[0]);
+            assert_close("h_n", &states[0], &order(&case["h_n"], l), F64_TOLERANCE);
+            assert_close("c_n", &states[1], &order(&case["c_n"], l), F64_TOLERANCE);
         }
         assert_close("y", &tapes[layers - 1].h, &pack(&case["y"], hidden), F64_TOLERANCE);
 
@@ -179,7 +187,7 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
         for l in (0..layers).rev() {
             let (below, rest) = tapes.split_at_mut(l);
             let input = if l == 0 { Input::Rows(&x) } else { Input::Rows(&below[l - 1].h) };
-            let (mut d_h, mut d_c) = (order(&case["d_h_n"], l), order(&case["d_c_n"], l));
+            let mut d_states = [order(&case["d_h_n"], l), order(&case["d_c_n"], l)];
             let mut d_input = Vec::new();
             stack[l].backward(
                 &p,
@@ -188,14 +196,14 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
                 input,
                 &mut rest[0],
                 Some(&d_rows),
-                &mut d_h,
-                &mut d_c,
+                &mut d_states,
+                false,
                 &mut d_input,
                 &mut scratch,
                 &mut gradients,
             );
-            assert_close("d_h_0", &d_h, &order(&case["gradients"]["h_0"], l), F64_TOLERANCE);
-            assert_close("d_c_0", &d_c, &order(&case["gradients"]["c_0"], l), F64_TOLERANCE);
+            assert_close("d_h_0", &d_states[0], &order(&case["gradients"]["h_0"], l), F64_TOLERANCE);
+            assert_close("d_c_0", &d_states[1], &order(&case["gradients"]["c_0"], l), F64_TOLERANCE);
             d_rows = d_input;
         }
         assert_close("d_x", &d_rows, &pack(&case["gradients"]["x"], inputs), F64_TOLERANCE);
@@ -206,51 +214,93 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
     }
 }
 
+/// Every option at least once, and those that meet in one place together.
+fn architectures() -> Vec<Architecture> {
+    let base = Architecture { source_vocabulary: 7, target_vocabulary: 6, hidden: 4, ..Architecture::default() };
+    let embedded = Architecture { source_input: InputForm::Embedding(3), target_input: InputForm::Embedding(2), ..base.clone() };
+    vec![
+        base.clone(),
+        embedded.clone(),
+        Architecture { layers: 2, target_input: InputForm::OneHot, ..embedded.clone() },
+        Architecture { cell: Cell::Gru, ..base.clone() },
+        Architecture { cell: Cell::Gru, layers: 2, bidirectional: true, ..embedded.clone() },
+        Architecture { bidirectional: true, ..base },
+        Architecture { layers: 2, bidirectional: true, attention: AttentionScore::General, ..embedded.clone() },
+        Architecture { attention: AttentionScore::Dot, cell: Cell::Gru, ..embedded.clone() },
+        Architecture { target_input: InputForm::Embedding(4), tied_embeddings: true, attention: AttentionScore::General, ..embedded },
+    ]
+}
+
 #[test]
-fn every_gradient_agrees_with_finite_differences_in_f64() {
-    for (source_input, target_input, layers) in [
-        (InputForm::OneHot, InputForm::OneHot, 1),
-        (InputForm::Embedding(3), InputForm::Embedding(2), 1),
-        (InputForm::Embedding(2), InputForm::OneHot, 2),
-    ] {
-        let architecture =
-            Architecture { source_vocabulary: 7, target_vocabulary: 6, source_input, target_input, cell: Cell::Lstm, hidden: 3, layers };
-        let network = Seq2Seq::new(architecture).unwrap();
+fn every_gradient_of_every_option_agrees_with_finite_differences_in_f64() {
+    let pairs = [(vec![4, 5, 6], vec![4, 5]), (vec![6], vec![]), (vec![], vec![5, 4, 5]), (vec![4, 4], vec![4])];
+    let examples = examples(&pairs);
+    for architecture in architectures() {
+        let network = Seq2Seq::new(architecture.clone()).unwrap();
         let p = network.initialise(3).map(f64::from);
-        let pairs = [(vec![4, 5, 6], vec![4, 5]), (vec![6], vec![]), (vec![], vec![5, 4, 5]), (vec![4, 4], vec![4])];
-        let examples = examples(&pairs);
-        for tokens in [0, 1000] {
-            let loss =
-                |p: &Parameters<f64>| network.evaluate(p, &network.prepare(p, tokens), &examples, &mut Workspace::default()).nats * 0.25;
-            let mut gradients = p.zeros_like();
-            network.loss_and_gradients(&p, &network.prepare(&p, tokens), &examples, 0.25, &mut gradients, &mut Workspace::default());
+        for (tokens, dropout) in [(0, None), (1000, None), (1000, Some(Dropout { rate: 0.4, seed: 5, stream: 9 }))] {
+            let objective = Objective { scale: 0.25, label_smoothing: 0.0, dropout };
+            let run = |p: &Parameters<f64>| {
+                let mut gradients = p.zeros_like();
+                let prepared = network.prepare(p, tokens, dropout.is_some());
+                let mut ws = Workspace::default();
+                let sums = network.loss_and_gradients(p, &prepared, &examples, &objective, &mut gradients, &mut ws);
+                (0.25 * sums.nats, gradients)
+            };
+            let (_, gradients) = run(&p);
             for i in 0..p.len() {
                 // The error of the central difference is of order step squared; rounding adds 1e-16 / step.
                 let step = 1e-5;
                 let at = |delta: f64| {
                     let mut data = p.data().to_vec();
                     data[i] += delta;
-                    loss(&p.with_data(data).unwrap())
+                    run(&p.with_data(data).unwrap()).0
                 };
                 let numeric = (at(step) - at(-step)) / (2.0 * step);
                 let got = gradients.data()[i];
-                assert!((numeric - got).abs() < 1e-8, "parameter value {i}: {got} for {numeric}");
+                // The embedding's row of PAD is held at zero where it is tied to the output layer.
+                let held = architecture.tied_embeddings && i_is_pad_of_tied(&p, i);
+                assert!(held || (numeric - got).abs() < 1e-8, "{architecture:?} {dropout:?} value {i}: {got} for {numeric}");
             }
+        }
+    }
+}
+
+fn i_is_pad_of_tied(p: &Parameters<f64>, i: usize) -> bool {
+    let mut at = 0;
+    for (entry, values) in p.iter() {
+        if entry.name == "decoder.embedding" {
+            return (at..at + entry.shape[1]).contains(&i);
+        }
+        at += values.len();
+    }
+    false
+}
+
+#[test]
+fn a_text_gives_the_same_states_and_logits_alone_and_in_a_ragged_batch() {
+    for architecture in architectures() {
+        let network = Seq2Seq::new(architecture).unwrap();
+        let p = network.initialise(8).map(f64::from);
+        let sources = [vec![4, 5, 6, 4, 5], vec![6], vec![4, 4]];
+        let inputs = [vec![START, 4], vec![START], vec![START, 5, 4, 5]];
+        let together = network.forward(&p, &sources, &inputs);
+        for row in 0..3 {
+            let alone = network.forward(&p, &sources[row..=row], &inputs[row..=row]);
+            for ((name, batch), (_, single)) in together.states.iter().zip(&alone.states) {
+                assert_close(name, &batch[row * single.len()..][..single.len()], single, 1e-12);
+            }
+            let width = 6 * together.target_time;
+            assert_close("logits", &together.logits[row * width..][..alone.logits.len()], &alone.logits, 1e-12);
         }
     }
 }
 
 #[test]
 fn the_recurrent_weights_start_orthogonal_and_the_forget_bias_at_one() {
-    let architecture = Architecture {
-        source_vocabulary: 9,
-        target_vocabulary: 9,
-        source_input: InputForm::Embedding(4),
-        target_input: InputForm::OneHot,
-        cell: Cell::Lstm,
-        hidden: 5,
-        layers: 2,
-    };
+    let source_input = InputForm::Embedding(4);
+    let architecture =
+        Architecture { source_vocabulary: 9, target_vocabulary: 9, source_input, hidden: 5, layers: 2, ..Architecture::default() };
     let network = Seq2Seq::new(architecture).unwrap();
     let p = network.initialise(1);
     assert_eq!(p, network.initialise(1));

@@ -23,6 +23,9 @@ pub struct Manifest {
     pub name: String,
     /// What wrote the bundle, with its version.
     pub producer: String,
+    /// From which language to which, where texts are of a language.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub languages: Option<Languages>,
     /// Whether the graphs take ids or one-hot rows.
     #[serde(default)]
     pub io: Io,
@@ -49,6 +52,18 @@ pub struct Manifest {
     pub source: VocabularySpec,
     /// Ids to target text.
     pub target: VocabularySpec,
+}
+
+/// Languages of the texts as BCP 47 codes (`en`, `zh-Hans`); servers choose models by them.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Languages {
+    /// Of the source texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<String>,
+    /// Of the target texts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub target: Option<String>,
 }
 
 /// The tensors that stand for tokens.

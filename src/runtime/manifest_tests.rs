@@ -16,6 +16,7 @@ fn manifest() -> Manifest {
         format_version: FORMAT_VERSION.to_owned(),
         name: "dates".to_owned(),
         producer: "s2s 0.1.0".to_owned(),
+        languages: None,
         io: Io::Ids,
         graphs: [(Role::Encoder, graph("encoder")), (Role::Decoder, graph("decoder"))].into(),
         weights_sha256: Some("a".repeat(64)),

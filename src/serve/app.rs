@@ -6,11 +6,11 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
-use axum::routing::get;
+use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
@@ -18,9 +18,10 @@ use tower_http::decompression::RequestDecompressionLayer;
 
 use super::auth::ApiKey;
 use super::error::{ApiError, Fault};
-use super::libretranslate;
 use super::limits::Limits;
+use super::metrics::Metrics;
 use super::scheduler::{Answer, Scheduler, panic_message};
+use super::{deepl, generate, info, libretranslate, oip};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
@@ -28,6 +29,7 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Server {
     limits: Limits,
     key: Option<ApiKey>,
+    metrics: Arc<Metrics>,
     models: RwLock<Phase>,
     /// Request ids are this and a counter.
     nonce: u64,
@@ -45,7 +47,7 @@ impl Server {
     /// A server that still loads its models.
     pub fn new(limits: Limits, key: Option<ApiKey>) -> Self {
         let nonce = RandomState::new().build_hasher().finish();
-        Self { limits, key, models: RwLock::new(Phase::Loading), nonce, counter: AtomicU64::new(0) }
+        Self { limits, key, metrics: Arc::default(), models: RwLock::new(Phase::Loading), nonce, counter: AtomicU64::new(0) }
     }
 
     /// The models are loaded.
@@ -88,18 +90,50 @@ impl Server {
         }
     }
 
-    /// The first model from `source` to `target`; a model that names no language takes any, `auto` is any source.
-    pub(super) fn find(&self, source: &str, target: &str) -> Result<Arc<Scheduler>, ApiError> {
-        let fits = |own: &Option<String>, asked: &str| own.as_ref().is_none_or(|own| own.eq_ignore_ascii_case(asked));
+    /// The first model from `source` to `target`; a model that names no language takes any, no `source` is any source.
+    ///
+    /// A region is passed over where the model names none: `EN-US` is `en`.
+    pub(super) fn find(&self, source: Option<&str>, target: &str) -> Result<Arc<Scheduler>, ApiError> {
+        if let Some(strange) = source.into_iter().chain([target]).find(|code| !is_code(code)) {
+            let message = format!("{strange:?} is no language code; send one such as en or zh-Hans");
+            return Err(ApiError::new(Fault::UnsupportedLanguage, message));
+        }
         let all = self.schedulers()?;
         let speaks = |s: &&Arc<Scheduler>| {
             let card = s.model().card();
-            (source.eq_ignore_ascii_case("auto") || fits(&card.source_language, source)) && fits(&card.target_language, target)
+            source.is_none_or(|source| is_language(card.source_language.as_deref(), source))
+                && is_language(card.target_language.as_deref(), target)
         };
         all.iter().find(speaks).cloned().ok_or_else(|| {
+            let source = source.unwrap_or("any language");
             let message = format!("no model here translates from {source} to {target}; GET /languages names those that there are");
             ApiError::new(Fault::UnsupportedLanguage, message)
         })
+    }
+
+    /// The model called `name`.
+    pub(super) fn model(&self, name: &str) -> Result<Option<Arc<Scheduler>>, ApiError> {
+        Ok(self.schedulers()?.iter().find(|s| s.model().card().name == name).cloned())
+    }
+
+    /// Puts a model in the place of the one called `old`, or beside the others. Requests that the old one has taken are
+    /// still answered: its workers end when its queue is empty and nobody holds it.
+    pub fn replace(&self, old: Option<&str>, scheduler: Scheduler) {
+        let mut phase = self.models.write().unwrap_or_else(PoisonError::into_inner);
+        if let Phase::Ready(schedulers) = &mut *phase {
+            let mut all: Vec<Arc<Scheduler>> = schedulers.to_vec();
+            let scheduler = Arc::new(scheduler);
+            match all.iter_mut().find(|other| Some(other.model().card().name.as_str()) == old) {
+                Some(place) => *place = scheduler,
+                None => all.push(scheduler),
+            }
+            *schedulers = all.into();
+        }
+    }
+
+    /// What the server has done.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
     }
 
     /// When the request that has just arrived must be answered.
@@ -118,11 +152,38 @@ impl Server {
     }
 }
 
+fn is_code(code: &str) -> bool {
+    let rest = code.strip_prefix(|c: char| c.is_ascii_alphabetic());
+    code.len() <= 32 && rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+}
+
+/// Whether a model of the language `own` serves the language `asked`.
+fn is_language(own: Option<&str>, asked: &str) -> bool {
+    own.is_none_or(|own| {
+        let primary = if own.contains('-') { asked } else { asked.split(['-', '_']).next().unwrap_or(asked) };
+        own.eq_ignore_ascii_case(asked) || own.eq_ignore_ascii_case(primary)
+    })
+}
+
+/// A path as the router writes it, and its methods.
+pub(super) type Route = (&'static str, MethodRouter<Arc<Server>>);
+
+/// Every path.
+pub(super) fn routes() -> Vec<Route> {
+    let mut routes = vec![("/health", get(health))];
+    routes.extend(libretranslate::routes());
+    routes.extend(deepl::routes());
+    routes.extend(oip::routes());
+    routes.extend(generate::routes());
+    routes.extend(info::routes());
+    routes
+}
+
 /// Every route over `server`.
 pub fn app(server: Arc<Server>) -> Router {
-    Router::new()
-        .merge(libretranslate::routes())
-        .route("/health", get(health))
+    routes()
+        .into_iter()
+        .fold(Router::new(), |router, (path, methods)| router.route(path, methods))
         .fallback(async |request: Request| ApiError::new(Fault::NotFound, format!("nothing is at {}", request.uri().path())))
         .method_not_allowed_fallback(async |request: Request| {
             ApiError::new(Fault::MethodNotAllowed, format!("{} does not take {}", request.uri().path(), request.method()))
@@ -155,6 +216,8 @@ async fn envelope(State(server): State<Arc<Server>>, request: Request, next: Nex
     let started = Instant::now();
     let id = request_id(&server, request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
+    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let _in_flight = server.metrics.enter();
     let unread = request.headers().get_all(header::CONTENT_ENCODING).iter().find(|encoding| {
         let name = encoding.as_bytes().trim_ascii();
         !(name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"identity"))
@@ -168,6 +231,8 @@ async fn envelope(State(server): State<Arc<Server>>, request: Request, next: Nex
         None => next.run(request).await,
     };
     tracing::debug!(%method, path, status = response.status().as_u16(), elapsed = ?started.elapsed(), id = ?id, "request");
+    let fault = response.extensions().get::<Fault>().map(|fault| fault.entry().1);
+    server.metrics.answered(&method, &route, response.status().as_u16(), fault, started.elapsed());
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

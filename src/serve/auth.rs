@@ -31,7 +31,8 @@ impl ApiKey {
         let header = headers.get(header::AUTHORIZATION).map(|value| value.as_bytes());
         let bearer = header.and_then(|value| match value.split_at_checked(7) {
             Some((scheme, key)) if scheme.eq_ignore_ascii_case(b"bearer ") => Some(key.trim_ascii()),
-            _ => None,
+            // DeepL's clients.
+            _ => value.strip_prefix(b"DeepL-Auth-Key ").map(<[u8]>::trim_ascii),
         });
         match bearer.or(field.filter(|field| !field.is_empty()).map(str::as_bytes)) {
             Some(given) if self.is(given) => Ok(()),

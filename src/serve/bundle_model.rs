@@ -2,13 +2,20 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Instant;
 
 use s2s_runtime::Result;
+use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::{self, DecodingLoop, DecodingOptions, Request, Settings};
-use s2s_runtime::engine::Engine;
+use s2s_runtime::engine::{DecoderState, Engine, EngineKind, IdMatrix, StepOutput};
+use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::{SourceText, TextCoder, TextStream};
 
+use crate::inspect::{Subject, View};
+
+use super::metrics::ModelMetrics;
 use super::model::{Card, Event, Model, Row, Session, Token, Worker};
+use super::raw::RawGraph;
 
 /// A bundle with an engine that workers are forked from.
 pub struct BundleModel {
@@ -16,6 +23,8 @@ pub struct BundleModel {
     coder: TextCoder,
     options: DecodingOptions,
     engine: Mutex<Box<dyn Engine>>,
+    raw: Vec<RawGraph>,
+    bundle: Option<Arc<Bundle>>,
 }
 
 impl BundleModel {
@@ -25,7 +34,16 @@ impl BundleModel {
     /// Of the options.
     pub fn new(card: Card, coder: TextCoder, engine: Box<dyn Engine>, options: DecodingOptions) -> Result<Self> {
         coder.settings(&options)?;
-        Ok(Self { card, coder, options, engine: Mutex::new(engine) })
+        Ok(Self { card, coder, options, engine: Mutex::new(engine), raw: Vec::new(), bundle: None })
+    }
+
+    /// Serves the graphs as they are, too; each is loaded when it is first asked for.
+    #[must_use]
+    pub fn with_graphs(mut self, bundle: &Arc<Bundle>, kind: EngineKind, workers: usize) -> Self {
+        self.bundle = Some(Arc::clone(bundle));
+        self.raw =
+            bundle.manifest().graphs.keys().filter_map(|&role| RawGraph::new(Arc::clone(bundle), role, kind, workers).ok()).collect();
+        self
     }
 }
 
@@ -42,10 +60,55 @@ impl Model for BundleModel {
         self.coder.encode(text, settings)
     }
 
-    fn worker(&self) -> Result<Box<dyn Worker>> {
+    fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {
         // Forking changes nothing, so that an engine whose fork panicked is as good as before.
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).fork()?;
+        let engine = Box::new(Measured { engine, metrics: Arc::clone(metrics) });
         Ok(Box::new(EngineWorker { coder: self.coder.clone(), engine }))
+    }
+
+    fn picture(&self, role: Option<Role>) -> Option<Result<String>> {
+        let bundle = self.bundle.as_ref()?;
+        Some(Subject::of_bundle(bundle).and_then(|subject| subject.svg(role.map_or(View::Overview, View::Graph))))
+    }
+
+    fn raw(&self, role: Role) -> Option<&RawGraph> {
+        self.raw.iter().find(|graph| graph.role() == role)
+    }
+}
+
+/// An engine whose calls are timed.
+struct Measured {
+    engine: Box<dyn Engine>,
+    metrics: Arc<ModelMetrics>,
+}
+
+impl Engine for Measured {
+    fn name(&self) -> &str {
+        self.engine.name()
+    }
+
+    fn target_vocabulary(&self) -> usize {
+        self.engine.target_vocabulary()
+    }
+
+    fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
+        let started = Instant::now();
+        let state = self.engine.encode(source)?;
+        self.metrics.encoder.time(started.elapsed());
+        Ok(state)
+    }
+
+    fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
+        let started = Instant::now();
+        self.engine.step(tokens, state, output)?;
+        self.metrics.step.time(started.elapsed());
+        self.metrics.batch.observe(tokens.len() as f64);
+        Ok(())
+    }
+
+    fn fork(&self) -> Result<Box<dyn Engine>> {
+        Ok(Box::new(Self { engine: self.engine.fork()?, metrics: Arc::clone(&self.metrics) }))
     }
 }
 

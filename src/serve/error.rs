@@ -125,12 +125,19 @@ impl ApiError {
     }
 }
 
+impl ApiError {
+    /// What the client is told.
+    pub(super) fn body(&self) -> serde_json::Value {
+        // `error` is the sentence that LibreTranslate's clients show, `message` the one that DeepL's do.
+        json!({ "error": self.message, "error_type": self.fault.entry().1, "message": self.message })
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, error_type) = self.fault.entry();
-        // `error` is the sentence that LibreTranslate's clients show, `message` the one that DeepL's do.
-        let body = json!({ "error": self.message, "error_type": error_type, "message": self.message });
-        let mut response = (status, Json(body)).into_response();
+        let (status, _) = self.fault.entry();
+        let mut response = (status, Json(self.body())).into_response();
+        response.extensions_mut().insert(self.fault);
         let headers = response.headers_mut();
         match self.fault {
             Fault::Overloaded | Fault::Loading | Fault::Draining => {

@@ -82,6 +82,16 @@ impl Fields {
         Ok(Self { head, values })
     }
 
+    /// Any value; `None` where the field is left out.
+    pub(super) fn value(&self, name: &str) -> Option<&Value> {
+        self.values.get(name)
+    }
+
+    /// The names that were sent.
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
+        self.values.keys().map(String::as_str)
+    }
+
     /// A text; `None` where the field is left out or null.
     pub(super) fn text(&self, name: &str) -> Result<Option<&str>, ApiError> {
         match self.values.get(name) {

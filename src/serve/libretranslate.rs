@@ -2,28 +2,24 @@
 
 use std::sync::Arc;
 
+use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use axum::{Json, Router};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::translator::Translation;
 use serde_json::{Map, Value, json};
 
-use super::app::{Server, accounting};
+use super::app::{Route, Server, accounting};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
 
 /// The code of a language that the bundle does not name (ISO 639's "undetermined").
-const UNDETERMINED: &str = "und";
+pub(super) const UNDETERMINED: &str = "und";
 
 /// Routes of this protocol.
-pub(super) fn routes() -> Router<Arc<Server>> {
-    Router::new()
-        .route("/translate", post(translate))
-        .route("/detect", post(detect))
-        .route("/languages", get(languages))
-        .route("/frontend/settings", get(settings))
+pub(super) fn routes() -> [Route; 4] {
+    [("/translate", post(translate)), ("/detect", post(detect)), ("/languages", get(languages)), ("/frontend/settings", get(settings))]
 }
 
 async fn translate(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
@@ -40,7 +36,7 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
         }
     }
     let alternatives = fields.count("alternatives")?.unwrap_or(0);
-    let scheduler = server.find(source, target)?;
+    let scheduler = server.find(Some(source).filter(|source| !source.eq_ignore_ascii_case("auto")), target)?;
 
     let mut settings = scheduler.settings(&DecodingOptions::default())?;
     if alternatives > 0 {
@@ -87,7 +83,7 @@ async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<R
 }
 
 /// Source and target of each model.
-fn pairs(server: &Server) -> Result<Vec<(String, String)>, ApiError> {
+pub(super) fn pairs(server: &Server) -> Result<Vec<(String, String)>, ApiError> {
     let code = |language: &Option<String>| language.clone().unwrap_or_else(|| UNDETERMINED.to_owned());
     let all = server.schedulers()?;
     Ok(all.iter().map(|s| s.model().card()).map(|card| (code(&card.source_language), code(&card.target_language))).collect())

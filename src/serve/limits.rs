@@ -13,6 +13,8 @@ pub struct Limits {
     pub max_client_batch: usize,
     /// Tokens of one text.
     pub max_input_tokens: usize,
+    /// Tokens of one translation, END counted.
+    pub max_new_tokens: usize,
     /// Bytes of a request body, counted after decompression.
     pub max_payload: usize,
     /// Connections open at once; more wait in the kernel until one closes.
@@ -40,6 +42,7 @@ impl Default for Limits {
             max_batch_size: 32,
             max_client_batch: 32,
             max_input_tokens: 512,
+            max_new_tokens: 1024,
             max_payload: 2_000_000,
             max_connections: 1024,
             request_timeout: Duration::from_secs(60),

@@ -6,12 +6,20 @@
 pub mod app;
 pub mod auth;
 pub mod bundle_model;
+mod deepl;
 pub mod error;
 mod fields;
+mod generate;
+mod info;
+pub mod library;
 mod libretranslate;
 pub mod limits;
 pub mod listener;
+pub mod metrics;
 pub mod model;
+mod oip;
+mod paths;
+pub mod raw;
 pub mod scheduler;
 mod timed;
 

@@ -4,8 +4,12 @@
 use std::sync::Arc;
 
 use s2s_runtime::decoding::{DecodingOptions, Settings};
+use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::{SourceText, Translation};
 use s2s_runtime::{Error, Result};
+
+use super::metrics::ModelMetrics;
+use super::raw::RawGraph;
 
 /// What clients are told about a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +20,10 @@ pub struct Card {
     pub source_language: Option<String>,
     /// BCP 47 code of the target language; without it any is accepted.
     pub target_language: Option<String>,
+    /// Whether attention weights can be asked for.
+    pub has_attention: bool,
+    /// What else the manifest says, as JSON: architecture, vocabularies, scores, licence and so on.
+    pub details: serde_json::Value,
 }
 
 /// One text to decode.
@@ -85,8 +93,18 @@ pub trait Model: Send + Sync {
     /// `Input` where the text cannot be handled as `settings` say.
     fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText>;
 
-    /// An engine of its own for one thread.
-    fn worker(&self) -> Result<Box<dyn Worker>>;
+    /// An engine of its own for one thread, which counts its calls in `metrics`.
+    fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>>;
+
+    /// The network or one of its graphs, drawn as SVG; `None` where there is nothing to draw.
+    fn picture(&self, _role: Option<Role>) -> Option<Result<String>> {
+        None
+    }
+
+    /// A graph as it is, without text and without the loop.
+    fn raw(&self, _role: Role) -> Option<&RawGraph> {
+        None
+    }
 }
 
 /// One thread's engine.

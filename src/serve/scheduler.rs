@@ -17,6 +17,7 @@ use tokio::sync::mpsc;
 
 use super::error::{ApiError, Fault};
 use super::limits::Limits;
+use super::metrics::{ModelMetrics, add};
 use super::model::{Event, Model, Row, Session, Token, Worker};
 
 /// Replies that a slow reader may leave unread before its row is dropped.
@@ -69,6 +70,7 @@ struct Entry {
     /// Tokens sent so far, and tokens seen since the row was last admitted.
     sent: usize,
     seen: usize,
+    metrics: Arc<ModelMetrics>,
 }
 
 impl Entry {
@@ -79,10 +81,26 @@ impl Entry {
     fn finish(self, result: Result<Box<Translation>, ApiError>) {
         let now = Instant::now();
         let admitted = self.admitted.unwrap_or(now);
+        let metrics = &self.metrics;
+        metrics.queue.time(admitted - self.enqueued);
+        metrics.inference.time(now - admitted);
+        match &result {
+            Ok(translation) => {
+                add(&metrics.inferences, 1);
+                add(&metrics.generated_tokens, generated_tokens(translation));
+            }
+            Err(_) => add(&metrics.failures, 1),
+        }
+        metrics.ended();
         let reply = Reply::Finished { index: self.index, result, queued: admitted - self.enqueued, inference: now - admitted };
         // A client that has gone away is told nothing.
         let _ = self.reply.try_send(reply);
     }
+}
+
+/// Tokens of all hypotheses returned.
+pub(super) fn generated_tokens(translation: &Translation) -> usize {
+    translation.generated_tokens + translation.alternatives.iter().map(|a| a.generated_tokens).sum::<usize>()
 }
 
 /// Rows of the batch that one text takes.
@@ -116,7 +134,15 @@ pub struct Scheduler {
     max_batch_size: usize,
     max_client_batch: usize,
     max_input_tokens: usize,
+    max_new_tokens: usize,
+    metrics: Arc<ModelMetrics>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
+}
+
+impl std::fmt::Debug for Scheduler {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Scheduler").field("model", &self.model.card().name).field("waiting", &self.depth()).finish_non_exhaustive()
+    }
 }
 
 impl Scheduler {
@@ -124,7 +150,7 @@ impl Scheduler {
     ///
     /// # Errors
     /// What [`Model::worker`] gives.
-    pub fn start(model: Arc<dyn Model>, workers: usize, limits: &Limits) -> Result<Self> {
+    pub fn start(model: Arc<dyn Model>, workers: usize, limits: &Limits, metrics: &Arc<ModelMetrics>) -> Result<Self> {
         let queue = Arc::new(Queue { waiting: Mutex::default(), wake: Condvar::new() });
         let scheduler = Self {
             queue: Arc::clone(&queue),
@@ -132,15 +158,18 @@ impl Scheduler {
             max_batch_size: limits.max_batch_size,
             max_client_batch: limits.max_client_batch,
             max_input_tokens: limits.max_input_tokens,
+            max_new_tokens: limits.max_new_tokens,
+            metrics: Arc::clone(metrics),
             threads: Mutex::default(),
             model,
         };
         for number in 0..workers.max(1) {
-            let worker = scheduler.model.worker()?;
-            let (model, queue, max_batch_size) = (Arc::clone(&scheduler.model), Arc::clone(&queue), limits.max_batch_size);
+            let worker = scheduler.model.worker(metrics)?;
+            let (model, queue, metrics) = (Arc::clone(&scheduler.model), Arc::clone(&queue), Arc::clone(metrics));
+            let max_batch_size = limits.max_batch_size;
             let handle = thread::Builder::new()
                 .name(format!("decode-{number}"))
-                .spawn(move || work(&*model, worker, &queue, max_batch_size))
+                .spawn(move || work(&*model, worker, &queue, max_batch_size, &metrics))
                 .map_err(|cause| Error::new(ErrorKind::Io, "no thread for a worker").caused_by(cause))?;
             scheduler.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
         }
@@ -150,6 +179,11 @@ impl Scheduler {
     /// What is served.
     pub fn model(&self) -> &dyn Model {
         &*self.model
+    }
+
+    /// What it has done.
+    pub fn metrics(&self) -> &ModelMetrics {
+        &self.metrics
     }
 
     /// Texts that wait for a worker.
@@ -166,6 +200,15 @@ impl Scheduler {
         if rows(&settings) > self.max_batch_size {
             let message = format!("{} beams or samples a text, the limit is {}", rows(&settings), self.max_batch_size);
             return Err(ApiError::new(Fault::InvalidParameter, message));
+        }
+        if let Some(asked) = request.max_new_tokens.filter(|&asked| asked > self.max_new_tokens) {
+            let message = format!("`max_new_tokens`: {asked} asked for, the limit is {}", self.max_new_tokens);
+            return Err(ApiError::new(Fault::InvalidParameter, message));
+        }
+        if settings.max_new_tokens > self.max_new_tokens {
+            let settings = Arc::make_mut(&mut settings);
+            settings.max_new_tokens = self.max_new_tokens;
+            settings.min_new_tokens = settings.min_new_tokens.min(self.max_new_tokens);
         }
         if settings.truncate != Truncate::Error && settings.max_input_length.is_none_or(|most| most > self.max_input_tokens) {
             Arc::make_mut(&mut settings).max_input_length = Some(self.max_input_tokens);
@@ -201,6 +244,7 @@ impl Scheduler {
                 admitted: None,
                 sent: 0,
                 seen: 0,
+                metrics: Arc::clone(&self.metrics),
             });
         }
         let mut waiting = self.queue.lock();
@@ -243,8 +287,7 @@ impl Scheduler {
             }
         }
         let texts: Vec<Translation> = done.into_iter().flatten().collect();
-        let tokens = |t: &Translation| t.generated_tokens + t.alternatives.iter().map(|a| a.generated_tokens).sum::<usize>();
-        let generated_tokens = texts.iter().map(tokens).sum();
+        let generated_tokens = texts.iter().map(generated_tokens).sum();
         Ok(Answer { texts, queued, inference, generated_tokens })
     }
 
@@ -267,7 +310,7 @@ impl Drop for Scheduler {
 }
 
 /// A worker's thread: sessions one after another, a new one (and a new engine) only after a failure.
-fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max_batch_size: usize) {
+fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max_batch_size: usize, metrics: &Arc<ModelMetrics>) {
     let mut worker = Some(first);
     // Rows of a failed session, to be decoded alone.
     let mut suspects: VecDeque<Entry> = VecDeque::new();
@@ -281,7 +324,7 @@ fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max_batch_size
         let ended = catch_unwind(AssertUnwindSafe(|| {
             let engine = match &mut worker {
                 Some(engine) => engine,
-                none => none.insert(model.worker()?),
+                none => none.insert(model.worker(metrics)?),
             };
             run_session(&mut *engine.session(), queue, max_batch_size, alone, &mut active)
         }));
@@ -336,7 +379,10 @@ fn run_session(
         };
         let mut rows = Vec::with_capacity(joining.len());
         for mut entry in joining {
-            entry.admitted.get_or_insert_with(Instant::now);
+            if entry.admitted.is_none() {
+                entry.admitted = Some(Instant::now());
+                add(&entry.metrics.input_tokens, entry.source.ids.len());
+            }
             entry.seen = 0;
             rows.push(Row { id: next_id, source: entry.source.clone(), settings: Arc::clone(&entry.settings), stream: entry.stream });
             active.insert(next_id, entry);
@@ -348,7 +394,9 @@ fn run_session(
         let gone: Vec<u64> = active.iter().filter(|(_, entry)| entry.reply.is_closed()).map(|(&id, _)| id).collect();
         for id in gone {
             session.cancel(id);
-            active.remove(&id);
+            if let Some(entry) = active.remove(&id) {
+                add(&entry.metrics.cancelled, 1);
+            }
         }
         if active.is_empty() {
             continue;
@@ -380,9 +428,13 @@ fn deliver(session: &mut dyn Session, active: &mut BTreeMap<u64, Entry>, event: 
             if !entry.stream || entry.seen <= entry.sent {
                 return;
             }
+            if entry.sent == 0 {
+                entry.metrics.first_token.time(entry.enqueued.elapsed());
+            }
             entry.sent = entry.seen;
             if entry.reply.try_send(Reply::Token { index: entry.index, token }).is_err() {
                 session.cancel(row);
+                add(&entry.metrics.cancelled, 1);
                 active.remove(&row);
             }
         }
@@ -406,6 +458,7 @@ fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize) -> 
         let mut entries = Vec::new();
         while let Some(entry) = waiting.entries.front() {
             if entry.reply.is_closed() {
+                add(&entry.metrics.cancelled, 1);
                 waiting.entries.pop_front();
                 continue;
             }

@@ -4,11 +4,13 @@ pub mod checkpoint;
 pub mod comparison;
 mod files;
 pub mod metrics;
+pub mod mlp;
 pub mod report;
 pub mod run;
 pub mod score;
 mod session;
 mod step;
+pub mod trainable;
 
 #[cfg(test)]
 mod tests;

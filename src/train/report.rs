@@ -33,6 +33,25 @@ pub enum Event<'a> {
         /// Epochs and batches done before, for a resumed run.
         resumed: Option<(usize, usize)>,
     },
+    /// Samples of a perceptron are read and it is built.
+    Samples {
+        /// The config's name.
+        name: &'a str,
+        /// The run folder.
+        folder: &'a Path,
+        /// Samples trained on.
+        training: usize,
+        /// Samples held out.
+        validation: usize,
+        /// Features of a sample.
+        inputs: usize,
+        /// Classes.
+        classes: usize,
+        /// Trainable numbers.
+        parameters: usize,
+        /// Worker threads.
+        threads: usize,
+    },
     /// A step is done.
     Step {
         /// Counted from 1.
@@ -122,12 +141,17 @@ fn percent(fraction: f64) -> String {
 /// The line of an epoch.
 pub fn epoch_line(epochs: usize, m: &EpochMetrics) -> String {
     let mut line = format!(
-        "epoch {}/{epochs}: loss {:.4} accuracy {} | validation loss {:.4} (over padded steps {:.4}) accuracy {}",
+        "epoch {}/{epochs}: loss {:.4} accuracy {} | validation loss {:.4}{} accuracy {}",
         m.epoch,
         m.train_loss,
         percent(m.train_accuracy),
         m.validation_loss,
-        m.validation_loss_padded,
+        // Samples that are no texts have no padding.
+        if m.validation_loss == m.validation_loss_padded {
+            String::new()
+        } else {
+            format!(" (over padded steps {:.4})", m.validation_loss_padded)
+        },
         percent(m.validation_accuracy)
     );
     if let (Some(exact), Some(rate)) = (m.exact_match, m.token_error_rate) {
@@ -167,6 +191,13 @@ impl Report for Console {
                 if let Some((epochs, batches)) = resumed {
                     self.print(&format!("resumed after {epochs} epochs and {batches} batches"));
                 }
+            }
+            Event::Samples { name, folder, training, validation, inputs, classes, parameters, threads } => {
+                self.print(&format!("Number of samples: {} ({training} training, {validation} validation)", training + validation));
+                self.print(&format!(
+                    "{name}: {parameters} parameters, {inputs} features, {classes} classes, {threads} threads, run folder {}",
+                    folder.display()
+                ));
             }
             Event::Step { epoch, epochs, batch, batches, loss } => self.step(*epoch, *epochs, *batch, *batches, *loss),
             Event::Epoch { epochs, metrics } => self.print(&epoch_line(*epochs, metrics)),

@@ -141,6 +141,9 @@ impl Session {
         let options = StepOptions {
             learning_rate: training.learning_rate,
             clip_norm: training.clip_norm,
+            dropout: training.dropout,
+            label_smoothing: training.label_smoothing,
+            seed: training.seed,
             threads: training.threads.unwrap_or(1),
             beta1: beta_1,
             beta2: beta_2,

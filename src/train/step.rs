@@ -3,8 +3,9 @@
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use super::trainable::Trainable;
 use crate::kernels::{AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
-use crate::network::{Example, Parameters, Prepared, Seq2Seq, Sums, Workspace};
+use crate::network::{Dropout, Objective, Parameters, Seq2Seq, Sums};
 
 /// How the optimiser moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -19,13 +20,29 @@ pub struct StepOptions {
     pub epsilon: f64,
     /// Gradients are scaled down to this global norm where theirs is larger; `None` leaves them.
     pub clip_norm: Option<f64>,
+    /// Probability of dropping a value from the inputs of the layers and of the output layer.
+    pub dropout: f64,
+    /// Probability that the loss spreads evenly over all symbols instead of the target.
+    pub label_smoothing: f64,
+    /// Seed of the dropout.
+    pub seed: u64,
     /// Shards of a batch, one thread each. The result is the same for the same number.
     pub threads: usize,
 }
 
 impl Default for StepOptions {
     fn default() -> Self {
-        Self { learning_rate: 1e-3, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, clip_norm: None, threads: 1 }
+        Self {
+            learning_rate: 1e-3,
+            beta1: 0.9,
+            beta2: 0.999,
+            epsilon: 1e-8,
+            clip_norm: None,
+            dropout: 0.0,
+            label_smoothing: 0.0,
+            seed: 1,
+            threads: 1,
+        }
     }
 }
 
@@ -51,34 +68,34 @@ pub struct OptimiserState {
 
 /// A network, its parameters, and the optimiser that moves them.
 #[derive(Debug)]
-pub struct Stepper {
-    network: Seq2Seq,
+pub struct Stepper<N: Trainable = Seq2Seq> {
+    network: N,
     parameters: Parameters<f32>,
     optimiser: OptimiserState,
     options: StepOptions,
-    shards: Vec<Shard>,
+    shards: Vec<Shard<N::Workspace>>,
 }
 
 #[derive(Debug)]
-struct Shard {
+struct Shard<W> {
     gradients: Parameters<f32>,
-    workspace: Workspace<f32>,
+    workspace: W,
 }
 
 /// Texts of one unit of evaluation.
 const EVALUATION_BATCH: usize = 64;
 
-impl Stepper {
+impl<N: Trainable> Stepper<N> {
     /// Starts from `parameters`, with moments of zero.
-    pub fn new(network: Seq2Seq, parameters: Parameters<f32>, options: StepOptions) -> Self {
+    pub fn new(network: N, parameters: Parameters<f32>, options: StepOptions) -> Self {
         let zeros = parameters.zeros_like();
-        let shards = (0..options.threads.max(1)).map(|_| Shard { gradients: zeros.clone(), workspace: Workspace::default() }).collect();
+        let shards = (0..options.threads.max(1)).map(|_| Shard { gradients: zeros.clone(), workspace: N::Workspace::default() }).collect();
         let optimiser = OptimiserState { first: zeros.clone(), second: zeros, time: 0 };
         Self { network, parameters, optimiser, options, shards }
     }
 
     /// The network.
-    pub fn network(&self) -> &Seq2Seq {
+    pub fn network(&self) -> &N {
         &self.network
     }
 
@@ -106,21 +123,25 @@ impl Stepper {
     /// One step on a batch: the mean cross-entropy over its target tokens goes down.
     ///
     /// Where the loss is not finite the parameters stay as they are, so that the caller can say what happened.
-    pub fn step(&mut self, batch: &[Example<'_>]) -> StepReport {
-        let tokens: usize = batch.iter().map(|e| e.target.len() + 1).sum();
-        let longest_side = tokens.max(batch.iter().map(|e| e.source.len()).sum());
+    pub fn step(&mut self, batch: &[N::Example<'_>]) -> StepReport {
+        let tokens: usize = batch.iter().map(N::targets).sum();
         let threads = self.shards.len();
-        let prepared = self.network.prepare(&self.parameters, longest_side / threads);
-        let scale = 1.0 / tokens as f32;
+        let has_dropout = self.options.dropout > 0.0;
+        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout);
+        let objective = Objective { scale: 1.0 / tokens as f64, label_smoothing: self.options.label_smoothing, dropout: None };
+        let (rate, seed, step) = (self.options.dropout, self.options.seed, self.optimiser.time);
         let (network, parameters) = (&self.network, &self.parameters);
-        let parts = deal(batch, threads);
+        let parts = deal(batch, threads, N::cost);
         let mut results = vec![Sums::default(); threads];
         std::thread::scope(|scope| {
-            for ((shard, part), sums) in self.shards.iter_mut().zip(&parts).zip(&mut results) {
+            for (i, ((shard, part), sums)) in self.shards.iter_mut().zip(&parts).zip(&mut results).enumerate() {
                 let prepared = &prepared;
+                // Every shard of every step drops other values; a resumed training drops the same ones.
+                let stream = step.wrapping_mul(threads as u64).wrapping_add(i as u64);
+                let objective = Objective { dropout: has_dropout.then_some(Dropout { rate, seed, stream }), ..objective };
                 run(scope, threads, move || {
                     let Shard { gradients, workspace } = shard;
-                    *sums = network.loss_and_gradients(parameters, prepared, part, scale, gradients, workspace);
+                    *sums = network.loss_and_gradients(parameters, prepared, part, &objective, gradients, workspace);
                 });
             }
         });
@@ -136,12 +157,12 @@ impl Stepper {
     }
 
     /// Loss and accuracy under teacher forcing; the result does not depend on the number of threads.
-    pub fn evaluate(&mut self, examples: &[Example<'_>]) -> Sums {
-        let mut sorted: Vec<Example<'_>> = examples.to_vec();
-        sorted.sort_by_key(|e| e.target.len() + e.source.len());
-        let units: Vec<&[Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
+    pub fn evaluate(&mut self, examples: &[N::Example<'_>]) -> Sums {
+        let mut sorted: Vec<N::Example<'_>> = examples.to_vec();
+        sorted.sort_by_key(N::cost);
+        let units: Vec<&[N::Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
         let tokens = sorted.len().min(EVALUATION_BATCH) * 8;
-        let prepared: Prepared<f32> = self.network.prepare(&self.parameters, tokens);
+        let prepared = self.network.prepare(&self.parameters, tokens, false);
         let (network, parameters, threads) = (&self.network, &self.parameters, self.shards.len());
         let results = Mutex::new(vec![Sums::default(); units.len()]);
         let next = AtomicUsize::new(0);
@@ -238,9 +259,9 @@ fn stretch(length: usize, threads: usize) -> usize {
 }
 
 /// Deals a batch into shards of about equal work: longest first, in turn, forwards and back.
-fn deal<'a>(batch: &[Example<'a>], shards: usize) -> Vec<Vec<Example<'a>>> {
+fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<Vec<E>> {
     let mut sorted = batch.to_vec();
-    sorted.sort_by_key(|e| std::cmp::Reverse(e.source.len() + e.target.len()));
+    sorted.sort_by_key(|e| std::cmp::Reverse(cost(e)));
     let mut parts = vec![Vec::with_capacity(batch.len().div_ceil(shards)); shards];
     for (i, example) in sorted.into_iter().enumerate() {
         let (round, place) = (i / shards, i % shards);

@@ -1,36 +1,69 @@
 //! What several test programs need.
-#![allow(clippy::unwrap_used)]
+#![allow(clippy::unwrap_used, dead_code)] // Not every program uses everything.
+
+pub(crate) mod server;
 
 use std::path::{Path, PathBuf};
 
 use s2s::export::{ExportInput, ExportOptions, Replace, bundle_files, write_bundle};
 use s2s::network::Seq2Seq;
 use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::manifest::Provenance;
 use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use serde_json::json;
 
-/// Writes a small untrained bundle into `folder`: random weights, but every source gives an output of its own.
+/// An untrained bundle: random weights, but every source gives an output of its own.
+pub(crate) struct Random<'a> {
+    /// The model's name.
+    pub(crate) name: &'a str,
+    /// Of the weights.
+    pub(crate) seed: u64,
+    /// Width of the states.
+    pub(crate) hidden: usize,
+    /// Longest output.
+    pub(crate) max_new_tokens: usize,
+    /// From which language to which.
+    pub(crate) languages: Option<(&'a str, &'a str)>,
+}
+
+impl Default for Random<'_> {
+    fn default() -> Self {
+        Self { name: "random", seed: 7, hidden: 24, max_new_tokens: 40, languages: None }
+    }
+}
+
+impl Random<'_> {
+    /// Writes the bundle to the folder `path`, in the place of one that is there already.
+    pub(crate) fn write(&self, path: &Path) -> PathBuf {
+        let letters = ["abcdefghijklmnopqrstuvwxyz ", "ABCDEFGHIJKLMNOP-"];
+        let [source, target] = letters.map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
+        let architecture = json!({
+            "source_vocabulary": source.len(), "target_vocabulary": target.len(),
+            "source_input": "one_hot", "target_input": "one_hot", "cell": "lstm", "hidden": self.hidden, "layers": 1,
+        });
+        let network = Seq2Seq::new(serde_json::from_value(architecture).unwrap()).unwrap();
+        let parameters = network.initialise(self.seed);
+        let decoding = DecodingOptions { max_new_tokens: Some(self.max_new_tokens), ..DecodingOptions::default() };
+        let provenance = self.languages.map(|(source, target)| Provenance {
+            config: Some(json!({"data": {"source": {"language": source}, "target": {"language": target}}})),
+            ..Provenance::default()
+        });
+        let input = ExportInput {
+            network: &network,
+            parameters: &parameters,
+            source: &source,
+            target: &target,
+            name: self.name,
+            decoding,
+            provenance,
+        };
+        let files = bundle_files(&input, &ExportOptions::default()).unwrap();
+        write_bundle(path, &files, &Replace::AnyBundle).unwrap();
+        path.to_owned()
+    }
+}
+
+/// Writes a small untrained bundle into `folder`.
 pub(crate) fn bundle(folder: &Path) -> PathBuf {
-    let letters = ["abcdefghijklmnopqrstuvwxyz ", "ABCDEFGHIJKLMNOP-"];
-    let [source, target] = letters.map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
-    let architecture = json!({
-        "source_vocabulary": source.len(), "target_vocabulary": target.len(),
-        "source_input": "one_hot", "target_input": "one_hot", "cell": "lstm", "hidden": 24, "layers": 1,
-    });
-    let network = Seq2Seq::new(serde_json::from_value(architecture).unwrap()).unwrap();
-    let parameters = network.initialise(7);
-    let decoding = DecodingOptions { max_new_tokens: Some(40), ..DecodingOptions::default() };
-    let input = ExportInput {
-        network: &network,
-        parameters: &parameters,
-        source: &source,
-        target: &target,
-        name: "random",
-        decoding,
-        provenance: None,
-    };
-    let files = bundle_files(&input, &ExportOptions::default()).unwrap();
-    let path = folder.join("bundle");
-    write_bundle(&path, &files, &Replace::AnyBundle).unwrap();
-    path
+    Random::default().write(&folder.join("bundle"))
 }

@@ -7,12 +7,13 @@ use serde::Serialize;
 use super::measure::{quantile, rounded, rounds, warm_up};
 use super::{Input, TrainingArgs, Workload};
 use crate::error::Result;
-use crate::network::{Architecture, Cell, Example, InputForm, Seq2Seq};
+use crate::network::{Architecture, Example, InputForm, Seq2Seq};
 use crate::random::Random;
 use crate::train::{StepOptions, Stepper};
 
 /// Batches that take turns, so that no step sees what the caches hold of the last one.
 const BATCHES: usize = 8;
+/// Width of an embedding where the workload does not say.
 const EMBEDDING: usize = 256;
 
 /// What is measured.
@@ -45,13 +46,23 @@ fn sizes(workload: Workload, input: Option<Input>) -> Sizes {
     let (name, [source_vocabulary, target_vocabulary], own, layers, hidden, batch, source_steps, target_steps) = match workload {
         Workload::W1 => ("w1", [80, 2500], Input::OneHot, 1, 256, 64, 25, 15),
         Workload::W2 => ("w2", [30, 75], Input::Embedding, 2, 512, 128, 8, 8),
+        // configs/embedding_10k.yaml.
+        Workload::W3 => ("w3", [10_000, 10_000], Input::Embedding, 1, 256, 64, 50, 51),
     };
+    let width = if workload == Workload::W3 { 128 } else { EMBEDDING };
     let form = match input.unwrap_or(own) {
         Input::OneHot => InputForm::OneHot,
-        Input::Embedding => InputForm::Embedding(EMBEDDING),
+        Input::Embedding => InputForm::Embedding(width),
     };
-    let architecture =
-        Architecture { source_vocabulary, target_vocabulary, source_input: form, target_input: form, cell: Cell::Lstm, hidden, layers };
+    let architecture = Architecture {
+        source_vocabulary,
+        target_vocabulary,
+        source_input: form,
+        target_input: form,
+        hidden,
+        layers,
+        ..Architecture::default()
+    };
     Sizes { name, architecture, batch, source_steps, target_steps }
 }
 
@@ -117,7 +128,7 @@ mod tests {
 
     #[test]
     fn batches_have_the_steps_of_the_workload() {
-        for workload in [Workload::W1, Workload::W2] {
+        for workload in [Workload::W1, Workload::W2, Workload::W3] {
             let sizes = sizes(workload, None);
             for ragged in [false, true] {
                 let data = batches(&sizes, ragged);

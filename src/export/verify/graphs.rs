@@ -33,10 +33,37 @@ impl Largest {
         found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs() / b.abs().max(1.0)));
     }
 
+    /// Relative to the largest expected value of the row: logits are sums of the same size, and the small ones among them
+    /// are differences of large terms.
+    fn relative_to_row(&mut self, found: &[f32], expected: &[f32]) {
+        self.lengths(found, expected);
+        let scale = expected.iter().fold(1.0f32, |a, b| a.max(b.abs()));
+        found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs() / scale));
+    }
+
     fn lengths(&mut self, found: &[f32], expected: &[f32]) {
         if found.len() != expected.len() {
             self.0 = f64::INFINITY;
         }
+    }
+}
+
+/// States against others. Cell states have no bound, and f32 has 24 bits: above 1 the error is relative, and the absolute
+/// one is shown beside it.
+#[derive(Clone, Copy, Debug, Default)]
+struct States {
+    relative: Largest,
+    absolute: Largest,
+}
+
+impl States {
+    fn add(&mut self, found: &[f32], expected: &[f32]) {
+        self.relative.relative(found, expected);
+        self.absolute.absolute(found, expected);
+    }
+
+    fn check(self, graph: &str, what: &str, engine: Option<&str>, tolerances: &Tolerances) -> Check {
+        Check::measured(graph, what, engine, self.relative.0, tolerances.states).detail(format!("{:.1e} absolute", self.absolute.0))
     }
 }
 
@@ -52,7 +79,7 @@ impl Scores {
     fn add(&mut self, form: OutputForm, found: &[f32], expected: &[f32]) {
         match form {
             OutputForm::Logits => {
-                self.logits.relative(found, expected);
+                self.logits.relative_to_row(found, expected);
                 self.probabilities.absolute(&softmax(found), &softmax(expected));
             }
             OutputForm::Probabilities => self.probabilities.absolute(found, &softmax(expected)),
@@ -81,21 +108,21 @@ struct Graphs<'a> {
 /// rounding alone; and how far the f32 pass of training is from it.
 pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch], tolerances: &Tolerances) -> (Vec<Forward<f32>>, Vec<Check>) {
     let exact = rebuilt.parameters.map(f64::from);
-    let (mut states, mut scores) = (Largest::default(), Scores::default());
+    let (mut states, mut scores) = (States::default(), Scores::default());
     let vocabulary = rebuilt.network.architecture().target_vocabulary;
     let references: Vec<Forward<f32>> = batches
         .iter()
         .map(|batch| {
             let reference = rebuilt.network.forward(&exact, &batch.sources, &batch.inputs).rounded();
             let trained = rebuilt.network.forward(&rebuilt.parameters, &batch.sources, &batch.inputs);
-            trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.relative(a, b));
+            trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.add(a, b));
             let rows = trained.logits.chunks_exact(vocabulary).zip(reference.logits.chunks_exact(vocabulary));
             rows.for_each(|(a, b)| scores.add(OutputForm::Logits, a, b));
             reference
         })
         .collect();
     let what = "of the trainer in f32, against f64";
-    let mut checks = vec![Check::measured("network", format!("states, {what}"), None, states.0, tolerances.states)];
+    let mut checks = vec![states.check("network", &format!("states, {what}"), None, tolerances)];
     let measured = Check::measured("network", format!("probabilities, {what}"), None, scores.probabilities.0, tolerances.probabilities);
     checks.push(measured);
     (references, checks)
@@ -103,24 +130,25 @@ pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch], tolerances: &Tole
 
 /// Runs every batch through every graph.
 ///
-/// - `references`: what [`references`] gave for the same batches.
+/// - `references`: what [`references`] gave for the same batches; `on` says what the batches are.
 pub(super) fn check(
     bundle: &Bundle,
     kind: EngineKind,
     references: &[Forward<f32>],
     batches: &[Batch],
+    on: &str,
     tolerances: &Tolerances,
 ) -> Result<Vec<Check>> {
     let mut graphs = Graphs::load(bundle, kind)?;
     let engine = kind.as_str();
     let wiring = &bundle.manifest().wiring;
-    let (mut states, mut loss) = (Largest::default(), Largest::default());
+    let (mut states, mut loss) = (States::default(), Largest::default());
     let (mut training, mut folded, mut both) = (Scores::default(), Scores::default(), Scores::default());
     for (batch, expected) in batches.iter().zip(references) {
         let encoded = graphs.encode(batch)?;
         for (wire, found) in wiring.states.iter().zip(&encoded) {
             let reference = expected.states.iter().find(|(name, _)| *name == wire.encoder_output);
-            states.relative(&found.data, reference.map_or(&[], |(_, values)| values));
+            states.add(&found.data, reference.map_or(&[], |(_, values)| values));
         }
         let (whole, found_loss) = graphs.train(batch)?;
         loss.relative(&[found_loss], &[mean_nats(batch, expected, bundle.target().len())]);
@@ -143,11 +171,14 @@ pub(super) fn check(
         }
     }
     let name = |role| bundle.graph_name(role);
-    let mut checks = vec![Check::measured(name(Role::Encoder), "states against the trainer", Some(engine), states.0, tolerances.states)];
-    checks.extend(training.checks(name(Role::Training), "against the trainer", engine, wiring.output, tolerances));
-    checks.push(Check::measured(name(Role::Training), "loss against the trainer", Some(engine), loss.0, tolerances.loss));
-    checks.extend(folded.checks(name(Role::Decoder), "steps folded, against the trainer", engine, wiring.output, tolerances));
-    checks.extend(both.checks(name(Role::Decoder), "steps folded, against the training graph", engine, wiring.output, tolerances));
+    let form = wiring.output;
+    let mut checks = vec![states.check(name(Role::Encoder), &format!("states against the trainer, {on}"), Some(engine), tolerances)];
+    checks.extend(training.checks(name(Role::Training), &format!("against the trainer, {on}"), engine, form, tolerances));
+    let what = format!("loss against the trainer, {on}");
+    checks.push(Check::measured(name(Role::Training), what, Some(engine), loss.0, tolerances.loss));
+    checks.extend(folded.checks(name(Role::Decoder), &format!("steps folded, against the trainer, {on}"), engine, form, tolerances));
+    let what = format!("steps folded, against the training graph, {on}");
+    checks.extend(both.checks(name(Role::Decoder), &what, engine, form, tolerances));
     Ok(checks)
 }
 
@@ -174,6 +205,10 @@ impl<'a> Graphs<'a> {
             decoder_in.push(&wire.decoder_input);
             decoder_out.push(&wire.decoder_output);
         }
+        for wire in &wiring.memory {
+            encoder_out.push(&wire.encoder_output);
+            decoder_in.push(&wire.decoder_input);
+        }
         let load =
             |role, inputs: &[&str], outputs: &[&str]| load_graph(kind, bundle.graph_name(role), bundle.graph(role)?, inputs, outputs);
         Ok(Self {
@@ -193,7 +228,7 @@ impl<'a> Graphs<'a> {
         Ok(Tokens::new(self.bundle.graph_info(role)?.input(name), texts, side, vocabulary.len()))
     }
 
-    /// The encoder's states, in the order of the wiring.
+    /// The encoder's states and memory, in the order of the wiring.
     fn encode(&mut self, batch: &Batch) -> Result<Vec<Tensor>> {
         let name = &self.bundle.manifest().wiring.encoder_input;
         let source = self.tokens(Role::Encoder, name, &batch.sources, Side::Left)?;
@@ -216,12 +251,13 @@ impl<'a> Graphs<'a> {
     /// The decoder's scores (batch, 1, target_vocabulary) of every step, fed with the batch's own tokens.
     fn fold(&mut self, batch: &Batch, mut states: Vec<Tensor>) -> Result<Vec<Tensor>> {
         let name = &self.bundle.manifest().wiring.decoder_input;
+        let memory = states.split_off(self.bundle.manifest().wiring.states.len());
         let mut steps = Vec::new();
         for step in 0..batch.target_time() {
             let column: Vec<Vec<u32>> = batch.inputs.iter().map(|input| vec![input.get(step).copied().unwrap_or(PAD)]).collect();
             let tokens = self.tokens(Role::Decoder, name, &column, Side::Right)?;
             let mut inputs = vec![tokens.view()];
-            inputs.extend(states.iter().map(|state| TensorView { shape: &state.shape, data: DataView::F32(&state.data) }));
+            inputs.extend(states.iter().chain(&memory).map(|state| TensorView { shape: &state.shape, data: DataView::F32(&state.data) }));
             let mut outputs = Vec::new();
             self.decoder.run(&inputs, &mut outputs)?;
             states = outputs.split_off(1);

@@ -5,6 +5,8 @@ use s2s_runtime::engine::graph::{DataView, TensorView};
 use s2s_runtime::graph_info::{FLOAT, TensorInfo};
 use s2s_runtime::vocabulary::Vocabulary;
 
+use super::super::reference::greedy;
+use super::weights::Rebuilt;
 use crate::random::Random;
 
 /// A ragged batch for one size of the sweep.
@@ -39,6 +41,18 @@ pub(super) fn sweep(source_symbols: usize, target_symbols: usize, seed: u64) -> 
         }
     }
     batches
+}
+
+/// Texts that are compared number by number: enough to be typical, few enough to be quick.
+const TEXTS: usize = 64;
+
+/// One batch of the texts, spread over all that were given, each with what the trainer itself writes for it.
+pub(super) fn of_texts(sources: &[Vec<u32>], rebuilt: &Rebuilt, longest_target: usize) -> Vec<Batch> {
+    let stride = sources.len().div_ceil(TEXTS).max(1);
+    let sources: Vec<Vec<u32>> = sources.iter().step_by(stride).cloned().collect();
+    let written = greedy(&rebuilt.network, &rebuilt.parameters, &sources, longest_target.clamp(1, 64));
+    let inputs = written.iter().map(|w| [&[START], w.ids.strip_suffix(&[END]).unwrap_or(&w.ids)].concat()).collect();
+    vec![Batch { sources, inputs }]
 }
 
 /// `count` sources of random lengths and ids.

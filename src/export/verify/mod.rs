@@ -19,7 +19,7 @@ use s2s_runtime::engine::{self, EngineKind};
 mod decoding;
 mod graphs;
 mod inputs;
-mod report;
+pub(super) mod report;
 mod weights;
 
 pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
@@ -93,12 +93,17 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     };
     let rebuilt = files(bundle, &options.tolerances, &mut report);
     if let Some(rebuilt) = &rebuilt {
-        let batches = inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed);
-        let (references, checks) = graphs::references(rebuilt, &batches, &options.tolerances);
-        report.push("network", "the trainer's own pass", None, Ok(checks));
-        for &kind in &usable {
-            let checks = graphs::check(bundle, kind, &references, &batches, &options.tolerances);
-            report.push("graphs", "run on every size", Some(kind.as_str()), checks);
+        let mut sets = vec![("on every size", inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed))];
+        if options.texts.is_some() {
+            sets.push(("on texts", inputs::of_texts(&sources, rebuilt, bundle.target().spec().longest)));
+        }
+        for (on, batches) in &sets {
+            let (references, checks) = graphs::references(rebuilt, batches, &options.tolerances);
+            report.push("network", "the trainer's own pass", None, Ok(checks));
+            for &kind in &usable {
+                let checks = graphs::check(bundle, kind, &references, batches, on, &options.tolerances);
+                report.push("graphs", &format!("run {on}"), Some(kind.as_str()), checks);
+            }
         }
     }
     texts(bundle, &usable, &sources, rebuilt.as_ref(), options, &mut report);

@@ -89,6 +89,7 @@ fn files_of(encoder: Vec<u8>, decoder: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
         format_version: "1.0".to_owned(),
         name: "test".to_owned(),
         producer: "test".to_owned(),
+        languages: None,
         io: Io::Ids,
         graphs: [graph(Role::Encoder, &encoder), graph(Role::Decoder, &decoder)].into(),
         weights_sha256: Some("f".repeat(64)),

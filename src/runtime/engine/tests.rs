@@ -101,6 +101,7 @@ fn manifest(form: &str) -> Manifest {
         format_version: contract::FORMAT_VERSION.to_owned(),
         name: form.to_owned(),
         producer: "make_graphs".to_owned(),
+        languages: None,
         io: if form == "one_hot" { Io::OneHot } else { Io::Ids },
         graphs: graphs(form).into_iter().map(file).collect(),
         weights_sha256: None,

@@ -1,6 +1,7 @@
 //! The server over a scripted model: [`router`] without a socket, [`socket`] on loopback.
 #![allow(clippy::unwrap_used)]
 
+mod protocols;
 mod router;
 mod scripted;
 mod socket;
@@ -18,7 +19,8 @@ use scripted::{Record, Scripted};
 fn server(limits: &Limits, model: Scripted, key: Option<&str>) -> (Arc<Server>, Arc<Record>) {
     let record = Arc::clone(&model.record);
     let server = Server::new(limits.clone(), key.map(ApiKey::new));
-    server.ready([Scheduler::start(Arc::new(model), 1, limits).unwrap()]);
+    let metrics = server.metrics().model("");
+    server.ready([Scheduler::start(Arc::new(model), 1, limits, &metrics).unwrap()]);
     (Arc::new(server), record)
 }
 

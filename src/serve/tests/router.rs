@@ -18,16 +18,16 @@ use crate::serve::error::Fault;
 use crate::serve::limits::Limits;
 use crate::serve::model::Card;
 
-async fn send(server: &Arc<Server>, request: Request<Body>) -> Response {
+pub(super) async fn send(server: &Arc<Server>, request: Request<Body>) -> Response {
     app(Arc::clone(server)).oneshot(request).await.unwrap()
 }
 
-async fn body(response: Response) -> Value {
+pub(super) async fn body(response: Response) -> Value {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     serde_json::from_slice(&bytes).unwrap_or_else(|_| panic!("not JSON: {bytes:?}"))
 }
 
-fn post(path: &str, content_type: &str, body: impl Into<Body>) -> Request<Body> {
+pub(super) fn post(path: &str, content_type: &str, body: impl Into<Body>) -> Request<Body> {
     Request::post(path).header(header::CONTENT_TYPE, content_type).body(body.into()).unwrap()
 }
 
@@ -44,7 +44,7 @@ fn plain(limits: &Limits) -> (Arc<Server>, Arc<Record>) {
 }
 
 /// The answer has the status and the name of `fault`, and the body that every error has.
-async fn refused(response: Response, fault: Fault) -> String {
+pub(super) async fn refused(response: Response, fault: Fault) -> String {
     let status = response.status();
     let id = response.headers().contains_key("x-request-id");
     let body = body(response).await;
@@ -92,7 +92,8 @@ async fn alternatives_and_the_detected_language_come_only_where_they_are_asked_f
 
 #[tokio::test]
 async fn a_bundle_that_names_its_languages_refuses_others() {
-    let card = Card { name: "m".to_owned(), source_language: Some("en".to_owned()), target_language: Some("fr".to_owned()) };
+    let card =
+        Card { name: "m".to_owned(), source_language: Some("en".to_owned()), target_language: Some("fr".to_owned()), ..Card::default() };
     let (server, _) = server(&Limits::default(), Scripted { card, ..Scripted::default() }, None);
     refused(send(&server, ask("x")).await, Fault::UnsupportedLanguage).await;
     let request = json!({"q": "x", "source": "auto", "target": "fr"});

@@ -10,6 +10,7 @@ use s2s_runtime::decoding::{DecodingOptions, FinishReason, Settings};
 use s2s_runtime::translator::{Alternative, SourceText, Translation};
 use s2s_runtime::{Error, ErrorKind, Result};
 
+use crate::serve::metrics::ModelMetrics;
 use crate::serve::model::{Card, Event, Model, Row, Session, Token, Worker};
 
 /// Holds steps while closed.
@@ -68,7 +69,7 @@ impl Model for Scripted {
         Ok(SourceText { ids: text.chars().map(u32::from).collect(), ..SourceText::default() })
     }
 
-    fn worker(&self) -> Result<Box<dyn Worker>> {
+    fn worker(&self, _metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {
         self.record.engines.fetch_add(1, Ordering::Relaxed);
         Ok(Box::new(self.clone()))
     }

@@ -15,6 +15,7 @@ use super::scripted::{Record, Scripted};
 use super::{server, until};
 use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
+use crate::serve::model::Card;
 
 struct Running {
     address: SocketAddr,
@@ -25,7 +26,8 @@ struct Running {
 }
 
 async fn start(limits: Limits) -> Running {
-    let (server, record) = server(&limits, Scripted::default(), None);
+    let (server, record) =
+        server(&limits, Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() }, None);
     let (listener, address) = bind("127.0.0.1", 0).await.unwrap();
     let (stop, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (stopped, was_cut) = (Arc::clone(&stop), Arc::clone(&cut));
@@ -139,6 +141,51 @@ async fn a_client_that_disconnects_cancels_its_text() {
     until("it is being decoded", || running.record.steps.load(Ordering::Relaxed) > 0).await;
     drop(stream);
     until("the text is cancelled", || running.record.cancelled.load(Ordering::Relaxed) == 1).await;
+}
+
+fn stream_request(text: &str) -> String {
+    let body = format!("{{\"text_input\": \"{text}\"}}");
+    let length = body.len();
+    format!(
+        "POST /v2/models/m/generate_stream HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
+}
+
+#[tokio::test]
+async fn a_reader_who_does_not_read_a_stream_is_dropped() {
+    let running = start(Limits { write_timeout: SHORT, ..Limits::default() }).await;
+    let stream = connect(&running, &stream_request("forever")).await;
+    until("the text is cancelled", || running.record.cancelled.load(Ordering::Relaxed) == 1).await;
+    // Its decoding has ended, and others are served.
+    let mut other = connect(&running, &request("next")).await;
+    assert!(answer(&mut other).await.ends_with(r#"{"translatedText":"NEXT"}"#));
+    running.stop.notify_one();
+    assert_eq!(running.ended.await.unwrap(), Ended::Drained, "the reader holds the server");
+    drop(stream);
+}
+
+#[tokio::test]
+async fn a_reader_who_leaves_a_stream_cancels_its_text() {
+    let running = start(Limits::default()).await;
+    let mut stream = connect(&running, &stream_request("forever")).await;
+    let mut some = [0; 512];
+    assert!(stream.read(&mut some).await.unwrap() > 0);
+    drop(stream);
+    until("the text is cancelled", || running.record.cancelled.load(Ordering::Relaxed) == 1).await;
+}
+
+#[tokio::test]
+async fn stopping_lets_a_stream_end() {
+    let running = start(Limits::default()).await;
+    running.record.gate.close();
+    let stream = connect(&running, &stream_request("abc")).await;
+    until("it is being decoded", || running.record.admitted.load(Ordering::Relaxed) == 1).await;
+    running.stop.notify_one();
+    until("new connections are refused", || std::net::TcpStream::connect(running.address).is_err()).await;
+    running.record.gate.open();
+    let all = rest(stream).await;
+    assert!(all.contains(r#""finish_reason":"eos""#) && all.contains(r#""generated_text":"ABC""#), "{all}");
+    assert_eq!(running.ended.await.unwrap(), Ended::Drained);
 }
 
 #[tokio::test]

@@ -1,0 +1,128 @@
+//! `s2s inspect`: tables and pictures of a model.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+
+use clap::builder::FalseyValueParser;
+use s2s_runtime::manifest::Role;
+
+use crate::cli::Global;
+use crate::error::{Error, ErrorKind, Result};
+use crate::inspect::{Subject, View as Drawn, table};
+
+/// Show a model: its layers as a table, or as a picture
+///
+/// Reads a bundle (folder or zip), the folder of a run, or any ONNX file.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// A bundle, a run folder or an ONNX file
+    #[arg(value_name = "DIR|RUN|FILE.onnx")]
+    path: PathBuf,
+    /// List every tensor too, with its range
+    #[arg(long, env = "S2S_TENSORS", value_parser = FalseyValueParser::new())]
+    tensors: bool,
+    /// Draw it instead: svg, png, dot or mermaid
+    #[arg(long, value_enum, value_name = "FORMAT", env = "S2S_GRAPH")]
+    graph: Option<Format>,
+    /// What is drawn [default: overview; of a lone file its graph]
+    #[arg(long, value_enum, env = "S2S_VIEW", requires = "graph")]
+    view: Option<View>,
+    /// Where the picture goes [default: stdout]
+    #[arg(short, long, value_name = "FILE", env = "S2S_PICTURE", requires = "graph")]
+    output: Option<PathBuf>,
+}
+
+/// Formats of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Format {
+    /// Vector graphics, for browsers and documents
+    Svg,
+    /// Pixels
+    Png,
+    /// Graphviz
+    Dot,
+    /// Mermaid, for Markdown
+    Mermaid,
+}
+
+/// What of a model is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum View {
+    /// The network with the three graphs as cuts of it
+    Overview,
+    /// The layers of the network
+    Network,
+    /// The nodes of encoder.onnx
+    Encoder,
+    /// The nodes of decoder.onnx
+    Decoder,
+    /// The nodes of training.onnx
+    Training,
+}
+
+/// Runs `s2s inspect`.
+pub fn run(args: &Args, global: &Global) -> Result<()> {
+    let subject = Subject::open(&args.path)?;
+    let Some(format) = args.graph else {
+        if global.json {
+            println!("{}", table::to_json(&subject, args.tensors));
+        } else {
+            print!("{}", table::summary(&subject, args.tensors));
+        }
+        return Ok(());
+    };
+    let view = match args.view {
+        Some(View::Overview) => Drawn::Overview,
+        Some(View::Network) => Drawn::Network,
+        Some(View::Encoder) => Drawn::Graph(Role::Encoder),
+        Some(View::Decoder) => Drawn::Graph(Role::Decoder),
+        Some(View::Training) => Drawn::Graph(Role::Training),
+        None if subject.graphs.len() == 1 => Drawn::Network,
+        None => Drawn::Overview,
+    };
+    let bytes = match format {
+        Format::Svg => subject.svg(view)?.into_bytes(),
+        Format::Png => png(&subject.svg(view)?)?,
+        Format::Dot => subject.dot(view)?.into_bytes(),
+        Format::Mermaid => subject.mermaid(view)?.into_bytes(),
+    };
+    write(&bytes, format, args.output.as_deref())
+}
+
+#[cfg(feature = "png")]
+fn png(svg: &str) -> Result<Vec<u8>> {
+    crate::inspect::png::render(svg, 2.0)
+}
+
+#[cfg(not(feature = "png"))]
+fn png(_: &str) -> Result<Vec<u8>> {
+    Err(Error::new(ErrorKind::Usage, "this s2s was built without PNG").help("use --graph svg, or build with `--features png`"))
+}
+
+fn write(bytes: &[u8], format: Format, output: Option<&Path>) -> Result<()> {
+    match output {
+        Some(path) => {
+            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
+            let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|e| Error::io(path, e))?;
+            file.write_all(bytes).map_err(|e| Error::io(path, e))?;
+            readable(&file, path)?;
+            file.persist(path).map_err(|e| Error::io(path, e.error)).map(drop)
+        }
+        None if format == Format::Png && std::io::stdout().is_terminal() => {
+            Err(Error::new(ErrorKind::Usage, "a PNG does not go to a terminal").help("add -o FILE.png"))
+        }
+        None => std::io::stdout().write_all(bytes).map_err(|e| Error::io("stdout", e)),
+    }
+}
+
+/// Temporary files are for their owner alone; a picture is for everyone.
+fn readable(file: &tempfile::NamedTempFile, path: &Path) -> Result<()> {
+    #[cfg(unix)]
+    {
+        use std::os::unix::fs::PermissionsExt;
+        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).map_err(|e| Error::io(path, e))?;
+    }
+    #[cfg(not(unix))]
+    let _ = (file, path);
+    Ok(())
+}

@@ -1,0 +1,272 @@
+//! The JSON Schema of a config, so that an editor completes keys and marks mistakes while one types.
+//!
+//! The reader of configs stays the judge; a test holds the keys of both against each other.
+
+use serde_json::{Map, Value, json};
+
+fn section(about: &str, required: &[&str], properties: &Value) -> Value {
+    json!({ "description": about, "type": "object", "additionalProperties": false, "required": required, "properties": properties })
+}
+
+fn text(about: &str) -> Value {
+    json!({ "description": about, "type": "string", "minLength": 1 })
+}
+
+fn count(about: &str, least: u32, default: Option<u32>) -> Value {
+    let mut value = json!({ "description": about, "type": "integer", "minimum": least });
+    if let Some(default) = default {
+        value["default"] = default.into();
+    }
+    value
+}
+
+fn choice(about: &str, words: &[&str]) -> Value {
+    json!({ "description": about, "enum": words })
+}
+
+fn number(about: &str, range: &Value) -> Value {
+    let mut value = json!({ "description": about, "type": "number" });
+    if let (Some(value), Some(range)) = (value.as_object_mut(), range.as_object()) {
+        value.extend(range.clone());
+    }
+    value
+}
+
+/// The schema (draft 2020-12).
+pub fn schema() -> Value {
+    let mut root = section(
+        "An experiment of s2s: which pairs, which network, how it is trained, how its bundle decodes.",
+        &["name", "data", "model", "training"],
+        &json!({
+            "name": { "description": "Names the run folder and the bundle.", "type": "string", "pattern": "^[A-Za-z0-9_-][A-Za-z0-9._-]*$" },
+            "data": data(),
+            "model": model(),
+            "training": training(),
+            "decoding": decoding(),
+            "output": text("The run folder, from this file's folder; runs/NAME where it is left out."),
+        }),
+    );
+    if let Some(map) = root.as_object_mut() {
+        map.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
+        map.insert("title".to_owned(), "s2s config".into());
+    }
+    root
+}
+
+fn data() -> Value {
+    let side = |name: &str| {
+        section(
+            &format!("How {name} text becomes tokens."),
+            &[],
+            &json!({
+                "unit": choice("A Unicode code point, or what stands between whitespace.", &["character", "token"]),
+                "normalisation": {
+                    "description": "Applied in this order, in training and in use.",
+                    "type": "array",
+                    "items": choice("A step.", &["nfc", "nfd", "nfkc", "nfkd", "lowercase", "trim", "collapse_whitespace"]),
+                },
+            }),
+        )
+    };
+    let task = section(
+        "Pairs that the program makes itself.",
+        &["name"],
+        &json!({
+            "name": choice("The task.", &["dates"]),
+            "train": count("Training pairs.", 1, Some(20_000)),
+            "dev": count("Validation pairs.", 1, Some(1_000)),
+            "seed": count("Of the task.", 0, Some(1)),
+        }),
+    );
+    section(
+        "Where pairs come from, and how text becomes tokens.",
+        &[],
+        &json!({
+            "task": { "oneOf": [{ "enum": ["dates"] }, task] },
+            "folder": text("Where the data files lie; --data and S2S_DATA win."),
+            "train": text("The file of pairs."),
+            "dev": text("A file of validation pairs; instead of `validation`."),
+            "validation": section("A part of the pairs, for validation.", &["split", "fraction"], &json!({
+                "split": choice("Drawn with the seed, or the end of the file as Keras takes it.", &["shuffled", "tail"]),
+                "fraction": number("Of the pairs.", &json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
+            })),
+            "format": choice("Tabs without quoting, or commas with quoted fields.", &["tsv", "csv"]),
+            "columns": section("Columns count from 1.", &[], &json!({
+                "source": count("The source's column.", 1, Some(1)),
+                "target": count("The target's column.", 1, Some(2)),
+                "extra": choice("What further columns are.", &["error", "ignore"]),
+            })),
+            "header": { "description": "Whether the first line names the columns.", "type": "boolean", "default": false },
+            "limit": count("Only the first pairs of the file.", 2, None),
+            "source": side("source"),
+            "target": side("target"),
+            "vocabulary": choice("Which pairs the vocabularies are built from.", &["train", "all"]),
+            "licence": text("Of the data; stored in the bundle."),
+            "attribution": text("Who made the data; stored in the bundle."),
+        }),
+    )
+}
+
+fn model() -> Value {
+    let form = json!({ "oneOf": [
+        { "enum": ["one_hot"] },
+        section("A learnt row a symbol.", &["embedding"], &json!({ "embedding": count("Width.", 1, None) })),
+    ] });
+    let sides = section("One form for each side.", &["source", "target"], &json!({ "source": form, "target": form }));
+    section(
+        "The network.",
+        &["hidden", "input"],
+        &json!({
+            "cell": choice("The recurrent cell.", &["lstm", "gru"]),
+            "layers": count("Recurrent layers of each side.", 1, Some(1)),
+            "hidden": count("Width of the hidden states.", 1, None),
+            "input": { "description": "How ids enter.", "oneOf": [form, sides] },
+            "bidirectional": { "description": "Whether each encoder layer reads both ways.", "type": "boolean", "default": false },
+            "attention": choice("How the decoder looks back at the source.", &["none", "dot", "general"]),
+            "tied_embeddings": { "description": "Whether the output layer uses the target embedding.", "type": "boolean", "default": false },
+        }),
+    )
+}
+
+fn training() -> Value {
+    let positive = json!({ "exclusiveMinimum": 0 });
+    let decay = json!({ "minimum": 0, "exclusiveMaximum": 1 });
+    let adam = section(
+        "Adam and its constants.",
+        &["name"],
+        &json!({
+            "name": choice("The optimiser.", &["adam"]),
+            "beta_1": number("Decay of the first moment.", &decay),
+            "beta_2": number("Decay of the second moment.", &decay),
+            "epsilon": number("Added to the root of the second moment.", &positive),
+        }),
+    );
+    section(
+        "How it is trained.",
+        &["epochs", "batch_size", "learning_rate"],
+        &json!({
+            "epochs": count("Passes over the training pairs.", 1, None),
+            "batch_size": count("Pairs a step.", 1, None),
+            "batches": choice("How batches are put together.", &["shuffled", "bucketed"]),
+            "seed": count("Of weights, shuffling and split.", 0, Some(1)),
+            "threads": { "description": "Worker threads.", "oneOf": [{ "enum": ["auto"] }, count("A number.", 1, None)], "default": "auto" },
+            "learning_rate": number("Step size.", &positive),
+            "optimiser": { "oneOf": [{ "enum": ["adam"] }, adam] },
+            "clip_norm": number("The gradient's L2 norm is scaled down to this.", &positive),
+            "dropout": number("Probability of dropping a value of a layer's input.", &decay),
+            "label_smoothing": number("Probability spread over all symbols instead of the target.", &decay),
+            "exact_match": section("Validation sources decoded through the exported graphs.", &[], &json!({
+                "sample": count("How many.", 0, Some(500)),
+                "every": count("After every so many epochs.", 1, Some(1)),
+            })),
+            "best": choice("What decides which epoch is checkpoints/best.", &["validation_loss", "exact_match"]),
+            "examples": count("Decoded examples printed at the end, of each set.", 0, Some(10)),
+        }),
+    )
+}
+
+/// Names and meanings of the decoding options; the runtime checks their values.
+const DECODING: [(&str, &str, &str); 26] = [
+    ("max_input_length", "integer", "Longest source in tokens."),
+    ("truncate", "string", "Longer sources: error, right or left."),
+    ("unknown", "string", "Source symbols that the model does not know: unk, copy, skip or error."),
+    ("max_new_tokens", "integer", "Longest output in tokens."),
+    ("min_new_tokens", "integer", "Shortest output in tokens."),
+    ("num_beams", "integer", "Beams; 1 is greedy."),
+    ("num_return_sequences", "integer", "Translations of each text."),
+    ("length_penalty", "number", "Above 0 favours long outputs."),
+    ("length_penalty_type", "string", "avg, gnmt or none."),
+    ("early_stopping", "", "true, false or never."),
+    ("patience", "number", "Finished hypotheses waited for, in beams."),
+    ("coverage_penalty", "number", "Attention models only."),
+    ("repetition_penalty", "number", "Above 1 makes earlier tokens less likely."),
+    ("no_repeat_ngram_size", "integer", "No n-gram of this size comes twice."),
+    ("suppress_tokens", "array", "Symbols that never come out."),
+    ("disable_unk", "boolean", "UNK never comes out."),
+    ("target_prefix", "string", "The output begins with this text."),
+    ("stop_strings", "", "The output ends before this text."),
+    ("do_sample", "boolean", "Draw tokens at random."),
+    ("temperature", "number", "Below 1 draws likely tokens more often."),
+    ("top_k", "integer", "Draw among this many tokens."),
+    ("top_p", "number", "Draw among the tokens that reach this probability together."),
+    ("min_p", "number", "Draw among tokens of at least this share of the best one's probability."),
+    ("seed", "integer", "Of the random numbers."),
+    ("replace_unknowns", "boolean", "Copy the source symbol that is attended to where UNK would come out."),
+    ("output", "object", "Which scores are reported."),
+];
+
+fn decoding() -> Value {
+    let known = known_decoding_keys();
+    let properties: Map<String, Value> = known
+        .iter()
+        .map(|key| {
+            let (kind, about) = DECODING.iter().find(|row| row.0 == key).map_or(("", ""), |row| (row.1, row.2));
+            let mut value = json!({});
+            if !kind.is_empty() {
+                value["type"] = kind.into();
+            }
+            if !about.is_empty() {
+                value["description"] = about.into();
+            }
+            (key.clone(), value)
+        })
+        .collect();
+    section("The decoding defaults that the bundle carries.", &[], &Value::Object(properties))
+}
+
+/// The keys, aliases included, as the reader of the options lists them.
+fn known_decoding_keys() -> Vec<String> {
+    let refused = serde_json::from_value::<s2s_runtime::decoding::DecodingOptions>(json!({ "?": 0 }));
+    let message = refused.err().map_or_else(String::new, |e| e.to_string());
+    let list = message.split_once("expected one of ").map_or("", |(_, list)| list);
+    list.split('`').skip(1).step_by(2).map(str::to_owned).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::config::{Config, LoadOptions};
+    use std::collections::BTreeSet;
+    use std::path::Path;
+
+    const FULL: &str = "name: a\ndata: {train: a.tsv, validation: {split: tail, fraction: 0.1}}\n\
+        model: {hidden: 8, input: one_hot}\ntraining: {epochs: 1, batch_size: 2, learning_rate: 0.1}\n";
+
+    /// The keys that the reader of configs says it knows in a section.
+    fn read_keys(at: &str) -> BTreeSet<String> {
+        let overrides = vec![format!("{at}{}qqqqqqqq=1", if at.is_empty() { "" } else { "." })];
+        let error = Config::parse(FULL, Path::new("a.yaml"), &LoadOptions { overrides, data: None }).unwrap_err();
+        let help = error.help_text().unwrap().to_owned();
+        help.strip_prefix("known keys here: ").unwrap_or_else(|| panic!("{at}: {help}")).split(", ").map(str::to_owned).collect()
+    }
+
+    #[test]
+    fn the_schema_has_the_keys_that_the_reader_knows() {
+        let schema = schema();
+        let keys = |pointer: &str| -> BTreeSet<String> {
+            schema.pointer(pointer).and_then(|s| s["properties"].as_object()).unwrap().keys().cloned().collect()
+        };
+        assert_eq!(keys(""), read_keys(""));
+        for at in ["data", "data.validation", "data.columns", "data.source", "model", "training", "training.exact_match"] {
+            let pointer = at.split('.').map(|key| format!("/properties/{key}")).collect::<String>();
+            assert_eq!(keys(&pointer), read_keys(at), "{at}");
+        }
+        assert!(keys("/properties/decoding").contains("num_beams"));
+    }
+
+    #[test]
+    fn required_keys_are_those_that_the_reader_misses() {
+        for at in ["", "model", "training"] {
+            let pointer = if at.is_empty() { String::new() } else { format!("/properties/{at}") };
+            let schema = schema();
+            for key in schema.pointer(&format!("{pointer}/required")).and_then(|r| r.as_array()).unwrap() {
+                let key = key.as_str().unwrap();
+                let path = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };
+                let options = LoadOptions { overrides: vec![format!("{path}=null")], data: None };
+                assert!(Config::parse(FULL, Path::new("a.yaml"), &options).is_err(), "{path}");
+            }
+        }
+        assert!(Config::parse(FULL, Path::new("a.yaml"), &LoadOptions::default()).is_ok());
+    }
+}

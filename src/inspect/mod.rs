@@ -1,0 +1,233 @@
+//! Models that can be seen: tables and pictures of a run, a bundle or any ONNX file.
+//!
+//! Everything is read from the graphs themselves, so that what is shown is what runs: [`shapes`] finds the axes of every
+//! value, [`model`] groups nodes into layers, [`table`] and [`draw`] show them, [`overview`](mod@overview) draws the one
+//! network with its three cuts.
+
+use std::path::Path;
+
+use prost::Message as _;
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::manifest::{Io, Role};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::export::mlp::MlpBundle;
+use crate::network::Architecture;
+use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
+use crate::train::{Run, Which};
+
+pub mod draw;
+pub mod layout;
+pub mod model;
+pub mod overview;
+#[cfg(feature = "png")]
+pub mod png;
+pub mod shapes;
+pub mod svg;
+pub mod table;
+#[cfg(test)]
+mod tests;
+
+use model::{Detail, Model};
+
+/// What is looked at.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The model's name.
+    pub name: String,
+    /// Its graphs; the one that has the whole network first.
+    pub graphs: Vec<Graph>,
+    /// Sizes, where it is a network of this project.
+    pub architecture: Option<Architecture>,
+}
+
+/// One ONNX file.
+#[derive(Clone, Debug)]
+pub struct Graph {
+    /// Its part, where it is one of three.
+    pub role: Option<Role>,
+    /// Its name.
+    pub file: String,
+    /// Its content.
+    pub bytes: Vec<u8>,
+    /// In layers.
+    pub model: Model,
+}
+
+/// Parameters that belong to special symbols, which a Keras model of the same text does not have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Special {
+    /// Of PAD, START, END and UNK of the source.
+    pub source: usize,
+    /// Of PAD and UNK of the target; START and END are tokens in Keras too.
+    pub target: usize,
+    /// Source symbols without the special ones.
+    pub source_tokens: usize,
+    /// Target symbols, START and END counted.
+    pub target_tokens: usize,
+}
+
+/// What of a subject is drawn.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum View {
+    /// The network with the three graphs as cuts of it.
+    Overview,
+    /// The layers of the network.
+    Network,
+    /// The nodes of one graph.
+    Graph(Role),
+}
+
+impl Subject {
+    /// Opens a bundle (folder or zip), a run folder or an ONNX file.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`], [`Run::open`]; [`ErrorKind::Bundle`] for a file that is no ONNX model.
+    pub fn open(path: &Path) -> Result<Self> {
+        let file = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        if path.is_file() && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("zip")) {
+            let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+            let model = Model::read(&file, &bytes, Detail::Layers)?;
+            return Ok(Self { name: file.clone(), graphs: vec![Graph { role: None, file, bytes, model }], architecture: None });
+        }
+        if path.is_dir() && Run::exists(path) && !path.join(s2s_runtime::contract::file::MANIFEST).exists() {
+            return Self::of_run(&Run::open(path)?);
+        }
+        if MlpBundle::exists(path) {
+            let MlpBundle { manifest, model: bytes } = MlpBundle::open(path)?;
+            let file = manifest.graph.file;
+            let model = Model::read(&file, &bytes, Detail::Layers)?;
+            return Ok(Self { name: manifest.name, graphs: vec![Graph { role: None, file, bytes, model }], architecture: None });
+        }
+        Self::of_bundle(&Bundle::open(path)?)
+    }
+
+    /// The graphs of an opened bundle.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] for a bundle without graphs.
+    pub fn of_bundle(bundle: &Bundle) -> Result<Self> {
+        let manifest = bundle.manifest();
+        let graphs = [Role::Training, Role::Encoder, Role::Decoder]
+            .into_iter()
+            .filter(|role| manifest.graphs.contains_key(role))
+            .map(|role| graph(role, bundle.graph_name(role), bundle.graph(role)?.to_vec()))
+            .collect::<Result<Vec<_>>>()?;
+        let architecture = manifest.architecture.clone().and_then(|a| serde_json::from_value(a).ok());
+        if graphs.is_empty() {
+            return Err(Error::new(ErrorKind::Bundle, "the bundle has no graphs").in_file(bundle.path()));
+        }
+        Ok(Self { name: manifest.name.clone(), graphs, architecture })
+    }
+
+    /// The graphs that a run would export, with the weights of its best epoch, or zeros before there is one.
+    fn of_run(run: &Run) -> Result<Self> {
+        let parameters = run.checkpoint(Which::Best)?.map_or_else(|| run.network.parameters(), |c| c.parameters);
+        let emit = |role: Role| {
+            let mut builder = GraphBuilder::new(role.as_str());
+            match role {
+                Role::Encoder => run.network.emit_encoder(&parameters, &mut builder, Io::Ids),
+                Role::Decoder => run.network.emit_decoder(&parameters, &mut builder, Io::Ids),
+                Role::Training => run.network.emit_training(&parameters, &mut builder, Io::Ids),
+            }
+            builder.finish(DEFAULT_OPSET, ir_version(DEFAULT_OPSET), &[]).encode_to_vec()
+        };
+        let graphs = [Role::Training, Role::Encoder, Role::Decoder]
+            .into_iter()
+            .map(|role| graph(role, role.file(), emit(role)))
+            .collect::<Result<Vec<_>>>()?;
+        Ok(Self { name: run.config.name.clone(), graphs, architecture: Some(run.network.architecture().clone()) })
+    }
+
+    /// The graph that has the whole network.
+    pub fn main(&self) -> &Graph {
+        &self.graphs[0]
+    }
+
+    fn title(&self) -> String {
+        match self.graphs.len() {
+            1 => format!("Graph: {}", self.name),
+            _ => format!("Model: {}", self.name),
+        }
+    }
+
+    /// Parameters of special symbols, where the training graph and the architecture tell.
+    pub fn special(&self) -> Option<Special> {
+        let a = self.architecture.as_ref()?;
+        let main = self.graphs.iter().find(|g| g.role == Some(Role::Training))?;
+        let of = |side: &str, vocabulary: usize| -> usize {
+            let weights = main.model.tensors.iter().filter(|t| t.is_weight() && t.name.starts_with(side));
+            weights
+                .filter_map(|t| {
+                    let (last, width) = (t.name.rsplit('.').next()?, *t.shape.last()?);
+                    match last {
+                        "embedding" => Some(width),
+                        // The last column is the bias.
+                        "W" if width == vocabulary + 1 && t.name.contains("_0") => Some(t.len() / width),
+                        "weight" | "bias" if width == vocabulary => Some(t.len() / width),
+                        _ => None,
+                    }
+                })
+                .sum()
+        };
+        Some(Special {
+            source: 4 * of("encoder", a.source_vocabulary),
+            target: 2 * of("decoder", a.target_vocabulary),
+            source_tokens: a.source_vocabulary - 4,
+            target_tokens: a.target_vocabulary - 2,
+        })
+    }
+
+    /// Title, boxes and arrows of a view that is one graph.
+    fn picture(&self, view: View) -> Result<(String, Vec<svg::Node>, Vec<svg::Arrow>)> {
+        let (model, title) = match view {
+            View::Overview | View::Network => (self.main().model.clone(), format!("{}: the layers", self.name)),
+            View::Graph(role) => {
+                let found = self.graphs.iter().find(|g| g.role == Some(role) || (self.graphs.len() == 1 && g.role.is_none()));
+                let missing = || Error::new(ErrorKind::Usage, format!("there is no {role} graph")).in_graph(&self.name, None);
+                let graph = found.ok_or_else(missing)?;
+                let title = if graph.role.is_some() { format!("{}: {}", self.name, graph.file) } else { graph.file.clone() };
+                (Model::read(&graph.file, &graph.bytes, Detail::Nodes)?, title)
+            }
+        };
+        let (nodes, arrows) = draw::picture(&model);
+        Ok((title, nodes, arrows))
+    }
+
+    /// A picture as SVG.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] for a graph that is not there.
+    pub fn svg(&self, view: View) -> Result<String> {
+        if view == View::Overview && self.graphs.len() == 3 {
+            let files = [Role::Training, Role::Encoder, Role::Decoder].into_iter().filter_map(|role| {
+                let graph = self.graphs.iter().find(|g| g.role == Some(role))?;
+                Some((role, graph.file.clone(), graph.model.clone()))
+            });
+            return Ok(overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>()));
+        }
+        let (title, nodes, arrows) = self.picture(view)?;
+        Ok(svg::graph(&title, &nodes, &arrows))
+    }
+
+    /// A picture in Graphviz's language.
+    ///
+    /// # Errors
+    /// As [`svg`](Self::svg).
+    pub fn dot(&self, view: View) -> Result<String> {
+        self.picture(view).map(|(title, nodes, arrows)| draw::dot(&title, &nodes, &arrows))
+    }
+
+    /// A picture in Mermaid's language.
+    ///
+    /// # Errors
+    /// As [`svg`](Self::svg).
+    pub fn mermaid(&self, view: View) -> Result<String> {
+        self.picture(view).map(|(_, nodes, arrows)| draw::mermaid(&nodes, &arrows))
+    }
+}
+
+fn graph(role: Role, file: &str, bytes: Vec<u8>) -> Result<Graph> {
+    let model = Model::read(file, &bytes, Detail::Layers)?;
+    Ok(Graph { role: Some(role), file: file.to_owned(), bytes, model })
+}

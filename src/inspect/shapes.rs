@@ -1,0 +1,404 @@
+//! Shapes of all values of an ONNX graph, found from the operators, with symbolic axes kept by name.
+//!
+//! Enough operators for recurrent and dense networks; what is not known stays unknown instead of being guessed.
+
+use std::collections::HashMap;
+use std::fmt;
+
+use crate::onnx::messages::{AttributeProto, DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// The length of one axis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Axis {
+    /// Known.
+    Fixed(i64),
+    /// Known when the graph runs; equal wherever the name is equal.
+    Symbol(String),
+    /// Not known.
+    Unknown,
+}
+
+/// Axes, or `None` where not even their number is known.
+pub type Shape = Option<Vec<Axis>>;
+
+/// Shapes by the name of the value.
+#[derive(Clone, Debug, Default)]
+pub struct Shapes {
+    shapes: HashMap<String, Vec<Axis>>,
+    /// Small integer tensors that are known, or known but for symbols: shapes under way.
+    values: HashMap<String, Vec<Axis>>,
+}
+
+impl fmt::Display for Axis {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Fixed(length) => write!(f, "{length}"),
+            Self::Symbol(name) => f.write_str(name),
+            Self::Unknown => f.write_str("?"),
+        }
+    }
+}
+
+/// A shape as `(batch, 128)`; `?` where it is unknown.
+pub fn display(shape: &Shape) -> String {
+    match shape {
+        None => "?".to_owned(),
+        Some(axes) => format!("({})", axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    }
+}
+
+fn axis(dim: &DimensionProto) -> Axis {
+    match &dim.value {
+        Some(Dimension::Value(length)) if *length >= 0 => Axis::Fixed(*length),
+        Some(Dimension::Param(name)) if !name.is_empty() => Axis::Symbol(name.clone()),
+        _ => Axis::Unknown,
+    }
+}
+
+/// The declared shape of an input or output.
+pub fn declared(info: &ValueInfoProto) -> Shape {
+    let tensor = info.r#type.as_ref()?.tensor_type.as_ref()?;
+    Some(tensor.shape.as_ref()?.dim.iter().map(axis).collect())
+}
+
+fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+    let count = tensor.shape()?.iter().product::<usize>();
+    (tensor.data_type == DataType::Int64 as i32 && tensor.raw_data.len() == 8 * count && count <= 64)
+        .then(|| tensor.raw_data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+}
+
+impl Shapes {
+    /// Walks the nodes in order; declared shapes of values in between fill what the operators leave unknown.
+    pub fn of(graph: &GraphProto) -> Self {
+        let mut found = Self::default();
+        for tensor in &graph.initializer {
+            found.shapes.insert(tensor.name.clone(), tensor.dims.iter().map(|&d| Axis::Fixed(d)).collect());
+            if let Some(values) = integers(tensor) {
+                found.values.insert(tensor.name.clone(), values.into_iter().map(Axis::Fixed).collect());
+            }
+        }
+        for input in &graph.input {
+            if let Some(shape) = declared(input) {
+                found.shapes.entry(input.name.clone()).or_insert(shape);
+            }
+        }
+        let declared: HashMap<&str, Vec<Axis>> =
+            graph.value_info.iter().chain(&graph.output).filter_map(|v| Some((v.name.as_str(), declared(v)?))).collect();
+        for node in &graph.node {
+            let shapes = found.infer(node);
+            for (name, shape) in node.output.iter().zip(shapes) {
+                let known = shape.as_ref().is_some_and(|axes| !axes.contains(&Axis::Unknown));
+                let shape = if known { shape } else { declared.get(name.as_str()).cloned().or(shape) };
+                if let Some(shape) = shape.filter(|_| !name.is_empty()) {
+                    found.shapes.insert(name.clone(), shape);
+                }
+            }
+            for name in node.output.iter().filter(|name| !name.is_empty()) {
+                if let Some(shape) = declared.get(name.as_str()) {
+                    found.shapes.entry(name.clone()).or_insert_with(|| shape.clone());
+                }
+            }
+        }
+        found
+    }
+
+    /// The shape of the value called `name`.
+    pub fn get(&self, name: &str) -> Shape {
+        self.shapes.get(name).cloned()
+    }
+
+    fn infer(&mut self, node: &NodeProto) -> Vec<Shape> {
+        let input = |i: usize| node.input.get(i).and_then(|name| self.shapes.get(name)).cloned();
+        let value = |i: usize| node.input.get(i).and_then(|name| self.values.get(name)).cloned();
+        let known = |i: usize| value(i).and_then(|v| v.iter().map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
+        let axes = || known(1).or_else(|| attribute(node, "axes").map(|a| a.ints.clone()));
+        let all = |shape: Shape| vec![shape; node.output.len()];
+        match node.op_type.as_str() {
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Mean" | "Sum" | "Greater" | "GreaterOrEqual" | "Less"
+            | "LessOrEqual" | "Equal" | "And" | "Or" | "Xor" | "Where" | "PRelu" | "Mod" => {
+                vec![(1..node.input.len()).fold(input(0), |shape, i| broadcast(shape, input(i)))]
+            }
+            "Abs" | "Cast" | "Ceil" | "Clip" | "CumSum" | "Dropout" | "Elu" | "Erf" | "Exp" | "Floor" | "Gelu" | "HardSigmoid"
+            | "Identity" | "LayerNormalization" | "LeakyRelu" | "Log" | "LogSoftmax" | "Neg" | "Not" | "Reciprocal" | "Relu" | "Round"
+            | "Selu" | "Sigmoid" | "Sign" | "Softmax" | "Softplus" | "Sqrt" | "Tanh" | "BatchNormalization" | "DequantizeLinear"
+            | "QuantizeLinear" => {
+                if let (Some(values), Some(name)) = (value(0), node.output.first())
+                    && matches!(node.op_type.as_str(), "Cast" | "Identity")
+                {
+                    self.values.insert(name.clone(), values);
+                }
+                all(node.input.first().and_then(|name| self.shapes.get(name)).cloned())
+            }
+            "Shape" => {
+                let shape = input(0);
+                if let (Some(shape), Some(name)) = (&shape, node.output.first()) {
+                    self.values.insert(name.clone(), shape.clone());
+                }
+                vec![shape.map(|s| vec![Axis::Fixed(s.len() as i64)])]
+            }
+            "Constant" => {
+                let tensor = attribute(node, "value").and_then(|a| a.t.as_ref());
+                if let (Some(values), Some(name)) = (tensor.and_then(integers), node.output.first()) {
+                    self.values.insert(name.clone(), values.into_iter().map(Axis::Fixed).collect());
+                }
+                vec![tensor.map(|t| t.dims.iter().map(|&d| Axis::Fixed(d)).collect())]
+            }
+            "ConstantOfShape" => vec![value(0)],
+            "Expand" => vec![broadcast(input(0), value(1))],
+            "Reshape" => vec![reshape(input(0), value(1))],
+            "Flatten" => vec![input(0).map(|s| flatten(&s, integer(node, "axis", 1)))],
+            "Transpose" => vec![input(0).map(|s| match attribute(node, "perm") {
+                Some(perm) => perm.ints.iter().map(|&p| at(&s, p)).collect(),
+                None => s.into_iter().rev().collect(),
+            })],
+            "Unsqueeze" => {
+                if let (Some(values), Some(name)) = (value(0), node.output.first()) {
+                    self.values.insert(name.clone(), values);
+                }
+                vec![self.shape_of(node, 0).zip(self.axes_of(node)).map(|(s, axes)| unsqueeze(&s, &axes))]
+            }
+            "Squeeze" => {
+                if let (Some(values), Some(name)) = (value(0), node.output.first()) {
+                    self.values.insert(name.clone(), values);
+                }
+                vec![self.shape_of(node, 0).zip(self.axes_of(node)).map(|(s, axes)| squeeze(&s, &axes))]
+            }
+            "Concat" => {
+                let parts: Option<Vec<Vec<Axis>>> = (0..node.input.len()).map(&input).collect();
+                let values: Option<Vec<Vec<Axis>>> = (0..node.input.len()).map(&value).collect();
+                if let (Some(values), Some(name)) = (values, node.output.first()) {
+                    self.values.insert(name.clone(), values.concat());
+                }
+                vec![parts.map(|parts| concat(&parts, integer(node, "axis", 0)))]
+            }
+            "Split" => {
+                let n = node.output.len();
+                let sizes = known(1).or_else(|| attribute(node, "split").map(|a| a.ints.clone()));
+                let Some(shape) = input(0) else { return vec![None; n] };
+                let along = wrap(integer(node, "axis", 0), shape.len());
+                (0..n).map(|i| Some(with(&shape, along, split_size(&shape, along, sizes.as_deref(), i, n)))).collect()
+            }
+            "Gather" => {
+                let along = integer(node, "axis", 0);
+                let (data, indices) = (input(0), input(1));
+                if let (Some(values), Some(picked), Some(name)) = (value(0), known(1), node.output.first()) {
+                    let picked: Vec<i64> = picked;
+                    self.values.insert(name.clone(), picked.iter().map(|&i| at(&values, i)).collect());
+                }
+                vec![data.zip(indices).map(|(data, indices)| {
+                    let along = wrap(along, data.len());
+                    [&data[..along.min(data.len())], &indices, data.get(along + 1..).unwrap_or_default()].concat()
+                })]
+            }
+            "GatherElements" | "ScatterElements" => vec![input(usize::from(node.op_type == "GatherElements"))],
+            "OneHot" => {
+                let depth = value(1).and_then(|v| v.first().cloned()).unwrap_or(Axis::Unknown);
+                vec![input(0).map(|mut s| {
+                    let place = integer(node, "axis", -1);
+                    let place = if place < 0 { (s.len() as i64 + 1 + place).max(0) as usize } else { place as usize };
+                    s.insert(place.min(s.len()), depth);
+                    s
+                })]
+            }
+            "Pad" => {
+                let pads: Option<Vec<i64>> = known(1).or_else(|| attribute(node, "pads").map(|a| a.ints.clone()));
+                vec![input(0).map(|s| pad(&s, pads.as_deref()))]
+            }
+            "Slice" => vec![input(0).map(|s| slice(&s, known(1), known(2), known(3), known(4)))],
+            "MatMul" => vec![input(0).zip(input(1)).and_then(|(a, b)| matmul(&a, &b))],
+            "Gemm" => vec![input(0).zip(input(1)).map(|(a, b)| {
+                let (ta, tb) = (integer(node, "transA", 0) != 0, integer(node, "transB", 0) != 0);
+                vec![at(&a, i64::from(ta)), at(&b, i64::from(!tb))]
+            })],
+            "LSTM" | "GRU" | "RNN" => vec![recurrent(node, input(0)), state(node, input(0)), state(node, input(0))],
+            op if op.starts_with("Reduce") => {
+                let keep = integer(node, "keepdims", 1) != 0;
+                vec![input(0).map(|s| reduce(&s, axes(), keep))]
+            }
+            "ArgMax" | "ArgMin" => {
+                let keep = integer(node, "keepdims", 1) != 0;
+                vec![input(0).map(|s| reduce(&s, Some(vec![integer(node, "axis", 0)]), keep))]
+            }
+            _ => vec![None; node.output.len()],
+        }
+    }
+
+    fn shape_of(&self, node: &NodeProto, i: usize) -> Shape {
+        self.shapes.get(node.input.get(i)?).cloned()
+    }
+
+    fn axes_of(&self, node: &NodeProto) -> Option<Vec<i64>> {
+        let given = node.input.get(1).and_then(|name| self.values.get(name));
+        let given = given.map(|v| v.iter().filter_map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
+        given.or_else(|| attribute(node, "axes").map(|a| a.ints.clone()))
+    }
+}
+
+/// An attribute by name.
+pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
+    node.attribute.iter().find(|a| a.name == name)
+}
+
+fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
+    attribute(node, name).map_or(default, |a| a.i)
+}
+
+fn wrap(axis: i64, rank: usize) -> usize {
+    if axis < 0 { (rank as i64 + axis).max(0) as usize } else { axis as usize }
+}
+
+fn at(shape: &[Axis], axis: i64) -> Axis {
+    shape.get(wrap(axis, shape.len())).cloned().unwrap_or(Axis::Unknown)
+}
+
+fn with(shape: &[Axis], axis: usize, length: Axis) -> Vec<Axis> {
+    shape.iter().enumerate().map(|(i, a)| if i == axis { length.clone() } else { a.clone() }).collect()
+}
+
+/// numpy's rule: axes from the right, 1 stretches.
+fn broadcast(a: Shape, b: Shape) -> Shape {
+    let (a, b) = (a?, b?);
+    let rank = a.len().max(b.len());
+    let one = Axis::Fixed(1);
+    let from = |s: &[Axis], i: usize| (i + s.len()).checked_sub(rank).map_or(one.clone(), |i| s[i].clone());
+    let axis = |i| match (from(&a, i), from(&b, i)) {
+        (x, y) if x == y || y == one => x,
+        (x, y) if x == one => y,
+        (Axis::Unknown, y) => y,
+        (x, _) => x,
+    };
+    Some((0..rank).map(axis).collect())
+}
+
+fn reshape(data: Shape, target: Option<Vec<Axis>>) -> Shape {
+    let target = target?;
+    let product = |axes: &[Axis]| axes.iter().try_fold(1i64, |n, a| if let Axis::Fixed(m) = a { Some(n * m) } else { None });
+    let kept: Vec<Axis> = target
+        .iter()
+        .enumerate()
+        .map(|(i, a)| if *a == Axis::Fixed(0) { data.as_ref().and_then(|d| d.get(i)).cloned().unwrap_or(Axis::Unknown) } else { a.clone() })
+        .collect();
+    let rest: Vec<Axis> = kept.iter().filter(|a| **a != Axis::Fixed(-1)).cloned().collect();
+    let inferred = match (data.as_deref().and_then(product), product(&rest)) {
+        (Some(all), Some(others)) if others > 0 => Axis::Fixed(all / others),
+        _ => Axis::Unknown,
+    };
+    Some(kept.into_iter().map(|a| if a == Axis::Fixed(-1) { inferred.clone() } else { a }).collect())
+}
+
+fn flatten(shape: &[Axis], axis: i64) -> Vec<Axis> {
+    let axis = wrap(axis, shape.len()).min(shape.len());
+    let side = |part: &[Axis]| match part {
+        [one] => one.clone(),
+        part => {
+            part.iter().try_fold(1i64, |n, a| if let Axis::Fixed(m) = a { Some(n * m) } else { None }).map_or(Axis::Unknown, Axis::Fixed)
+        }
+    };
+    vec![side(&shape[..axis]), side(&shape[axis..])]
+}
+
+fn unsqueeze(shape: &[Axis], axes: &[i64]) -> Vec<Axis> {
+    let rank = shape.len() + axes.len();
+    let new: Vec<usize> = axes.iter().map(|&a| wrap(a, rank)).collect();
+    let mut old = shape.iter().cloned();
+    (0..rank).map(|i| if new.contains(&i) { Axis::Fixed(1) } else { old.next().unwrap_or(Axis::Unknown) }).collect()
+}
+
+fn squeeze(shape: &[Axis], axes: &[i64]) -> Vec<Axis> {
+    let gone: Vec<usize> = axes.iter().map(|&a| wrap(a, shape.len())).collect();
+    shape.iter().enumerate().filter(|(i, _)| !gone.contains(i)).map(|(_, a)| a.clone()).collect()
+}
+
+fn concat(parts: &[Vec<Axis>], axis: i64) -> Vec<Axis> {
+    let Some(first) = parts.first() else { return Vec::new() };
+    let along = wrap(axis, first.len());
+    let sum = parts.iter().try_fold(0, |n, p| if let Some(Axis::Fixed(m)) = p.get(along) { Some(n + m) } else { None });
+    with(first, along, sum.map_or(Axis::Unknown, Axis::Fixed))
+}
+
+fn split_size(shape: &[Axis], along: usize, sizes: Option<&[i64]>, part: usize, parts: usize) -> Axis {
+    match (sizes, shape.get(along)) {
+        (Some(sizes), _) => sizes.get(part).map_or(Axis::Unknown, |&n| Axis::Fixed(n)),
+        (None, Some(Axis::Fixed(n))) if n % parts as i64 == 0 => Axis::Fixed(n / parts as i64),
+        _ => Axis::Unknown,
+    }
+}
+
+fn pad(shape: &[Axis], pads: Option<&[i64]>) -> Vec<Axis> {
+    let added = |i: usize| pads.and_then(|p| Some(p.get(i)? + p.get(i + shape.len())?));
+    shape
+        .iter()
+        .enumerate()
+        .map(|(i, a)| match (a, added(i)) {
+            (a, Some(0)) => a.clone(),
+            (Axis::Fixed(n), Some(m)) => Axis::Fixed(n + m),
+            _ => Axis::Unknown,
+        })
+        .collect()
+}
+
+fn slice(shape: &[Axis], starts: Option<Vec<i64>>, ends: Option<Vec<i64>>, axes: Option<Vec<i64>>, steps: Option<Vec<i64>>) -> Vec<Axis> {
+    let unknown = || vec![Axis::Unknown; shape.len()];
+    let (Some(starts), Some(ends)) = (starts, ends) else { return unknown() };
+    let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
+    let mut out = shape.to_vec();
+    for (i, (&start, &end)) in starts.iter().zip(&ends).enumerate() {
+        let along = wrap(axes.get(i).copied().unwrap_or(0), shape.len());
+        let step = steps.as_ref().and_then(|s| s.get(i)).copied().unwrap_or(1);
+        let (Some(axis), true) = (out.get_mut(along), step > 0) else { return unknown() };
+        *axis = match axis {
+            Axis::Fixed(n) => {
+                let clamp = |v: i64| if v < 0 { (v + *n).max(0) } else { v.min(*n) };
+                Axis::Fixed(((clamp(end) - clamp(start)).max(0) + step - 1) / step)
+            }
+            // A window of known length from one end; whether the axis is that long is known only when it runs.
+            _ if start >= 0 && end >= start && end < i64::MAX / 2 && step == 1 => Axis::Fixed(end - start),
+            _ => Axis::Unknown,
+        };
+    }
+    out
+}
+
+fn matmul(a: &[Axis], b: &[Axis]) -> Shape {
+    match (a, b) {
+        ([], _) | (_, []) => None,
+        ([_], [_]) => Some(Vec::new()),
+        ([batch @ .., rows, _], [_]) => Some([batch, std::slice::from_ref(rows)].concat()),
+        ([_], [batch @ .., _, columns]) => Some([batch, std::slice::from_ref(columns)].concat()),
+        ([batch_a @ .., rows, _], [batch_b @ .., _, columns]) => {
+            let mut shape = broadcast(Some(batch_a.to_vec()), Some(batch_b.to_vec()))?;
+            shape.extend([rows.clone(), columns.clone()]);
+            Some(shape)
+        }
+    }
+}
+
+fn directions(node: &NodeProto) -> Axis {
+    Axis::Fixed(if attribute(node, "direction").is_some_and(|a| a.s == b"bidirectional") { 2 } else { 1 })
+}
+
+fn hidden(node: &NodeProto) -> Axis {
+    attribute(node, "hidden_size").map_or(Axis::Unknown, |a| Axis::Fixed(a.i))
+}
+
+fn recurrent(node: &NodeProto, x: Shape) -> Shape {
+    let x = x?;
+    Some(vec![at(&x, 0), directions(node), at(&x, 1), hidden(node)])
+}
+
+fn state(node: &NodeProto, x: Shape) -> Shape {
+    Some(vec![directions(node), at(&x?, 1), hidden(node)])
+}
+
+fn reduce(shape: &[Axis], axes: Option<Vec<i64>>, keep: bool) -> Vec<Axis> {
+    let gone: Vec<usize> = match axes.as_deref() {
+        None | Some([]) => (0..shape.len()).collect(),
+        Some(axes) => axes.iter().map(|&a| wrap(a, shape.len())).collect(),
+    };
+    let axis = |(i, a): (usize, &Axis)| match (gone.contains(&i), keep) {
+        (true, true) => Some(Axis::Fixed(1)),
+        (true, false) => None,
+        (false, _) => Some(a.clone()),
+    };
+    shape.iter().enumerate().filter_map(axis).collect()
+}

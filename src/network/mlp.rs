@@ -1,0 +1,246 @@
+//! A second kind of network, from the same layers: a multilayer perceptron, for what has a label instead of a text.
+
+use serde::{Deserialize, Serialize};
+
+use super::dense::{Dense, DenseBackward, PreparedDense};
+use super::{Objective, Parameters, Sums};
+use crate::error::{Error, ErrorKind, Result};
+use crate::kernels::{Real, Scratch};
+use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
+use crate::onnx::messages::DataType;
+use crate::random::Random;
+
+/// Features, f32 (batch, inputs), as they are in the data: the graph itself scales them.
+pub const FEATURES: &str = "features";
+/// One value a class, f32 (batch, classes); probabilities are their softmax.
+pub const LOGITS: &str = "logits";
+/// Softmax of the logits, f32 (batch, classes).
+pub const PROBABILITIES: &str = "probabilities";
+
+/// Sizes of a perceptron.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MlpArchitecture {
+    /// Features of a sample.
+    pub inputs: usize,
+    /// Widths of the hidden layers, ReLU after each.
+    pub hidden: Vec<usize>,
+    /// Classes.
+    pub classes: usize,
+    /// Features are divided by this first.
+    pub scale: f32,
+}
+
+/// A sample: its features as they are in the data, and its class.
+#[derive(Clone, Copy, Debug)]
+pub struct Sample<'a> {
+    /// As many as the network has inputs.
+    pub features: &'a [f32],
+    /// Below the number of classes.
+    pub label: u32,
+}
+
+/// The network: layers and where their parameters are; the values live in [`Parameters`].
+#[derive(Clone, Debug)]
+pub struct Mlp {
+    architecture: MlpArchitecture,
+    layers: Vec<Dense>,
+    zeros: Parameters<f32>,
+}
+
+/// Memory of one shard's passes, reused from step to step.
+#[derive(Clone, Debug, Default)]
+pub struct MlpWorkspace<R> {
+    /// What each layer reads, (rows, width); behind ReLU all but the first.
+    rows: Vec<Vec<R>>,
+    labels: Vec<u32>,
+    logits: Vec<R>,
+    d_rows: Vec<R>,
+    d_below: Vec<R>,
+    scratch: Scratch<R>,
+}
+
+impl Mlp {
+    /// Lays out the layers.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where sizes cannot be.
+    pub fn new(architecture: MlpArchitecture) -> Result<Self> {
+        let a = &architecture;
+        if a.inputs == 0 || a.classes < 2 || a.hidden.contains(&0) || !(a.scale.is_finite() && a.scale > 0.0) {
+            let message = "inputs and widths must be at least 1, classes at least 2, the scale above 0";
+            return Err(Error::new(ErrorKind::Config, message));
+        }
+        let mut zeros = Parameters::default();
+        let widths: Vec<usize> = [a.inputs].into_iter().chain(a.hidden.iter().copied()).chain([a.classes]).collect();
+        let layer = |(i, pair): (usize, &[usize])| Dense::new(&mut zeros, &format!("dense_{i}"), pair[0], pair[1], None);
+        let layers = widths.windows(2).enumerate().map(layer).collect();
+        Ok(Self { architecture, layers, zeros })
+    }
+
+    /// Sizes.
+    pub fn architecture(&self) -> &MlpArchitecture {
+        &self.architecture
+    }
+
+    /// All parameters, zero.
+    pub fn parameters<R: Real>(&self) -> Parameters<R> {
+        self.zeros.map(|_| R::ZERO)
+    }
+
+    /// Initial values, the same for the same seed.
+    pub fn initialise(&self, seed: u64) -> Parameters<f32> {
+        let mut p = self.parameters();
+        for (i, layer) in self.layers.iter().enumerate() {
+            layer.initialise(&mut p, &mut Random::new(seed, i as u64));
+        }
+        p
+    }
+
+    /// The parameters out of named tensors; `find` gives shape and row-major values.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] for a tensor that is missing or of another shape.
+    pub fn import(&self, mut find: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>) -> Result<Parameters<f32>> {
+        let mut p = self.parameters();
+        for id in p.ids() {
+            let entry = p.entry(id).clone();
+            let found = find(&entry.name).ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {}", entry.name)))?;
+            if found.0 != entry.shape || found.1.len() != entry.len() {
+                let message = format!("tensor {} has shape {:?}, but the architecture asks for {:?}", entry.name, found.0, entry.shape);
+                return Err(Error::new(ErrorKind::Bundle, message));
+            }
+            p.get_mut(id).copy_from_slice(&found.1);
+        }
+        Ok(p)
+    }
+
+    /// Lays out the weights for the products of one optimiser step.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>) -> Vec<PreparedDense<R>> {
+        self.layers.iter().map(|layer| layer.prepare(p)).collect()
+    }
+
+    /// Logits (rows, classes) of samples, for comparison with the exported graph.
+    pub fn forward<R: Real>(&self, p: &Parameters<R>, features: &[&[f32]]) -> Vec<R> {
+        let mut ws = MlpWorkspace::default();
+        let prepared = self.prepare(p);
+        self.run(p, &prepared, features.iter().copied(), &mut ws);
+        let (Some(last), Some(prepared), Some(rows)) = (self.layers.last(), prepared.last(), ws.rows.last()) else { return Vec::new() };
+        last.logits(p, prepared, rows, &mut ws.scratch)
+    }
+
+    /// The loss of a shard, and the gradients of `objective`, added to `gradients`; there is no dropout here.
+    pub fn loss_and_gradients<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &[PreparedDense<R>],
+        samples: &[Sample<'_>],
+        objective: &Objective,
+        gradients: &mut Parameters<R>,
+        ws: &mut MlpWorkspace<R>,
+    ) -> Sums {
+        if samples.is_empty() {
+            return Sums::default();
+        }
+        self.run(p, prepared, samples.iter().map(|s| s.features), ws);
+        let MlpWorkspace { rows, labels, logits, d_rows, d_below, scratch } = ws;
+        labels.clear();
+        labels.extend(samples.iter().map(|s| s.label));
+        let last = self.layers.len() - 1;
+        let (scale, smoothing) = (R::from_f64(objective.scale), R::from_f64(objective.label_smoothing));
+        let backward = Some(DenseBackward { scale, smoothing, d_h: &mut *d_rows, gradients: &mut *gradients });
+        let sums = self.layers[last].loss(p, &prepared[last], &rows[last], labels, logits, scratch, backward);
+        for l in (0..last).rev() {
+            // The gradient of ReLU: rows[l + 1] is what it gave.
+            d_rows.iter_mut().zip(&rows[l + 1]).for_each(|(d, &h)| *d = if h > R::ZERO { *d } else { R::ZERO });
+            let below = (l > 0).then_some(&mut *d_below);
+            self.layers[l].backward(&prepared[l], &rows[l], d_rows, below, scratch, gradients);
+            std::mem::swap(d_rows, d_below);
+        }
+        sums
+    }
+
+    /// The loss alone.
+    pub fn evaluate<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &[PreparedDense<R>],
+        samples: &[Sample<'_>],
+        ws: &mut MlpWorkspace<R>,
+    ) -> Sums {
+        if samples.is_empty() {
+            return Sums::default();
+        }
+        self.run(p, prepared, samples.iter().map(|s| s.features), ws);
+        let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
+        let last = self.layers.len() - 1;
+        self.layers[last].loss(p, &prepared[last], &ws.rows[last], &labels, &mut ws.logits, &mut ws.scratch, None)
+    }
+
+    /// What every pass begins with: the rows that each layer reads.
+    fn run<'s, R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &[PreparedDense<R>],
+        samples: impl Iterator<Item = &'s [f32]>,
+        ws: &mut MlpWorkspace<R>,
+    ) {
+        let scale = f64::from(self.architecture.scale);
+        ws.rows.resize_with(self.layers.len(), Vec::new);
+        ws.rows[0].clear();
+        ws.rows[0].extend(samples.flatten().map(|&x| R::from_f64(f64::from(x) / scale)));
+        for l in 1..self.layers.len() {
+            let mut h = self.layers[l - 1].logits(p, &prepared[l - 1], &ws.rows[l - 1], &mut ws.scratch);
+            h.iter_mut().for_each(|x| *x = if *x > R::ZERO { *x } else { R::ZERO });
+            ws.rows[l] = h;
+        }
+    }
+
+    /// ONNX: features to logits and probabilities.
+    pub fn emit(&self, p: &Parameters<f32>, g: &mut GraphBuilder) {
+        let a = &self.architecture;
+        let features = g.input(FEATURES, DataType::Float, &[Axis::Symbol("batch"), Axis::Fixed(a.inputs)]);
+        g.scope("scale");
+        let scale = g.float(&[1], &[a.scale]);
+        let mut h = g.node("Div", &[&features, &scale], &[]);
+        for (l, layer) in self.layers.iter().enumerate() {
+            g.scope(&format!("dense_{l}"));
+            h = layer.emit(p, g, &h);
+            if l + 1 < self.layers.len() {
+                h = g.node("Relu", &[&h], &[]);
+            }
+        }
+        g.scope("softmax");
+        let probabilities = g.node("Softmax", &[&h], &[("axis", Attribute::Int(-1))]);
+        let axes = [Axis::Symbol("batch"), Axis::Fixed(a.classes)];
+        g.output(LOGITS, &h, DataType::Float, &axes);
+        g.output(PROBABILITIES, &probabilities, DataType::Float, &axes);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    #[test]
+    fn gradients_are_those_of_finite_differences() {
+        let mlp = Mlp::new(MlpArchitecture { inputs: 5, hidden: vec![7, 4], classes: 3, scale: 2.0 }).unwrap();
+        let mut random = Random::new(3, 0);
+        let mut p: Parameters<f64> = mlp.initialise(1).map(f64::from);
+        p.data_mut().iter_mut().for_each(|x| *x += 0.1 * random.normal());
+        let features: Vec<Vec<f32>> = (0..6).map(|_| (0..5).map(|_| random.normal() as f32).collect()).collect();
+        let samples: Vec<Sample<'_>> = features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
+        let loss = |p: &Parameters<f64>| mlp.evaluate(p, &mlp.prepare(p), &samples, &mut MlpWorkspace::default()).nats;
+        let mut gradients = p.zeros_like();
+        let objective = Objective { scale: 1.0, label_smoothing: 0.0, dropout: None };
+        mlp.loss_and_gradients(&p, &mlp.prepare(&p), &samples, &objective, &mut gradients, &mut MlpWorkspace::default());
+        for i in 0..p.len() {
+            let (mut up, mut down) = (p.clone(), p.clone());
+            up.data_mut()[i] += 1e-6;
+            down.data_mut()[i] -= 1e-6;
+            let expected = (loss(&up) - loss(&down)) / 2e-6;
+            assert!((gradients.data()[i] - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{i}: {} {expected}", gradients.data()[i]);
+        }
+    }
+}

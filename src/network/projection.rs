@@ -1,0 +1,199 @@
+//! The input side of a recurrent layer: ids or rows of the layer below to the gates' pre-activations.
+
+use super::graph::GraphSide;
+use super::parameters::{ParameterId, Parameters};
+use super::symbols::{PreparedSymbols, Symbols, emit_parameter};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed};
+use crate::network::InputForm;
+use crate::network::dropout::Dropout;
+use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use crate::random::Random;
+
+/// W of a layer, with what comes before it; the last column of W is the bias.
+#[derive(Clone, Debug)]
+pub enum Projection {
+    /// The first layer: ids.
+    Symbols(Symbols),
+    /// A layer over rows (tokens, width) of the layer below; `w` (1, gates, width + 1).
+    Rows {
+        /// Width of the rows.
+        width: usize,
+        /// Gates in all.
+        gates: usize,
+        /// W.
+        w: ParameterId,
+    },
+}
+
+/// What a layer reads in a forward or backward pass.
+#[derive(Clone, Copy, Debug)]
+pub enum Input<'a, R> {
+    /// Ids of the packed rows.
+    Ids(&'a [u32]),
+    /// Packed rows (tokens, width).
+    Rows(&'a [R]),
+}
+
+/// [`Projection`] laid out for the products of one optimiser step; shared by all shards.
+#[derive(Clone, Debug)]
+pub enum PreparedProjection<R> {
+    /// See [`PreparedSymbols`].
+    Symbols(PreparedSymbols<R>),
+    /// A layer over rows.
+    Rows {
+        /// W transposed, (width, gates).
+        forward: Packed<R>,
+        /// W, (gates, width).
+        backward: Packed<R>,
+    },
+}
+
+/// What the forward pass leaves for the backward pass.
+#[derive(Clone, Debug, Default)]
+pub struct ProjectionTape<R> {
+    /// Embedded rows, or the rows of the layer below after dropout.
+    pub(super) rows: Vec<R>,
+    /// What each value (or, with one-hot input, each token) was multiplied by; empty without dropout.
+    pub(super) factors: Vec<R>,
+    pub(super) buffer: Vec<R>,
+}
+
+impl Projection {
+    /// Registers W of a first layer, and the embedding of its side unless another direction has registered it.
+    pub fn over_symbols<R: Real>(p: &mut Parameters<R>, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
+        Self::Symbols(Symbols::new(p, side, layer, vocabulary, gates, form))
+    }
+
+    /// Registers W of a layer over rows.
+    pub fn over_rows<R: Real>(p: &mut Parameters<R>, layer: &str, width: usize, gates: usize) -> Self {
+        Self::Rows { width, gates, w: p.add(format!("{layer}.W"), &[1, gates, width + 1]) }
+    }
+
+    /// Packs the weights; `tokens` is about how many ids a shard will bring, and `dropout` whether inputs are dropped.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> PreparedProjection<R> {
+        match self {
+            // A table of whole symbols cannot drop single channels of an embedding.
+            Self::Symbols(symbols) => PreparedProjection::Symbols(symbols.prepare(p, if dropout { 0 } else { tokens })),
+            &Self::Rows { width, gates, w } => {
+                let w = MatRef::strided(p.get(w), gates, width, width + 1);
+                PreparedProjection::Rows { forward: Packed::new(w.transposed()), backward: Packed::new(w) }
+            }
+        }
+    }
+
+    /// Fills `gates` (tokens, gates) with W x + b.
+    #[allow(clippy::too_many_arguments)]
+    pub fn forward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedProjection<R>,
+        input: Input<'_, R>,
+        gates_out: &mut [R],
+        tape: &mut ProjectionTape<R>,
+        dropout: Option<Dropout>,
+        scratch: &mut Scratch<R>,
+    ) {
+        match (self, prepared, input) {
+            (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
+                symbols.forward(p, prepared, ids, gates_out, tape, dropout, scratch);
+            }
+            (&Self::Rows { width, gates, w }, PreparedProjection::Rows { forward, .. }, Input::Rows(rows)) => {
+                let rows = match dropout {
+                    Some(dropout) => {
+                        dropout.factors(rows.len(), &mut tape.factors);
+                        tape.rows.clear();
+                        tape.rows.extend(rows.iter().zip(&tape.factors).map(|(&x, &f)| x * f));
+                        &tape.rows
+                    }
+                    None => rows,
+                };
+                let bias: Vec<R> = p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect();
+                gates_out.chunks_exact_mut(gates).for_each(|row| row.copy_from_slice(&bias));
+                let rows = MatRef::new(rows, rows.len() / width, width);
+                matmul_packed(gates_out, gates, Store::Add, rows, forward, scratch);
+            }
+            _ => unreachable!("a layer reads what it was made for"),
+        }
+    }
+
+    /// Adds the gradients of the parameters; for a layer over rows, overwrites `d_input` with the gradient of the rows.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedProjection<R>,
+        input: Input<'_, R>,
+        d_gates: &[R],
+        tape: &mut ProjectionTape<R>,
+        dropout: bool,
+        d_input: &mut Vec<R>,
+        scratch: &mut Scratch<R>,
+        gradients: &mut Parameters<R>,
+    ) {
+        match (self, prepared, input) {
+            (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
+                symbols.backward(p, prepared, ids, d_gates, tape, dropout, scratch, gradients);
+            }
+            (&Self::Rows { width, gates, w }, PreparedProjection::Rows { backward, .. }, Input::Rows(rows)) => {
+                let rows = if dropout { &tape.rows } else { rows };
+                add_to_w(gradients.get_mut(w), width, d_gates, rows, scratch);
+                d_input.resize(rows.len(), R::ZERO);
+                let d_gates = MatRef::new(d_gates, rows.len() / width, gates);
+                matmul_packed(d_input, width, Store::Overwrite, d_gates, backward, scratch);
+                if dropout {
+                    d_input.iter_mut().zip(&tape.factors).for_each(|(d, &f)| *d *= f);
+                }
+            }
+            _ => unreachable!("a layer reads what it was made for"),
+        }
+    }
+
+    /// Draws W (Glorot uniform, as Keras does) and the embedding; sets the bias of gate columns `ones` to 1, the rest to 0.
+    pub fn initialise(&self, p: &mut Parameters<f32>, ones: std::ops::Range<usize>, random: &mut Random) {
+        match self {
+            Self::Symbols(symbols) => {
+                symbols.initialise(p, random);
+                symbols.set_bias(p, ones, 1.0);
+            }
+            &Self::Rows { width, gates, w } => {
+                let limit = (6.0 / (width + gates) as f64).sqrt();
+                for (gate, row) in p.get_mut(w).chunks_exact_mut(width + 1).enumerate() {
+                    row[..width].iter_mut().for_each(|x| *x = random.symmetric(limit));
+                    row[width] = if ones.contains(&gate) { 1.0 } else { 0.0 };
+                }
+            }
+        }
+    }
+
+    /// The parameter that is kept transposed, if any; see [`Symbols`].
+    pub fn transposed(&self) -> Option<ParameterId> {
+        match self {
+            Self::Symbols(symbols) => symbols.transposed(),
+            Self::Rows { .. } => None,
+        }
+    }
+
+    /// ONNX, a whole text: the layer's input (time, batch, channels), the last channel the mask, and its W.
+    ///
+    /// `below` (time, batch, width) is the layer below, `None` for the first.
+    pub fn emit_sequence(&self, p: &Parameters<f32>, g: &mut GraphBuilder, side: &GraphSide, below: Option<&Value>) -> (Value, Value) {
+        match (self, below) {
+            (Self::Symbols(symbols), None) => symbols.emit_sequence(p, g, side),
+            (&Self::Rows { w, .. }, Some(below)) => {
+                let x = g.node("Concat", &[below, &side.mask], &[("axis", Attribute::Int(2))]);
+                (x, emit_parameter(p, w, g))
+            }
+            _ => unreachable!("a layer reads what it was made for"),
+        }
+    }
+}
+
+/// Adds the gradient of W (gates, width + 1), its last column the bias: `d_gates` transposed times `inputs`.
+pub(super) fn add_to_w<R: Real>(d_w: &mut [R], width: usize, d_gates: &[R], inputs: &[R], scratch: &mut Scratch<R>) {
+    let (gates, tokens) = (d_w.len() / (width + 1), inputs.len() / width);
+    let d_gates_ref = MatRef::new(d_gates, tokens, gates).transposed();
+    matmul(d_w, width + 1, Store::Add, d_gates_ref, MatRef::new(inputs, tokens, width), scratch);
+    let mut d_bias = vec![R::ZERO; gates];
+    add_column_sums(&mut d_bias, d_gates);
+    d_w.chunks_exact_mut(width + 1).zip(d_bias).for_each(|(row, d)| row[width] += d);
+}

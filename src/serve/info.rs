@@ -1,0 +1,89 @@
+//! Pages about the server: `/info`, `/metrics`, `/openapi.json`, `/docs`, and the page for people at `/`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::{HeaderMap, header};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use super::app::{Route, Server};
+use super::error::{ApiError, Fault};
+use super::metrics;
+use super::paths::Named;
+
+/// Routes of these pages.
+pub(super) fn routes() -> [Route; 6] {
+    [
+        ("/", get(async || page(include_str!("page.html")))),
+        ("/docs", get(async || page(include_str!("docs.html")))),
+        ("/openapi.json", get(openapi)),
+        ("/info", get(info)),
+        ("/metrics", get(scrape)),
+        ("/v2/models/{model}/graph.svg", get(picture)),
+    ]
+}
+
+/// A page that takes nothing from anywhere but this server.
+fn page(html: &'static str) -> Response {
+    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
+    ([(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-cache")], Html(html)).into_response()
+}
+
+async fn openapi() -> Response {
+    let document = include_str!("openapi.json").replace("$VERSION", env!("CARGO_PKG_VERSION"));
+    ([(header::CONTENT_TYPE, "application/json")], document).into_response()
+}
+
+async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Json<Value>, ApiError> {
+    server.authorise(&headers, None)?;
+    let mut models = Vec::new();
+    for scheduler in &*server.schedulers()? {
+        let card = scheduler.model().card();
+        models.push(json!({
+            "name": card.name,
+            "source_language": card.source_language,
+            "target_language": card.target_language,
+            "has_attention": card.has_attention,
+            "details": card.details,
+        }));
+    }
+    let limits = server.limits();
+    Ok(Json(json!({
+        "name": "s2s",
+        "version": env!("CARGO_PKG_VERSION"),
+        "models": models,
+        "limits": {
+            "max_queue": limits.max_queue,
+            "max_batch_size": limits.max_batch_size,
+            "max_client_batch": limits.max_client_batch,
+            "max_input_tokens": limits.max_input_tokens,
+            "max_new_tokens": limits.max_new_tokens,
+            "max_payload": limits.max_payload,
+            "max_connections": limits.max_connections,
+            "request_timeout": limits.request_timeout.as_secs_f64(),
+        },
+    })))
+}
+
+/// A graph as a picture; without a role, the network with its three graphs.
+async fn picture(named: Named) -> Result<Response, ApiError> {
+    let (scheduler, role) = (Arc::clone(&named.scheduler), named.role);
+    // Laying out a graph takes a while.
+    let drawn = tokio::task::spawn_blocking(move || scheduler.model().picture(role)).await;
+    let drawn = drawn.map_err(|_| ApiError::new(Fault::Internal, "the picture could not be drawn"))?;
+    let missing = || ApiError::new(Fault::NotFound, format!("there is no picture of {}", named.name));
+    let svg = drawn.ok_or_else(missing)?.map_err(|error| ApiError::from_runtime(&error))?;
+    Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())
+}
+
+async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Response, ApiError> {
+    server.authorise(&headers, None)?;
+    // While models load there are none, and the rest is still worth telling.
+    let schedulers = server.schedulers();
+    let depths: Vec<(String, usize)> =
+        schedulers.iter().flat_map(|all| all.iter()).map(|s| (s.model().card().name.clone(), s.depth())).collect();
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(&depths)).into_response())
+}

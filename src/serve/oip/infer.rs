@@ -1,0 +1,150 @@
+//! `POST /v2/models/{model}/infer`.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use s2s_runtime::engine::graph::{DataView, TensorView};
+use s2s_runtime::graph_info::GraphInfo;
+use s2s_runtime::manifest::Role;
+use serde_json::Value;
+
+use super::tensors::{Data, DataType, InferRequest, Tensor};
+use crate::serve::app::{Server, accounting};
+use crate::serve::error::{ApiError, Fault};
+use crate::serve::fields::read_body;
+use crate::serve::generate::decoding_options;
+use crate::serve::limits::Limits;
+use crate::serve::paths::{Named, VERSION};
+use crate::serve::raw::RawGraph;
+use crate::serve::scheduler::Scheduler;
+
+/// The model `NAME`: texts in, BYTES of any shape.
+pub(super) const TEXT_INPUT: &str = "text_input";
+/// The model `NAME`: translations out, BYTES of the same shape.
+pub(super) const TEXT_OUTPUT: &str = "text_output";
+/// The model `NAME`: the score of each translation, FP32 of the same shape.
+pub(super) const SCORE: &str = "score";
+
+/// Answers an inference.
+pub(super) async fn infer(State(server): State<Arc<Server>>, named: Named, request: Request) -> Result<Response, ApiError> {
+    let deadline = server.deadline();
+    let (head, body) = request.into_parts();
+    let body = read_body(body, server.limits()).await?;
+    let request = InferRequest::read(&head.headers, &body)?;
+    match named.role {
+        None => text(&named.name, &named.scheduler, &request, deadline).await,
+        Some(role) => graph(&named.name, Arc::clone(&named.scheduler), role, request, server.limits(), deadline).await,
+    }
+}
+
+async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, deadline: Instant) -> Result<Response, ApiError> {
+    let [Tensor { name: input, shape, data: Data::Bytes(texts) }] = &*request.inputs else {
+        return Err(ApiError::new(Fault::BadRequest, format!("{name} takes one tensor, {TEXT_INPUT} of BYTES")));
+    };
+    if input != TEXT_INPUT {
+        return Err(ApiError::new(Fault::BadRequest, format!("{name} has no input {input:?}, only {TEXT_INPUT}")));
+    }
+    if texts.is_empty() {
+        return Err(ApiError::new(Fault::BadRequest, format!("{TEXT_INPUT} is empty")));
+    }
+    let mut options = decoding_options(&Value::Object(request.parameters.clone()))?;
+    if options.num_return_sequences.is_some_and(|n| n > 1) {
+        let message = "`num_return_sequences`: infer gives one translation a text; ask generate for several";
+        return Err(ApiError::new(Fault::InvalidParameter, message));
+    }
+    options.num_return_sequences = Some(1);
+    if request.wants(SCORE) {
+        options.output.get_or_insert_default().scores = Some(true);
+    }
+    let settings = scheduler.settings(&options)?;
+    let answer = scheduler.translate(texts, &settings, deadline).await?;
+    let scores = answer.texts.iter().map(|text| text.score).collect();
+    let headers = accounting(&answer);
+    let texts = answer.texts.into_iter().map(|text| text.best.text).collect();
+    let outputs = [(TEXT_OUTPUT, Data::Bytes(texts)), (SCORE, Data::Float32(scores))];
+    let outputs = outputs.into_iter().map(|(name, data)| Tensor { name: name.to_owned(), shape: shape.clone(), data }).collect();
+    Ok((headers, request.answer(name, VERSION, outputs)?).into_response())
+}
+
+async fn graph(
+    name: &str,
+    scheduler: Arc<Scheduler>,
+    role: Role,
+    request: InferRequest,
+    limits: &Limits,
+    deadline: Instant,
+) -> Result<Response, ApiError> {
+    let gone = || ApiError::new(Fault::NotFound, format!("there is no model {name:?}"));
+    let raw = scheduler.model().raw(role).ok_or_else(gone)?;
+    if let Some(parameter) = request.parameters.keys().next() {
+        return Err(ApiError::new(Fault::InvalidParameter, format!("{name} is a graph and has no parameter {parameter:?}")));
+    }
+    check(raw, &request.inputs, limits).map_err(|message| ApiError::new(Fault::InvalidParameter, message))?;
+    let late = |_| ApiError::new(Fault::Deadline, "no answer within the request timeout");
+    let permit = tokio::time::timeout_at(deadline.into(), raw.permit(limits.max_queue)).await.map_err(late)??;
+    let handle = Arc::clone(&scheduler);
+    let ran = tokio::task::spawn_blocking(move || {
+        let _permit = permit;
+        let raw = handle.model().raw(role)?;
+        let ordered = in_order(raw.info(), &request.inputs)?;
+        let outputs = raw.run(&ordered.iter().map(|tensor| view(tensor)).collect::<Option<Vec<_>>>()?);
+        Some((request, outputs))
+    });
+    let ran = tokio::time::timeout_at(deadline.into(), ran).await.map_err(late)?;
+    let defect = || ApiError::new(Fault::Internal, "the model failed on this request");
+    let (request, outputs) = ran.ok().flatten().ok_or_else(defect)?;
+    let outputs = outputs.map_err(|error| ApiError::from_runtime(&error))?;
+    let names = raw.info().outputs.iter().map(|output| output.name.clone());
+    let tensor =
+        |(name, made): (String, s2s_runtime::engine::graph::Tensor)| Tensor { name, shape: made.shape, data: Data::Float32(made.data) };
+    request.answer(name, VERSION, names.zip(outputs).map(tensor).collect())
+}
+
+fn in_order<'a>(info: &GraphInfo, inputs: &'a [Tensor]) -> Option<Vec<&'a Tensor>> {
+    info.inputs.iter().map(|wanted| inputs.iter().find(|input| input.name == wanted.name)).collect()
+}
+
+fn view(tensor: &Tensor) -> Option<TensorView<'_>> {
+    let data = match &tensor.data {
+        Data::Int64(data) => DataView::I64(data),
+        Data::Float32(data) => DataView::F32(data),
+        Data::Bytes(_) => return None,
+    };
+    Some(TensorView { shape: &tensor.shape, data })
+}
+
+/// Whether the tensors fit the graph and the limits; shapes that depend on one another are the graph's own matter.
+fn check(raw: &RawGraph, inputs: &[Tensor], limits: &Limits) -> Result<(), String> {
+    let info = raw.info();
+    for (at, input) in inputs.iter().enumerate() {
+        let name = &input.name;
+        let wanted = info.inputs.iter().find(|wanted| wanted.name == *name);
+        let names = || info.inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
+        let wanted = wanted.ok_or_else(|| format!("there is no input {name:?}; the inputs are {}", names()))?;
+        if inputs[..at].iter().any(|other| other.name == *name) {
+            return Err(format!("the input {name:?} comes twice"));
+        }
+        let data_type = DataType::of_onnx(wanted.element_type);
+        if data_type != Some(input.data.data_type()) {
+            let right = data_type.map_or("not served", DataType::as_str);
+            return Err(format!("{name:?} is {}, and {} was sent", right, input.data.data_type().as_str()));
+        }
+        if input.shape.first().is_some_and(|&rows| rows > limits.max_batch_size) {
+            return Err(format!("{name:?} has {} rows, the limit is {}", input.shape[0], limits.max_batch_size));
+        }
+        if let (Some(most), Data::Int64(ids)) = (raw.vocabulary(name), &input.data)
+            && let Some(id) = ids.iter().find(|&&id| usize::try_from(id).map_or(true, |id| id >= most))
+        {
+            return Err(format!("{name:?} has the id {id}; ids are from 0 to {}", most - 1));
+        }
+        if raw.vocabulary(name).is_some() && input.shape.get(1).is_some_and(|&time| time > limits.max_input_tokens) {
+            return Err(format!("{name:?} has {} steps, the limit is {}", input.shape[1], limits.max_input_tokens));
+        }
+    }
+    match info.inputs.iter().find(|wanted| inputs.iter().all(|input| input.name != wanted.name)) {
+        Some(missing) => Err(format!("the input {:?} is missing", missing.name)),
+        None => Ok(()),
+    }
+}

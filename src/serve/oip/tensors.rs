@@ -1,0 +1,320 @@
+//! Tensors on the wire: JSON, and the binary tensor extension.
+
+use axum::body::Body;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use s2s_runtime::graph_info::{FLOAT, INT64};
+use serde_json::{Map, Value, json};
+
+use crate::serve::error::{ApiError, Fault};
+
+/// Bytes of JSON before the binary part.
+pub(super) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
+
+/// Element types that this server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum DataType {
+    Bytes,
+    Int64,
+    Float32,
+}
+
+impl DataType {
+    /// As the protocol writes it.
+    pub(super) fn as_str(self) -> &'static str {
+        match self {
+            Self::Bytes => "BYTES",
+            Self::Int64 => "INT64",
+            Self::Float32 => "FP32",
+        }
+    }
+
+    /// As Triton's configuration writes it.
+    pub(super) fn in_config(self) -> &'static str {
+        match self {
+            Self::Bytes => "TYPE_STRING",
+            Self::Int64 => "TYPE_INT64",
+            Self::Float32 => "TYPE_FP32",
+        }
+    }
+
+    /// Of an ONNX graph.
+    pub(super) fn of_onnx(element_type: i32) -> Option<Self> {
+        match element_type {
+            INT64 => Some(Self::Int64),
+            FLOAT => Some(Self::Float32),
+            _ => None,
+        }
+    }
+}
+
+/// Row-major values.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Data {
+    Bytes(Vec<String>),
+    Int64(Vec<i64>),
+    Float32(Vec<f32>),
+}
+
+impl Data {
+    fn len(&self) -> usize {
+        match self {
+            Self::Bytes(v) => v.len(),
+            Self::Int64(v) => v.len(),
+            Self::Float32(v) => v.len(),
+        }
+    }
+
+    pub(super) fn data_type(&self) -> DataType {
+        match self {
+            Self::Bytes(_) => DataType::Bytes,
+            Self::Int64(_) => DataType::Int64,
+            Self::Float32(_) => DataType::Float32,
+        }
+    }
+
+    fn to_json(&self) -> Value {
+        match self {
+            Self::Bytes(v) => json!(v),
+            Self::Int64(v) => json!(v),
+            Self::Float32(v) => json!(v),
+        }
+    }
+
+    fn write(&self, bytes: &mut Vec<u8>) {
+        match self {
+            Self::Bytes(v) => {
+                for text in v {
+                    // A text longer than 4 GiB is beyond every limit.
+                    bytes.extend(u32::try_from(text.len()).unwrap_or(u32::MAX).to_le_bytes());
+                    bytes.extend(text.as_bytes());
+                }
+            }
+            Self::Int64(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+            Self::Float32(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+        }
+    }
+}
+
+/// A tensor with its name.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Tensor {
+    pub(super) name: String,
+    pub(super) shape: Vec<usize>,
+    pub(super) data: Data,
+}
+
+/// A request for an inference, read but not held against a model.
+#[derive(Debug)]
+pub(super) struct InferRequest {
+    pub(super) id: Option<String>,
+    /// Those of the request, without the ones that are about the wire.
+    pub(super) parameters: Map<String, Value>,
+    pub(super) inputs: Vec<Tensor>,
+    /// Names, and whether as bytes; `None` is all outputs.
+    outputs: Option<Vec<(String, bool)>>,
+    binary_output: bool,
+}
+
+fn bad(message: impl Into<String>) -> ApiError {
+    ApiError::new(Fault::BadRequest, message)
+}
+
+fn object<'a>(value: &'a Value, what: &str) -> Result<&'a Map<String, Value>, ApiError> {
+    value.as_object().ok_or_else(|| bad(format!("{what} must be an object")))
+}
+
+/// A field of parameters that says whether tensors are sent as bytes.
+fn flag(parameters: Option<&Map<String, Value>>, name: &str) -> Result<Option<bool>, ApiError> {
+    match parameters.and_then(|parameters| parameters.get(name)) {
+        None => Ok(None),
+        Some(Value::Bool(flag)) => Ok(Some(*flag)),
+        Some(_) => Err(bad(format!("the parameter {name} must be true or false"))),
+    }
+}
+
+fn parameters(of: &Map<String, Value>) -> Result<Option<&Map<String, Value>>, ApiError> {
+    of.get("parameters").map(|value| object(value, "parameters")).transpose()
+}
+
+fn name_of(tensor: &Map<String, Value>) -> Result<String, ApiError> {
+    tensor.get("name").and_then(Value::as_str).map(str::to_owned).ok_or_else(|| bad("a tensor has no name"))
+}
+
+impl InferRequest {
+    /// Reads a body: JSON, and after it, if the header says so, the bytes of tensors.
+    pub(super) fn read(headers: &HeaderMap, body: &[u8]) -> Result<Self, ApiError> {
+        let (json, mut binary) = match headers.get(HEADER_LENGTH) {
+            None => (body, &[][..]),
+            Some(length) => {
+                let length = length.to_str().ok().and_then(|length| length.trim().parse::<usize>().ok());
+                length
+                    .and_then(|length| body.split_at_checked(length))
+                    .ok_or_else(|| bad(format!("{HEADER_LENGTH} must be a number of bytes, at most the {} of the body", body.len())))?
+            }
+        };
+        let text = std::str::from_utf8(json).map_err(|_| ApiError::new(Fault::InvalidUtf8, "the JSON is not UTF-8"))?;
+        let value: Value = serde_json::from_str(text).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
+        let request = object(&value, "the body")?;
+        let id = match request.get("id") {
+            None => None,
+            Some(Value::String(id)) => Some(id.clone()),
+            Some(_) => return Err(bad("id must be a string")),
+        };
+        let of_request = parameters(request)?;
+        let binary_output = flag(of_request, "binary_data_output")?.unwrap_or(false);
+        let inputs = request.get("inputs").and_then(Value::as_array).ok_or_else(|| bad("inputs must be an array of tensors"))?;
+        let inputs = inputs.iter().map(|input| read_tensor(object(input, "a tensor")?, &mut binary)).collect::<Result<Vec<_>, _>>()?;
+        if !binary.is_empty() {
+            return Err(bad(format!("{} bytes are left after the last tensor", binary.len())));
+        }
+        let outputs = match request.get("outputs") {
+            None => None,
+            Some(Value::Array(outputs)) if outputs.is_empty() => None,
+            Some(Value::Array(outputs)) => {
+                let read = |output: &Value| {
+                    let output = object(output, "an output")?;
+                    Ok((name_of(output)?, flag(parameters(output)?, "binary_data")?.unwrap_or(binary_output)))
+                };
+                Some(outputs.iter().map(read).collect::<Result<Vec<_>, ApiError>>()?)
+            }
+            Some(_) => return Err(bad("outputs must be an array")),
+        };
+        // What Triton's clients add by themselves.
+        const OF_THE_WIRE: [&str; 7] =
+            ["binary_data_output", "sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"];
+        let mut parameters = of_request.cloned().unwrap_or_default();
+        parameters.retain(|name, _| !OF_THE_WIRE.contains(&name.as_str()));
+        Ok(Self { id, parameters, inputs, outputs, binary_output })
+    }
+
+    /// The answer: the outputs that were asked for, in that order.
+    pub(super) fn answer(&self, model: &str, version: &str, mut made: Vec<Tensor>) -> Result<Response, ApiError> {
+        let wanted = match &self.outputs {
+            None => made.iter().map(|tensor| (tensor.name.clone(), self.binary_output)).collect(),
+            Some(outputs) => outputs.clone(),
+        };
+        let (mut outputs, mut binary) = (Vec::with_capacity(wanted.len()), Vec::new());
+        for (name, as_bytes) in wanted {
+            let Some(at) = made.iter().position(|tensor| tensor.name == name) else {
+                return Err(bad(format!("{model} has no output {name:?}, or it is asked for twice")));
+            };
+            let tensor = made.remove(at);
+            let mut output = json!({ "name": tensor.name, "datatype": tensor.data.data_type().as_str(), "shape": tensor.shape });
+            if as_bytes {
+                let before = binary.len();
+                tensor.data.write(&mut binary);
+                output["parameters"] = json!({ "binary_data_size": binary.len() - before });
+            } else {
+                output["data"] = tensor.data.to_json();
+            }
+            outputs.push(output);
+        }
+        let mut body = json!({ "model_name": model, "model_version": version, "outputs": outputs });
+        if let Some(id) = &self.id {
+            body["id"] = json!(id);
+        }
+        let mut bytes = body.to_string().into_bytes();
+        if binary.is_empty() {
+            return Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response());
+        }
+        let length = HeaderValue::from(bytes.len());
+        bytes.append(&mut binary);
+        let content_type = HeaderValue::from_static("application/octet-stream");
+        Ok(([(header::CONTENT_TYPE, content_type), (HEADER_LENGTH, length)], Body::from(bytes)).into_response())
+    }
+
+    /// Whether `name` is among the outputs that were asked for.
+    pub(super) fn wants(&self, name: &str) -> bool {
+        self.outputs.as_ref().is_none_or(|outputs| outputs.iter().any(|(output, _)| output == name))
+    }
+}
+
+fn read_tensor(tensor: &Map<String, Value>, binary: &mut &[u8]) -> Result<Tensor, ApiError> {
+    let name = name_of(tensor)?;
+    let shape = tensor.get("shape").and_then(Value::as_array).ok_or_else(|| bad(format!("the tensor {name:?} has no shape")))?;
+    let shape: Option<Vec<usize>> = shape.iter().map(|axis| axis.as_u64().and_then(|axis| usize::try_from(axis).ok())).collect();
+    let shape = shape.ok_or_else(|| bad(format!("the shape of {name:?} must be whole numbers of at least 0")))?;
+    let count = shape.iter().try_fold(1_usize, |count, &axis| count.checked_mul(axis));
+    let count = count.ok_or_else(|| bad(format!("the shape of {name:?} is too large")))?;
+    let data_type = match tensor.get("datatype").and_then(Value::as_str) {
+        Some("BYTES") => DataType::Bytes,
+        Some("INT64") => DataType::Int64,
+        Some("FP32") => DataType::Float32,
+        other => return Err(bad(format!("the datatype of {name:?} is {other:?}; BYTES, INT64 and FP32 are read here"))),
+    };
+    let size = parameters(tensor)?.and_then(|parameters| parameters.get("binary_data_size"));
+    let data = match (size, tensor.get("data")) {
+        (Some(_), Some(_)) => return Err(bad(format!("{name:?} has both data and binary_data_size"))),
+        (Some(size), None) => {
+            let size = size.as_u64().and_then(|size| usize::try_from(size).ok());
+            let parts = size.and_then(|size| binary.split_at_checked(size));
+            let (bytes, rest) = parts.ok_or_else(|| bad(format!("binary_data_size of {name:?} is no number, or beyond the body")))?;
+            *binary = rest;
+            from_bytes(bytes, data_type, &name)?
+        }
+        (None, Some(data)) => from_json(data, data_type, count, &name)?,
+        (None, None) => return Err(bad(format!("the tensor {name:?} has no data"))),
+    };
+    if data.len() != count {
+        return Err(bad(format!("{name:?} has {} values for shape {shape:?}", data.len())));
+    }
+    Ok(Tensor { name, shape, data })
+}
+
+fn from_bytes(mut bytes: &[u8], data_type: DataType, name: &str) -> Result<Data, ApiError> {
+    let incomplete = || bad(format!("the bytes of {name:?} end inside a value"));
+    Ok(match data_type {
+        DataType::Int64 => {
+            let (values, rest) = bytes.as_chunks();
+            if !rest.is_empty() {
+                return Err(incomplete());
+            }
+            Data::Int64(values.iter().map(|value| i64::from_le_bytes(*value)).collect())
+        }
+        DataType::Float32 => {
+            let (values, rest) = bytes.as_chunks();
+            if !rest.is_empty() {
+                return Err(incomplete());
+            }
+            Data::Float32(values.iter().map(|value| f32::from_le_bytes(*value)).collect())
+        }
+        DataType::Bytes => {
+            let mut texts = Vec::new();
+            while !bytes.is_empty() {
+                let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(incomplete)?;
+                let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(incomplete)?;
+                let text = std::str::from_utf8(text)
+                    .map_err(|_| ApiError::new(Fault::InvalidUtf8, format!("text {} of {name:?} is not UTF-8", texts.len())))?;
+                texts.push(text.to_owned());
+                bytes = rest;
+            }
+            Data::Bytes(texts)
+        }
+    })
+}
+
+/// Values in one array or in nested ones, row-major either way.
+fn from_json(data: &Value, data_type: DataType, count: usize, name: &str) -> Result<Data, ApiError> {
+    fn flatten<'a>(value: &'a Value, into: &mut Vec<&'a Value>) {
+        match value {
+            Value::Array(items) => items.iter().for_each(|item| flatten(item, into)),
+            other => into.push(other),
+        }
+    }
+    if !data.is_array() {
+        return Err(bad(format!("the data of {name:?} must be an array")));
+    }
+    let mut values = Vec::with_capacity(count.min(1 << 16));
+    flatten(data, &mut values);
+    let read = match data_type {
+        DataType::Bytes => values.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>().map(Data::Bytes),
+        DataType::Int64 => values.iter().map(|v| v.as_i64()).collect::<Option<_>>().map(Data::Int64),
+        #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what the type says; what overflows is refused")]
+        DataType::Float32 => {
+            let read = |v: &&Value| v.as_f64().map(|v| v as f32).filter(|v| v.is_finite());
+            values.iter().map(read).collect::<Option<_>>().map(Data::Float32)
+        }
+    };
+    read.ok_or_else(|| bad(format!("a value of {name:?} is not {}", data_type.as_str())))
+}

@@ -1,0 +1,120 @@
+//! What the optimiser step asks of a network, so that every kind of network is trained by the same step.
+
+use crate::network::dense::PreparedDense;
+use crate::network::mlp::{Mlp, MlpWorkspace, Sample};
+use crate::network::{Example, Objective, Parameters, Prepared, Seq2Seq, Sums, Workspace};
+
+/// A network that a [`Stepper`](super::Stepper) can train.
+pub trait Trainable: Sync + std::fmt::Debug {
+    /// What it learns from.
+    type Example<'a>: Copy + Send + Sync;
+    /// Weights laid out for the products of one step, shared by all shards.
+    type Prepared: Sync;
+    /// Memory of one shard's passes.
+    type Workspace: Default + Send + std::fmt::Debug;
+
+    /// Predictions of an example whose loss counts.
+    fn targets(example: &Self::Example<'_>) -> usize;
+    /// Work of an example, in steps of the network.
+    fn cost(example: &Self::Example<'_>) -> usize;
+    /// Rows of the largest product of a batch.
+    fn rows(batch: &[Self::Example<'_>]) -> usize;
+    /// Lays out the weights for shards of about `rows` rows.
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool) -> Self::Prepared;
+    /// The loss of a shard, and the gradients of `objective`, added to `gradients`.
+    fn loss_and_gradients(
+        &self,
+        p: &Parameters<f32>,
+        prepared: &Self::Prepared,
+        examples: &[Self::Example<'_>],
+        objective: &Objective,
+        gradients: &mut Parameters<f32>,
+        workspace: &mut Self::Workspace,
+    ) -> Sums;
+    /// The loss alone.
+    fn evaluate(
+        &self,
+        p: &Parameters<f32>,
+        prepared: &Self::Prepared,
+        examples: &[Self::Example<'_>],
+        workspace: &mut Self::Workspace,
+    ) -> Sums;
+}
+
+impl Trainable for Seq2Seq {
+    type Example<'a> = Example<'a>;
+    type Prepared = Prepared<f32>;
+    type Workspace = Workspace<f32>;
+
+    fn targets(example: &Example<'_>) -> usize {
+        // END is predicted too.
+        example.target.len() + 1
+    }
+
+    fn cost(example: &Example<'_>) -> usize {
+        example.source.len() + example.target.len()
+    }
+
+    fn rows(batch: &[Example<'_>]) -> usize {
+        let sources: usize = batch.iter().map(|e| e.source.len()).sum();
+        sources.max(batch.iter().map(Self::targets).sum())
+    }
+
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool) -> Prepared<f32> {
+        self.prepare(p, rows, has_dropout)
+    }
+
+    fn loss_and_gradients(
+        &self,
+        p: &Parameters<f32>,
+        prepared: &Prepared<f32>,
+        examples: &[Example<'_>],
+        objective: &Objective,
+        gradients: &mut Parameters<f32>,
+        workspace: &mut Workspace<f32>,
+    ) -> Sums {
+        self.loss_and_gradients(p, prepared, examples, objective, gradients, workspace)
+    }
+
+    fn evaluate(&self, p: &Parameters<f32>, prepared: &Prepared<f32>, examples: &[Example<'_>], workspace: &mut Workspace<f32>) -> Sums {
+        self.evaluate(p, prepared, examples, workspace)
+    }
+}
+
+impl Trainable for Mlp {
+    type Example<'a> = Sample<'a>;
+    type Prepared = Vec<PreparedDense<f32>>;
+    type Workspace = MlpWorkspace<f32>;
+
+    fn targets(_: &Sample<'_>) -> usize {
+        1
+    }
+
+    fn cost(_: &Sample<'_>) -> usize {
+        1
+    }
+
+    fn rows(batch: &[Sample<'_>]) -> usize {
+        batch.len()
+    }
+
+    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool) -> Self::Prepared {
+        self.prepare(p)
+    }
+
+    fn loss_and_gradients(
+        &self,
+        p: &Parameters<f32>,
+        prepared: &Self::Prepared,
+        samples: &[Sample<'_>],
+        objective: &Objective,
+        gradients: &mut Parameters<f32>,
+        workspace: &mut MlpWorkspace<f32>,
+    ) -> Sums {
+        self.loss_and_gradients(p, prepared, samples, objective, gradients, workspace)
+    }
+
+    fn evaluate(&self, p: &Parameters<f32>, prepared: &Self::Prepared, samples: &[Sample<'_>], workspace: &mut MlpWorkspace<f32>) -> Sums {
+        self.evaluate(p, prepared, samples, workspace)
+    }
+}

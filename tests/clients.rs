@@ -1,0 +1,108 @@
+//! Clients that others wrote, unchanged, against the server: LibreTranslate's, DeepL's, Triton's, KServe's, and
+//! schemathesis on the document of the interface.
+//!
+//! Needs the packages of `tests/python/clients.txt`, which `scripts/test` installs into `.venv`. Without them these tests
+//! print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does): then they fail. KServe's client
+//! wants an environment of its own, because its dependencies exclude others: `S2S_KSERVE_PYTHON` names its Python.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+mod common;
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use common::server::Running;
+use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::engine::EngineKind;
+use s2s_runtime::translator::Translator;
+use serde_json::json;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+const MODULES: &str = "import deep_translator, deepl, libretranslatepy, numpy, schemathesis, tritonclient.http";
+
+fn imports(python: &Path, modules: &str) -> bool {
+    Command::new(python).args(["-c", modules]).output().is_ok_and(|output| output.status.success())
+}
+
+/// A Python with the clients, or `None` after printing why the test is skipped.
+fn python() -> Option<PathBuf> {
+    let candidates = [std::env::var_os("S2S_PYTHON").map(PathBuf::from), Some(Path::new(ROOT).join(".venv/bin/python"))];
+    let found = candidates.into_iter().flatten().find(|python| imports(python, MODULES));
+    let required = std::env::var_os("S2S_REQUIRE_ORT").is_some_and(|value| !value.is_empty());
+    assert!(found.is_some() || !required, "no Python with the packages of tests/python/clients.txt; run scripts/test");
+    if found.is_none() {
+        eprintln!("skipped: no Python with the packages of tests/python/clients.txt; scripts/test makes one in .venv");
+    }
+    found
+}
+
+/// Runs one client of `tests/python/clients.py`, on a server without a key and on one with.
+fn check(python: &Path, client: &str, keys: &[Option<&str>]) {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
+    let texts = ["abc", "hello there", "a", "123", "caf\u{e9} \u{4f60}\u{597d}", "zzzz zzzz"];
+    let translations = translator.translate(&texts, &DecodingOptions::default()).unwrap();
+    let pairs: serde_json::Map<_, _> = texts.iter().zip(translations).map(|(text, made)| ((*text).to_owned(), json!(made.text))).collect();
+    let expected = folder.path().join("expected.json");
+    std::fs::write(&expected, json!({"model": "random", "texts": pairs}).to_string()).unwrap();
+    for key in keys {
+        let server = Running::start(&bundle, |command| {
+            key.map(|key| command.env("S2S_API_KEY", key));
+        });
+        let mut command = Command::new(python);
+        command
+            .current_dir(ROOT)
+            .args(["tests/python/clients.py", client])
+            .arg(format!("http://{}", server.address))
+            .arg(&expected)
+            .args(*key);
+        let output = command.output().unwrap();
+        let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+        assert!(output.status.success(), "{client} with key {key:?}: {}\n{out}\n{err}", output.status);
+        server.signal("TERM");
+        let (code, stderr) = server.ended();
+        assert_eq!(code, 0, "{stderr}");
+        assert!(!stderr.contains("panicked"), "{stderr}");
+    }
+}
+
+#[test]
+fn libretranslatepy_translates() {
+    let Some(python) = python() else { return };
+    check(&python, "libretranslate", &[None, Some("secret")]);
+}
+
+#[test]
+fn deep_translator_translates() {
+    let Some(python) = python() else { return };
+    check(&python, "deep_translator", &[None, Some("secret")]);
+}
+
+#[test]
+fn deepls_own_client_translates() {
+    let Some(python) = python() else { return };
+    check(&python, "deepl", &[None, Some("secret")]);
+}
+
+#[test]
+fn tritons_client_infers_texts_and_graphs() {
+    let Some(python) = python() else { return };
+    check(&python, "triton", &[None]);
+}
+
+#[test]
+fn kserves_client_infers_texts() {
+    let Some(python) = std::env::var_os("S2S_KSERVE_PYTHON").map(PathBuf::from) else {
+        eprintln!("skipped: S2S_KSERVE_PYTHON names no Python with kserve (pip install kserve==0.21.0 into an environment of its own)");
+        return;
+    };
+    check(&python, "kserve", &[None, Some("secret")]);
+}
+
+#[test]
+fn schemathesis_finds_no_answer_that_the_document_does_not_describe() {
+    let Some(python) = python() else { return };
+    check(&python, "schemathesis", &[None]);
+}
