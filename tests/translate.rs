@@ -183,3 +183,25 @@ fn a_conversation_answers_each_line_before_the_next_one_comes() {
     drop(stdin);
     assert_eq!(child.wait().unwrap().code(), Some(0));
 }
+
+#[test]
+fn a_gpu_that_is_not_there_is_an_error_that_says_what_is_missing_and_never_the_processor_in_its_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let (code, stdout, stderr) = translate(&bundle, &["--engine", "tract", "--device", "cuda"], b"abc\n");
+    assert_eq!((code, &*stdout), (2, ""), "{stderr}");
+    assert!(stderr.contains("tract") && stderr.contains("--engine ort"), "{stderr}");
+    assert_eq!(translate(&bundle, &["--device", "gpu"], b"").0, 2);
+
+    let (code, stdout, stderr) = translate(&bundle, &["--device", "cuda"], b"abc\n");
+    if code != 0 {
+        assert_eq!(stdout, "", "{stderr}");
+        // Without the library its own absence is what is missing.
+        assert!(stderr.contains("ONNX Runtime") && stderr.contains("help"), "{stderr}");
+        assert!(stderr.contains("onnxruntime-gpu") || stderr.contains("was not found"), "{stderr}");
+    }
+    let (code, automatic, stderr) = translate(&bundle, &["--device", "auto"], b"abc\n");
+    assert_eq!(code, 0, "{stderr}");
+    assert_eq!(automatic, translate(&bundle, &[], b"abc\n").1);
+    assert!(stderr.contains("processor"), "where it ran is said: {stderr}");
+}

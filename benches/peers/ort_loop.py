@@ -66,7 +66,7 @@ def main():
         lines = Path(args.expected).read_text(encoding="utf-8").removesuffix("\n").split("\n")
         different += sum(a != b for a, b in zip(outputs, lines)) + abs(len(lines) - len(outputs))
 
-    speeds, latencies, rounds = [], [], 5
+    speeds, latencies, rounds, total, used = [], [], 5, 0, time.process_time()
     for _ in range(rounds):
         begin, count, index = time.perf_counter(), 0, 0
         while time.perf_counter() - begin < args.seconds / rounds or index == 0:
@@ -76,6 +76,8 @@ def main():
             latencies.append(time.perf_counter() - before)
             count, index = count + len(group), index + 1
         speeds.append(count / (time.perf_counter() - begin))
+        total += count
+    used = time.process_time() - used
     latencies.sort()
     print(
         json.dumps(
@@ -85,6 +87,7 @@ def main():
                 "threads": args.threads,
                 "sentences_per_second": round(statistics.median(speeds), 2),
                 "rounds": [round(speed, 2) for speed in speeds],
+                "sentences_per_processor_second": round(total / used, 2),
                 "call_ms_p50": round(1e3 * latencies[len(latencies) // 2], 3),
                 "call_ms_p99": round(1e3 * latencies[min(len(latencies) * 99 // 100, len(latencies) - 1)], 3),
                 "load_ms": round(1e3 * loaded, 1),

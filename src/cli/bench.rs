@@ -9,7 +9,7 @@ mod training;
 use std::path::PathBuf;
 
 use clap::{Subcommand, ValueEnum};
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{Device, EngineKind};
 
 use crate::cli::Global;
 use crate::cli::translate::DecodingFlags;
@@ -45,6 +45,9 @@ struct DecodingArgs {
     /// What runs the graphs, tract or ort; several are measured one after the other [default: all that work here]
     #[arg(long, value_name = "ENGINE", value_delimiter = ',', env = "S2S_ENGINE")]
     engine: Vec<EngineKind>,
+    /// Where the graphs run: cpu, cuda (ONNX Runtime with its CUDA provider) or auto, which measures
+    #[arg(long, env = "S2S_DEVICE", default_value = "cpu")]
+    device: Device,
     /// Rows decoded together; 1 is one text at a time; several are measured one after the other
     #[arg(long, default_value = "1,64", value_name = "N", value_delimiter = ',', value_parser = positive, env = "S2S_BATCH")]
     batch: Vec<usize>,

@@ -5,13 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{Device, EngineKind};
 use s2s_runtime::translator::{Translator, TranslatorPool, default_workers};
 use serde::Serialize;
 
 use crate::cli::Global;
 use crate::cli::translate::{DecodingFlags, at_least_one, decoding_options, engine_kind};
-use crate::config::checked::{Format, FormatKind};
 use crate::data::corpus::group;
 use crate::data::pairs;
 use crate::error::{Error, ErrorKind, Result};
@@ -33,6 +32,9 @@ pub struct Args {
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
+    /// Where the graphs run: cpu, cuda (ONNX Runtime with its CUDA provider) or auto, which measures
+    #[arg(long, env = "S2S_DEVICE", default_value = "cpu")]
+    device: Device,
     /// Threads that decode, each with an engine of its own [default: as many as processors may be used]
     #[arg(long, env = "S2S_WORKERS", value_name = "N", value_parser = at_least_one)]
     workers: Option<usize>,
@@ -73,12 +75,8 @@ struct Report {
 /// Runs `s2s eval`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let options = decoding_options(args.decoding.as_deref(), &args.flags)?;
-    let bytes = std::fs::read(&args.pairs).map_err(|cause| Error::io(&args.pairs, cause))?;
-    let csv = args.pairs.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
-    let kind = if csv { FormatKind::Csv } else { FormatKind::Tsv };
-    let format = Format { kind, source: 0, target: 1, extra_is_error: false, header: false };
-    let pairs = pairs::parse(&bytes, &args.pairs, format, args.limit)?;
-    let translator = Translator::open(&args.bundle, args.engine)?;
+    let pairs = pairs::read(&args.pairs, args.limit)?;
+    let translator = Translator::open_on(&args.bundle, args.engine, args.device)?;
     let mut pool = TranslatorPool::new(translator, args.workers.unwrap_or_else(default_workers))?;
     let groups = group(&pairs, pool.coder().source());
     let begin = Instant::now();

@@ -7,10 +7,13 @@ use s2s_runtime::manifest::Io;
 
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
-use crate::error::{Error, Result};
+use crate::data::corpus::{Corpus, group};
+use crate::data::pairs::{self, Pair};
+use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::export_mlp;
-use crate::export::{self, ExportInput, ExportOptions, Replace, Report, VerifyOptions};
+use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, VerifyOptions};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
+use crate::train::comparison::compare;
 use crate::train::mlp::MlpRun;
 use crate::train::{Run, Which};
 
@@ -38,6 +41,16 @@ pub struct Args {
     /// Version of the standard ONNX operators; lower ones run in older runtimes
     #[arg(long, default_value_t = DEFAULT_OPSET, env = "S2S_OPSET", value_parser = clap::value_parser!(i64).range(OPSETS))]
     pub opset: i64,
+    /// How weights are stored: f32, f16, or int8 with a scale for each output
+    #[arg(long, default_value_t, env = "S2S_DTYPE")]
+    pub dtype: Dtype,
+    /// Pairs that f16 and int8 weights are scored on, before and after: tabs, or commas if the name ends in .csv [default: the
+    /// run's validation data]
+    #[arg(long, value_name = "PAIRS", env = "S2S_DEV")]
+    pub dev: Option<PathBuf>,
+    /// Refuse f16 or int8 weights that lose more than this share of exact matches
+    #[arg(long, value_name = "SHARE", default_value_t = 0.005, env = "S2S_MAX_LOSS", value_parser = share)]
+    pub max_loss: f64,
     /// Which weights of the run
     #[arg(long, value_enum, default_value_t, env = "S2S_CHECKPOINT")]
     pub checkpoint: Checkpoint,
@@ -86,6 +99,22 @@ impl From<Checkpoint> for Which {
     }
 }
 
+fn share(typed: &str) -> std::result::Result<f64, String> {
+    typed.parse().ok().filter(|x: &f64| (0.0..=1.0).contains(x)).ok_or_else(|| "it must be a number from 0 to 1".to_owned())
+}
+
+fn dev_pairs(args: &Args, run: &Run) -> Result<Vec<Pair>> {
+    if let Some(file) = &args.dev {
+        return pairs::read(file, None);
+    }
+    let corpus = Corpus::load(&run.config.data, run.config.training.seed).map_err(|error| error.help("name pairs to score with --dev"))?;
+    if corpus.validation.is_empty() {
+        let error = Error::new(ErrorKind::Usage, "the run has no validation data to score smaller weights on");
+        return Err(error.help("name pairs with --dev"));
+    }
+    Ok(corpus.validation)
+}
+
 /// Runs `s2s export`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let verification = args.checks.options()?;
@@ -104,7 +133,15 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         decoding: run.config.decoding.clone(),
         provenance: Some(run.provenance(which)?),
     };
-    let options = ExportOptions { io: args.io, opset: args.opset, ..ExportOptions::default() };
+    let options = ExportOptions { io: args.io, opset: args.opset, dtype: args.dtype, ..ExportOptions::default() };
+    if args.dtype != Dtype::F32 {
+        let pairs = dev_pairs(&args, &run)?;
+        let comparison = compare(&input, &options, &group(&pairs, &run.source))?;
+        if !global.quiet {
+            eprintln!("{comparison}");
+        }
+        comparison.check(args.max_loss)?;
+    }
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(run.config.name.clone()) };
     let report = match args.layout {
         Layout::Bundle => export::export(&input, &options, &verification, &args.output, &replace),
@@ -145,6 +182,9 @@ fn triton(
 }
 
 fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result<()> {
+    if args.dtype != Dtype::F32 {
+        return Err(Error::new(ErrorKind::Usage, "--dtype is for sequence models; this run is of another kind"));
+    }
     let run = MlpRun::open(&args.run)?;
     let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
     let name = &run.config.name;

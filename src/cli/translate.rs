@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use clap::builder::FalseyValueParser;
 use s2s_runtime::decoding::{DecodingOptions, OutputOptions, Settings, Truncate, UnknownPolicy};
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{Device, EngineKind};
 use s2s_runtime::translator::{Piece, Translation, Translator, TranslatorPool, default_workers};
 use serde::Serialize;
 
@@ -36,6 +36,9 @@ pub struct Args {
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
+    /// Where the graphs run: cpu, cuda (ONNX Runtime with its CUDA provider) or auto, which measures
+    #[arg(long, env = "S2S_DEVICE", default_value = "cpu")]
+    device: Device,
     /// Threads that decode, each with an engine of its own [default: as many as processors may be used]
     #[arg(long, env = "S2S_WORKERS", value_name = "N", value_parser = at_least_one)]
     workers: Option<usize>,
@@ -164,7 +167,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         options.output = Some(OutputOptions { scores: Some(true), ..OutputOptions::default() });
     }
     options.merge(&decoding_options(args.decoding.as_deref(), &args.flags)?);
-    let translator = Translator::open(&args.bundle, args.engine)?.with_max_batch(args.max_batch_size);
+    let translator = Translator::open_on(&args.bundle, args.engine, args.device)?.with_max_batch(args.max_batch_size);
     let settings = translator.coder().settings(&options)?;
     let mut lines = Lines { settings, json: global.json, read: 0, failed: 0, out: std::io::stdout().lock() };
     if args.interactive {

@@ -35,6 +35,9 @@ pub struct CheckArgs {
     /// Seed of the random sources
     #[arg(long, default_value_t = 0, env = "S2S_SEED")]
     pub seed: u64,
+    /// Decode with so many beams too, and compare batches and engines
+    #[arg(long, value_name = "N", env = "S2S_BEAM", value_parser = clap::value_parser!(u16).range(2..=1024))]
+    pub beam: Option<u16>,
     /// Largest absolute error of states and probabilities
     #[arg(long, value_name = "ERROR", default_value_t = 1e-5, env = "S2S_ATOL", value_parser = atol)]
     pub atol: f32,
@@ -72,6 +75,7 @@ impl CheckArgs {
             random: self.random as usize,
             seed: self.seed,
             require: self.require_engine.clone(),
+            beams: self.beam.map(usize::from),
             tolerances: Tolerances::with_atol(self.atol),
         })
     }

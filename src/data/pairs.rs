@@ -33,6 +33,18 @@ pub fn parse(bytes: &[u8], file: &Path, format: Format, limit: Option<usize>) ->
     Ok(pairs)
 }
 
+/// The first `limit` pairs of a file: source and target in the first two columns, separated by tabs, or by commas if its
+/// name ends in `.csv`; further columns are ignored.
+///
+/// # Errors
+/// As [`parse`]; [`ErrorKind::Io`] if it cannot be read.
+pub fn read(file: &Path, limit: Option<usize>) -> Result<Vec<Pair>> {
+    let bytes = std::fs::read(file).map_err(|cause| Error::io(file, cause))?;
+    let csv = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
+    let kind = if csv { FormatKind::Csv } else { FormatKind::Tsv };
+    parse(&bytes, file, Format { kind, source: 0, target: 1, extra_is_error: false, header: false }, limit)
+}
+
 fn expected(format: Format) -> String {
     let (source, target) = (format.source + 1, format.target + 1);
     let separator = match format.kind {

@@ -15,6 +15,7 @@ use s2s_runtime::contract::{
 use s2s_runtime::manifest::{GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire, Wiring};
 use sha2::{Digest, Sha256};
 
+use super::compression::{Compressor, Dtype};
 use super::{ExportInput, ExportOptions, readme, self_test};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::{AttentionScore, Parameters, Seq2Seq};
@@ -27,24 +28,55 @@ use crate::onnx::{GraphBuilder, OPSETS, ir_version, messages::ModelProto};
 /// not fit; [`ErrorKind::Data`] if a weight is not finite.
 pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<BTreeMap<String, Vec<u8>>> {
     check(input, options)?;
+    let mut compressor = Compressor::new(options.dtype);
+    let rounded = rounded(input, options, &mut compressor)?;
+    let input = &ExportInput { parameters: rounded.as_ref().unwrap_or(input.parameters), ..input.clone() };
     let weights = weights_sha256(input.parameters);
     let roles = if options.graphs_only { &[Role::Encoder, Role::Decoder][..] } else { &Role::ALL };
     let mut files = BTreeMap::new();
     let mut graphs = BTreeMap::new();
     for &role in roles {
-        let model = graph(input.network, input.parameters, role, options, &metadata(input, role, &weights)?);
+        let mut model = graph(input.network, input.parameters, role, options, &metadata(input, role, &weights)?);
+        if let (Some(graph), true) = (&mut model.graph, role != Role::Training) {
+            compressor.compress(graph);
+        }
         let bytes = model.encode_to_vec();
         graphs.insert(role, GraphFile { file: role.file().to_owned(), sha256: sha256(&bytes) });
         files.insert(role.file().to_owned(), bytes);
     }
     let manifest = manifest(input, options, graphs, weights)?;
     if !options.graphs_only {
-        files.insert(file::SELF_TEST.to_owned(), self_test::vectors(input, options)?);
+        let test = match options.dtype {
+            Dtype::F32 => self_test::vectors(input, options)?,
+            // The trainer knows nothing of tables that were rounded after they were computed.
+            _ => self_test::recorded(input, &files, &manifest)?,
+        };
+        files.insert(file::SELF_TEST.to_owned(), test);
         let readme = readme::text(&manifest, input.network, options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
     }
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
     Ok(files)
+}
+
+/// The weights as graphs of this type compute with them; `None` if those are the ones there are.
+fn rounded(input: &ExportInput<'_>, options: &ExportOptions, compressor: &mut Compressor) -> Result<Option<Parameters<f32>>> {
+    if options.dtype == Dtype::F32 {
+        return Ok(None);
+    }
+    for role in [Role::Encoder, Role::Decoder] {
+        if let Some(graph) = &mut graph(input.network, input.parameters, role, options, &[]).graph {
+            compressor.compress(graph);
+        }
+    }
+    let weights = input.network.exported(input.parameters);
+    // Tables that are computed from weights will be computed from the rounded ones.
+    compressor.keep(&weights.iter().map(|(name, ..)| name.clone()).collect());
+    let find = |name: &str| {
+        let (_, shape, values) = weights.iter().find(|(known, ..)| known == name)?;
+        Some((shape.clone(), compressor.restored(name).unwrap_or(values).to_vec()))
+    };
+    input.network.import(find).map(Some)
 }
 
 /// One graph of the network, finished.

@@ -210,6 +210,7 @@ pub fn verify_mlp(folder: &Path, options: &VerifyOptions, write: bool) -> Result
         engines,
         sources: 0,
         sources_from: format!("random features, seed {}", options.seed),
+        dtype: super::Dtype::F32,
         tolerances: options.tolerances,
         checks: vec![Check::new(file::MANIFEST, "hashes and weights", None, Outcome::Passed)],
     };

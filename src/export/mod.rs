@@ -3,6 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `bundle` | the files of a bundle, in memory |
+//! | `compression` | weights in f16 and int8 |
 //! | `folder` | the folder: written beside its place, then renamed |
 //! | `self_test` | vectors that are run whenever the bundle is opened |
 //! | `readme` | the text for the reader of the folder |
@@ -22,6 +23,7 @@ use crate::network::{Parameters, Seq2Seq};
 use crate::onnx::DEFAULT_OPSET;
 
 mod bundle;
+mod compression;
 mod folder;
 pub mod mlp;
 mod readme;
@@ -33,6 +35,7 @@ mod triton;
 pub mod verify;
 
 pub use bundle::{bundle_files, weights_sha256};
+pub use compression::Dtype;
 pub use folder::{Replace, Staged, stage, write_bundle};
 pub use triton::write_repository;
 pub use verify::{Report, Tolerances, VerifyOptions, verify, verify_path};
@@ -63,13 +66,15 @@ pub struct ExportOptions {
     pub io: Io,
     /// Version of the standard operators, within [`OPSETS`](crate::onnx::OPSETS); 17 by default.
     pub opset: i64,
+    /// How weights are stored.
+    pub dtype: Dtype,
     /// Encoder, decoder and manifest only: enough to decode, for scores during training.
     pub graphs_only: bool,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { io: Io::Ids, opset: DEFAULT_OPSET, graphs_only: false }
+        Self { io: Io::Ids, opset: DEFAULT_OPSET, dtype: Dtype::F32, graphs_only: false }
     }
 }
 

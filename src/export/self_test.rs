@@ -1,7 +1,11 @@
 //! The bundle's self test, computed by the trainer's own pass.
 
-use s2s_runtime::contract::UNK;
-use s2s_runtime::manifest::Io;
+use std::collections::BTreeMap;
+
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::contract::{UNK, file};
+use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::manifest::{Io, Manifest};
 use s2s_runtime::self_test::{Case, SelfTest};
 
 use super::reference::{greedy, log_softmax};
@@ -19,14 +23,24 @@ const LONGEST: usize = 24;
 /// The text of `self_test.json`: four sources of different lengths, random over the vocabulary but the same for the same
 /// weights, since a self test is to be reproducible and the training texts need not be at hand.
 pub(super) fn vectors(input: &ExportInput<'_>, options: &ExportOptions) -> Result<Vec<u8>> {
+    let cases = sources(input).map(|source| case(input, options.io, source));
+    SelfTest { tolerance: SelfTest::TOLERANCE, cases: cases.into() }.to_json()
+}
+
+/// The same sources through an engine: for weights that the graphs round, which the trainer does not.
+pub(super) fn recorded(input: &ExportInput<'_>, files: &BTreeMap<String, Vec<u8>>, manifest: &Manifest) -> Result<Vec<u8>> {
+    let mut files = files.clone();
+    files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
+    let bundle = Bundle::from_files("the new bundle", files)?;
+    let mut engine = engine::open(&bundle, EngineKind::Auto)?;
+    SelfTest::record(&mut *engine, &manifest.wiring, &sources(input), STEPS)?.to_json()
+}
+
+fn sources(input: &ExportInput<'_>) -> [Vec<u32>; 4] {
     let symbols = input.network.architecture().source_vocabulary;
     let longest = input.source.spec().longest.clamp(4, LONGEST);
     let mut random = Random::new(1, 0);
-    let cases = [longest, 1, longest / 2, 3].map(|length| {
-        let source: Vec<u32> = (0..length).map(|_| random_symbol(&mut random, symbols)).collect();
-        case(input, options.io, source)
-    });
-    SelfTest { tolerance: SelfTest::TOLERANCE, cases: cases.into() }.to_json()
+    [longest, 1, longest / 2, 3].map(|length| (0..length).map(|_| random_symbol(&mut random, symbols)).collect())
 }
 
 /// A source id that a text can have: any but PAD, START and END.

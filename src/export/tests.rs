@@ -152,6 +152,48 @@ fn every_operator_set_gives_graphs_that_pass() {
 }
 
 #[test]
+fn smaller_weights_pass_every_check_take_less_space_and_leave_recurrent_nodes_in_f32() {
+    for (dtype, layers) in [(Dtype::F16, 1), (Dtype::F16, 2), (Dtype::Int8, 1), (Dtype::Int8, 2)] {
+        let toy = Toy::new(InputForm::Embedding(16), InputForm::Embedding(16), 32, layers, 7);
+        let files = toy.files(&ExportOptions { dtype, ..ExportOptions::default() });
+        let plain = toy.files(&ExportOptions::default());
+        assert!(files.contains_key(file::SELF_TEST));
+        let bundle = Bundle::from_files("toy", files.clone()).unwrap();
+        let report = verify(&bundle, &VerifyOptions { random: 40, beams: Some(3), ..VerifyOptions::default() }).unwrap();
+        assert!(report.passed, "{dtype} {layers}\n{}", report.table());
+        assert_eq!(report.dtype, dtype);
+        assert!(report.tolerances.logits > Tolerances::default().logits, "the record says what was allowed");
+
+        let share = files[file::DECODER].len() as f64 / plain[file::DECODER].len() as f64;
+        assert!(share < if dtype == Dtype::F16 { 0.75 } else { 0.6 }, "{dtype}: {share}");
+        for role in [Role::Encoder, Role::Decoder] {
+            let graph = model(&files, role).graph.unwrap();
+            let restored: Vec<&String> =
+                graph.node.iter().filter(|n| ["Cast", "DequantizeLinear"].contains(&n.op_type.as_str())).flat_map(|n| &n.output).collect();
+            assert!(!restored.is_empty());
+            for node in graph.node.iter().filter(|node| node.op_type == "LSTM") {
+                assert!(node.input.iter().all(|input| !restored.contains(&input)), "a runtime that misreads this exists");
+            }
+        }
+        // The weights are the rounded ones, so the hash is another.
+        assert_ne!(Bundle::from_files("toy", plain).unwrap().manifest().weights_sha256, bundle.manifest().weights_sha256);
+    }
+}
+
+#[test]
+fn a_smaller_weight_that_was_tampered_with_is_found() {
+    let toy = Toy::new(InputForm::Embedding(16), InputForm::Embedding(16), 32, 1, 7);
+    let mut files = toy.files(&ExportOptions { dtype: Dtype::F16, ..ExportOptions::default() });
+    files.remove(file::SELF_TEST);
+    let mut decoder = model(&files, Role::Decoder);
+    let weight = decoder.graph.as_mut().unwrap().initializer.iter_mut().find(|tensor| tensor.name == "decoder.dense.weight.f16").unwrap();
+    weight.raw_data[1] ^= 0x40;
+    replace(&mut files, Role::Decoder, &decoder);
+    let report = verify(&Bundle::from_files("toy", files).unwrap(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
+    assert!(failed(&report).iter().any(|check| check.detail.contains("decoder.dense.weight")), "{}", report.table());
+}
+
+#[test]
 fn a_weight_has_the_same_bytes_under_the_same_name_in_every_graph_that_uses_it() {
     for toy in [Toy::embedded(), Toy::new(InputForm::OneHot, InputForm::OneHot, 8, 2, 1)] {
         let files = toy.files(&ExportOptions::default());

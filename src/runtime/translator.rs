@@ -11,9 +11,9 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::bundle::Bundle;
-use crate::decoding::{DEFAULT_BATCH, DecodingLoop, DecodingOptions, Request, Settings, decode_each};
-use crate::engine::{self, Engine, EngineKind};
-use crate::error::{Error, ErrorKind, Result};
+use crate::decoding::{DEFAULT_BATCH, DecodingLoop, DecodingOptions, Request, Settings};
+use crate::engine::{self, Device, Engine, EngineKind};
+use crate::error::Result;
 
 pub use coder::{Alternative, SourceText, TextCoder, Translation};
 pub use pool::{TranslatorPool, default_workers};
@@ -43,8 +43,16 @@ impl Translator {
     /// # Errors
     /// As [`Bundle::open`] and [`engine::open`].
     pub fn open(path: impl AsRef<Path>, kind: EngineKind) -> Result<Self> {
+        Self::open_on(path, kind, Device::Cpu)
+    }
+
+    /// The same on a device of choice.
+    ///
+    /// # Errors
+    /// As [`Bundle::open`] and [`engine::open_on`].
+    pub fn open_on(path: impl AsRef<Path>, kind: EngineKind, device: Device) -> Result<Self> {
         let bundle = Bundle::open(path)?;
-        let engine = engine::open(&bundle, kind)?;
+        let engine = engine::open_on(&bundle, kind, device)?;
         Ok(Self::new(bundle, engine))
     }
 
@@ -94,16 +102,7 @@ impl Translator {
 
     /// The same with settings of [`TextCoder::settings`].
     pub fn translate_with(&mut self, texts: &[&str], settings: &Arc<Settings>) -> Vec<Result<Translation>> {
-        let encoded: Vec<Result<SourceText>> = texts.iter().map(|text| self.coder.encode(text, settings)).collect();
-        let sources = encoded.iter().flatten().filter(|source| !source.ids.is_empty()).map(|source| source.ids.clone()).collect();
-        let mut decoded = decode_each(&mut *self.engine, sources, settings, self.max_batch).into_iter();
-        let lost = || Err(Error::new(ErrorKind::Internal, "a text has no result"));
-        let finish = |source: Result<SourceText>| {
-            let source = source?;
-            let hypotheses = if source.ids.is_empty() { Vec::new() } else { decoded.next().unwrap_or_else(lost)? };
-            Ok(self.coder.translation(&source, hypotheses, settings))
-        };
-        encoded.into_iter().map(finish).collect()
+        pool::translate(std::slice::from_mut(self), texts, settings)
     }
 
     /// Translates one text and gives it piece by piece.

@@ -1,6 +1,7 @@
 //! Training: a config and its data to a run folder.
 
 pub mod checkpoint;
+pub mod comparison;
 mod files;
 pub mod metrics;
 pub mod mlp;

@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::DecodingArgs;
 use super::counted::{Counted, Counter};
 use super::floor::Floor;
-use super::measure::{peak_rss_mb, quantile, rounded, rounds, rss_mb, warm_up};
+use super::measure::{peak_rss_mb, processor_seconds, quantile, rounded, rounds, rss_mb, warm_up};
 use crate::cli::translate::decoding_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::Random;
@@ -36,6 +36,9 @@ pub(super) struct Report {
     /// Median over the rounds.
     sentences_per_second: f64,
     rounds: Vec<f64>,
+    /// The same for a second of processor time: what other programs did meanwhile does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sentences_per_processor_second: Option<f64>,
     /// Generated tokens, END counted.
     tokens_per_second: f64,
     /// Decoder steps of a batch.
@@ -69,8 +72,10 @@ pub(super) struct Report {
     floor_step_us: f64,
     /// What the arithmetic, or reading the weights, would allow.
     floor_sentences_per_second: f64,
-    /// Speed over that.
+    /// Speed over that, by the clock and by processor time.
     share_of_floor: f64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share_of_floor_by_processor_time: Option<f64>,
 }
 
 /// Memory over a long run.
@@ -165,10 +170,10 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
     let begin = Instant::now();
     if let Some(path) = &args.bundle {
         // Opened again, because the hashes count.
-        engine::open(&Bundle::open(path)?, kind)?;
+        engine::open_on(&Bundle::open(path)?, kind, args.device)?;
     }
     let load = begin.elapsed();
-    let mut engine = engine::open(&subject.bundle, kind)?;
+    let mut engine = engine::open_on(&subject.bundle, kind, args.device)?;
     let name = engine.name().to_owned();
     let steps = bare_steps(&mut *engine, subject, batch)?;
     let first_token = first_token(&mut *engine, subject)?;
@@ -185,7 +190,7 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
         translations.into_iter().collect::<Result<Vec<_>>>().map(drop)
     })?;
     counter.take();
-    let begin = Instant::now();
+    let (begin, used) = (Instant::now(), processor_seconds());
     let speeds = rounds(args.seconds, || {
         let chunk = chunks.next().unwrap_or_default();
         let begin = Instant::now();
@@ -198,6 +203,8 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
         Ok(chunk.len())
     })?;
     let elapsed = begin.elapsed().as_secs_f64();
+    let used = processor_seconds().zip(used).map(|(after, before)| after - before).filter(|&used| used > 0.0);
+    let by_processor = used.map(|used| sentences as f64 / used);
     let counts = counter.take();
     let speed = quantile(&speeds, 0.5);
     let a_text = |count: f64| count / sentences.max(1) as f64;
@@ -212,6 +219,7 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
         threads: args.workers,
         sentences_per_second: rounded(speed, 2),
         rounds: speeds.iter().map(|&speed| rounded(speed, 2)).collect(),
+        sentences_per_processor_second: by_processor.map(|speed| rounded(speed, 2)),
         tokens_per_second: rounded(speed * a_text(tokens as f64), 1),
         steps_per_second: rounded(speed * a_text(counts.steps as f64), 1),
         rows_per_step: rounded(counts.rows as f64 / counts.steps.max(1) as f64, 2),
@@ -231,6 +239,7 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
         floor_step_us: rounded(1e6 * floor.step(batch, args.workers), 1),
         floor_sentences_per_second: rounded(floor_speed, 1),
         share_of_floor: rounded(speed / floor_speed, 3),
+        share_of_floor_by_processor_time: by_processor.map(|speed| rounded(speed * args.workers as f64 / floor_speed, 3)),
     })
 }
 
@@ -279,7 +288,7 @@ fn first_token(engine: &mut dyn Engine, subject: &Subject<'_>) -> Result<f64> {
 pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
     let subject = Subject::open(args)?;
     let (kind, batch) = (subject.engines().first().copied().unwrap_or_default(), args.batch.iter().copied().max().unwrap_or(64));
-    let engine = engine::open(&subject.bundle, kind)?;
+    let engine = engine::open_on(&subject.bundle, kind, args.device)?;
     let name = engine.name().to_owned();
     let mut pool = subject.pool(engine, batch)?;
     let texts: Vec<&str> = subject.texts.iter().map(String::as_str).collect();
@@ -352,6 +361,9 @@ pub(super) fn in_words(report: &Report) -> String {
         report.peak_gigabytes,
         100.0 * report.share_of_floor,
     );
+    if let (Some(speed), Some(share)) = (report.sentences_per_processor_second, report.share_of_floor_by_processor_time) {
+        words += &format!("\n  by processor time: {speed:.0} sentences a second of one core, {:.0} % of the floor", 100.0 * share);
+    }
     if let Some(peak) = report.peak_rss_mb {
         words += &format!("; peak resident set of the process so far {peak:.0} MiB");
     }

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{END, START};
 use s2s_runtime::decoding::{DecodingOptions, Hypothesis, Settings, decode_each};
 use s2s_runtime::engine::Engine;
@@ -37,6 +38,62 @@ fn output(hypothesis: Hypothesis, longest: usize) -> Output {
         ids.push(END);
     }
     ids
+}
+
+/// The best hypothesis of a beam search: target ids without END, and its score.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Scored {
+    ids: Vec<u32>,
+    score: f32,
+}
+
+/// Decodes with `beams` beams, `rows` rows at a time.
+pub(super) fn beam(engine: &mut dyn Engine, sources: &[Vec<u32>], rows: usize, longest: usize, beams: usize) -> Result<Vec<Scored>> {
+    let options =
+        DecodingOptions { max_new_tokens: Some(longest), max_input_length: Some(0), num_beams: Some(beams), ..DecodingOptions::default() };
+    let settings = Arc::new(Settings::for_ids(&options)?);
+    decode_each(engine, sources.to_vec(), &settings, rows)
+        .into_iter()
+        .map(|hypotheses| {
+            let best = hypotheses?.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Internal, "decoding gave no hypothesis"))?;
+            Ok(Scored { ids: best.ids, score: best.score })
+        })
+        .collect()
+}
+
+/// Compares two beam searches of the same sources. They may differ where the two best hypotheses score alike within the
+/// tolerance; such texts are listed.
+pub(super) fn compare_beams(
+    what: &str,
+    engine: Option<&str>,
+    bundle: &Bundle,
+    sources: &[Vec<u32>],
+    [a, b]: [&[Scored]; 2],
+    tolerances: &Tolerances,
+) -> Check {
+    let mut ties = Vec::new();
+    let mut count = Count::default();
+    for ((source, a), b) in sources.iter().zip(a).zip(b) {
+        if a.ids == b.ids {
+            continue;
+        }
+        if (a.score - b.score).abs() <= tolerances.score {
+            let [text, first, second] = [
+                bundle.source().decode(source.iter().copied()),
+                bundle.target().decode(a.ids.iter().copied()),
+                bundle.target().decode(b.ids.iter().copied()),
+            ];
+            ties.push(format!("{text:?}: {first:?} ({:.7}) and {second:?} ({:.7})", a.score, b.score));
+        } else {
+            count.differ(source);
+        }
+    }
+    let check = count.check(what, engine, sources.len());
+    if ties.is_empty() {
+        return check;
+    }
+    let detail = format!("{}; scores within {:e}: {}", check.detail, tolerances.score, ties.join(", "));
+    check.detail(detail)
 }
 
 /// Compares two decodings of the same sources, text by text.

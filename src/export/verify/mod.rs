@@ -5,7 +5,8 @@
 //!    same bytes under the same names, and what else they carry must follow from the weights.
 //! 2. Each graph in each engine against the rebuilt network's own pass, over ragged batches of {1, 2, 7} texts of up to
 //!    {1, 5, 33} tokens; the encoder and the folded decoder steps against the training graph.
-//! 3. Whole texts, greedily: one by one against batches, engine against engine, and against the network.
+//! 3. Whole texts, greedily and if asked for with beams: one by one against batches, engine against engine, and (greedily)
+//!    against the network.
 //!
 //! A bundle without a training graph, from another exporter, gets what remains of this, and the report says so.
 
@@ -23,7 +24,7 @@ mod weights;
 
 pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
 
-use super::folder;
+use super::{Dtype, folder};
 use crate::error::{Error, ErrorKind, Result};
 use weights::Rebuilt;
 
@@ -38,13 +39,15 @@ pub struct VerifyOptions {
     pub seed: u64,
     /// Engines that must be there; one that is not is otherwise reported as not available.
     pub require: Vec<EngineKind>,
+    /// Decode with so many beams too.
+    pub beams: Option<usize>,
     /// What is allowed.
     pub tolerances: Tolerances,
 }
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self { texts: None, random: 128, seed: 0, require: Vec::new(), tolerances: Tolerances::default() }
+        Self { texts: None, random: 128, seed: 0, require: Vec::new(), beams: None, tolerances: Tolerances::default() }
     }
 }
 
@@ -71,6 +74,8 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     if usable.is_empty() {
         return Err(Error::new(ErrorKind::Engine, "no engine is available").help("`s2s doctor` shows what was looked for"));
     }
+    let dtype = weights::decode(bundle).map(|models| Dtype::of(models.values())).unwrap_or_default();
+    let options = &VerifyOptions { tolerances: options.tolerances.for_dtype(dtype), ..options.clone() };
     let mut report = Report {
         name: bundle.manifest().name.clone(),
         weights_sha256: bundle.manifest().weights_sha256.clone(),
@@ -79,6 +84,7 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         engines,
         sources: sources.len(),
         sources_from,
+        dtype,
         tolerances: options.tolerances,
         checks: vec![
             Check::new(file::MANIFEST, "hashes, roles, vocabularies and wiring", None, Outcome::Passed)
@@ -172,6 +178,7 @@ fn texts(
         longest => longest + 1,
     };
     let mut first: Option<(&str, Vec<decoding::Output>)> = None;
+    let mut first_beams: Option<(&str, Vec<decoding::Scored>)> = None;
     for &kind in engines {
         let name = kind.as_str();
         let result = engine::open(bundle, kind).and_then(|mut engine| {
@@ -199,5 +206,21 @@ fn texts(
             checks
         });
         report.push("decoding", "whole texts", Some(name), result);
+        let Some(beams) = options.beams else { continue };
+        let result = engine::open(bundle, kind).and_then(|mut engine| {
+            let batched = decoding::beam(&mut *engine, sources, decoding::BATCH, longest, beams)?;
+            let single = decoding::beam(&mut *engine, sources, 1, longest, beams)?;
+            let what = format!("{beams} beams, batch {} against batch 1", decoding::BATCH);
+            let mut checks = vec![decoding::compare_beams(&what, Some(name), bundle, sources, [&batched, &single], tolerances)];
+            match &first_beams {
+                None => first_beams = Some((name, batched)),
+                Some((other, outputs)) => {
+                    let what = format!("{beams} beams, {name} against {other}");
+                    checks.push(decoding::compare_beams(&what, None, bundle, sources, [outputs, &batched], tolerances));
+                }
+            }
+            Ok(checks)
+        });
+        report.push("decoding", "beams", Some(name), result);
     }
 }

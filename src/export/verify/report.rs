@@ -3,6 +3,7 @@
 use comfy_table::{Cell, CellAlignment, Table};
 use serde::Serialize;
 
+use super::super::Dtype;
 use crate::error::{Error, ErrorKind, Place, Result};
 
 /// The result of a verification; the text of `conformance.json`.
@@ -22,6 +23,8 @@ pub struct Report {
     pub sources: usize,
     /// Where those came from.
     pub sources_from: String,
+    /// How the graphs store their weights.
+    pub dtype: Dtype,
     /// What was allowed.
     pub tolerances: Tolerances,
     /// What was checked.
@@ -57,12 +60,34 @@ pub struct Tolerances {
     pub derived: f32,
     /// Two logits this near, over max(1, |logit|), count as equal when two computations choose different tokens.
     pub tie: f32,
+    /// Two hypotheses of a beam search whose scores are this near may change places: their log p are sums over all steps.
+    pub score: f32,
 }
 
 impl Tolerances {
     /// The usual tolerances, with those of states and probabilities given.
     pub fn with_atol(atol: f32) -> Self {
-        Self { states: atol, probabilities: atol, logits: 5.0 * atol, loss: atol, derived: 1e-5, tie: 1e-6 }
+        Self { states: atol, probabilities: atol, logits: 5.0 * atol, loss: atol, derived: 1e-5, tie: 1e-6, score: 1e-5 }
+    }
+
+    /// The same for weights that are stored in `dtype`. The network that is held against them has the rounded weights, so
+    /// that only tables which are computed from weights and rounded once more differ: by half a unit in the last of 11
+    /// bits, or by half of a 127th of an output's largest value. Logits follow by sums over the state.
+    #[must_use]
+    pub fn for_dtype(self, dtype: Dtype) -> Self {
+        let (derived, probabilities, logits) = match dtype {
+            Dtype::F32 => return self,
+            Dtype::F16 => (5e-4, 2e-3, 5e-3),
+            Dtype::Int8 => (1e-1, 1e-1, 2e-1),
+        };
+        let least = |own: f32, other: f32| own.max(other);
+        Self {
+            derived: least(self.derived, derived),
+            probabilities: least(self.probabilities, probabilities),
+            logits: least(self.logits, logits),
+            tie: least(self.tie, 2.0 * logits),
+            ..self
+        }
     }
 }
 

@@ -7,6 +7,7 @@ use s2s_runtime::bundle::Bundle;
 use s2s_runtime::manifest::Role;
 
 use super::super::bundle::{graph, weights_sha256};
+use super::super::compression::restored_tensors;
 use super::super::{ExportOptions, Tolerances};
 use super::graphs::Largest;
 use super::report::{Check, Outcome};
@@ -21,7 +22,8 @@ pub(super) struct Rebuilt {
     pub(super) parameters: Parameters<f32>,
 }
 
-type Tensors<'a> = HashMap<&'a str, &'a TensorProto>;
+/// Tensors by name, as the graph computes with them.
+type Tensors = HashMap<String, TensorProto>;
 
 /// The messages of all graphs.
 pub(super) fn decode(bundle: &Bundle) -> Result<BTreeMap<Role, ModelProto>> {
@@ -38,8 +40,8 @@ pub(super) fn decode(bundle: &Bundle) -> Result<BTreeMap<Role, ModelProto>> {
         .collect()
 }
 
-fn tensors(model: &ModelProto) -> Tensors<'_> {
-    model.graph.iter().flat_map(|graph| &graph.initializer).map(|tensor| (tensor.name.as_str(), tensor)).collect()
+fn tensors(model: &ModelProto) -> Tensors {
+    model.graph.iter().flat_map(restored_tensors).map(|tensor| (tensor.name.clone(), tensor)).collect()
 }
 
 /// The network out of the manifest's architecture and the training graph's initialisers.
@@ -91,9 +93,9 @@ pub(super) fn check(
     for (&role, model) in models {
         let name = bundle.graph_name(role);
         let own = tensors(model);
-        let shared: Vec<&str> = weights.iter().map(|(name, ..)| name.as_str()).filter(|name| own.contains_key(name)).collect();
+        let shared: Vec<&str> = weights.iter().map(|(name, ..)| name.as_str()).filter(|&name| own.contains_key(name)).collect();
         if role != Role::Training {
-            let differing: Vec<&str> = shared.iter().copied().filter(|name| own[name] != training[name]).collect();
+            let differing: Vec<&str> = shared.iter().copied().filter(|&name| own.get(name) != training.get(name)).collect();
             let outcome = if differing.is_empty() { Outcome::Passed } else { Outcome::Failed };
             let detail =
                 if differing.is_empty() { format!("{} tensors", shared.len()) } else { format!("differing: {}", differing.join(", ")) };
@@ -117,7 +119,7 @@ fn derived(bundle: &Bundle, role: Role, model: &ModelProto, rebuilt: &Rebuilt, s
     let (found, expected) = (tensors(model), tensors(&again));
     let mut largest = 0.0f64;
     let mut worst = "";
-    let mut names: Vec<&str> = found.keys().copied().filter(|name| !shared.contains(name)).collect();
+    let mut names: Vec<&str> = found.keys().map(String::as_str).filter(|name| !shared.contains(name)).collect();
     names.sort_unstable();
     for &tensor in &names {
         let Some(expected) = expected.get(tensor) else {

@@ -1,5 +1,6 @@
 //! Continuous batching: requests join and leave the running batch between any two steps.
 
+use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::group::{Buffers, Group, Slice};
@@ -24,6 +25,15 @@ pub struct DecodingLoop<'e> {
     source: IdMatrix,
     buffers: Buffers,
     events: Vec<Event>,
+    prepared: VecDeque<Prepared>,
+}
+
+/// Requests that are encoded and wait for a place, the first `taken` of them gone already.
+struct Prepared {
+    requests: VecDeque<Request>,
+    state: DecoderState,
+    columns: usize,
+    taken: usize,
 }
 
 impl std::fmt::Debug for DecodingLoop<'_> {
@@ -49,6 +59,7 @@ impl<'e> DecodingLoop<'e> {
             source: IdMatrix::default(),
             buffers: Buffers::default(),
             events: Vec::new(),
+            prepared: VecDeque::new(),
         }
     }
 
@@ -62,15 +73,52 @@ impl<'e> DecodingLoop<'e> {
         self.running.state.batch
     }
 
-    /// Whether a step would bring nothing.
+    /// Whether a step would bring nothing; requests that are only [prepared](Self::prepare) do not count.
     pub fn is_idle(&self) -> bool {
         self.groups.is_empty() && self.events.is_empty()
+    }
+
+    /// Requests that are encoded and wait for [`Self::fill`].
+    pub fn prepared(&self) -> usize {
+        self.prepared.iter().map(|prepared| prepared.requests.len()).sum()
+    }
+
+    /// Encodes `requests` as one batch without running them yet: for bulk work, where the encoder is given full batches and
+    /// the decoder gets a row for each one that leaves. What cannot be encoded comes as [`Event::Failed`].
+    pub fn prepare(&mut self, requests: impl IntoIterator<Item = Request>) {
+        for (requests, state, columns) in self.encode_all(requests) {
+            self.prepared.push_back(Prepared { requests: requests.into(), state, columns, taken: 0 });
+        }
+    }
+
+    /// Lets prepared requests join the next step until `most` requests run.
+    pub fn fill(&mut self, most: usize) {
+        while let Some(mut first) = self.prepared.pop_front() {
+            let free = most.saturating_sub(self.requests()).min(first.requests.len());
+            if free > 0 {
+                let joining = first.requests.drain(..free).collect();
+                let state = first.state.rows(first.taken..first.taken + free);
+                first.taken += free;
+                self.join(joining, state, first.columns);
+            }
+            if !first.requests.is_empty() {
+                self.prepared.push_front(first);
+                return;
+            }
+        }
     }
 
     /// Encodes `requests` as one batch; their rows join the next step. What cannot be encoded comes as [`Event::Failed`].
     ///
     /// Sources of similar length waste the least on padding.
     pub fn admit(&mut self, requests: impl IntoIterator<Item = Request>) {
+        for (requests, state, columns) in self.encode_all(requests) {
+            self.join(requests, state, columns);
+        }
+    }
+
+    /// Encodes requests, as one batch unless the engine refuses it.
+    fn encode_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<(Vec<Request>, DecoderState, usize)> {
         let mut fit = Vec::new();
         for request in requests {
             match request.settings.check_ids(self.vocabulary) {
@@ -79,17 +127,16 @@ impl<'e> DecodingLoop<'e> {
             }
         }
         if fit.is_empty() {
-            return;
+            return Vec::new();
         }
         match self.encode(&fit) {
-            Ok((state, columns)) => self.join(fit, state, columns),
+            Ok((state, columns)) => vec![(fit, state, columns)],
             // One source that the engine refuses must not fail the others.
-            Err(_) if fit.len() > 1 => {
-                for request in fit {
-                    self.admit([request]);
-                }
+            Err(_) if fit.len() > 1 => fit.into_iter().flat_map(|request| self.encode_all([request])).collect(),
+            Err(error) => {
+                self.events.extend(fit.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
+                Vec::new()
             }
-            Err(error) => self.events.extend(fit.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) })),
         }
     }
 

@@ -26,6 +26,7 @@ mod state;
 mod stopping;
 
 pub use crate::vocabulary::UnknownPolicy;
+pub(crate) use batch::decode_from;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
 pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Truncate};

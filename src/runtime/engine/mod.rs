@@ -3,6 +3,7 @@
 //! [`Engine`] is small so that tests drive the loop with a scripted one. The real ones are [`onnx::OnnxEngine`] over a
 //! [`graph::Graph`] runner: `tract` (pure Rust, the default) or `ort` (ONNX Runtime, loaded when the program runs).
 
+mod device;
 pub mod graph;
 #[cfg(feature = "ort")]
 pub mod library;
@@ -11,6 +12,8 @@ pub mod onnx;
 pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;
+
+pub use device::{Device, open_on};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -171,9 +174,15 @@ impl FromStr for EngineKind {
 /// # Errors
 /// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self test fails.
 pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
+    open_with(bundle, kind, Device::Cpu)
+}
+
+/// The same on the processor or through CUDA.
+fn open_with(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dyn Engine>> {
     let kind = kind.resolve()?;
-    let mut engine =
-        onnx::OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| load_graph(kind, name, model, inputs, outputs))?;
+    let mut engine = onnx::OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| {
+        load_graph_with(kind, device, name, model, inputs, outputs)
+    })?;
     if let Some(json) = bundle.file(file::SELF_TEST) {
         let path = bundle.path().join(file::SELF_TEST);
         let test = SelfTest::from_json(json).map_err(|error| error.in_file(&path))?;
@@ -192,15 +201,26 @@ pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
 /// # Errors
 /// [`ErrorKind::Bundle`] if the bytes or the names are wrong, [`ErrorKind::Engine`] if the engine is missing or fails.
 pub fn load_graph(kind: EngineKind, name: &str, model: &[u8], inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn graph::Graph>> {
+    load_graph_with(kind, Device::Cpu, name, model, inputs, outputs)
+}
+
+fn load_graph_with(
+    kind: EngineKind,
+    device: Device,
+    name: &str,
+    model: &[u8],
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<Box<dyn graph::Graph>> {
     let info = GraphInfo::read(name, model)?;
     match kind.resolve()? {
         #[cfg(feature = "tract")]
         EngineKind::Tract => tract::load(name, model, &info, inputs, outputs),
         #[cfg(feature = "ort")]
-        EngineKind::Ort => ort::load(name, model, &info, inputs, outputs),
+        EngineKind::Ort => ort::load(device, name, model, &info, inputs, outputs),
         #[allow(unreachable_patterns)] // Unless a feature is off.
         kind => {
-            let _ = (info, inputs, outputs);
+            let _ = (device, info, inputs, outputs);
             Err(Error::new(ErrorKind::Internal, format!("the engine {kind} has no loader")))
         }
     }
@@ -239,6 +259,16 @@ impl StateTensor {
 }
 
 impl DecoderState {
+    /// A copy of some rows.
+    pub fn rows(&self, rows: std::ops::Range<usize>) -> Self {
+        let part = |tensor: &StateTensor| {
+            let len = tensor.row_len();
+            StateTensor { row_shape: tensor.row_shape.clone(), data: tensor.data[rows.start * len..rows.end * len].to_vec() }
+        };
+        let (recurrent, memory) = (self.recurrent.iter().map(part).collect(), self.memory.iter().map(part).collect());
+        Self { batch: rows.len(), recurrent, memory }
+    }
+
     /// Keeps `rows` in that order; a row may be named several times (beams) or not at all (finished).
     pub fn select(&mut self, rows: &[usize]) {
         let identity = rows.len() == self.batch && rows.iter().enumerate().all(|(i, &r)| i == r);

@@ -5,10 +5,11 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
-use ort::session::builder::GraphOptimizationLevel;
+use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{Session, SessionInputValue};
 use ort::value::TensorRef;
 
+use super::Device;
 use super::graph::{DataView, Graph, Signature, Tensor, TensorView};
 use super::library::{self, Library};
 use crate::error::{Error, ErrorKind, Result};
@@ -75,6 +76,7 @@ fn initialise(path: &std::path::Path) -> Result<Environment, String> {
 /// One session; ONNX Runtime's calls want it alone, so that every worker has its own.
 struct OrtGraph {
     session: Session,
+    device: Device,
     model: Arc<[u8]>,
     signature: Signature,
     /// The session's inputs, as positions in the caller's list.
@@ -83,9 +85,16 @@ struct OrtGraph {
     outputs: Vec<usize>,
 }
 
-pub(super) fn load(name: &str, model: &[u8], info: &GraphInfo, inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn Graph>> {
+pub(super) fn load(
+    device: Device,
+    name: &str,
+    model: &[u8],
+    info: &GraphInfo,
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<Box<dyn Graph>> {
     let signature = Signature::new(name, info, inputs, outputs)?;
-    let session = open_session(name, model)?;
+    let session = open_session(device, name, model)?;
     let positions = |wanted: &[&str], present: &[&str]| -> Result<Vec<usize>> {
         let position = |name: &&str| present.iter().position(|present| present == name);
         wanted.iter().map(|name| position(name).ok_or_else(|| failure(signature.name(), "lost", name))).collect()
@@ -93,13 +102,13 @@ pub(super) fn load(name: &str, model: &[u8], info: &GraphInfo, inputs: &[&str], 
     let session_inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
     let session_outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
     let (from_caller, to_caller) = (positions(&session_inputs, inputs)?, positions(outputs, &session_outputs)?);
-    Ok(Box::new(OrtGraph { session, model: Arc::from(model), signature, inputs: from_caller, outputs: to_caller }))
+    Ok(Box::new(OrtGraph { session, device, model: Arc::from(model), signature, inputs: from_caller, outputs: to_caller }))
 }
 
-fn open_session(name: &str, model: &[u8]) -> Result<Session> {
-    let Loaded { environment, .. } = loaded()?;
-    let open = || -> ort::Result<Session> {
-        Session::builder(&environment)?
+fn open_session(device: Device, name: &str, model: &[u8]) -> Result<Session> {
+    let Loaded { environment, path } = loaded()?;
+    let builder = || -> ort::Result<SessionBuilder> {
+        Ok(Session::builder(&environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
             // One worker, one thread: batches run side by side in several sessions.
             .with_intra_threads(1)?
@@ -107,9 +116,27 @@ fn open_session(name: &str, model: &[u8]) -> Result<Session> {
             .with_parallel_execution(false)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
-            .commit_from_memory(model)
+            // Weights in 8 bits are restored to f32 when the graph is loaded. Otherwise a DequantizeLinear in front of a
+            // MatMul becomes an approximate product: other logits than in other engines, and slower.
+            .with_config_entry("session.disable_quant_qdq", "1")?)
     };
-    open().map_err(|e| failure(name, "cannot load this graph", &e.to_string()))
+    let cannot = |e: ort::Error| failure(name, "cannot load this graph", &e.to_string());
+    let mut builder = builder().map_err(cannot)?;
+    if device == Device::Cuda {
+        // A provider that fails is otherwise passed over in silence, and the processor does the work.
+        let registered = builder.with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()]);
+        builder = registered.map_err(|e| no_cuda(&path, &e.to_string()))?;
+    }
+    builder.commit_from_memory(model).map_err(cannot)
+}
+
+/// What is missing for CUDA.
+fn no_cuda(library: &std::path::Path, cause: &str) -> Error {
+    let cause = cause.lines().next().unwrap_or_default();
+    Error::new(ErrorKind::Engine, format!("no CUDA in the ONNX Runtime {}: {cause}", library.display())).help(
+        "it takes an NVIDIA GPU with its driver, a library with the CUDA provider (`pip install onnxruntime-gpu`, ORT_DYLIB_PATH if \
+         several are there), and the CUDA and cuDNN libraries that it was built for; or use --device cpu",
+    )
 }
 
 fn failure(graph: &str, what: &str, cause: &str) -> Error {
@@ -141,8 +168,15 @@ impl Graph for OrtGraph {
     }
 
     fn fork(&self) -> Result<Box<dyn Graph>> {
-        let session = open_session(self.signature.name(), &self.model)?;
+        let session = open_session(self.device, self.signature.name(), &self.model)?;
         let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
-        Ok(Box::new(Self { session, model: Arc::clone(&self.model), signature: self.signature.clone(), inputs, outputs }))
+        Ok(Box::new(Self {
+            session,
+            device: self.device,
+            model: Arc::clone(&self.model),
+            signature: self.signature.clone(),
+            inputs,
+            outputs,
+        }))
     }
 }

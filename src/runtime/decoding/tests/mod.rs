@@ -6,6 +6,7 @@ mod reference;
 pub(crate) mod scripted;
 mod search;
 mod streaming;
+mod transformers;
 
 use proptest::prelude::*;
 use proptest::sample::select;

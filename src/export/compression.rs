@@ -1,0 +1,368 @@
+//! Smaller weights: f16 or 8-bit initialisers in front of the f32 computation.
+//!
+//! Each matrix that a MatMul or a Gather reads becomes `NAME.f16` and a Cast, or `NAME.int8` and a DequantizeLinear, whose
+//! output has the old name; engines fold both when they load, so that the speed is that of f32. Weights of LSTM and GRU
+//! nodes stay f32, because some runtimes compute something else when a Cast or DequantizeLinear feeds such a node. Vectors
+//! and small matrices stay too. 8-bit weights are unsigned with zero point 128 and a scale for each output, since ONNX
+//! Runtime fuses signed ones into an approximate product.
+//!
+//! The network's weights are rounded first and everything is cut from the rounded network, the training graph included:
+//! its f32 weights are exactly what the other graphs restore. Only tables that are computed from weights (an embedding
+//! folded into a layer) are rounded once more.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Error, ErrorKind, Result};
+use crate::onnx::messages::{AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto};
+
+/// How weights are stored.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Dtype {
+    /// 32-bit floats.
+    #[default]
+    F32,
+    /// 16-bit floats (IEEE 754 binary16).
+    F16,
+    /// 8-bit integers with a scale for each output.
+    Int8,
+}
+
+/// Smaller tensors stay as they are.
+const LEAST_ELEMENTS: usize = 256;
+/// The zero point of 8-bit weights.
+const ZERO_POINT: u8 = 128;
+
+impl Dtype {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
+
+    /// As flags and reports have it.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::F32 => "f32",
+            Self::F16 => "f16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// What the graphs of a bundle store, by the largest step away from f32.
+    pub(super) fn of<'a>(models: impl IntoIterator<Item = &'a ModelProto>) -> Self {
+        let tensors = models.into_iter().flat_map(|model| model.graph.iter().flat_map(|graph| &graph.initializer));
+        let kinds: HashSet<i32> = tensors.map(|tensor| tensor.data_type).collect();
+        if kinds.contains(&(DataType::Uint8 as i32)) {
+            Self::Int8
+        } else if kinds.contains(&(DataType::Float16 as i32)) {
+            Self::F16
+        } else {
+            Self::F32
+        }
+    }
+}
+
+impl std::fmt::Display for Dtype {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl FromStr for Dtype {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let found = Self::ALL.into_iter().find(|dtype| dtype.as_str() == text);
+        found.ok_or_else(|| Error::new(ErrorKind::Usage, format!("`{text}` is not a type of weights")).help("choose f32, f16 or int8"))
+    }
+}
+
+/// A tensor as it is stored: the initialisers, and the node that restores it.
+#[derive(Clone, Debug)]
+struct Stored {
+    initializers: Vec<TensorProto>,
+    node: NodeProto,
+    /// What the node gives.
+    restored: Vec<f32>,
+}
+
+/// Weights that are stored smaller, by their names; the same ones for all graphs of an export.
+#[derive(Clone, Debug)]
+pub(super) struct Compressor {
+    dtype: Dtype,
+    stored: BTreeMap<String, Stored>,
+}
+
+impl Compressor {
+    pub(super) fn new(dtype: Dtype) -> Self {
+        Self { dtype, stored: BTreeMap::new() }
+    }
+
+    /// The values that the graphs will compute with, of a tensor compressed before.
+    pub(super) fn restored(&self, name: &str) -> Option<&[f32]> {
+        self.stored.get(name).map(|stored| stored.restored.as_slice())
+    }
+
+    /// Forgets what is not among `names`.
+    pub(super) fn keep(&mut self, names: &HashSet<String>) {
+        self.stored.retain(|name, _| names.contains(name));
+    }
+
+    /// Stores the weights of a graph smaller.
+    pub(super) fn compress(&mut self, graph: &mut GraphProto) {
+        if self.dtype == Dtype::F32 {
+            return;
+        }
+        let worth = compressible(graph);
+        let mut nodes = Vec::new();
+        let mut initializers = Vec::new();
+        for tensor in std::mem::take(&mut graph.initializer) {
+            let axis = worth.get(&tensor.name);
+            match axis.and_then(|&axis| self.store(&tensor, axis)) {
+                Some(stored) => {
+                    initializers.extend(stored.initializers.iter().cloned());
+                    nodes.push(stored.node.clone());
+                }
+                None => initializers.push(tensor),
+            }
+        }
+        graph.initializer = initializers;
+        nodes.append(&mut graph.node);
+        graph.node = nodes;
+    }
+
+    fn store(&mut self, tensor: &TensorProto, axis: usize) -> Option<&Stored> {
+        if !self.stored.contains_key(&tensor.name) {
+            let stored = match self.dtype {
+                Dtype::F32 => return None,
+                Dtype::F16 => half(tensor)?,
+                Dtype::Int8 => quantised(tensor, axis)?,
+            };
+            self.stored.insert(tensor.name.clone(), stored);
+        }
+        self.stored.get(&tensor.name)
+    }
+}
+
+/// Initialisers worth storing smaller, with the axis of their outputs: matrices that a MatMul or Gather reads, perhaps
+/// after a change of form, and nothing else does.
+fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
+    // What a value is a reshaped form of.
+    let mut origin: HashMap<&str, &str> = HashMap::new();
+    let mut found: HashMap<String, usize> = HashMap::new();
+    let mut others: HashSet<String> = HashSet::new();
+    let transposed: HashSet<&str> =
+        graph.node.iter().filter(|node| node.op_type == "Transpose").filter_map(|node| Some(node.output.first()?.as_str())).collect();
+    for node in &graph.node {
+        for (at, input) in node.input.iter().enumerate() {
+            let name = *origin.get(input.as_str()).unwrap_or(&input.as_str());
+            match (node.op_type.as_str(), at) {
+                ("Squeeze" | "Transpose", 0) => {
+                    if let Some(output) = node.output.first() {
+                        origin.insert(output, name);
+                    }
+                }
+                // W stands right of a MatMul: its outputs are the last axis, or of R (1, gates, hidden), transposed, the second.
+                ("MatMul", 1) => {
+                    let rank = graph.initializer.iter().find(|tensor| tensor.name == name).map_or(0, |tensor| tensor.dims.len());
+                    let axis = if transposed.contains(input.as_str()) { rank.saturating_sub(2) } else { rank.saturating_sub(1) };
+                    found.insert(name.to_owned(), axis);
+                }
+                // Rows of a table have outputs of their own.
+                ("Gather", 0) => {
+                    found.insert(name.to_owned(), 0);
+                }
+                _ => {
+                    others.insert(name.to_owned());
+                }
+            }
+        }
+    }
+    found.retain(|name, _| {
+        let worth = |tensor: &TensorProto| {
+            let elements: i64 = tensor.dims.iter().product();
+            tensor.data_type == DataType::Float as i32 && tensor.dims.len() >= 2 && elements >= LEAST_ELEMENTS as i64
+        };
+        !others.contains(name) && graph.initializer.iter().any(|tensor| tensor.name == *name && worth(tensor))
+    });
+    found
+}
+
+fn half(tensor: &TensorProto) -> Option<Stored> {
+    let bits: Vec<u16> = tensor.floats()?.into_iter().map(half_from_float).collect();
+    let initializer = TensorProto {
+        dims: tensor.dims.clone(),
+        data_type: DataType::Float16 as i32,
+        name: format!("{}.f16", tensor.name),
+        raw_data: bits.iter().flat_map(|half| half.to_le_bytes()).collect(),
+    };
+    let to =
+        AttributeProto { name: "to".to_owned(), i: DataType::Float as i64, r#type: AttributeType::Int as i32, ..AttributeProto::default() };
+    Some(Stored {
+        node: restoring("Cast", tensor, vec![initializer.name.clone()], to),
+        initializers: vec![initializer],
+        restored: bits.into_iter().map(float_from_half).collect(),
+    })
+}
+
+fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
+    let (values, shape) = (tensor.floats()?, tensor.shape()?);
+    let outputs = *shape.get(axis)?;
+    let inner: usize = shape[axis + 1..].iter().product();
+    let output = |at: usize| at / inner.max(1) % outputs.max(1);
+    let mut largest = vec![0.0f32; outputs];
+    values.iter().enumerate().for_each(|(at, x)| largest[output(at)] = largest[output(at)].max(x.abs()));
+    // An output whose weights are all zero takes any scale.
+    let scales: Vec<f32> = largest.iter().map(|&x| if x > 0.0 { x / 127.0 } else { 1.0 }).collect();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 to 255")]
+    let quantise = |(at, x): (usize, &f32)| ((x / scales[output(at)]).round().clamp(-127.0, 127.0) + f32::from(ZERO_POINT)) as u8;
+    let bytes: Vec<u8> = values.iter().enumerate().map(quantise).collect();
+    let restored = bytes.iter().enumerate().map(|(at, &q)| (f32::from(q) - f32::from(ZERO_POINT)) * scales[output(at)]).collect();
+    let named = |suffix: &str, data_type: DataType, dims: Vec<i64>, raw_data: Vec<u8>| TensorProto {
+        dims,
+        data_type: data_type as i32,
+        name: format!("{}.{suffix}", tensor.name),
+        raw_data,
+    };
+    let initializers = vec![
+        named("int8", DataType::Uint8, tensor.dims.clone(), bytes),
+        named("scale", DataType::Float, vec![outputs as i64], scales.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        named("zero_point", DataType::Uint8, vec![outputs as i64], vec![ZERO_POINT; outputs]),
+    ];
+    let attribute =
+        AttributeProto { name: "axis".to_owned(), i: axis as i64, r#type: AttributeType::Int as i32, ..AttributeProto::default() };
+    let inputs = initializers.iter().map(|tensor| tensor.name.clone()).collect();
+    Some(Stored { node: restoring("DequantizeLinear", tensor, inputs, attribute), initializers, restored })
+}
+
+/// The node that gives `tensor` under its old name.
+fn restoring(op: &str, tensor: &TensorProto, input: Vec<String>, attribute: AttributeProto) -> NodeProto {
+    NodeProto {
+        input,
+        output: vec![tensor.name.clone()],
+        name: format!("{}.{op}", tensor.name),
+        op_type: op.to_owned(),
+        attribute: vec![attribute],
+        domain: String::new(),
+    }
+}
+
+/// The tensors that a graph computes with: its initialisers, those stored smaller restored under their old names.
+pub(super) fn restored_tensors(graph: &GraphProto) -> Vec<TensorProto> {
+    let find = |name: &str| graph.initializer.iter().find(|tensor| tensor.name == name);
+    let mut used: HashSet<&str> = HashSet::new();
+    let mut tensors = Vec::new();
+    for node in &graph.node {
+        let (Some(input), Some(output)) = (node.input.first(), node.output.first()) else { continue };
+        let restored = match node.op_type.as_str() {
+            "Cast" => find(input).and_then(halves),
+            "DequantizeLinear" => find(input).and_then(|tensor| {
+                let (scale, zero) = (find(node.input.get(1)?)?, find(node.input.get(2)?)?);
+                let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(1, |a| a.i);
+                dequantised(tensor, &scale.floats()?, &zero.raw_data, usize::try_from(axis).ok()?)
+            }),
+            _ => None,
+        };
+        if let (Some(values), Some(shape)) = (restored, find(input).and_then(TensorProto::shape)) {
+            used.extend(node.input.iter().map(String::as_str));
+            tensors.push(TensorProto::of_floats(output, &shape, &values));
+        }
+    }
+    tensors.extend(graph.initializer.iter().filter(|tensor| !used.contains(tensor.name.as_str())).cloned());
+    tensors
+}
+
+fn halves(tensor: &TensorProto) -> Option<Vec<f32>> {
+    let elements: usize = tensor.shape()?.iter().product();
+    (tensor.data_type == DataType::Float16 as i32 && tensor.raw_data.len() == 2 * elements)
+        .then(|| tensor.raw_data.chunks_exact(2).map(|b| float_from_half(u16::from_le_bytes([b[0], b[1]]))).collect())
+}
+
+fn dequantised(tensor: &TensorProto, scales: &[f32], zeros: &[u8], axis: usize) -> Option<Vec<f32>> {
+    let shape = tensor.shape()?;
+    let outputs = *shape.get(axis)?;
+    let inner: usize = shape[axis + 1..].iter().product();
+    let fits = tensor.data_type == DataType::Uint8 as i32
+        && tensor.raw_data.len() == shape.iter().product::<usize>()
+        && [scales.len(), zeros.len()] == [outputs; 2];
+    let output = |at: usize| at / inner.max(1) % outputs.max(1);
+    fits.then(|| {
+        let value = |(at, &q): (usize, &u8)| (f32::from(q) - f32::from(zeros[output(at)])) * scales[output(at)];
+        tensor.raw_data.iter().enumerate().map(value).collect()
+    })
+}
+
+/// The nearest binary16, ties to even; what is too large becomes the largest finite one, because a weight is finite.
+fn half_from_float(x: f32) -> u16 {
+    const LARGEST: u16 = 0x7bff;
+    let bits = x.to_bits();
+    let sign = ((bits >> 16) & 0x8000) as u16;
+    let magnitude = f32::from_bits(bits & 0x7fff_ffff);
+    if magnitude >= 65520.0 {
+        return sign | LARGEST;
+    }
+    // Adding this makes the f32 round at the last bit of the binary16: of its own exponent, or of the smallest normal one.
+    let exponent = ((bits >> 23) & 0xff).max(127 - 14);
+    let rounder = f32::from_bits((exponent + 13) << 23);
+    let rounded = (magnitude + rounder) - rounder;
+    let bits = rounded.to_bits();
+    if rounded < 6.103_515_6e-5 {
+        // Subnormal: units of 2^-24.
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "below 1024")]
+        return sign | (rounded * 16_777_216.0) as u16;
+    }
+    sign | ((bits - (112 << 23)) >> 13) as u16
+}
+
+fn float_from_half(half: u16) -> f32 {
+    let sign = u32::from(half & 0x8000) << 16;
+    let (exponent, fraction) = (u32::from(half >> 10) & 31, u32::from(half & 0x3ff));
+    match exponent {
+        0 => f32::from_bits((fraction as f32 / 16_777_216.0).to_bits() | sign),
+        31 => f32::from_bits(sign | 0x7f80_0000 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_half_survives_the_way_through_f32() {
+        for half in (0..=u16::MAX).filter(|half| half & 0x7c00 != 0x7c00) {
+            assert_eq!(half_from_float(float_from_half(half)), half, "{half:#06x}");
+        }
+        assert_eq!((float_from_half(0x3c00), float_from_half(0xc000), float_from_half(1)), (1.0, -2.0, 2f32.powi(-24)));
+        // Halfway between two: the even one.
+        assert_eq!([half_from_float(1.0 + 2f32.powi(-11)), half_from_float(1.0 + 3.0 * 2f32.powi(-11))], [0x3c00, 0x3c02]);
+        assert_eq!([half_from_float(1e9), half_from_float(-65520.0), half_from_float(1e-9)], [0x7bff, 0xfbff, 0]);
+    }
+
+    proptest! {
+        #[test]
+        fn a_half_is_the_nearest_one(x in -70000f32..70000.0, scale in -20i32..1) {
+            let x = x * 2f32.powi(scale);
+            let half = half_from_float(x);
+            let error = |half: u16| (f64::from(float_from_half(half)) - f64::from(x)).abs();
+            for other in [half.wrapping_sub(1), half.wrapping_add(1)].into_iter().filter(|h| h & 0x7c00 != 0x7c00) {
+                prop_assert!(error(half) <= error(other), "{x}");
+            }
+        }
+
+        #[test]
+        fn an_8_bit_weight_is_within_half_a_step_of_its_output(values in prop::collection::vec(-3f32..3.0, 24), axis in 0usize..3) {
+            let shape = [2, 3, 4];
+            let tensor = TensorProto::of_floats("w", &shape, &values);
+            let stored = quantised(&tensor, axis).expect("floats");
+            let inner: usize = shape[axis + 1..].iter().product();
+            for (at, (&x, &y)) in values.iter().zip(&stored.restored).enumerate() {
+                let same = |other: usize| other / inner % shape[axis] == at / inner % shape[axis];
+                let largest = (0..24).filter(|&o| same(o)).map(|o| values[o].abs()).fold(0.0, f32::max);
+                prop_assert!((x - y).abs() <= largest / 254.0 + 1e-6);
+            }
+        }
+    }
+}
