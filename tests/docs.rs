@@ -62,12 +62,12 @@ fn the_states_on_the_page_about_return_sequences_are_those_of_the_layer() {
 fn the_logits_on_the_page_about_return_sequences_are_those_of_the_network() {
     let (network, p) = network();
     let (source, inputs) = (vec![5, 4, 6], [1, 4, 5]);
-    let whole = network.forward(&p, &[source.clone()], &[inputs.to_vec()]).logits;
+    let whole = network.forward(&p, std::slice::from_ref(&source), &[inputs.to_vec()]).logits;
     let mut expected = "step  reads   whole sequence at once: first three logits   one step after another\n".to_owned();
     let mut largest = 0.0f32;
     let three = |row: &[f32]| row[..3].iter().map(|x| format!("{x:7.4}")).collect::<Vec<_>>().join(" ");
     for (step, reads) in ["START", "x", "y"].into_iter().enumerate() {
-        let prefix = network.forward(&p, &[source.clone()], &[inputs[..=step].to_vec()]).logits;
+        let prefix = network.forward(&p, std::slice::from_ref(&source), &[inputs[..=step].to_vec()]).logits;
         let (row, last) = (&whole[step * 6..][..6], &prefix[step * 6..][..6]);
         largest = row.iter().zip(last).fold(largest, |l, (a, b)| l.max((a - b).abs()));
         let _ = writeln!(expected, "{:4}  {reads:5}   {}                      {}", step + 1, three(row), three(last));

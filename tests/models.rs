@@ -168,7 +168,7 @@ fn the_committed_perceptron_reads_held_out_digits() {
     let run = folder.path().join("run");
     ok(s2s().args(["train", "configs/mlp_mnist.yaml", "--set", "training.epochs=6", "--data"]).arg(data).arg("-o").arg(&run));
     let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let best = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()).filter(|m| m["best"] == true).next_back().unwrap();
+    let best = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()).rfind(|m| m["best"] == true).unwrap();
     assert!(best["validation_accuracy"].as_f64().unwrap() >= 0.93, "{best}");
 }
 

@@ -72,13 +72,12 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         return Ok(());
     };
     let view = match args.view {
-        Some(View::Overview) => Drawn::Overview,
         Some(View::Network) => Drawn::Network,
         Some(View::Encoder) => Drawn::Graph(Role::Encoder),
         Some(View::Decoder) => Drawn::Graph(Role::Decoder),
         Some(View::Training) => Drawn::Graph(Role::Training),
         None if subject.graphs.len() == 1 => Drawn::Network,
-        None => Drawn::Overview,
+        Some(View::Overview) | None => Drawn::Overview,
     };
     let bytes = match format {
         Format::Svg => subject.svg(view)?.into_bytes(),

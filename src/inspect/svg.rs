@@ -64,6 +64,7 @@ impl Canvas {
     }
 
     /// A line of text; `anchor` is `start`, `middle` or `end`; `y` is its middle.
+    #[allow(clippy::too_many_arguments)]
     pub fn text(&mut self, x: f64, y: f64, size: f64, anchor: &str, bold: bool, colour: &str, text: &str) {
         let weight = if bold { " font-weight=\"bold\"" } else { "" };
         let _ = writeln!(

@@ -93,8 +93,8 @@ mod tests {
 
     #[test]
     fn loss_and_gradient_are_those_of_the_definition() {
-        let logits: Vec<f64> = (0..37).map(|i| ((i * 7) % 11) as f64 * 0.3 - 1.0).collect();
-        let bias: Vec<f64> = (0..37).map(|i| (i % 5) as f64 * 0.1).collect();
+        let logits: Vec<f64> = (0..37).map(|i| f64::from((i * 7) % 11) * 0.3 - 1.0).collect();
+        let bias: Vec<f64> = (0..37).map(|i| f64::from(i % 5) * 0.1).collect();
         let biased: Vec<f64> = logits.iter().zip(&bias).map(|(x, b)| x + b).collect();
         let sum: f64 = biased.iter().map(|x| x.exp()).sum();
         let mut gradient = logits.clone();

@@ -86,6 +86,7 @@ impl Dense {
     ///
     /// `backward`: the factor of each token's loss, the label smoothing, the gradient of `h` (overwritten), and the
     /// gradients to add to.
+    #[allow(clippy::too_many_arguments)]
     pub fn loss<R: Real>(
         &self,
         p: &Parameters<R>,

@@ -81,7 +81,7 @@ impl Symbols {
                 table
             }
             Form::Embedding { width, embedding, w } => {
-                let bias = self.bias(p, w, width);
+                let bias = bias_column(p, w, width);
                 let mut table = bias.repeat(self.vocabulary);
                 let w = MatRef::strided(p.get(w), gates, width, width + 1).transposed();
                 let embedding = MatRef::new(p.get(embedding), self.vocabulary, width);
@@ -91,10 +91,6 @@ impl Symbols {
         };
         table[..gates].fill(R::ZERO);
         table
-    }
-
-    fn bias<R: Real>(&self, p: &Parameters<R>, w: ParameterId, width: usize) -> Vec<R> {
-        p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect()
     }
 
     /// Fills `gates` (ids, gates) with the pre-activations of `ids`.
@@ -134,7 +130,7 @@ impl Symbols {
                     dropout.factors(rows.len(), &mut tape.factors);
                     rows.iter_mut().zip(&tape.factors).for_each(|(x, &f)| *x *= f);
                 }
-                let bias = self.bias(p, w, width);
+                let bias = bias_column(p, w, width);
                 gates.chunks_exact_mut(self.gates).for_each(|row| row.copy_from_slice(&bias));
                 matmul_packed(gates, self.gates, Store::Add, MatRef::new(rows, ids.len(), width), packed, scratch);
             }
@@ -286,6 +282,11 @@ impl Symbols {
             Form::Embedding { w, .. } => emit_parameter(p, w, g),
         }
     }
+}
+
+/// The bias, the last column of W (gates, width + 1).
+fn bias_column<R: Real>(p: &Parameters<R>, w: ParameterId, width: usize) -> Vec<R> {
+    p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect()
 }
 
 /// The embedding of a side; both directions of a layer share it.

@@ -232,7 +232,7 @@ impl<N: Trainable> Stepper<N> {
             {
                 let gradients: Vec<&mut [f32]> = gradients.iter_mut().filter_map(Iterator::next).collect();
                 run(scope, threads, move || {
-                    adam_step(&step, parameters, first, second, &gradients[0]);
+                    adam_step(&step, parameters, first, second, gradients[0]);
                     gradients.into_iter().for_each(|g| g.fill(0.0));
                 });
             }

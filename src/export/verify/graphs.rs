@@ -155,11 +155,11 @@ pub(super) fn check(
         let steps = graphs.fold(batch, encoded)?;
         let vocabulary = bundle.target().len();
         for (row, input) in batch.inputs.iter().enumerate() {
-            for step in 0..input.len() {
+            for (step, scores) in steps.iter().enumerate().take(input.len()) {
                 let at = (row * batch.target_time() + step) * vocabulary;
                 let reference = &expected.logits[at..at + vocabulary];
                 let of_training = whole.data.get(at..at + vocabulary).unwrap_or(&[]);
-                let of_steps = &steps[step].data[row * vocabulary..(row + 1) * vocabulary];
+                let of_steps = &scores.data[row * vocabulary..(row + 1) * vocabulary];
                 training.add(wiring.output, of_training, reference);
                 folded.add(wiring.output, of_steps, reference);
                 // The training graph of the same engine: the two halves must fold into the whole.

@@ -143,16 +143,14 @@ fn transpose(data: &mut Vec<f32>, a: usize, b: usize, inner: usize) {
     *data = (0..b).flat_map(|j| (0..a).flat_map(move |i| block(i, j)..block(i, j) + inner)).map(|at| data[at]).collect();
 }
 
-impl Plan {
-    fn check_ids(&self, ids: &[i64], symbols: usize, graph: &str) -> Result<()> {
-        // Unsigned, so that one comparison finds negative ids too.
-        if let Some(&id) = ids.iter().find(|&&id| id as u64 >= symbols as u64) {
-            return Err(
-                Error::new(ErrorKind::Input, format!("id {id}, but the vocabulary has the ids 0 to {}", symbols - 1)).in_graph(graph, None)
-            );
-        }
-        Ok(())
+fn check_ids(ids: &[i64], symbols: usize, graph: &str) -> Result<()> {
+    // Unsigned, so that one comparison finds negative ids too.
+    if let Some(&id) = ids.iter().find(|&&id| id as u64 >= symbols as u64) {
+        return Err(
+            Error::new(ErrorKind::Input, format!("id {id}, but the vocabulary has the ids 0 to {}", symbols - 1)).in_graph(graph, None)
+        );
     }
+    Ok(())
 }
 
 /// Rows of zeros with a 1 at the id; PAD stays all zero.
@@ -182,7 +180,7 @@ impl Engine for OnnxEngine {
             let message = format!("{} ids given for {rows} rows of {columns}; at least one of each is needed", data.len());
             return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.encoder, None));
         }
-        plan.check_ids(data, plan.source_vocabulary, &plan.names.encoder)?;
+        check_ids(data, plan.source_vocabulary, &plan.names.encoder)?;
         match plan.io {
             Io::Ids => self.encoder.run(&[TensorView { shape: &[rows, columns], data: DataView::I64(data) }], &mut self.outputs)?,
             Io::OneHot => {
@@ -214,7 +212,7 @@ impl Engine for OnnxEngine {
             let message = format!("{} tokens and {count} states given for a batch of {batch} and {} states", tokens.len(), plan.recurrent);
             return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.decoder, None));
         }
-        plan.check_ids(tokens, plan.target_vocabulary, &plan.names.decoder)?;
+        check_ids(tokens, plan.target_vocabulary, &plan.names.decoder)?;
 
         for (wire, tensor) in plan.tensors.iter().zip(state.recurrent.iter().chain(&state.memory)) {
             if tensor.data.len() != batch * tensor.row_len() {

@@ -38,6 +38,7 @@ impl Reference<'_> {
     }
 
     /// log p of every token after `ids`, by the rules of every decode.
+    #[allow(clippy::needless_range_loop)]
     pub(super) fn log_p(&mut self, ids: &[u32]) -> Vec<f64> {
         let o = self.options;
         let mut logits = self.run(ids).0;
