@@ -6,7 +6,7 @@ use super::real::Real;
 /// What one row contributed.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct RowLoss {
-    /// -ln softmax(logits)[target], in nats.
+    /// -ln of the softmax of the logits at the target, in nats.
     pub nats: f64,
     /// Whether the target had the highest logit.
     pub correct: bool,

@@ -245,7 +245,7 @@ impl Recurrent {
         self.projection.backward(p, &prepared.projection, input, &tape.gates, projection, dropout, d_input, scratch, gradients);
     }
 
-    /// ONNX, a whole text: the cell's operator over time; see [`lstm::emit_sequence`] and [`gru::emit_sequence`].
+    /// ONNX, a whole text: the LSTM or GRU operator over time.
     pub fn emit_sequence(
         &self,
         p: &Parameters<f32>,

@@ -2,7 +2,7 @@
 //!
 //! `axum::serve` has no timeouts: half a header, an idle or a dribbling client holds a connection for ever, and one of
 //! them is enough to block shutting down. This loop gives each connection to hyper inside a
-//! [`Timed`](super::timed::Timed) stream.
+//! `Timed` stream.
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

@@ -161,10 +161,12 @@ def check_vocabulary(vocabulary):
 
 
 def check_shared(models):
-    """The same initialiser name means the same bytes, in whichever graph."""
+    """The same weight has the same bytes in whichever graph; constants (axes, masks) are numbered within each graph."""
     seen, shared = {}, 0
     for role, model in models.items():
         for tensor in model.graph.initializer:
+            if tensor.name.startswith("constant"):
+                continue
             value = (tensor.data_type, tuple(tensor.dims), tensor.raw_data)
             if tensor.name in seen:
                 need(seen[tensor.name][1] == value, f"{tensor.name} differs between {seen[tensor.name][0]} and {role}")
