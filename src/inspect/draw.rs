@@ -39,11 +39,17 @@ pub fn picture(model: &Model) -> (Vec<Node>, Vec<Arrow>) {
         let mut merged: Vec<Arrow> = Vec::new();
         for edge in &layer.inputs {
             let shape = display(&edge.shape);
-            let line = if edge.label.is_empty() { shape } else { format!("{} {shape}", edge.label) };
             let dashed = edge.label == "mask";
+            // The shape of an input, and so of its mask, stands in its box: said again it would crowd the arrows.
+            let line = match (dashed, model.layers[edge.from].kind == "Input") {
+                (true, _) => Some("mask".to_owned()),
+                (false, true) => None,
+                (false, false) if edge.label.is_empty() => Some(shape),
+                (false, false) => Some(format!("{} {shape}", edge.label)),
+            };
             match merged.iter_mut().find(|a| a.from == edge.from && a.dashed == dashed) {
-                Some(arrow) => arrow.label.push(line),
-                None => merged.push(Arrow { from: edge.from, to, label: vec![line], dashed }),
+                Some(arrow) => arrow.label.extend(line),
+                None => merged.push(Arrow { from: edge.from, to, label: line.into_iter().collect(), dashed }),
             }
         }
         arrows.extend(merged);
