@@ -12,7 +12,7 @@ use crate::cli::verify::show;
 use crate::cli::{Global, train};
 use crate::config::{Config, LoadOptions};
 use crate::error::Result;
-use crate::export::{self, ExportInput, ExportOptions, Replace, VerifyOptions};
+use crate::export::{self, ExportOptions, Replace, VerifyOptions};
 use crate::train::{Console, TrainOptions, Which};
 
 const CONFIG: &str = include_str!("../../configs/dates.yaml");
@@ -55,15 +55,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
 
     say("\n2/4 export and 3/4 verify: three ONNX graphs, held against the trainer's own pass in every engine");
     let parameters = run.parameters(Which::Best)?;
-    let input = ExportInput {
-        network: &run.network,
-        parameters: &parameters,
-        source: &run.source,
-        target: &run.target,
-        name: &run.config.name,
-        decoding: run.config.decoding.clone(),
-        provenance: Some(run.provenance(Which::Best)?),
-    };
+    let input = run.export_input(&parameters, Some(run.provenance(Which::Best)?));
     let folder = args.output.join("bundle");
     let replace = Replace::OlderOf(run.config.name.clone());
     let report =

@@ -124,15 +124,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let run = Run::open(&args.run)?;
     let which = Which::from(args.checkpoint);
     let parameters = run.parameters(which)?;
-    let input = ExportInput {
-        network: &run.network,
-        parameters: &parameters,
-        source: &run.source,
-        target: &run.target,
-        name: &run.config.name,
-        decoding: run.config.decoding.clone(),
-        provenance: Some(run.provenance(which)?),
-    };
+    let input = run.export_input(&parameters, Some(run.provenance(which)?));
     let options = ExportOptions { io: args.io, opset: args.opset, dtype: args.dtype, ..ExportOptions::default() };
     if args.dtype != Dtype::F32 {
         let pairs = dev_pairs(&args, &run)?;

@@ -243,23 +243,15 @@ fn short(hash: &str) -> &str {
 /// Every name in the wiring must be an input or output of its graph.
 fn check_wiring(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result<()> {
     let wiring = &manifest.wiring;
-    let (mut encoder_out, mut decoder_in, mut decoder_out) = (vec![], vec![&wiring.decoder_input], vec![&wiring.decoder_output]);
-    for wire in &wiring.states {
-        encoder_out.push(&wire.encoder_output);
-        decoder_in.push(&wire.decoder_input);
-        decoder_out.push(&wire.decoder_output);
-    }
-    for wire in &wiring.memory {
-        encoder_out.push(&wire.encoder_output);
-        decoder_in.push(&wire.decoder_input);
-    }
-    decoder_out.extend(&wiring.attention);
-    let sides = [(Role::Encoder, vec![&wiring.encoder_input], encoder_out), (Role::Decoder, decoder_in, decoder_out)];
+    let sides = [
+        (Role::Encoder, vec![wiring.encoder_input.as_str()], wiring.encoder_outputs()),
+        (Role::Decoder, wiring.decoder_inputs(), wiring.decoder_outputs()),
+    ];
     for (role, inputs, outputs) in sides {
         let (info, graph) = (&infos[&role], manifest.graphs[&role].file.as_str());
         for (what, wanted, present) in [("input", inputs, &info.inputs), ("output", outputs, &info.outputs)] {
             let names: Vec<&str> = present.iter().map(|tensor| tensor.name.as_str()).collect();
-            if let Some(name) = wanted.into_iter().find(|name| !names.contains(&name.as_str())) {
+            if let Some(name) = wanted.into_iter().find(|name| !names.contains(name)) {
                 let near = did_you_mean(name, names.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 return Err(Error::new(
                     ErrorKind::Bundle,

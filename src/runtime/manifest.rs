@@ -122,6 +122,27 @@ pub struct Wiring {
     pub attention: Option<String>,
 }
 
+impl Wiring {
+    /// The encoder's outputs that decoding reads: states, then memory.
+    pub fn encoder_outputs(&self) -> Vec<&str> {
+        let states = self.states.iter().map(|wire| wire.encoder_output.as_str());
+        states.chain(self.memory.iter().map(|wire| wire.encoder_output.as_str())).collect()
+    }
+
+    /// The decoder's inputs: the token, states, then memory.
+    pub fn decoder_inputs(&self) -> Vec<&str> {
+        let states = self.states.iter().map(|wire| wire.decoder_input.as_str());
+        let memory = self.memory.iter().map(|wire| wire.decoder_input.as_str());
+        std::iter::once(self.decoder_input.as_str()).chain(states).chain(memory).collect()
+    }
+
+    /// The decoder's outputs: the scores, next states, then the attention weights if there are any.
+    pub fn decoder_outputs(&self) -> Vec<&str> {
+        let states = self.states.iter().map(|wire| wire.decoder_output.as_str());
+        std::iter::once(self.decoder_output.as_str()).chain(states).chain(self.attention.as_deref()).collect()
+    }
+}
+
 /// What the decoder's scores are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -337,9 +358,7 @@ impl Manifest {
             let help = "this version reads pad 0, start 1, end 2, unk 3 only; reorder the rows of the embedding and of the output layer";
             return wrong("special_ids", format!("unknown assignment {:?}", self.special_ids), help);
         }
-        let mut inputs = vec![&self.wiring.decoder_input];
-        inputs.extend(self.wiring.states.iter().map(|wire| &wire.decoder_input));
-        inputs.extend(self.wiring.memory.iter().map(|wire| &wire.decoder_input));
+        let inputs = self.wiring.decoder_inputs();
         for (i, name) in inputs.iter().enumerate() {
             if inputs[..i].contains(name) {
                 return wrong(

@@ -21,6 +21,7 @@ use super::metrics::{self, EpochMetrics};
 use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::ExportInput;
 use crate::network::{Parameters, Seq2Seq};
 
 const CONFIG: &str = "config.yaml";
@@ -195,6 +196,19 @@ impl Run {
                 .help(format!("go on with `s2s train {} --resume`", self.folder.display()))
         };
         Ok(self.checkpoint(which)?.ok_or_else(missing)?.parameters)
+    }
+
+    /// What the exporter needs, with `parameters` of this run.
+    pub fn export_input<'a>(&'a self, parameters: &'a Parameters<f32>, provenance: Option<Provenance>) -> ExportInput<'a> {
+        ExportInput {
+            network: &self.network,
+            parameters,
+            source: &self.source,
+            target: &self.target,
+            name: &self.config.name,
+            decoding: self.config.decoding.clone(),
+            provenance,
+        }
     }
 
     /// What the bundle says about where the weights come from: config, data, scores of the checkpoint's epoch, licence.

@@ -15,7 +15,6 @@ use crate::config::checked::{Monitor, Optimiser};
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
 use crate::data::{Pair, batches};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::ExportInput;
 use crate::network::{Example, Sums};
 use crate::random::Random;
 
@@ -312,15 +311,7 @@ impl Session {
 
     fn decode(&self, groups: &[&Group]) -> Result<Vec<Decoded>> {
         let run = &self.run;
-        let input = ExportInput {
-            network: &run.network,
-            parameters: self.stepper.parameters(),
-            source: &run.source,
-            target: &run.target,
-            name: &run.config.name,
-            decoding: run.config.decoding.clone(),
-            provenance: None,
-        };
+        let input = run.export_input(self.stepper.parameters(), None);
         score::decode(&input, groups, &run.config.decoding)
     }
 

@@ -198,23 +198,14 @@ fn mean_nats(batch: &Batch, expected: &Forward<f32>, vocabulary: usize) -> f32 {
 impl<'a> Graphs<'a> {
     fn load(bundle: &'a Bundle, kind: EngineKind) -> Result<Self> {
         let wiring = &bundle.manifest().wiring;
-        let mut encoder_out: Vec<&str> = Vec::new();
-        let (mut decoder_in, mut decoder_out) = (vec![wiring.decoder_input.as_str()], vec![wiring.decoder_output.as_str()]);
-        for wire in &wiring.states {
-            encoder_out.push(&wire.encoder_output);
-            decoder_in.push(&wire.decoder_input);
-            decoder_out.push(&wire.decoder_output);
-        }
-        for wire in &wiring.memory {
-            encoder_out.push(&wire.encoder_output);
-            decoder_in.push(&wire.decoder_input);
-        }
+        // The attention weights, after the states, are not compared.
+        let decoder_out = &wiring.decoder_outputs()[..=wiring.states.len()];
         let load =
             |role, inputs: &[&str], outputs: &[&str]| load_graph(kind, bundle.graph_name(role), bundle.graph(role)?, inputs, outputs);
         Ok(Self {
             bundle,
-            encoder: load(Role::Encoder, &[&wiring.encoder_input], &encoder_out)?,
-            decoder: load(Role::Decoder, &decoder_in, &decoder_out)?,
+            encoder: load(Role::Encoder, &[&wiring.encoder_input], &wiring.encoder_outputs())?,
+            decoder: load(Role::Decoder, &wiring.decoder_inputs(), decoder_out)?,
             training: load(Role::Training, &[ENCODER_INPUT, DECODER_INPUT, DECODER_TARGET], &[DECODER_OUTPUT, LOSS])?,
         })
     }

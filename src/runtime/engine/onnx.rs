@@ -96,15 +96,8 @@ impl OnnxEngine {
             attention: wiring.attention.is_some(),
             names: Names { encoder: bundle.graph_name(Role::Encoder).to_owned(), decoder: bundle.graph_name(Role::Decoder).to_owned() },
         };
-        let encoder_outputs: Vec<&str> = plan.tensors.iter().map(|wire| wire.name.as_str()).collect();
-        let mut inputs = vec![wiring.decoder_input.as_str()];
-        inputs.extend(wiring.states.iter().map(|wire| wire.decoder_input.as_str()));
-        inputs.extend(wiring.memory.iter().map(|wire| wire.decoder_input.as_str()));
-        let mut outputs = vec![wiring.decoder_output.as_str()];
-        outputs.extend(wiring.states.iter().map(|wire| wire.decoder_output.as_str()));
-        outputs.extend(wiring.attention.as_deref());
-        let encoder = load(&plan.names.encoder, bundle.graph(Role::Encoder)?, &[&wiring.encoder_input], &encoder_outputs)?;
-        let decoder = load(&plan.names.decoder, bundle.graph(Role::Decoder)?, &inputs, &outputs)?;
+        let encoder = load(&plan.names.encoder, bundle.graph(Role::Encoder)?, &[&wiring.encoder_input], &wiring.encoder_outputs())?;
+        let decoder = load(&plan.names.decoder, bundle.graph(Role::Decoder)?, &wiring.decoder_inputs(), &wiring.decoder_outputs())?;
         Ok(Self::with(name, encoder, decoder, Arc::new(plan)))
     }
 
