@@ -197,8 +197,12 @@ fn half(tensor: &TensorProto) -> Option<Stored> {
         name: format!("{}.f16", tensor.name),
         raw_data: bits.iter().flat_map(|half| half.to_le_bytes()).collect(),
     };
-    let to =
-        AttributeProto { name: "to".to_owned(), i: DataType::Float as i64, r#type: AttributeType::Int as i32, ..AttributeProto::default() };
+    let to = AttributeProto {
+        name: "to".to_owned(),
+        i: Some(DataType::Float as i64),
+        r#type: AttributeType::Int as i32,
+        ..AttributeProto::default()
+    };
     Some(Stored {
         node: restoring("Cast", tensor, vec![initializer.name.clone()], to),
         initializers: vec![initializer],
@@ -231,7 +235,7 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
         named("zero_point", DataType::Uint8, vec![outputs as i64], vec![ZERO_POINT; outputs]),
     ];
     let attribute =
-        AttributeProto { name: "axis".to_owned(), i: axis as i64, r#type: AttributeType::Int as i32, ..AttributeProto::default() };
+        AttributeProto { name: "axis".to_owned(), i: Some(axis as i64), r#type: AttributeType::Int as i32, ..AttributeProto::default() };
     let inputs = initializers.iter().map(|tensor| tensor.name.clone()).collect();
     Some(Stored { node: restoring("DequantizeLinear", tensor, inputs, attribute), initializers, restored })
 }
@@ -259,7 +263,7 @@ pub(super) fn restored_tensors(graph: &GraphProto) -> Vec<TensorProto> {
             "Cast" => find(input).and_then(halves),
             "DequantizeLinear" => find(input).and_then(|tensor| {
                 let (scale, zero) = (find(node.input.get(1)?)?, find(node.input.get(2)?)?);
-                let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(1, |a| a.i);
+                let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(1, |a| a.i());
                 dequantised(tensor, &scale.floats()?, &zero.raw_data, usize::try_from(axis).ok()?)
             }),
             _ => None,

@@ -92,5 +92,7 @@ class Graph:
             for name, array in feed.items()
         }
         reply = self.client.ask(run=self.name, feed=wired)
+        if len(reply["outputs"]) != len(self.outputs):
+            raise RuntimeFailure(f"gives {len(reply['outputs'])} outputs instead of {len(self.outputs)}")
         arrays = [np.frombuffer(bytes.fromhex(value["hex"]), np.float32).reshape(value["shape"]) for value in reply["outputs"]]
         return dict(zip(self.outputs, arrays))

@@ -51,20 +51,7 @@ class Runtime:
         return [self.rust(say), self.runner], environment
 
     def python(self, say):
-        if not self.packages:
-            return sys.executable
-        folder = CACHE / "venvs" / self.name
-        stamp, wanted = folder / "packages.txt", "\n".join(self.packages)
-        python = folder / "bin" / "python"
-        if stamp.exists() and stamp.read_text() == wanted:
-            return str(python)
-        base = find_python(self.newest_python)
-        say(f"installing {', '.join(self.packages)}")
-        shutil.rmtree(folder, ignore_errors=True)
-        run([base, "-m", "venv", folder])
-        run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input", *self.packages])
-        stamp.write_text(wanted)
-        return str(python)
+        return venv(self.name, self.packages, self.newest_python, say) if self.packages else sys.executable
 
     def node(self, say):
         folder = CACHE / "node"
@@ -86,12 +73,13 @@ class Runtime:
         project = RUNNERS / "rust"
         program = CACHE / "rust" / "release" / "s2s-foreign-runtimes"
         say("building the runner of rten and candle")
-        run(["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", project / "Cargo.toml", "--target-dir", CACHE / "rust"])
+        command = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", project / "Cargo.toml", "--target-dir", CACHE / "rust"]
+        run(command, environment={**os.environ, "PROTOC": protoc(say)})
         return str(program)
 
 
 # What Node's runners and the loops of examples/loops import.
-NODE_PACKAGES = ["onnxruntime-node@1.30.0", "onnxruntime-web@1.30.0", "yaml@2.9.0"]
+NODE_PACKAGES = ["onnxruntime-node@1.30.0", "onnxruntime-web@1.30.0", "js-yaml@5.5.0"]
 
 RUNTIMES = [
     Runtime("onnxruntime", "ONNX Runtime", "python", "run_onnxruntime.py", quick=True),
@@ -110,8 +98,35 @@ RUNTIMES = [
     Runtime("emx-onnx-cgen", "emx-onnx-cgen (C)", "python", "run_emx.py", ("emx-onnx-cgen==1.4.0", "onnx==1.23.2"), pinned=True),
     Runtime("tvm", "Apache TVM", "python", "run_tvm.py", ("apache-tvm==0.27.0.post1", "onnx==1.23.2"), pinned=True),
     Runtime("tinygrad", "tinygrad", "python", "run_tinygrad.py", ("tinygrad==0.14.0", "numpy==2.4.6"), pinned=True),
-    Runtime("jaxonnxruntime", "jaxonnxruntime", "python", "run_jaxonnxruntime.py", ("jaxonnxruntime==0.3.0",)),
+    Runtime("jaxonnxruntime", "jaxonnxruntime", "python", "run_jaxonnxruntime.py", ("jaxonnxruntime==0.3.0", "onnx==1.23.2", "absl-py==2.3.1")),
 ]
+
+
+def venv(name, packages, newest, say):
+    """The Python of an environment with these packages."""
+    folder = CACHE / "venvs" / name
+    stamp, wanted = folder / "packages.txt", "\n".join(packages)
+    python = folder / "bin" / "python"
+    if not (stamp.exists() and stamp.read_text() == wanted):
+        base = find_python(newest)
+        say(f"installing {', '.join(packages)}")
+        shutil.rmtree(folder, ignore_errors=True)
+        run([base, "-m", "venv", folder])
+        run([python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-input", *packages])
+        stamp.write_text(wanted)
+    return str(python)
+
+
+def protoc(say):
+    """The compiler of protocol buffers, which building candle-onnx needs; a Python package has one too."""
+    found = shutil.which("protoc")
+    if found is None:
+        python = venv("protoc", ("grpcio-tools==1.76.0",), (), say)
+        script = CACHE / "venvs" / "protoc" / "bin" / "protoc"
+        script.write_text(f'#!/bin/sh\nexec "{python}" -m grpc_tools.protoc "$@"\n')
+        script.chmod(0o755)
+        found = str(script)
+    return found
 
 
 def need(*names):
@@ -133,7 +148,7 @@ def find_python(newest):
     raise Missing(f"no Python up to {'.'.join(map(str, newest))}, the newest with wheels")
 
 
-def run(command, cwd=None):
-    done = subprocess.run([str(part) for part in command], cwd=cwd, capture_output=True, text=True)
+def run(command, cwd=None, environment=None):
+    done = subprocess.run([str(part) for part in command], cwd=cwd, env=environment, capture_output=True, text=True)
     if done.returncode:
         raise Missing(f"{' '.join(map(str, command))} failed: {' '.join((done.stderr or done.stdout).split())[-400:]}")

@@ -15,7 +15,7 @@ async function main() {
     return answer({ missing: error.message.split("\n")[0] });
   }
   answer({ version: ort.env.versions.node ?? ort.env.versions.common });
-  const handle = handler(ort, async (path) => new Uint8Array(await readFile(path)));
+  const handle = handler(ort, "cpu", async (path) => new Uint8Array(await readFile(path)));
   for await (const line of createInterface({ input: process.stdin })) answer(await handle(JSON.parse(line)));
 }
 

@@ -1,7 +1,7 @@
 // What the two JavaScript runners share: a request of the protocol (see serve.py) to its answer, with any build of ONNX Runtime.
 //
-// - ort: the package onnxruntime-node or onnxruntime-web; read: a path to the bytes of the file.
-function handler(ort, read) {
+// - ort: the package onnxruntime-node or onnxruntime-web; provider: cpu or wasm; read: a path to the bytes of the file.
+function handler(ort, provider, read) {
   const graphs = {};
   const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
   const bytes = (text) => Uint8Array.from({ length: text.length / 2 }, (_, i) => parseInt(text.slice(2 * i, 2 * i + 2), 16));
@@ -12,7 +12,13 @@ function handler(ort, read) {
   return async (request) => {
     try {
       if (request.load !== undefined) {
-        const options = { executionProviders: [ort.env.wasm?.s2s ? "wasm" : "cpu"], intraOpNumThreads: 1, logSeverityLevel: 3 };
+        const options = {
+          executionProviders: [provider],
+          intraOpNumThreads: 1,
+          logSeverityLevel: 3,
+          // Otherwise a DequantizeLinear in front of a product becomes one in 8 bits, which is off by some 1e-2.
+          extra: { session: { disable_quant_qdq: "1" } },
+        };
         graphs[request.load] = { session: await ort.InferenceSession.create(await read(request.path), options), outputs: request.outputs };
         return {};
       }

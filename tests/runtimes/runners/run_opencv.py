@@ -6,7 +6,8 @@ VERSION = cv2.__version__
 
 
 def load(path, inputs, outputs):
-    net = cv2.dnn.readNetFromONNX(path)
+    # The older engine has no symbolic sizes; by default a failure of the newer one is hidden by its message.
+    net = cv2.dnn.readNetFromONNX(path, cv2.dnn.ENGINE_NEW)
 
     def run(feed):
         for name in inputs:

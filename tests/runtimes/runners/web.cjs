@@ -16,8 +16,7 @@ const answer = (value) => process.stdout.write(JSON.stringify(value) + "\n");
 const PAGE = `<!doctype html><meta charset="utf-8"><script src="ort/ort.wasm.min.js"></script><script src="ort_js.js"></script><script>
 ort.env.wasm.wasmPaths = new URL("ort/", location.href).href;
 ort.env.wasm.numThreads = 1;
-ort.env.wasm.s2s = true;
-const handle = handler(ort, async (path) => new Uint8Array(await (await fetch("file?" + encodeURIComponent(path))).arrayBuffer()));
+const handle = handler(ort, "wasm", async (path) => new Uint8Array(await (await fetch("file?" + encodeURIComponent(path))).arrayBuffer()));
 const post = async (value) => (await fetch("answer", { method: "POST", body: JSON.stringify(value) })).json();
 (async () => { for (let request = await post({ version: ort.env.versions.web }); ; ) request = await post(await handle(request)); })();
 </script>`;
