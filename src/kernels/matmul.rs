@@ -64,11 +64,11 @@ impl<R: Real> Packed<R> {
         self.pack_for(R::tile(), b);
     }
 
-    /// B packed anew.
-    pub fn new(b: MatRef<'_, R>) -> Self {
-        let mut packed = Self::default();
-        packed.pack(b);
-        packed
+    /// `b` (k, n) packed into the memory of this one.
+    #[must_use]
+    pub fn repacked(mut self, b: MatRef<'_, R>) -> Self {
+        self.pack(b);
+        self
     }
 
     /// (k, n).
@@ -81,20 +81,24 @@ impl<R: Real> Packed<R> {
         (self.k, self.n) = (b.rows, b.columns);
         // Every value is overwritten below, but for the zeros after the last column.
         self.data.resize(self.k * self.n.div_ceil(width) * width, R::ZERO);
-        for (p, panel) in self.data.chunks_exact_mut((self.k * width).max(1)).enumerate() {
-            let first = p * width;
-            let used = width.min(self.n - first);
-            if b.column_stride == 1 {
-                for (k, row) in panel.chunks_exact_mut(width).enumerate() {
-                    let from = k * b.row_stride + first;
-                    row[..used].copy_from_slice(&b.data[from..from + used]);
-                    row[used..].fill(R::ZERO);
-                }
-            } else {
-                // A transposed source is read along its rows, eight of its columns at a time, so that each cache line
-                // of the panel is written while it is near.
-                for k0 in (0..self.k).step_by(8) {
-                    let k1 = (k0 + 8).min(self.k);
+        let panels = self.k * width;
+        if panels == 0 {
+            return;
+        }
+        // A few rows of the source at a time, through all panels: its pages and lines are then near until they are used up.
+        for k0 in (0..self.k).step_by(PACKED_AT_ONCE) {
+            let k1 = (k0 + PACKED_AT_ONCE).min(self.k);
+            for (p, panel) in self.data.chunks_exact_mut(panels).enumerate() {
+                let first = p * width;
+                let used = width.min(self.n - first);
+                let rows = panel[k0 * width..k1 * width].chunks_exact_mut(width);
+                if b.column_stride == 1 {
+                    for (row, k) in rows.zip(k0..) {
+                        let from = k * b.row_stride + first;
+                        copy_padded(row, &b.data[from..from + used]);
+                    }
+                } else {
+                    rows.for_each(|row| row[used..].fill(R::ZERO));
                     for j in 0..used {
                         let column = &b.data[(first + j) * b.column_stride..];
                         for k in k0..k1 {
@@ -102,13 +106,13 @@ impl<R: Real> Packed<R> {
                         }
                     }
                 }
-                for row in panel.chunks_exact_mut(width) {
-                    row[used..].fill(R::ZERO);
-                }
             }
         }
     }
 }
+
+/// Steps of k that are packed before the next panel's turn: a cache line of a transposed source.
+const PACKED_AT_ONCE: usize = 16;
 
 /// Reused memory for operands that are packed for one product.
 #[derive(Clone, Debug, Default)]
@@ -171,6 +175,21 @@ fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRe
     }
 }
 
+/// Copies `from` and fills what is left of `to` with zeros.
+///
+/// In eights: a call of memmove costs more than the few values of a tile.
+#[inline(always)]
+fn copy_padded<R: Real>(to: &mut [R], from: &[R]) {
+    if to.len() == from.len() {
+        let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = from);
+    } else {
+        to[..from.len()].copy_from_slice(from);
+        to[from.len()..].fill(R::ZERO);
+    }
+}
+
 /// Packs A (m, k) as panels of `height` rows, each (k, height), the last one filled with zeros.
 fn pack_rows<R: Real>(packed: &mut Vec<R>, a: MatRef<'_, R>, height: usize) {
     let k = a.columns;
@@ -178,19 +197,22 @@ fn pack_rows<R: Real>(packed: &mut Vec<R>, a: MatRef<'_, R>, height: usize) {
     if k == 0 {
         return;
     }
-    for (p, panel) in packed.chunks_exact_mut(k * height).enumerate() {
-        let first = p * height;
-        let used = height.min(a.rows - first);
-        for (k, column) in panel.chunks_exact_mut(height).enumerate() {
-            let from = k * a.column_stride + first * a.row_stride;
-            if a.row_stride == 1 {
-                column[..used].copy_from_slice(&a.data[from..from + used]);
-            } else {
-                for (r, x) in column[..used].iter_mut().enumerate() {
-                    *x = a.data[from + r * a.row_stride];
+    for k0 in (0..k).step_by(PACKED_AT_ONCE) {
+        let k1 = (k0 + PACKED_AT_ONCE).min(k);
+        for (p, panel) in packed.chunks_exact_mut(k * height).enumerate() {
+            let first = p * height;
+            let used = height.min(a.rows - first);
+            for (column, k) in panel[k0 * height..k1 * height].chunks_exact_mut(height).zip(k0..) {
+                let from = k * a.column_stride + first * a.row_stride;
+                if a.row_stride == 1 {
+                    copy_padded(column, &a.data[from..from + used]);
+                } else {
+                    for (r, x) in column[..used].iter_mut().enumerate() {
+                        *x = a.data[from + r * a.row_stride];
+                    }
+                    column[used..].fill(R::ZERO);
                 }
             }
-            column[used..].fill(R::ZERO);
         }
     }
 }
