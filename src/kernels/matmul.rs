@@ -49,12 +49,12 @@ pub enum Store {
 pub struct Packed<R> {
     k: usize,
     n: usize,
-    data: Vec<R>,
+    data: Aligned<R>,
 }
 
 impl<R> Default for Packed<R> {
     fn default() -> Self {
-        Self { k: 0, n: 0, data: Vec::new() }
+        Self { k: 0, n: 0, data: Aligned::default() }
     }
 }
 
@@ -80,7 +80,7 @@ impl<R: Real> Packed<R> {
         let width = tile.columns;
         (self.k, self.n) = (b.rows, b.columns);
         // Every value is overwritten below, but for the zeros after the last column.
-        self.data.resize(self.k * self.n.div_ceil(width) * width, R::ZERO);
+        let data = self.data.of_length(self.k * self.n.div_ceil(width) * width);
         let panels = self.k * width;
         if panels == 0 {
             return;
@@ -88,7 +88,7 @@ impl<R: Real> Packed<R> {
         // A few rows of the source at a time, through all panels: its pages and lines are then near until they are used up.
         for k0 in (0..self.k).step_by(PACKED_AT_ONCE) {
             let k1 = (k0 + PACKED_AT_ONCE).min(self.k);
-            for (p, panel) in self.data.chunks_exact_mut(panels).enumerate() {
+            for (p, panel) in data.chunks_exact_mut(panels).enumerate() {
                 let first = p * width;
                 let used = width.min(self.n - first);
                 let rows = panel[k0 * width..k1 * width].chunks_exact_mut(width);
@@ -114,10 +114,43 @@ impl<R: Real> Packed<R> {
 /// Steps of k that are packed before the next panel's turn: a cache line of a transposed source.
 const PACKED_AT_ONCE: usize = 16;
 
+/// Memory that begins at a cache line: a vector load that straddles two lines costs twice as much, and a large `Vec`
+/// always begins 16 bytes after one.
+#[derive(Clone, Debug)]
+struct Aligned<R> {
+    data: Vec<R>,
+    start: usize,
+    len: usize,
+}
+
+impl<R> Default for Aligned<R> {
+    fn default() -> Self {
+        Self { data: Vec::new(), start: 0, len: 0 }
+    }
+}
+
+impl<R: Real> Aligned<R> {
+    /// The memory with room for `len` values, whose contents are those of an earlier use.
+    fn of_length(&mut self, len: usize) -> &mut [R] {
+        const LINE: usize = 64;
+        let slack = LINE / size_of::<R>();
+        if self.data.len() < len + slack {
+            self.data.resize(len + slack, R::ZERO);
+            self.start = self.data.as_ptr().align_offset(LINE).min(slack);
+        }
+        self.len = len;
+        &mut self.data[self.start..][..len]
+    }
+
+    fn as_slice(&self) -> &[R] {
+        &self.data[self.start..][..self.len]
+    }
+}
+
 /// Reused memory for operands that are packed for one product.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<R> {
-    a: Vec<R>,
+    a: Aligned<R>,
     b: Packed<R>,
 }
 
@@ -132,7 +165,7 @@ pub fn matmul<R: Real>(c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>
     run(R::tile(), c, c_row, store, a, &scratch.b, &mut scratch.a);
 }
 
-fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Vec<R>) {
+fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Aligned<R>) {
     let (m, k, n) = (a.rows, b.k, b.n);
     assert_eq!(a.columns, k, "inner sizes agree");
     if m == 0 || n == 0 {
@@ -140,7 +173,7 @@ fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRe
     }
     assert!(n <= c_row || m == 1);
     assert!((m - 1) * c_row + n <= c.len(), "C holds m rows");
-    assert_eq!(b.data.len(), k * n.div_ceil(tile.columns) * tile.columns);
+    assert_eq!(b.data.as_slice().len(), k * n.div_ceil(tile.columns) * tile.columns);
 
     // A row-major A is read where it lies; a transposed one would touch a new page for each k, so it is packed into
     // panels of the tile's rows.
@@ -151,7 +184,7 @@ fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRe
     } else {
         (a.data, a.row_stride, 1, tile.rows * a.row_stride)
     };
-    for (p, panel) in b.data.chunks_exact((k * tile.columns).max(1)).enumerate() {
+    for (p, panel) in b.data.as_slice().chunks_exact((k * tile.columns).max(1)).enumerate() {
         let column = p * tile.columns;
         for (i, row) in (0..m).step_by(tile.rows).enumerate() {
             let block = Block {
@@ -191,9 +224,9 @@ fn copy_padded<R: Real>(to: &mut [R], from: &[R]) {
 }
 
 /// Packs A (m, k) as panels of `height` rows, each (k, height), the last one filled with zeros.
-fn pack_rows<R: Real>(packed: &mut Vec<R>, a: MatRef<'_, R>, height: usize) {
+fn pack_rows<R: Real>(packed: &mut Aligned<R>, a: MatRef<'_, R>, height: usize) {
     let k = a.columns;
-    packed.resize(a.rows.div_ceil(height) * height * k, R::ZERO);
+    let packed = packed.of_length(a.rows.div_ceil(height) * height * k);
     if k == 0 {
         return;
     }
@@ -238,7 +271,7 @@ mod tests {
         packed.pack_for(tile::f32_at(level), b_ref);
         let mut c = before.clone();
         let store = if add { Store::Add } else { Store::Overwrite };
-        run(tile::f32_at(level), &mut c, c_row, store, a_ref, &packed, &mut Vec::new());
+        run(tile::f32_at(level), &mut c, c_row, store, a_ref, &packed, &mut Aligned::default());
         for i in 0..m {
             for j in 0..c_row {
                 let was = before[i * c_row + j];
