@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checked::{LoadOptions, Training, Validation, training, validation};
+use super::checked::{LoadOptions, Validation, validation};
 use super::raw::{Field, Node, Value};
+use super::training::{Training, training};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::mlp::MlpArchitecture;
 
@@ -121,7 +122,7 @@ impl MlpConfig {
     /// What decides the weights: the config without what may change when a run is resumed.
     pub fn fingerprint(&self) -> serde_json::Value {
         let mut json = self.provenance();
-        for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &["epochs", "threads"][..])] {
+        for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &self.training.resumable())] {
             if let Some(section) = json.get_mut(section).and_then(|d| d.as_object_mut()) {
                 keys.iter().for_each(|key| drop(section.shift_remove(*key)));
             }

@@ -10,7 +10,7 @@ use super::files::write_atomically;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What one epoch gave.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// Counted from 1.
     pub epoch: usize,
@@ -32,6 +32,9 @@ pub struct EpochMetrics {
     /// Token edits to the closest reference, over the references' tokens; absent where not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_error_rate: Option<f64>,
+    /// The learning rate of its last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
     /// Whether this epoch is the best so far.
     pub best: bool,
     /// Seconds of the training steps.

@@ -26,8 +26,9 @@ use super::run::Which;
 use super::session::{Mode, TrainOptions};
 use super::step::{OptimiserState, StepOptions, Stepper};
 use crate::config::LoadOptions;
-use crate::config::checked::{Optimiser, Validation};
+use crate::config::checked::Validation;
 use crate::config::mlp::{MlpConfig, is_mlp};
+use crate::config::training::Optimiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::mlp::{Mlp, MlpArchitecture, Sample};
 use crate::network::{Parameters, Sums};
@@ -374,6 +375,7 @@ fn epoch(
         validation_loss_padded: validation_loss,
         exact_match: None,
         token_error_rate: None,
+        learning_rate: Some(t.learning_rate),
         best,
         train_seconds,
         seconds: started.elapsed().as_secs_f64(),

@@ -1,5 +1,6 @@
 //! Training: a config and its data to a run folder.
 
+pub mod callbacks;
 pub mod checkpoint;
 pub mod comparison;
 mod files;
@@ -7,6 +8,7 @@ pub mod metrics;
 pub mod mlp;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod score;
 mod session;
 mod step;

@@ -7,6 +7,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
 use super::metrics::EpochMetrics;
+use super::run::Which;
 use super::score::Decoded;
 use crate::data::corpus::Statistics;
 
@@ -72,10 +73,30 @@ pub enum Event<'a> {
         /// What it gave.
         metrics: &'a EpochMetrics,
     },
+    /// A plateau has lowered the learning rate.
+    LearningRate {
+        /// After this epoch.
+        epoch: usize,
+        /// What it is now.
+        learning_rate: f64,
+    },
+    /// The training ends before its last epoch.
+    StoppedEarly {
+        /// Epochs done.
+        epoch: usize,
+        /// Epochs of the training.
+        epochs: usize,
+        /// What has not become better.
+        monitor: &'a str,
+        /// For so many epochs.
+        patience: usize,
+    },
     /// Decoded texts at the end.
     Examples {
         /// `training` or `validation`.
         set: &'a str,
+        /// Whose weights decoded them.
+        weights: Which,
         /// Source, prediction, references.
         decoded: &'a [Decoded],
     },
@@ -201,11 +222,21 @@ impl Report for Console {
             }
             Event::Step { epoch, epochs, batch, batches, loss } => self.step(*epoch, *epochs, *batch, *batches, *loss),
             Event::Epoch { epochs, metrics } => self.print(&epoch_line(*epochs, metrics)),
-            Event::Examples { set, decoded } => {
+            Event::LearningRate { epoch, learning_rate } => {
+                self.print(&format!("epoch {epoch}: no better for a while, learning rate {learning_rate:e} from here"));
+            }
+            Event::StoppedEarly { epoch, epochs, monitor, patience } => {
+                self.print(&format!("stopped early after epoch {epoch} of {epochs}: {monitor} no better for {patience} epochs"));
+            }
+            Event::Examples { set, weights, decoded } => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();
                 }
-                self.print(&format!("\nDecoded {set} examples (weights of the last epoch)"));
+                let weights = match weights {
+                    Which::Best => "best",
+                    Which::Last => "last",
+                };
+                self.print(&format!("\nDecoded {set} examples (weights of the {weights} epoch)"));
                 for d in *decoded {
                     let mark = if d.right { "right" } else { "wrong" };
                     self.print(&format!("  source      {}", d.source));

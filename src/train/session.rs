@@ -8,10 +8,11 @@ use super::checkpoint::{Best, Checkpoint, Header, Progress};
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::{Record, Run, Which, fingerprint};
+use super::schedule::Rates;
 use super::score::{self, Decoded, Score};
 use super::step::{OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
-use crate::config::checked::{Monitor, Optimiser};
+use crate::config::training::Optimiser;
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
 use crate::data::{Pair, batches};
 use crate::error::{Error, ErrorKind, Result};
@@ -92,7 +93,7 @@ fn reopen(mut config: Config, corpus: &Corpus, folder: Option<&Path>, options: &
     if let Some(key) = first_difference("", &run.config.fingerprint(), &config.fingerprint()) {
         return Err(Error::new(ErrorKind::Config, format!("`{key}` differs between the run and the config"))
             .in_file(&options.output)
-            .help("a run goes on with the config that it began with (epochs, threads and decoding may change); --force starts over"));
+            .help("a run goes on with the config that it began with (threads, early stopping and decoding may change, and epochs unless the learning rate falls until the last one); --force starts over"));
     }
     if let Some((old, _)) = run.data.iter().zip(&corpus.sources).find(|(old, new)| old != new) {
         return Err(Error::new(ErrorKind::Data, format!("the data file {} has changed since the run began", old.file))
@@ -125,6 +126,7 @@ fn first_difference(prefix: &str, a: &serde_json::Value, b: &serde_json::Value) 
 struct Session {
     run: Run,
     stepper: Stepper,
+    rates: Rates,
     progress: Progress,
     train: Vec<EncodedPair>,
     validation: Vec<EncodedPair>,
@@ -148,6 +150,8 @@ impl Session {
             beta2: beta_2,
             epsilon,
         };
+        let rates = Rates::new(training, corpus.train.len().div_ceil(training.batch_size))
+            .map_err(|e| e.in_file(run.folder.join("config.yaml")))?;
         let network = run.network.clone();
         let parameters = network.initialise(training.seed);
         let mut stepper = Stepper::new(network, parameters, options);
@@ -165,7 +169,7 @@ impl Session {
         let train = corpus::encode(&corpus.train, &run.source, &run.target)?;
         let validation = corpus::encode(&corpus.validation, &run.source, &run.target)?;
         let sample = sample(&corpus.validation, &run, training.exact_match_sample, SAMPLE_STREAM);
-        Ok(Self { run, stepper, progress, train, validation, sample })
+        Ok(Self { run, stepper, rates, progress, train, validation, sample })
     }
 
     fn run(mut self, corpus: &Corpus, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome> {
@@ -181,17 +185,32 @@ impl Session {
             resumed: (self.progress.step > 0).then_some((self.progress.epoch, self.progress.batches)),
         });
         let epochs = self.run.config.training.epochs;
-        while self.progress.epoch < epochs {
+        while self.progress.epoch < epochs && !self.stopped_early() {
             self.epoch(stop, report)?;
-            if stop.load(Ordering::SeqCst) && self.progress.epoch < epochs {
+            if stop.load(Ordering::SeqCst) && self.progress.epoch < epochs && !self.stopped_early() {
                 return Err(self.interrupted());
             }
+        }
+        let training = &self.run.config.training;
+        if let (Some(options), true) = (training.early_stopping, self.stopped_early()) {
+            report.event(&Event::StoppedEarly {
+                epoch: self.progress.epoch,
+                epochs,
+                monitor: options.watch.monitor.name(),
+                patience: options.watch.patience,
+            });
+        }
+        let restored = training.early_stopping.is_some_and(|e| e.restore_best_weights);
+        if restored {
+            let best = self.run.parameters(Which::Best)?;
+            self.stepper.restore(best, self.stepper.optimiser().clone());
         }
         for (set, pairs) in [("training", &corpus.train), ("validation", &corpus.validation)] {
             let groups = sample(pairs, &self.run, self.run.config.training.examples, EXAMPLE_STREAM);
             let decoded = self.decode(&groups.iter().collect::<Vec<_>>())?;
             if !decoded.is_empty() {
-                report.event(&Event::Examples { set, decoded: &decoded });
+                let weights = if restored { Which::Best } else { Which::Last };
+                report.event(&Event::Examples { set, weights, decoded: &decoded });
             }
         }
         let last = self.run.metrics()?.pop();
@@ -208,11 +227,13 @@ impl Session {
         let epoch = self.progress.epoch + 1;
         let lengths: Vec<(usize, usize)> = self.train.iter().map(|p| (p.source.len(), p.target.len())).collect();
         let order = batches::epoch(&lengths, training.batch_size, training.batches, training.seed, epoch);
+        let learning_rate = self.progress.callbacks.learning_rate(&training);
         let (before, started) = (self.progress.milliseconds, Instant::now());
         let mut nats = f64::from_bits(self.progress.nats_bits);
         let done = self.progress.batches;
         for batch in order.iter().skip(done) {
             let examples: Vec<Example<'_>> = batch.iter().map(|&p| example(&self.train[p])).collect();
+            self.stepper.set_learning_rate(self.rates.at(self.progress.step, learning_rate));
             let StepReport { sums, gradient_norm } = self.stepper.step(&examples);
             self.progress.batches += 1;
             self.progress.step += 1;
@@ -237,6 +258,10 @@ impl Session {
         let train_seconds = (before as f64) / 1e3 + started.elapsed().as_secs_f64();
         let metrics = self.finish_epoch(epoch, order.len(), train_seconds, started)?;
         report.event(&Event::Epoch { epochs: training.epochs, metrics: &metrics });
+        let lowered = self.progress.callbacks.learning_rate(&training);
+        if lowered < learning_rate {
+            report.event(&Event::LearningRate { epoch, learning_rate: lowered });
+        }
         Ok(())
     }
 
@@ -251,16 +276,11 @@ impl Session {
         }
         let scored = !self.sample.is_empty() && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
         let score = if scored { Some(self.score()?) } else { None };
-        let exact_match = score.map(|s| s.exact_match());
-        let better = self.progress.best.is_none_or(|best| match (training.best, exact_match, best.exact_match()) {
-            (Monitor::ExactMatch, Some(new), Some(old)) if new != old => new > old,
-            _ => validation_loss < best.validation_loss(),
-        });
         let progress = self.progress.clone();
         let (nats, tokens) = (f64::from_bits(progress.nats_bits), count(progress.tokens));
         // The tutorial reserves a step for START and one for END and averages over all of them.
         let padded_steps = self.validation.len() * self.run.statistics.longest_target;
-        let metrics = EpochMetrics {
+        let mut metrics = EpochMetrics {
             epoch,
             step: progress.step,
             train_loss: nats / tokens,
@@ -268,27 +288,31 @@ impl Session {
             validation_loss,
             validation_accuracy: validation.correct as f64 / count(validation.tokens),
             validation_loss_padded: validation.nats / count(padded_steps),
-            exact_match,
+            exact_match: score.map(|s| s.exact_match()),
             token_error_rate: score.map(|s| s.token_error_rate()),
-            best: better,
+            best: false,
+            learning_rate: Some(self.rates.at(progress.step.saturating_sub(1), progress.callbacks.learning_rate(&training))),
             train_seconds,
             seconds: progress.milliseconds as f64 / 1e3 + started.elapsed().as_secs_f64(),
             steps_per_second: steps as f64 / train_seconds.max(1e-9),
             target_tokens_per_second: tokens / train_seconds.max(1e-9),
         };
-        let best = if better {
-            let bits = f64::to_bits;
-            Some(Best { epoch, validation_loss_bits: bits(validation_loss), exact_match_bits: exact_match.map(bits) })
-        } else {
-            progress.best
-        };
-        self.progress = Progress { epoch, step: progress.step, best, ..Progress::default() };
-        if better {
+        let new = Best::of(training.best, &metrics);
+        metrics.best = progress.best.is_none_or(|old| new.is_better(training.best, old));
+        let mut callbacks = progress.callbacks;
+        callbacks.epoch(&training, &metrics);
+        let best = if metrics.best { Some(new) } else { progress.best };
+        self.progress = Progress { epoch, step: progress.step, best, callbacks, ..Progress::default() };
+        if metrics.best {
             self.checkpoint(None).save(&self.run.checkpoint_path(Which::Best))?;
         }
         metrics::append(&self.run.metrics_path(), &metrics)?;
         self.save_last()?;
         Ok(metrics)
+    }
+
+    fn stopped_early(&self) -> bool {
+        self.progress.callbacks.stop(&self.run.config.training, self.progress.epoch)
     }
 
     fn checkpoint(&self, optimiser: Option<OptimiserState>) -> Checkpoint {
