@@ -2,6 +2,7 @@
 
 import json
 import re
+from fnmatch import fnmatchcase
 
 import checks
 import variants
@@ -23,8 +24,6 @@ GROUPS = {
 
 
 def matching(globs):
-    from fnmatch import fnmatchcase
-
     return [v.name for v in variants.VARIANTS if any(fnmatchcase(v.name, glob) for glob in globs)]
 
 

@@ -47,7 +47,7 @@ class Runtime:
             program = ROOT / "target" / "release" / "examples" / "engine_runner"
             if not program.exists():
                 raise Missing("target/release/examples/engine_runner: cargo build --release --workspace --examples")
-            return [str(program), self.runner], environment
+            return [str(program), self.runner], {**environment, **library()}
         return [self.rust(say), self.runner], environment
 
     def python(self, say):
@@ -100,6 +100,14 @@ RUNTIMES = [
     Runtime("tinygrad", "tinygrad", "python", "run_tinygrad.py", ("tinygrad==0.14.0", "numpy==2.4.6"), pinned=True),
     Runtime("jaxonnxruntime", "jaxonnxruntime", "python", "run_jaxonnxruntime.py", ("jaxonnxruntime==0.3.0", "onnx==1.23.2", "absl-py==2.3.1")),
 ]
+
+
+def library():
+    """Where the crate ort finds ONNX Runtime: the library of this Python's package, if nothing else is said."""
+    import onnxruntime
+
+    found = [path for path in sorted(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.*")) if ".so" in path.name or ".dylib" in path.name]
+    return {"ORT_DYLIB_PATH": os.environ.get("ORT_DYLIB_PATH") or str(found[0])} if found else {}
 
 
 def venv(name, packages, newest, say):
