@@ -81,8 +81,7 @@ def main():
     bundles |= {title: CACHE / "variants" / name for title, name in forms.items() if (CACHE / "variants" / name).exists()}
     loops = {"python": python, "node": node, "browser": browser}
     if args.all:
-        # The workspace's own folder: most of what tract needs is built there already.
-        loops |= {"rust-ort": rust("rust-ort", CACHE / "loops"), "rust-tract": rust("rust-tract", ROOT / "target")}
+        loops |= {name: rust(name, CACHE / "loops") for name in ("rust-ort", "rust-tract")}
     passed = failed = 0
     for name, loop in loops.items():
         for title, bundle in bundles.items():
