@@ -76,15 +76,22 @@ def notes(entries):
     return [f"{number}. **{TITLES[entry['runtime']]}**, {', '.join(entry['checks'])}: {entry['why']} It says: `{entry['says']}`" for number, entry in enumerate(entries, 1)]
 
 
+def tidied(result):
+    """A result without what differs from run to run: later digits, and folders in messages."""
+    result = dict(result)
+    if "error" in result:
+        result["error"] = float(f"{result['error']:.1e}")
+    if "message" in result:
+        result["message"] = re.sub(r"(/[\w.@+-]+)+/", "", result["message"])[:200]
+    return result
+
+
 def write(record, entries, failed):
     """Renews the files; called after a whole run."""
     tidy = {
         name: {
             "version": entry["version"],
-            "variants": {
-                variant: {check: {key: float(f"{value:.1e}") if key == "error" else value for key, value in result.items()} for check, result in found.items()}
-                for variant, found in entry["variants"].items()
-            },
+            "variants": {variant: {check: tidied(result) for check, result in found.items()} for variant, found in entry["variants"].items()},
         }
         for name, entry in record.items()
     }

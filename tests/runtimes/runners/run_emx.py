@@ -17,14 +17,17 @@ if COMPILER is None:
     raise ImportError("a C compiler, which emx-onnx-cgen needs")
 
 
+# What was compiled, by file and sizes: the same graph is loaded more than once.
+compiled = {}
+
+
 def load(path, inputs, outputs):
     graph = onnx.load(path).graph
     symbols = [[axis.dim_param for axis in value.type.tensor_type.shape.dim] for value in graph.input]
-    compiled = {}
 
     def sized(feed):
         pins = {symbol: size for value, axes in zip(graph.input, symbols) for symbol, size in zip(axes, feed[value.name].shape) if symbol}
-        key = tuple(sorted(pins.items()))
+        key = (path, *sorted(pins.items()))
         if key not in compiled:
             with tempfile.TemporaryDirectory() as folder:
                 source, library = os.path.join(folder, "graph.c"), os.path.join(folder, "graph.so")

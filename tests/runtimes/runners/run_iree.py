@@ -1,5 +1,6 @@
 """IREE: compiled for the local CPU, run by its VM."""
 
+import functools
 import os
 import subprocess
 import sys
@@ -15,14 +16,20 @@ from iree.compiler.tools import compile_file
 VERSION = version("iree-base-compiler")
 
 
-def load(path, inputs, outputs):
+@functools.cache
+def compiled(path):
+    """The VM's code; the same graph is loaded more than once."""
     with tempfile.TemporaryDirectory() as folder:
         text = os.path.join(folder, "graph.mlir")
         command = [sys.executable, "-m", "iree.compiler.tools.import_onnx", path, "-o", text]
         done = subprocess.run(command, capture_output=True, text=True)
         if done.returncode:
             raise RuntimeError("import: " + done.stderr[-400:])
-        code = compile_file(text, target_backends=["llvm-cpu"], input_type="onnx", extra_args=["--iree-llvmcpu-target-cpu=host"])
+        return compile_file(text, target_backends=["llvm-cpu"], input_type="onnx", extra_args=["--iree-llvmcpu-target-cpu=host"])
+
+
+def load(path, inputs, outputs):
+    code = compiled(path)
     graph = onnx.load(path).graph
     fed, given = ([value.name for value in values] for values in (graph.input, graph.output))
     context = rt.SystemContext(config=rt.Config("local-sync"))

@@ -11,13 +11,16 @@ from tvm.relax.frontend.onnx import from_onnx
 VERSION = version("apache-tvm")
 
 
+# What was compiled, by file and sizes: the same graph is loaded more than once.
+compiled = {}
+
+
 def load(path, inputs, outputs):
     model = onnx.load(path)
     fed, given = ([value.name for value in values] for values in (model.graph.input, model.graph.output))
-    compiled = {}
 
     def run(feed):
-        sizes = tuple(feed[name].shape for name in fed)
+        sizes = (path, *(feed[name].shape for name in fed))
         if sizes not in compiled:
             module = from_onnx(model, shape_dict={name: list(feed[name].shape) for name in fed}, keep_params_in_input=False)
             program = tvm.compile(module, target="llvm")
