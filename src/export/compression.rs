@@ -153,9 +153,10 @@ fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
     let mut origin: HashMap<&str, &str> = HashMap::new();
     let mut found: HashMap<String, usize> = HashMap::new();
     let mut others: HashSet<String> = HashSet::new();
+    let nodes = graph.all_nodes();
     let transposed: HashSet<&str> =
-        graph.node.iter().filter(|node| node.op_type == "Transpose").filter_map(|node| Some(node.output.first()?.as_str())).collect();
-    for node in &graph.node {
+        nodes.iter().filter(|node| node.op_type == "Transpose").filter_map(|node| Some(node.output.first()?.as_str())).collect();
+    for node in nodes {
         for (at, input) in node.input.iter().enumerate() {
             let name = *origin.get(input.as_str()).unwrap_or(&input.as_str());
             match (node.op_type.as_str(), at) {

@@ -71,7 +71,13 @@ impl EncoderLayer {
     }
 
     /// Packs the weights into the memory of `old`.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool, old: PreparedEncoderLayer<R>) -> PreparedEncoderLayer<R> {
+    pub fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        dropout: bool,
+        old: PreparedEncoderLayer<R>,
+    ) -> PreparedEncoderLayer<R> {
         PreparedEncoderLayer {
             forward: self.forward.prepare(p, tokens, dropout, old.forward),
             reverse: self.reverse.as_ref().map(|r| r.prepare(p, tokens, dropout, old.reverse.unwrap_or_default())),

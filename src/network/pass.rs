@@ -69,8 +69,7 @@ impl Seq2Seq {
         old.decoder.resize_with(self.decoder.len(), Default::default);
         let encoder = || self.encoder.iter().zip(old.encoder).map(|(l, old)| l.prepare(p, tokens, dropout, old)).collect::<Vec<_>>();
         let decoder = || self.decoder.iter().zip(old.decoder).map(|(l, old)| l.prepare(p, tokens, dropout, old)).collect::<Vec<_>>();
-        let rest =
-            || (self.attention.as_ref().map(|a| a.prepare(p, old.attention.unwrap_or_default())), self.dense.prepare(p, old.dense));
+        let rest = || (self.attention.as_ref().map(|a| a.prepare(p, old.attention.unwrap_or_default())), self.dense.prepare(p, old.dense));
         // A small network is packed before a thread would have started.
         let (encoder, decoder, (attention, dense)) = if threads < 2 || p.len() < 200_000 {
             (encoder(), decoder(), rest())
