@@ -4,7 +4,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::callbacks::Monitor;
+use super::callbacks::{Monitor, SCORES};
+use super::training::TOKENISATIONS;
 
 mod mlp;
 
@@ -26,6 +27,10 @@ fn count(about: &str, least: u32, default: Option<u32>) -> Value {
 
 fn choice(about: &str, words: &[&str]) -> Value {
     json!({ "description": about, "enum": words })
+}
+
+fn flag(about: &str, default: bool) -> Value {
+    json!({ "description": about, "type": "boolean", "default": default })
 }
 
 fn number(about: &str, range: &Value) -> Value {
@@ -185,7 +190,17 @@ fn training() -> Value {
                 "sample": count("How many.", 0, Some(500)),
                 "every": count("After every so many epochs.", 1, Some(1)),
             })),
+            "scores": {
+                "description": "What the decoded texts are scored by.",
+                "type": "array",
+                "items": choice("A score.", &SCORES.map(|(name, _)| name)),
+                "default": ["exact_match", "token_error_rate"],
+            },
+            "bleu_tokenise": choice("How BLEU cuts texts into words; sacreBLEU's names.", &TOKENISATIONS.map(|(name, _)| name)),
             "best": choice("What decides which epoch is checkpoints/best.", &Monitor::names()),
+            "terminate_on_nan": flag("A loss that is not finite ends the training; else its batch is left out.", true),
+            "csv_logger": flag("Write metrics.csv beside metrics.jsonl.", false),
+            "tensorboard": flag("Write event files for TensorBoard.", false),
             "examples": count("Decoded examples printed at the end, of each set.", 0, Some(10)),
         }),
     )

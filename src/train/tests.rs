@@ -59,7 +59,7 @@ impl Report for Listener<'_> {
 fn run(folder: &Path, set: &[&str], mode: Mode, stop_after: Option<usize>) -> (Result<Outcome, Error>, usize, usize) {
     let stop = AtomicBool::new(false);
     let mut listener = Listener { stop: &stop, stop_after, steps: 0, examples: 0 };
-    let options = TrainOptions { output: folder.to_owned(), mode, stop: &stop };
+    let options = TrainOptions { output: folder.to_owned(), mode, init_from: None, stop: &stop };
     let outcome = train(config(set), &options, &mut listener);
     (outcome, listener.steps, listener.examples)
 }
@@ -236,6 +236,33 @@ fn a_loss_that_is_not_a_number_ends_the_run_with_epoch_and_step() {
     let error = run(&folder, &["training.learning_rate=1e38", "training.clip_norm=1e30"], Mode::New, None).0.unwrap_err();
     assert!(error.to_string().contains("not a finite number: epoch 1, batch"), "{error}");
     assert!(error.help_text().unwrap().contains("learning_rate"));
+}
+
+#[test]
+fn a_batch_whose_loss_is_not_finite_may_be_left_out() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    let wild = ["training.learning_rate=1e38", "training.clip_norm=1e30", "training.terminate_on_nan=false"];
+    // The first step runs away, and every later batch is left out; the run ends with the validation loss.
+    let error = run(&folder, &wild, Mode::New, None).0.unwrap_err();
+    assert!(error.to_string().contains("the validation loss is not a finite number: epoch 1, batch 5, step 2"), "{error}");
+}
+
+#[test]
+fn logs_of_a_run_stopped_anywhere_are_those_of_an_undisturbed_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let set = ["training.csv_logger=true", "training.tensorboard=true"];
+    let (straight, parts) = (temporary.path().join("straight"), temporary.path().join("parts"));
+    run(&straight, &set, Mode::New, None).0.unwrap();
+    run(&parts, &set, Mode::New, Some(12)).0.unwrap_err();
+    run(&parts, &set, Mode::Resume, None).0.unwrap();
+    let lines = |folder: &Path| std::fs::read_to_string(folder.join("metrics.csv")).unwrap().lines().count();
+    let events = |folder: &Path| std::fs::metadata(folder.join("tensorboard/validation/events.out.tfevents.s2s")).unwrap().len();
+    assert_eq!((lines(&straight), events(&straight)), (lines(&parts), events(&parts)));
+    assert!(std::fs::read_to_string(parts.join("curves.svg")).unwrap().contains("best epoch 4"));
+    // A run that starts over takes the old logs away.
+    run(&parts, &["training.epochs=1"], Mode::Force, None).0.unwrap();
+    assert!(!parts.join("metrics.csv").exists() && !parts.join("tensorboard").exists());
 }
 
 #[test]

@@ -30,8 +30,9 @@ mod weights;
 
 pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
 
-use super::{Dtype, folder};
+use super::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use runtimes::{Process, Runtime};
 use weights::Rebuilt;
 
@@ -187,7 +188,7 @@ pub fn verify_path(path: &Path, options: &VerifyOptions, write: bool) -> Result<
     let bundle = Bundle::open(path)?;
     let report = verify(&bundle, options)?;
     if write && bundle.path().is_dir() {
-        folder::replace_file(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
+        write_atomically(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
     }
     Ok(report)
 }
