@@ -265,7 +265,7 @@ pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a Attri
 }
 
 fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
-    attribute(node, name).map_or(default, |a| a.i)
+    attribute(node, name).map_or(default, |a| a.i())
 }
 
 fn wrap(axis: i64, rank: usize) -> usize {
@@ -403,7 +403,7 @@ fn directions(node: &NodeProto) -> Axis {
 }
 
 fn hidden(node: &NodeProto) -> Axis {
-    attribute(node, "hidden_size").map_or(Axis::Unknown, |a| Axis::Fixed(a.i))
+    attribute(node, "hidden_size").map_or(Axis::Unknown, |a| Axis::Fixed(a.i()))
 }
 
 fn recurrent(node: &NodeProto, x: Shape) -> Shape {

@@ -362,7 +362,7 @@ impl Attribute {
         let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
         let kind = match self {
             Self::Int(i) => {
-                proto.i = *i;
+                proto.i = Some(*i);
                 AttributeType::Int
             }
             Self::Ints(ints) => {
@@ -370,7 +370,7 @@ impl Attribute {
                 AttributeType::Ints
             }
             Self::Float(f) => {
-                proto.f = *f;
+                proto.f = Some(*f);
                 AttributeType::Float
             }
             Self::Floats(floats) => {
@@ -553,7 +553,15 @@ mod tests {
         let node = &graph(g, 17).node[0];
         assert_eq!(node.input, ["x", "", "x"]);
         assert_eq!(node.output.len(), 3);
-        assert_eq!((node.attribute[0].i, node.attribute[0].r#type), (4, AttributeType::Int as i32));
+        assert_eq!((node.attribute[0].i(), node.attribute[0].r#type), (4, AttributeType::Int as i32));
+    }
+
+    #[test]
+    fn an_attribute_of_zero_is_written_as_a_zero() {
+        use prost::Message as _;
+        let proto = Attribute::Int(0).to_proto("axis");
+        // Field 3, wire type 0, the value 0: OpenCV and tinygrad refuse an attribute without it.
+        assert!(proto.encode_to_vec().windows(2).any(|bytes| bytes == [3 << 3, 0]));
     }
 
     #[test]

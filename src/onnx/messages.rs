@@ -108,12 +108,12 @@ pub struct AttributeProto {
     /// The attribute's name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// A float.
-    #[prost(float, tag = "2")]
-    pub f: f32,
-    /// An integer.
-    #[prost(int64, tag = "3")]
-    pub i: i64,
+    /// A float. Optional, so that a zero is written too: some readers take an attribute without its field for damaged.
+    #[prost(float, optional, tag = "2")]
+    pub f: Option<f32>,
+    /// An integer; optional for the same reason.
+    #[prost(int64, optional, tag = "3")]
+    pub i: Option<i64>,
     /// A text, UTF-8.
     #[prost(bytes = "vec", tag = "4")]
     pub s: Vec<u8>,

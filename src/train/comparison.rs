@@ -9,7 +9,7 @@ use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::{Translator, TranslatorPool};
 
-use super::score::{Score, evaluate};
+use super::score::{Measures, Score, evaluate};
 use crate::data::corpus::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{Dtype, ExportInput, ExportOptions, bundle_files};
@@ -53,7 +53,7 @@ fn measure(input: &ExportInput<'_>, options: &ExportOptions, groups: &[Group]) -
         let kind: EngineKind = report.name.parse()?;
         let mut pool = TranslatorPool::new(Translator::new(&bundle, engine::open(&bundle, kind)?), 1)?;
         let begin = Instant::now();
-        let evaluation = evaluate(&mut pool, groups, &DecodingOptions::default())?;
+        let evaluation = evaluate(&mut pool, groups, &DecodingOptions::default(), Measures::default())?;
         measured.speeds.push((report.name.to_owned(), groups.len() as f64 / begin.elapsed().as_secs_f64().max(1e-9)));
         // Engines agree on the score; the worst counts where they do not.
         if measured.score.sources == 0 || evaluation.score.exact < measured.score.exact {

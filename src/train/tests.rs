@@ -59,7 +59,7 @@ impl Report for Listener<'_> {
 fn run(folder: &Path, set: &[&str], mode: Mode, stop_after: Option<usize>) -> (Result<Outcome, Error>, usize, usize) {
     let stop = AtomicBool::new(false);
     let mut listener = Listener { stop: &stop, stop_after, steps: 0, examples: 0 };
-    let options = TrainOptions { output: folder.to_owned(), mode, stop: &stop };
+    let options = TrainOptions { output: folder.to_owned(), mode, init_from: None, stop: &stop };
     let outcome = train(config(set), &options, &mut listener);
     (outcome, listener.steps, listener.examples)
 }
@@ -97,6 +97,63 @@ fn four_epochs_equal_two_and_two_resumed_bit_for_bit() {
     run(&parts, &["training.epochs=2"], Mode::New, None).0.unwrap();
     run(&parts, &["training.epochs=4"], Mode::Resume, None).0.unwrap();
     assert_eq!(result(&straight), result(&parts));
+}
+
+#[test]
+fn schedules_and_callbacks_resume_bit_for_bit() {
+    let temporary = tempfile::tempdir().unwrap();
+    let plateau = "training.reduce_lr_on_plateau={monitor: train_loss, min_delta: 9, patience: 1, factor: 0.5, cooldown: 2}";
+    let cases = [
+        ["training.schedule={name: cosine, warmup: {epochs: 1.5}, floor: 1e-4}", "training.best=token_error_rate"],
+        ["training.schedule={name: linear, warmup: {steps: 3}, decay: {steps: 9}}", "training.early_stopping={min_delta: 9, patience: 2}"],
+        ["training.schedule={warmup: {steps: 2}}", plateau],
+    ];
+    for (i, set) in cases.iter().enumerate() {
+        let (straight, parts) = (temporary.path().join(format!("straight-{i}")), temporary.path().join(format!("parts-{i}")));
+        run(&straight, set, Mode::New, None).0.unwrap();
+        run(&parts, set, Mode::New, Some(2)).0.unwrap_err();
+        run(&parts, set, Mode::Resume, Some(6)).0.unwrap_err();
+        run(&parts, set, Mode::Resume, None).0.unwrap();
+        assert_eq!(result(&straight), result(&parts), "{set:?}");
+        let rates: Vec<f64> = Run::open(&parts).unwrap().metrics().unwrap().iter().map(|m| m.learning_rate.unwrap()).collect();
+        match i {
+            0 => assert!(rates[0] < 3e-3 && rates[1] > rates[2] && rates[3] > 1e-4 && rates[3] < 3e-4, "{rates:?}"),
+            // 3 of 4 epochs: the second and the third are no better by 9 nats.
+            1 => assert!(rates.len() == 3 && rates[2] == 0.0, "{rates:?}"),
+            // Lower after the second epoch, then one that is not watched, then lower after the last.
+            _ => assert_eq!(rates, [3e-3, 3e-3, 1.5e-3, 1.5e-3]),
+        }
+    }
+}
+
+#[test]
+fn a_run_that_stopped_early_goes_on_with_more_patience_and_ends_with_its_best_weights() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    let stopping = |patience: usize| format!("training.early_stopping={{min_delta: 9, patience: {patience}, restore_best_weights: true}}");
+    let epochs = || Run::open(&folder).unwrap().metrics().unwrap().len();
+    let (outcome, ..) = run(&folder, &[&stopping(1)], Mode::New, None);
+    assert_eq!((epochs(), outcome.unwrap().last.epoch), (2, 2));
+    // With the same patience there is nothing left to do.
+    let (outcome, steps, examples) = run(&folder, &[&stopping(1)], Mode::Resume, None);
+    assert_eq!((outcome.unwrap().last.epoch, steps, examples), (2, 0, 4));
+    run(&folder, &[&stopping(2)], Mode::Resume, None).0.unwrap();
+    assert_eq!(epochs(), 3);
+    let straight = temporary.path().join("straight");
+    run(&straight, &["training.epochs=3"], Mode::New, None).0.unwrap();
+    let weights = |folder: &Path| Run::open(folder).unwrap().parameters(Which::Last).unwrap();
+    assert_eq!(weights(&folder), weights(&straight));
+}
+
+#[test]
+fn a_rate_that_falls_until_the_last_epoch_fixes_the_number_of_epochs() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    run(&folder, &["training.epochs=2", "training.schedule=cosine"], Mode::New, None).0.unwrap();
+    let error = run(&folder, &["training.epochs=3", "training.schedule=cosine"], Mode::Resume, None).0.unwrap_err();
+    assert!(error.to_string().contains("`training.epochs` differs"), "{error}");
+    let error = run(&folder, &["training.schedule={name: cosine, warmup: {epochs: 4}}"], Mode::Force, None).0.unwrap_err();
+    assert!(error.to_string().contains("the warm-up of 20 steps takes the whole training of 20"), "{error}");
 }
 
 #[test]
@@ -179,6 +236,33 @@ fn a_loss_that_is_not_a_number_ends_the_run_with_epoch_and_step() {
     let error = run(&folder, &["training.learning_rate=1e38", "training.clip_norm=1e30"], Mode::New, None).0.unwrap_err();
     assert!(error.to_string().contains("not a finite number: epoch 1, batch"), "{error}");
     assert!(error.help_text().unwrap().contains("learning_rate"));
+}
+
+#[test]
+fn a_batch_whose_loss_is_not_finite_may_be_left_out() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    let wild = ["training.learning_rate=1e38", "training.clip_norm=1e30", "training.terminate_on_nan=false"];
+    // The first step runs away, and every later batch is left out; the run ends with the validation loss.
+    let error = run(&folder, &wild, Mode::New, None).0.unwrap_err();
+    assert!(error.to_string().contains("the validation loss is not a finite number: epoch 1, batch 5, step 2"), "{error}");
+}
+
+#[test]
+fn logs_of_a_run_stopped_anywhere_are_those_of_an_undisturbed_one() {
+    let temporary = tempfile::tempdir().unwrap();
+    let set = ["training.csv_logger=true", "training.tensorboard=true"];
+    let (straight, parts) = (temporary.path().join("straight"), temporary.path().join("parts"));
+    run(&straight, &set, Mode::New, None).0.unwrap();
+    run(&parts, &set, Mode::New, Some(12)).0.unwrap_err();
+    run(&parts, &set, Mode::Resume, None).0.unwrap();
+    let lines = |folder: &Path| std::fs::read_to_string(folder.join("metrics.csv")).unwrap().lines().count();
+    let events = |folder: &Path| std::fs::metadata(folder.join("tensorboard/validation/events.out.tfevents.s2s")).unwrap().len();
+    assert_eq!((lines(&straight), events(&straight)), (lines(&parts), events(&parts)));
+    assert!(std::fs::read_to_string(parts.join("curves.svg")).unwrap().contains("best epoch 4"));
+    // A run that starts over takes the old logs away.
+    run(&parts, &["training.epochs=1"], Mode::Force, None).0.unwrap();
+    assert!(!parts.join("metrics.csv").exists() && !parts.join("tensorboard").exists());
 }
 
 #[test]
