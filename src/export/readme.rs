@@ -3,7 +3,8 @@
 use std::fmt::Write;
 
 use s2s_runtime::contract::{
-    DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, FORMAT_VERSION, GENERATED_IDS, GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS, file,
+    DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_OUTPUT, FORMAT_VERSION, GENERATED_IDS, GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS,
+    file,
 };
 use s2s_runtime::manifest::{Io, Manifest, Role};
 use s2s_runtime::vocabulary::{Unit, VocabularySpec};
@@ -70,14 +71,27 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     for wire in &manifest.wiring.states {
         row(Role::Encoder, "out", &wire.encoder_output, "float32", &state)?;
     }
+    let memory_axes = |name: &str| match name {
+        ENCODER_OUTPUT => format!("(batch, source_time, {hidden})"),
+        _ => "(batch, source_time)".to_owned(),
+    };
+    for wire in &manifest.wiring.memory {
+        row(Role::Encoder, "out", &wire.encoder_output, "float32", &memory_axes(&wire.encoder_output))?;
+    }
     let (kind, step_axes) = tokens("1", target);
     row(Role::Decoder, "in", &manifest.wiring.decoder_input, kind, &step_axes)?;
     for wire in &manifest.wiring.states {
         row(Role::Decoder, "in", &wire.decoder_input, "float32", &state)?;
     }
+    for wire in &manifest.wiring.memory {
+        row(Role::Decoder, "in", &wire.decoder_input, "float32", &memory_axes(&wire.decoder_input))?;
+    }
     row(Role::Decoder, "out", DECODER_OUTPUT, "float32", &format!("(batch, 1, {target})"))?;
     for wire in &manifest.wiring.states {
         row(Role::Decoder, "out", &wire.decoder_output, "float32", &state)?;
+    }
+    if let Some(attention) = &manifest.wiring.attention {
+        row(Role::Decoder, "out", attention, "float32", "(batch, source_time)")?;
     }
     row(Role::Training, "in", &manifest.wiring.encoder_input, kind, &axes)?;
     let (kind, axes) = tokens("target_time", target);
@@ -158,10 +172,11 @@ fn python(manifest: &Manifest) -> String {
 m = yaml.safe_load(open("{MANIFEST}", encoding="utf-8"))
 encoder, decoder = (ort.InferenceSession(m["graphs"][r]["file"]) for r in ("encoder", "decoder"))
 ids, states = {{s: i for i, s in enumerate(m["source"]["symbols"])}}, m["wiring"]["states"]
+wires = states + m["wiring"].get("memory", [])  # states change at each step, memory (with attention) stays
 {rows}
 def translate(text, longest={longest}):
 {normalise}    source = {source}
-    feed = dict(zip([s["decoder_input"] for s in states], encoder.run([s["encoder_output"] for s in states], {{"{encoder_input}": source}})))
+    feed = dict(zip([w["decoder_input"] for w in wires], encoder.run([w["encoder_output"] for w in wires], {{"{encoder_input}": source}})))
     token, out = 1, []
     while len(out) < longest:
         feed["{decoder_input}"] = {token}

@@ -102,10 +102,16 @@ fn inferred_shapes_are_the_declared_ones() {
             let declared: Vec<_> = proto.output.drain(..).map(|o| (o.name.clone(), shapes::declared(&o))).collect();
             let inferred = shapes::Shapes::of(&proto);
             for (name, shape) in declared {
-                assert_eq!(inferred.get(&name), shape, "{name} of {}", graph.file);
+                // How many tokens a Loop writes is known only when it has run.
+                let mut found = inferred.get(&name);
+                for (axis, declared) in found.iter_mut().flatten().zip(shape.iter().flatten()) {
+                    if *axis == shapes::Axis::Unknown && graph.role == Some(Role::Translate) {
+                        axis.clone_from(declared);
+                    }
+                }
+                assert_eq!(found, shape, "{name} of {}", graph.file);
             }
             for node in &proto.node {
-                // How many tokens a Loop writes is known only when it has run.
                 for output in node.output.iter().filter(|_| graph.role != Some(Role::Translate)) {
                     let shape = inferred.get(output);
                     assert!(shape.as_ref().is_some_and(|s| !s.contains(&shapes::Axis::Unknown)), "{output} of {}: {shape:?}", graph.file);

@@ -77,9 +77,12 @@ impl Seq2Seq {
         let id = g.node("Mul", &[&best, &runs], &[]);
         let longer = g.node("Add", &[&lengths, &runs], &[]);
         let axes = g.int64(&[2], &[0, 1]);
-        let rows = g.node("ReduceSum", &[&runs, &axes], &[("keepdims", Attribute::Int(0))]);
-        let none = g.int64(&[], &[0]);
+        // In f32 and with its axes kept until the end: OpenCV crashes on a sum of integers and on a scalar that a sum gives.
+        let rows = g.node("Cast", &[&runs], &[("to", Attribute::Int(DataType::Float as i64))]);
+        let rows = g.node("ReduceSum", &[&rows, &axes], &[("keepdims", Attribute::Int(1))]);
+        let none = g.float(&[], &[0.0]);
         let any = g.node("Greater", &[&rows, &none], &[]);
+        let any = g.node("Squeeze", &[&any, &axes], &[]);
 
         g.output("step.goes_on", &any, DataType::Bool, &[]);
         g.output("step.next_token", &id, DataType::Int64, &column);

@@ -84,8 +84,10 @@ mod tests {
             let known = help.strip_prefix("known keys here: ").unwrap_or_else(|| panic!("{at}: {help}")).split(", ");
             assert_eq!(properties.keys().map(String::as_str).collect::<BTreeSet<_>>(), known.collect(), "{at}");
             for key in schema.pointer(&pointer).unwrap()["required"].as_array().unwrap() {
-                let path = [at, key.as_str().unwrap()].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(".");
-                assert!(refusal(format!("{path}=null")).to_string().contains(&path), "{path}");
+                let key = key.as_str().unwrap();
+                let path = [at, key].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(".");
+                let error = refusal(format!("{path}=null"));
+                assert!(error.to_string().contains(key), "{path}: {error}");
             }
         }
     }
