@@ -109,7 +109,9 @@ fn origin(out: &mut String, manifest: &Manifest) -> std::fmt::Result {
     writeln!(out, "## Origin\n")?;
     let Some(provenance) = &manifest.provenance else { return writeln!(out, "The export names no training data.") };
     for data in &provenance.data {
-        writeln!(out, "- `{}`: {} pairs, sha256 `{}`", data.file, data.pairs, data.sha256)?;
+        // A model that was imported is named too, and has no pairs.
+        let pairs = if data.pairs > 0 { format!(": {} pairs", data.pairs) } else { String::new() };
+        writeln!(out, "- `{}`{pairs}, sha256 `{}`", data.file, data.sha256)?;
     }
     writeln!(out, "- Licence of the data: {}", provenance.licence.as_deref().unwrap_or("not stated"))?;
     if let Some(attribution) = &provenance.attribution {

@@ -345,3 +345,33 @@ fn the_shipped_graphs_are_right_in_every_runtime() {
         assert!(report.findings.iter().all(|f| f.rule == "lstm-sequence-output") && report.findings.len() <= expected, "{report}");
     }
 }
+
+/// The table of docs/lint.md.
+fn table() -> String {
+    let mut table = "| rule | what it finds | where | what to do |\n|---|---|---|---|\n".to_owned();
+    for rule in RULES {
+        let of = |effect| {
+            let names: Vec<&str> = rule.effects.iter().filter(|(_, e)| *e == effect).map(|(runtime, _)| runtime.name()).collect();
+            (!names.is_empty()).then(|| format!("{effect}: {}", names.join(", ")))
+        };
+        let effects: Vec<String> = [Effect::Wrong, Effect::Refuses, Effect::Slow].into_iter().filter_map(of).collect();
+        table.push_str(&format!("| `{}` | {} | {} | {} |\n", rule.id, rule.about, effects.join("; "), rule.fix));
+    }
+    let versions: Vec<String> = Runtime::ALL.into_iter().map(|runtime| format!("{runtime} {}", runtime.version())).collect();
+    table.push_str(&format!("\nVersions: {}.\n", versions.join(", ")));
+    table
+}
+
+#[test]
+fn the_documentation_has_every_rule() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/lint.md");
+    let text = std::fs::read_to_string(&path).unwrap();
+    let (head, rest) = text.split_once("<!-- rules -->\n").unwrap();
+    let (found, tail) = rest.split_once("<!-- /rules -->").unwrap();
+    let expected = table();
+    if std::env::var("S2S_RENEW").is_ok_and(|value| value == "1") {
+        std::fs::write(&path, format!("{head}<!-- rules -->\n{expected}<!-- /rules -->{tail}")).unwrap();
+    } else {
+        assert_eq!(found, expected, "S2S_RENEW=1 writes the table anew");
+    }
+}

@@ -1,5 +1,7 @@
 //! Keras's arrays as our parameters: gates i, f, c, o become i, o, f, c, the bias the last column of W, rows follow our ids.
 
+use s2s_runtime::contract::{END, START};
+
 use super::file::Saved;
 use super::graph::{Model, Side};
 use super::hdf5::Array;
@@ -69,9 +71,15 @@ impl<'a> Tensors<'a> {
 
     /// The parameters of `network`, whose ids stand for these rows of the model; none is a row of zeros.
     pub(super) fn parameters(&self, network: &Seq2Seq, source: &[Option<usize>], target: &[Option<usize>]) -> Result<Parameters<f32>> {
+        // Where one symbol both starts and ends targets, the model has one probability for it: that of END.
+        let mut outputs = target.to_vec();
+        let [start, end] = [START, END].map(|id| id as usize);
+        if outputs[start] == outputs[end] {
+            outputs[start] = None;
+        }
         network.import(|name| {
             if let Some(name) = name.strip_prefix("decoder.dense.") {
-                return Some(self.dense(name == "bias", target));
+                return Some(self.dense(name == "bias", &outputs));
             }
             let (side, name) = name.split_once('.')?;
             let (side, rows) = if side == "encoder" { (&self.encoder, source) } else { (&self.decoder, target) };
