@@ -199,8 +199,8 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         decoding: DecodingOptions::default(),
         architecture: None,
         provenance: None,
-        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, symbols: words.clone() },
-        target: VocabularySpec { unit: Unit::Character, normalisation: vec![], longest: 1, symbols: characters.clone() },
+        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, padding: None, symbols: words.clone() },
+        target: VocabularySpec { unit: Unit::Character, normalisation: vec![], longest: 1, padding: None, symbols: characters.clone() },
     };
     let read = "import json, sys, yaml; m = yaml.safe_load(sys.stdin.buffer.read()); \
                 print(json.dumps([m[side]['symbols'] for side in ('source', 'target')]))";
