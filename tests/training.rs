@@ -189,3 +189,30 @@ fn a_write_that_stops_in_its_middle_leaves_the_older_file() {
     bench.finish("limited");
     assert!(bench.result("limited") == bench.result("undisturbed"));
 }
+
+#[test]
+fn a_config_beside_its_pairs_trains_in_the_working_folder_and_goes_on_from_another() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("pairs.tsv"), "a b\tB A\nc d\tD C\na d\tD A\nc b\tB C\n").unwrap();
+    let config = CONFIG
+        .replace("  task: {name: dates, train: 400, dev: 30}\n", "  train: pairs.tsv\n  validation: {split: tail, fraction: 0.25}\n")
+        .replace("epochs: 60", "epochs: 4");
+    std::fs::write(folder.path().join("own.yaml"), config).unwrap();
+    let output = s2s().current_dir(folder.path()).args(["train", "own.yaml"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let run = folder.path().join("runs/small");
+    let output = s2s().args(["train", "--resume", "--set", "training.examples=1"]).arg(&run).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    // Another run from its weights, with a word that it does not know.
+    std::fs::write(folder.path().join("pairs.tsv"), "a b\tB A\nc d\tD C\na d\tD A\nx b\tB X\n".repeat(2)).unwrap();
+    let mut command = s2s();
+    command.current_dir(folder.path()).args(["train", "own.yaml", "-o", "runs/tuned", "--init-from", "runs/small", "--extend-vocabulary"]);
+    let output = command.output().unwrap();
+    let stdout = String::from_utf8(output.stdout).unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(stdout.contains("weights of small after epoch 4; 1 source and 1 target symbols are new, which have got ids"), "{stdout}");
+    for wrong in [["--resume", "--init-from", "runs/small"].as_slice(), &["--extend-vocabulary"]] {
+        let output = s2s().current_dir(folder.path()).args(["train", "own.yaml"]).args(wrong).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{wrong:?}");
+    }
+}
