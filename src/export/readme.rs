@@ -2,7 +2,9 @@
 
 use std::fmt::Write;
 
-use s2s_runtime::contract::{DECODER_OUTPUT, DECODER_TARGET, FORMAT_VERSION, LOSS, file};
+use s2s_runtime::contract::{
+    DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, FORMAT_VERSION, GENERATED_IDS, GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS, file,
+};
 use s2s_runtime::manifest::{Io, Manifest, Role};
 use s2s_runtime::vocabulary::{Unit, VocabularySpec};
 
@@ -34,6 +36,13 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
         file::DECODER
     )?;
     writeln!(out, "| `{}` | the whole model under teacher forcing, with its loss |", file::TRAINING)?;
+    if manifest.graphs.contains_key(&Role::Translate) {
+        writeln!(
+            out,
+            "| `{}` | encoder and greedy decoding in one, for runtimes that have Loop (onnxruntime, OpenVINO, rten, MNN, OpenCV; not tract or IREE) |",
+            file::TRANSLATE
+        )?;
+    }
     writeln!(out, "| `{}` | manifest: hashes of the graphs, wiring, vocabularies, decoding defaults, origin |", file::MANIFEST)?;
     writeln!(out, "| `{}` | vectors that are checked whenever s2s opens the bundle |", file::SELF_TEST)?;
     writeln!(out, "| `{}` | what `s2s verify` measured, for each engine |", file::CONFORMANCE)?;
@@ -76,11 +85,26 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     row(Role::Training, "in", DECODER_TARGET, "int64", "(batch, target_time)")?;
     row(Role::Training, "out", DECODER_OUTPUT, "float32", &format!("(batch, target_time, {target})"))?;
     row(Role::Training, "out", LOSS, "float32", "()")?;
+    let fused = manifest.graphs.contains_key(&Role::Translate);
+    if fused {
+        row(Role::Translate, "in", ENCODER_INPUT, "int64", "(batch, source_time)")?;
+        row(Role::Translate, "in", MAX_NEW_TOKENS, "int64", "()")?;
+        row(Role::Translate, "out", GENERATED_IDS, "int64", "(batch, generated_time)")?;
+        row(Role::Translate, "out", GENERATED_LENGTHS, "int64", "(batch)")?;
+    }
     let scores = match manifest.io {
         Io::Ids => "logits; their softmax gives probabilities",
         Io::OneHot => "probabilities",
     };
     writeln!(out, "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, padding left out.")?;
+    if fused {
+        writeln!(
+            out,
+            "`{}` decodes greedily until end or `{MAX_NEW_TOKENS}` tokens, end counted; nothing else of the decoding options is in it.\n\
+             `{GENERATED_IDS}` has neither start nor end and is padded on the right with 0.",
+            file::TRANSLATE
+        )?;
+    }
     writeln!(
         out,
         "Ids: 0 padding, 1 start, 2 end, 3 unknown; then the symbols of the manifest. Sources are padded on the LEFT with 0, and"

@@ -170,7 +170,7 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
             packing.order.iter().flat_map(|&b| all[(layer * batch + b) * hidden..][..hidden].to_vec()).collect()
         };
         let x = pack(&case["x"], inputs);
-        let prepared: Vec<_> = stack.iter().map(|l| l.prepare(&p, 0, false)).collect();
+        let prepared: Vec<_> = stack.iter().map(|l| l.prepare(&p, 0, false, Default::default())).collect();
         let mut tapes: Vec<Tape<f64>> = vec![Tape::default(); layers];
         let mut scratch = Scratch::default();
         for l in 0..layers {

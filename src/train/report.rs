@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
 use super::initial::Origin;
@@ -147,8 +147,11 @@ impl Console {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(batches as u64);
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30.cyan}] {pos}/{len} {msg} {per_sec}, {eta} left") {
-                bar.set_style(style.progress_chars("=> "));
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30.cyan}] {pos}/{len} {msg}, {rate}, {eta} left") {
+                let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    let _ = write!(out, "{:.1} steps/s", state.per_sec());
+                };
+                bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
             }
             bar
         });
