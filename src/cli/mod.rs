@@ -3,7 +3,7 @@
 //! Data goes to stdout, all else to stderr. Every flag has an `S2S_` environment variable.
 
 use clap::builder::FalseyValueParser;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Result;
 
@@ -13,7 +13,9 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod import;
 pub mod inspect;
+pub mod lint;
 pub mod list;
 pub mod predict;
 pub mod report;
@@ -48,17 +50,34 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Global {
     /// Print machine-readable JSON on stdout
-    #[arg(long, global = true, env = "S2S_JSON", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, display_order = 900, env = "S2S_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
-    /// Say less (-q: errors only)
-    #[arg(short, long, global = true, env = "S2S_QUIET", value_parser = FalseyValueParser::new())]
+    /// Say nothing but errors
+    #[arg(short, long, global = true, display_order = 901, env = "S2S_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
     /// Say more
-    #[arg(short, long, global = true, env = "S2S_VERBOSE", value_parser = FalseyValueParser::new(), conflicts_with = "quiet")]
+    #[arg(short, long, global = true, display_order = 902, env = "S2S_VERBOSE", value_parser = FalseyValueParser::new(),
+        conflicts_with = "quiet")]
     pub verbose: bool,
 }
 
 impl Cli {
+    /// The command line as it is: parsed, or the process ends with help, version or an error.
+    pub fn parse_arguments() -> Self {
+        let found = Self::definition().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        found.unwrap_or_else(|error| error.exit())
+    }
+
+    /// What clap derives, and the names of environment variables without their values, among which is a key.
+    pub fn definition() -> clap::Command {
+        fn without_values(command: clap::Command) -> clap::Command {
+            let command = command.mut_args(|arg| arg.hide_env_values(true));
+            let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+            names.into_iter().fold(command, |command, name| command.mut_subcommand(name, without_values))
+        }
+        without_values(Self::command())
+    }
+
     /// Options of every subcommand.
     pub fn global(&self) -> &Global {
         &self.global
@@ -68,12 +87,14 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::Args),
+    Import(import::Args),
     Export(export::Args),
     Verify(verify::Args),
     Translate(Box<translate::Args>),
     Eval(Box<eval::Args>),
     #[command(visible_aliases = ["summary", "show"])]
     Inspect(inspect::Args),
+    Lint(lint::Args),
     Predict(predict::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
@@ -90,11 +111,13 @@ pub fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
     match command {
         Command::Train(args) => train::run(args, &global),
+        Command::Import(args) => import::run(args, &global),
         Command::Export(args) => export::run(args, &global),
         Command::Verify(args) => verify::run(args, &global),
         Command::Translate(args) => translate::run(*args, &global),
         Command::Eval(args) => eval::run(*args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
+        Command::Lint(args) => lint::run(&args, &global),
         Command::Predict(args) => predict::run(&args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),
@@ -110,11 +133,10 @@ pub fn run(cli: Cli) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        Cli::definition().debug_assert();
     }
 
     #[test]

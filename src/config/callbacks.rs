@@ -18,21 +18,31 @@ pub enum Monitor {
     ExactMatch,
     /// Token edits to the closest reference over the references' tokens.
     TokenErrorRate,
+    /// chrF2 of the decoded validation sample.
+    Chrf,
+    /// BLEU of the decoded validation sample.
+    Bleu,
 }
 
 /// Every monitor by its name, and by the name that Keras gives it.
-const MONITORS: [(&str, Monitor); 10] = [
+const MONITORS: [(&str, Monitor); 12] = [
     ("validation_loss", Monitor::ValidationLoss),
     ("validation_accuracy", Monitor::ValidationAccuracy),
     ("train_loss", Monitor::TrainLoss),
     ("train_accuracy", Monitor::TrainAccuracy),
     ("exact_match", Monitor::ExactMatch),
     ("token_error_rate", Monitor::TokenErrorRate),
+    ("chrf", Monitor::Chrf),
+    ("bleu", Monitor::Bleu),
     ("val_loss", Monitor::ValidationLoss),
     ("val_accuracy", Monitor::ValidationAccuracy),
     ("loss", Monitor::TrainLoss),
     ("accuracy", Monitor::TrainAccuracy),
 ];
+
+/// Those that decoded texts give.
+pub(super) const SCORES: [(&str, Monitor); 4] =
+    [("exact_match", Monitor::ExactMatch), ("token_error_rate", Monitor::TokenErrorRate), ("chrf", Monitor::Chrf), ("bleu", Monitor::Bleu)];
 
 impl Monitor {
     /// Its name in `metrics.jsonl` and in configs.
@@ -47,12 +57,12 @@ impl Monitor {
 
     /// Whether more of it is better.
     pub fn higher_is_better(self) -> bool {
-        matches!(self, Self::ValidationAccuracy | Self::TrainAccuracy | Self::ExactMatch)
+        matches!(self, Self::ValidationAccuracy | Self::TrainAccuracy | Self::ExactMatch | Self::Chrf | Self::Bleu)
     }
 
     /// Whether validation sources must be decoded for it.
     pub fn is_decoded(self) -> bool {
-        matches!(self, Self::ExactMatch | Self::TokenErrorRate)
+        SCORES.iter().any(|(_, score)| *score == self)
     }
 }
 

@@ -4,7 +4,10 @@
 
 use serde_json::{Map, Value, json};
 
-use super::callbacks::Monitor;
+use super::callbacks::{Monitor, SCORES};
+use super::training::TOKENISATIONS;
+
+mod mlp;
 
 fn section(about: &str, required: &[&str], properties: &Value) -> Value {
     json!({ "description": about, "type": "object", "additionalProperties": false, "required": required, "properties": properties })
@@ -26,6 +29,10 @@ fn choice(about: &str, words: &[&str]) -> Value {
     json!({ "description": about, "enum": words })
 }
 
+fn flag(about: &str, default: bool) -> Value {
+    json!({ "description": about, "type": "boolean", "default": default })
+}
+
 fn number(about: &str, range: &Value) -> Value {
     let mut value = json!({ "description": about, "type": "number" });
     if let (Some(value), Some(range)) = (value.as_object_mut(), range.as_object()) {
@@ -34,9 +41,24 @@ fn number(about: &str, range: &Value) -> Value {
     value
 }
 
-/// The schema (draft 2020-12).
+/// The schema (draft 2020-12): `model.kind` says which of the two forms a config has.
 pub fn schema() -> Value {
-    let mut root = section(
+    let is_mlp =
+        json!({ "properties": { "model": { "properties": { "kind": { "const": "mlp" } }, "required": ["kind"] } }, "required": ["model"] });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "s2s config",
+        "type": "object",
+        "if": is_mlp,
+        "then": { "$ref": "#/$defs/mlp" },
+        "else": { "$ref": "#/$defs/seq2seq" },
+        "$defs": { "seq2seq": seq2seq(), "mlp": mlp::schema() },
+    })
+}
+
+/// The form of a config without `model.kind`.
+fn seq2seq() -> Value {
+    section(
         "An experiment of s2s: which pairs, which network, how it is trained, how its bundle decodes.",
         &["name", "data", "model", "training"],
         &json!({
@@ -47,12 +69,18 @@ pub fn schema() -> Value {
             "decoding": decoding(),
             "output": text("The run folder, from this file's folder; runs/NAME where it is left out."),
         }),
-    );
-    if let Some(map) = root.as_object_mut() {
-        map.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
-        map.insert("title".to_owned(), "s2s config".into());
-    }
-    root
+    )
+}
+
+fn validation() -> Value {
+    section(
+        "A part of the data, for validation.",
+        &["split", "fraction"],
+        &json!({
+            "split": choice("Drawn with the seed, or the end of the file as Keras takes it.", &["shuffled", "tail"]),
+            "fraction": number("Of the data.", &json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
+        }),
+    )
 }
 
 fn data() -> Value {
@@ -89,10 +117,7 @@ fn data() -> Value {
             "folder": text("Where the data files lie; --data and S2S_DATA win."),
             "train": text("The file of pairs."),
             "dev": text("A file of validation pairs; instead of `validation`."),
-            "validation": section("A part of the pairs, for validation.", &["split", "fraction"], &json!({
-                "split": choice("Drawn with the seed, or the end of the file as Keras takes it.", &["shuffled", "tail"]),
-                "fraction": number("Of the pairs.", &json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
-            })),
+            "validation": validation(),
             "format": choice("Tabs without quoting, or commas with quoted fields.", &["tsv", "csv"]),
             "columns": section("Columns count from 1.", &[], &json!({
                 "source": count("The source's column.", 1, Some(1)),
@@ -165,7 +190,17 @@ fn training() -> Value {
                 "sample": count("How many.", 0, Some(500)),
                 "every": count("After every so many epochs.", 1, Some(1)),
             })),
+            "scores": {
+                "description": "What the decoded texts are scored by.",
+                "type": "array",
+                "items": choice("A score.", &SCORES.map(|(name, _)| name)),
+                "default": ["exact_match", "token_error_rate"],
+            },
+            "bleu_tokenise": choice("How BLEU cuts texts into words; sacreBLEU's names.", &TOKENISATIONS.map(|(name, _)| name)),
             "best": choice("What decides which epoch is checkpoints/best.", &Monitor::names()),
+            "terminate_on_nan": flag("A loss that is not finite ends the training; else its batch is left out.", true),
+            "csv_logger": flag("Write metrics.csv beside metrics.jsonl.", false),
+            "tensorboard": flag("Write event files for TensorBoard.", false),
             "examples": count("Decoded examples printed at the end, of each set.", 0, Some(10)),
         }),
     )
@@ -298,7 +333,7 @@ mod tests {
 
     #[test]
     fn the_schema_has_the_keys_that_the_reader_knows() {
-        let schema = schema();
+        let schema = seq2seq();
         let keys = |pointer: &str| -> BTreeSet<String> {
             schema.pointer(pointer).and_then(|s| s["properties"].as_object()).unwrap().keys().cloned().collect()
         };
@@ -317,7 +352,7 @@ mod tests {
     fn required_keys_are_those_that_the_reader_misses() {
         for at in ["", "model", "training"] {
             let pointer = if at.is_empty() { String::new() } else { format!("/properties/{at}") };
-            let schema = schema();
+            let schema = seq2seq();
             for key in schema.pointer(&format!("{pointer}/required")).and_then(|r| r.as_array()).unwrap() {
                 let key = key.as_str().unwrap();
                 let path = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };

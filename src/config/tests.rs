@@ -97,7 +97,7 @@ fn every_committed_config_is_right() {
 }
 
 /// A good config with one line replaced, what the error says and what its help says.
-const WRONG: [(&str, &str, &str, &str); 42] = [
+const WRONG: [(&str, &str, &str, &str); 44] = [
     ("  hidden: 8", "  hiden: 8", "folder/a.yaml:7:model.hiden: unknown key", "did you mean `hidden`?"),
     ("  hidden: 8", "  hidden: eight", "folder/a.yaml:7:model.hidden: this is the text \"eight\"", "a whole number"),
     ("  hidden: 8", "  hidden: 8.5", "folder/a.yaml:7:model.hidden: this is 8.5", "a whole number"),
@@ -136,6 +136,13 @@ const WRONG: [(&str, &str, &str, &str); 42] = [
         "a.yaml:11:training.early_stopping: exact_match is not measured",
         "every: 1",
     ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  best: chrf",
+        "folder/a.yaml:11:training.best: chrf is not among",
+        "[exact_match, token_error_rate, chrf]",
+    ),
+    ("  epochs: 2", "  epochs: 2\n  scores: [bleu, cherf]", "folder/a.yaml:11:training.scores[1]: `cherf`", "did you mean `chrf`?"),
     ("  epochs: 2", "  epochs: 2\n  optimiser: sgd", "folder/a.yaml:11:training.optimiser: `sgd`", "adam"),
     ("  epochs: 2", "  epochs: 2\n  optimiser: {name: adam, beta_1: 1}", "folder/a.yaml:11:training.optimiser.beta_1", "below 1"),
     ("  epochs: 2", "  epochs: 2\n  epochs: 3", "folder/a.yaml:11", "YAML"),

@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::metrics::EpochMetrics;
+use super::report::{Event, Report};
 use crate::config::callbacks::{EarlyStopping, Monitor, ReduceOnPlateau, Watch};
 use crate::config::training::Training;
 
@@ -62,6 +63,8 @@ impl Monitor {
             Self::TrainAccuracy => Some(metrics.train_accuracy),
             Self::ExactMatch => metrics.exact_match,
             Self::TokenErrorRate => metrics.token_error_rate,
+            Self::Chrf => metrics.chrf,
+            Self::Bleu => metrics.bleu,
         }
     }
 }
@@ -76,6 +79,18 @@ impl Callbacks {
     pub fn stop(&self, training: &Training, epoch: usize) -> bool {
         let (Some(options), Some(state)) = (&training.early_stopping, &self.early_stopping) else { return false };
         state.monitor == options.watch.monitor.name() && !state.better && state.wait >= options.watch.patience && epoch > 1
+    }
+
+    /// Reports what an epoch has changed; `learning_rate` is what it began with.
+    pub fn tell(&self, training: &Training, epoch: usize, learning_rate: f64, report: &mut dyn Report) {
+        let lowered = self.learning_rate(training);
+        if lowered < learning_rate {
+            report.event(&Event::LearningRate { epoch, learning_rate: lowered });
+        }
+        if let (Some(options), true) = (&training.early_stopping, self.stop(training, epoch)) {
+            let (monitor, patience) = (options.watch.monitor.name(), options.watch.patience);
+            report.event(&Event::StoppedEarly { epoch, epochs: training.epochs, monitor, patience });
+        }
     }
 
     /// Takes an epoch's figures in.

@@ -11,11 +11,11 @@ use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::callbacks::Callbacks;
-use super::files::write_atomically;
 use super::metrics::EpochMetrics;
 use super::step::OptimiserState;
 use crate::config::callbacks::Monitor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use crate::network::{Architecture, Parameters, Seq2Seq};
 
 /// Key of the metadata.
@@ -49,6 +49,9 @@ pub struct Progress {
     pub tokens: usize,
     /// Those of them that were predicted right.
     pub correct: usize,
+    /// Those of the batches that were left out because their loss was not finite.
+    #[serde(default)]
+    pub skipped: usize,
     /// Seconds spent on those batches, in milliseconds.
     pub milliseconds: u64,
     /// The best epoch so far.

@@ -4,14 +4,17 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::checkpoint::{Best, Checkpoint, Header, Progress};
+use super::checkpoint::{Best, Checkpoint, Progress};
+use super::initial::{InitFrom, Initial};
+use super::logs;
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
-use super::run::{Record, Run, Which, fingerprint};
+use super::run::{Record, Run, Which};
 use super::schedule::Rates;
-use super::score::{self, Decoded, Score};
+use super::score::{self, Decoded, Measures, Score};
 use super::step::{OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
+use crate::config::callbacks::Monitor;
 use crate::config::training::Optimiser;
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
 use crate::data::{Pair, batches};
@@ -38,6 +41,8 @@ pub struct TrainOptions<'a> {
     pub output: PathBuf,
     /// What happens where it is there already.
     pub mode: Mode,
+    /// Another run whose weights and vocabularies a new run takes.
+    pub init_from: Option<InitFrom>,
     /// Set by a signal: finish the step, save, stop.
     pub stop: &'a AtomicBool,
 }
@@ -64,23 +69,47 @@ const EXAMPLE_STREAM: u64 = u64::MAX - 2;
 /// run folder that is there already, or that cannot be resumed with this config.
 pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
     let corpus = Corpus::load(&config.data, config.training.seed)?;
-    let folder = corpus.folder.as_deref().map(|f| std::path::absolute(f).map_err(|e| Error::io(f, e))).transpose()?;
+    let folder = corpus.folder.as_deref().map(absolute).transpose()?;
     let run = match options.mode {
         Mode::Resume => reopen(config, &corpus, folder.as_deref(), options)?,
         Mode::New | Mode::Force => {
             let threads = config.training.threads.unwrap_or_else(available_threads);
             config.settle(threads, folder.as_deref())?;
-            let (source, target) = corpus.vocabularies(&config.data);
+            let initial = options.init_from.as_ref().map(|from| Initial::open(from, &config, &corpus)).transpose()?;
+            let (source, target) = match &initial {
+                Some(initial) => (initial.source.clone(), initial.target.clone()),
+                None => corpus.vocabularies(&config.data),
+            };
             let record = Record {
                 source: source.spec().clone(),
                 target: target.spec().clone(),
                 statistics: corpus.statistics(&source, &target),
                 data: corpus.sources.clone(),
+                init_from: initial.as_ref().map(|i| i.origin.clone()),
             };
-            Run::create(&options.output, config, &record, options.mode == Mode::Force)?
+            Run::create(&options.output, config, &record, options.mode == Mode::Force, initial.as_ref())?
         }
     };
-    Session::new(run, &corpus)?.run(&corpus, options.stop, report)
+    Session::new(run, &corpus)
+        .and_then(|session| session.run(&corpus, options.stop, report))
+        .map_err(|error| say_how_to_go_on(error, &options.output))
+}
+
+/// Where nothing could be written any more, the checkpoints are as they were: files are replaced whole or not at all.
+fn say_how_to_go_on(error: Error, folder: &Path) -> Error {
+    let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded, std::io::ErrorKind::FileTooLarge];
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    if cause.is_some_and(|cause| full.contains(&cause.kind())) {
+        let folder = folder.display();
+        return error.help(format!("free some space, then go on from the last checkpoint with `s2s train {folder} --resume`"));
+    }
+    error
+}
+
+/// A folder as it can be found from anywhere; the empty path of a config in the working folder too.
+pub(super) fn absolute(folder: &Path) -> Result<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    std::path::absolute(folder).map_err(|e| Error::io(folder, e))
 }
 
 /// Worker threads of `threads: auto`: the CPUs that this process may use, its quota counted.
@@ -166,6 +195,7 @@ impl Session {
             }
         };
         metrics::truncate(&run.metrics_path(), progress.epoch)?;
+        logs::begin(&run.folder, training, &run.metrics_path())?;
         let train = corpus::encode(&corpus.train, &run.source, &run.target)?;
         let validation = corpus::encode(&corpus.validation, &run.source, &run.target)?;
         let sample = sample(&corpus.validation, &run, training.exact_match_sample, SAMPLE_STREAM);
@@ -182,6 +212,7 @@ impl Session {
             target_vocabulary: self.run.target.len(),
             parameters,
             threads: self.run.config.training.threads.unwrap_or(1),
+            init_from: self.run.init_from.as_ref(),
             resumed: (self.progress.step > 0).then_some((self.progress.epoch, self.progress.batches)),
         });
         let epochs = self.run.config.training.epochs;
@@ -192,14 +223,6 @@ impl Session {
             }
         }
         let training = &self.run.config.training;
-        if let (Some(options), true) = (training.early_stopping, self.stopped_early()) {
-            report.event(&Event::StoppedEarly {
-                epoch: self.progress.epoch,
-                epochs,
-                monitor: options.watch.monitor.name(),
-                patience: options.watch.patience,
-            });
-        }
         let restored = training.early_stopping.is_some_and(|e| e.restore_best_weights);
         if restored {
             let best = self.run.parameters(Which::Best)?;
@@ -236,17 +259,19 @@ impl Session {
             self.stepper.set_learning_rate(self.rates.at(self.progress.step, learning_rate));
             let StepReport { sums, gradient_norm } = self.stepper.step(&examples);
             self.progress.batches += 1;
-            self.progress.step += 1;
-            if !sums.nats.is_finite() {
-                return Err(self.diverged(epoch, "the loss"));
+            if sums.nats.is_finite() && gradient_norm.is_finite() {
+                self.progress.step += 1;
+                nats += sums.nats;
+                self.progress.nats_bits = nats.to_bits();
+                self.progress.tokens += sums.tokens;
+                self.progress.correct += sums.correct;
+            } else if training.terminate_on_nan {
+                let what = if sums.nats.is_finite() { "the gradient's norm" } else { "the loss" };
+                return Err(self.diverged(epoch, what));
+            } else {
+                // The optimiser has left the batch out as well.
+                self.progress.skipped += 1;
             }
-            if !gradient_norm.is_finite() {
-                return Err(self.diverged(epoch, "the gradient's norm"));
-            }
-            nats += sums.nats;
-            self.progress.nats_bits = nats.to_bits();
-            self.progress.tokens += sums.tokens;
-            self.progress.correct += sums.correct;
             let loss = nats / self.progress.tokens.max(1) as f64;
             report.event(&Event::Step { epoch, epochs: training.epochs, batch: self.progress.batches, batches: order.len(), loss });
             if stop.load(Ordering::SeqCst) {
@@ -258,24 +283,27 @@ impl Session {
         let train_seconds = (before as f64) / 1e3 + started.elapsed().as_secs_f64();
         let metrics = self.finish_epoch(epoch, order.len(), train_seconds, started)?;
         report.event(&Event::Epoch { epochs: training.epochs, metrics: &metrics });
-        let lowered = self.progress.callbacks.learning_rate(&training);
-        if lowered < learning_rate {
-            report.event(&Event::LearningRate { epoch, learning_rate: lowered });
-        }
+        self.progress.callbacks.tell(&training, epoch, learning_rate, report);
         Ok(())
     }
 
     /// Scores after an epoch, and the files that keep them: best, metrics, last. A crash between them repeats the epoch.
     fn finish_epoch(&mut self, epoch: usize, steps: usize, train_seconds: f64, started: Instant) -> Result<EpochMetrics> {
         let training = self.run.config.training.clone();
+        if self.progress.tokens == 0 {
+            return Err(self.diverged(epoch, "the loss of every batch"));
+        }
         let validation = self.evaluate();
         let count = |n: usize| n.max(1) as f64;
         let validation_loss = validation.nats / count(validation.tokens);
         if !validation_loss.is_finite() {
             return Err(self.diverged(epoch, "the validation loss"));
         }
-        let scored = !self.sample.is_empty() && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
+        let scored = !self.sample.is_empty()
+            && !training.scores.is_empty()
+            && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
         let score = if scored { Some(self.score()?) } else { None };
+        let given = |monitor, value: fn(&Score) -> f64| score.as_ref().filter(|_| training.scores.contains(&monitor)).map(value);
         let progress = self.progress.clone();
         let (nats, tokens) = (f64::from_bits(progress.nats_bits), count(progress.tokens));
         // The tutorial reserves a step for START and one for END and averages over all of them.
@@ -288,8 +316,11 @@ impl Session {
             validation_loss,
             validation_accuracy: validation.correct as f64 / count(validation.tokens),
             validation_loss_padded: validation.nats / count(padded_steps),
-            exact_match: score.map(|s| s.exact_match()),
-            token_error_rate: score.map(|s| s.token_error_rate()),
+            exact_match: given(Monitor::ExactMatch, |s| s.exact_match()),
+            token_error_rate: given(Monitor::TokenErrorRate, |s| s.token_error_rate()),
+            chrf: given(Monitor::Chrf, |s| s.chrf.score()),
+            bleu: given(Monitor::Bleu, |s| s.bleu.score()),
+            skipped_batches: Some(progress.skipped).filter(|&skipped| skipped > 0),
             best: false,
             learning_rate: Some(self.rates.at(progress.step.saturating_sub(1), progress.callbacks.learning_rate(&training))),
             train_seconds,
@@ -308,6 +339,7 @@ impl Session {
         }
         metrics::append(&self.run.metrics_path(), &metrics)?;
         self.save_last()?;
+        logs::epoch(&self.run.folder, &self.run.config.name, &training, &self.run.metrics_path())?;
         Ok(metrics)
     }
 
@@ -316,12 +348,7 @@ impl Session {
     }
 
     fn checkpoint(&self, optimiser: Option<OptimiserState>) -> Checkpoint {
-        let header = Header {
-            architecture: self.run.network.architecture().clone(),
-            progress: self.progress.clone(),
-            config: fingerprint(&self.run.config),
-        };
-        Checkpoint { header, parameters: self.stepper.parameters().clone(), optimiser }
+        self.run.checkpoint_of(self.progress.clone(), self.stepper.parameters().clone(), optimiser)
     }
 
     fn save_last(&self) -> Result<()> {
@@ -341,13 +368,15 @@ impl Session {
 
     fn score(&self) -> Result<Score> {
         let decoded = self.decode(&self.sample.iter().collect::<Vec<_>>())?;
-        let mut score = Score::default();
+        let training = &self.run.config.training;
+        let bleu = training.scores.contains(&Monitor::Bleu).then_some(training.bleu_tokenise);
+        let mut score = Score::new(Measures { chrf: training.scores.contains(&Monitor::Chrf), bleu });
         decoded.iter().for_each(|d| score.add(&d.prediction, &d.references, &self.run.target));
         Ok(score)
     }
 
     fn diverged(&self, epoch: usize, what: &str) -> Error {
-        let (batch, step) = (self.progress.batches, self.progress.step);
+        let (batch, step) = (self.progress.batches, self.progress.step + 1);
         let message = format!("{what} is not a finite number: epoch {epoch}, batch {batch}, step {step}");
         Error::new(ErrorKind::Config, message)
             .at_line(self.run.folder.join("config.yaml"), None, Some("training.learning_rate"))

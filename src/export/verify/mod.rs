@@ -6,7 +6,7 @@
 //! 2. Each graph in each engine against the rebuilt network's own pass, over ragged batches of {1, 2, 7} texts of up to
 //!    {1, 5, 33} tokens; the encoder and the folded decoder steps against the training graph.
 //! 3. Whole texts, greedily and if asked for with beams: one by one against batches, engine against engine, and (greedily)
-//!    against the network.
+//!    against the network. The graph that decodes by itself, if there is one, against the loop of the same engine.
 //!
 //! A bundle without a training graph, from another exporter, gets what remains of this, and the report says so.
 
@@ -17,9 +17,11 @@ use s2s_runtime::contract::file;
 use s2s_runtime::engine::graph::Graph;
 use s2s_runtime::engine::onnx::OnnxEngine;
 use s2s_runtime::engine::{self, Engine, EngineKind};
+use s2s_runtime::manifest::Role;
 use s2s_runtime::self_test::SelfTest;
 
 mod decoding;
+mod fused;
 mod graphs;
 mod inputs;
 pub(super) mod report;
@@ -28,8 +30,9 @@ mod weights;
 
 pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
 
-use super::{Dtype, folder};
+use super::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use runtimes::{Process, Runtime};
 use weights::Rebuilt;
 
@@ -185,7 +188,7 @@ pub fn verify_path(path: &Path, options: &VerifyOptions, write: bool) -> Result<
     let bundle = Bundle::open(path)?;
     let report = verify(&bundle, options)?;
     if write && bundle.path().is_dir() {
-        folder::replace_file(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
+        write_atomically(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
     }
     Ok(report)
 }
@@ -206,7 +209,7 @@ fn sources(bundle: &Bundle, options: &VerifyOptions) -> Result<(Vec<Vec<u32>>, S
 /// Checks of the files alone; gives the network if the bundle has one.
 fn files(bundle: &Bundle, tolerances: &Tolerances, report: &mut Report) -> Option<Rebuilt> {
     const WHAT: &str = "the network is rebuilt from it";
-    let subject = bundle.graph_name(s2s_runtime::manifest::Role::Training).to_owned();
+    let subject = bundle.graph_name(Role::Training).to_owned();
     let rebuilt = weights::decode(bundle).and_then(|models| Ok((weights::rebuild(bundle, &models)?, models)));
     match rebuilt {
         Ok((Some(rebuilt), models)) => {
@@ -249,6 +252,7 @@ fn texts(
             let single = decoding::greedy(&mut *engine, sources, 1, longest)?;
             Ok((single, batched))
         });
+        let mut fused = None;
         let result = result.map(|(single, batched)| {
             let mut checks = vec![];
             if bundle.file(file::SELF_TEST).is_some() {
@@ -258,6 +262,10 @@ fn texts(
             checks.push(decoding::compare(&what, Some(name), sources, [&batched, &single], rebuilt, tolerances));
             if let Some(rebuilt) = rebuilt {
                 checks.push(decoding::against_trainer(name, sources, &batched, rebuilt, tolerances));
+            }
+            // The protocol of foreign runtimes knows no scalar inputs and no ids as outputs.
+            if let (&Subject::Engine(kind), true) = (subject, bundle.manifest().graphs.contains_key(&Role::Translate)) {
+                fused = Some(fused::check(bundle, kind, sources, &batched, longest, rebuilt, tolerances));
             }
             match &first {
                 None => first = Some((name, batched)),
@@ -269,6 +277,9 @@ fn texts(
             checks
         });
         report.push("decoding", "whole texts", Some(name), result);
+        if let Some(checks) = fused {
+            report.push(bundle.graph_name(Role::Translate), "greedy tokens", Some(name), checks);
+        }
         let Some(beams) = options.beams else { continue };
         let result = subject.open(bundle).and_then(|mut engine| {
             let batched = decoding::beam(&mut *engine, sources, decoding::BATCH, longest, beams)?;
