@@ -14,6 +14,7 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod export;
+mod files;
 pub mod import;
 pub mod inspect;
 pub mod kernels;

@@ -4,13 +4,12 @@ use std::any::Any;
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::process::ExitCode;
 
-use clap::Parser;
 use s2s::cli::{self, report};
 use s2s::error::exit_code;
 use tracing_subscriber::EnvFilter;
 
 fn main() -> ExitCode {
-    let cli = cli::Cli::parse();
+    let cli = cli::Cli::parse_arguments();
     let json = cli.global().json;
     log_to_stderr(cli.global());
     let shown = take_hook();

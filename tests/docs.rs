@@ -121,8 +121,15 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-const DOCUMENTS: [&str; 6] =
-    ["README.md", "docs/tutorial.en.md", "docs/tutorial.zh.md", "docs/return_sequences.md", "docs/keras.md", "docs/lint.md"];
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "docs/export.md",
+    "docs/tutorial.en.md",
+    "docs/tutorial.zh.md",
+    "docs/return_sequences.md",
+    "docs/keras.md",
+    "docs/lint.md",
+];
 
 #[test]
 fn every_command_in_the_documents_is_one_that_the_command_line_takes() {
@@ -141,6 +148,78 @@ fn every_command_in_the_documents_is_one_that_the_command_line_takes() {
                 }
             }
         }
+    }
+}
+
+/// Data in the places where the tutorial's configs look for it, a few lines of each kind.
+fn small_data(folder: &Path) {
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::fs::write(path, bytes).unwrap();
+    };
+    let letters = |i: usize| ["cold", "warm", "late", "here", "well"][i % 5];
+    let pair = |i: usize| format!("I am {} {i}.\t我{}{i}。\n", letters(i), ["冷", "暖", "迟", "在", "好"][i % 5]);
+    write("manythings/cmn-tw.txt", (0..60).map(pair).collect::<String>().as_bytes());
+    let words = (0..60).map(|i| format!("{0} {1}\t{1} {0}\n", letters(i), letters(i / 5))).collect::<String>();
+    write("pairs_10k.tsv", words.as_bytes());
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    for i in 0..60 {
+        let pixels = (0..784).map(|p| format!("{},", (p * (i % 10 + 1)) % 256)).collect::<String>();
+        std::io::Write::write_all(&mut gzip, format!("{pixels}{}\n", i % 10).as_bytes()).unwrap();
+    }
+    write("mnist/mnist_5k.csv.gz", &gzip.finish().unwrap());
+}
+
+/// Lines of the `sh` blocks of a document.
+fn shell_lines(text: &str) -> Vec<String> {
+    let blocks = text.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(str::lines).map(str::to_owned).collect()
+}
+
+#[test]
+fn the_commands_of_the_tutorial_work_one_after_the_other() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    small_data(&data);
+    let configs = folder.path().join("configs");
+    std::fs::create_dir(&configs).unwrap();
+    for entry in std::fs::read_dir(root().join("configs")).unwrap() {
+        let path = entry.unwrap().path();
+        std::fs::copy(&path, configs.join(path.file_name().unwrap())).unwrap();
+    }
+    let bin = Path::new(env!("CARGO_BIN_EXE_s2s")).parent().unwrap().to_owned();
+    let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap()))).unwrap();
+    // Small enough for a test; the rest of each command is as the reader types it.
+    let smaller = |line: &str| {
+        let sizes = match line {
+            "s2s demo" => " --set training.epochs=1 --set model.hidden=16 --set data.task.train=200 --set data.task.dev=20",
+            line if !line.starts_with("s2s train configs/") => "",
+            line if line.contains("mlp") => " --set training.epochs=1 --set 'model.hidden=[16]'",
+            _ => " --set training.epochs=2 --set model.hidden=16 --set training.batch_size=8 --set training.exact_match.sample=4",
+        };
+        format!("{}{sizes}", line.replace("DIR", &data.to_string_lossy()))
+    };
+    let mut ran = 0;
+    for line in shell_lines(&read("docs/tutorial.en.md")) {
+        // Full-size steps are a bench's, and the server does not end by itself.
+        if ["s2s bench", "s2s serve-local"].iter().any(|skipped| line.starts_with(skipped)) {
+            continue;
+        }
+        let command = smaller(&line);
+        let output = std::process::Command::new("sh")
+            .args(["-e", "-c", &command])
+            .current_dir(folder.path())
+            .env("PATH", &path)
+            .env_remove("S2S_DATA")
+            .output()
+            .unwrap();
+        assert!(output.status.success(), "{command}\n{}", String::from_utf8_lossy(&output.stderr));
+        ran += 1;
+    }
+    assert!(ran >= 20, "{ran}");
+    for picture in ["three_graphs.svg", "network.png", "decoder.svg"] {
+        assert!(folder.path().join(picture).metadata().unwrap().len() > 1000, "{picture}");
     }
 }
 

@@ -75,6 +75,7 @@ fn pictures_are_written_in_every_format() {
     }
     assert!(ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "dot"])).starts_with("digraph"));
     assert!(ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "mermaid", "--view", "decoder"])).starts_with("flowchart TD"));
+    // PNG needs no fonts of the machine; a build without it says what to do.
     let png = run(s2s().arg("inspect").arg(&bundle).args(["--graph", "png", "-o"]).arg(folder.path().join("a.png")));
     if cfg!(feature = "png") {
         assert!(std::fs::read(folder.path().join("a.png")).unwrap().starts_with(b"\x89PNG"), "{png:?}");
@@ -99,8 +100,20 @@ fn a_config_is_started_checked_and_shown() {
     assert_eq!((code, stdout.as_str()), (3, ""));
     assert!(stderr.contains("model.hiden") && stderr.contains("did you mean `hidden`?"), "{stderr}");
     let schema: Value = serde_json::from_str(&ok(s2s().args(["config", "schema"]))).unwrap();
-    assert_eq!(schema["properties"]["model"]["properties"]["hidden"]["type"], "integer");
-    let configs = ["dates", "cmn_chars", "cmn_embedding", "embedding_10k", "mlp_mnist", "template"].map(|c| format!("configs/{c}.yaml"));
+    assert_eq!(schema["$defs"]["seq2seq"]["properties"]["model"]["properties"]["hidden"]["type"], "integer");
+    let configs = [
+        "dates",
+        "cmn_chars",
+        "cmn_attention",
+        "cmn_embedding",
+        "cmudict",
+        "cmudict_small",
+        "embedding_10k",
+        "mlp_mnist",
+        "sigmorphon",
+        "template",
+    ]
+    .map(|c| format!("configs/{c}.yaml"));
     assert_eq!(ok(s2s().args(["config", "check"]).args(&configs)).lines().count(), configs.len());
 }
 

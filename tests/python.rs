@@ -9,10 +9,13 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use s2s::export::{ExportInput, ExportOptions, Replace, bundle_files, write_bundle};
+use s2s::network::Seq2Seq;
 use s2s_runtime::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::manifest::{GraphFile, Io, Manifest, OutputForm, Role, SpecialIds, StateWire, Wiring};
-use s2s_runtime::vocabulary::{Unit, VocabularySpec};
+use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
+use serde_json::json;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
@@ -89,6 +92,61 @@ fn onnx_accepts_the_three_graphs_of_the_shipped_bundle() {
     assert_success(&Command::new(python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(SHIPPED).output().unwrap());
 }
 
+/// A small network of every kind, untrained, in the operator set.
+fn bundles(folder: &Path) -> Vec<PathBuf> {
+    let kinds = [
+        (13, json!({"cell": "lstm", "source_input": {"embedding": 4}, "target_input": {"embedding": 5}})),
+        (14, json!({"cell": "gru", "layers": 2, "source_input": "one_hot", "target_input": "one_hot"})),
+        (15, json!({"cell": "lstm", "bidirectional": true, "source_input": {"embedding": 4}, "target_input": "one_hot"})),
+        (16, json!({"cell": "gru", "attention": "dot", "source_input": {"embedding": 4}, "target_input": {"embedding": 5}})),
+        (
+            17,
+            json!({"cell": "lstm", "layers": 2, "bidirectional": true, "attention": "general", "source_input": "one_hot", "target_input": "one_hot"}),
+        ),
+        (18, json!({"cell": "gru", "bidirectional": true, "attention": "general", "source_input": "one_hot", "target_input": "one_hot"})),
+        (19, json!({"cell": "lstm", "layers": 2, "source_input": {"embedding": 4}, "target_input": {"embedding": 5}})),
+        (20, json!({"cell": "lstm", "attention": "dot", "source_input": "one_hot", "target_input": {"embedding": 5}})),
+        (
+            21,
+            json!({"cell": "gru", "layers": 2, "bidirectional": true, "source_input": {"embedding": 4}, "target_input": {"embedding": 5}}),
+        ),
+    ];
+    let [source, target] = ["abcdefgh", "uvwxyz123"].map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
+    let write = |(opset, mut kind): (i64, serde_json::Value)| {
+        for (key, value) in [("source_vocabulary", source.len()), ("target_vocabulary", target.len()), ("hidden", 12)] {
+            kind[key] = value.into();
+        }
+        kind.as_object_mut().unwrap().entry("layers").or_insert(1.into());
+        let network = Seq2Seq::new(serde_json::from_value(kind).unwrap()).unwrap();
+        // Larger than a trainer would begin with, so that texts, and not only biases, decide the outputs.
+        let parameters = network.initialise(5).map(|x| 2.0 * x);
+        let decoding = DecodingOptions::default();
+        let input = ExportInput {
+            network: &network,
+            parameters: &parameters,
+            source: &source,
+            target: &target,
+            name: "small",
+            decoding,
+            provenance: None,
+        };
+        let files = bundle_files(&input, &ExportOptions { opset, fused: true, ..ExportOptions::default() }).unwrap();
+        let path = folder.join(opset.to_string());
+        write_bundle(&path, &files, &Replace::AnyBundle).unwrap();
+        path
+    };
+    kinds.into_iter().map(write).collect()
+}
+
+#[test]
+fn onnx_accepts_every_kind_of_network_in_every_operator_set_and_its_fused_graph_decodes_as_the_loop() {
+    let Some(python) = python() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    for bundle in bundles(folder.path()) {
+        assert_success(&Command::new(&python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(bundle).output().unwrap());
+    }
+}
+
 #[test]
 fn a_loop_in_python_gives_the_same_characters_as_s2s_translate() {
     let Some(python) = python() else { return };
@@ -159,4 +217,40 @@ fn the_loop_in_the_readme_runs() {
     assert_success(&output);
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.lines().any(|line| line == "1999-04-03"), "{printed}");
+}
+
+/// `s2s verify` on the shipped bundle, in the runtimes that `list` names.
+fn verify_in(python: &Path, list: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
+    command.args(["verify", SHIPPED, "--no-write", "--random", "8", "--runtimes", list]).env("S2S_PYTHON", python);
+    command.current_dir(ROOT).output().unwrap()
+}
+
+#[test]
+fn verify_runs_the_runtimes_that_are_asked_for() {
+    let Some(python) = python() else { return };
+    let output = verify_in(&python, "onnxruntime,reference");
+    assert_success(&output);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for runtime in ["onnxruntime", "reference"] {
+        let checks = table
+            .lines()
+            .filter(|line| line.trim_start().starts_with("ok ") && line.split("  ").any(|cell| cell.trim() == runtime))
+            .count();
+        assert!(checks > 8, "{runtime}: {checks} checks\n{table}");
+    }
+    assert!(table.contains("greedy tokens, reference against tract"), "{table}");
+}
+
+#[test]
+fn verify_says_how_to_install_a_runtime_that_is_not_there() {
+    let Some(python) = python() else { return };
+    let output = verify_in(&python, "mnn");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{table}");
+    assert!(table.contains("pip install MNN"), "{table}");
+    let output = verify_in(&python, "onnxruntim");
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("did you mean `onnxruntime`?"), "{message}");
 }

@@ -17,7 +17,7 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Measure training and decoding on this machine
 ///
-/// `s2s bench BUNDLE` decodes, in each engine and batch size, and says what this machine would allow at best, `s2s bench train` trains on synthetic batches. Both warm up, measure several
+/// `s2s bench BUNDLE` decodes, in each engine and batch size, and says what this machine would allow at best; `s2s bench train` trains on synthetic batches. Both warm up, measure several
 /// rounds in this process, and give the median. benches/README.md says what the peers do.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]

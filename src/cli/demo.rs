@@ -50,7 +50,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let mode = train::mode(args.resume, args.force);
     say("1/4 train: dates as people write them -> ISO 8601");
     let stop = stop_flag()?;
-    let training = TrainOptions { output: args.output.clone(), mode, stop: &stop };
+    let training = TrainOptions { output: args.output.clone(), mode, init_from: None, stop: &stop };
     let run = crate::train::train(config, &training, &mut Console::new(global.json, global.quiet))?.run;
 
     say("\n2/4 export and 3/4 verify: three ONNX graphs, held against the trainer's own pass in every engine");

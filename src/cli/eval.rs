@@ -11,16 +11,18 @@ use serde::Serialize;
 
 use crate::cli::Global;
 use crate::cli::translate::{DecodingFlags, at_least_one, decoding_options, engine_kind};
+use crate::config::training::{TOKENISATIONS, Tokenisation};
 use crate::data::corpus::group;
 use crate::data::pairs;
-use crate::error::{Error, ErrorKind, Result};
-use crate::train::score::{Decoded, Score, evaluate};
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::train::score::{Decoded, Measures, Score, evaluate};
 
 /// Score a bundle on a file of pairs
 ///
 /// Decodes every source once. A source that stands in several lines has several references: the output is right if it
 /// equals any of them, and its token errors are counted against the closest. Texts are compared as the target vocabulary
-/// normalises and splits them. A source that cannot be translated counts as wrong.
+/// normalises and splits them. A source that cannot be translated counts as wrong. chrF (chrF2) and BLEU are those of
+/// sacreBLEU for the same texts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A folder that `s2s export` wrote, or a zip of it
@@ -41,6 +43,10 @@ pub struct Args {
     /// Only so many pairs, from the top
     #[arg(long, env = "S2S_LIMIT", value_name = "N", value_parser = at_least_one)]
     limit: Option<usize>,
+    /// How BLEU cuts texts into words, by sacreBLEU's names: 13a (western), zh (each Chinese character a word), char, none
+    /// (at spaces, for texts that are tokens already)
+    #[arg(long, env = "S2S_BLEU_TOKENISE", value_name = "NAME", default_value = "13a", value_parser = tokenisation)]
+    bleu_tokenise: Tokenisation,
     /// Write source, output, references and whether it is right here, one JSON object a line
     #[arg(long, env = "S2S_PREDICTIONS", value_name = "FILE")]
     predictions: Option<PathBuf>,
@@ -63,6 +69,12 @@ struct Report {
     word_error_rate: f64,
     /// Edits to the closest reference over its tokens.
     token_error_rate: f64,
+    /// chrF2, from 0 to 100.
+    chrf: f64,
+    /// BLEU, from 0 to 100.
+    bleu: f64,
+    /// How it cuts texts into words.
+    bleu_tokenise: &'static str,
     edits: usize,
     reference_tokens: usize,
     /// Sources that could not be translated; counted as wrong.
@@ -80,7 +92,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let mut pool = TranslatorPool::new(translator, args.workers.unwrap_or_else(default_workers))?;
     let groups = group(&pairs, pool.coder().source());
     let begin = Instant::now();
-    let evaluation = evaluate(&mut pool, &groups, &options)?;
+    let measures = Measures { chrf: true, bleu: Some(args.bleu_tokenise) };
+    let evaluation = evaluate(&mut pool, &groups, &options, measures)?;
     let seconds = begin.elapsed().as_secs_f64();
     if let Some(file) = &args.predictions {
         write_predictions(file, &evaluation.decoded)?;
@@ -93,6 +106,9 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         exact_match: evaluation.score.exact_match(),
         word_error_rate: 1.0 - evaluation.score.exact_match(),
         token_error_rate: evaluation.score.token_error_rate(),
+        chrf: evaluation.score.chrf.score(),
+        bleu: evaluation.score.bleu.score(),
+        bleu_tokenise: args.bleu_tokenise.name(),
         edits,
         reference_tokens,
         refused: evaluation.refused,
@@ -108,11 +124,21 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     Ok(())
 }
 
+fn tokenisation(typed: &str) -> std::result::Result<Tokenisation, String> {
+    TOKENISATIONS.iter().find(|(name, _)| *name == typed).map(|(_, tokenisation)| *tokenisation).ok_or_else(|| {
+        let names = TOKENISATIONS.map(|(name, _)| name);
+        let near = did_you_mean(typed, names).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        format!("not one of {}{near}", names.join(", "))
+    })
+}
+
 fn in_words(report: &Report) -> String {
     let Report { pairs, sources, exact_match, word_error_rate, token_error_rate, edits, reference_tokens, refused, seconds, .. } = report;
+    let Report { chrf, bleu, bleu_tokenise, .. } = report;
     let mut words = format!(
         "{sources} sources with {pairs} references\nexact match       {:6.2} %\nword error rate   {:6.2} %\n\
-         token error rate  {:6.2} % ({edits} edits, {reference_tokens} tokens)\n{seconds:.2} s",
+         token error rate  {:6.2} % ({edits} edits, {reference_tokens} tokens)\n\
+         chrF              {chrf:6.2}\nBLEU              {bleu:6.2} (words: {bleu_tokenise})\n{seconds:.2} s",
         100.0 * exact_match,
         100.0 * word_error_rate,
         100.0 * token_error_rate,

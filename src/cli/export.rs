@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser};
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::manifest::Io;
 
@@ -11,7 +12,7 @@ use crate::data::corpus::{Corpus, group};
 use crate::data::pairs::{self, Pair};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::export_mlp;
-use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, VerifyOptions};
+use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 use crate::train::comparison::compare;
 use crate::train::mlp::MlpRun;
@@ -38,12 +39,18 @@ pub struct Args {
     /// Tensors that stand for tokens: ids in and logits out, or float one-hot rows in and probabilities out
     #[arg(long, default_value_t, env = "S2S_IO")]
     pub io: Io,
-    /// Version of the standard ONNX operators; lower ones run in older runtimes
-    #[arg(long, default_value_t = DEFAULT_OPSET, env = "S2S_OPSET", value_parser = clap::value_parser!(i64).range(OPSETS))]
-    pub opset: i64,
+    /// Version of the standard ONNX operators, 13 to 21; lower ones run in older runtimes [default: the target's, else 17]
+    #[arg(long, env = "S2S_OPSET", value_parser = clap::value_parser!(i64).range(OPSETS))]
+    pub opset: Option<i64>,
+    /// The runtime that shall run the graphs: chooses the operator set, and refuses what it cannot run
+    #[arg(long, value_name = "NAME", env = "S2S_TARGET", value_parser = target_names())]
+    pub target: Option<String>,
     /// How weights are stored: f32, f16, or int8 with a scale for each output
     #[arg(long, default_value_t, env = "S2S_DTYPE")]
     pub dtype: Dtype,
+    /// Write translate.onnx too: the whole of greedy decoding in one graph, for runtimes that have Loop
+    #[arg(long, env = "S2S_FUSED", value_parser = FalseyValueParser::new())]
+    pub fused: bool,
     /// Pairs that f16 and int8 weights are scored on, before and after: tabs, or commas if the name ends in .csv [default: the
     /// run's validation data]
     #[arg(long, value_name = "PAIRS", env = "S2S_DEV")]
@@ -99,6 +106,10 @@ impl From<Checkpoint> for Which {
     }
 }
 
+fn target_names() -> PossibleValuesParser {
+    PossibleValuesParser::new(TARGETS.iter().map(|target| PossibleValue::new(target.name).help(target.title)))
+}
+
 fn share(typed: &str) -> std::result::Result<f64, String> {
     typed.parse().ok().filter(|x: &f64| (0.0..=1.0).contains(x)).ok_or_else(|| "it must be a number from 0 to 1".to_owned())
 }
@@ -125,7 +136,15 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let which = Which::from(args.checkpoint);
     let parameters = run.parameters(which)?;
     let input = run.export_input(&parameters, Some(run.provenance(which)?));
-    let options = ExportOptions { io: args.io, opset: args.opset, dtype: args.dtype, ..ExportOptions::default() };
+    let opset = args.opset.unwrap_or(DEFAULT_OPSET);
+    let mut options = ExportOptions { io: args.io, opset, dtype: args.dtype, fused: args.fused, ..ExportOptions::default() };
+    if let Some(name) = &args.target {
+        let target: &Target = name.parse()?;
+        options = target.fit(run.network.architecture(), options, args.opset)?;
+        if !global.quiet {
+            eprintln!("{}", target.describe(options.opset));
+        }
+    }
     if args.dtype != Dtype::F32 {
         let pairs = dev_pairs(&args, &run)?;
         let comparison = compare(&input, &options, &group(&pairs, &run.source))?;
@@ -174,15 +193,21 @@ fn triton(
 }
 
 fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result<()> {
-    if args.dtype != Dtype::F32 {
-        return Err(Error::new(ErrorKind::Usage, "--dtype is for sequence models; this run is of another kind"));
+    if args.dtype != Dtype::F32 || args.fused || args.target.is_some() {
+        let flag = match (args.fused, args.target.is_some()) {
+            (true, _) => "--fused",
+            (_, true) => "--target",
+            _ => "--dtype",
+        };
+        return Err(Error::new(ErrorKind::Usage, format!("{flag} is for sequence models; this run is of another kind")));
     }
     let run = MlpRun::open(&args.run)?;
     let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
     let name = &run.config.name;
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
-    let report = export_mlp(&run.network, &parameters, name, provenance, args.opset, verification, &args.output, &replace)
-        .map_err(|error: Error| error.in_file(&args.output))?;
+    let report =
+        export_mlp(&run.network, &parameters, name, provenance, args.opset.unwrap_or(DEFAULT_OPSET), verification, &args.output, &replace)
+            .map_err(|error: Error| error.in_file(&args.output))?;
     show(&report, global)?;
     if !global.quiet {
         eprintln!("Wrote {} ({} checks). Next: s2s predict {} FILE.csv", args.output.display(), report.checks.len(), args.output.display());

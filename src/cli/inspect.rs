@@ -58,6 +58,8 @@ enum View {
     Decoder,
     /// The nodes of training.onnx
     Training,
+    /// The nodes of translate.onnx
+    Translate,
 }
 
 /// Runs `s2s inspect`.
@@ -76,6 +78,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Some(View::Encoder) => Drawn::Graph(Role::Encoder),
         Some(View::Decoder) => Drawn::Graph(Role::Decoder),
         Some(View::Training) => Drawn::Graph(Role::Training),
+        Some(View::Translate) => Drawn::Graph(Role::Translate),
         None if subject.graphs.len() == 1 => Drawn::Network,
         Some(View::Overview) | None => Drawn::Overview,
     };

@@ -3,7 +3,7 @@
 //! Data goes to stdout, all else to stderr. Every flag has an `S2S_` environment variable.
 
 use clap::builder::FalseyValueParser;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Result;
 
@@ -50,17 +50,34 @@ pub struct Cli {
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct Global {
     /// Print machine-readable JSON on stdout
-    #[arg(long, global = true, env = "S2S_JSON", value_parser = FalseyValueParser::new())]
+    #[arg(long, global = true, display_order = 900, env = "S2S_JSON", value_parser = FalseyValueParser::new())]
     pub json: bool,
-    /// Say less (-q: errors only)
-    #[arg(short, long, global = true, env = "S2S_QUIET", value_parser = FalseyValueParser::new())]
+    /// Say nothing but errors
+    #[arg(short, long, global = true, display_order = 901, env = "S2S_QUIET", value_parser = FalseyValueParser::new())]
     pub quiet: bool,
     /// Say more
-    #[arg(short, long, global = true, env = "S2S_VERBOSE", value_parser = FalseyValueParser::new(), conflicts_with = "quiet")]
+    #[arg(short, long, global = true, display_order = 902, env = "S2S_VERBOSE", value_parser = FalseyValueParser::new(),
+        conflicts_with = "quiet")]
     pub verbose: bool,
 }
 
 impl Cli {
+    /// The command line as it is: parsed, or the process ends with help, version or an error.
+    pub fn parse_arguments() -> Self {
+        let found = Self::definition().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+        found.unwrap_or_else(|error| error.exit())
+    }
+
+    /// What clap derives, and the names of environment variables without their values, among which is a key.
+    pub fn definition() -> clap::Command {
+        fn without_values(command: clap::Command) -> clap::Command {
+            let command = command.mut_args(|arg| arg.hide_env_values(true));
+            let names: Vec<String> = command.get_subcommands().map(|c| c.get_name().to_owned()).collect();
+            names.into_iter().fold(command, |command, name| command.mut_subcommand(name, without_values))
+        }
+        without_values(Self::command())
+    }
+
     /// Options of every subcommand.
     pub fn global(&self) -> &Global {
         &self.global
@@ -116,11 +133,10 @@ pub fn run(cli: Cli) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use clap::CommandFactory;
 
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
-        Cli::command().debug_assert();
+        Cli::definition().debug_assert();
     }
 
     #[test]

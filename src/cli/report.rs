@@ -32,7 +32,9 @@ pub fn render(error: &Error, colours: bool) -> String {
     let mut cause = error.source();
     while let Some(inner) = cause {
         let said = printable(&inner.to_string());
-        if !text.contains(&said) {
+        // "no such file or folder" is said already.
+        let is_missing = inner.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound);
+        if !is_missing && !text.contains(&said) {
             let _ = writeln!(text, "  {} {}", paint("1", "cause:"), said.replace('\n', "\n    "));
         }
         cause = inner.source();

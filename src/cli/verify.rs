@@ -7,6 +7,7 @@ use s2s_runtime::engine::EngineKind;
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::{MlpBundle, verify_mlp};
+use crate::export::verify::runtimes::Runtime;
 use crate::export::{Report, Tolerances, VerifyOptions, verify_path};
 
 /// Check a bundle: every graph in every engine against the network
@@ -18,6 +19,10 @@ pub struct Args {
     #[allow(missing_docs)] // A doc comment would become help text.
     #[command(flatten)]
     pub checks: CheckArgs,
+    /// Check these runtimes too, where they are installed: all, or some of onnxruntime, reference, openvino, mnn, iree, opencv,
+    /// onnxruntime-node, onnxruntime-web
+    #[arg(long, value_name = "LIST", env = "S2S_RUNTIMES", value_delimiter = ',')]
+    pub runtimes: Vec<String>,
     /// Leave the bundle's conformance.json as it is
     #[arg(long, env = "S2S_NO_WRITE")]
     pub no_write: bool,
@@ -76,6 +81,7 @@ impl CheckArgs {
             seed: self.seed,
             require: self.require_engine.clone(),
             beams: self.beam.map(usize::from),
+            runtimes: Vec::new(),
             tolerances: Tolerances::with_atol(self.atol),
         })
     }
@@ -93,8 +99,17 @@ pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
 
 /// Runs `s2s verify`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
-    let options = args.checks.options()?;
-    let report = match MlpBundle::exists(&args.bundle) {
+    let mut options = args.checks.options()?;
+    for name in &args.runtimes {
+        options.runtimes.extend(Runtime::parse(name)?);
+    }
+    let is_mlp = MlpBundle::exists(&args.bundle);
+    if is_mlp && !args.runtimes.is_empty() {
+        return Err(
+            Error::new(ErrorKind::Usage, "--runtimes checks bundles of sequence models").help("this one is a classifier; leave it out")
+        );
+    }
+    let report = match is_mlp {
         true => verify_mlp(&args.bundle, &options, !args.no_write)?,
         false => verify_path(&args.bundle, &options, !args.no_write)?,
     };

@@ -6,6 +6,7 @@ use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::vocabulary::{Normalisation, Unit};
 
 use super::raw::{Field, Node, Section, Value};
+use super::training::{Training, seed, training};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::network::{Architecture, AttentionScore, Cell, InputForm};
 
@@ -154,71 +155,6 @@ pub struct Model {
     pub tied_embeddings: bool,
 }
 
-/// Section `training`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Training {
-    /// Passes over the training pairs.
-    pub epochs: usize,
-    /// Pairs a step; the last step of an epoch takes what remains.
-    pub batch_size: usize,
-    /// How batches are put together.
-    pub batches: BatchOrder,
-    /// Seed of initial weights, shuffling and split.
-    pub seed: u64,
-    /// Worker threads; `None` for one a core. The same number gives the same result, bit for bit.
-    pub threads: Option<usize>,
-    /// Step size of the optimiser.
-    pub learning_rate: f64,
-    /// The optimiser.
-    pub optimiser: Optimiser,
-    /// The gradient's L2 norm is scaled down to this.
-    pub clip_norm: Option<f64>,
-    /// Probability of dropping a value from the inputs of the layers and of the output layer.
-    pub dropout: f64,
-    /// Probability that the loss spreads evenly over all symbols instead of the target.
-    pub label_smoothing: f64,
-    /// Validation sources decoded after an epoch for exact match; 0 for none.
-    pub exact_match_sample: usize,
-    /// After every so many epochs, and after the last.
-    pub exact_match_every: usize,
-    /// What decides which checkpoint is the best.
-    pub best: Monitor,
-    /// Decoded examples printed at the end, of each set.
-    pub examples: usize,
-}
-
-/// How batches are put together.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BatchOrder {
-    /// In a new order each epoch.
-    Shuffled,
-    /// Pairs of similar length together, batches in a new order each epoch.
-    Bucketed,
-}
-
-/// The optimiser.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Optimiser {
-    /// Adam (arXiv 1412.6980).
-    Adam {
-        /// Decay of the first moment.
-        beta_1: f64,
-        /// Decay of the second moment.
-        beta_2: f64,
-        /// Added to the root of the second moment.
-        epsilon: f64,
-    },
-}
-
-/// What decides which checkpoint is the best.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Monitor {
-    /// Lowest loss on the validation pairs.
-    ValidationLoss,
-    /// Highest exact match on the sample; lower validation loss breaks a tie.
-    ExactMatch,
-}
-
 /// What the command line adds to a config.
 #[derive(Clone, Debug, Default)]
 pub struct LoadOptions {
@@ -283,7 +219,8 @@ impl Config {
         if let Some(map) = json.as_object_mut() {
             map.shift_remove("decoding");
             map.shift_remove("name");
-            for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &["epochs", "examples", "threads"][..])] {
+            let resumable = self.training.resumable();
+            for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &resumable)] {
                 if let Some(section) = map.get_mut(section).and_then(|d| d.as_object_mut()) {
                     keys.iter().for_each(|key| drop(section.shift_remove(*key)));
                 }
@@ -461,99 +398,6 @@ fn input_form(field: &Field<'_>) -> Result<InputForm> {
             Ok(InputForm::Embedding(section.required("embedding", "64")?.count(1..=65_536)?))
         }
         _ => Err(field.error("this is no form of input", "give `one_hot`, `{embedding: 64}`, or both sides: `{source: ..., target: ...}`")),
-    }
-}
-
-fn seed(section: &Section<'_>, default: u64) -> Result<u64> {
-    section.get("seed").map_or(Ok(default), |f| Ok(f.integer(0..=i64::MAX)?.unsigned_abs()))
-}
-
-pub(super) fn training(field: &Field<'_>) -> Result<Training> {
-    let section = field.section(&[
-        "epochs",
-        "batch_size",
-        "batches",
-        "seed",
-        "threads",
-        "learning_rate",
-        "optimiser",
-        "clip_norm",
-        "dropout",
-        "label_smoothing",
-        "exact_match",
-        "best",
-        "examples",
-    ])?;
-    let positive = |f: &Field<'_>| f.number("a finite number above 0", |v| v > 0.0 && (v as f32) > 0.0 && (v as f32).is_finite());
-    let rate = |key: &str| {
-        let fits = |v: f64| (0.0..1.0).contains(&v);
-        section.get(key).map_or(Ok(0.0), |f| f.number("a number of at least 0 and below 1", fits))
-    };
-    let threads = match section.get("threads") {
-        Some(f) if matches!(&f.node().value, Value::String(s) if s == "auto") => None,
-        Some(f) if matches!(f.node().value, Value::String(_)) => return Err(f.error("this is no number of threads", "give `auto` or 2")),
-        Some(f) => Some(f.count(1..=1_024)?),
-        None => None,
-    };
-    let (exact_match_sample, exact_match_every) = match section.get("exact_match") {
-        Some(f) => {
-            let s = f.section(&["sample", "every"])?;
-            let count = |key: &str, least, default| s.get(key).map_or(Ok(default), |f| f.count(least..=u32::MAX));
-            (count("sample", 0, 500)?, count("every", 1, 1)?)
-        }
-        None => (500, 1),
-    };
-    let best = section.get("best").map_or(Ok(Monitor::ValidationLoss), |f| {
-        f.choice(&[("validation_loss", Monitor::ValidationLoss), ("exact_match", Monitor::ExactMatch)])
-    })?;
-    if let (Monitor::ExactMatch, Some(f)) = (best, section.get("best"))
-        && (exact_match_sample == 0 || exact_match_every != 1)
-    {
-        return Err(f.error("exact match is not measured after every epoch", "give `exact_match: {sample: 500, every: 1}`"));
-    }
-    Ok(Training {
-        epochs: section.required("epochs", "10")?.count(1..=u32::MAX)?,
-        batch_size: section.required("batch_size", "64")?.count(1..=1_000_000)?,
-        batches: section
-            .get("batches")
-            .map_or(Ok(BatchOrder::Shuffled), |f| f.choice(&[("shuffled", BatchOrder::Shuffled), ("bucketed", BatchOrder::Bucketed)]))?,
-        seed: seed(&section, 1)?,
-        threads,
-        learning_rate: positive(&section.required("learning_rate", "0.001")?)?,
-        optimiser: optimiser(section.get("optimiser"))?,
-        clip_norm: section.get("clip_norm").map(|f| positive(&f)).transpose()?,
-        dropout: rate("dropout")?,
-        label_smoothing: rate("label_smoothing")?,
-        exact_match_sample,
-        exact_match_every,
-        best,
-        examples: section.get("examples").map_or(Ok(10), |f| f.count(0..=10_000))?,
-    })
-}
-
-fn optimiser(field: Option<Field<'_>>) -> Result<Optimiser> {
-    let adam = |section: Option<&Section<'_>>| -> Result<Optimiser> {
-        let number = |key: &str, default: f64, wanted: &str, fits: fn(f64) -> bool| {
-            section.and_then(|s| s.get(key)).map_or(Ok(default), |f| f.number(wanted, fits))
-        };
-        let decay = |v: f64| (0.0..1.0).contains(&(v as f32).into());
-        Ok(Optimiser::Adam {
-            beta_1: number("beta_1", 0.9, "a number of at least 0 and below 1", decay)?,
-            beta_2: number("beta_2", 0.999, "a number of at least 0 and below 1", decay)?,
-            epsilon: number("epsilon", 1e-8, "a finite number above 0", |v| v > 0.0)?,
-        })
-    };
-    match field {
-        None => adam(None),
-        Some(f) if f.is_map() => {
-            let section = f.section(&["name", "beta_1", "beta_2", "epsilon"])?;
-            section.required("name", "adam")?.choice(&[("adam", ())])?;
-            adam(Some(&section))
-        }
-        Some(f) => {
-            f.choice(&[("adam", ())])?;
-            adam(None)
-        }
     }
 }
 

@@ -2,8 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checked::{LoadOptions, Training, Validation, training, validation};
+use super::checked::{LoadOptions, Validation, validation};
 use super::raw::{Field, Node, Value};
+use super::training::{Training, training};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::mlp::MlpArchitecture;
 
@@ -89,15 +90,22 @@ impl MlpConfig {
         };
         let training_field = root.required("training", "{epochs: 10, ...}")?;
         // What concerns texts and decoding has no meaning here, and dropout is not made.
-        let known = ["epochs", "batch_size", "seed", "threads", "learning_rate", "optimiser", "clip_norm", "label_smoothing"];
-        training_field.section(&known)?;
+        let optimiser = ["epochs", "batch_size", "seed", "threads", "learning_rate", "optimiser", "clip_norm", "label_smoothing"];
+        let callbacks = ["schedule", "reduce_lr_on_plateau", "early_stopping", "terminate_on_nan", "csv_logger", "tensorboard"];
+        let section = training_field.section(&[&optimiser[..], &callbacks].concat())?;
+        let training = training(&training_field)?;
+        if let Some((key, monitor)) = training.monitors().find(|(_, monitor)| monitor.is_decoded()) {
+            let field = section.get(key).unwrap_or_else(|| training_field.clone());
+            let message = format!("a perceptron has no {}", monitor.name());
+            return Err(field.error(message, "watch validation_loss, validation_accuracy, train_loss or train_accuracy"));
+        }
         Ok(Self {
             name,
             train: folder.join(data.required("train", "digits.csv")?.string()?),
             validation: validation(&data.required("validation", "{split: shuffled, fraction: 0.2}")?)?,
             folder,
             architecture,
-            training: training(&training_field)?,
+            training,
             licence: text("licence")?,
             attribution: text("attribution")?,
             effective,
@@ -121,7 +129,7 @@ impl MlpConfig {
     /// What decides the weights: the config without what may change when a run is resumed.
     pub fn fingerprint(&self) -> serde_json::Value {
         let mut json = self.provenance();
-        for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &["epochs", "threads"][..])] {
+        for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &self.training.resumable())] {
             if let Some(section) = json.get_mut(section).and_then(|d| d.as_object_mut()) {
                 keys.iter().for_each(|key| drop(section.shift_remove(*key)));
             }

@@ -2,11 +2,13 @@
 //!
 //! Every value is checked before anything is read or written, and every error names file, line and dotted key.
 
+pub mod callbacks;
 pub mod checked;
 pub mod mlp;
 pub mod raw;
 pub mod schema;
 #[cfg(test)]
 mod tests;
+pub mod training;
 
 pub use checked::{Config, LoadOptions};

@@ -4,6 +4,11 @@
 
 use serde_json::{Map, Value, json};
 
+use super::callbacks::{Monitor, SCORES};
+use super::training::TOKENISATIONS;
+
+mod mlp;
+
 fn section(about: &str, required: &[&str], properties: &Value) -> Value {
     json!({ "description": about, "type": "object", "additionalProperties": false, "required": required, "properties": properties })
 }
@@ -24,6 +29,10 @@ fn choice(about: &str, words: &[&str]) -> Value {
     json!({ "description": about, "enum": words })
 }
 
+fn flag(about: &str, default: bool) -> Value {
+    json!({ "description": about, "type": "boolean", "default": default })
+}
+
 fn number(about: &str, range: &Value) -> Value {
     let mut value = json!({ "description": about, "type": "number" });
     if let (Some(value), Some(range)) = (value.as_object_mut(), range.as_object()) {
@@ -32,9 +41,24 @@ fn number(about: &str, range: &Value) -> Value {
     value
 }
 
-/// The schema (draft 2020-12).
+/// The schema (draft 2020-12): `model.kind` says which of the two forms a config has.
 pub fn schema() -> Value {
-    let mut root = section(
+    let is_mlp =
+        json!({ "properties": { "model": { "properties": { "kind": { "const": "mlp" } }, "required": ["kind"] } }, "required": ["model"] });
+    json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "s2s config",
+        "type": "object",
+        "if": is_mlp,
+        "then": { "$ref": "#/$defs/mlp" },
+        "else": { "$ref": "#/$defs/seq2seq" },
+        "$defs": { "seq2seq": seq2seq(), "mlp": mlp::schema() },
+    })
+}
+
+/// The form of a config without `model.kind`.
+fn seq2seq() -> Value {
+    section(
         "An experiment of s2s: which pairs, which network, how it is trained, how its bundle decodes.",
         &["name", "data", "model", "training"],
         &json!({
@@ -45,12 +69,18 @@ pub fn schema() -> Value {
             "decoding": decoding(),
             "output": text("The run folder, from this file's folder; runs/NAME where it is left out."),
         }),
-    );
-    if let Some(map) = root.as_object_mut() {
-        map.insert("$schema".to_owned(), "https://json-schema.org/draft/2020-12/schema".into());
-        map.insert("title".to_owned(), "s2s config".into());
-    }
-    root
+    )
+}
+
+fn validation() -> Value {
+    section(
+        "A part of the data, for validation.",
+        &["split", "fraction"],
+        &json!({
+            "split": choice("Drawn with the seed, or the end of the file as Keras takes it.", &["shuffled", "tail"]),
+            "fraction": number("Of the data.", &json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
+        }),
+    )
 }
 
 fn data() -> Value {
@@ -87,10 +117,7 @@ fn data() -> Value {
             "folder": text("Where the data files lie; --data and S2S_DATA win."),
             "train": text("The file of pairs."),
             "dev": text("A file of validation pairs; instead of `validation`."),
-            "validation": section("A part of the pairs, for validation.", &["split", "fraction"], &json!({
-                "split": choice("Drawn with the seed, or the end of the file as Keras takes it.", &["shuffled", "tail"]),
-                "fraction": number("Of the pairs.", &json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1 })),
-            })),
+            "validation": validation(),
             "format": choice("Tabs without quoting, or commas with quoted fields.", &["tsv", "csv"]),
             "columns": section("Columns count from 1.", &[], &json!({
                 "source": count("The source's column.", 1, Some(1)),
@@ -152,6 +179,9 @@ fn training() -> Value {
             "seed": count("Of weights, shuffling and split.", 0, Some(1)),
             "threads": { "description": "Worker threads.", "oneOf": [{ "enum": ["auto"] }, count("A number.", 1, None)], "default": "auto" },
             "learning_rate": number("Step size.", &positive),
+            "schedule": schedule(),
+            "reduce_lr_on_plateau": reduce_on_plateau(),
+            "early_stopping": early_stopping(),
             "optimiser": { "oneOf": [{ "enum": ["adam"] }, adam] },
             "clip_norm": number("The gradient's L2 norm is scaled down to this.", &positive),
             "dropout": number("Probability of dropping a value of a layer's input.", &decay),
@@ -160,10 +190,69 @@ fn training() -> Value {
                 "sample": count("How many.", 0, Some(500)),
                 "every": count("After every so many epochs.", 1, Some(1)),
             })),
-            "best": choice("What decides which epoch is checkpoints/best.", &["validation_loss", "exact_match"]),
+            "scores": {
+                "description": "What the decoded texts are scored by.",
+                "type": "array",
+                "items": choice("A score.", &SCORES.map(|(name, _)| name)),
+                "default": ["exact_match", "token_error_rate"],
+            },
+            "bleu_tokenise": choice("How BLEU cuts texts into words; sacreBLEU's names.", &TOKENISATIONS.map(|(name, _)| name)),
+            "best": choice("What decides which epoch is checkpoints/best.", &Monitor::names()),
+            "terminate_on_nan": flag("A loss that is not finite ends the training; else its batch is left out.", true),
+            "csv_logger": flag("Write metrics.csv beside metrics.jsonl.", false),
+            "tensorboard": flag("Write event files for TensorBoard.", false),
             "examples": count("Decoded examples printed at the end, of each set.", 0, Some(10)),
         }),
     )
+}
+
+fn schedule() -> Value {
+    let shapes = ["constant", "cosine", "linear"];
+    let span = |about: &str| {
+        let part = [
+            section("Optimiser steps.", &["steps"], &json!({ "steps": count("A number.", 1, None) })),
+            section("Epochs.", &["epochs"], &json!({ "epochs": number("Whole or not.", &json!({ "exclusiveMinimum": 0 })) })),
+        ];
+        json!({ "description": about, "oneOf": part })
+    };
+    let keys = json!({
+        "name": choice("What follows the warm-up: it stays, half a cosine, a line.", &shapes),
+        "warmup": span("The learning rate rises in equal steps for so long."),
+        "decay": span("It falls for so long; the rest of the training where it is left out."),
+        "floor": number("The learning rate that it falls to.", &json!({ "minimum": 0, "default": 0 })),
+    });
+    json!({ "description": "How the learning rate moves.", "oneOf": [{ "enum": shapes }, section("A schedule.", &[], &keys)] })
+}
+
+fn watched(about: &str, min_delta: f64, patience: u32, more: &Value) -> Value {
+    let mut keys = json!({
+        "monitor": choice("What is watched; what `best` says where it is left out.", &Monitor::names()),
+        "mode": choice("Whether less or more of it is better; auto knows.", &["auto", "min", "max"]),
+        "min_delta": number("Smaller changes are none.", &json!({ "minimum": 0, "default": min_delta })),
+        "patience": count("Epochs without a better one.", 0, Some(patience)),
+    });
+    if let (Some(keys), Some(more)) = (keys.as_object_mut(), more.as_object()) {
+        keys.extend(more.clone());
+    }
+    section(about, &[], &keys)
+}
+
+fn reduce_on_plateau() -> Value {
+    let more = json!({
+        "factor": number("Multiplies the learning rate.", &json!({ "exclusiveMinimum": 0, "exclusiveMaximum": 1, "default": 0.1 })),
+        "cooldown": count("Epochs after a reduction that are not watched.", 0, Some(0)),
+        "min_lr": number("The learning rate goes no lower.", &json!({ "minimum": 0, "default": 0 })),
+    });
+    watched("A lower learning rate where epochs are no better.", 1e-4, 10, &more)
+}
+
+fn early_stopping() -> Value {
+    let more = json!({
+        "baseline": number("Better epochs count only once they are better than this.", &json!({})),
+        "restore_best_weights": { "description": "End with the weights of checkpoints/best.", "type": "boolean", "default": false },
+        "start_from_epoch": count("The first so many epochs are not watched.", 0, Some(0)),
+    });
+    watched("An end where epochs are no better.", 0.0, 0, &more)
 }
 
 /// Names and meanings of the decoding options; the runtime checks their values.
@@ -244,15 +333,18 @@ mod tests {
 
     #[test]
     fn the_schema_has_the_keys_that_the_reader_knows() {
-        let schema = schema();
+        let schema = seq2seq();
         let keys = |pointer: &str| -> BTreeSet<String> {
             schema.pointer(pointer).and_then(|s| s["properties"].as_object()).unwrap().keys().cloned().collect()
         };
         assert_eq!(keys(""), read_keys(""));
-        for at in ["data", "data.validation", "data.columns", "data.source", "model", "training", "training.exact_match"] {
+        let callbacks = ["training.exact_match", "training.reduce_lr_on_plateau", "training.early_stopping"];
+        for at in ["data", "data.validation", "data.columns", "data.source", "model", "training"].into_iter().chain(callbacks) {
             let pointer = at.split('.').map(|key| format!("/properties/{key}")).collect::<String>();
             assert_eq!(keys(&pointer), read_keys(at), "{at}");
         }
+        let schedule = "/properties/training/properties/schedule/oneOf/1";
+        assert_eq!(keys(schedule), read_keys("training.schedule"));
         assert!(keys("/properties/decoding").contains("num_beams"));
     }
 
@@ -260,7 +352,7 @@ mod tests {
     fn required_keys_are_those_that_the_reader_misses() {
         for at in ["", "model", "training"] {
             let pointer = if at.is_empty() { String::new() } else { format!("/properties/{at}") };
-            let schema = schema();
+            let schema = seq2seq();
             for key in schema.pointer(&format!("{pointer}/required")).and_then(|r| r.as_array()).unwrap() {
                 let key = key.as_str().unwrap();
                 let path = if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") };

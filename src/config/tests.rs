@@ -2,7 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::checked::{BatchOrder, DataOrigin, Monitor, Optimiser, Validation};
+use super::callbacks::Monitor;
+use super::checked::{DataOrigin, Validation};
+use super::training::{BatchOrder, Optimiser};
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::network::InputForm;
@@ -95,7 +97,7 @@ fn every_committed_config_is_right() {
 }
 
 /// A good config with one line replaced, what the error says and what its help says.
-const WRONG: [(&str, &str, &str, &str); 33] = [
+const WRONG: [(&str, &str, &str, &str); 44] = [
     ("  hidden: 8", "  hiden: 8", "folder/a.yaml:7:model.hiden: unknown key", "did you mean `hidden`?"),
     ("  hidden: 8", "  hidden: eight", "folder/a.yaml:7:model.hidden: this is the text \"eight\"", "a whole number"),
     ("  hidden: 8", "  hidden: 8.5", "folder/a.yaml:7:model.hidden: this is 8.5", "a whole number"),
@@ -110,6 +112,37 @@ const WRONG: [(&str, &str, &str, &str); 33] = [
     ("  epochs: 2", "  epochs: 2\n  threads: many", "folder/a.yaml:11:training.threads", "`auto` or 2"),
     ("  epochs: 2", "  epochs: 2\n  clip_norm: 0", "folder/a.yaml:11:training.clip_norm: this is 0", "above 0"),
     ("  epochs: 2", "  epochs: 2\n  best: exact_mach", "folder/a.yaml:11:training.best", "did you mean `exact_match`?"),
+    ("  epochs: 2", "  epochs: 2\n  schedule: cosin", "folder/a.yaml:11:training.schedule", "did you mean `cosine`?"),
+    ("  epochs: 2", "  epochs: 2\n  schedule: {floor: 0.1}", "training.schedule.floor: a constant learning rate", "name: cosine"),
+    ("  epochs: 2", "  epochs: 2\n  schedule: {name: linear, floor: 1}", "training.schedule.floor: this is 1", "below"),
+    ("  epochs: 2", "  epochs: 2\n  schedule: {warmup: 5}", "training.schedule.warmup: this does not say", "{steps: 500}"),
+    ("  epochs: 2", "  epochs: 2\n  schedule: {warmup: {steps: 5, epochs: 1}}", "training.schedule.warmup: one of", "{epochs: 2}"),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  schedule: cosine\n  reduce_lr_on_plateau: {}",
+        "a.yaml:12:training.reduce_lr_on_plateau: `training.schedule` lowers",
+        "leave one",
+    ),
+    ("  epochs: 2", "  epochs: 2\n  early_stopping: {patients: 3}", "training.early_stopping.patients: unknown key", "`patience`"),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  early_stopping: {monitor: train_loss, restore_best_weights: true}",
+        "training.early_stopping.restore_best_weights: the best weights are those with the best validation_loss",
+        "training.best: train_loss",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  early_stopping: {monitor: exact_match}\n  exact_match: {every: 2}",
+        "a.yaml:11:training.early_stopping: exact_match is not measured",
+        "every: 1",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  best: chrf",
+        "folder/a.yaml:11:training.best: chrf is not among",
+        "[exact_match, token_error_rate, chrf]",
+    ),
+    ("  epochs: 2", "  epochs: 2\n  scores: [bleu, cherf]", "folder/a.yaml:11:training.scores[1]: `cherf`", "did you mean `chrf`?"),
     ("  epochs: 2", "  epochs: 2\n  optimiser: sgd", "folder/a.yaml:11:training.optimiser: `sgd`", "adam"),
     ("  epochs: 2", "  epochs: 2\n  optimiser: {name: adam, beta_1: 1}", "folder/a.yaml:11:training.optimiser.beta_1", "below 1"),
     ("  epochs: 2", "  epochs: 2\n  epochs: 3", "folder/a.yaml:11", "YAML"),

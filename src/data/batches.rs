@@ -1,6 +1,6 @@
 //! Which pairs are trained together, and in which order: a function of (seed, epoch) alone.
 
-use crate::config::checked::BatchOrder;
+use crate::config::training::BatchOrder;
 use crate::random::Random;
 
 /// Batches of a bucket are cut from so many batches' worth of shuffled pairs, sorted by length.

@@ -104,14 +104,17 @@ impl Corpus {
 
     /// Vocabularies of both sides; the special ids lie in front, `longest` is that of the pairs they are built from.
     pub fn vocabularies(&self, data: &Data) -> (Vocabulary, Vocabulary) {
+        let build = |side: &Side, text: fn(&Pair) -> &str| Vocabulary::build(side.unit, side.normalisation.clone(), self.texts(data, text));
+        (build(&data.source, |p| &p.source), build(&data.target, |p| &p.target))
+    }
+
+    /// One side of the pairs that vocabularies are built from.
+    pub fn texts(&self, data: &Data, text: fn(&Pair) -> &str) -> impl Iterator<Item = &str> {
         let more: &[Pair] = match data.vocabulary {
             VocabularyFrom::Train => &[],
             VocabularyFrom::All => &self.validation,
         };
-        let build = |side: &Side, text: fn(&Pair) -> &str| {
-            Vocabulary::build(side.unit, side.normalisation.clone(), self.train.iter().chain(more).map(text))
-        };
-        (build(&data.source, |p| &p.source), build(&data.target, |p| &p.target))
+        self.train.iter().chain(more).map(text)
     }
 
     /// Counts over all pairs, in the units of the vocabularies.

@@ -32,7 +32,11 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
     let rounded = rounded(input, options, &mut compressor)?;
     let input = &ExportInput { parameters: rounded.as_ref().unwrap_or(input.parameters), ..input.clone() };
     let weights = weights_sha256(input.parameters);
-    let roles = if options.graphs_only { &[Role::Encoder, Role::Decoder][..] } else { &Role::ALL };
+    let roles = match (options.graphs_only, options.fused) {
+        (true, _) => &[Role::Encoder, Role::Decoder][..],
+        (false, false) => &Role::ALL,
+        (false, true) => &Role::WITH_OPTIONAL,
+    };
     let mut files = BTreeMap::new();
     let mut graphs = BTreeMap::new();
     for &role in roles {
@@ -92,6 +96,7 @@ pub(super) fn graph(
         Role::Encoder => network.emit_encoder(parameters, &mut builder, options.io),
         Role::Decoder => network.emit_decoder(parameters, &mut builder, options.io),
         Role::Training => network.emit_training(parameters, &mut builder, options.io),
+        Role::Translate => network.emit_translate(parameters, &mut builder),
     }
     builder.finish(options.opset, ir_version(options.opset), metadata)
 }

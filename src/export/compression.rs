@@ -3,8 +3,9 @@
 //! Each matrix that a MatMul or a Gather reads becomes `NAME.f16` and a Cast, or `NAME.int8` and a DequantizeLinear, whose
 //! output has the old name; engines fold both when they load, so that the speed is that of f32. Weights of LSTM and GRU
 //! nodes stay f32, because some runtimes compute something else when a Cast or DequantizeLinear feeds such a node. Vectors
-//! and small matrices stay too. 8-bit weights are unsigned with zero point 128 and a scale for each output, since ONNX
-//! Runtime fuses signed ones into an approximate product.
+//! and small matrices stay too. 8-bit weights are unsigned with zero point 128 and a scale for each output, and have an axis
+//! of 1 in front that is squeezed away behind the DequantizeLinear: a signed one, or one that feeds a MatMul directly, is
+//! fused into an approximate product by ONNX Runtime and OpenVINO.
 //!
 //! The network's weights are rounded first and everything is cut from the rounded network, the training graph included:
 //! its f32 weights are exactly what the other graphs restore. Only tables that are computed from weights (an embedding
@@ -78,12 +79,12 @@ impl FromStr for Dtype {
     }
 }
 
-/// A tensor as it is stored: the initialisers, and the node that restores it.
+/// A tensor as it is stored: the initialisers, and the nodes that restore it.
 #[derive(Clone, Debug)]
 struct Stored {
     initializers: Vec<TensorProto>,
-    node: NodeProto,
-    /// What the node gives.
+    nodes: Vec<NodeProto>,
+    /// What the nodes give.
     restored: Vec<f32>,
 }
 
@@ -122,7 +123,7 @@ impl Compressor {
             match axis.and_then(|&axis| self.store(&tensor, axis)) {
                 Some(stored) => {
                     initializers.extend(stored.initializers.iter().cloned());
-                    nodes.push(stored.node.clone());
+                    nodes.extend(stored.nodes.iter().cloned());
                 }
                 None => initializers.push(tensor),
             }
@@ -152,9 +153,10 @@ fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
     let mut origin: HashMap<&str, &str> = HashMap::new();
     let mut found: HashMap<String, usize> = HashMap::new();
     let mut others: HashSet<String> = HashSet::new();
+    let nodes = graph.all_nodes();
     let transposed: HashSet<&str> =
-        graph.node.iter().filter(|node| node.op_type == "Transpose").filter_map(|node| Some(node.output.first()?.as_str())).collect();
-    for node in &graph.node {
+        nodes.iter().filter(|node| node.op_type == "Transpose").filter_map(|node| Some(node.output.first()?.as_str())).collect();
+    for node in nodes {
         for (at, input) in node.input.iter().enumerate() {
             let name = *origin.get(input.as_str()).unwrap_or(&input.as_str());
             match (node.op_type.as_str(), at) {
@@ -197,10 +199,14 @@ fn half(tensor: &TensorProto) -> Option<Stored> {
         name: format!("{}.f16", tensor.name),
         raw_data: bits.iter().flat_map(|half| half.to_le_bytes()).collect(),
     };
-    let to =
-        AttributeProto { name: "to".to_owned(), i: DataType::Float as i64, r#type: AttributeType::Int as i32, ..AttributeProto::default() };
+    let to = AttributeProto {
+        name: "to".to_owned(),
+        i: Some(DataType::Float as i64),
+        r#type: AttributeType::Int as i32,
+        ..AttributeProto::default()
+    };
     Some(Stored {
-        node: restoring("Cast", tensor, vec![initializer.name.clone()], to),
+        nodes: vec![restoring("Cast", tensor, vec![initializer.name.clone()], tensor.name.clone(), vec![to])],
         initializers: vec![initializer],
         restored: bits.into_iter().map(float_from_half).collect(),
     })
@@ -225,25 +231,39 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
         name: format!("{}.{suffix}", tensor.name),
         raw_data,
     };
-    let initializers = vec![
-        named("int8", DataType::Uint8, tensor.dims.clone(), bytes),
+    // A matrix gets an axis in front, see above; a higher tensor is squeezed by the graph itself.
+    let lifted = shape.len() == 2;
+    let lift = usize::from(lifted);
+    let mut initializers = vec![
+        named("int8", DataType::Uint8, [&[1][..lift], &tensor.dims].concat(), bytes),
         named("scale", DataType::Float, vec![outputs as i64], scales.iter().flat_map(|x| x.to_le_bytes()).collect()),
         named("zero_point", DataType::Uint8, vec![outputs as i64], vec![ZERO_POINT; outputs]),
     ];
-    let attribute =
-        AttributeProto { name: "axis".to_owned(), i: axis as i64, r#type: AttributeType::Int as i32, ..AttributeProto::default() };
+    let axis = AttributeProto {
+        name: "axis".to_owned(),
+        i: Some((axis + lift) as i64),
+        r#type: AttributeType::Int as i32,
+        ..AttributeProto::default()
+    };
     let inputs = initializers.iter().map(|tensor| tensor.name.clone()).collect();
-    Some(Stored { node: restoring("DequantizeLinear", tensor, inputs, attribute), initializers, restored })
+    let output = if lifted { format!("{}.restored", tensor.name) } else { tensor.name.clone() };
+    let mut nodes = vec![restoring("DequantizeLinear", tensor, inputs, output.clone(), vec![axis])];
+    if lifted {
+        let first = named("axis", DataType::Int64, vec![1], 0i64.to_le_bytes().to_vec());
+        nodes.push(restoring("Squeeze", tensor, vec![output, first.name.clone()], tensor.name.clone(), vec![]));
+        initializers.push(first);
+    }
+    Some(Stored { nodes, initializers, restored })
 }
 
-/// The node that gives `tensor` under its old name.
-fn restoring(op: &str, tensor: &TensorProto, input: Vec<String>, attribute: AttributeProto) -> NodeProto {
+/// A node on the way to `tensor` under its old name.
+fn restoring(op: &str, tensor: &TensorProto, input: Vec<String>, output: String, attribute: Vec<AttributeProto>) -> NodeProto {
     NodeProto {
         input,
-        output: vec![tensor.name.clone()],
+        output: vec![output],
         name: format!("{}.{op}", tensor.name),
         op_type: op.to_owned(),
-        attribute: vec![attribute],
+        attribute,
         domain: String::new(),
     }
 }
@@ -259,14 +279,18 @@ pub(super) fn restored_tensors(graph: &GraphProto) -> Vec<TensorProto> {
             "Cast" => find(input).and_then(halves),
             "DequantizeLinear" => find(input).and_then(|tensor| {
                 let (scale, zero) = (find(node.input.get(1)?)?, find(node.input.get(2)?)?);
-                let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(1, |a| a.i);
+                let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(1, |a| a.i());
                 dequantised(tensor, &scale.floats()?, &zero.raw_data, usize::try_from(axis).ok()?)
             }),
             _ => None,
         };
         if let (Some(values), Some(shape)) = (restored, find(input).and_then(TensorProto::shape)) {
             used.extend(node.input.iter().map(String::as_str));
-            tensors.push(TensorProto::of_floats(output, &shape, &values));
+            let squeeze = graph.node.iter().find(|n| n.op_type == "Squeeze" && n.input.first() == Some(output) && shape.len() == 3);
+            let lifted = squeeze.filter(|n| n.name.strip_suffix(".Squeeze") == n.output.first().map(String::as_str));
+            let (name, shape) = lifted.and_then(|n| Some((n.output.first()?, &shape[1..]))).unwrap_or((output, &shape));
+            used.extend(lifted.and_then(|n| n.input.get(1)).map(String::as_str));
+            tensors.push(TensorProto::of_floats(name, shape, &values));
         }
     }
     tensors.extend(graph.initializer.iter().filter(|tensor| !used.contains(tensor.name.as_str())).cloned());

@@ -142,21 +142,6 @@ fn older_name(manifest: &Path) -> Option<String> {
     head.producer.starts_with("s2s ").then_some(head.name)
 }
 
-/// Replaces one file of a finished bundle, whole or not at all.
-pub(super) fn replace_file(path: &Path, bytes: &[u8]) -> Result<()> {
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|e| Error::io(path, e))?;
-    file.write_all(bytes).and_then(|()| file.as_file().sync_all()).map_err(|e| Error::io(path, e))?;
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        // Temporary files are for their owner alone; a bundle is read by whoever serves it.
-        fs::set_permissions(file.path(), fs::Permissions::from_mode(0o644)).map_err(|e| Error::io(path, e))?;
-    }
-    file.persist(path).map_err(|e| Error::io(path, e.error))?;
-    Ok(())
-}
-
 fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = fs::File::create(path).map_err(|e| Error::io(path, e))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io(path, e))

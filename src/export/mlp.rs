@@ -12,10 +12,11 @@ use s2s_runtime::manifest::{GraphFile, Provenance};
 use serde::{Deserialize, Serialize};
 
 use super::bundle::weights_sha256;
-use super::folder::{self, Replace, stage};
+use super::folder::{Replace, stage};
 use super::verify::report::{Check, EngineEntry, Outcome};
 use super::verify::{Report, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use crate::network::Parameters;
 use crate::network::mlp::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
 use crate::onnx::messages::ModelProto;
@@ -227,7 +228,7 @@ pub fn verify_mlp(folder: &Path, options: &VerifyOptions, write: bool) -> Result
         report.checks.push(Check::new(MODEL, "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"));
     }
     if write {
-        folder::replace_file(&folder.join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
+        write_atomically(&folder.join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
     }
     Ok(report)
 }

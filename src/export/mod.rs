@@ -1,4 +1,4 @@
-//! From a network to a bundle: the three graphs, the manifest, a self test, a README; and the proof that they agree.
+//! From a network to a bundle: the graphs, the manifest, a self test, a README; and the proof that they agree.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -6,6 +6,7 @@
 //! | `compression` | weights in f16 and int8 |
 //! | `folder` | the folder: written beside its place, then renamed |
 //! | `self_test` | vectors that are run whenever the bundle is opened |
+//! | `target` | what each runtime can take |
 //! | `readme` | the text for the reader of the folder |
 //! | `reference` | greedy decoding by the trainer's own pass |
 //! | `triton` | the same graphs as a model repository of Triton and KServe |
@@ -29,6 +30,7 @@ pub mod mlp;
 mod readme;
 mod reference;
 mod self_test;
+mod target;
 #[cfg(test)]
 mod tests;
 mod triton;
@@ -37,6 +39,7 @@ pub mod verify;
 pub use bundle::{bundle_files, weights_sha256};
 pub use compression::Dtype;
 pub use folder::{Replace, Staged, stage, write_bundle};
+pub use target::{Need, TARGETS, Target};
 pub use triton::write_repository;
 pub use verify::{Report, Tolerances, VerifyOptions, verify, verify_path};
 
@@ -68,13 +71,15 @@ pub struct ExportOptions {
     pub opset: i64,
     /// How weights are stored.
     pub dtype: Dtype,
+    /// A fourth graph with the whole of greedy decoding, for runtimes that have Loop.
+    pub fused: bool,
     /// Encoder, decoder and manifest only: enough to decode, for scores during training.
     pub graphs_only: bool,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { io: Io::Ids, opset: DEFAULT_OPSET, dtype: Dtype::F32, graphs_only: false }
+        Self { io: Io::Ids, opset: DEFAULT_OPSET, dtype: Dtype::F32, fused: false, graphs_only: false }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use std::fmt::Write;
 
-use s2s_runtime::contract::{DECODER_OUTPUT, DECODER_TARGET, FORMAT_VERSION, LOSS, file};
+use s2s_runtime::contract::{
+    DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_OUTPUT, FORMAT_VERSION, GENERATED_IDS, GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS,
+    file,
+};
 use s2s_runtime::manifest::{Io, Manifest, Role};
 use s2s_runtime::vocabulary::{PaddingSide, Unit, VocabularySpec};
 
@@ -34,6 +37,13 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
         file::DECODER
     )?;
     writeln!(out, "| `{}` | the whole model under teacher forcing, with its loss |", file::TRAINING)?;
+    if manifest.graphs.contains_key(&Role::Translate) {
+        writeln!(
+            out,
+            "| `{}` | encoder and greedy decoding in one, for runtimes that have Loop (onnxruntime, OpenVINO, rten, MNN, OpenCV; not tract or IREE) |",
+            file::TRANSLATE
+        )?;
+    }
     writeln!(out, "| `{}` | manifest: hashes of the graphs, wiring, vocabularies, decoding defaults, origin |", file::MANIFEST)?;
     writeln!(out, "| `{}` | vectors that are checked whenever s2s opens the bundle |", file::SELF_TEST)?;
     writeln!(out, "| `{}` | what `s2s verify` measured, for each engine |", file::CONFORMANCE)?;
@@ -61,14 +71,27 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     for wire in &manifest.wiring.states {
         row(Role::Encoder, "out", &wire.encoder_output, "float32", &state)?;
     }
+    let memory_axes = |name: &str| match name {
+        ENCODER_OUTPUT => format!("(batch, source_time, {hidden})"),
+        _ => "(batch, source_time)".to_owned(),
+    };
+    for wire in &manifest.wiring.memory {
+        row(Role::Encoder, "out", &wire.encoder_output, "float32", &memory_axes(&wire.encoder_output))?;
+    }
     let (kind, step_axes) = tokens("1", target);
     row(Role::Decoder, "in", &manifest.wiring.decoder_input, kind, &step_axes)?;
     for wire in &manifest.wiring.states {
         row(Role::Decoder, "in", &wire.decoder_input, "float32", &state)?;
     }
+    for wire in &manifest.wiring.memory {
+        row(Role::Decoder, "in", &wire.decoder_input, "float32", &memory_axes(&wire.decoder_input))?;
+    }
     row(Role::Decoder, "out", DECODER_OUTPUT, "float32", &format!("(batch, 1, {target})"))?;
     for wire in &manifest.wiring.states {
         row(Role::Decoder, "out", &wire.decoder_output, "float32", &state)?;
+    }
+    if let Some(attention) = &manifest.wiring.attention {
+        row(Role::Decoder, "out", attention, "float32", "(batch, source_time)")?;
     }
     row(Role::Training, "in", &manifest.wiring.encoder_input, kind, &axes)?;
     let (kind, axes) = tokens("target_time", target);
@@ -76,11 +99,26 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     row(Role::Training, "in", DECODER_TARGET, "int64", "(batch, target_time)")?;
     row(Role::Training, "out", DECODER_OUTPUT, "float32", &format!("(batch, target_time, {target})"))?;
     row(Role::Training, "out", LOSS, "float32", "()")?;
+    let fused = manifest.graphs.contains_key(&Role::Translate);
+    if fused {
+        row(Role::Translate, "in", ENCODER_INPUT, "int64", "(batch, source_time)")?;
+        row(Role::Translate, "in", MAX_NEW_TOKENS, "int64", "()")?;
+        row(Role::Translate, "out", GENERATED_IDS, "int64", "(batch, generated_time)")?;
+        row(Role::Translate, "out", GENERATED_LENGTHS, "int64", "(batch)")?;
+    }
     let scores = match manifest.io {
         Io::Ids => "logits; their softmax gives probabilities",
         Io::OneHot => "probabilities",
     };
     writeln!(out, "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, padding left out.")?;
+    if fused {
+        writeln!(
+            out,
+            "`{}` decodes greedily until end or `{MAX_NEW_TOKENS}` tokens, end counted; nothing else of the decoding options is in it.\n\
+             `{GENERATED_IDS}` has neither start nor end and is padded on the right with 0.",
+            file::TRANSLATE
+        )?;
+    }
     writeln!(
         out,
         "Ids: 0 padding, 1 start, 2 end, 3 unknown; then the symbols of the manifest. Sources are padded on the LEFT with 0, and"
@@ -150,10 +188,11 @@ fn python(manifest: &Manifest) -> String {
 m = yaml.safe_load(open("{MANIFEST}", encoding="utf-8"))
 encoder, decoder = (ort.InferenceSession(m["graphs"][r]["file"]) for r in ("encoder", "decoder"))
 ids, states = {{s: i for i, s in enumerate(m["source"]["symbols"])}}, m["wiring"]["states"]
+wires = states + m["wiring"].get("memory", [])  # states change at each step, memory (with attention) stays
 {rows}
 def translate(text, longest={longest}):
 {normalise}    source = {source}
-    feed = dict(zip([s["decoder_input"] for s in states], encoder.run([s["encoder_output"] for s in states], {{"{encoder_input}": source}})))
+    feed = dict(zip([w["decoder_input"] for w in wires], encoder.run([w["encoder_output"] for w in wires], {{"{encoder_input}": source}})))
     token, out = 1, []
     while len(out) < longest:
         feed["{decoder_input}"] = {token}

@@ -108,9 +108,15 @@ fn every_form_of_network_passes_every_check_in_every_engine_that_is_here() {
 
 fn passes(toy: &Toy, options: &VerifyOptions) {
     for io in [Io::Ids, Io::OneHot] {
-        let files = toy.files(&ExportOptions { io, ..ExportOptions::default() });
+        let files = toy.files(&ExportOptions { io, fused: true, ..ExportOptions::default() });
         let report = verify(&Bundle::from_files("toy", files).unwrap(), options).unwrap();
         assert!(report.passed, "{:?} {io}\n{}", toy.network.architecture(), report.table());
+        // Greedy decoding within a graph: token for token what the loop gives, one by one and in ragged batches.
+        let fused: Vec<&Check> = report.checks.iter().filter(|c| c.subject == file::TRANSLATE && c.what.starts_with("greedy")).collect();
+        for engine in report.engines.iter().filter(|e| e.available) {
+            let passed = fused.iter().filter(|c| c.engine.as_ref() == Some(&engine.name) && c.outcome == Outcome::Passed).count();
+            assert_eq!(passed, if engine.name == EngineKind::Tract.as_str() { 0 } else { 2 }, "{}", report.table());
+        }
         assert!(report.checks.iter().filter(|c| c.outcome == Outcome::Passed).count() > 10, "{}", report.table());
     }
 }
@@ -142,7 +148,7 @@ fn every_cell_direction_and_attention_passes_every_check_in_every_engine_that_is
 fn every_operator_set_gives_graphs_that_pass() {
     let toy = Toy::embedded();
     for opset in crate::onnx::OPSETS {
-        let files = toy.files(&ExportOptions { opset, ..ExportOptions::default() });
+        let files = toy.files(&ExportOptions { opset, fused: true, ..ExportOptions::default() });
         assert_eq!(model(&files, Role::Training).opset_import[0].version, opset);
         let report = verify(&Bundle::from_files("toy", files).unwrap(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
         assert!(report.passed, "opset {opset}\n{}", report.table());
@@ -155,7 +161,7 @@ fn every_operator_set_gives_graphs_that_pass() {
 fn smaller_weights_pass_every_check_take_less_space_and_leave_recurrent_nodes_in_f32() {
     for (dtype, layers) in [(Dtype::F16, 1), (Dtype::F16, 2), (Dtype::Int8, 1), (Dtype::Int8, 2)] {
         let toy = Toy::new(InputForm::Embedding(16), InputForm::Embedding(16), 32, layers, 7);
-        let files = toy.files(&ExportOptions { dtype, ..ExportOptions::default() });
+        let files = toy.files(&ExportOptions { dtype, fused: true, ..ExportOptions::default() });
         let plain = toy.files(&ExportOptions::default());
         assert!(files.contains_key(file::SELF_TEST));
         let bundle = Bundle::from_files("toy", files.clone()).unwrap();
@@ -166,7 +172,7 @@ fn smaller_weights_pass_every_check_take_less_space_and_leave_recurrent_nodes_in
 
         let share = files[file::DECODER].len() as f64 / plain[file::DECODER].len() as f64;
         assert!(share < if dtype == Dtype::F16 { 0.75 } else { 0.6 }, "{dtype}: {share}");
-        for role in [Role::Encoder, Role::Decoder] {
+        for role in [Role::Encoder, Role::Decoder, Role::Translate] {
             let graph = model(&files, role).graph.unwrap();
             let restored: Vec<&String> =
                 graph.node.iter().filter(|n| ["Cast", "DequantizeLinear"].contains(&n.op_type.as_str())).flat_map(|n| &n.output).collect();

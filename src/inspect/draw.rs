@@ -1,9 +1,9 @@
 //! Pictures of graphs: SVG, DOT and Mermaid from the same boxes and arrows.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Write;
 
-use super::model::{Layer, Model, one_direction};
+use super::model::{Edge, Layer, Model, one_direction};
 use super::shapes::display;
 use super::svg::{Arrow, Node};
 
@@ -35,24 +35,31 @@ pub fn colours(layer: &str) -> (&'static str, &'static str) {
 pub fn picture(model: &Model) -> (Vec<Node>, Vec<Arrow>) {
     let mut nodes: Vec<Node> = model.layers.iter().map(|layer| node(model, layer)).collect();
     let mut arrows: Vec<Arrow> = Vec::new();
+    let said = said_in_boxes(model);
     for (to, layer) in model.layers.iter().enumerate() {
         let mut merged: Vec<Arrow> = Vec::new();
         for edge in &layer.inputs {
-            let shape = display(&edge.shape);
             let dashed = edge.label == "mask";
-            // The shape of an input, and so of its mask, stands in its box: said again it would crowd the arrows.
-            let line = match (dashed, model.layers[edge.from].kind == "Input") {
-                (true, _) => Some("mask".to_owned()),
-                (false, true) => None,
-                (false, false) if edge.label.is_empty() => Some(shape),
-                (false, false) => Some(format!("{} {shape}", edge.label)),
+            let line = match dashed {
+                true => Some("mask".to_owned()),
+                false if said.contains(&(edge.from, value(edge))) => None,
+                false => Some(value(edge)),
             };
             match merged.iter_mut().find(|a| a.from == edge.from && a.dashed == dashed) {
                 Some(arrow) => arrow.label.extend(line),
                 None => merged.push(Arrow { from: edge.from, to, label: line.into_iter().collect(), dashed }),
             }
         }
+        // A mask that comes along with the value itself is drawn as part of it.
+        let plain: Vec<usize> = merged.iter().filter(|a| !a.dashed).map(|a| a.from).collect();
+        merged.retain(|a| !a.dashed || !plain.contains(&a.from));
         arrows.extend(merged);
+    }
+    for (from, line) in &said {
+        let is_output = model.outputs.iter().any(|(name, _, shape)| *line == format!("{name} {}", display(shape)));
+        if model.layers[*from].kind != "Input" && !is_output {
+            nodes[*from].lines.push(line.clone());
+        }
     }
     let by_layer: HashMap<&str, usize> =
         model.layers.iter().enumerate().flat_map(|(i, l)| l.outputs.iter().map(move |(label, _)| (label.as_str(), i))).collect();
@@ -65,6 +72,27 @@ pub fn picture(model: &Model) -> (Vec<Node>, Vec<Arrow>) {
     (nodes, arrows)
 }
 
+/// What a value is, beside its arrow.
+fn value(edge: &Edge) -> String {
+    format!("{} {}", edge.label, display(&edge.shape)).trim().to_owned()
+}
+
+/// Values that stand in a box and would crowd the arrows: an input, an output of the graph, the one value of a layer that
+/// several others read.
+fn said_in_boxes(model: &Model) -> BTreeSet<(usize, String)> {
+    let mut said = BTreeSet::new();
+    for (from, layer) in model.layers.iter().enumerate() {
+        let read: Vec<String> =
+            model.layers.iter().flat_map(|l| &l.inputs).filter(|e| e.from == from && e.label != "mask").map(value).collect();
+        let is_one = read.iter().all(|line| *line == read[0]);
+        let is_output = |line: &String| model.outputs.iter().any(|(name, _, shape)| *line == format!("{name} {}", display(shape)));
+        said.extend(
+            read.iter().filter(|&l| layer.kind == "Input" || is_output(l) || (is_one && read.len() > 1)).map(|l| (from, l.clone())),
+        );
+    }
+    said
+}
+
 /// The box of a layer.
 pub fn node(model: &Model, layer: &Layer) -> Node {
     let parameters = model.parameters(layer);
@@ -72,7 +100,8 @@ pub fn node(model: &Model, layer: &Layer) -> Node {
     let input = layer.kind == "Input";
     if input {
         let kind = model.inputs.iter().find(|i| i.0 == layer.name).map_or("", |i| i.1.as_str());
-        lines.push(format!("{kind} {}", display(&layer.output)));
+        let kind = kind.trim_end_matches('?');
+        lines.push(format!("{kind} {}", display(&layer.output)).trim().to_owned());
     } else {
         let title = layer.name.rsplit('.').next().unwrap_or(&layer.name);
         if !title.eq_ignore_ascii_case(&layer.kind) && !layer.name.ends_with(&layer.kind) {
@@ -82,16 +111,11 @@ pub fn node(model: &Model, layer: &Layer) -> Node {
             lines.push(format!("{} parameters", thousands(parameters)));
         }
     }
-    // A node of a layer, `encoder.lstm_0.MatMul`, has its layer's colour.
-    let own = colours(&layer.name);
+    // A node of a layer, `encoder.lstm_0.MatMul`, has its layer's colour; one that looks an embedding up has that one's.
     let scope = layer.name.rsplit_once('.').map_or("", |(scope, _)| scope);
-    let colours = if input {
-        PLAIN
-    } else if own == PLAIN {
-        colours(scope)
-    } else {
-        own
-    };
+    let embedding = layer.tensors.iter().map(|&t| model.tensors[t].name.as_str()).find(|name| name.ends_with(".embedding"));
+    let named = embedding.into_iter().chain([layer.name.as_str(), scope]).map(colours).find(|&c| c != PLAIN);
+    let colours = if input { PLAIN } else { named.unwrap_or(PLAIN) };
     Node { title: layer.name.clone(), lines, colours, round: input }
 }
 

@@ -58,6 +58,13 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
     (0..places.len()).for_each(|i| rows[places[i].rank].push(i));
     order(&mut rows, &places);
     spread(&rows, &mut places);
+    // What comes first in the graph stands left.
+    let sources: Vec<usize> = (0..boxes.len()).filter(|&i| places[i].above.is_empty()).collect();
+    if let [first, second, ..] = sources[..]
+        && places[first].x > places[second].x
+    {
+        places.iter_mut().for_each(|place| place.x = -place.x);
+    }
 
     let heights: Vec<f64> =
         rows.iter().map(|row| row.iter().filter(|&&i| i < boxes.len()).map(|&i| boxes[i].1).fold(0.0, f64::max)).collect();
@@ -88,7 +95,8 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
     Layout { centres, paths, width: right - left, height: tops[last] + heights[last] }
 }
 
-/// Longest path from a source; sources move down beside what reads them.
+/// Longest path from a source; then what has no more inputs than readers moves down beside the first that reads it, so
+/// that the long edges are few.
 fn ranks(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     let mut ranks = vec![0; count];
     let mut sorted = edges.to_vec();
@@ -105,9 +113,11 @@ fn ranks(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
             break;
         }
     }
-    for i in 0..count {
-        if !edges.iter().any(|e| e.1 == i)
-            && let Some(least) = edges.iter().filter(|e| e.0 == i).map(|e| ranks[e.1]).min()
+    for i in (0..count).rev() {
+        let inputs = edges.iter().filter(|e| e.1 == i).count();
+        let readers = edges.iter().filter(|e| e.0 == i);
+        if let Some(least) = readers.clone().map(|e| ranks[e.1]).min()
+            && inputs <= readers.count()
         {
             ranks[i] = least - 1;
         }
@@ -177,6 +187,15 @@ fn spread(rows: &[Vec<usize>], places: &mut [Place]) {
                 .collect();
             settle(row, &wanted, places);
         }
+    }
+    // A chain stands upright, over what it ends in.
+    for row in rows.iter().rev() {
+        let straight = |i: usize| match places[i].below[..] {
+            [below] if places[below].above.len() == 1 => places[below].x,
+            _ => places[i].x,
+        };
+        let wanted: Vec<f64> = row.iter().map(|&i| straight(i)).collect();
+        settle(row, &wanted, places);
     }
 }
 

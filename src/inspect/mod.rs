@@ -13,9 +13,11 @@ use s2s_runtime::manifest::{Io, Role};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::MlpBundle;
 use crate::network::architecture::{Architecture, AttentionScore, Cell};
+use crate::onnx::messages::ModelProto;
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
 use crate::train::{Run, Which};
 
+pub mod body;
 pub mod draw;
 pub mod layout;
 pub mod model;
@@ -110,7 +112,7 @@ impl Subject {
     /// [`ErrorKind::Bundle`] for a bundle without graphs.
     pub fn of_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
-        let graphs = [Role::Training, Role::Encoder, Role::Decoder]
+        let graphs = [Role::Training, Role::Encoder, Role::Decoder, Role::Translate]
             .into_iter()
             .filter(|role| manifest.graphs.contains_key(role))
             .map(|role| graph(role, bundle.graph_name(role), bundle.graph(role)?.to_vec()))
@@ -131,6 +133,7 @@ impl Subject {
                 Role::Encoder => run.network.emit_encoder(&parameters, &mut builder, Io::Ids),
                 Role::Decoder => run.network.emit_decoder(&parameters, &mut builder, Io::Ids),
                 Role::Training => run.network.emit_training(&parameters, &mut builder, Io::Ids),
+                Role::Translate => run.network.emit_translate(&parameters, &mut builder),
             }
             builder.finish(DEFAULT_OPSET, ir_version(DEFAULT_OPSET), &[]).encode_to_vec()
         };
@@ -202,7 +205,7 @@ impl Subject {
     /// # Errors
     /// [`ErrorKind::Usage`] for a graph that is not there.
     pub fn svg(&self, view: View) -> Result<String> {
-        if view == View::Overview && self.graphs.len() == 3 {
+        if view == View::Overview && self.graphs.len() >= 3 {
             let files = [Role::Training, Role::Encoder, Role::Decoder].into_iter().filter_map(|role| {
                 let graph = self.graphs.iter().find(|g| g.role == Some(role))?;
                 Some((role, graph.file.clone(), graph.model.clone()))
@@ -210,7 +213,20 @@ impl Subject {
             return Ok(overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>()));
         }
         let (title, nodes, arrows) = self.picture(view)?;
-        Ok(svg::graph(&title, &nodes, &arrows))
+        let whole = svg::graph(&title, &nodes, &arrows);
+        let mut pictures = vec![whole];
+        if let View::Graph(role) = view
+            && let Some(graph) = self.graphs.iter().find(|g| g.role == Some(role))
+            && let Ok(model) = ModelProto::decode(graph.bytes.as_slice())
+        {
+            for (name, body) in body::bodies(&model) {
+                if let Some(model) = Model::of(&body, Detail::Nodes) {
+                    let (nodes, arrows) = draw::picture(&model);
+                    pictures.push(svg::graph(&format!("the body of {name}, once a token"), &nodes, &arrows));
+                }
+            }
+        }
+        Ok(svg::beside(&title, pictures))
     }
 
     /// A picture in Graphviz's language.

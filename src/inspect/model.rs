@@ -254,7 +254,10 @@ impl<'a> Grouping<'a> {
                 });
                 layers.len() - 1
             });
-            for input in node.input.iter().filter(|name| !name.is_empty()) {
+            // The body of a Loop reads values from outside too.
+            let bodies = node.attribute.iter().filter_map(|a| a.g.as_ref());
+            let captured = bodies.flat_map(GraphProto::all_nodes).flat_map(|inner| &inner.input);
+            for input in node.input.iter().chain(captured).filter(|name| !name.is_empty()) {
                 if let Some(from) = self.constant.get(input.as_str()) {
                     for &tensor in from {
                         if !layers[position].tensors.contains(&tensor) {
@@ -281,7 +284,7 @@ impl<'a> Grouping<'a> {
                 layers[position].output = self.shape(output);
             }
         }
-        for layer in &mut layers {
+        for layer in layers.iter_mut().filter(|_| self.named) {
             if layer.tensors.iter().any(|&t| self.graph.initializer[t].name.contains(".reverse.")) {
                 layer.kind = format!("Bidirectional {}", layer.kind);
             }
@@ -354,21 +357,34 @@ impl<'a> Grouping<'a> {
         if let Some(name) = self.output_names.get(value) {
             return (*name).to_owned();
         }
-        let node = self.graph.node.iter().find(|n| n.output.iter().any(|o| o == value));
-        match node.filter(|n| matches!(n.op_type.as_str(), "LSTM" | "GRU" | "RNN")) {
-            Some(node) => match node.output.iter().position(|o| o == value) {
-                Some(0) => "sequence",
-                Some(1) => "state_h",
+        self.part(value).unwrap_or_default().to_owned()
+    }
+
+    fn giver(&self, value: &str) -> Option<&NodeProto> {
+        self.graph.node.iter().find(|n| n.output.iter().any(|o| o == value))
+    }
+
+    /// Which output of a recurrent layer a value is; of both directions where they were joined.
+    fn part(&self, value: &str) -> Option<&'static str> {
+        let node = self.giver(value)?;
+        match node.op_type.as_str() {
+            "LSTM" | "GRU" | "RNN" => Some(match node.output.iter().position(|o| o == value)? {
+                0 => "sequence",
+                1 => "state_h",
                 _ => "state_c",
+            }),
+            "Concat" => {
+                let first = node.input.first()?;
+                let squeezed = || self.giver(first).filter(|n| n.op_type == "Squeeze")?.input.first();
+                self.part(first).or_else(|| self.part(squeezed()?))
             }
-            .to_owned(),
-            None => String::new(),
+            _ => None,
         }
     }
 
     /// Whether `value` is `input` with its axes moved.
     fn is_rearranged(&self, value: &str, input: &str) -> bool {
-        let Some(node) = self.graph.node.iter().find(|n| n.output.iter().any(|o| o == value)) else { return false };
+        let Some(node) = self.giver(value) else { return false };
         REARRANGING.contains(&node.op_type.as_str())
             && node.op_type != "Cast"
             && node.input.first().is_some_and(|from| from == input || self.is_rearranged(from, input))

@@ -1,4 +1,4 @@
-//! PNG out of SVG, with the fonts of the machine.
+//! PNG out of SVG, with fonts that the program carries: the same pixels on every machine.
 
 use resvg::tiny_skia::{Pixmap, Transform};
 use resvg::usvg::{Options, Tree};
@@ -8,16 +8,20 @@ use crate::error::{Error, ErrorKind, Result};
 /// Largest side in pixels.
 const LARGEST: f32 = 16_384.0;
 
+/// DejaVu Sans for Latin-1 and a few signs; fonts/README.md says how they were cut.
+const FONTS: [&[u8]; 2] = [include_bytes!("fonts/DejaVuSans.ttf"), include_bytes!("fonts/DejaVuSans-Bold.ttf")];
+
 /// Draws an SVG, `scale` pixels a unit.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] if the picture would be too large or the machine has no font.
+/// [`ErrorKind::Internal`] if it is not an SVG.
 pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>> {
-    let mut options = Options::default();
+    let mut options = Options { font_family: "DejaVu Sans".to_owned(), ..Options::default() };
     let fonts = options.fontdb_mut();
-    fonts.load_system_fonts();
-    if fonts.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "no font was found to draw text with").help("write SVG instead: --graph svg"));
+    FONTS.iter().for_each(|font| fonts.load_font_data(font.to_vec()));
+    // A graph of others may have names in any script: the machine's fonts are then looked through for each missing character.
+    if svg.chars().any(|c| !is_covered(c)) {
+        fonts.load_system_fonts();
     }
     let internal = |e: String| Error::new(ErrorKind::Internal, format!("the picture cannot be drawn: {e}"));
     let tree = Tree::from_str(svg, &options).map_err(|e| internal(e.to_string()))?;
@@ -26,4 +30,39 @@ pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>> {
     let mut pixels = Pixmap::new(width, height).ok_or_else(|| internal("it has no size".to_owned()))?;
     resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     pixels.encode_png().map_err(|e| internal(e.to_string()))
+}
+
+/// Whether the carried fonts have a character.
+fn is_covered(c: char) -> bool {
+    matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{ff}' | '\u{2190}'..='\u{2195}')
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+
+    /// How many pixels are dark.
+    fn ink(text: &str, bold: bool) -> usize {
+        let weight = if bold { " font-weight=\"bold\"" } else { "" };
+        let svg = format!(
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"200\" height=\"30\" font-family=\"{}\"><rect width=\"200\" height=\"30\" \
+             fill=\"#fff\"/><text x=\"5\" y=\"20\" font-size=\"16\"{weight}>{text}</text></svg>",
+            crate::inspect::svg::FONT
+        );
+        let pixels = Pixmap::decode_png(&render(&svg, 1.0).unwrap()).unwrap();
+        pixels.pixels().iter().filter(|p| p.red() < 128).count()
+    }
+
+    #[test]
+    fn text_is_drawn_with_the_carried_fonts() {
+        let (light, heavy) = (ink("encoder.lstm_0", false), ink("encoder.lstm_0", true));
+        assert!(light > 200 && heavy > light + 50, "{light} {heavy}");
+        assert_eq!(ink("", false), 0);
+        // Every character that is said to be there is: none is drawn as nothing.
+        for c in ('!'..='~').chain(['\u{d7}', '\u{2192}']) {
+            let escaped = format!("&#{};", u32::from(c));
+            assert!(is_covered(c) && ink(&escaped, false) > 0, "{c}");
+        }
+    }
 }

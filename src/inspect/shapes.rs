@@ -107,6 +107,21 @@ impl Shapes {
         self.shapes.get(name).cloned()
     }
 
+    /// The value called `name` as an input of another graph; its element type is not known.
+    pub fn value_info(&self, name: &str) -> ValueInfoProto {
+        let dimension = |axis: &Axis| DimensionProto {
+            value: match axis {
+                Axis::Fixed(length) => Some(Dimension::Value(*length)),
+                Axis::Symbol(symbol) => Some(Dimension::Param(symbol.clone())),
+                Axis::Unknown => None,
+            },
+        };
+        match self.shapes.get(name) {
+            Some(axes) => ValueInfoProto::tensor(name, DataType::Undefined, axes.iter().map(dimension).collect()),
+            None => ValueInfoProto { name: name.to_owned(), ..ValueInfoProto::default() },
+        }
+    }
+
     fn infer(&mut self, node: &NodeProto) -> Vec<Shape> {
         let input = |i: usize| node.input.get(i).and_then(|name| self.shapes.get(name)).cloned();
         let value = |i: usize| node.input.get(i).and_then(|name| self.values.get(name)).cloned();
@@ -219,6 +234,16 @@ impl Shapes {
                 let keep = integer(node, "keepdims", 1) != 0;
                 vec![input(0).map(|s| reduce(&s, Some(vec![integer(node, "axis", 0)]), keep))]
             }
+            // What is carried keeps its shape; what a step gives is stacked.
+            "Loop" => {
+                let body = attribute(node, "body").and_then(|a| a.g.as_ref());
+                let carried = node.input.len().saturating_sub(2);
+                let stacked = |i: usize| {
+                    let one = declared(body?.output.get(i + 1)?)?;
+                    Some(std::iter::once(Axis::Unknown).chain(one).collect())
+                };
+                (0..node.output.len()).map(|i| if i < carried { input(i + 2) } else { stacked(i) }).collect()
+            }
             _ => vec![None; node.output.len()],
         }
     }
@@ -240,7 +265,7 @@ pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a Attri
 }
 
 fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
-    attribute(node, name).map_or(default, |a| a.i)
+    attribute(node, name).map_or(default, |a| a.i())
 }
 
 fn wrap(axis: i64, rank: usize) -> usize {
@@ -378,7 +403,7 @@ fn directions(node: &NodeProto) -> Axis {
 }
 
 fn hidden(node: &NodeProto) -> Axis {
-    attribute(node, "hidden_size").map_or(Axis::Unknown, |a| Axis::Fixed(a.i))
+    attribute(node, "hidden_size").map_or(Axis::Unknown, |a| Axis::Fixed(a.i()))
 }
 
 fn recurrent(node: &NodeProto, x: Shape) -> Shape {

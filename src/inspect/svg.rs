@@ -36,15 +36,43 @@ pub struct Arrow {
     pub dashed: bool,
 }
 
+/// A finished drawing.
+#[derive(Clone, Debug)]
+pub struct Picture {
+    /// The file.
+    pub svg: String,
+    /// In its units.
+    pub width: f64,
+    /// In its units.
+    pub height: f64,
+}
+
 /// A drawing under way.
 #[derive(Clone, Debug, Default)]
 pub struct Canvas {
     body: String,
 }
 
+/// Advance widths of the printable ASCII characters in thousandths of the size, regular and bold.
+const ADVANCES: [[u16; 95]; 2] = [
+    [
+        318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337, 636, 636, 636, 636, 636, 636, 636, 636, 636, 636,
+        337, 337, 838, 838, 838, 531, 1000, 684, 686, 698, 770, 632, 575, 775, 752, 295, 295, 656, 557, 863, 748, 787, 603, 787, 695, 635,
+        611, 732, 684, 989, 685, 611, 685, 390, 337, 390, 838, 500, 500, 613, 635, 550, 635, 615, 352, 635, 634, 278, 278, 579, 278, 974,
+        634, 612, 635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838,
+    ],
+    [
+        348, 456, 521, 838, 696, 1002, 872, 306, 457, 457, 523, 838, 380, 415, 380, 365, 696, 696, 696, 696, 696, 696, 696, 696, 696, 696,
+        400, 400, 838, 838, 838, 580, 1000, 774, 762, 734, 830, 683, 683, 821, 837, 372, 372, 775, 637, 995, 837, 850, 733, 850, 770, 720,
+        682, 812, 774, 1103, 771, 724, 725, 457, 365, 457, 838, 500, 500, 675, 716, 593, 716, 678, 435, 716, 712, 343, 343, 665, 343, 1042,
+        712, 687, 716, 716, 493, 595, 478, 712, 652, 924, 645, 652, 582, 712, 365, 712, 838,
+    ],
+];
+
 /// Width of a text.
 pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
-    text.chars().map(|c| if c.is_ascii() { 0.56 } else { 1.0 }).sum::<f64>() * size * if bold { 1.1 } else { 1.0 }
+    let advance = |c: char| (c as usize).checked_sub(32).and_then(|i| ADVANCES[usize::from(bold)].get(i)).map_or(1000, |&a| a);
+    text.chars().map(|c| f64::from(advance(c))).sum::<f64>() / 1000.0 * size
 }
 
 /// Text as it may stand in XML.
@@ -159,8 +187,34 @@ fn along((ax, ay): (f64, f64), (bx, by): (f64, f64), t: f64) -> (f64, f64) {
     (ax + (bx - ax) * t * t * (3.0 - 2.0 * t), y)
 }
 
+/// Left, top, right and bottom of a rectangle around a point.
+fn around((x, y): (f64, f64), width: f64, height: f64) -> [f64; 4] {
+    [x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]
+}
+
+/// The area that two rectangles share.
+fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
+    let side = |i: usize| (a[i + 2].min(b[i + 2]) - a[i].max(b[i])).max(0.0);
+    side(0) * side(1)
+}
+
+/// Pictures side by side, their upper edges level.
+pub fn beside(title: &str, mut pictures: Vec<Picture>) -> String {
+    if pictures.len() == 1 {
+        return pictures.swap_remove(0).svg;
+    }
+    let mut canvas = Canvas::default();
+    let (mut x, mut height) = (0.0, 0.0f64);
+    for picture in &pictures {
+        let _ = write!(canvas.body, "{}", picture.svg.replacen("<svg ", &format!("<svg x=\"{x:.0}\" "), 1));
+        x += picture.width;
+        height = height.max(picture.height);
+    }
+    canvas.finish(x, height, title)
+}
+
 /// A whole graph, laid out from top to bottom.
-pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
+pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
     let sizes: Vec<Size> = nodes.iter().map(size).collect();
     let edges: Vec<(usize, usize)> = arrows.iter().map(|a| (a.from, a.to)).collect();
     let most = arrows.iter().map(|a| a.label.len()).max().unwrap_or(0) as f64;
@@ -175,24 +229,39 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
         let points: Vec<(f64, f64)> = path.iter().map(|&p| moved(p)).map(|(x, y)| (x + shift, y)).collect();
         canvas.path(&points, arrow.dashed, if arrow.dashed { "#999" } else { "#555" });
     }
-    let mut taken: Vec<[f64; 4]> = Vec::new();
-    for (arrow, path) in arrows.iter().zip(&layout.paths).filter(|(a, _)| !a.label.is_empty()) {
-        let width = arrow.label.iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max) + 6.0;
+    // Points of the lines and boxes, that labels keep away from.
+    let lines: Vec<Vec<(f64, f64)>> = layout
+        .paths
+        .iter()
+        .map(|path| {
+            let pairs = path.windows(2).map(|pair| (moved(pair[0]), moved(pair[1])));
+            pairs.flat_map(|(a, b)| (0..=20).map(move |i| along(a, b, f64::from(i) / 20.0))).collect()
+        })
+        .collect();
+    let mut taken: Vec<[f64; 4]> = layout.centres.iter().zip(&sizes).map(|(&c, &(w, h))| around(moved(c), w + 6.0, h + 6.0)).collect();
+    if arrows.iter().any(|a| a.dashed) {
+        canvas.text(width / 2.0, 44.0, 10.0, "middle", false, "#777", "dashed: which places are padding");
+    }
+    for (number, arrow) in arrows.iter().enumerate().filter(|(_, a)| !a.label.is_empty() && !a.dashed) {
+        let wide = arrow.label.iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max) + 6.0;
         let height = 12.5 * arrow.label.len() as f64;
         // Beside the head, where edges into one box are told apart; then wherever there is room.
+        let path = &layout.paths[number];
         let candidates = path.windows(2).rev().flat_map(|pair| {
             let (a, b) = (moved(pair[0]), moved(pair[1]));
-            [0.5, 0.36, 0.64, 0.24, 0.76].map(|t| along(a, b, t))
+            [0.5, 0.4, 0.6, 0.3, 0.7, 0.2, 0.8, 0.1, 0.9].map(|t| along(a, b, t))
         });
-        let overlap = |&(x, y): &(f64, f64)| -> f64 {
-            let side = |a0: f64, a1: f64, b0: f64, b1: f64| (a1.min(b1) - a0.max(b0)).max(0.0);
-            let one =
-                |r: &[f64; 4]| side(x - width / 2.0, x + width / 2.0, r[0], r[2]) * side(y - height / 2.0, y + height / 2.0, r[1], r[3]);
-            taken.iter().map(one).sum()
+        let beside = |(x, y): (f64, f64)| [0.0, -0.4, 0.4, -0.55, 0.55].map(|part| (x + part * wide, y));
+        let cost = |&(x, y): &(f64, f64)| -> f64 {
+            let me = around((x, y), wide, height);
+            let outside = (shift - margin - me[0]).max(0.0) + (me[2] + shift + 4.0 - width).max(0.0);
+            let inside = |&&(px, py): &&(f64, f64)| px > me[0] && px < me[2] && py > me[1] && py < me[3];
+            let crossed = lines.iter().enumerate().filter(|(other, _)| *other != number).flat_map(|(_, l)| l).filter(inside).count();
+            2.0 * taken.iter().map(|other| overlap(&me, other)).sum::<f64>() + 30.0 * crossed as f64 + 100.0 * outside
         };
-        let least = candidates.map(|at| (overlap(&at), at)).min_by(|a, b| a.0.total_cmp(&b.0));
+        let least = candidates.flat_map(beside).map(|at| (cost(&at), at)).min_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((_, (x, y))) = least {
-            taken.push([x - width / 2.0, y - height / 2.0, x + width / 2.0, y + height / 2.0]);
+            taken.push(around((x, y), wide, height));
             canvas.label((x + shift, y), &arrow.label);
         }
     }
@@ -200,5 +269,6 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
         let (x, y) = moved(centre);
         canvas.node(node, (x + shift, y));
     }
-    canvas.finish(width, layout.height + top + 24.0, title)
+    let height = layout.height + top + 24.0;
+    Picture { svg: canvas.finish(width, height, title), width, height }
 }

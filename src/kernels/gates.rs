@@ -1,10 +1,37 @@
-//! The LSTM cell between the products: all four gates of a batch in one pass.
+//! The recurrent cells between the products: all gates of a batch in one pass.
+//!
+//! Each kernel goes through a row in vectors of [`LANES`] values held in arrays: over whole slices the compiler gave up
+//! and computed one value at a time, five times slower.
 
 use super::level::multiversion;
 use super::real::Real;
 
+/// Values at once; the last vector of a row is filled with zeros, which every cell maps to numbers that are not stored.
+const LANES: usize = 16;
+
+#[inline(always)]
+fn load<R: Real>(values: &[R], at: usize) -> [R; LANES] {
+    if let Some(vector) = values[at..].first_chunk() {
+        return *vector;
+    }
+    let mut vector = [R::ZERO; LANES];
+    vector[..values.len() - at].copy_from_slice(&values[at..]);
+    vector
+}
+
+#[inline(always)]
+fn store<R: Real>(values: &mut [R], at: usize, vector: [R; LANES]) {
+    match values[at..].first_chunk_mut() {
+        Some(values) => *values = vector,
+        None => {
+            let rest = &mut values[at..];
+            rest.copy_from_slice(&vector[..rest.len()]);
+        }
+    }
+}
+
 multiversion! {
-    /// Applies the cell to `rows` rows, in place.
+    /// Applies the LSTM cell to `rows` rows, in place.
     ///
     /// - `gates` (rows, 4 hidden): pre-activations in the order i, o, f, c; become the activated gates.
     /// - `c_before` (rows, hidden): the cell state before the step.
@@ -22,15 +49,28 @@ multiversion! {
             let (i, rest) = gates.split_at_mut(hidden);
             let (o, rest) = rest.split_at_mut(hidden);
             let (f, g) = rest.split_at_mut(hidden);
-            let g = &mut g[..hidden];
-            for j in 0..hidden {
-                let (gi, go, gf, gg) = (i[j].sigmoid(), o[j].sigmoid(), f[j].sigmoid(), g[j].tanh());
-                let cell = gf * c_before[j] + gi * gg;
-                let t = cell.tanh();
-                (i[j], o[j], f[j], g[j]) = (gi, go, gf, gg);
-                c[j] = cell;
-                tanh_c[j] = t;
-                h[j] = go * t;
+            for at in (0..hidden).step_by(LANES) {
+                let (mut vi, mut vo, mut vf, mut vg) = (load(i, at), load(o, at), load(f, at), load(g, at));
+                vi.iter_mut().for_each(|x| *x = x.sigmoid());
+                vo.iter_mut().for_each(|x| *x = x.sigmoid());
+                vf.iter_mut().for_each(|x| *x = x.sigmoid());
+                vg.iter_mut().for_each(|x| *x = x.tanh());
+                let mut cell = load(c_before, at);
+                for j in 0..LANES {
+                    cell[j] = vf[j] * cell[j] + vi[j] * vg[j];
+                }
+                let (mut t, mut out) = (cell, vo);
+                t.iter_mut().for_each(|x| *x = x.tanh());
+                for j in 0..LANES {
+                    out[j] *= t[j];
+                }
+                store(i, at, vi);
+                store(o, at, vo);
+                store(f, at, vf);
+                store(g, at, vg);
+                store(c, at, cell);
+                store(tanh_c, at, t);
+                store(h, at, out);
             }
         }
     }
@@ -54,15 +94,23 @@ multiversion! {
             let (i, rest) = gates.split_at_mut(hidden);
             let (o, rest) = rest.split_at_mut(hidden);
             let (f, g) = rest.split_at_mut(hidden);
-            let g = &mut g[..hidden];
-            for j in 0..hidden {
-                let (gi, go, gf, gg, t) = (i[j], o[j], f[j], g[j], tanh_c[j]);
-                let dcell = dc[j] + dh[j] * go * (R::ONE - t * t);
-                i[j] = dcell * gg * gi * (R::ONE - gi);
-                o[j] = dh[j] * t * go * (R::ONE - go);
-                f[j] = dcell * c_before[j] * gf * (R::ONE - gf);
-                g[j] = dcell * gi * (R::ONE - gg * gg);
-                dc[j] = dcell * gf;
+            for at in (0..hidden).step_by(LANES) {
+                let (mut vi, mut vo, mut vf, mut vg) = (load(i, at), load(o, at), load(f, at), load(g, at));
+                let (t, dh, before, mut d_cell) = (load(tanh_c, at), load(dh, at), load(c_before, at), load(dc, at));
+                for j in 0..LANES {
+                    let (gi, go, gf, gg, t) = (vi[j], vo[j], vf[j], vg[j], t[j]);
+                    let d = d_cell[j] + dh[j] * go * (R::ONE - t * t);
+                    vi[j] = d * gg * gi * (R::ONE - gi);
+                    vo[j] = dh[j] * t * go * (R::ONE - go);
+                    vf[j] = d * before[j] * gf * (R::ONE - gf);
+                    vg[j] = d * gi * (R::ONE - gg * gg);
+                    d_cell[j] = d * gf;
+                }
+                store(i, at, vi);
+                store(o, at, vo);
+                store(f, at, vf);
+                store(g, at, vg);
+                store(dc, at, d_cell);
             }
         }
     }
@@ -85,17 +133,28 @@ multiversion! {
         {
             let (z, rest) = gates.split_at_mut(hidden);
             let (r, n) = rest.split_at_mut(hidden);
-            let n = &mut n[..hidden];
             let (qz, rest) = recurrent.split_at(hidden);
             let (qr, qn) = rest.split_at(hidden);
-            let qn = &qn[..hidden];
-            for j in 0..hidden {
-                let gz = (z[j] + qz[j]).sigmoid();
-                let gr = (r[j] + qr[j]).sigmoid();
-                let gn = (n[j] + gr * qn[j]).tanh();
-                (z[j], r[j], n[j]) = (gz, gr, gn);
-                inner[j] = qn[j];
-                h[j] = gn + gz * (h_before[j] - gn);
+            for at in (0..hidden).step_by(LANES) {
+                let (mut vz, mut vr, mut vn) = (load(z, at), load(r, at), load(n, at));
+                let (qz, qr, qn, mut out) = (load(qz, at), load(qr, at), load(qn, at), load(h_before, at));
+                for j in 0..LANES {
+                    vz[j] = (vz[j] + qz[j]).sigmoid();
+                }
+                for j in 0..LANES {
+                    vr[j] = (vr[j] + qr[j]).sigmoid();
+                }
+                for j in 0..LANES {
+                    vn[j] = (vn[j] + vr[j] * qn[j]).tanh();
+                }
+                for j in 0..LANES {
+                    out[j] = vn[j] + vz[j] * (out[j] - vn[j]);
+                }
+                store(z, at, vz);
+                store(r, at, vr);
+                store(n, at, vn);
+                store(inner, at, qn);
+                store(h, at, out);
             }
         }
     }
@@ -124,18 +183,27 @@ multiversion! {
         {
             let (z, rest) = gates.split_at_mut(hidden);
             let (r, n) = rest.split_at_mut(hidden);
-            let n = &mut n[..hidden];
             let (qz, rest) = recurrent.split_at_mut(hidden);
             let (qr, qn) = rest.split_at_mut(hidden);
-            let qn = &mut qn[..hidden];
-            for j in 0..hidden {
-                let (gz, gr, gn) = (z[j], r[j], n[j]);
-                let dn = dh[j] * (R::ONE - gz) * (R::ONE - gn * gn);
-                let dz = dh[j] * (h_before[j] - gn) * gz * (R::ONE - gz);
-                let dr = dn * inner[j] * gr * (R::ONE - gr);
-                (z[j], r[j], n[j]) = (dz, dr, dn);
-                (qz[j], qr[j], qn[j]) = (dz, dr, dn * gr);
-                dh[j] *= gz;
+            for at in (0..hidden).step_by(LANES) {
+                let (mut vz, mut vr, mut vn) = (load(z, at), load(r, at), load(n, at));
+                let (before, inner, mut d, mut dq) = (load(h_before, at), load(inner, at), load(dh, at), [R::ZERO; LANES]);
+                for j in 0..LANES {
+                    let (gz, gr, gn) = (vz[j], vr[j], vn[j]);
+                    let dn = d[j] * (R::ONE - gz) * (R::ONE - gn * gn);
+                    vz[j] = d[j] * (before[j] - gn) * gz * (R::ONE - gz);
+                    vr[j] = dn * inner[j] * gr * (R::ONE - gr);
+                    vn[j] = dn;
+                    dq[j] = dn * gr;
+                    d[j] *= gz;
+                }
+                store(z, at, vz);
+                store(r, at, vr);
+                store(n, at, vn);
+                store(qz, at, vz);
+                store(qr, at, vr);
+                store(qn, at, dq);
+                store(dh, at, d);
             }
         }
     }

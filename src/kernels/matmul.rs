@@ -49,12 +49,12 @@ pub enum Store {
 pub struct Packed<R> {
     k: usize,
     n: usize,
-    data: Vec<R>,
+    data: Aligned<R>,
 }
 
 impl<R> Default for Packed<R> {
     fn default() -> Self {
-        Self { k: 0, n: 0, data: Vec::new() }
+        Self { k: 0, n: 0, data: Aligned::default() }
     }
 }
 
@@ -64,11 +64,11 @@ impl<R: Real> Packed<R> {
         self.pack_for(R::tile(), b);
     }
 
-    /// B packed anew.
-    pub fn new(b: MatRef<'_, R>) -> Self {
-        let mut packed = Self::default();
-        packed.pack(b);
-        packed
+    /// `b` (k, n) packed into the memory of this one.
+    #[must_use]
+    pub fn repacked(mut self, b: MatRef<'_, R>) -> Self {
+        self.pack(b);
+        self
     }
 
     /// (k, n).
@@ -80,21 +80,25 @@ impl<R: Real> Packed<R> {
         let width = tile.columns;
         (self.k, self.n) = (b.rows, b.columns);
         // Every value is overwritten below, but for the zeros after the last column.
-        self.data.resize(self.k * self.n.div_ceil(width) * width, R::ZERO);
-        for (p, panel) in self.data.chunks_exact_mut((self.k * width).max(1)).enumerate() {
-            let first = p * width;
-            let used = width.min(self.n - first);
-            if b.column_stride == 1 {
-                for (k, row) in panel.chunks_exact_mut(width).enumerate() {
-                    let from = k * b.row_stride + first;
-                    row[..used].copy_from_slice(&b.data[from..from + used]);
-                    row[used..].fill(R::ZERO);
-                }
-            } else {
-                // A transposed source is read along its rows, eight of its columns at a time, so that each cache line
-                // of the panel is written while it is near.
-                for k0 in (0..self.k).step_by(8) {
-                    let k1 = (k0 + 8).min(self.k);
+        let data = self.data.of_length(self.k * self.n.div_ceil(width) * width);
+        let panels = self.k * width;
+        if panels == 0 {
+            return;
+        }
+        // A few rows of the source at a time, through all panels: its pages and lines are then near until they are used up.
+        for k0 in (0..self.k).step_by(PACKED_AT_ONCE) {
+            let k1 = (k0 + PACKED_AT_ONCE).min(self.k);
+            for (p, panel) in data.chunks_exact_mut(panels).enumerate() {
+                let first = p * width;
+                let used = width.min(self.n - first);
+                let rows = panel[k0 * width..k1 * width].chunks_exact_mut(width);
+                if b.column_stride == 1 {
+                    for (row, k) in rows.zip(k0..) {
+                        let from = k * b.row_stride + first;
+                        copy_padded(row, &b.data[from..from + used]);
+                    }
+                } else {
+                    rows.for_each(|row| row[used..].fill(R::ZERO));
                     for j in 0..used {
                         let column = &b.data[(first + j) * b.column_stride..];
                         for k in k0..k1 {
@@ -102,18 +106,51 @@ impl<R: Real> Packed<R> {
                         }
                     }
                 }
-                for row in panel.chunks_exact_mut(width) {
-                    row[used..].fill(R::ZERO);
-                }
             }
         }
+    }
+}
+
+/// Steps of k that are packed before the next panel's turn: a cache line of a transposed source.
+const PACKED_AT_ONCE: usize = 16;
+
+/// Memory that begins at a cache line: a vector load that straddles two lines costs twice as much, and a large `Vec`
+/// always begins 16 bytes after one.
+#[derive(Clone, Debug)]
+struct Aligned<R> {
+    data: Vec<R>,
+    start: usize,
+    len: usize,
+}
+
+impl<R> Default for Aligned<R> {
+    fn default() -> Self {
+        Self { data: Vec::new(), start: 0, len: 0 }
+    }
+}
+
+impl<R: Real> Aligned<R> {
+    /// The memory with room for `len` values, whose contents are those of an earlier use.
+    fn of_length(&mut self, len: usize) -> &mut [R] {
+        const LINE: usize = 64;
+        let slack = LINE / size_of::<R>();
+        if self.data.len() < len + slack {
+            self.data.resize(len + slack, R::ZERO);
+            self.start = self.data.as_ptr().align_offset(LINE).min(slack);
+        }
+        self.len = len;
+        &mut self.data[self.start..][..len]
+    }
+
+    fn as_slice(&self) -> &[R] {
+        &self.data[self.start..][..self.len]
     }
 }
 
 /// Reused memory for operands that are packed for one product.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<R> {
-    a: Vec<R>,
+    a: Aligned<R>,
     b: Packed<R>,
 }
 
@@ -128,7 +165,7 @@ pub fn matmul<R: Real>(c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>
     run(R::tile(), c, c_row, store, a, &scratch.b, &mut scratch.a);
 }
 
-fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Vec<R>) {
+fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Aligned<R>) {
     let (m, k, n) = (a.rows, b.k, b.n);
     assert_eq!(a.columns, k, "inner sizes agree");
     if m == 0 || n == 0 {
@@ -136,7 +173,7 @@ fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRe
     }
     assert!(n <= c_row || m == 1);
     assert!((m - 1) * c_row + n <= c.len(), "C holds m rows");
-    assert_eq!(b.data.len(), k * n.div_ceil(tile.columns) * tile.columns);
+    assert_eq!(b.data.as_slice().len(), k * n.div_ceil(tile.columns) * tile.columns);
 
     // A row-major A is read where it lies; a transposed one would touch a new page for each k, so it is packed into
     // panels of the tile's rows.
@@ -147,7 +184,7 @@ fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRe
     } else {
         (a.data, a.row_stride, 1, tile.rows * a.row_stride)
     };
-    for (p, panel) in b.data.chunks_exact((k * tile.columns).max(1)).enumerate() {
+    for (p, panel) in b.data.as_slice().chunks_exact((k * tile.columns).max(1)).enumerate() {
         let column = p * tile.columns;
         for (i, row) in (0..m).step_by(tile.rows).enumerate() {
             let block = Block {
@@ -171,26 +208,44 @@ fn run<R: Real>(tile: Tile<R>, c: &mut [R], c_row: usize, store: Store, a: MatRe
     }
 }
 
+/// Copies `from` and fills what is left of `to` with zeros.
+///
+/// In eights: a call of memmove costs more than the few values of a tile.
+#[inline(always)]
+fn copy_padded<R: Real>(to: &mut [R], from: &[R]) {
+    if to.len() == from.len() {
+        let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+        to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = from);
+    } else {
+        to[..from.len()].copy_from_slice(from);
+        to[from.len()..].fill(R::ZERO);
+    }
+}
+
 /// Packs A (m, k) as panels of `height` rows, each (k, height), the last one filled with zeros.
-fn pack_rows<R: Real>(packed: &mut Vec<R>, a: MatRef<'_, R>, height: usize) {
+fn pack_rows<R: Real>(packed: &mut Aligned<R>, a: MatRef<'_, R>, height: usize) {
     let k = a.columns;
-    packed.resize(a.rows.div_ceil(height) * height * k, R::ZERO);
+    let packed = packed.of_length(a.rows.div_ceil(height) * height * k);
     if k == 0 {
         return;
     }
-    for (p, panel) in packed.chunks_exact_mut(k * height).enumerate() {
-        let first = p * height;
-        let used = height.min(a.rows - first);
-        for (k, column) in panel.chunks_exact_mut(height).enumerate() {
-            let from = k * a.column_stride + first * a.row_stride;
-            if a.row_stride == 1 {
-                column[..used].copy_from_slice(&a.data[from..from + used]);
-            } else {
-                for (r, x) in column[..used].iter_mut().enumerate() {
-                    *x = a.data[from + r * a.row_stride];
+    for k0 in (0..k).step_by(PACKED_AT_ONCE) {
+        let k1 = (k0 + PACKED_AT_ONCE).min(k);
+        for (p, panel) in packed.chunks_exact_mut(k * height).enumerate() {
+            let first = p * height;
+            let used = height.min(a.rows - first);
+            for (column, k) in panel[k0 * height..k1 * height].chunks_exact_mut(height).zip(k0..) {
+                let from = k * a.column_stride + first * a.row_stride;
+                if a.row_stride == 1 {
+                    copy_padded(column, &a.data[from..from + used]);
+                } else {
+                    for (r, x) in column[..used].iter_mut().enumerate() {
+                        *x = a.data[from + r * a.row_stride];
+                    }
+                    column[used..].fill(R::ZERO);
                 }
             }
-            column[used..].fill(R::ZERO);
         }
     }
 }
@@ -216,7 +271,7 @@ mod tests {
         packed.pack_for(tile::f32_at(level), b_ref);
         let mut c = before.clone();
         let store = if add { Store::Add } else { Store::Overwrite };
-        run(tile::f32_at(level), &mut c, c_row, store, a_ref, &packed, &mut Vec::new());
+        run(tile::f32_at(level), &mut c, c_row, store, a_ref, &packed, &mut Aligned::default());
         for i in 0..m {
             for j in 0..c_row {
                 let was = before[i * c_row + j];

@@ -22,11 +22,42 @@ pub use real::Real;
 pub use softmax::{RowLoss, add_bias_softmax_cross_entropy};
 pub use subnormals::FlushSubnormals;
 
-/// `y += x`, element by element.
-pub fn add_assign<R: Real>(y: &mut [R], x: &[R]) {
-    debug_assert_eq!(y.len(), x.len());
-    for (y, &x) in y.iter_mut().zip(x) {
-        *y += x;
+level::multiversion! {
+    /// `y += x`, element by element.
+    pub fn add_assign<R: Real>(y: &mut [R], x: &[R]) {
+        debug_assert_eq!(y.len(), x.len());
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += x;
+        }
+    }
+}
+
+level::multiversion! {
+    /// The hyperbolic tangent of each value, in place.
+    pub fn tanh_each<R: Real>(values: &mut [R]) {
+        for x in values {
+            *x = x.tanh();
+        }
+    }
+}
+
+level::multiversion! {
+    /// `vector -= (vector . unit) unit`: what is left is orthogonal to the unit vector.
+    pub fn subtract_projection<R: Real>(vector: &mut [R], unit: &[R]) {
+        // In lanes, so that the sum needs no reordering to be vectorised and is the same on every processor.
+        let mut lanes = [R::ZERO; 16];
+        for (vector, unit) in vector.chunks(16).zip(unit.chunks(16)) {
+            for ((lane, &x), &u) in lanes.iter_mut().zip(vector).zip(unit) {
+                *lane += x * u;
+            }
+        }
+        let mut dot = R::ZERO;
+        for lane in lanes {
+            dot += lane;
+        }
+        for (x, &u) in vector.iter_mut().zip(unit) {
+            *x = *x - dot * u;
+        }
     }
 }
 

@@ -5,7 +5,7 @@
 
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, tanh_each};
 use crate::network::Alignment;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -22,7 +22,7 @@ pub struct Attention {
 }
 
 /// [`Attention`] laid out for the products of one optimiser step; shared by all shards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PreparedAttention<R> {
     key: Option<[Packed<R>; 2]>,
     /// C and its transpose.
@@ -60,12 +60,12 @@ impl Attention {
         }
     }
 
-    /// Packs the weights.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>) -> PreparedAttention<R> {
-        let both = |m: MatRef<'_, R>| [Packed::new(m), Packed::new(m.transposed())];
+    /// Packs the weights into the memory of `old`.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, old: PreparedAttention<R>) -> PreparedAttention<R> {
+        let both = |[a, b]: [Packed<R>; 2], m: MatRef<'_, R>| [a.repacked(m), b.repacked(m.transposed())];
         PreparedAttention {
-            key: self.key.map(|id| both(MatRef::new(p.get(id), self.hidden, self.hidden))),
-            combine: both(MatRef::new(p.get(self.combine), 2 * self.hidden, self.hidden)),
+            key: self.key.map(|id| both(old.key.unwrap_or_default(), MatRef::new(p.get(id), self.hidden, self.hidden))),
+            combine: both(old.combine, MatRef::new(p.get(self.combine), 2 * self.hidden, self.hidden)),
         }
     }
 
@@ -117,7 +117,7 @@ impl Attention {
         tape.output.resize(h.len(), R::ZERO);
         let both = MatRef::new(&tape.both, tokens, 2 * width);
         matmul_packed(&mut tape.output, width, Store::Overwrite, both, &prepared.combine[0], scratch);
-        tape.output.iter_mut().for_each(|x| *x = x.tanh());
+        tanh_each(&mut tape.output);
     }
 
     /// The gradients: from `d_output` (target tokens, hidden), which is overwritten with the gradient of h; `d_memory`

@@ -20,7 +20,7 @@ pub struct Dense {
 }
 
 /// [`Dense`] laid out for the products of one optimiser step; shared by all shards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PreparedDense<R> {
     forward: Packed<R>,
     backward: Packed<R>,
@@ -61,10 +61,10 @@ impl Dense {
         p.get_mut(self.weight).iter_mut().for_each(|x| *x = random.symmetric(limit));
     }
 
-    /// Packs the weights.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>) -> PreparedDense<R> {
+    /// Packs the weights into the memory of `old`.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, old: PreparedDense<R>) -> PreparedDense<R> {
         let weight = self.weight(p);
-        PreparedDense { forward: Packed::new(weight), backward: Packed::new(weight.transposed()) }
+        PreparedDense { forward: old.forward.repacked(weight), backward: old.backward.repacked(weight.transposed()) }
     }
 
     fn weight<'a, R: Real>(&self, p: &'a Parameters<R>) -> MatRef<'a, R> {

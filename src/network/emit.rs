@@ -11,12 +11,22 @@ use super::{Parameters, Seq2Seq};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, TensorProto};
 
+/// What a decoding step gives within a graph.
+pub(super) struct Step {
+    /// (batch, target_vocabulary).
+    pub(super) logits: Value,
+    /// h and (LSTM) c of each layer, (batch, hidden).
+    pub(super) states: Vec<Vec<Value>>,
+    /// Attention weights (batch, source_time); with attention only.
+    pub(super) weights: Option<Value>,
+}
+
 /// What the encoder's layers give within a graph.
-struct Encoded {
+pub(super) struct Encoded {
     /// h and (LSTM) c of each layer, (1, batch, hidden).
-    states: Vec<Vec<Value>>,
+    pub(super) states: Vec<Vec<Value>>,
     /// Outputs of the top layer (batch, source_time, hidden) and the mask (batch, source_time); with attention only.
-    memory: Option<[Value; 2]>,
+    pub(super) memory: Option<[Value; 2]>,
 }
 
 impl Seq2Seq {
@@ -46,36 +56,53 @@ impl Seq2Seq {
             Io::OneHot => g.input(DECODER_INPUT, DataType::Float, &[Axis::Symbol(BATCH), Axis::Fixed(1), Axis::Fixed(a.target_vocabulary)]),
         };
         let state_axes = [Axis::Symbol(BATCH), Axis::Fixed(a.hidden)];
-        let mut below = token;
-        let mut renewed = Vec::new();
-        for (l, layer) in self.decoder.iter().enumerate() {
-            let names = self.state_names(l);
-            let states: Vec<Value> = names.iter().map(|name| g.input(name, DataType::Float, &state_axes)).collect();
-            let states = layer.emit_step(p, g, io, &below, &states);
-            below = states[0].clone();
-            renewed.extend(names.into_iter().zip(states));
-        }
-        let mut weights = None;
-        if let Some(attention) = &self.attention {
-            let rows_axes = [Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME), Axis::Fixed(a.hidden)];
-            let rows = g.input(ENCODER_OUTPUT, DataType::Float, &rows_axes);
-            let mask = g.input(ENCODER_MASK, DataType::Float, &rows_axes[..2]);
-            let h = unsqueeze(g, &below, 1);
-            let [output, attended] = attention.emit(p, g, &h, &rows, &mask);
-            below = squeeze(g, &output, 1);
-            weights = Some(squeeze(g, &attended, 1));
-        }
-        g.scope("decoder.dense");
-        let logits = self.dense.emit(p, g, &below);
+        let states: Vec<Vec<Value>> = (0..self.decoder.len())
+            .map(|l| self.state_names(l).iter().map(|name| g.input(name, DataType::Float, &state_axes)).collect())
+            .collect();
+        let memory = self.attention.is_some().then(|| {
+            let axes = [Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME), Axis::Fixed(a.hidden)];
+            [g.input(ENCODER_OUTPUT, DataType::Float, &axes), g.input(ENCODER_MASK, DataType::Float, &axes[..2])]
+        });
+        let Step { logits, states, weights } = self.emit_step(p, g, io, &token, &states, memory.as_ref());
         let output = scores(g, io, logits);
         let output = unsqueeze(g, &output, 1);
         g.output(DECODER_OUTPUT, &output, DataType::Float, &[Axis::Symbol(BATCH), Axis::Fixed(1), Axis::Fixed(a.target_vocabulary)]);
-        for (name, state) in renewed {
-            g.output(&next(&name), &state, DataType::Float, &state_axes);
+        for (l, states) in states.iter().enumerate() {
+            for (name, state) in self.state_names(l).iter().zip(states) {
+                g.output(&next(name), state, DataType::Float, &state_axes);
+            }
         }
         if let Some(weights) = weights {
             g.output(ATTENTION, &weights, DataType::Float, &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME)]);
         }
+    }
+
+    /// One decoding step: a token and the states of each layer to logits (batch, target_vocabulary) and the next states.
+    pub(super) fn emit_step(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        io: Io,
+        token: &Value,
+        states: &[Vec<Value>],
+        memory: Option<&[Value; 2]>,
+    ) -> Step {
+        let mut below = token.clone();
+        let mut renewed = Vec::new();
+        for (layer, states) in self.decoder.iter().zip(states) {
+            let states = layer.emit_step(p, g, io, &below, states);
+            below = states[0].clone();
+            renewed.push(states);
+        }
+        let mut weights = None;
+        if let (Some(attention), Some([rows, mask])) = (&self.attention, memory) {
+            let h = unsqueeze(g, &below, 1);
+            let [output, attended] = attention.emit(p, g, &h, rows, mask);
+            below = squeeze(g, &output, 1);
+            weights = Some(squeeze(g, &attended, 1));
+        }
+        g.scope("decoder.dense");
+        Step { logits: self.dense.emit(p, g, &below), states: renewed, weights }
     }
 
     /// The training model: both sides over whole texts with teacher forcing, and the loss.
@@ -109,7 +136,7 @@ impl Seq2Seq {
     }
 
     /// The source in reading order and, for two directions, backwards.
-    fn emit_source(&self, g: &mut GraphBuilder, io: Io) -> EncoderSides {
+    pub(super) fn emit_source(&self, g: &mut GraphBuilder, io: Io) -> EncoderSides {
         let forward = emit_side(g, io, ENCODER_INPUT, SOURCE_TIME, self.architecture().source_vocabulary);
         let reverse = self.architecture().bidirectional.then(|| {
             // A text of n tokens lies at T - n .. T; the opposite of position j is 2 T - 1 - n - j, that of padding itself.
@@ -150,7 +177,7 @@ impl Seq2Seq {
         EncoderSides { forward, reverse }
     }
 
-    fn emit_encoder_layers(&self, p: &Parameters<f32>, g: &mut GraphBuilder, source: &EncoderSides) -> Encoded {
+    pub(super) fn emit_encoder_layers(&self, p: &Parameters<f32>, g: &mut GraphBuilder, source: &EncoderSides) -> Encoded {
         let a = self.architecture();
         g.scope("encoder");
         // A zero state is always wired: one engine fails on a symbolic batch without it. Its value is spelled out, because
@@ -182,12 +209,12 @@ impl Seq2Seq {
     }
 }
 
-fn squeeze(g: &mut GraphBuilder, value: &Value, axis: i64) -> Value {
+pub(super) fn squeeze(g: &mut GraphBuilder, value: &Value, axis: i64) -> Value {
     let axes = g.int64(&[1], &[axis]);
     g.node("Squeeze", &[value, &axes], &[])
 }
 
-fn unsqueeze(g: &mut GraphBuilder, value: &Value, axis: i64) -> Value {
+pub(super) fn unsqueeze(g: &mut GraphBuilder, value: &Value, axis: i64) -> Value {
     let axes = g.int64(&[1], &[axis]);
     g.node("Unsqueeze", &[value, &axes], &[])
 }

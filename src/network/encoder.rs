@@ -20,7 +20,7 @@ pub struct EncoderLayer {
 }
 
 /// The layer laid out for the products of one optimiser step.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PreparedEncoderLayer<R> {
     forward: PreparedRecurrent<R>,
     reverse: Option<PreparedRecurrent<R>>,
@@ -70,11 +70,17 @@ impl EncoderLayer {
         [&self.forward].into_iter().chain(&self.reverse)
     }
 
-    /// Packs the weights.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> PreparedEncoderLayer<R> {
+    /// Packs the weights into the memory of `old`.
+    pub fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        dropout: bool,
+        old: PreparedEncoderLayer<R>,
+    ) -> PreparedEncoderLayer<R> {
         PreparedEncoderLayer {
-            forward: self.forward.prepare(p, tokens, dropout),
-            reverse: self.reverse.as_ref().map(|r| r.prepare(p, tokens, dropout)),
+            forward: self.forward.prepare(p, tokens, dropout, old.forward),
+            reverse: self.reverse.as_ref().map(|r| r.prepare(p, tokens, dropout, old.reverse.unwrap_or_default())),
         }
     }
 

@@ -23,7 +23,10 @@ pub(super) fn biased_gates(hidden: usize) -> std::ops::Range<usize> {
 pub(super) fn emit_sequence(g: &mut GraphBuilder, hidden: usize, x: &Value, w: &Value, r: &Value, states: &[Value]) -> Vec<Value> {
     let none = Value::none();
     let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
-    g.node_n("LSTM", &[x, w, r, &none, &none, &states[0], &states[1]], &attributes, 3)
+    // The bias is in W, behind the mask; OpenCV refuses a node without one of its own all the same.
+    let width = 2 * GATES * hidden;
+    let bias = g.initializer(&format!("constant.zeros_{width}"), &[1, width], &vec![0.0; width]);
+    g.node_n("LSTM", &[x, w, r, &bias, &none, &states[0], &states[1]], &attributes, 3)
 }
 
 /// ONNX, one step, spelled out: the form that is fastest and that every runtime takes.

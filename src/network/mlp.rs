@@ -116,14 +116,15 @@ impl Mlp {
     }
 
     /// Lays out the weights for the products of one optimiser step.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>) -> Vec<PreparedDense<R>> {
-        self.layers.iter().map(|layer| layer.prepare(p)).collect()
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, mut old: Vec<PreparedDense<R>>) -> Vec<PreparedDense<R>> {
+        old.resize_with(self.layers.len(), PreparedDense::default);
+        self.layers.iter().zip(old).map(|(layer, old)| layer.prepare(p, old)).collect()
     }
 
     /// Logits (rows, classes) of samples, for comparison with the exported graph.
     pub fn forward<R: Real>(&self, p: &Parameters<R>, features: &[&[f32]]) -> Vec<R> {
         let mut ws = MlpWorkspace::default();
-        let prepared = self.prepare(p);
+        let prepared = self.prepare(p, Vec::new());
         self.run(p, &prepared, features.iter().copied(), &mut ws);
         let (Some(last), Some(prepared), Some(rows)) = (self.layers.last(), prepared.last(), ws.rows.last()) else { return Vec::new() };
         last.logits(p, prepared, rows, &mut ws.scratch)
@@ -231,10 +232,10 @@ mod tests {
         p.data_mut().iter_mut().for_each(|x| *x += 0.1 * random.normal());
         let features: Vec<Vec<f32>> = (0..6).map(|_| (0..5).map(|_| random.normal() as f32).collect()).collect();
         let samples: Vec<Sample<'_>> = features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
-        let loss = |p: &Parameters<f64>| mlp.evaluate(p, &mlp.prepare(p), &samples, &mut MlpWorkspace::default()).nats;
+        let loss = |p: &Parameters<f64>| mlp.evaluate(p, &mlp.prepare(p, Vec::new()), &samples, &mut MlpWorkspace::default()).nats;
         let mut gradients = p.zeros_like();
         let objective = Objective { scale: 1.0, label_smoothing: 0.0, dropout: None };
-        mlp.loss_and_gradients(&p, &mlp.prepare(&p), &samples, &objective, &mut gradients, &mut MlpWorkspace::default());
+        mlp.loss_and_gradients(&p, &mlp.prepare(&p, Vec::new()), &samples, &objective, &mut gradients, &mut MlpWorkspace::default());
         for i in 0..p.len() {
             let (mut up, mut down) = (p.clone(), p.clone());
             up.data_mut()[i] += 1e-6;

@@ -24,6 +24,7 @@ mod shard;
 pub mod symbols;
 #[cfg(test)]
 mod tests;
+mod translate;
 
 pub use architecture::{Architecture, AttentionScore, Cell, InputForm};
 pub use dropout::Dropout;

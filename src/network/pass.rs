@@ -21,7 +21,7 @@ pub struct Objective {
 }
 
 /// The weights laid out for the products of one optimiser step; made once, shared by all shards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Prepared<R> {
     encoder: Vec<PreparedEncoderLayer<R>>,
     decoder: Vec<PreparedRecurrent<R>>,
@@ -52,14 +52,24 @@ const OUTPUT_STREAM: u64 = 63;
 impl Seq2Seq {
     /// Lays out the weights for shards of about `tokens` tokens a side, trained with dropout or not.
     pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> Prepared<R> {
-        self.prepare_with(p, tokens, dropout, 1)
+        self.prepare_with(p, tokens, dropout, 1, Prepared::default())
     }
 
-    /// [`prepare`](Self::prepare) with up to three threads, one for the encoder, one for the decoder and one for the rest.
-    pub fn prepare_with<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool, threads: usize) -> Prepared<R> {
-        let encoder = || self.encoder.iter().map(|l| l.prepare(p, tokens, dropout)).collect::<Vec<_>>();
-        let decoder = || self.decoder.iter().map(|l| l.prepare(p, tokens, dropout)).collect::<Vec<_>>();
-        let rest = || (self.attention.as_ref().map(|a| a.prepare(p)), self.dense.prepare(p));
+    /// [`prepare`](Self::prepare) into the memory of `old`, with up to three threads, one for the encoder, one for the decoder
+    /// and one for the rest.
+    pub fn prepare_with<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        dropout: bool,
+        threads: usize,
+        mut old: Prepared<R>,
+    ) -> Prepared<R> {
+        old.encoder.resize_with(self.encoder.len(), Default::default);
+        old.decoder.resize_with(self.decoder.len(), Default::default);
+        let encoder = || self.encoder.iter().zip(old.encoder).map(|(l, old)| l.prepare(p, tokens, dropout, old)).collect::<Vec<_>>();
+        let decoder = || self.decoder.iter().zip(old.decoder).map(|(l, old)| l.prepare(p, tokens, dropout, old)).collect::<Vec<_>>();
+        let rest = || (self.attention.as_ref().map(|a| a.prepare(p, old.attention.unwrap_or_default())), self.dense.prepare(p, old.dense));
         // A small network is packed before a thread would have started.
         let (encoder, decoder, (attention, dense)) = if threads < 2 || p.len() < 200_000 {
             (encoder(), decoder(), rest())

@@ -48,6 +48,12 @@ pub enum PreparedProjection<R> {
     },
 }
 
+impl<R> Default for PreparedProjection<R> {
+    fn default() -> Self {
+        Self::Symbols(PreparedSymbols::OneHot)
+    }
+}
+
 /// What the forward pass leaves for the backward pass.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionTape<R> {
@@ -69,14 +75,22 @@ impl Projection {
         Self::Rows { width, gates, w: p.add(format!("{layer}.W"), &[1, gates, width + 1]) }
     }
 
-    /// Packs the weights; `tokens` is about how many ids a shard will bring, and `dropout` whether inputs are dropped.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> PreparedProjection<R> {
+    /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring, and `dropout` whether
+    /// inputs are dropped.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool, old: PreparedProjection<R>) -> PreparedProjection<R> {
         match self {
-            // A table of whole symbols cannot drop single channels of an embedding.
-            Self::Symbols(symbols) => PreparedProjection::Symbols(symbols.prepare(p, if dropout { 0 } else { tokens })),
+            Self::Symbols(symbols) => {
+                let old = if let PreparedProjection::Symbols(old) = old { old } else { PreparedSymbols::OneHot };
+                // A table of whole symbols cannot drop single channels of an embedding.
+                PreparedProjection::Symbols(symbols.prepare(p, if dropout { 0 } else { tokens }, old))
+            }
             &Self::Rows { width, gates, w } => {
+                let (forward, backward) = match old {
+                    PreparedProjection::Rows { forward, backward } => (forward, backward),
+                    PreparedProjection::Symbols(_) => Default::default(),
+                };
                 let w = MatRef::strided(p.get(w), gates, width, width + 1);
-                PreparedProjection::Rows { forward: Packed::new(w.transposed()), backward: Packed::new(w) }
+                PreparedProjection::Rows { forward: forward.repacked(w.transposed()), backward: backward.repacked(w) }
             }
         }
     }

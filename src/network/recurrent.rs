@@ -13,7 +13,7 @@ use super::symbols::emit_parameter;
 use super::{Cell, InputForm, gru, lstm};
 use crate::kernels::{
     MatRef, Packed, Real, Scratch, Store, add_assign, gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward,
-    matmul, matmul_packed,
+    matmul, matmul_packed, subtract_projection,
 };
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -31,7 +31,7 @@ pub struct Recurrent {
 }
 
 /// The layer laid out for the products of one optimiser step; shared by all shards.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct PreparedRecurrent<R> {
     projection: PreparedProjection<R>,
     /// R transposed, (hidden, gates * hidden).
@@ -109,13 +109,13 @@ impl Recurrent {
         orthogonal_columns(p.get_mut(self.r), self.hidden, random);
     }
 
-    /// Packs the weights; `tokens` is about how many ids a shard will bring.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> PreparedRecurrent<R> {
+    /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool, old: PreparedRecurrent<R>) -> PreparedRecurrent<R> {
         let r = MatRef::new(p.get(self.r), self.gates(), self.hidden);
         PreparedRecurrent {
-            projection: self.projection.prepare(p, tokens, dropout),
-            r_forward: Packed::new(r.transposed()),
-            r_backward: Packed::new(r),
+            projection: self.projection.prepare(p, tokens, dropout, old.projection),
+            r_forward: old.r_forward.repacked(r.transposed()),
+            r_backward: old.r_backward.repacked(r),
         }
     }
 
@@ -334,10 +334,7 @@ fn orthogonal_columns(matrix: &mut [f32], columns: usize, random: &mut Random) {
         let mut vector: Vec<f64> = (0..rows).map(|_| random.normal()).collect();
         // Twice, because one pass loses orthogonality to rounding (Giraud et al. 2005).
         for _ in 0..2 {
-            for other in &basis {
-                let dot: f64 = other.iter().zip(&vector).map(|(a, b)| a * b).sum();
-                vector.iter_mut().zip(other).for_each(|(x, o)| *x -= dot * o);
-            }
+            basis.iter().for_each(|other| subtract_projection(&mut vector, other));
         }
         let norm = vector.iter().map(|x| x * x).sum::<f64>().sqrt();
         vector.iter_mut().for_each(|x| *x /= norm);

@@ -59,13 +59,14 @@ impl Symbols {
         Self { vocabulary, gates, form, w_name }
     }
 
-    /// Prepares for about `tokens` ids a shard: a table pays where the vocabulary is smaller.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize) -> PreparedSymbols<R> {
+    /// Prepares for about `tokens` ids a shard, in the memory of `old`: a table pays where the vocabulary is smaller.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, old: PreparedSymbols<R>) -> PreparedSymbols<R> {
         match self.form {
             Form::OneHot { .. } => PreparedSymbols::OneHot,
             Form::Embedding { .. } if self.vocabulary <= tokens => PreparedSymbols::Table(self.table(p)),
             Form::Embedding { width, w, .. } => {
-                PreparedSymbols::Rows(Packed::new(MatRef::strided(p.get(w), self.gates, width, width + 1).transposed()))
+                let packed = if let PreparedSymbols::Rows(packed) = old { packed } else { Packed::default() };
+                PreparedSymbols::Rows(packed.repacked(MatRef::strided(p.get(w), self.gates, width, width + 1).transposed()))
             }
         }
     }

@@ -47,6 +47,17 @@ pub enum Attribute {
     Strings(Vec<String>),
     /// A tensor.
     Tensor(TensorProto),
+    /// The body of a Loop, made with [`GraphBuilder::body`].
+    Graph(Body),
+}
+
+/// A graph inside a graph. Its nodes may read values of the graph around it; constants and weights are all out there.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Body {
+    name: String,
+    nodes: Vec<Node>,
+    inputs: Vec<ValueInfoProto>,
+    outputs: Vec<ValueInfoProto>,
 }
 
 /// Where a value comes from: only what a node gives can take the name of an output, and only once.
@@ -64,7 +75,7 @@ struct ValueEntry {
     origin: Origin,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct Node {
     op: String,
     name: String,
@@ -188,27 +199,37 @@ impl GraphBuilder {
         outputs
     }
 
+    /// A constant truth value.
+    pub fn boolean(&mut self, value: bool) -> Value {
+        self.constant(TensorProto::of_bool("", value))
+    }
+
+    /// The body of a Loop: `build` declares its inputs and outputs and adds its nodes. Values from outside can be read, but
+    /// only go out again through a node of the body.
+    pub fn body(&mut self, name: &str, build: impl FnOnce(&mut Self)) -> Attribute {
+        let (nodes, inputs, outputs) =
+            (std::mem::take(&mut self.nodes), std::mem::take(&mut self.inputs), std::mem::take(&mut self.outputs));
+        build(self);
+        let body = Body {
+            name: name.to_owned(),
+            nodes: std::mem::replace(&mut self.nodes, nodes),
+            inputs: std::mem::replace(&mut self.inputs, inputs),
+            outputs: std::mem::replace(&mut self.outputs, outputs),
+        };
+        Attribute::Graph(body)
+    }
+
     /// The finished model.
     ///
     /// - `opset`: version of the standard operators; `ir`: see [`ir_version`](crate::onnx::ir_version).
     /// - `metadata`: `metadata_props`, in this order.
     pub fn finish(mut self, opset: i64, ir: i64, metadata: &[(String, String)]) -> ModelProto {
         if opset >= 18 {
-            self.axes_as_input();
+            let mut nodes = std::mem::take(&mut self.nodes);
+            self.axes_as_input(&mut nodes);
+            self.nodes = nodes;
         }
-        let name = |value: &Value| value.0.map_or_else(String::new, |id| self.values[id].name.clone());
-        let node = self
-            .nodes
-            .iter()
-            .map(|node| NodeProto {
-                input: node.inputs.iter().map(name).collect(),
-                output: node.outputs.iter().map(name).collect(),
-                name: node.name.clone(),
-                op_type: node.op.clone(),
-                attribute: node.attributes.iter().map(|(name, value)| value.to_proto(name)).collect(),
-                domain: String::new(),
-            })
-            .collect();
+        let node = self.protos(&self.nodes);
         let graph = GraphProto {
             node,
             name: self.name,
@@ -229,8 +250,36 @@ impl GraphBuilder {
         }
     }
 
+    fn protos(&self, nodes: &[Node]) -> Vec<NodeProto> {
+        let name = |value: &Value| value.0.map_or_else(String::new, |id| self.values[id].name.clone());
+        let proto = |node: &Node| NodeProto {
+            input: node.inputs.iter().map(name).collect(),
+            output: node.outputs.iter().map(name).collect(),
+            name: node.name.clone(),
+            op_type: node.op.clone(),
+            attribute: node.attributes.iter().map(|(name, value)| self.attribute(name, value)).collect(),
+            domain: String::new(),
+        };
+        nodes.iter().map(proto).collect()
+    }
+
+    /// Values of a body are named by this graph, so that it writes them.
+    fn attribute(&self, name: &str, value: &Attribute) -> AttributeProto {
+        let mut proto = value.to_proto(name);
+        if let Attribute::Graph(body) = value {
+            proto.g = Some(GraphProto {
+                node: self.protos(&body.nodes),
+                name: body.name.clone(),
+                input: body.inputs.clone(),
+                output: body.outputs.clone(),
+                ..GraphProto::default()
+            });
+        }
+        proto
+    }
+
     /// From operator set 18 on, these take `axes` as an input.
-    fn axes_as_input(&mut self) {
+    fn axes_as_input(&mut self, nodes: &mut [Node]) {
         const REDUCTIONS: [&str; 9] = [
             "ReduceMax",
             "ReduceMin",
@@ -242,15 +291,18 @@ impl GraphBuilder {
             "ReduceLogSumExp",
             "ReduceSumSquare",
         ];
-        for i in 0..self.nodes.len() {
-            let node = &mut self.nodes[i];
+        for node in nodes {
+            for (_, attribute) in &mut node.attributes {
+                if let Attribute::Graph(body) = attribute {
+                    self.axes_as_input(&mut body.nodes);
+                }
+            }
             if !REDUCTIONS.contains(&node.op.as_str()) {
                 continue;
             }
             let Some(at) = node.attributes.iter().position(|(name, _)| name == "axes") else { continue };
-            if let (_, Attribute::Ints(axes)) = self.nodes[i].attributes.remove(at) {
-                let axes = self.int64(&[axes.len()], &axes);
-                self.nodes[i].inputs.push(axes);
+            if let (_, Attribute::Ints(axes)) = node.attributes.remove(at) {
+                node.inputs.push(self.int64(&[axes.len()], &axes));
             }
         }
     }
@@ -310,7 +362,7 @@ impl Attribute {
         let mut proto = AttributeProto { name: name.to_owned(), ..AttributeProto::default() };
         let kind = match self {
             Self::Int(i) => {
-                proto.i = *i;
+                proto.i = Some(*i);
                 AttributeType::Int
             }
             Self::Ints(ints) => {
@@ -318,7 +370,7 @@ impl Attribute {
                 AttributeType::Ints
             }
             Self::Float(f) => {
-                proto.f = *f;
+                proto.f = Some(*f);
                 AttributeType::Float
             }
             Self::Floats(floats) => {
@@ -337,6 +389,7 @@ impl Attribute {
                 proto.t = Some(tensor.clone());
                 AttributeType::Tensor
             }
+            Self::Graph(_) => AttributeType::Graph,
         };
         proto.r#type = kind as i32;
         proto
@@ -458,6 +511,41 @@ mod tests {
     }
 
     #[test]
+    fn the_body_of_a_loop_reads_values_from_outside_and_keeps_its_constants_there() {
+        let build = |opset| {
+            let mut g = GraphBuilder::new("g");
+            let (limit, x) = (g.input("limit", DataType::Int64, &[]), g.input("x", DataType::Float, &[Axis::Symbol("n")]));
+            let (go, factor) = (g.boolean(true), g.float(&[], &[2.0]));
+            let outside = g.node("Exp", &[&x], &[]);
+            let body = g.body("body", |g| {
+                g.input("number", DataType::Int64, &[]);
+                let condition = g.input("condition", DataType::Bool, &[]);
+                let carried = g.input("carried", DataType::Float, &[Axis::Symbol("n")]);
+                let scaled = g.node("Mul", &[&carried, &factor], &[]);
+                let sum = g.node("Add", &[&scaled, &outside], &[]);
+                let most = g.node("ReduceMax", &[&sum], &[("axes", Attribute::Ints(vec![0])), ("keepdims", Attribute::Int(1))]);
+                g.output("go", &condition, DataType::Bool, &[]);
+                g.output("next", &sum, DataType::Float, &[Axis::Symbol("n")]);
+                g.output("most", &most, DataType::Float, &[Axis::Fixed(1)]);
+            });
+            let outputs = g.node_n("Loop", &[&limit, &go, &x], &[("body", body)], 2);
+            g.output("y", &outputs[0], DataType::Float, &[Axis::Symbol("n")]);
+            graph(g, opset)
+        };
+        let whole = build(17);
+        let body = whole.node[1].attribute[0].g.as_ref().expect("a body");
+        assert_eq!((whole.node.len(), body.node.len(), whole.all_nodes().len()), (2, 4, 6));
+        assert_eq!(body.node[1].input[1], whole.node[0].output[0]);
+        assert!(body.initializer.is_empty() && whole.initializer.len() == 2);
+        // An input of the body goes out through a node, and its outputs are not those of the graph.
+        let outputs: Vec<&str> = body.output.iter().map(|o| o.name.as_str()).collect();
+        assert_eq!((outputs, whole.output.len(), whole.input.len()), (vec!["go", "next", "most"], 1, 2));
+        assert!(body.node.iter().any(|n| n.op_type == "Identity" && n.input == ["condition"] && n.output == ["go"]));
+        let newer = build(18);
+        assert_eq!((newer.initializer.len(), newer.node[1].attribute[0].g.as_ref().map(|b| b.node[2].input.len())), (3, Some(2)));
+    }
+
+    #[test]
     fn a_left_out_input_is_an_empty_name() {
         let mut g = GraphBuilder::new("g");
         let x = g.input("x", DataType::Float, &[]);
@@ -465,7 +553,15 @@ mod tests {
         let node = &graph(g, 17).node[0];
         assert_eq!(node.input, ["x", "", "x"]);
         assert_eq!(node.output.len(), 3);
-        assert_eq!((node.attribute[0].i, node.attribute[0].r#type), (4, AttributeType::Int as i32));
+        assert_eq!((node.attribute[0].i(), node.attribute[0].r#type), (4, AttributeType::Int as i32));
+    }
+
+    #[test]
+    fn an_attribute_of_zero_is_written_as_a_zero() {
+        use prost::Message as _;
+        let proto = Attribute::Int(0).to_proto("axis");
+        // Field 3, wire type 0, the value 0: OpenCV and tinygrad refuse an attribute without it.
+        assert!(proto.encode_to_vec().windows(2).any(|bytes| bytes == [3 << 3, 0]));
     }
 
     #[test]

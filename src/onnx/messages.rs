@@ -108,18 +108,21 @@ pub struct AttributeProto {
     /// The attribute's name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// A float.
-    #[prost(float, tag = "2")]
-    pub f: f32,
-    /// An integer.
-    #[prost(int64, tag = "3")]
-    pub i: i64,
+    /// A float. Optional, so that a zero is written too: some readers take an attribute without its field for damaged.
+    #[prost(float, optional, tag = "2")]
+    pub f: Option<f32>,
+    /// An integer; optional for the same reason.
+    #[prost(int64, optional, tag = "3")]
+    pub i: Option<i64>,
     /// A text, UTF-8.
     #[prost(bytes = "vec", tag = "4")]
     pub s: Vec<u8>,
     /// A tensor.
     #[prost(message, optional, tag = "5")]
     pub t: Option<TensorProto>,
+    /// A graph: the body of a Loop.
+    #[prost(message, optional, tag = "6")]
+    pub g: Option<GraphProto>,
     /// Floats.
     #[prost(float, repeated, packed = "false", tag = "7")]
     pub floats: Vec<f32>,
@@ -148,6 +151,8 @@ pub enum AttributeType {
     String = 3,
     /// `t`.
     Tensor = 4,
+    /// `g`.
+    Graph = 5,
     /// `floats`.
     Floats = 6,
     /// `ints`.
@@ -272,6 +277,11 @@ impl TensorProto {
         Self::of_bytes(name, DataType::Int64, shape, data.len(), data.iter().flat_map(|x| x.to_le_bytes()).collect())
     }
 
+    /// A truth value, a scalar.
+    pub fn of_bool(name: &str, value: bool) -> Self {
+        Self::of_bytes(name, DataType::Bool, &[], 1, vec![u8::from(value)])
+    }
+
     fn of_bytes(name: &str, data_type: DataType, shape: &[usize], len: usize, raw_data: Vec<u8>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), len, "shape {shape:?} of {name} does not fit {len} values");
         Self { dims: shape.iter().map(|&d| d as i64).collect(), data_type: data_type as i32, name: name.to_owned(), raw_data }
@@ -301,6 +311,18 @@ impl ValueInfoProto {
     pub fn tensor_type(&self) -> Option<(DataType, &[DimensionProto])> {
         let tensor = self.r#type.as_ref()?.tensor_type.as_ref()?;
         Some((DataType::try_from(tensor.elem_type).ok()?, &tensor.shape.as_ref()?.dim))
+    }
+}
+
+impl GraphProto {
+    /// All nodes, those of bodies after the node that has them.
+    pub fn all_nodes(&self) -> Vec<&NodeProto> {
+        let mut nodes = Vec::new();
+        for node in &self.node {
+            nodes.push(node);
+            node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|body| nodes.extend(body.all_nodes()));
+        }
+        nodes
     }
 }
 

@@ -5,6 +5,7 @@
 //! | encoder | [`ENCODER_INPUT`] int64 (batch, source_time) | [`state_h`]`(l)`, [`state_c`]`(l)` f32 (batch, hidden); with attention [`ENCODER_OUTPUT`] f32 (batch, source_time, hidden) and [`ENCODER_MASK`] f32 (batch, source_time) |
 //! | decoder | [`DECODER_INPUT`] int64 (batch, 1), the states, with attention [`ENCODER_OUTPUT`] and [`ENCODER_MASK`] | [`DECODER_OUTPUT`] f32 (batch, 1, target_vocabulary), [`next`]` of each state`; with attention [`ATTENTION`] f32 (batch, source_time) |
 //! | training | [`ENCODER_INPUT`], [`DECODER_INPUT`] and [`DECODER_TARGET`] int64 (batch, target_time) | [`DECODER_OUTPUT`] (batch, target_time, target_vocabulary), [`LOSS`] f32 () |
+//! | translate (only if asked for) | [`ENCODER_INPUT`], [`MAX_NEW_TOKENS`] int64 () | [`GENERATED_IDS`] int64 (batch, generated_time), [`GENERATED_LENGTHS`] int64 (batch) |
 //!
 //! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits.
 //! With one-hot tensors (`--io one-hot`) the ids become f32 (batch, time, vocabulary), PAD an all-zero row, and `DECODER_OUTPUT` probabilities.
@@ -25,6 +26,13 @@ pub const ENCODER_OUTPUT: &str = "encoder_output";
 pub const ENCODER_MASK: &str = "encoder_mask";
 /// The weights of this step, f32 (batch, source_time); only with attention.
 pub const ATTENTION: &str = "attention";
+
+/// Most tokens that greedy decoding within a graph writes, END counted; int64, a scalar.
+pub const MAX_NEW_TOKENS: &str = "max_new_tokens";
+/// What greedy decoding within a graph wrote, int64 (batch, generated_time): neither START nor END, right-padded with [`PAD`].
+pub const GENERATED_IDS: &str = "generated_ids";
+/// How many of them belong to each row, int64 (batch).
+pub const GENERATED_LENGTHS: &str = "generated_lengths";
 
 /// The hidden state of `layer`, f32 (batch, hidden).
 pub fn state_h(layer: usize) -> String {
@@ -49,6 +57,8 @@ pub mod axis {
     pub const SOURCE_TIME: &str = "source_time";
     /// Target tokens, padding counted.
     pub const TARGET_TIME: &str = "target_time";
+    /// Tokens that greedy decoding within a graph wrote, padding counted.
+    pub const GENERATED_TIME: &str = "generated_time";
 }
 
 /// Padding.
@@ -72,6 +82,8 @@ pub mod file {
     pub const DECODER: &str = "decoder.onnx";
     /// Teacher forcing, with the loss.
     pub const TRAINING: &str = "training.onnx";
+    /// Text to text: the encoder and greedy decoding in one.
+    pub const TRANSLATE: &str = "translate.onnx";
     /// What `verify` found.
     pub const CONFORMANCE: &str = "conformance.json";
     /// Vectors that are run whenever the bundle is opened.
@@ -84,7 +96,7 @@ pub mod file {
 pub mod metadata {
     /// Version of this contract, as in the manifest.
     pub const FORMAT_VERSION: &str = "s2s.format_version";
-    /// `encoder`, `decoder` or `training`.
+    /// `encoder`, `decoder`, `training` or `translate`.
     pub const ROLE: &str = "s2s.role";
     /// JSON object: unit, normalisation and symbols of the source.
     pub const SOURCE_VOCABULARY: &str = "s2s.source_vocabulary";

@@ -102,6 +102,8 @@ impl Error {
         let message = match cause.kind() {
             std::io::ErrorKind::NotFound => "no such file or folder".to_owned(),
             std::io::ErrorKind::StorageFull => "the disk is full".to_owned(),
+            std::io::ErrorKind::QuotaExceeded => "the disk quota is used up".to_owned(),
+            std::io::ErrorKind::FileTooLarge => "the file would be larger than the system allows".to_owned(),
             _ => cause.to_string(),
         };
         Self::new(ErrorKind::Io, message).in_file(path).caused_by(cause)

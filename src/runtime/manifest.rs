@@ -87,6 +87,8 @@ pub enum Role {
     Decoder,
     /// Teacher forcing, with the loss.
     Training,
+    /// Source to target: encoder and greedy decoding in one graph with a Loop. Never needed, and not every engine can run it.
+    Translate,
 }
 
 /// One graph's file.
@@ -230,8 +232,10 @@ impl Default for SpecialIds {
 }
 
 impl Role {
-    /// All roles.
+    /// The roles that every export has.
     pub const ALL: [Self; 3] = [Self::Encoder, Self::Decoder, Self::Training];
+    /// Those and the one that is written only if asked for.
+    pub const WITH_OPTIONAL: [Self; 4] = [Self::Encoder, Self::Decoder, Self::Training, Self::Translate];
 
     /// As it is written in manifests and metadata.
     pub fn as_str(self) -> &'static str {
@@ -239,6 +243,7 @@ impl Role {
             Self::Encoder => "encoder",
             Self::Decoder => "decoder",
             Self::Training => "training",
+            Self::Translate => "translate",
         }
     }
 
@@ -248,6 +253,7 @@ impl Role {
             Self::Encoder => contract::file::ENCODER,
             Self::Decoder => contract::file::DECODER,
             Self::Training => contract::file::TRAINING,
+            Self::Translate => contract::file::TRANSLATE,
         }
     }
 }
@@ -272,8 +278,8 @@ impl TryFrom<String> for Role {
     type Error = String;
 
     fn try_from(text: String) -> Result<Self, String> {
-        let role = Self::ALL.into_iter().find(|role| role.as_str() == text);
-        role.ok_or_else(|| format!("`{text}` is no graph of a bundle; they are encoder, decoder and training"))
+        let role = Self::WITH_OPTIONAL.into_iter().find(|role| role.as_str() == text);
+        role.ok_or_else(|| format!("`{text}` is no graph of a bundle; they are encoder, decoder, training and translate"))
     }
 }
 

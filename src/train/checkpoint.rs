@@ -10,9 +10,12 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::files::write_atomically;
+use super::callbacks::Callbacks;
+use super::metrics::EpochMetrics;
 use super::step::OptimiserState;
+use crate::config::callbacks::Monitor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use crate::network::{Architecture, Parameters, Seq2Seq};
 
 /// Key of the metadata.
@@ -46,10 +49,16 @@ pub struct Progress {
     pub tokens: usize,
     /// Those of them that were predicted right.
     pub correct: usize,
+    /// Those of the batches that were left out because their loss was not finite.
+    #[serde(default)]
+    pub skipped: usize,
     /// Seconds spent on those batches, in milliseconds.
     pub milliseconds: u64,
     /// The best epoch so far.
     pub best: Option<Best>,
+    /// What the callbacks remember.
+    #[serde(default)]
+    pub callbacks: Callbacks,
 }
 
 /// The best epoch of a training.
@@ -60,8 +69,9 @@ pub struct Best {
     pub epoch: usize,
     /// Its validation loss, the bits of an f64.
     pub validation_loss_bits: u64,
-    /// Its exact match, the bits of an f64, where it was measured.
-    pub exact_match_bits: Option<u64>,
+    /// What made it the best, where that is not the validation loss; the bits of an f64.
+    #[serde(alias = "exact_match_bits")]
+    pub monitored_bits: Option<u64>,
 }
 
 /// A checkpoint in memory.
@@ -81,9 +91,21 @@ impl Best {
         f64::from_bits(self.validation_loss_bits)
     }
 
-    /// A fraction of the sample.
-    pub fn exact_match(&self) -> Option<f64> {
-        self.exact_match_bits.map(f64::from_bits)
+    /// What is kept of an epoch.
+    pub fn of(monitor: Monitor, metrics: &EpochMetrics) -> Self {
+        let monitored = if monitor == Monitor::ValidationLoss { None } else { monitor.value(metrics) };
+        Self { epoch: metrics.epoch, validation_loss_bits: metrics.validation_loss.to_bits(), monitored_bits: monitored.map(f64::to_bits) }
+    }
+
+    /// Whether it is better than `old`; the lower validation loss breaks a tie.
+    pub fn is_better(&self, monitor: Monitor, old: Self) -> bool {
+        if monitor != Monitor::ValidationLoss
+            && let (Some(new), Some(old)) = (self.monitored_bits.map(f64::from_bits), old.monitored_bits.map(f64::from_bits))
+            && new != old
+        {
+            return (new > old) == monitor.higher_is_better();
+        }
+        self.validation_loss() < old.validation_loss()
     }
 }
 

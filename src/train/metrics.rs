@@ -6,11 +6,11 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::files::write_atomically;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 
 /// What one epoch gave.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct EpochMetrics {
     /// Counted from 1.
     pub epoch: usize,
@@ -32,6 +32,18 @@ pub struct EpochMetrics {
     /// Token edits to the closest reference, over the references' tokens; absent where not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub token_error_rate: Option<f64>,
+    /// chrF2 of the decoded sample, from 0 to 100; absent where not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub chrf: Option<f64>,
+    /// BLEU of the decoded sample, from 0 to 100; absent where not measured.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub bleu: Option<f64>,
+    /// The learning rate of its last step.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub learning_rate: Option<f64>,
+    /// Batches that were left out because their loss was not finite, where there were any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub skipped_batches: Option<usize>,
     /// Whether this epoch is the best so far.
     pub best: bool,
     /// Seconds of the training steps.

@@ -19,16 +19,20 @@ use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
-use super::files::write_atomically;
+use super::callbacks::Callbacks;
+use super::logs;
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::Which;
-use super::session::{Mode, TrainOptions};
+use super::schedule::Rates;
+use super::session::{Mode, TrainOptions, absolute};
 use super::step::{OptimiserState, StepOptions, Stepper};
 use crate::config::LoadOptions;
-use crate::config::checked::{Optimiser, Validation};
+use crate::config::checked::Validation;
 use crate::config::mlp::{MlpConfig, is_mlp};
+use crate::config::training::Optimiser;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use crate::network::mlp::{Mlp, MlpArchitecture, Sample};
 use crate::network::{Parameters, Sums};
 use crate::random::Random;
@@ -143,6 +147,8 @@ struct Header {
     epoch: usize,
     step: u64,
     best: Option<(usize, f64)>,
+    #[serde(default)]
+    callbacks: Callbacks,
 }
 
 struct Saved {
@@ -263,7 +269,7 @@ impl MlpRun {
 /// data; a run folder that is there already, or that cannot be resumed with this config.
 pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<MlpRun> {
     let (samples, hash) = read_samples(&config.train, config.architecture.inputs, Some(config.architecture.classes))?;
-    let folder = std::path::absolute(&config.folder).map_err(|e| Error::io(&config.folder, e))?;
+    let folder = absolute(&config.folder)?;
     let threads = config.training.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     config.settle(threads, &folder)?;
     let file = config.train.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
@@ -285,8 +291,15 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
         ..StepOptions::default()
     };
     let mut stepper = Stepper::new(run.network.clone(), run.network.initialise(t.seed), step);
-    let mut header =
-        Header { architecture: run.config.architecture.clone(), config: run.fingerprint(), data, epoch: 0, step: 0, best: None };
+    let mut header = Header {
+        architecture: run.config.architecture.clone(),
+        config: run.fingerprint(),
+        data,
+        epoch: 0,
+        step: 0,
+        best: None,
+        callbacks: Callbacks::default(),
+    };
     prepare_folder(&run, options.mode)?;
     if options.mode == Mode::Resume && run.path(Which::Last).exists() {
         let saved = run.load(&run.path(Which::Last))?;
@@ -298,6 +311,7 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
         header = saved.header;
     }
     metrics::truncate(&run.folder.join("metrics.jsonl"), header.epoch)?;
+    logs::begin(&run.folder, &run.config.training, &run.folder.join("metrics.jsonl"))?;
     report.event(&Event::Samples {
         name: &run.config.name,
         folder: &run.folder,
@@ -309,7 +323,8 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
         threads,
     });
     let held_out: Vec<Sample<'_>> = validation.iter().map(|&i| samples.sample(i)).collect();
-    while header.epoch < run.config.training.epochs {
+    let t = &run.config.training;
+    while header.epoch < t.epochs && !header.callbacks.stop(t, header.epoch) {
         epoch(&run, &samples, &training, &held_out, &mut stepper, &mut header, options, report)?;
     }
     report.event(&Event::Finished { folder: &run.folder, best_epoch: header.best.map_or(0, |b| b.0) });
@@ -333,23 +348,34 @@ fn epoch(
         let error = Error::new(ErrorKind::Data, format!("{what} is not a finite number in epoch {number}")).in_file(&run.folder);
         error.help("lower `training.learning_rate`, or set `training.clip_norm: 1.0`")
     };
+    let learning_rate = header.callbacks.learning_rate(t);
+    let rates = Rates::new(t, training.len().div_ceil(t.batch_size)).map_err(|e| e.in_file(run.folder.join("config.yaml")))?;
+    let (mut steps, mut skipped) = (header.step, 0);
     let mut order = training.to_vec();
     Random::new(t.seed, number as u64).shuffle(&mut order);
     let mut sums = Sums::default();
     let batches = order.len().div_ceil(t.batch_size);
     for (done, batch) in (1..).zip(order.chunks(t.batch_size)) {
         let batch: Vec<Sample<'_>> = batch.iter().map(|&i| samples.sample(i)).collect();
+        stepper.set_learning_rate(rates.at(steps, learning_rate));
         let step = stepper.step(&batch);
-        if !step.sums.nats.is_finite() || !step.gradient_norm.is_finite() {
+        if step.sums.nats.is_finite() && step.gradient_norm.is_finite() {
+            sums += step.sums;
+            steps += 1;
+        } else if t.terminate_on_nan {
             return Err(diverged("the loss"));
+        } else {
+            skipped += 1;
         }
-        sums += step.sums;
         let loss = sums.nats / sums.tokens as f64;
         report.event(&Event::Step { epoch: number, epochs: t.epochs, batch: done, batches, loss });
         if options.stop.load(Ordering::SeqCst) {
             let error = Error::new(ErrorKind::Interrupted, format!("stopped in epoch {number}; {} whole epochs are saved", header.epoch));
             return Err(error.help(format!("go on with `s2s train {} --resume`", run.folder.display())));
         }
+    }
+    if sums.tokens == 0 {
+        return Err(diverged("the loss of every batch"));
     }
     let train_seconds = started.elapsed().as_secs_f64();
     let found = stepper.evaluate(held_out);
@@ -358,11 +384,7 @@ fn epoch(
         return Err(diverged("the validation loss"));
     }
     let best = header.best.is_none_or(|b| validation_loss < b.1);
-    (header.epoch, header.step) = (number, header.step + batches as u64);
-    if best {
-        header.best = Some((number, validation_loss));
-        run.save(Which::Best, header, stepper)?;
-    }
+    (header.epoch, header.step) = (number, steps);
     let count = sums.tokens as f64;
     let metrics = EpochMetrics {
         epoch: number,
@@ -374,15 +396,26 @@ fn epoch(
         validation_loss_padded: validation_loss,
         exact_match: None,
         token_error_rate: None,
+        chrf: None,
+        bleu: None,
+        learning_rate: Some(rates.at(steps.saturating_sub(1), learning_rate)),
+        skipped_batches: Some(skipped).filter(|&skipped| skipped > 0),
         best,
         train_seconds,
         seconds: started.elapsed().as_secs_f64(),
         steps_per_second: batches as f64 / train_seconds.max(1e-9),
         target_tokens_per_second: count / train_seconds.max(1e-9),
     };
+    header.callbacks.epoch(t, &metrics);
+    if best {
+        header.best = Some((number, validation_loss));
+        run.save(Which::Best, header, stepper)?;
+    }
     metrics::append(&run.folder.join("metrics.jsonl"), &metrics)?;
     run.save(Which::Last, header, stepper)?;
+    logs::epoch(&run.folder, &run.config.name, t, &run.folder.join("metrics.jsonl"))?;
     report.event(&Event::Epoch { epochs: t.epochs, metrics: &metrics });
+    header.callbacks.tell(t, number, learning_rate, report);
     Ok(())
 }
 

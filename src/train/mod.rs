@@ -1,20 +1,27 @@
 //! Training: a config and its data to a run folder.
 
+pub mod callbacks;
 pub mod checkpoint;
 pub mod comparison;
-mod files;
+mod curves;
+mod initial;
+mod logs;
 pub mod metrics;
 pub mod mlp;
+pub mod ngrams;
 pub mod report;
 pub mod run;
+pub mod schedule;
 pub mod score;
 mod session;
 mod step;
+mod tensorboard;
 pub mod trainable;
 
 #[cfg(test)]
 mod tests;
 
+pub use initial::{InitFrom, Origin};
 pub use report::{Console, Event, Report};
 pub use run::{Run, Which};
 pub use session::{Mode, Outcome, TrainOptions, train};

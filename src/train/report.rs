@@ -3,10 +3,12 @@
 use std::io::{IsTerminal, Write};
 use std::path::Path;
 
-use indicatif::{ProgressBar, ProgressStyle};
+use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use serde::Serialize;
 
+use super::initial::Origin;
 use super::metrics::EpochMetrics;
+use super::run::Which;
 use super::score::Decoded;
 use crate::data::corpus::Statistics;
 
@@ -30,6 +32,8 @@ pub enum Event<'a> {
         parameters: usize,
         /// Worker threads.
         threads: usize,
+        /// The run whose weights and vocabularies it took.
+        init_from: Option<&'a Origin>,
         /// Epochs and batches done before, for a resumed run.
         resumed: Option<(usize, usize)>,
     },
@@ -72,10 +76,30 @@ pub enum Event<'a> {
         /// What it gave.
         metrics: &'a EpochMetrics,
     },
+    /// A plateau has lowered the learning rate.
+    LearningRate {
+        /// After this epoch.
+        epoch: usize,
+        /// What it is now.
+        learning_rate: f64,
+    },
+    /// The training ends before its last epoch.
+    StoppedEarly {
+        /// Epochs done.
+        epoch: usize,
+        /// Epochs of the training.
+        epochs: usize,
+        /// What has not become better.
+        monitor: &'a str,
+        /// For so many epochs.
+        patience: usize,
+    },
     /// Decoded texts at the end.
     Examples {
         /// `training` or `validation`.
         set: &'a str,
+        /// Whose weights decoded them.
+        weights: Which,
         /// Source, prediction, references.
         decoded: &'a [Decoded],
     },
@@ -123,8 +147,11 @@ impl Console {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(batches as u64);
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30.cyan}] {pos}/{len} {msg} {per_sec}, {eta} left") {
-                bar.set_style(style.progress_chars("=> "));
+            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:30.cyan}] {pos}/{len} {msg}, {rate}, {eta} left") {
+                let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
+                    let _ = write!(out, "{:.1} steps/s", state.per_sec());
+                };
+                bar.set_style(style.with_key("rate", rate).progress_chars("=> "));
             }
             bar
         });
@@ -154,8 +181,13 @@ pub fn epoch_line(epochs: usize, m: &EpochMetrics) -> String {
         },
         percent(m.validation_accuracy)
     );
-    if let (Some(exact), Some(rate)) = (m.exact_match, m.token_error_rate) {
-        line += &format!(" exact match {} token error rate {}", percent(exact), percent(rate));
+    let scores = [("exact match", m.exact_match.map(percent)), ("token error rate", m.token_error_rate.map(percent))];
+    let points = [("chrF", m.chrf), ("BLEU", m.bleu)].map(|(name, score)| (name, score.map(|s| format!("{s:.2}"))));
+    for (name, score) in scores.into_iter().chain(points) {
+        line += &score.map_or_else(String::new, |score| format!(" {name} {score}"));
+    }
+    if let Some(skipped) = m.skipped_batches {
+        line += &format!(" | {skipped} batches left out, their loss not finite");
     }
     line + &format!(
         " | {:.1} s, {:.1} steps/s, {:.0} target tokens/s{}",
@@ -178,7 +210,17 @@ impl Report for Console {
             return;
         }
         match event {
-            Event::Started { name, folder, statistics: s, source_vocabulary, target_vocabulary, parameters, threads, resumed } => {
+            Event::Started {
+                name,
+                folder,
+                statistics: s,
+                source_vocabulary,
+                target_vocabulary,
+                parameters,
+                threads,
+                init_from,
+                resumed,
+            } => {
                 self.print(&format!("Number of samples: {} ({} training, {} validation)", s.samples, s.training, s.validation));
                 self.print(&format!("Number of unique input tokens: {}", s.source_tokens));
                 self.print(&format!("Number of unique output tokens: {} (START and END counted)", s.target_tokens));
@@ -188,6 +230,14 @@ impl Report for Console {
                     "{name}: {parameters} parameters, vocabularies {source_vocabulary} and {target_vocabulary}, {threads} threads, run folder {}",
                     folder.display()
                 ));
+                if let Some(Origin { run, epoch, new_symbols: [source, target], extended, .. }) = init_from {
+                    let fate = match extended {
+                        _ if source + target == 0 => "",
+                        true => ", which have got ids",
+                        false => ", which are unknown (--extend-vocabulary gives them ids)",
+                    };
+                    self.print(&format!("weights of {run} after epoch {epoch}; {source} source and {target} target symbols are new{fate}"));
+                }
                 if let Some((epochs, batches)) = resumed {
                     self.print(&format!("resumed after {epochs} epochs and {batches} batches"));
                 }
@@ -201,11 +251,21 @@ impl Report for Console {
             }
             Event::Step { epoch, epochs, batch, batches, loss } => self.step(*epoch, *epochs, *batch, *batches, *loss),
             Event::Epoch { epochs, metrics } => self.print(&epoch_line(*epochs, metrics)),
-            Event::Examples { set, decoded } => {
+            Event::LearningRate { epoch, learning_rate } => {
+                self.print(&format!("epoch {epoch}: no better for a while, learning rate {learning_rate:e} from here"));
+            }
+            Event::StoppedEarly { epoch, epochs, monitor, patience } => {
+                self.print(&format!("stopped early after epoch {epoch} of {epochs}: {monitor} no better for {patience} epochs"));
+            }
+            Event::Examples { set, weights, decoded } => {
                 if let Some(bar) = self.bar.take() {
                     bar.finish_and_clear();
                 }
-                self.print(&format!("\nDecoded {set} examples (weights of the last epoch)"));
+                let weights = match weights {
+                    Which::Best => "best",
+                    Which::Last => "last",
+                };
+                self.print(&format!("\nDecoded {set} examples (weights of the {weights} epoch)"));
                 for d in *decoded {
                     let mark = if d.right { "right" } else { "wrong" };
                     self.print(&format!("  source      {}", d.source));

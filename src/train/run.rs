@@ -5,6 +5,9 @@
 //! | `config.yaml` | the config, overrides laid over, data folder and threads fixed |
 //! | `vocabulary.json` | vocabularies of both sides, counts and hashes of the data |
 //! | `metrics.jsonl` | one JSON object an epoch |
+//! | `metrics.csv` | the same as a table, with `training.csv_logger` |
+//! | `tensorboard/` | the same as event files, with `training.tensorboard` |
+//! | `curves.svg` | the same as a picture |
 //! | `checkpoints/last.safetensors` | weights, the optimiser's state, how far it came: `--resume` goes on here |
 //! | `checkpoints/best.safetensors` | weights of the best epoch: `s2s export` takes these |
 
@@ -15,13 +18,16 @@ use s2s_runtime::manifest::{DataFile, Provenance};
 use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Checkpoint;
-use super::files::write_atomically;
+use super::checkpoint::{Checkpoint, Header, Progress};
+use super::initial::{Initial, Origin};
+use super::logs;
 use super::metrics::{self, EpochMetrics};
+use super::step::OptimiserState;
 use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::ExportInput;
+use crate::files::write_atomically;
 use crate::network::{Parameters, Seq2Seq};
 
 const CONFIG: &str = "config.yaml";
@@ -30,7 +36,8 @@ const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 
 /// Which checkpoint of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum Which {
     /// The best epoch, as the config's `training.best` says.
     #[default]
@@ -51,6 +58,9 @@ pub struct Record {
     pub statistics: Statistics,
     /// The data files.
     pub data: Vec<DataFile>,
+    /// The run whose weights and vocabularies this one took.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub init_from: Option<Origin>,
 }
 
 /// An opened run folder.
@@ -70,6 +80,8 @@ pub struct Run {
     pub statistics: Statistics,
     /// The data files.
     pub data: Vec<DataFile>,
+    /// The run whose weights and vocabularies this one took.
+    pub init_from: Option<Origin>,
 }
 
 impl Which {
@@ -112,28 +124,35 @@ impl Run {
         Self::assemble(folder, config, &record)
     }
 
-    /// Writes a new folder.
+    /// Writes a new folder; a run that takes another one's weights has them as its first checkpoint.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if there is a run already and `force` is not set.
-    pub fn create(folder: &Path, config: Config, record: &Record, force: bool) -> Result<Self> {
-        if Self::exists(folder) {
-            if !force {
-                return Err(Error::new(ErrorKind::Usage, "there is a run in this folder already")
-                    .in_file(folder)
-                    .help("--resume goes on with it, --force starts over, --output names another folder"));
-            }
-            for which in [Which::Best, Which::Last] {
-                remove(&folder.join(CHECKPOINTS).join(which.file()))?;
-            }
-            remove(&folder.join(METRICS))?;
+    pub(crate) fn create(folder: &Path, config: Config, record: &Record, force: bool, initial: Option<&Initial>) -> Result<Self> {
+        if Self::exists(folder) && !force {
+            return Err(Error::new(ErrorKind::Usage, "there is a run in this folder already")
+                .in_file(folder)
+                .help("--resume goes on with it, --force starts over, --output names another folder"));
         }
         let run = Self::assemble(folder, config, record)?;
+        let initial = initial.map(|i| i.parameters(&run.network, run.config.training.seed)).transpose()?;
+        // The config goes first and comes last, so that a folder that can be opened is one run, whole.
+        remove(&folder.join(CONFIG))?;
+        for which in [Which::Best, Which::Last] {
+            remove(&run.checkpoint_path(which))?;
+        }
+        remove(&folder.join(METRICS))?;
+        logs::remove(folder)?;
         let checkpoints = folder.join(CHECKPOINTS);
         std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, e))?;
         let json = serde_json::to_string_pretty(record)
             .map_err(|e| Error::new(ErrorKind::Internal, "the vocabularies cannot be written as JSON").caused_by(e))?;
         write_atomically(&folder.join(VOCABULARY), json.as_bytes())?;
+        if let Some(parameters) = initial {
+            let zeros = parameters.zeros_like();
+            let optimiser = Some(OptimiserState { first: zeros.clone(), second: zeros, time: 0 });
+            run.checkpoint_of(Progress::default(), parameters, optimiser).save(&run.checkpoint_path(Which::Last))?;
+        }
         run.write_config()?;
         Ok(run)
     }
@@ -142,8 +161,8 @@ impl Run {
         let source = Vocabulary::from_spec(&record.source)?;
         let target = Vocabulary::from_spec(&record.target)?;
         let network = Seq2Seq::new(config.model.architecture(source.len(), target.len()))?;
-        let (statistics, data) = (record.statistics.clone(), record.data.clone());
-        Ok(Self { folder: folder.to_owned(), config, source, target, network, statistics, data })
+        let Record { statistics, data, init_from, .. } = record.clone();
+        Ok(Self { folder: folder.to_owned(), config, source, target, network, statistics, data, init_from })
     }
 
     /// Writes `config.yaml` again, after an override.
@@ -152,6 +171,12 @@ impl Run {
             .map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
         let text = format!("# Written by s2s {}: the config of this run, overrides laid over.\n{yaml}", env!("CARGO_PKG_VERSION"));
         write_atomically(&self.folder.join(CONFIG), text.as_bytes())
+    }
+
+    /// A checkpoint of this run.
+    pub(super) fn checkpoint_of(&self, progress: Progress, parameters: Parameters<f32>, optimiser: Option<OptimiserState>) -> Checkpoint {
+        let (architecture, config) = (self.network.architecture().clone(), fingerprint(&self.config));
+        Checkpoint { header: Header { architecture, progress, config }, parameters, optimiser }
     }
 
     /// Path of `metrics.jsonl`.
@@ -219,8 +244,12 @@ impl Run {
             Which::Last => progress.epoch,
         };
         let scores = self.metrics()?.into_iter().find(|m| m.epoch == epoch);
+        let mut config = self.config.provenance();
+        if let (Some(origin), Some(map)) = (&self.init_from, config.as_object_mut()) {
+            map.insert("init_from".to_owned(), serde_json::to_value(origin).unwrap_or_default());
+        }
         Ok(Provenance {
-            config: Some(self.config.provenance()),
+            config: Some(config),
             data: self.data.clone(),
             scores: scores.map(|m| m.scores()),
             licence: self.config.data.licence.clone(),

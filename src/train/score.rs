@@ -6,13 +6,26 @@ use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::translator::{Translator, TranslatorPool};
 use s2s_runtime::vocabulary::Vocabulary;
 
+use super::ngrams::{Bleu, Chrf};
+use crate::config::training::Tokenisation;
 use crate::data::corpus::Group;
 use crate::error::{ErrorKind, Result};
 use crate::export::{self, ExportInput, ExportOptions};
 
-/// Exact match and token error rate of a set.
+/// What a score counts besides exact matches and token errors.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Measures {
+    /// chrF2.
+    pub chrf: bool,
+    /// BLEU of words that are cut so.
+    pub bleu: Option<Tokenisation>,
+}
+
+/// Exact match, token error rate, chrF and BLEU of a set.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Score {
+    /// What is counted.
+    pub measures: Measures,
     /// Sources.
     pub sources: usize,
     /// Sources whose decoded text equals one of the references.
@@ -21,6 +34,10 @@ pub struct Score {
     pub edits: usize,
     /// Tokens of the closest references, summed.
     pub reference_tokens: usize,
+    /// Counts of chrF2.
+    pub chrf: Chrf,
+    /// Counts of BLEU.
+    pub bleu: Bleu,
 }
 
 /// A decoded text beside what would be right.
@@ -37,6 +54,11 @@ pub struct Decoded {
 }
 
 impl Score {
+    /// Nothing counted yet.
+    pub fn new(measures: Measures) -> Self {
+        Self { measures, ..Self::default() }
+    }
+
     /// Fraction of the sources whose decoded text equals one of the references.
     pub fn exact_match(&self) -> f64 {
         self.exact as f64 / self.sources.max(1) as f64
@@ -49,9 +71,15 @@ impl Score {
 
     /// Adds one source; texts are compared as the target vocabulary normalises and splits them.
     pub fn add(&mut self, prediction: &str, references: &[String], target: &Vocabulary) {
-        let predicted = target.normalise(prediction);
-        let predicted = target.split(&predicted);
+        let prediction = target.normalise(prediction);
+        let predicted = target.split(&prediction);
         let normalised: Vec<String> = references.iter().map(|r| target.normalise(r)).collect();
+        if self.measures.chrf {
+            self.chrf.add(&prediction, &normalised);
+        }
+        if let Some(tokenisation) = self.measures.bleu {
+            self.bleu.add(&prediction, &normalised, tokenisation);
+        }
         let closest = normalised
             .iter()
             .map(|r| target.split(r))
@@ -89,7 +117,7 @@ pub fn decode(input: &ExportInput<'_>, groups: &[&Group], decoding: &DecodingOpt
     let bundle = Bundle::from_files("in memory", files)?;
     let engine = engine::open(&bundle, EngineKind::Auto)?;
     let mut pool = TranslatorPool::new(Translator::new(bundle, engine), 1)?;
-    Ok(evaluate(&mut pool, groups, decoding)?.decoded)
+    Ok(evaluate(&mut pool, groups, decoding, Measures::default())?.decoded)
 }
 
 /// What a bundle makes of a set.
@@ -107,11 +135,16 @@ pub struct Evaluation {
 ///
 /// # Errors
 /// Of the options and the engine. A text that the options refuse (too long, an unknown symbol) is a wrong answer instead.
-pub fn evaluate<G: std::borrow::Borrow<Group>>(pool: &mut TranslatorPool, groups: &[G], decoding: &DecodingOptions) -> Result<Evaluation> {
+pub fn evaluate<G: std::borrow::Borrow<Group>>(
+    pool: &mut TranslatorPool,
+    groups: &[G],
+    decoding: &DecodingOptions,
+    measures: Measures,
+) -> Result<Evaluation> {
     let texts: Vec<&str> = groups.iter().map(|group| group.borrow().source.as_str()).collect();
     let translations = pool.translate_each(&texts, decoding)?;
     let target = pool.coder().target();
-    let mut evaluation = Evaluation::default();
+    let mut evaluation = Evaluation { score: Score::new(measures), ..Evaluation::default() };
     for (group, translation) in groups.iter().map(std::borrow::Borrow::borrow).zip(translations) {
         let prediction = match translation {
             Ok(translation) => translation.best.text,
@@ -145,12 +178,20 @@ mod tests {
     }
 
     #[test]
+    fn texts_are_compared_as_the_target_vocabulary_normalises_them() {
+        let target = Vocabulary::build(Unit::Character, vec![Normalisation::Lowercase], ["abcdefgh"]);
+        let mut score = Score::new(Measures { chrf: true, bleu: Some(Tokenisation::Characters) });
+        score.add("ABCDEF gh", &["x".to_owned(), "abcdef GH".to_owned()], &target);
+        assert!((score.chrf.score() - 100.0).abs() < 1e-9 && (score.bleu.score() - 100.0).abs() < 1e-9, "{score:?}");
+    }
+
+    #[test]
     fn any_reference_counts_and_errors_are_taken_against_the_closest() {
         let target = Vocabulary::build(Unit::Token, vec![Normalisation::Lowercase], ["a b c d"]);
         let mut score = Score::default();
         score.add("a b", &["c d".to_owned(), "A  B".to_owned()], &target);
         score.add("a b c", &["a b".to_owned(), "d d d d".to_owned()], &target);
-        assert_eq!(score, Score { sources: 2, exact: 1, edits: 1, reference_tokens: 4 });
+        assert_eq!(score, Score { sources: 2, exact: 1, edits: 1, reference_tokens: 4, ..Score::default() });
         assert_eq!(score.exact_match(), 0.5);
         assert_eq!(score.token_error_rate(), 0.25);
     }

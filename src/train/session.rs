@@ -4,14 +4,18 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
-use super::checkpoint::{Best, Checkpoint, Header, Progress};
+use super::checkpoint::{Best, Checkpoint, Progress};
+use super::initial::{InitFrom, Initial};
+use super::logs;
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
-use super::run::{Record, Run, Which, fingerprint};
-use super::score::{self, Decoded, Score};
+use super::run::{Record, Run, Which};
+use super::schedule::Rates;
+use super::score::{self, Decoded, Measures, Score};
 use super::step::{OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
-use crate::config::checked::{Monitor, Optimiser};
+use crate::config::callbacks::Monitor;
+use crate::config::training::Optimiser;
 use crate::data::corpus::{self, Corpus, EncodedPair, Group};
 use crate::data::{Pair, batches};
 use crate::error::{Error, ErrorKind, Result};
@@ -37,6 +41,8 @@ pub struct TrainOptions<'a> {
     pub output: PathBuf,
     /// What happens where it is there already.
     pub mode: Mode,
+    /// Another run whose weights and vocabularies a new run takes.
+    pub init_from: Option<InitFrom>,
     /// Set by a signal: finish the step, save, stop.
     pub stop: &'a AtomicBool,
 }
@@ -63,23 +69,47 @@ const EXAMPLE_STREAM: u64 = u64::MAX - 2;
 /// run folder that is there already, or that cannot be resumed with this config.
 pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
     let corpus = Corpus::load(&config.data, config.training.seed)?;
-    let folder = corpus.folder.as_deref().map(|f| std::path::absolute(f).map_err(|e| Error::io(f, e))).transpose()?;
+    let folder = corpus.folder.as_deref().map(absolute).transpose()?;
     let run = match options.mode {
         Mode::Resume => reopen(config, &corpus, folder.as_deref(), options)?,
         Mode::New | Mode::Force => {
             let threads = config.training.threads.unwrap_or_else(available_threads);
             config.settle(threads, folder.as_deref())?;
-            let (source, target) = corpus.vocabularies(&config.data);
+            let initial = options.init_from.as_ref().map(|from| Initial::open(from, &config, &corpus)).transpose()?;
+            let (source, target) = match &initial {
+                Some(initial) => (initial.source.clone(), initial.target.clone()),
+                None => corpus.vocabularies(&config.data),
+            };
             let record = Record {
                 source: source.spec().clone(),
                 target: target.spec().clone(),
                 statistics: corpus.statistics(&source, &target),
                 data: corpus.sources.clone(),
+                init_from: initial.as_ref().map(|i| i.origin.clone()),
             };
-            Run::create(&options.output, config, &record, options.mode == Mode::Force)?
+            Run::create(&options.output, config, &record, options.mode == Mode::Force, initial.as_ref())?
         }
     };
-    Session::new(run, &corpus)?.run(&corpus, options.stop, report)
+    Session::new(run, &corpus)
+        .and_then(|session| session.run(&corpus, options.stop, report))
+        .map_err(|error| say_how_to_go_on(error, &options.output))
+}
+
+/// Where nothing could be written any more, the checkpoints are as they were: files are replaced whole or not at all.
+fn say_how_to_go_on(error: Error, folder: &Path) -> Error {
+    let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded, std::io::ErrorKind::FileTooLarge];
+    let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
+    if cause.is_some_and(|cause| full.contains(&cause.kind())) {
+        let folder = folder.display();
+        return error.help(format!("free some space, then go on from the last checkpoint with `s2s train {folder} --resume`"));
+    }
+    error
+}
+
+/// A folder as it can be found from anywhere; the empty path of a config in the working folder too.
+pub(super) fn absolute(folder: &Path) -> Result<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    std::path::absolute(folder).map_err(|e| Error::io(folder, e))
 }
 
 /// Worker threads of `threads: auto`: the CPUs that this process may use, its quota counted.
@@ -92,7 +122,7 @@ fn reopen(mut config: Config, corpus: &Corpus, folder: Option<&Path>, options: &
     if let Some(key) = first_difference("", &run.config.fingerprint(), &config.fingerprint()) {
         return Err(Error::new(ErrorKind::Config, format!("`{key}` differs between the run and the config"))
             .in_file(&options.output)
-            .help("a run goes on with the config that it began with (epochs, threads and decoding may change); --force starts over"));
+            .help("a run goes on with the config that it began with (threads, early stopping and decoding may change, and epochs unless the learning rate falls until the last one); --force starts over"));
     }
     if let Some((old, _)) = run.data.iter().zip(&corpus.sources).find(|(old, new)| old != new) {
         return Err(Error::new(ErrorKind::Data, format!("the data file {} has changed since the run began", old.file))
@@ -125,6 +155,7 @@ fn first_difference(prefix: &str, a: &serde_json::Value, b: &serde_json::Value) 
 struct Session {
     run: Run,
     stepper: Stepper,
+    rates: Rates,
     progress: Progress,
     train: Vec<EncodedPair>,
     validation: Vec<EncodedPair>,
@@ -148,6 +179,8 @@ impl Session {
             beta2: beta_2,
             epsilon,
         };
+        let rates = Rates::new(training, corpus.train.len().div_ceil(training.batch_size))
+            .map_err(|e| e.in_file(run.folder.join("config.yaml")))?;
         let network = run.network.clone();
         let parameters = network.initialise(training.seed);
         let mut stepper = Stepper::new(network, parameters, options);
@@ -162,10 +195,11 @@ impl Session {
             }
         };
         metrics::truncate(&run.metrics_path(), progress.epoch)?;
+        logs::begin(&run.folder, training, &run.metrics_path())?;
         let train = corpus::encode(&corpus.train, &run.source, &run.target)?;
         let validation = corpus::encode(&corpus.validation, &run.source, &run.target)?;
         let sample = sample(&corpus.validation, &run, training.exact_match_sample, SAMPLE_STREAM);
-        Ok(Self { run, stepper, progress, train, validation, sample })
+        Ok(Self { run, stepper, rates, progress, train, validation, sample })
     }
 
     fn run(mut self, corpus: &Corpus, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome> {
@@ -178,20 +212,28 @@ impl Session {
             target_vocabulary: self.run.target.len(),
             parameters,
             threads: self.run.config.training.threads.unwrap_or(1),
+            init_from: self.run.init_from.as_ref(),
             resumed: (self.progress.step > 0).then_some((self.progress.epoch, self.progress.batches)),
         });
         let epochs = self.run.config.training.epochs;
-        while self.progress.epoch < epochs {
+        while self.progress.epoch < epochs && !self.stopped_early() {
             self.epoch(stop, report)?;
-            if stop.load(Ordering::SeqCst) && self.progress.epoch < epochs {
+            if stop.load(Ordering::SeqCst) && self.progress.epoch < epochs && !self.stopped_early() {
                 return Err(self.interrupted());
             }
+        }
+        let training = &self.run.config.training;
+        let restored = training.early_stopping.is_some_and(|e| e.restore_best_weights);
+        if restored {
+            let best = self.run.parameters(Which::Best)?;
+            self.stepper.restore(best, self.stepper.optimiser().clone());
         }
         for (set, pairs) in [("training", &corpus.train), ("validation", &corpus.validation)] {
             let groups = sample(pairs, &self.run, self.run.config.training.examples, EXAMPLE_STREAM);
             let decoded = self.decode(&groups.iter().collect::<Vec<_>>())?;
             if !decoded.is_empty() {
-                report.event(&Event::Examples { set, decoded: &decoded });
+                let weights = if restored { Which::Best } else { Which::Last };
+                report.event(&Event::Examples { set, weights, decoded: &decoded });
             }
         }
         let last = self.run.metrics()?.pop();
@@ -208,24 +250,28 @@ impl Session {
         let epoch = self.progress.epoch + 1;
         let lengths: Vec<(usize, usize)> = self.train.iter().map(|p| (p.source.len(), p.target.len())).collect();
         let order = batches::epoch(&lengths, training.batch_size, training.batches, training.seed, epoch);
+        let learning_rate = self.progress.callbacks.learning_rate(&training);
         let (before, started) = (self.progress.milliseconds, Instant::now());
         let mut nats = f64::from_bits(self.progress.nats_bits);
         let done = self.progress.batches;
         for batch in order.iter().skip(done) {
             let examples: Vec<Example<'_>> = batch.iter().map(|&p| example(&self.train[p])).collect();
+            self.stepper.set_learning_rate(self.rates.at(self.progress.step, learning_rate));
             let StepReport { sums, gradient_norm } = self.stepper.step(&examples);
             self.progress.batches += 1;
-            self.progress.step += 1;
-            if !sums.nats.is_finite() {
-                return Err(self.diverged(epoch, "the loss"));
+            if sums.nats.is_finite() && gradient_norm.is_finite() {
+                self.progress.step += 1;
+                nats += sums.nats;
+                self.progress.nats_bits = nats.to_bits();
+                self.progress.tokens += sums.tokens;
+                self.progress.correct += sums.correct;
+            } else if training.terminate_on_nan {
+                let what = if sums.nats.is_finite() { "the gradient's norm" } else { "the loss" };
+                return Err(self.diverged(epoch, what));
+            } else {
+                // The optimiser has left the batch out as well.
+                self.progress.skipped += 1;
             }
-            if !gradient_norm.is_finite() {
-                return Err(self.diverged(epoch, "the gradient's norm"));
-            }
-            nats += sums.nats;
-            self.progress.nats_bits = nats.to_bits();
-            self.progress.tokens += sums.tokens;
-            self.progress.correct += sums.correct;
             let loss = nats / self.progress.tokens.max(1) as f64;
             report.event(&Event::Step { epoch, epochs: training.epochs, batch: self.progress.batches, batches: order.len(), loss });
             if stop.load(Ordering::SeqCst) {
@@ -237,30 +283,32 @@ impl Session {
         let train_seconds = (before as f64) / 1e3 + started.elapsed().as_secs_f64();
         let metrics = self.finish_epoch(epoch, order.len(), train_seconds, started)?;
         report.event(&Event::Epoch { epochs: training.epochs, metrics: &metrics });
+        self.progress.callbacks.tell(&training, epoch, learning_rate, report);
         Ok(())
     }
 
     /// Scores after an epoch, and the files that keep them: best, metrics, last. A crash between them repeats the epoch.
     fn finish_epoch(&mut self, epoch: usize, steps: usize, train_seconds: f64, started: Instant) -> Result<EpochMetrics> {
         let training = self.run.config.training.clone();
+        if self.progress.tokens == 0 {
+            return Err(self.diverged(epoch, "the loss of every batch"));
+        }
         let validation = self.evaluate();
         let count = |n: usize| n.max(1) as f64;
         let validation_loss = validation.nats / count(validation.tokens);
         if !validation_loss.is_finite() {
             return Err(self.diverged(epoch, "the validation loss"));
         }
-        let scored = !self.sample.is_empty() && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
+        let scored = !self.sample.is_empty()
+            && !training.scores.is_empty()
+            && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
         let score = if scored { Some(self.score()?) } else { None };
-        let exact_match = score.map(|s| s.exact_match());
-        let better = self.progress.best.is_none_or(|best| match (training.best, exact_match, best.exact_match()) {
-            (Monitor::ExactMatch, Some(new), Some(old)) if new != old => new > old,
-            _ => validation_loss < best.validation_loss(),
-        });
+        let given = |monitor, value: fn(&Score) -> f64| score.as_ref().filter(|_| training.scores.contains(&monitor)).map(value);
         let progress = self.progress.clone();
         let (nats, tokens) = (f64::from_bits(progress.nats_bits), count(progress.tokens));
         // The tutorial reserves a step for START and one for END and averages over all of them.
         let padded_steps = self.validation.len() * self.run.statistics.longest_target;
-        let metrics = EpochMetrics {
+        let mut metrics = EpochMetrics {
             epoch,
             step: progress.step,
             train_loss: nats / tokens,
@@ -268,36 +316,39 @@ impl Session {
             validation_loss,
             validation_accuracy: validation.correct as f64 / count(validation.tokens),
             validation_loss_padded: validation.nats / count(padded_steps),
-            exact_match,
-            token_error_rate: score.map(|s| s.token_error_rate()),
-            best: better,
+            exact_match: given(Monitor::ExactMatch, |s| s.exact_match()),
+            token_error_rate: given(Monitor::TokenErrorRate, |s| s.token_error_rate()),
+            chrf: given(Monitor::Chrf, |s| s.chrf.score()),
+            bleu: given(Monitor::Bleu, |s| s.bleu.score()),
+            skipped_batches: Some(progress.skipped).filter(|&skipped| skipped > 0),
+            best: false,
+            learning_rate: Some(self.rates.at(progress.step.saturating_sub(1), progress.callbacks.learning_rate(&training))),
             train_seconds,
             seconds: progress.milliseconds as f64 / 1e3 + started.elapsed().as_secs_f64(),
             steps_per_second: steps as f64 / train_seconds.max(1e-9),
             target_tokens_per_second: tokens / train_seconds.max(1e-9),
         };
-        let best = if better {
-            let bits = f64::to_bits;
-            Some(Best { epoch, validation_loss_bits: bits(validation_loss), exact_match_bits: exact_match.map(bits) })
-        } else {
-            progress.best
-        };
-        self.progress = Progress { epoch, step: progress.step, best, ..Progress::default() };
-        if better {
+        let new = Best::of(training.best, &metrics);
+        metrics.best = progress.best.is_none_or(|old| new.is_better(training.best, old));
+        let mut callbacks = progress.callbacks;
+        callbacks.epoch(&training, &metrics);
+        let best = if metrics.best { Some(new) } else { progress.best };
+        self.progress = Progress { epoch, step: progress.step, best, callbacks, ..Progress::default() };
+        if metrics.best {
             self.checkpoint(None).save(&self.run.checkpoint_path(Which::Best))?;
         }
         metrics::append(&self.run.metrics_path(), &metrics)?;
         self.save_last()?;
+        logs::epoch(&self.run.folder, &self.run.config.name, &training, &self.run.metrics_path())?;
         Ok(metrics)
     }
 
+    fn stopped_early(&self) -> bool {
+        self.progress.callbacks.stop(&self.run.config.training, self.progress.epoch)
+    }
+
     fn checkpoint(&self, optimiser: Option<OptimiserState>) -> Checkpoint {
-        let header = Header {
-            architecture: self.run.network.architecture().clone(),
-            progress: self.progress.clone(),
-            config: fingerprint(&self.run.config),
-        };
-        Checkpoint { header, parameters: self.stepper.parameters().clone(), optimiser }
+        self.run.checkpoint_of(self.progress.clone(), self.stepper.parameters().clone(), optimiser)
     }
 
     fn save_last(&self) -> Result<()> {
@@ -317,13 +368,15 @@ impl Session {
 
     fn score(&self) -> Result<Score> {
         let decoded = self.decode(&self.sample.iter().collect::<Vec<_>>())?;
-        let mut score = Score::default();
+        let training = &self.run.config.training;
+        let bleu = training.scores.contains(&Monitor::Bleu).then_some(training.bleu_tokenise);
+        let mut score = Score::new(Measures { chrf: training.scores.contains(&Monitor::Chrf), bleu });
         decoded.iter().for_each(|d| score.add(&d.prediction, &d.references, &self.run.target));
         Ok(score)
     }
 
     fn diverged(&self, epoch: usize, what: &str) -> Error {
-        let (batch, step) = (self.progress.batches, self.progress.step);
+        let (batch, step) = (self.progress.batches, self.progress.step + 1);
         let message = format!("{what} is not a finite number: epoch {epoch}, batch {batch}, step {step}");
         Error::new(ErrorKind::Config, message)
             .at_line(self.run.folder.join("config.yaml"), None, Some("training.learning_rate"))

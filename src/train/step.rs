@@ -51,7 +51,7 @@ impl Default for StepOptions {
 pub struct StepReport {
     /// Loss and accuracy of the batch.
     pub sums: Sums,
-    /// Global norm of the gradient of the mean loss, before clipping.
+    /// Global norm of the gradient of the mean loss, before clipping; NaN where the loss is not finite.
     pub gradient_norm: f64,
 }
 
@@ -74,6 +74,8 @@ pub struct Stepper<N: Trainable = Seq2Seq> {
     optimiser: OptimiserState,
     options: StepOptions,
     shards: Vec<Shard<N::Workspace>>,
+    /// The last step's, for its memory.
+    prepared: N::Prepared,
 }
 
 #[derive(Debug)]
@@ -91,7 +93,7 @@ impl<N: Trainable> Stepper<N> {
         let zeros = parameters.zeros_like();
         let shards = (0..options.threads.max(1)).map(|_| Shard { gradients: zeros.clone(), workspace: N::Workspace::default() }).collect();
         let optimiser = OptimiserState { first: zeros.clone(), second: zeros, time: 0 };
-        Self { network, parameters, optimiser, options, shards }
+        Self { network, parameters, optimiser, options, shards, prepared: N::Prepared::default() }
     }
 
     /// The network.
@@ -127,7 +129,8 @@ impl<N: Trainable> Stepper<N> {
         let tokens: usize = batch.iter().map(N::targets).sum();
         let threads = self.shards.len();
         let has_dropout = self.options.dropout > 0.0;
-        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout, threads);
+        let old = std::mem::take(&mut self.prepared);
+        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout, threads, old);
         let objective = Objective { scale: 1.0 / tokens as f64, label_smoothing: self.options.label_smoothing, dropout: None };
         let (rate, seed, step) = (self.options.dropout, self.options.seed, self.optimiser.time);
         let (network, parameters) = (&self.network, &self.parameters);
@@ -147,13 +150,12 @@ impl<N: Trainable> Stepper<N> {
         });
         let mut sums = Sums::default();
         results.into_iter().for_each(|s| sums += s);
-        let gradient_norm = self.sum_gradients();
-        if sums.nats.is_finite() && gradient_norm.is_finite() {
-            self.apply(gradient_norm);
-        } else {
+        self.prepared = prepared;
+        if !sums.nats.is_finite() {
             self.shards.iter_mut().for_each(|s| s.gradients.data_mut().fill(0.0));
+            return StepReport { sums, gradient_norm: f64::NAN };
         }
-        StepReport { sums, gradient_norm }
+        StepReport { sums, gradient_norm: self.apply() }
     }
 
     /// Loss and accuracy under teacher forcing; the result does not depend on the number of threads.
@@ -162,7 +164,7 @@ impl<N: Trainable> Stepper<N> {
         sorted.sort_by_key(N::cost);
         let units: Vec<&[N::Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
         let tokens = sorted.len().min(EVALUATION_BATCH) * 8;
-        let prepared = self.network.prepare(&self.parameters, tokens, false, self.shards.len());
+        let prepared = self.network.prepare(&self.parameters, tokens, false, self.shards.len(), N::Prepared::default());
         let (network, parameters, threads) = (&self.network, &self.parameters, self.shards.len());
         let results = Mutex::new(vec![Sums::default(); units.len()]);
         let next = AtomicUsize::new(0);
@@ -184,59 +186,93 @@ impl<N: Trainable> Stepper<N> {
         sums
     }
 
-    /// Adds the shards' gradients into the first one's; gives their norm.
-    fn sum_gradients(&mut self) -> f64 {
-        let threads = self.shards.len();
-        let Some((first, others)) = self.shards.split_first_mut() else { return 0.0 };
-        let length = stretch(first.gradients.len(), threads);
-        let stretches = first.gradients.len().div_ceil(length);
-        let mut squares = vec![0.0; stretches];
-        std::thread::scope(|scope| {
-            for (i, (sum, square)) in first.gradients.data_mut().chunks_mut(length).zip(&mut squares).enumerate() {
-                let others: Vec<&[f32]> = others.iter().map(|s| &s.gradients.data()[i * length..][..sum.len()]).collect();
-                run(scope, threads, move || {
-                    for other in others {
-                        add_assign(sum, other);
-                    }
-                    *square = sum_of_squares(sum);
-                });
-            }
-        });
-        squares.iter().sum::<f64>().sqrt()
-    }
-
-    /// Adam on the summed gradients, which are zero afterwards.
-    fn apply(&mut self, gradient_norm: f64) {
+    /// Adam on the sum of the shards' gradients, which are zero afterwards; gives the norm of the sum.
+    ///
+    /// Every value moves through the processor once, or twice where the norm has to be known first.
+    fn apply(&mut self) -> f64 {
         self.optimiser.time += 1;
         let o = &self.options;
-        let gradient_factor = match o.clip_norm {
-            Some(limit) if gradient_norm > limit => limit / gradient_norm,
-            _ => 1.0,
-        };
         let step = AdamStep {
             learning_rate: o.learning_rate,
             beta1: o.beta1,
             beta2: o.beta2,
             epsilon: o.epsilon,
             time: self.optimiser.time,
-            gradient_factor,
+            gradient_factor: 1.0,
         };
+        let Some(limit) = o.clip_norm else {
+            let squares = self.sweep(|block| {
+                let squares = block.sum_gradients();
+                block.move_parameters(&step);
+                squares
+            });
+            return squares.sqrt();
+        };
+        let norm = self.sweep(|block| block.sum_gradients()).sqrt();
+        let gradient_factor = if norm > limit { limit / norm } else { 1.0 };
+        self.sweep(|block| {
+            block.move_parameters(&AdamStep { gradient_factor, ..step });
+            0.0
+        });
+        norm
+    }
+
+    /// Calls `work` for all blocks, on all threads; gives the sum of its results, always added in the same order.
+    fn sweep(&mut self, work: impl Fn(&mut Block<'_>) -> f64 + Sync) -> f64 {
         let threads = self.shards.len();
         let length = stretch(self.parameters.len(), threads);
         let OptimiserState { first, second, .. } = &mut self.optimiser;
         let mut gradients: Vec<_> = self.shards.iter_mut().map(|s| s.gradients.data_mut().chunks_mut(length)).collect();
+        let stretches = self.parameters.data_mut().chunks_mut(length);
+        let mut sums = vec![0.0; stretches.len()];
         std::thread::scope(|scope| {
-            let stretches = self.parameters.data_mut().chunks_mut(length);
-            for ((parameters, first), second) in
-                stretches.zip(first.data_mut().chunks_mut(length)).zip(second.data_mut().chunks_mut(length))
-            {
+            let moments = first.data_mut().chunks_mut(length).zip(second.data_mut().chunks_mut(length));
+            for ((parameters, (first, second)), sum) in stretches.zip(moments).zip(&mut sums) {
                 let gradients: Vec<&mut [f32]> = gradients.iter_mut().filter_map(Iterator::next).collect();
-                run(scope, threads, move || {
-                    adam_step(&step, parameters, first, second, gradients[0]);
-                    gradients.into_iter().for_each(|g| g.fill(0.0));
-                });
+                let mut stretch = Block { parameters, first, second, gradients };
+                let work = &work;
+                run(scope, threads, move || *sum = stretch.blocks(work));
             }
         });
+        sums.into_iter().sum()
+    }
+}
+
+/// Values a block: little enough that what one pass leaves in the cache is there for the next.
+const BLOCK: usize = 4096;
+
+/// A stretch of the parameters with the optimiser's moments and the shards' gradients of it.
+struct Block<'a> {
+    parameters: &'a mut [f32],
+    first: &'a mut [f32],
+    second: &'a mut [f32],
+    gradients: Vec<&'a mut [f32]>,
+}
+
+impl Block<'_> {
+    /// Calls `work` for each block of this stretch and adds up.
+    fn blocks(&mut self, work: impl Fn(&mut Block<'_>) -> f64) -> f64 {
+        let mut sum = 0.0;
+        let mut gradients: Vec<_> = self.gradients.iter_mut().map(|g| g.chunks_mut(BLOCK)).collect();
+        let moments = self.first.chunks_mut(BLOCK).zip(self.second.chunks_mut(BLOCK));
+        for (parameters, (first, second)) in self.parameters.chunks_mut(BLOCK).zip(moments) {
+            let gradients = gradients.iter_mut().filter_map(Iterator::next).collect();
+            sum += work(&mut Block { parameters, first, second, gradients });
+        }
+        sum
+    }
+
+    /// Adds all gradients into the first shard's; gives the sum of its squares.
+    fn sum_gradients(&mut self) -> f64 {
+        let Some((sum, others)) = self.gradients.split_first_mut() else { return 0.0 };
+        others.iter().for_each(|other| add_assign(sum, other));
+        sum_of_squares(sum)
+    }
+
+    /// Adam by the first shard's gradients; zeroes all of them.
+    fn move_parameters(&mut self, step: &AdamStep) {
+        adam_step(step, self.parameters, self.first, self.second, self.gradients[0]);
+        self.gradients.iter_mut().for_each(|g| g.fill(0.0));
     }
 }
 

@@ -9,7 +9,7 @@ pub trait Trainable: Sync + std::fmt::Debug {
     /// What it learns from.
     type Example<'a>: Copy + Send + Sync;
     /// Weights laid out for the products of one step, shared by all shards.
-    type Prepared: Sync;
+    type Prepared: Default + Sync + std::fmt::Debug;
     /// Memory of one shard's passes.
     type Workspace: Default + Send + std::fmt::Debug;
 
@@ -19,8 +19,8 @@ pub trait Trainable: Sync + std::fmt::Debug {
     fn cost(example: &Self::Example<'_>) -> usize;
     /// Rows of the largest product of a batch.
     fn rows(batch: &[Self::Example<'_>]) -> usize;
-    /// Lays out the weights for shards of about `rows` rows, with up to so many threads.
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize) -> Self::Prepared;
+    /// Lays out the weights in the memory of `old`, for shards of about `rows` rows, with up to so many threads.
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize, old: Self::Prepared) -> Self::Prepared;
     /// The loss of a shard, and the gradients of `objective`, added to `gradients`.
     fn loss_and_gradients(
         &self,
@@ -60,8 +60,8 @@ impl Trainable for Seq2Seq {
         sources.max(batch.iter().map(Self::targets).sum())
     }
 
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize) -> Prepared<f32> {
-        self.prepare_with(p, rows, has_dropout, threads)
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize, old: Prepared<f32>) -> Prepared<f32> {
+        self.prepare_with(p, rows, has_dropout, threads, old)
     }
 
     fn loss_and_gradients(
@@ -98,8 +98,8 @@ impl Trainable for Mlp {
         batch.len()
     }
 
-    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool, _: usize) -> Self::Prepared {
-        self.prepare(p)
+    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool, _: usize, old: Self::Prepared) -> Self::Prepared {
+        self.prepare(p, old)
     }
 
     fn loss_and_gradients(

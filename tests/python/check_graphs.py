@@ -1,10 +1,11 @@
-"""Holds the three graphs of a bundle against ONNX itself and against each other, with no code of s2s.
+"""Holds the graphs of a bundle against ONNX itself and against each other, with no code of s2s.
 
     python check_graphs.py BUNDLE
 
 Checked for each graph: onnx.checker with full check, strict shape inference with data propagation, the declared names,
 types and axes, the rules that keep other runtimes working, metadata and hashes; then, run by onnxruntime: exact left
-padding, and encoder plus folded decoder steps against the training graph. Prints a line a check and ends with
+padding, encoder plus folded decoder steps against the training graph, and the graph that decodes by itself, if there is
+one, against those steps. Prints a line a check and ends with
 "N passed, N failed"; exit code 1 if any failed.
 """
 
@@ -73,6 +74,11 @@ def contract(role, manifest):
             {"decoder_input": ids(1, targets), **{s: state for s in states}, **memory},
             {"decoder_output": ("FLOAT", ["batch", 1, targets]), **{f"next_{s}": state for s in states}, **attention},
         )
+    if role == "translate":
+        return (
+            {"encoder_input": ("INT64", ["batch", "source_time"]), "max_new_tokens": ("INT64", [])},
+            {"generated_ids": ("INT64", ["batch", "generated_time"]), "generated_lengths": ("INT64", ["batch"])},
+        )
     return (
         {
             "encoder_input": ids("source_time", sources),
@@ -113,13 +119,23 @@ def check_inference(model):
     return f"{len(known)} values"
 
 
+def nodes_of(graph):
+    """All nodes, those of a Loop's body too."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from nodes_of(attribute.g)
+
+
 def check_portable(model):
     """What some engine gets wrong, silently or not."""
     need(not model.graph.value_info, "value_info of intermediate tensors: symbols go stale when shapes are pinned")
-    for tensor in [*model.graph.initializer, *(a.t for n in model.graph.node for a in n.attribute if a.HasField("t"))]:
+    nodes = list(nodes_of(model.graph))
+    for tensor in [*model.graph.initializer, *(a.t for n in nodes for a in n.attribute if a.HasField("t"))]:
         need(tensor.HasField("raw_data"), f"{tensor.name or 'a constant'} is not raw_data")
-    produced = {output: node for node in model.graph.node for output in node.output}
-    for node in model.graph.node:
+    produced = {output: node for node in nodes for output in node.output}
+    for node in nodes:
         attributes = {a.name: helper.get_attribute_value(a) for a in node.attribute}
         need(node.name, f"a {node.op_type} node has no name")
         need(node.domain in ("", "ai.onnx"), f"{node.name}: domain {node.domain}")
@@ -228,6 +244,27 @@ def check_fold(bundle, training, batch, time):
     return f"largest difference {worst:.1e}"
 
 
+def check_translate(bundle, translate, batch, time, limit):
+    """The graph that decodes by itself gives what the loop over the other two gives."""
+    rows = sample(np.random.default_rng(batch * 10 + time), batch, time, len(bundle.source["symbols"]))
+    ids, lengths = translate.run(
+        ["generated_ids", "generated_lengths"],
+        {"encoder_input": np.array([[PAD] * (time - len(row)) + row for row in rows], np.int64), "max_new_tokens": np.array(limit, np.int64)},
+    )
+    need(ids.shape[0] == batch and ids.shape[1] <= limit and lengths.shape == (batch,), f"shapes {ids.shape} and {lengths.shape}")
+    for row, found, length in zip(rows, ids, lengths):
+        state, token, output = bundle.start([row]), START, []
+        while len(output) < limit:
+            logits, state = bundle.step([token], state)
+            token = int(logits[0, 2:].argmax()) + 2
+            if token == 2:
+                break
+            output.append(token)
+        need(found[:length].tolist() == output, f"{found[:length].tolist()} instead of {output}")
+        need(not found[length:].any(), f"a row is not padded after its {length} ids")
+    return f"{int(lengths.min())} to {int(lengths.max())} ids"
+
+
 def main():
     if len(sys.argv) != 2:
         sys.exit(__doc__)
@@ -236,7 +273,7 @@ def main():
     models = {}
     for side in ("source", "target"):
         check(f"s2s.yaml: {side} vocabulary", lambda: check_vocabulary(manifest[side]))
-    for role in ("encoder", "decoder", "training"):
+    for role in ("encoder", "decoder", "training", *(["translate"] if "translate" in manifest["graphs"] else [])):
         entry = manifest["graphs"].get(role)
         if entry is None:
             check(f"{role}: is in the manifest", lambda: need(False, "missing"))
@@ -259,6 +296,11 @@ def main():
         for time in (1, 5, 33):
             check(f"encoder: left padding is exact, batch {batch}, time {time}", lambda: check_padding(bundle, batch, time))
             check(f"decoder: folded steps are the training graph, batch {batch}, time {time}", lambda: check_fold(bundle, training, batch, time))
+    if "translate" in manifest["graphs"]:
+        translate = ort.InferenceSession(directory / manifest["graphs"]["translate"]["file"], providers=["CPUExecutionProvider"])
+        for batch, time, limit in ((1, 1, 20), (1, 33, 1), (3, 9, 20), (7, 33, 40)):
+            name = f"translate: the same ids as the loop, batch {batch}, time {time}, at most {limit}"
+            check(name, lambda: check_translate(bundle, translate, batch, time, limit))
     print(f"{check.passed} passed, {check.failed} failed")
     sys.exit(int(check.failed > 0))
 

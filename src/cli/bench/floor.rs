@@ -149,7 +149,7 @@ fn product(until: Instant) -> f64 {
     const K: usize = 256;
     const N: usize = 1024;
     let (a, b) = (vec![0.5f32; M * K], vec![0.25f32; K * N]);
-    let packed = Packed::new(MatRef::new(&b, K, N));
+    let packed = Packed::default().repacked(MatRef::new(&b, K, N));
     let (mut c, mut scratch) = (vec![0.0f32; M * N], Scratch::default());
     fastest(until, 2.0 * (M * K * N) as f64, || {
         matmul_packed(&mut c, N, Store::Overwrite, MatRef::new(black_box(&a), M, K), &packed, &mut scratch);

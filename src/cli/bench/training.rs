@@ -4,7 +4,7 @@ use s2s_runtime::contract::SPECIAL_SYMBOLS;
 use s2s_runtime::translator::default_workers;
 use serde::Serialize;
 
-use super::measure::{quantile, rounded, rounds, warm_up};
+use super::measure::{processor_seconds, quantile, rounded, rounds, warm_up};
 use super::{Input, TrainingArgs, Workload};
 use crate::error::Result;
 use crate::network::{Architecture, Example, InputForm, Seq2Seq};
@@ -27,6 +27,9 @@ pub(super) struct Report {
     /// Median over the rounds.
     steps_per_second: f64,
     rounds: Vec<f64>,
+    /// Steps for a second of processor time of one core: what other programs did meanwhile does not count.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    steps_per_processor_second: Option<f64>,
     /// Mean nats a target token at the first step and at the last.
     first_loss: f64,
     last_loss: f64,
@@ -97,7 +100,13 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         Ok(1)
     };
     warm_up(args.seconds, BATCHES, || step().map(drop))?;
-    let speeds = rounds(args.seconds, step)?;
+    let used = processor_seconds();
+    let mut steps = 0;
+    let speeds = rounds(args.seconds, || {
+        steps += 1;
+        step()
+    })?;
+    let used = processor_seconds().zip(used).map(|(after, before)| after - before).filter(|&s| s > 0.0);
     Ok(Report {
         framework: format!("s2s {}", env!("CARGO_PKG_VERSION")),
         workload: sizes.name,
@@ -105,6 +114,7 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         ragged: args.ragged,
         threads,
         steps_per_second: rounded(quantile(&speeds, 0.5), 3),
+        steps_per_processor_second: used.map(|s| rounded(f64::from(steps) / s, 3)),
         rounds: speeds.iter().map(|&speed| rounded(speed, 3)).collect(),
         first_loss: rounded(losses.first().copied().unwrap_or(f64::NAN), 4),
         last_loss: rounded(losses.last().copied().unwrap_or(f64::NAN), 4),
@@ -116,8 +126,9 @@ pub(super) fn in_words(report: &Report) -> String {
     let Report { workload, input, threads, steps_per_second, rounds, first_loss, last_loss, .. } = report;
     let lengths = if report.ragged { "ragged" } else { "full-length" };
     let each = rounds.iter().map(|speed| format!("{speed:.2}")).collect::<Vec<_>>().join(" ");
+    let processor = report.steps_per_processor_second.map(|s| format!(", {s:.2} a second of one core")).unwrap_or_default();
     format!(
-        "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} steps/s\n\
+        "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} steps/s{processor}\n\
          rounds: {each}; loss {first_loss:.3} -> {last_loss:.3}"
     )
 }

@@ -3,11 +3,11 @@
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, LOSS, PAD};
 use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
-use s2s_runtime::engine::{EngineKind, load_graph};
 use s2s_runtime::manifest::{OutputForm, Role};
 
 use super::super::Tolerances;
 use super::super::reference::{log_softmax, softmax};
+use super::Subject;
 use super::inputs::{Batch, Side, Tokens};
 use super::report::Check;
 use super::weights::Rebuilt;
@@ -133,14 +133,14 @@ pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch], tolerances: &Tole
 /// - `references`: what [`references`] gave for the same batches; `on` says what the batches are.
 pub(super) fn check(
     bundle: &Bundle,
-    kind: EngineKind,
+    subject: &Subject,
     references: &[Forward<f32>],
     batches: &[Batch],
     on: &str,
     tolerances: &Tolerances,
 ) -> Result<Vec<Check>> {
-    let mut graphs = Graphs::load(bundle, kind)?;
-    let engine = kind.as_str();
+    let mut graphs = Graphs::load(bundle, subject)?;
+    let engine = subject.name();
     let wiring = &bundle.manifest().wiring;
     let (mut states, mut loss) = (States::default(), Largest::default());
     let (mut training, mut folded, mut both) = (Scores::default(), Scores::default(), Scores::default());
@@ -196,12 +196,11 @@ fn mean_nats(batch: &Batch, expected: &Forward<f32>, vocabulary: usize) -> f32 {
 }
 
 impl<'a> Graphs<'a> {
-    fn load(bundle: &'a Bundle, kind: EngineKind) -> Result<Self> {
+    fn load(bundle: &'a Bundle, subject: &Subject) -> Result<Self> {
         let wiring = &bundle.manifest().wiring;
         // The attention weights, after the states, are not compared.
         let decoder_out = &wiring.decoder_outputs()[..=wiring.states.len()];
-        let load =
-            |role, inputs: &[&str], outputs: &[&str]| load_graph(kind, bundle.graph_name(role), bundle.graph(role)?, inputs, outputs);
+        let load = |role, inputs: &[&str], outputs: &[&str]| subject.load(bundle.graph_name(role), bundle.graph(role)?, inputs, outputs);
         Ok(Self {
             bundle,
             encoder: load(Role::Encoder, &[&wiring.encoder_input], &wiring.encoder_outputs())?,

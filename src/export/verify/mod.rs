@@ -6,7 +6,7 @@
 //! 2. Each graph in each engine against the rebuilt network's own pass, over ragged batches of {1, 2, 7} texts of up to
 //!    {1, 5, 33} tokens; the encoder and the folded decoder steps against the training graph.
 //! 3. Whole texts, greedily and if asked for with beams: one by one against batches, engine against engine, and (greedily)
-//!    against the network.
+//!    against the network. The graph that decodes by itself, if there is one, against the loop of the same engine.
 //!
 //! A bundle without a training graph, from another exporter, gets what remains of this, and the report says so.
 
@@ -14,18 +14,26 @@ use std::path::Path;
 
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::file;
-use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::engine::graph::Graph;
+use s2s_runtime::engine::onnx::OnnxEngine;
+use s2s_runtime::engine::{self, Engine, EngineKind};
+use s2s_runtime::manifest::Role;
+use s2s_runtime::self_test::SelfTest;
 
 mod decoding;
+mod fused;
 mod graphs;
 mod inputs;
 pub(super) mod report;
+pub mod runtimes;
 mod weights;
 
 pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
 
-use super::{Dtype, folder};
+use super::Dtype;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
+use runtimes::{Process, Runtime};
 use weights::Rebuilt;
 
 /// How a bundle is verified.
@@ -41,13 +49,59 @@ pub struct VerifyOptions {
     pub require: Vec<EngineKind>,
     /// Decode with so many beams too.
     pub beams: Option<usize>,
+    /// Other runtimes to hold the graphs against; one that is not installed is reported as such.
+    pub runtimes: Vec<Runtime>,
     /// What is allowed.
     pub tolerances: Tolerances,
 }
 
+/// What runs the graphs: an engine of the runtime crate, or a process.
+enum Subject {
+    Engine(EngineKind),
+    Process(&'static str, Process),
+}
+
+impl Subject {
+    fn name(&self) -> &'static str {
+        match self {
+            Self::Engine(kind) => kind.as_str(),
+            Self::Process(name, _) => name,
+        }
+    }
+
+    /// Loads one graph: its name for errors, the ONNX bytes, inputs, outputs.
+    fn load(&self, name: &str, model: &[u8], inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn Graph>> {
+        match self {
+            Self::Engine(kind) => engine::load_graph(*kind, name, model, inputs, outputs),
+            Self::Process(_, process) => process.load(name, model, inputs, outputs),
+        }
+    }
+
+    /// Encoder and decoder, after the self test.
+    fn open(&self, bundle: &Bundle) -> Result<Box<dyn Engine>> {
+        let (name, process) = match self {
+            Self::Engine(kind) => return engine::open(bundle, *kind),
+            Self::Process(name, process) => (name, process),
+        };
+        let mut engine = OnnxEngine::new(name, bundle, |name, model, inputs, outputs| process.load(name, model, inputs, outputs))?;
+        if let Some(json) = bundle.file(file::SELF_TEST) {
+            SelfTest::from_json(json)?.run(&mut engine, &bundle.manifest().wiring)?;
+        }
+        Ok(Box::new(engine))
+    }
+}
+
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self { texts: None, random: 128, seed: 0, require: Vec::new(), beams: None, tolerances: Tolerances::default() }
+        Self {
+            texts: None,
+            random: 128,
+            seed: 0,
+            require: Vec::new(),
+            beams: None,
+            runtimes: Vec::new(),
+            tolerances: Tolerances::default(),
+        }
     }
 }
 
@@ -69,8 +123,8 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
             return Err(Error::new(ErrorKind::Engine, message).help("`s2s doctor` shows where it was looked for"));
         }
     }
-    let usable: Vec<EngineKind> =
-        EngineKind::COMPILED.iter().copied().filter(|kind| engines.iter().any(|e| e.available && e.name == kind.as_str())).collect();
+    let is_usable = |kind: &&EngineKind| engines.iter().any(|e| e.available && e.name == kind.as_str());
+    let mut usable: Vec<Subject> = EngineKind::COMPILED.iter().filter(is_usable).map(|&kind| Subject::Engine(kind)).collect();
     if usable.is_empty() {
         return Err(Error::new(ErrorKind::Engine, "no engine is available").help("`s2s doctor` shows what was looked for"));
     }
@@ -81,7 +135,7 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         weights_sha256: bundle.manifest().weights_sha256.clone(),
         s2s: env!("CARGO_PKG_VERSION").to_owned(),
         passed: true,
-        engines,
+        engines: engines.clone(),
         sources: sources.len(),
         sources_from,
         dtype,
@@ -91,6 +145,18 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
                 .detail(format!("{} graphs", bundle.manifest().graphs.len())),
         ],
     };
+    for runtime in &options.runtimes {
+        let started = runtime.start();
+        let version = started.as_ref().ok().and_then(|process| process.version.clone());
+        report.engines.push(EngineEntry { name: runtime.name.to_owned(), version, available: started.is_ok() });
+        match started {
+            Ok(process) => usable.push(Subject::Process(runtime.name, process)),
+            Err(error) if runtime.required => report.push("graphs", "all checks", Some(runtime.name), Err(error)),
+            Err(error) => {
+                report.checks.push(Check::new("graphs", "all checks", Some(runtime.name), Outcome::Skipped).detail(error.message()));
+            }
+        }
+    }
     let rebuilt = files(bundle, &options.tolerances, &mut report);
     if let Some(rebuilt) = &rebuilt {
         let mut sets = vec![("on every size", inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed))];
@@ -100,14 +166,14 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         for (on, batches) in &sets {
             let (references, checks) = graphs::references(rebuilt, batches, &options.tolerances);
             report.push("network", "the trainer's own pass", None, Ok(checks));
-            for &kind in &usable {
-                let checks = graphs::check(bundle, kind, &references, batches, on, &options.tolerances);
-                report.push("graphs", &format!("run {on}"), Some(kind.as_str()), checks);
+            for subject in &usable {
+                let checks = graphs::check(bundle, subject, &references, batches, on, &options.tolerances);
+                report.push("graphs", &format!("run {on}"), Some(subject.name()), checks);
             }
         }
     }
     texts(bundle, &usable, &sources, rebuilt.as_ref(), options, &mut report);
-    for engine in report.engines.clone().iter().filter(|engine| !engine.available) {
+    for engine in engines.iter().filter(|engine| !engine.available) {
         report.checks.push(Check::new("graphs", "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"));
     }
     Ok(report)
@@ -122,7 +188,7 @@ pub fn verify_path(path: &Path, options: &VerifyOptions, write: bool) -> Result<
     let bundle = Bundle::open(path)?;
     let report = verify(&bundle, options)?;
     if write && bundle.path().is_dir() {
-        folder::replace_file(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
+        write_atomically(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
     }
     Ok(report)
 }
@@ -143,7 +209,7 @@ fn sources(bundle: &Bundle, options: &VerifyOptions) -> Result<(Vec<Vec<u32>>, S
 /// Checks of the files alone; gives the network if the bundle has one.
 fn files(bundle: &Bundle, tolerances: &Tolerances, report: &mut Report) -> Option<Rebuilt> {
     const WHAT: &str = "the network is rebuilt from it";
-    let subject = bundle.graph_name(s2s_runtime::manifest::Role::Training).to_owned();
+    let subject = bundle.graph_name(Role::Training).to_owned();
     let rebuilt = weights::decode(bundle).and_then(|models| Ok((weights::rebuild(bundle, &models)?, models)));
     match rebuilt {
         Ok((Some(rebuilt), models)) => {
@@ -166,7 +232,7 @@ fn files(bundle: &Bundle, tolerances: &Tolerances, report: &mut Report) -> Optio
 /// Checks of whole texts.
 fn texts(
     bundle: &Bundle,
-    engines: &[EngineKind],
+    engines: &[Subject],
     sources: &[Vec<u32>],
     rebuilt: Option<&Rebuilt>,
     options: &VerifyOptions,
@@ -179,13 +245,14 @@ fn texts(
     };
     let mut first: Option<(&str, Vec<decoding::Output>)> = None;
     let mut first_beams: Option<(&str, Vec<decoding::Scored>)> = None;
-    for &kind in engines {
-        let name = kind.as_str();
-        let result = engine::open(bundle, kind).and_then(|mut engine| {
+    for subject in engines {
+        let name = subject.name();
+        let result = subject.open(bundle).and_then(|mut engine| {
             let batched = decoding::greedy(&mut *engine, sources, decoding::BATCH, longest)?;
             let single = decoding::greedy(&mut *engine, sources, 1, longest)?;
             Ok((single, batched))
         });
+        let mut fused = None;
         let result = result.map(|(single, batched)| {
             let mut checks = vec![];
             if bundle.file(file::SELF_TEST).is_some() {
@@ -195,6 +262,10 @@ fn texts(
             checks.push(decoding::compare(&what, Some(name), sources, [&batched, &single], rebuilt, tolerances));
             if let Some(rebuilt) = rebuilt {
                 checks.push(decoding::against_trainer(name, sources, &batched, rebuilt, tolerances));
+            }
+            // The protocol of foreign runtimes knows no scalar inputs and no ids as outputs.
+            if let (&Subject::Engine(kind), true) = (subject, bundle.manifest().graphs.contains_key(&Role::Translate)) {
+                fused = Some(fused::check(bundle, kind, sources, &batched, longest, rebuilt, tolerances));
             }
             match &first {
                 None => first = Some((name, batched)),
@@ -206,8 +277,11 @@ fn texts(
             checks
         });
         report.push("decoding", "whole texts", Some(name), result);
+        if let Some(checks) = fused {
+            report.push(bundle.graph_name(Role::Translate), "greedy tokens", Some(name), checks);
+        }
         let Some(beams) = options.beams else { continue };
-        let result = engine::open(bundle, kind).and_then(|mut engine| {
+        let result = subject.open(bundle).and_then(|mut engine| {
             let batched = decoding::beam(&mut *engine, sources, decoding::BATCH, longest, beams)?;
             let single = decoding::beam(&mut *engine, sources, 1, longest, beams)?;
             let what = format!("{beams} beams, batch {} against batch 1", decoding::BATCH);

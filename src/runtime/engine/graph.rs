@@ -21,7 +21,8 @@ pub enum DataView<'a> {
     F32(&'a [f32]),
 }
 
-/// An f32 tensor that a graph gives; its buffers are reused from call to call.
+/// A tensor that a graph gives, as f32; its buffers are reused from call to call. Ids come as f32 too, which is exact below
+/// 2^24.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tensor {
     /// Axes.
@@ -86,8 +87,9 @@ impl Signature {
         }
         for &output in outputs {
             let info = find(name, "output", &graph.outputs, output)?;
-            if ![FLOAT, 0].contains(&info.element_type) {
-                let message = format!("element type {} (ONNX's number); only float32 (1) outputs are read", info.element_type);
+            if ![FLOAT, INT64, 0].contains(&info.element_type) {
+                let message =
+                    format!("element type {} (ONNX's number); only float32 (1) and int64 (7) outputs are read", info.element_type);
                 return Err(Error::new(ErrorKind::Bundle, message).in_graph(name, Some(output)));
             }
         }

@@ -159,8 +159,16 @@ impl Graph for OrtGraph {
             let results = session.run(values.as_slice())?;
             outputs.resize_with(to_caller.len(), Tensor::default);
             for (output, &position) in outputs.iter_mut().zip(to_caller) {
-                let (shape, data) = results[position].try_extract_tensor::<f32>()?;
-                output.fill(shape.iter().map(|&size| usize::try_from(size).unwrap_or_default()), data);
+                let result = &results[position];
+                let size = |&size: &i64| usize::try_from(size).unwrap_or_default();
+                match result.try_extract_tensor::<f32>() {
+                    Ok((shape, data)) => output.fill(shape.iter().map(size), data),
+                    Err(error) => {
+                        let (shape, ids) = result.try_extract_tensor::<i64>().map_err(|_| error)?;
+                        let ids: Vec<f32> = ids.iter().map(|&id| id as f32).collect();
+                        output.fill(shape.iter().map(size), &ids);
+                    }
+                }
             }
             Ok(())
         };

@@ -195,6 +195,7 @@ impl Graph for TractGraph {
             let results = plan.run(inputs.collect::<TractResult<TVec<TValue>>>()?)?;
             outputs.resize_with(expected, Tensor::default);
             for (output, result) in outputs.iter_mut().zip(&results) {
+                let result = result.cast_to::<f32>()?;
                 output.fill(result.shape().iter().copied(), result.try_as_plain_ram()?.as_slice::<f32>()?);
             }
             Ok(())

@@ -1,0 +1,184 @@
+//! What a runtime can take: the operator set that a graph for it gets, and what it cannot run.
+//!
+//! Every row was measured with the version that it names, on bundles of this exporter. The encoder with LSTM nodes and the
+//! decoder's explicit cell run in all of them; what one lacks is listed with it: refused, or computed wrongly in silence
+//! (IREE's encoder over a source read backwards). candle-onnx is not among them: it has no Pad with a constant.
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::{Dtype, ExportOptions};
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::network::{Architecture, AttentionScore, Cell};
+use crate::onnx::ir_version;
+
+/// Something that a model or the way it is exported asks of a runtime.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Need {
+    /// GRU nodes, with `linear_before_reset=1`.
+    Gru,
+    /// The source read backwards: GatherElements over ids that the graph computes.
+    Bidirectional,
+    /// Attention over a source of any length.
+    Attention,
+    /// Greedy decoding inside a graph.
+    Loop,
+    /// 8-bit weights that DequantizeLinear restores.
+    Int8,
+}
+
+/// A runtime that graphs can be exported for.
+#[derive(Debug)]
+pub struct Target {
+    /// As `--target` takes it.
+    pub name: &'static str,
+    /// As people write it, with the version that was measured.
+    pub title: &'static str,
+    /// The operator set of graphs for it.
+    pub opset: i64,
+    /// The newest operator set that it was measured with.
+    pub newest: i64,
+    lacks: &'static [Need],
+}
+
+/// All of them.
+pub static TARGETS: [Target; 10] = [
+    Target { name: "onnxruntime", title: "ONNX Runtime 1.32 (1.12 or later)", opset: 17, newest: 21, lacks: &[] },
+    Target { name: "onnxruntime-1.10", title: "ONNX Runtime 1.10", opset: 15, newest: 15, lacks: &[] },
+    Target { name: "onnxruntime-node", title: "onnxruntime-node 1.30", opset: 17, newest: 21, lacks: &[] },
+    Target { name: "onnxruntime-web", title: "onnxruntime-web 1.30", opset: 17, newest: 21, lacks: &[] },
+    Target { name: "tract", title: "tract 0.23", opset: 17, newest: 21, lacks: &[Need::Loop] },
+    Target { name: "rten", title: "rten 0.27", opset: 17, newest: 21, lacks: &[] },
+    Target { name: "openvino", title: "OpenVINO 2026.4", opset: 17, newest: 21, lacks: &[] },
+    Target { name: "mnn", title: "MNN 3.6", opset: 17, newest: 21, lacks: &[Need::Int8] },
+    Target { name: "opencv", title: "OpenCV 5.0", opset: 17, newest: 21, lacks: &[] },
+    Target { name: "iree", title: "IREE 3.13", opset: 17, newest: 21, lacks: &[Need::Gru, Need::Bidirectional, Need::Loop] },
+];
+
+impl Need {
+    /// All that a model asks for.
+    fn of(architecture: &Architecture, options: &ExportOptions) -> Vec<Self> {
+        [
+            (architecture.cell == Cell::Gru, Self::Gru),
+            (architecture.bidirectional, Self::Bidirectional),
+            (architecture.attention != AttentionScore::None, Self::Attention),
+            (options.fused, Self::Loop),
+            (options.dtype == Dtype::Int8, Self::Int8),
+        ]
+        .into_iter()
+        .filter_map(|(is, need)| is.then_some(need))
+        .collect()
+    }
+
+    fn instead(self) -> &'static str {
+        match self {
+            Self::Gru => "train with `cell: lstm`",
+            Self::Bidirectional => "train with `bidirectional: false`",
+            Self::Attention => "train with `attention: none`",
+            Self::Loop => "leave --fused out",
+            Self::Int8 => "use --dtype f16 or f32",
+        }
+    }
+}
+
+impl fmt::Display for Need {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Gru => "GRU",
+            Self::Bidirectional => "a source read backwards",
+            Self::Attention => "attention",
+            Self::Loop => "Loop (--fused)",
+            Self::Int8 => "8-bit weights (--dtype int8)",
+        })
+    }
+}
+
+impl Target {
+    /// The options for this runtime: with its operator set, unless `opset` asks for another one that it reads.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Usage`] if it cannot run the model in this form; says what the model needs, what the runtime has, and
+    /// which others would do.
+    pub fn fit(&self, architecture: &Architecture, options: ExportOptions, opset: Option<i64>) -> Result<ExportOptions> {
+        let options = ExportOptions { opset: opset.unwrap_or(self.opset), ..options };
+        let needs = Need::of(architecture, &options);
+        let refuse = |needed: String, has: String, instead: String| {
+            let fits = |other: &&Target| !needs.iter().any(|need| other.lacks.contains(need)) && options.opset <= other.newest;
+            let others: Vec<&str> = TARGETS.iter().filter(fits).map(|target| target.name).collect();
+            let others = if others.is_empty() { String::new() } else { format!("; targets that can: {}", others.join(", ")) };
+            let message = format!("this model needs {needed}, {} has {has}", self.title);
+            Err(Error::new(ErrorKind::Usage, message).help(format!("{instead}{others}")))
+        };
+        if let Some(lacking) = needs.iter().find(|need| self.lacks.contains(need)) {
+            return refuse(lacking.to_string(), "none".to_owned(), lacking.instead().to_owned());
+        }
+        if options.opset > self.newest {
+            let (needed, has) = (format!("operator set {}", options.opset), format!("at most {}", self.newest));
+            return refuse(needed, has, format!("use --opset {} or leave it out", self.newest));
+        }
+        Ok(options)
+    }
+
+    /// What a person reads about the choice.
+    pub fn describe(&self, opset: i64) -> String {
+        format!("for {}: opset {opset}, IR {}", self.title, ir_version(opset))
+    }
+}
+
+impl FromStr for &'static Target {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let names = || TARGETS.iter().map(|target| target.name);
+        TARGETS.iter().find(|target| target.name == text).ok_or_else(|| {
+            let near = did_you_mean(text, names()).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            Error::new(ErrorKind::Usage, format!("`{text}` is not a runtime that graphs are exported for"))
+                .help(format!("{near}known are {}", names().collect::<Vec<_>>().join(", ")))
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used)]
+    use super::*;
+    use crate::onnx::OPSETS;
+
+    fn target(name: &str) -> &'static Target {
+        name.parse().unwrap()
+    }
+
+    #[test]
+    fn every_target_has_a_name_of_its_own_and_an_operator_set_that_is_written() {
+        for (i, target) in TARGETS.iter().enumerate() {
+            assert!(TARGETS[..i].iter().all(|other| other.name != target.name));
+            assert!(OPSETS.contains(&target.opset) && target.opset <= target.newest && OPSETS.contains(&target.newest));
+        }
+        let error = "onnxruntim".parse::<&'static Target>().unwrap_err();
+        assert!(error.help_text().unwrap().starts_with("did you mean `onnxruntime`? known are "), "{error:?}");
+    }
+
+    #[test]
+    fn a_target_chooses_the_operator_set_and_takes_another_one_that_it_reads() {
+        let plain = Architecture::default();
+        let fit = |name, opset| target(name).fit(&plain, ExportOptions::default(), opset).map(|o| o.opset);
+        assert_eq!(fit("onnxruntime-1.10", None).unwrap(), 15);
+        assert_eq!(fit("onnxruntime-1.10", Some(13)).unwrap(), 13);
+        let error = fit("onnxruntime-1.10", Some(17)).unwrap_err();
+        assert_eq!(error.message(), "this model needs operator set 17, ONNX Runtime 1.10 has at most 15");
+        let help = error.help_text().unwrap();
+        assert!(help.starts_with("use --opset 15 or leave it out; targets that can: onnxruntime, ") && help.contains("tract"), "{help}");
+    }
+
+    #[test]
+    fn what_a_runtime_lacks_is_said_with_what_would_do() {
+        let gru = Architecture { cell: Cell::Gru, ..Architecture::default() };
+        let error = target("iree").fit(&gru, ExportOptions::default(), None).unwrap_err();
+        assert_eq!(error.message(), "this model needs GRU, IREE 3.13 has none");
+        assert!(error.help_text().unwrap().starts_with("train with `cell: lstm`; targets that can: onnxruntime, "), "{error:?}");
+        let fused = ExportOptions { fused: true, ..ExportOptions::default() };
+        let error = target("tract").fit(&Architecture::default(), fused.clone(), None).unwrap_err();
+        assert!(error.message().contains("Loop") && error.help_text().unwrap().starts_with("leave --fused out"), "{error:?}");
+        assert!(target("onnxruntime").fit(&gru, fused, None).is_ok());
+    }
+}

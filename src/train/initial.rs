@@ -1,0 +1,195 @@
+//! Weights and vocabularies that a new run takes from another one.
+
+use std::borrow::Cow;
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+
+use s2s_runtime::bundle::sha256;
+use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
+use serde::{Deserialize, Serialize};
+
+use super::checkpoint::Checkpoint;
+use super::run::{Run, Which};
+use crate::config::Config;
+use crate::data::corpus::Corpus;
+use crate::error::{Error, ErrorKind, Result};
+use crate::network::{Parameters, Seq2Seq};
+
+/// Where a new run begins.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct InitFrom {
+    /// A run folder, whose best checkpoint is taken, or a checkpoint in one.
+    pub path: PathBuf,
+    /// Whether symbols that the vocabularies lack get ids, after those that are there; else they are unknown.
+    pub extend_vocabulary: bool,
+}
+
+/// What a run remembers of where it began.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Origin {
+    /// Name of the other run.
+    pub run: String,
+    /// Whole epochs of the checkpoint.
+    pub epoch: usize,
+    /// sha256 of the checkpoint, lower-case hexadecimal.
+    pub checkpoint: String,
+    /// Symbols of the new pairs, of both sides, that the other run did not know.
+    pub new_symbols: [usize; 2],
+    /// Whether they have got ids.
+    pub extended: bool,
+}
+
+/// Another run's weights, ready for a new run.
+pub(crate) struct Initial {
+    from: Run,
+    checkpoint: Checkpoint,
+    /// Vocabularies of the new run.
+    pub(super) source: Vocabulary,
+    pub(super) target: Vocabulary,
+    pub(super) origin: Origin,
+}
+
+impl Initial {
+    /// Opens the other run and fits its vocabularies to the new pairs.
+    pub(super) fn open(init: &InitFrom, config: &Config, corpus: &Corpus) -> Result<Self> {
+        let (from, path) = open(&init.path)?;
+        let checkpoint = Checkpoint::load(&path)?;
+        if checkpoint.header.architecture != *from.network.architecture() {
+            let error = Error::new(ErrorKind::Data, "the checkpoint is of another network than its folder's config.yaml");
+            return Err(error.in_file(&path).help("name a checkpoint that lies in its own run folder"));
+        }
+        let differs = |key: &str, help: &str| {
+            let message = format!("`{key}` differs between the config and the run whose weights it takes, {}", from.folder.display());
+            Err(Error::new(ErrorKind::Config, message).help(help.to_owned()))
+        };
+        for (key, old, new) in
+            [("data.source", &from.config.data.source, &config.data.source), ("data.target", &from.config.data.target, &config.data.target)]
+        {
+            if old != new {
+                return differs(
+                    key,
+                    "its vocabularies fit texts that are cut and normalised as it did: copy this section of its config.yaml",
+                );
+            }
+        }
+        // The keys of the section, so that the first that differs is named as it was typed.
+        let (old, new) = (&from.config.model, &config.model);
+        let keys = [
+            ("model.cell", old.cell == new.cell),
+            ("model.layers", old.layers == new.layers),
+            ("model.hidden", old.hidden == new.hidden),
+            ("model.input", (old.source_input, old.target_input) == (new.source_input, new.target_input)),
+            ("model.bidirectional", old.bidirectional == new.bidirectional),
+            ("model.attention", old.attention == new.attention),
+            ("model.tied_embeddings", old.tied_embeddings == new.tied_embeddings),
+        ];
+        if let Some((key, _)) = keys.into_iter().find(|(_, same)| !same) {
+            return differs(key, "weights fit the network that they were trained in: copy the section `model` of its config.yaml");
+        }
+        let (source, new_source) = fitted(&from.source, corpus.texts(&config.data, |p| &p.source), init.extend_vocabulary)?;
+        let (target, new_target) = fitted(&from.target, corpus.texts(&config.data, |p| &p.target), init.extend_vocabulary)?;
+        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+        let origin = Origin {
+            run: from.config.name.clone(),
+            epoch: checkpoint.header.progress.epoch,
+            checkpoint: sha256(&bytes),
+            new_symbols: [new_source, new_target],
+            extended: init.extend_vocabulary,
+        };
+        Ok(Self { from, checkpoint, source, target, origin })
+    }
+
+    /// The weights in a network with the new vocabularies: new symbols have what `seed` gives them.
+    pub(super) fn parameters(&self, network: &Seq2Seq, seed: u64) -> Result<Parameters<f32>> {
+        let fresh = network.initialise(seed);
+        let mut fresh: HashMap<String, (Vec<usize>, Cow<'_, [f32]>)> =
+            network.exported(&fresh).into_iter().map(|(name, shape, values)| (name, (shape, Cow::Owned(values.into_owned())))).collect();
+        for (name, shape, values) in self.from.network.exported(&self.checkpoint.parameters) {
+            if let Some((wide, into)) = fresh.get_mut(&name) {
+                // The last column of an input's weight is its bias.
+                graft(&values, &shape, into.to_mut(), wide, name.ends_with(".W"));
+            }
+        }
+        network.import(|name| fresh.get(name).map(|(shape, values)| (shape.clone(), values.to_vec())))
+    }
+}
+
+/// The run of a folder or a checkpoint, and the checkpoint's path.
+fn open(path: &Path) -> Result<(Run, PathBuf)> {
+    if path.is_dir() {
+        let run = Run::open(path)?;
+        let best = run.checkpoint_path(Which::Best);
+        let path = if best.exists() { best } else { run.checkpoint_path(Which::Last) };
+        return Ok((run, path));
+    }
+    let folder = path.parent().and_then(Path::parent).map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
+    match folder.filter(|_| path.is_file()) {
+        Some(folder) if Run::exists(folder) => Ok((Run::open(folder)?, path.to_owned())),
+        Some(_) => {
+            let error =
+                Error::new(ErrorKind::Usage, "this file does not lie in a run folder, whose vocabularies belong to it").in_file(path);
+            Err(error.help("name a run folder, or RUN/checkpoints/last.safetensors"))
+        }
+        None => Err(Error::io(path, std::io::ErrorKind::NotFound.into()).help("name a run folder, or RUN/checkpoints/last.safetensors")),
+    }
+}
+
+/// A vocabulary for more texts, and how many of their symbols are new to it.
+fn fitted<'a>(old: &Vocabulary, texts: impl Iterator<Item = &'a str>, extend: bool) -> Result<(Vocabulary, usize)> {
+    let mut wide = old.clone();
+    wide.extend(texts);
+    let fresh = wide.len() - old.len();
+    if extend {
+        return Ok((wide, fresh));
+    }
+    // Outputs may become as long as the new texts are.
+    let spec = VocabularySpec { longest: wide.spec().longest, ..old.spec().clone() };
+    Ok((Vocabulary::from_spec(&spec)?, fresh))
+}
+
+/// Copies a tensor into one that may be longer along its axes; values beyond stay. With `bias` the last value of the last axis is
+/// the last there too.
+fn graft(values: &[f32], shape: &[usize], into: &mut [f32], wide: &[usize], bias: bool) {
+    let Some((&columns, rows)) = shape.split_last() else {
+        into.copy_from_slice(values);
+        return;
+    };
+    let wide_columns = wide[wide.len() - 1];
+    let plain = if bias { columns - 1 } else { columns };
+    for (row, old) in values.chunks_exact(columns).enumerate() {
+        // The row's place in each axis, then in the wider tensor.
+        let (mut rest, mut at, mut stride) = (row, 0, 1);
+        for (&old, &new) in rows.iter().zip(wide).rev() {
+            at += rest % old * stride;
+            rest /= old;
+            stride *= new;
+        }
+        let new = &mut into[at * wide_columns..][..wide_columns];
+        new[..plain].copy_from_slice(&old[..plain]);
+        if bias {
+            new[wide_columns - 1] = old[columns - 1];
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_tensor_keeps_its_places_in_a_wider_one() {
+        let mut wide = vec![0.0; 6];
+        graft(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &mut wide, &[3, 2], false);
+        assert_eq!(wide, [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
+        wide.fill(0.0);
+        graft(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &mut wide, &[2, 3], false);
+        assert_eq!(wide, [1.0, 2.0, 0.0, 3.0, 4.0, 0.0]);
+        wide.fill(0.0);
+        graft(&[1.0, 9.0, 3.0, 9.5], &[1, 2, 2], &mut wide, &[1, 2, 3], true);
+        assert_eq!(wide, [1.0, 0.0, 9.0, 3.0, 0.0, 9.5]);
+        wide.fill(0.0);
+        graft(&[1.0, 2.0], &[2], &mut wide[..3], &[3], false);
+        assert_eq!(wide, [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
+    }
+}
