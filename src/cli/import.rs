@@ -49,7 +49,7 @@ pub struct KerasArgs {
     #[arg(long, value_name = "FILE.json", env = "S2S_VOCABULARY", required_unless_present = "pairs", conflicts_with = "pairs")]
     vocabulary: Option<PathBuf>,
     /// The training text: source TAB target, read as the tutorial reads it
-    #[arg(long, value_name = "FILE", env = "S2S_PAIRS")]
+    #[arg(long, value_name = "FILE", env = "S2S_PAIRS", required_unless_present = "vocabulary")]
     pairs: Option<PathBuf>,
     /// Lines of it that the model was trained on
     #[arg(long, value_name = "N", default_value_t = 10_000, env = "S2S_NUM_SAMPLES", value_parser = clap::value_parser!(u32).range(1..))]

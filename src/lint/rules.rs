@@ -3,9 +3,11 @@
 //! Every entry was seen on small graphs with batches of unequal texts, held against a float64 computation; the versions are
 //! those of [`Runtime::version`]. A runtime that is not named with a rule gave the right numbers.
 
+use super::Effect::{Refuses, Slow, Wrong};
+use super::Runtime::{Candle, EmxOnnxCgen, Iree, Mnn, OnnxRuntime, OpenCv, OpenVino, Reference, Rten, Tract};
 use super::messages::Node;
 use super::view::{Site, View};
-use super::{Effect, Effect::Refuses, Effect::Slow, Effect::Wrong, Runtime, Runtime::*};
+use super::{Effect, Runtime};
 use crate::onnx::messages::Dimension;
 
 /// One thing that some runtime does not do.

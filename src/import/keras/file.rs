@@ -154,11 +154,8 @@ fn snake_case(class: &str) -> String {
     let letters: Vec<char> = class.chars().collect();
     let mut name = String::new();
     for (at, c) in letters.iter().enumerate() {
-        let begins = c.is_uppercase()
-            && at > 0
-            && (letters[at - 1].is_lowercase()
-                || letters[at - 1].is_ascii_digit()
-                || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
+        let begins =
+            c.is_uppercase() && at > 0 && (letters[at - 1].is_lowercase() || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
         if begins {
             name.push('_');
         }
