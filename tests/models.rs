@@ -101,7 +101,19 @@ fn a_config_is_started_checked_and_shown() {
     assert!(stderr.contains("model.hiden") && stderr.contains("did you mean `hidden`?"), "{stderr}");
     let schema: Value = serde_json::from_str(&ok(s2s().args(["config", "schema"]))).unwrap();
     assert_eq!(schema["$defs"]["seq2seq"]["properties"]["model"]["properties"]["hidden"]["type"], "integer");
-    let configs = ["dates", "cmn_chars", "cmn_embedding", "embedding_10k", "mlp_mnist", "template"].map(|c| format!("configs/{c}.yaml"));
+    let configs = [
+        "dates",
+        "cmn_chars",
+        "cmn_attention",
+        "cmn_embedding",
+        "cmudict",
+        "cmudict_small",
+        "embedding_10k",
+        "mlp_mnist",
+        "sigmorphon",
+        "template",
+    ]
+    .map(|c| format!("configs/{c}.yaml"));
     assert_eq!(ok(s2s().args(["config", "check"]).args(&configs)).lines().count(), configs.len());
 }
 

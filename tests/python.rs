@@ -199,8 +199,8 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         decoding: DecodingOptions::default(),
         architecture: None,
         provenance: None,
-        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, symbols: words.clone() },
-        target: VocabularySpec { unit: Unit::Character, normalisation: vec![], longest: 1, symbols: characters.clone() },
+        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, padding: None, symbols: words.clone() },
+        target: VocabularySpec { unit: Unit::Character, normalisation: vec![], longest: 1, padding: None, symbols: characters.clone() },
     };
     let read = "import json, sys, yaml; m = yaml.safe_load(sys.stdin.buffer.read()); \
                 print(json.dumps([m[side]['symbols'] for side in ('source', 'target')]))";
@@ -217,4 +217,40 @@ fn the_loop_in_the_readme_runs() {
     assert_success(&output);
     let printed = String::from_utf8(output.stdout).unwrap();
     assert!(printed.lines().any(|line| line == "1999-04-03"), "{printed}");
+}
+
+/// `s2s verify` on the shipped bundle, in the runtimes that `list` names.
+fn verify_in(python: &Path, list: &str) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
+    command.args(["verify", SHIPPED, "--no-write", "--random", "8", "--runtimes", list]).env("S2S_PYTHON", python);
+    command.current_dir(ROOT).output().unwrap()
+}
+
+#[test]
+fn verify_runs_the_runtimes_that_are_asked_for() {
+    let Some(python) = python() else { return };
+    let output = verify_in(&python, "onnxruntime,reference");
+    assert_success(&output);
+    let table = String::from_utf8(output.stdout).unwrap();
+    for runtime in ["onnxruntime", "reference"] {
+        let checks = table
+            .lines()
+            .filter(|line| line.trim_start().starts_with("ok ") && line.split("  ").any(|cell| cell.trim() == runtime))
+            .count();
+        assert!(checks > 8, "{runtime}: {checks} checks\n{table}");
+    }
+    assert!(table.contains("greedy tokens, reference against tract"), "{table}");
+}
+
+#[test]
+fn verify_says_how_to_install_a_runtime_that_is_not_there() {
+    let Some(python) = python() else { return };
+    let output = verify_in(&python, "mnn");
+    let table = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(5), "{table}");
+    assert!(table.contains("pip install MNN"), "{table}");
+    let output = verify_in(&python, "onnxruntim");
+    assert_eq!(output.status.code(), Some(2));
+    let message = String::from_utf8(output.stderr).unwrap();
+    assert!(message.contains("did you mean `onnxruntime`?"), "{message}");
 }

@@ -13,7 +13,9 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+pub mod import;
 pub mod inspect;
+pub mod lint;
 pub mod list;
 pub mod predict;
 pub mod report;
@@ -85,12 +87,14 @@ impl Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Train(train::Args),
+    Import(import::Args),
     Export(export::Args),
     Verify(verify::Args),
     Translate(Box<translate::Args>),
     Eval(Box<eval::Args>),
     #[command(visible_aliases = ["summary", "show"])]
     Inspect(inspect::Args),
+    Lint(lint::Args),
     Predict(predict::Args),
     ServeLocal(Box<serve_local::Args>),
     Demo(demo::Args),
@@ -107,11 +111,13 @@ pub fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
     match command {
         Command::Train(args) => train::run(args, &global),
+        Command::Import(args) => import::run(args, &global),
         Command::Export(args) => export::run(args, &global),
         Command::Verify(args) => verify::run(args, &global),
         Command::Translate(args) => translate::run(*args, &global),
         Command::Eval(args) => eval::run(*args, &global),
         Command::Inspect(args) => inspect::run(&args, &global),
+        Command::Lint(args) => lint::run(&args, &global),
         Command::Predict(args) => predict::run(&args, &global),
         Command::ServeLocal(args) => serve_local::run(*args, &global),
         Command::Demo(args) => demo::run(args, &global),

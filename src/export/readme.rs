@@ -7,7 +7,7 @@ use s2s_runtime::contract::{
     file,
 };
 use s2s_runtime::manifest::{Io, Manifest, Role};
-use s2s_runtime::vocabulary::{Unit, VocabularySpec};
+use s2s_runtime::vocabulary::{PaddingSide, Unit, VocabularySpec};
 
 use crate::network::Seq2Seq;
 
@@ -127,6 +127,19 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
         out,
         "the result of a text does not depend on that padding; targets are padded on the right. One-hot rows of padding are zero.\n"
     )?;
+    if let Some(padding) = &manifest.source.padding {
+        let side = match padding.side {
+            PaddingSide::Left => "before",
+            PaddingSide::Right => "behind",
+        };
+        writeln!(
+            out,
+            "The model learnt with padding that it reads: a source of fewer than {} symbols is filled up {side} the text with the\nordinary symbol `{}` (`source.padding` in `{}`), whatever it is batched with.\n",
+            padding.length,
+            padding.symbol,
+            file::MANIFEST
+        )?;
+    }
     origin(out, manifest)
 }
 
@@ -134,7 +147,9 @@ fn origin(out: &mut String, manifest: &Manifest) -> std::fmt::Result {
     writeln!(out, "## Origin\n")?;
     let Some(provenance) = &manifest.provenance else { return writeln!(out, "The export names no training data.") };
     for data in &provenance.data {
-        writeln!(out, "- `{}`: {} pairs, sha256 `{}`", data.file, data.pairs, data.sha256)?;
+        // A model that was imported is named too, and has no pairs.
+        let pairs = if data.pairs > 0 { format!(": {} pairs", data.pairs) } else { String::new() };
+        writeln!(out, "- `{}`{pairs}, sha256 `{}`", data.file, data.sha256)?;
     }
     writeln!(out, "- Licence of the data: {}", provenance.licence.as_deref().unwrap_or("not stated"))?;
     if let Some(attribution) = &provenance.attribution {
@@ -158,11 +173,12 @@ fn describe(vocabulary: &VocabularySpec) -> String {
 /// A loop that works as it is pasted.
 fn python(manifest: &Manifest) -> String {
     let (split, join) = units(manifest);
+    let row = filled(manifest, &format!("[ids.get(s, 3) for s in {split}]"), split);
     let (rows, source, token) = match manifest.io {
-        Io::Ids => ("", format!("np.array([[ids.get(s, 3) for s in {split}]], dtype=np.int64)"), "np.array([[token]], dtype=np.int64)"),
+        Io::Ids => ("", format!("np.array([{row}], dtype=np.int64)"), "np.array([[token]], dtype=np.int64)"),
         Io::OneHot => (
             "rows, steps = (np.eye(len(m[side][\"symbols\"]), dtype=np.float32) for side in (\"source\", \"target\"))\n",
-            format!("rows[[ids.get(s, 3) for s in {split}]][None]"),
+            format!("rows[{row}][None]"),
             "steps[[[token]]]",
         ),
     };
@@ -196,6 +212,17 @@ print(translate(input("text: ")))
         decoder_input = manifest.wiring.decoder_input,
         decoder_output = manifest.wiring.decoder_output,
     )
+}
+
+/// The ids of a source, filled up as the manifest says.
+fn filled(manifest: &Manifest, ids: &str, split: &str) -> String {
+    let Some(padding) = &manifest.source.padding else { return ids.to_owned() };
+    let id = manifest.source.symbols.iter().position(|symbol| *symbol == padding.symbol).unwrap_or_default();
+    let filling = format!("[{id}] * ({} - len({split}))", padding.length);
+    match padding.side {
+        PaddingSide::Left => format!("{filling} + {ids}"),
+        PaddingSide::Right => format!("{ids} + {filling}"),
+    }
 }
 
 fn units(manifest: &Manifest) -> (&'static str, &'static str) {

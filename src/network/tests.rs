@@ -73,7 +73,8 @@ fn check_gradients<R: Real>(tolerance: f64) {
             let prepared = network.prepare(&p, tokens_a_shard, false);
             let mut gradients = p.zeros_like();
             let mut ws = Workspace::default();
-            let objective = Objective { scale: 1.0 / tokens, ..Objective::default() };
+            let label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
+            let objective = Objective { scale: 1.0 / tokens, label_smoothing, ..Objective::default() };
             let sums = network.loss_and_gradients(&p, &prepared, &examples(&pairs), &objective, &mut gradients, &mut ws);
             assert!((sums.nats - case["nats"].as_f64().unwrap()).abs() < tolerance * 100.0, "{name}: nats {}", sums.nats);
             assert_eq!((sums.tokens as f64, Some(sums.correct as u64)), (tokens, case["correct"].as_u64()), "{name}");
@@ -118,8 +119,9 @@ fn three_adam_steps_move_the_parameters_as_in_pytorch_for_any_number_of_threads(
         for (variant, threads) in [("adam", 1), ("adam_clipped", 1), ("adam", 3)] {
             let network = network_of(case);
             let p = parameters_of(&network, &case["parameters"]);
-            let options =
-                StepOptions { learning_rate: 1e-2, clip_norm: case[variant]["clip_norm"].as_f64(), threads, ..Default::default() };
+            let label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
+            let clip_norm = case[variant]["clip_norm"].as_f64();
+            let options = StepOptions { learning_rate: 1e-2, clip_norm, label_smoothing, threads, ..Default::default() };
             let mut stepper = Stepper::new(network, p, options);
             let pairs: Vec<_> = texts(&case["sources"]).into_iter().zip(texts(&case["targets"])).collect();
             for (loss, norm) in

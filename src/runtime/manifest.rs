@@ -374,6 +374,9 @@ impl Manifest {
                 );
             }
         }
+        if self.target.padding.is_some() {
+            return wrong("target.padding", "only sources are filled up".to_owned(), "write the key under `source`, or leave it out");
+        }
         for (key, spec) in [("source", &self.source), ("target", &self.target)] {
             if let Err(error) = crate::vocabulary::Vocabulary::from_spec(spec) {
                 return Err((format!("{key}.symbols"), error));

@@ -52,8 +52,38 @@ pub struct VocabularySpec {
     /// Ids of the longest training text; 0 if unknown.
     #[serde(default)]
     pub longest: usize,
+    /// How sources are filled up, for models that were trained without masking padding; none for all others.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding: Option<Padding>,
     /// All symbols; the position is the id; the first four are [`SPECIAL_SYMBOLS`].
     pub symbols: Vec<String>,
+}
+
+/// Filling of sources with an ordinary symbol, which the encoder reads like any other.
+///
+/// PAD leaves a state as it is, so that a text's result depends on no other text. A model that learnt with padding that it
+/// did read (Keras without a mask) gives its own results only if it reads as much of it again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Padding {
+    /// What texts are filled with; one of the vocabulary's symbols.
+    pub symbol: String,
+    /// Ids of a text that is filled; longer texts stay as they are, and so do empty ones, which are not decoded.
+    pub length: usize,
+    /// Where the text is filled.
+    #[serde(default)]
+    pub side: PaddingSide,
+}
+
+/// An end of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaddingSide {
+    /// Before its first symbol.
+    Left,
+    /// After its last symbol.
+    #[default]
+    Right,
 }
 
 /// What becomes of a symbol outside the vocabulary.
@@ -94,6 +124,8 @@ pub struct Vocabulary {
 pub(crate) struct VocabularyMetadata<'a> {
     pub(crate) unit: Unit,
     pub(crate) normalisation: Cow<'a, [Normalisation]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) padding: Option<Cow<'a, Padding>>,
     pub(crate) symbols: Cow<'a, [String]>,
 }
 
@@ -135,11 +167,12 @@ impl Normalisation {
 }
 
 impl VocabularySpec {
-    /// The JSON object that graphs carry in their `metadata_props`: unit, normalisation, symbols.
+    /// The JSON object that graphs carry in their `metadata_props`: unit, normalisation, padding if there is any, symbols.
     pub fn metadata_json(&self) -> String {
         let metadata = VocabularyMetadata {
             unit: self.unit,
             normalisation: Cow::Borrowed(&self.normalisation),
+            padding: self.padding.as_ref().map(Cow::Borrowed),
             symbols: Cow::Borrowed(&self.symbols),
         };
         serde_json::to_string(&metadata).unwrap_or_default()
@@ -153,12 +186,20 @@ impl VocabularySpec {
         if self.normalisation != *metadata.normalisation {
             return Some(format!("the normalisation is {:?} here and {:?} there", self.normalisation, metadata.normalisation));
         }
+        if self.padding.as_ref() != metadata.padding.as_deref() {
+            return Some(format!("the padding is {:?} here and {:?} there", self.padding, metadata.padding));
+        }
         if let Some(id) = self.symbols.iter().zip(metadata.symbols.iter()).position(|(here, there)| here != there) {
             return Some(format!("id {id} is {:?} here and {:?} there", self.symbols[id], metadata.symbols[id]));
         }
         (self.symbols.len() != metadata.symbols.len())
             .then(|| format!("{} symbols here and {} there", self.symbols.len(), metadata.symbols.len()))
     }
+}
+
+impl Padding {
+    /// The largest length that is taken.
+    pub const LONGEST: usize = 1 << 16;
 }
 
 impl Vocabulary {
@@ -168,6 +209,7 @@ impl Vocabulary {
             unit,
             normalisation: normalisation.into(),
             longest: 0,
+            padding: None,
             symbols: SPECIAL_SYMBOLS.iter().map(|&symbol| symbol.to_owned()).collect(),
         };
         let ids = index(&spec.symbols);
@@ -228,7 +270,20 @@ impl Vocabulary {
                 return Err(wrong(format!("symbol {id}, {symbol:?}, is not {unit}")));
             }
         }
-        Ok(Self { spec: spec.clone(), ids })
+        let vocabulary = Self { spec: spec.clone(), ids };
+        if let Some(padding) = &spec.padding {
+            if vocabulary.known(&padding.symbol).is_none() {
+                return Err(wrong(format!(
+                    "texts are to be filled with {:?}, which is no ordinary symbol of the vocabulary",
+                    padding.symbol
+                )));
+            }
+            if !(1..=Padding::LONGEST).contains(&padding.length) {
+                let message = format!("texts are to be filled up to {} symbols", padding.length);
+                return Err(wrong(message).help(format!("choose a length from 1 to {}", Padding::LONGEST)));
+            }
+        }
+        Ok(vocabulary)
     }
 
     /// The vocabulary as it is written down.
@@ -260,12 +315,29 @@ impl Vocabulary {
         }
     }
 
-    /// Normalises and splits `text`; unknown symbols become [`UNK`]; neither START nor END is added.
+    /// Normalises and splits `text`; unknown symbols become [`UNK`]; neither START nor END is added. Filled up as
+    /// [`VocabularySpec::padding`] says.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        self.split(&self.normalise(text)).into_iter().map(|symbol| self.known(symbol).unwrap_or(UNK)).collect()
+        let mut ids = self.split(&self.normalise(text)).into_iter().map(|symbol| self.known(symbol).unwrap_or(UNK)).collect();
+        self.fill(&mut ids);
+        ids
     }
 
-    /// [`encode`](Self::encode), with a choice of what becomes of unknown symbols.
+    /// Fills up the ids of a text as [`VocabularySpec::padding`] says: how many there are now before and behind the text.
+    pub fn fill(&self, ids: &mut Vec<u32>) -> (usize, usize) {
+        let filling = self.spec.padding.as_ref().and_then(|padding| Some((padding, self.known(&padding.symbol)?)));
+        let Some((padding, id)) = filling.filter(|_| !ids.is_empty()) else { return (0, 0) };
+        let missing = padding.length.saturating_sub(ids.len());
+        let (before, behind) = match padding.side {
+            PaddingSide::Left => (missing, 0),
+            PaddingSide::Right => (0, missing),
+        };
+        ids.splice(0..0, std::iter::repeat_n(id, before));
+        ids.extend(std::iter::repeat_n(id, behind));
+        (before, behind)
+    }
+
+    /// The symbols of a text, with a choice of what becomes of unknown ones; not filled up yet.
     ///
     /// # Errors
     /// [`ErrorKind::Input`] under [`UnknownPolicy::Error`], naming the unknown symbols.

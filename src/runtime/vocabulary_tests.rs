@@ -130,3 +130,33 @@ proptest! {
         prop_assert!(ids.iter().all(|&id| (id as usize) < vocabulary.len() && id >= UNK));
     }
 }
+
+fn filled(side: PaddingSide, length: usize) -> Vocabulary {
+    let spec = characters(&["ab_"]).spec().clone();
+    Vocabulary::from_spec(&VocabularySpec { padding: Some(Padding { symbol: "_".to_owned(), length, side }), ..spec }).unwrap()
+}
+
+#[test]
+fn sources_are_filled_up_with_an_ordinary_symbol_where_the_model_learnt_so() {
+    let (fill, a, b) = (4, 5, 6);
+    assert_eq!(filled(PaddingSide::Right, 4).encode("ab"), [a, b, fill, fill]);
+    assert_eq!(filled(PaddingSide::Left, 4).encode("ab"), [fill, fill, a, b]);
+    assert_eq!(filled(PaddingSide::Right, 4).encode("aX"), [a, UNK, fill, fill]);
+    assert_eq!(filled(PaddingSide::Right, 1).encode("ab"), [a, b], "longer texts stay as they are");
+    assert!(filled(PaddingSide::Right, 4).encode("").is_empty(), "an empty text is not decoded");
+    assert_eq!(filled(PaddingSide::Left, 4).encode_with("ab", UnknownPolicy::Unk).unwrap().ids, [a, b]);
+}
+
+#[test]
+fn filling_is_written_down_and_checked() {
+    let vocabulary = filled(PaddingSide::Left, 4);
+    let written = serde_json::to_string(vocabulary.spec()).unwrap();
+    assert_eq!(Vocabulary::from_spec(&serde_json::from_str(&written).unwrap()).unwrap(), vocabulary);
+    assert!(vocabulary.metadata_json().contains(r#""padding":{"symbol":"_","length":4,"side":"left"}"#));
+    assert!(!characters(&["a"]).metadata_json().contains("padding"), "models without it keep their metadata");
+    for (symbol, length, said) in [("z", 4, "no ordinary symbol"), ("<unk>", 4, "no ordinary symbol"), ("_", 0, "filled up to 0")] {
+        let padding = Padding { symbol: symbol.to_owned(), length, side: PaddingSide::Right };
+        let error = Vocabulary::from_spec(&VocabularySpec { padding: Some(padding), ..vocabulary.spec().clone() }).unwrap_err();
+        assert!(error.message().contains(said), "{error}");
+    }
+}

@@ -108,3 +108,27 @@ impl fmt::Display for Comparison {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn weights_that_lose_more_than_is_allowed_are_refused_with_the_numbers() {
+        let measured = |dtype, exact| Measured {
+            dtype,
+            bytes: [4096, 2048],
+            score: Score { sources: 200, exact, ..Score::default() },
+            speeds: vec![("tract".to_owned(), 1234.0)],
+        };
+        let comparison = |exact| Comparison { before: measured(Dtype::F32, 190), after: measured(Dtype::Int8, exact) };
+        let error = comparison(188).check(0.005).expect_err("two of 200 are more than half a percent");
+        assert_eq!(error.kind(), ErrorKind::Parity);
+        let message = error.to_string();
+        assert!(message.contains("f32 weights get 95.00 % of 200 sources right, int8 weights 94.00 %: 1.00 points lost"), "{message}");
+        assert!(comparison(189).check(0.005).is_ok() && comparison(188).check(0.011).is_ok());
+        assert!(comparison(195).check(0.0).is_ok(), "a gain is no loss");
+        let table = comparison(188).to_string();
+        assert!(table.contains("int8") && table.contains("94.00 %") && table.contains("tract 1234"), "{table}");
+    }
+}

@@ -51,9 +51,9 @@ struct Scale {
 
 impl Scale {
     /// Round ends around the values.
-    fn around(values: impl Iterator<Item = f64> + Clone) -> Self {
+    fn around(values: impl Iterator<Item = f64> + Clone, may_be_logarithmic: bool) -> Self {
         let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
-        if low > 0.0 && high / low > LOGARITHMIC {
+        if may_be_logarithmic && low > 0.0 && high / low > LOGARITHMIC {
             return Self::decades(low, high);
         }
         // What does not move is shown against zero.
@@ -100,7 +100,7 @@ fn round_step(least: f64) -> f64 {
 /// A number as short as it is exact enough.
 fn number(value: f64, unit: Unit) -> String {
     match unit {
-        Unit::Percent => format!("{} %", trimmed(&format!("{value:.1}"))),
+        Unit::Percent => trimmed(&format!("{value:.1}")).to_owned(),
         Unit::Rate if value == 0.0 => "0".to_owned(),
         Unit::Rate => {
             let text = format!("{value:.2e}");
@@ -128,7 +128,7 @@ fn panels(metrics: &[EpochMetrics]) -> Vec<Panel> {
             curves: vec![curve("training", "#0072b2", |m| Some(m.train_loss)), curve("validation", "#d55e00", |m| Some(m.validation_loss))],
         },
         Panel {
-            title: "Scores on the validation pairs",
+            title: "Scores on the validation pairs, out of 100",
             unit: Unit::Percent,
             curves: vec![
                 curve("accuracy", "#56b4e9", |m| Some(100.0 * m.validation_accuracy)),
@@ -180,7 +180,7 @@ fn duration(seconds: f64) -> String {
 
 fn draw(out: &mut String, panel: &Panel, top: f64, epochs: usize, best: Option<usize>, last: bool) {
     let right = WIDTH - RIGHT;
-    let scale = Scale::around(panel.curves.iter().flat_map(|c| c.points.iter().map(|p| p.1)));
+    let scale = Scale::around(panel.curves.iter().flat_map(|c| c.points.iter().map(|p| p.1)), panel.unit == Unit::Nats);
     let x = |epoch: f64| if epochs > 1 { LEFT + (epoch - 1.0) / (epochs as f64 - 1.0) * (right - LEFT) } else { (LEFT + right) / 2.0 };
     let y = |value: f64| top + PANEL * (1.0 - scale.place(value));
     text(out, 16.0, top - 12.0, 12.0, "start", "#222222", true, panel.title);
@@ -189,17 +189,17 @@ fn draw(out: &mut String, panel: &Panel, top: f64, epochs: usize, best: Option<u
         text(out, LEFT - 8.0, y(tick), 10.5, "end", "#555555", false, &number(tick, panel.unit));
     }
     let step = round_step((epochs as f64 / 10.0).max(1.0)) as usize;
-    // The first epoch and round ones; a round one that would touch the first gives way.
-    for epoch in (1..=epochs).filter(|e| *e == 1 || e % step == 0 && (step == 1 || *e > 1 + step / 2)) {
+    for epoch in (1..=epochs).filter(|e| *e == 1 || e % step == 0) {
         line(out, (x(epoch as f64), top + PANEL), (x(epoch as f64), top + PANEL + 4.0), "#888888", "");
         text(out, x(epoch as f64), top + PANEL + 13.0, 10.5, "middle", "#555555", false, &epoch.to_string());
     }
     line(out, (LEFT, top + PANEL), (right, top + PANEL), "#888888", "");
     if last {
-        text(out, right + 14.0, top + PANEL + 13.0, 10.5, "start", "#555555", false, "epoch");
+        text(out, LEFT - 8.0, top + PANEL + 13.0, 10.5, "end", "#555555", false, "epoch");
     }
     if let Some(best) = best {
         line(out, (x(best as f64), top), (x(best as f64), top + PANEL), "#999999", "3 3");
+        text(out, x(best as f64), top - 8.0, 10.0, "middle", "#777777", false, "best");
     }
     for curve in &panel.curves {
         let points: Vec<String> = curve.points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
@@ -294,7 +294,7 @@ mod tests {
     #[test]
     fn ticks_are_round_and_enclose_the_values() {
         let ticks = |values: &[f64]| -> Vec<String> {
-            Scale::around(values.iter().copied()).ticks.into_iter().map(|t| number(t, Unit::Nats)).collect()
+            Scale::around(values.iter().copied(), true).ticks.into_iter().map(|t| number(t, Unit::Nats)).collect()
         };
         assert_eq!(ticks(&[0.13, 0.94]), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
         assert_eq!(ticks(&[7.0, 93.0]), ["0", "20", "40", "60", "80", "100"]);
@@ -302,6 +302,6 @@ mod tests {
         assert_eq!(ticks(&[0.004, 0.9]), ["0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]);
         assert_eq!(number(0.00123, Unit::Rate), "1.23e-3");
         assert_eq!(number(0.5, Unit::Rate), "5e-1");
-        assert_eq!(number(50.0, Unit::Percent), "50 %");
+        assert_eq!(number(50.0, Unit::Percent), "50");
     }
 }

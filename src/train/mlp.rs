@@ -25,7 +25,7 @@ use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::Which;
 use super::schedule::Rates;
-use super::session::{Mode, TrainOptions};
+use super::session::{Mode, TrainOptions, absolute};
 use super::step::{OptimiserState, StepOptions, Stepper};
 use crate::config::LoadOptions;
 use crate::config::checked::Validation;
@@ -269,7 +269,7 @@ impl MlpRun {
 /// data; a run folder that is there already, or that cannot be resumed with this config.
 pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<MlpRun> {
     let (samples, hash) = read_samples(&config.train, config.architecture.inputs, Some(config.architecture.classes))?;
-    let folder = std::path::absolute(&config.folder).map_err(|e| Error::io(&config.folder, e))?;
+    let folder = absolute(&config.folder)?;
     let threads = config.training.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     config.settle(threads, &folder)?;
     let file = config.train.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());

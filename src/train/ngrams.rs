@@ -163,9 +163,9 @@ fn punctuated(text: &str) -> String {
     let mut spaced = String::new();
     for c in text.chars() {
         if matches!(c, '{'..='~' | '['..='`' | ' '..='&' | '('..='+' | ':'..='@' | '/') {
-            spaced.extend([' ', c, ' '])
+            spaced.extend([' ', c, ' ']);
         } else {
-            spaced.push(c)
+            spaced.push(c);
         }
     }
     let after = pairs(&spaced, |a, b| !a.is_ascii_digit() && stop(b), |a, b| [a, ' ', b, ' ']);

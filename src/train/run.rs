@@ -129,12 +129,10 @@ impl Run {
     /// # Errors
     /// [`ErrorKind::Usage`] if there is a run already and `force` is not set.
     pub(super) fn create(folder: &Path, config: Config, record: &Record, force: bool, initial: Option<&Initial>) -> Result<Self> {
-        if Self::exists(folder) {
-            if !force {
-                return Err(Error::new(ErrorKind::Usage, "there is a run in this folder already")
-                    .in_file(folder)
-                    .help("--resume goes on with it, --force starts over, --output names another folder"));
-            }
+        if Self::exists(folder) && !force {
+            return Err(Error::new(ErrorKind::Usage, "there is a run in this folder already")
+                .in_file(folder)
+                .help("--resume goes on with it, --force starts over, --output names another folder"));
         }
         let run = Self::assemble(folder, config, record)?;
         let initial = initial.map(|i| i.parameters(&run.network, run.config.training.seed)).transpose()?;

@@ -69,7 +69,7 @@ const EXAMPLE_STREAM: u64 = u64::MAX - 2;
 /// run folder that is there already, or that cannot be resumed with this config.
 pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
     let corpus = Corpus::load(&config.data, config.training.seed)?;
-    let folder = corpus.folder.as_deref().map(|f| std::path::absolute(f).map_err(|e| Error::io(f, e))).transpose()?;
+    let folder = corpus.folder.as_deref().map(absolute).transpose()?;
     let run = match options.mode {
         Mode::Resume => reopen(config, &corpus, folder.as_deref(), options)?,
         Mode::New | Mode::Force => {
@@ -104,6 +104,12 @@ fn say_how_to_go_on(error: Error, folder: &Path) -> Error {
         return error.help(format!("free some space, then go on from the last checkpoint with `s2s train {folder} --resume`"));
     }
     error
+}
+
+/// A folder as it can be found from anywhere; the empty path of a config in the working folder too.
+pub(super) fn absolute(folder: &Path) -> Result<PathBuf> {
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
+    std::path::absolute(folder).map_err(|e| Error::io(folder, e))
 }
 
 /// Worker threads of `threads: auto`: the CPUs that this process may use, its quota counted.

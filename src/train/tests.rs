@@ -64,6 +64,14 @@ fn run(folder: &Path, set: &[&str], mode: Mode, stop_after: Option<usize>) -> (R
     (outcome, listener.steps, listener.examples)
 }
 
+/// Trains on from another run.
+fn tune(folder: &Path, from: &Path, extend_vocabulary: bool, set: &[&str], stop_after: Option<usize>) -> Result<Outcome, Error> {
+    let stop = AtomicBool::new(false);
+    let mut listener = Listener { stop: &stop, stop_after, steps: 0, examples: 0 };
+    let init_from = Some(InitFrom { path: from.to_owned(), extend_vocabulary });
+    train(config(set), &TrainOptions { output: folder.to_owned(), mode: Mode::New, init_from, stop: &stop }, &mut listener)
+}
+
 /// What must be equal in equal trainings: the checkpoints to the byte, and the metrics but for their timings.
 fn result(folder: &Path) -> (Vec<u8>, Vec<u8>, Vec<serde_json::Value>) {
     let run = Run::open(folder).unwrap();
@@ -263,6 +271,100 @@ fn logs_of_a_run_stopped_anywhere_are_those_of_an_undisturbed_one() {
     // A run that starts over takes the old logs away.
     run(&parts, &["training.epochs=1"], Mode::Force, None).0.unwrap();
     assert!(!parts.join("metrics.csv").exists() && !parts.join("tensorboard").exists());
+}
+
+/// Overrides for pairs of a file, written to `folder`, whose first symbols no date has.
+fn other_pairs(folder: &Path) -> Vec<String> {
+    let path = folder.join("other.tsv");
+    std::fs::write(&path, "may 1\t2001-05-01\n\u{e4}pril 2, 1999\t~1999\njune\t?\nmay 3\t2003-05-03\n".repeat(8)).unwrap();
+    let data = serde_json::json!({ "train": path, "validation": { "split": "tail", "fraction": 0.25 } });
+    vec![format!("data={data}"), "training.epochs=2".to_owned()]
+}
+
+#[test]
+fn another_runs_weights_still_know_the_old_sentences_and_new_symbols_come_after_the_old_ones() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = |name: &str| temporary.path().join(name);
+    let set = other_pairs(temporary.path());
+    let set: Vec<&str> = set.iter().map(String::as_str).collect();
+    // One-hot sources with both directions, an embedded target, attention: every tensor that a vocabulary widens.
+    let network = [
+        "model={hidden: 12, bidirectional: true, attention: dot, input: {source: one_hot, target: {embedding: 5}}}",
+        "model={hidden: 12, cell: gru, tied_embeddings: true, input: {source: {embedding: 4}, target: {embedding: 12}}}",
+    ];
+    for (i, network) in network.into_iter().enumerate() {
+        let old = run(&folder(&format!("old-{i}")), &[network, "training.epochs=2"], Mode::New, None).0.unwrap().run;
+        let new = folder(&format!("new-{i}"));
+        let set = [&set[..], &[network]].concat();
+        tune(&new, &old.folder, true, &set, Some(1)).unwrap_err();
+        let stopped = Run::open(&new).unwrap();
+        for (old, new) in [(&old.source, &stopped.source), (&old.target, &stopped.target)] {
+            let (old, new) = (&old.spec().symbols, &new.spec().symbols);
+            assert!(new.len() > old.len() && new[..old.len()] == old[..], "{old:?} {new:?}");
+        }
+        let initial = super::initial::Initial::open(
+            &InitFrom { path: old.folder.clone(), extend_vocabulary: true },
+            &stopped.config,
+            &crate::data::corpus::Corpus::load(&stopped.config.data, 1).unwrap(),
+        );
+        let initial = initial.unwrap().parameters(&stopped.network, 1).unwrap();
+        let (sources, inputs) = ([old.source.encode("may 1, 1990"), old.source.encode("7")], [vec![1, 4, 5], vec![1]]);
+        let before = old.network.forward(&old.parameters(Which::Best).unwrap(), &sources, &inputs);
+        let after = stopped.network.forward(&initial, &sources, &inputs);
+        let (narrow, wide) = (old.target.len(), stopped.target.len());
+        for (before, after) in before.logits.chunks_exact(narrow).zip(after.logits.chunks_exact(wide)) {
+            assert!(before.iter().zip(after).all(|(a, b)| (a - b).abs() < 1e-5), "{before:?} {after:?}");
+        }
+        // The optimiser's step moved them; the run goes on and ends as one that was not stopped.
+        run(&new, &set, Mode::Resume, None).0.unwrap();
+        let straight = folder(&format!("straight-{i}"));
+        let outcome = tune(&straight, &old.checkpoint_path(Which::Best), true, &set, None).unwrap();
+        assert_eq!(result(&new), result(&straight));
+        let provenance = outcome.run.provenance(Which::Best).unwrap().config.unwrap();
+        assert_eq!(provenance["init_from"]["run"], "small");
+        assert_eq!(provenance["init_from"]["new_symbols"], serde_json::json!([1, 2]));
+    }
+}
+
+#[test]
+fn vocabularies_stay_as_they_were_unless_they_are_extended() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (old, new) = (temporary.path().join("old"), temporary.path().join("new"));
+    run(&old, &["training.epochs=1"], Mode::New, None).0.unwrap();
+    let set = other_pairs(temporary.path());
+    let outcome = tune(&new, &old, false, &set.iter().map(String::as_str).collect::<Vec<_>>(), None).unwrap();
+    let old = Run::open(&old).unwrap();
+    assert_eq!(
+        (&outcome.run.source.spec().symbols, &outcome.run.target.spec().symbols),
+        (&old.source.spec().symbols, &old.target.spec().symbols)
+    );
+    assert_eq!(outcome.run.init_from.map(|o| (o.new_symbols, o.extended)), Some(([1, 2], false)));
+}
+
+#[test]
+fn weights_of_a_network_that_differs_are_refused_by_the_key_that_differs() {
+    let temporary = tempfile::tempdir().unwrap();
+    let (old, new) = (temporary.path().join("old"), temporary.path().join("new"));
+    run(&old, &["training.epochs=1"], Mode::New, None).0.unwrap();
+    for (set, key) in [
+        ("model.hidden=13", "model.hidden"),
+        ("model.cell=gru", "model.cell"),
+        ("model.attention=dot", "model.attention"),
+        ("model.input=one_hot", "model.input"),
+        ("data.target={unit: token}", "data.target"),
+        ("data.source={normalisation: [nfc]}", "data.source"),
+    ] {
+        let error = tune(&new, &old, true, &[set], None).unwrap_err();
+        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(&format!("`{key}` differs")), "{error}");
+        assert!(error.help_text().unwrap().contains("copy"), "{error}");
+    }
+    let stray = temporary.path().join("stray.safetensors");
+    std::fs::copy(old.join("checkpoints/last.safetensors"), &stray).unwrap();
+    for (from, message) in [(&stray, "does not lie in a run folder"), (&temporary.path().join("none"), "no such file")] {
+        let error = tune(&new, from, false, &[], None).unwrap_err();
+        assert!(error.to_string().contains(message) && error.help_text().is_some(), "{error}");
+    }
+    assert!(!new.exists());
 }
 
 #[test]

@@ -29,36 +29,41 @@ def draw(generator, *shape, scale=1.0):
     return (values * scale * 256).round() / 256
 
 
-# Gate order. PyTorch stacks the four gates as i, f, g, o (its g is ONNX's c), ONNX as i, o, f, c.
-def to_onnx(gates):
-    """(4H, n) in PyTorch's order to (4H, n) in ONNX's."""
-    i, f, g, o = gates.chunk(4)
-    return torch.cat([i, o, f, g])
+# Gate order. PyTorch stacks an LSTM's gates as i, f, g, o (its g is ONNX's c) and a GRU's as r, z, n; ONNX as i, o, f, c and z, r, n.
+GATES = {torch.nn.LSTM: 4, torch.nn.GRU: 3}
 
 
-def to_pytorch(gates):
-    """(4H, n) in ONNX's order to (4H, n) in PyTorch's."""
-    i, o, f, c = gates.chunk(4)
-    return torch.cat([i, f, c, o])
+def to_onnx(gates, kind=torch.nn.LSTM):
+    """(gates H, n) in PyTorch's order to the same in ONNX's."""
+    order = (0, 3, 1, 2) if kind is torch.nn.LSTM else (1, 0, 2)
+    parts = gates.chunk(GATES[kind])
+    return torch.cat([parts[i] for i in order])
 
 
-def set_layer(lstm, layer, w, r):
-    """Gives one layer of an nn.LSTM the s2s tensors W (1, 4H, I + 1), last column the bias, and R (1, 4H, H)."""
-    w = to_pytorch(w[0])
+def to_pytorch(gates, kind=torch.nn.LSTM):
+    """(gates H, n) in ONNX's order to the same in PyTorch's."""
+    order = (0, 2, 3, 1) if kind is torch.nn.LSTM else (1, 0, 2)
+    parts = gates.chunk(GATES[kind])
+    return torch.cat([parts[i] for i in order])
+
+
+def set_layer(rnn, layer, w, r, suffix=""):
+    """Gives one layer of an nn.LSTM or nn.GRU the s2s tensors W (1, gates H, I + 1), last column the bias, and R (1, gates H, H)."""
+    w = to_pytorch(w[0], type(rnn))
     with torch.no_grad():
-        getattr(lstm, f"weight_ih_l{layer}").copy_(w[:, :-1])
-        getattr(lstm, f"bias_ih_l{layer}").copy_(w[:, -1])
-        getattr(lstm, f"weight_hh_l{layer}").copy_(to_pytorch(r[0]))
+        getattr(rnn, f"weight_ih_l{layer}{suffix}").copy_(w[:, :-1])
+        getattr(rnn, f"bias_ih_l{layer}{suffix}").copy_(w[:, -1])
+        getattr(rnn, f"weight_hh_l{layer}{suffix}").copy_(to_pytorch(r[0], type(rnn)))
         # s2s has one bias a gate; PyTorch's second one stays zero.
-        getattr(lstm, f"bias_hh_l{layer}").zero_().requires_grad_(False)
+        getattr(rnn, f"bias_hh_l{layer}{suffix}").zero_().requires_grad_(False)
 
 
-def layer_tensors(lstm, layer, of=lambda parameter: parameter.detach()):
-    """W (1, 4H, I + 1) and R (1, 4H, H) of one layer in ONNX's order; `of` picks values or gradients."""
-    weight = of(getattr(lstm, f"weight_ih_l{layer}"))
-    bias = of(getattr(lstm, f"bias_ih_l{layer}"))
-    recurrent = of(getattr(lstm, f"weight_hh_l{layer}"))
-    return to_onnx(torch.cat([weight, bias[:, None]], 1))[None], to_onnx(recurrent)[None]
+def layer_tensors(rnn, layer, of=lambda parameter: parameter.detach(), suffix=""):
+    """W (1, gates H, I + 1) and R (1, gates H, H) of one layer in ONNX's order; `of` picks values or gradients."""
+    weight = of(getattr(rnn, f"weight_ih_l{layer}{suffix}"))
+    bias = of(getattr(rnn, f"bias_ih_l{layer}{suffix}"))
+    recurrent = of(getattr(rnn, f"weight_hh_l{layer}{suffix}"))
+    return to_onnx(torch.cat([weight, bias[:, None]], 1), type(rnn))[None], to_onnx(recurrent, type(rnn))[None]
 
 
 def lstm_case(name, seed, inputs, hidden, lengths, layers=1, scale=0.75):
@@ -107,20 +112,31 @@ def lstm_case(name, seed, inputs, hidden, lengths, layers=1, scale=0.75):
 
 
 class Side(torch.nn.Module):
-    """Encoder or decoder: ids to the input of an LSTM stack, and the stack."""
+    """Encoder or decoder: ids to the input of a recurrent stack, and the stack."""
 
-    def __init__(self, vocabulary, width, hidden, layers):
+    def __init__(self, vocabulary, width, hidden, layers, cell, bidirectional):
         super().__init__()
         self.vocabulary = vocabulary
+        self.cell = cell
+        self.suffixes = ["", "_reverse"] if bidirectional else [""]
         self.embedding = torch.nn.Embedding(vocabulary, width, padding_idx=PAD) if width else None
-        self.lstm = torch.nn.LSTM(width or vocabulary, hidden, num_layers=layers)
+        kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
+        self.rnn = kind(width or vocabulary, hidden // len(self.suffixes), num_layers=layers, bidirectional=bidirectional)
 
     def forward(self, rows, state=None):
+        """Outputs (time, batch, hidden), and the final states, (layers, batch, hidden) each; two directions lie side by side."""
         ids = pad_sequence(rows, padding_value=PAD)
         x = self.embedding(ids) if self.embedding else one_hot(ids, self.vocabulary).to(torch.get_default_dtype())
         lengths = torch.tensor([len(row) for row in rows])
-        y, state = self.lstm(pack_padded_sequence(x, lengths, enforce_sorted=False), state)
-        return pad_packed_sequence(y)[0], state
+        if self.cell == "gru" and state is not None:
+            (state,) = state
+        y, state = self.rnn(pack_padded_sequence(x, lengths, enforce_sorted=False), state)
+        directions = len(self.suffixes)
+        states = [
+            torch.cat([part[direction::directions] for direction in range(directions)], 2)
+            for part in (state if self.cell == "lstm" else (state,))
+        ]
+        return pad_packed_sequence(y)[0], tuple(states)
 
 
 class Seq2Seq(torch.nn.Module):
@@ -128,12 +144,22 @@ class Seq2Seq(torch.nn.Module):
 
     def __init__(self, architecture):
         super().__init__()
-        a = architecture
+        a = {"bidirectional": False, "attention": "none", "tied_embeddings": False, **architecture}
         width = lambda form: 0 if form == "one_hot" else form["embedding"]
-        self.layers = a["layers"]
-        self.encoder = Side(a["source_vocabulary"], width(a["source_input"]), a["hidden"], a["layers"])
-        self.decoder = Side(a["target_vocabulary"], width(a["target_input"]), a["hidden"], a["layers"])
-        self.dense = torch.nn.Linear(a["hidden"], a["target_vocabulary"])
+        self.layers, self.hidden, self.cell, self.attention, self.tied = (
+            a[key] for key in ("layers", "hidden", "cell", "attention", "tied_embeddings")
+        )
+        self.encoder = Side(a["source_vocabulary"], width(a["source_input"]), self.hidden, self.layers, self.cell, a["bidirectional"])
+        self.decoder = Side(a["target_vocabulary"], width(a["target_input"]), self.hidden, self.layers, self.cell, False)
+        if self.attention == "general":
+            self.key = torch.nn.Parameter(torch.zeros(self.hidden, self.hidden))
+        if self.attention != "none":
+            self.combine = torch.nn.Parameter(torch.zeros(2 * self.hidden, self.hidden))
+        self.dense = torch.nn.Linear(self.hidden, a["target_vocabulary"])
+        if self.tied:
+            self.dense.weight = self.decoder.embedding.weight
+            # The row of PAD stays zero, although the output layer gives it a gradient.
+            self.dense.weight.register_hook(lambda gradient: torch.cat([torch.zeros_like(gradient[:1]), gradient[1:]]))
 
     def initialise(self, generator, scale):
         """Seeded parameters, drawn in the order of `named`."""
@@ -143,15 +169,18 @@ class Seq2Seq(torch.nn.Module):
                     side.embedding.weight.copy_(draw(generator, *side.embedding.weight.shape))
                     side.embedding.weight[PAD] = 0
             for layer in range(self.layers):
-                hidden, width = side.lstm.hidden_size, getattr(side.lstm, f"weight_ih_l{layer}").shape[1]
-                set_layer(
-                    side.lstm,
-                    layer,
-                    draw(generator, 1, 4 * hidden, width + 1, scale=scale),
-                    draw(generator, 1, 4 * hidden, hidden, scale=scale),
-                )
+                for suffix in side.suffixes:
+                    rows, hidden = getattr(side.rnn, f"weight_hh_l{layer}{suffix}").shape
+                    width = getattr(side.rnn, f"weight_ih_l{layer}{suffix}").shape[1]
+                    w, r = draw(generator, 1, rows, width + 1, scale=scale), draw(generator, 1, rows, hidden, scale=scale)
+                    set_layer(side.rnn, layer, w, r, suffix)
         with torch.no_grad():
-            self.dense.weight.copy_(draw(generator, *self.dense.weight.T.shape, scale=4 * scale).T)
+            if self.attention == "general":
+                self.key.copy_(draw(generator, *self.key.shape, scale=2 * scale))
+            if self.attention != "none":
+                self.combine.copy_(draw(generator, *self.combine.shape, scale=2 * scale))
+            if not self.tied:
+                self.dense.weight.copy_(draw(generator, *self.dense.weight.T.shape, scale=4 * scale).T)
             self.dense.bias.copy_(draw(generator, *self.dense.bias.shape, scale=scale))
 
     def named(self, of=lambda parameter: parameter.detach().clone()):
@@ -161,27 +190,45 @@ class Seq2Seq(torch.nn.Module):
             if side.embedding:
                 tensors[f"{name}.embedding"] = of(side.embedding.weight)
             for layer in range(self.layers):
-                w, r = layer_tensors(side.lstm, layer, of)
-                tensors[f"{name}.lstm_{layer}.W"], tensors[f"{name}.lstm_{layer}.R"] = w, r
-        tensors["decoder.dense.weight"] = of(self.dense.weight).T.contiguous()
+                for suffix in side.suffixes:
+                    w, r = layer_tensors(side.rnn, layer, of, suffix)
+                    stem = f"{name}.{self.cell}_{layer}{suffix.replace('_', '.')}"
+                    tensors[f"{stem}.W"], tensors[f"{stem}.R"] = w, r
+        if self.attention == "general":
+            tensors["decoder.attention.key"] = of(self.key)
+        if self.attention != "none":
+            tensors["decoder.attention.combine"] = of(self.combine)
+        if not self.tied:
+            tensors["decoder.dense.weight"] = of(self.dense.weight).T.contiguous()
         tensors["decoder.dense.bias"] = of(self.dense.bias)
         return tensors
 
+    def attend(self, y, memory, lengths):
+        """Luong's attention: decoder outputs y (target_time, batch, hidden) and what they find in memory (source_time, batch, hidden)."""
+        queries = y @ self.key if self.attention == "general" else y
+        scores = torch.einsum("tbh,sbh->tbs", queries, memory)
+        padded = torch.arange(memory.shape[0])[None] >= lengths[:, None]
+        weights = scores.masked_fill(padded[None], -math.inf).softmax(2)
+        context = torch.einsum("tbs,sbh->tbh", weights, memory)
+        return torch.tanh(torch.cat([context, y], 2) @ self.combine)
+
     def forward(self, sources, targets):
         """Teacher forcing: logits (target_time, batch, target_vocabulary), expected ids (target_time, batch), states."""
-        _, state = self.encoder(sources)
+        memory, state = self.encoder(sources)
         start, end = torch.tensor([START]), torch.tensor([END])
         y, _ = self.decoder([torch.cat([start, target]) for target in targets], state)
+        if self.attention != "none":
+            y = self.attend(y, memory, torch.tensor([len(row) for row in sources]))
         expected = pad_sequence([torch.cat([target, end]) for target in targets], padding_value=PAD)
         return self.dense(y), expected, state
 
-    def loss(self, sources, targets):
+    def loss(self, sources, targets, label_smoothing=0.0):
         """Mean nats a target token, END counted and PAD not."""
         logits, expected, _ = self(sources, targets)
-        return cross_entropy(logits.flatten(0, 1), expected.flatten(), ignore_index=PAD)
+        return cross_entropy(logits.flatten(0, 1), expected.flatten(), ignore_index=PAD, label_smoothing=label_smoothing)
 
 
-def train(architecture, seed, scale, sources, targets, clip_norm):
+def train(architecture, seed, scale, sources, targets, clip_norm, label_smoothing):
     """Three steps of Adam on the one batch; the loss and the gradient norm before each, and the parameters after all."""
     model = Seq2Seq(architecture)
     model.initialise(torch.Generator().manual_seed(seed), scale)
@@ -191,9 +238,8 @@ def train(architecture, seed, scale, sources, targets, clip_norm):
     losses, norms = [], []
     for _ in range(ADAM["steps"]):
         adam.zero_grad()
-        loss = model.loss(sources, targets)
-        loss.backward()
-        losses.append(loss.item())
+        model.loss(sources, targets, label_smoothing).backward()
+        losses.append(model.loss(sources, targets).item())
         norms.append(torch.nn.utils.clip_grad_norm_(parameters, math.inf if clip_norm is None else clip_norm).item())
         adam.step()
     if clip_norm is not None:
@@ -201,16 +247,17 @@ def train(architecture, seed, scale, sources, targets, clip_norm):
     return {"clip_norm": clip_norm, "losses": losses, "gradient_norms": norms, "parameters": model.named()}
 
 
-def seq2seq_case(name, seed, source_input, target_input, layers=1, scale=0.75):
+def seq2seq_case(name, seed, source_input, target_input, layers=1, scale=0.75, cell="lstm", hidden=5, label_smoothing=0.0, **options):
     """A whole network: forward, loss, gradients, and Adam with and without clipping."""
     architecture = {
         "source_vocabulary": 8,
         "target_vocabulary": 9,
         "source_input": source_input,
         "target_input": target_input,
-        "cell": "lstm",
-        "hidden": 5,
+        "cell": cell,
+        "hidden": hidden,
         "layers": layers,
+        **options,
     }
     # Ragged on both sides, neither sorted by length, an unknown symbol on both, an empty target.
     sources = [[4, 6, 5], [7, 3, 4, 4, 6], [5], [6, 7, 5, 4]]
@@ -220,18 +267,18 @@ def seq2seq_case(name, seed, source_input, target_input, layers=1, scale=0.75):
     model = Seq2Seq(architecture)
     model.initialise(torch.Generator().manual_seed(seed), scale)
     parameters = model.named()
-    logits, expected, (h_n, c_n) = model(source_rows, target_rows)
+    logits, expected, final = model(source_rows, target_rows)
+    model.loss(source_rows, target_rows, label_smoothing).backward()
     loss = model.loss(source_rows, target_rows)
-    loss.backward()
     real = expected != PAD
     tokens = int(real.sum())
-    states = {}
-    for layer in range(layers):
-        states[f"state_h_{layer}"], states[f"state_c_{layer}"] = h_n[layer], c_n[layer]
+    states = {f"state_{kind}_{layer}": part[layer] for layer in range(layers) for kind, part in zip("hc", final)}
+    arguments = (architecture, seed, scale, source_rows, target_rows)
     return {
         "name": name,
         "seed": seed,
         "architecture": architecture,
+        **({"label_smoothing": label_smoothing} if label_smoothing else {}),
         "sources": sources,
         "targets": targets,
         "parameters": parameters,
@@ -242,8 +289,8 @@ def seq2seq_case(name, seed, source_input, target_input, layers=1, scale=0.75):
         "nats": loss * tokens,
         "loss": loss,
         "gradients": model.named(lambda parameter: parameter.grad),
-        "adam": train(architecture, seed, scale, source_rows, target_rows, None),
-        "adam_clipped": train(architecture, seed, scale, source_rows, target_rows, CLIP_NORM),
+        "adam": train(*arguments, None, label_smoothing),
+        "adam_clipped": train(*arguments, CLIP_NORM, label_smoothing),
     }
 
 
@@ -270,6 +317,13 @@ def goldens():
                 seq2seq_case("embedding", 11, {"embedding": 4}, {"embedding": 3}),
                 seq2seq_case("one-hot", 12, "one_hot", "one_hot"),
                 seq2seq_case("one-hot source, embedded target, two layers", 13, "one_hot", {"embedding": 3}, layers=2),
+                seq2seq_case("GRU, two layers", 14, {"embedding": 3}, "one_hot", layers=2, cell="gru", hidden=4),
+                seq2seq_case("bidirectional LSTM, two layers", 15, "one_hot", {"embedding": 3}, layers=2, hidden=4, bidirectional=True),
+                seq2seq_case("bidirectional GRU, dot attention", 16, *[{"embedding": 3}] * 2, cell="gru", hidden=4, bidirectional=True, attention="dot"),
+                seq2seq_case("general attention, two layers", 17, {"embedding": 3}, "one_hot", layers=2, hidden=4, attention="general"),
+                seq2seq_case("tied embeddings, dot attention", 18, "one_hot", {"embedding": 4}, hidden=4, attention="dot", tied_embeddings=True),
+                seq2seq_case("label smoothing", 19, {"embedding": 3}, "one_hot", hidden=4, label_smoothing=0.1),
+                seq2seq_case("tied embeddings, label smoothing", 20, {"embedding": 3}, {"embedding": 4}, hidden=4, label_smoothing=0.2, tied_embeddings=True),
             ],
         },
     }

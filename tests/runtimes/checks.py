@@ -128,8 +128,8 @@ def check(case, client, pinned):
     def encoder():
         graph, error = client.load("encoder", graphs["encoder"], [wiring["encoder_input"]], encoder_outputs), Error()
         for batch, encoded in zip(case.batches, case.encoded):
-            width = max(map(len, batch))
-            found = graph.run({wiring["encoder_input"]: case.tokens(batch, 0, left=True)})
+            width = widest or max(map(len, batch))
+            found = graph.run({wiring["encoder_input"]: case.tokens(batch, 0, left=True, width=width)})
             for name, expected in {**case.states(encoded), **case.memory(encoded, width)}.items():
                 error.add(name, found[name], expected)
         return error.result()

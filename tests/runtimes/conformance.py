@@ -2,6 +2,7 @@
 
     tests/runtimes/run --quick           what installs in seconds, on one variant of each kind
     tests/runtimes/run --all             everything; renews conformance.json, RESULTS.md and the table in README.md
+    tests/runtimes/run --all --resume    the same after an interruption: runtimes that were through are not run again
     tests/runtimes/run --runtimes a,b --variants x,y      a part, to look into something
 
 Known failures stand in exceptions.yaml with the runtime's own words. A failure that is not there fails the run, and so
@@ -9,6 +10,7 @@ does an entry whose failure no longer occurs. Ends with "N passed, N failed".
 """
 
 import argparse
+import hashlib
 import json
 import subprocess
 import sys
@@ -22,7 +24,7 @@ import checks
 import report
 import variants
 from client import Client, RuntimeFailure
-from runtimes import CACHE, HERE, ROOT, RUNTIMES, Missing
+from runtimes import CACHE, HERE, ROOT, RUNNERS, RUNTIMES, Missing
 
 
 def say(text):
@@ -73,10 +75,43 @@ def names(text, known, what):
     return chosen
 
 
+class Records:
+    """What runtimes gave, kept in target/runtimes so that an interrupted run can go on."""
+
+    def __init__(self, made, resume):
+        programs = [HERE / "checks.py", HERE / "client.py", HERE / "reference.py", *sorted(path for path in RUNNERS.rglob("*") if path.is_file())]
+        digest = hashlib.sha256()
+        for path in [*programs, *(bundle / "s2s.yaml" for bundle, _ in made.values())]:
+            digest.update(path.read_bytes())
+        self.folder, self.key, self.resume = CACHE / "records", digest.hexdigest(), resume
+
+    def load(self, runtime):
+        path = self.folder / f"{runtime.name}.json"
+        if not (self.resume and path.exists()):
+            return None
+        record = json.loads(path.read_text())
+        return record["found"] if record["key"] == self.key else None
+
+    def save(self, runtime, found):
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / f"{runtime.name}.json").write_text(json.dumps({"key": self.key, "found": found}))
+
+
+def run_all(runtime, cases):
+    """All checks of all bundles in one runtime, and its version."""
+    command, environment = runtime.install(say)
+    client = Client(command, environment, 300)
+    client.start()
+    found = {case.name: checks.check(case, client, runtime.pinned) for case in cases if case.name in variants.QUICK or not runtime.few}
+    client.close()
+    return {"version": client.version, "variants": found}
+
+
 def arguments():
     parser = argparse.ArgumentParser(prog="tests/runtimes/run", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="what installs in seconds, on one variant of each kind")
     parser.add_argument("--all", action="store_true", help="everything; renews the tables")
+    parser.add_argument("--resume", action="store_true", help="take over what an earlier run with the same bundles and programs found")
     parser.add_argument("--runtimes", metavar="LIST", help="only these")
     parser.add_argument("--variants", metavar="LIST", help="only these")
     parser.add_argument("--no-build", action="store_true", help="take target/release as it is")
@@ -108,31 +143,27 @@ def main():
         cases.append(checks.Case(name, bundle, yaml.safe_load((bundle / "s2s.yaml").read_text(encoding="utf-8")), run))
     say(f"{len(cases)} variants after {time.monotonic() - begin:.0f} s")
 
+    records = Records(made, args.resume)
     record, problems, passed = {}, [], 0
     for runtime in runtimes:
         begin = time.monotonic()
         try:
-            command, environment = runtime.install(say)
-            client = Client(command, environment, 300)
-            client.start()
+            entry = records.load(runtime) or run_all(runtime, cases)
         except (Missing, RuntimeFailure) as failure:
             say(f"{runtime.name}: {failure}")
             # Chromium and Node are not everywhere; the rest of the quick half is.
             if not (args.quick and runtime.kind in ("node", "web")):
                 problems.append(f"{runtime.name}: {failure}")
             continue
-        found = {}
-        for case in cases:
-            found[case.name] = checks.check(case, client, runtime.pinned)
-            wrong = judge(runtime.name, case.name, found[case.name], exceptions)
-            passed += len(found[case.name]) - len(wrong)
-            problems += wrong
-            for line in wrong:
-                say(f"FAIL  {line}")
-        record[runtime.name] = {"version": client.version, "variants": found}
-        client.close()
-        say(f"{report.summary(runtime, record[runtime.name])}, {time.monotonic() - begin:.0f} s")
-    if args.all:
+        records.save(runtime, entry)
+        record[runtime.name] = entry
+        wrong = [line for name, results in entry["variants"].items() for line in judge(runtime.name, name, results, exceptions)]
+        passed += sum(map(len, entry["variants"].values())) - len(wrong)
+        problems += wrong
+        for line in wrong:
+            say(f"FAIL  {line}")
+        say(f"{report.summary(runtime, entry)}, {time.monotonic() - begin:.0f} s")
+    if args.all and len(record) == len(RUNTIMES):
         report.write(record, exceptions.entries, len(problems))
     for line in problems:
         print(f"FAIL  {line}")

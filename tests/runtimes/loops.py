@@ -12,7 +12,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from runtimes import CACHE, ROOT, RUNTIMES, Missing, need
+from runtimes import CACHE, ROOT, RUNTIMES, Missing, library, need
 
 LOOPS = ROOT / "examples" / "loops"
 TEXTS = """\
@@ -65,7 +65,7 @@ def rust(name, target):
         project = LOOPS / name
         command = ["cargo", "build", "--release", "--locked", "--quiet", "--manifest-path", project / "Cargo.toml", "--target-dir", target]
         subprocess.run(command, check=True)
-        return run([target / "release" / name.replace("rust-", "translate-with-"), bundle])
+        return run([target / "release" / name.replace("rust-", "translate-with-"), bundle], library())
 
     return translate
 
@@ -76,14 +76,12 @@ def main():
     parser.add_argument("--screenshot", metavar="FILE", help="a picture of the browser page")
     args = parser.parse_args()
     bundles = {"dates": ROOT / "exported" / "dates"}
-    # A bundle with attention, where the runtime tests have made one.
-    attentive = CACHE / "variants" / "lstm-general"
-    if attentive.exists():
-        bundles["with attention"] = attentive
+    # Other forms, where the runtime tests have made them.
+    forms = {"attention": "lstm-general", "int8": "gru+int8"}
+    bundles |= {title: CACHE / "variants" / name for title, name in forms.items() if (CACHE / "variants" / name).exists()}
     loops = {"python": python, "node": node, "browser": browser}
     if args.all:
-        # The workspace's own folder: most of what tract needs is built there already.
-        loops |= {"rust-ort": rust("rust-ort", CACHE / "loops"), "rust-tract": rust("rust-tract", ROOT / "target")}
+        loops |= {name: rust(name, CACHE / "loops") for name in ("rust-ort", "rust-tract")}
     passed = failed = 0
     for name, loop in loops.items():
         for title, bundle in bundles.items():

@@ -2,6 +2,7 @@
 
 import json
 import re
+from fnmatch import fnmatchcase
 
 import checks
 import variants
@@ -23,8 +24,6 @@ GROUPS = {
 
 
 def matching(globs):
-    from fnmatch import fnmatchcase
-
     return [v.name for v in variants.VARIANTS if any(fnmatchcase(v.name, glob) for glob in globs)]
 
 
@@ -46,6 +45,8 @@ def summary(runtime, entry):
 
 def cell(results):
     """One or more variants in one runtime: the largest error if all is well, else which checks fail, and the reasons' numbers."""
+    if not results:
+        return "not run"
     bad = [(check, result) for found in results for check, result in found.items() if result["status"] != "ok"]
     good = [result for found in results for result in found.values() if result["status"] == "ok"]
     notes = sorted({result["exception"] for _, result in bad if "exception" in result})
@@ -66,7 +67,7 @@ def cell(results):
 def table(record, columns):
     lines = ["| runtime | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
     for name, entry in record.items():
-        cells = [cell([entry["variants"][variant] for variant in members]) for members in columns.values()]
+        cells = [cell([entry["variants"][variant] for variant in members if variant in entry["variants"]]) for members in columns.values()]
         lines.append(f"| {TITLES[name]} {entry['version']} | " + " | ".join(cells) + " |")
     return lines
 
@@ -97,7 +98,7 @@ def write(record, entries, failed):
     runtimes = list(record)
     lines += ["| variant | " + " | ".join(TITLES[name] for name in runtimes) + " |", "|---" * (len(runtimes) + 1) + "|"]
     for variant in variants.VARIANTS:
-        lines.append(f"| {variant.name} | " + " | ".join(cell([record[name]["variants"][variant.name]]) for name in runtimes) + " |")
+        lines.append(f"| {variant.name} | " + " | ".join(cell([record[name]["variants"][variant.name]] if variant.name in record[name]["variants"] else []) for name in runtimes) + " |")
     lines += ["", "Versions: " + ", ".join(f"{TITLES[name]} {record[name]['version']}" for name in runtimes) + ".", "", "## Known failures", "", *notes(entries), ""]
     (HERE / "RESULTS.md").write_text("\n".join(lines), encoding="utf-8")
 

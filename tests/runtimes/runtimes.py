@@ -34,6 +34,8 @@ class Runtime:
     quick: bool = False
     # Compiled for fixed sizes: as few of them as possible.
     pinned: bool = False
+    # A compiler, which takes its time: one variant of each kind.
+    few: bool = False
     environment: dict = field(default_factory=dict)
 
     def install(self, say):
@@ -47,7 +49,7 @@ class Runtime:
             program = ROOT / "target" / "release" / "examples" / "engine_runner"
             if not program.exists():
                 raise Missing("target/release/examples/engine_runner: cargo build --release --workspace --examples")
-            return [str(program), self.runner], environment
+            return [str(program), self.runner], {**environment, **library()}
         return [self.rust(say), self.runner], environment
 
     def python(self, say):
@@ -93,13 +95,21 @@ RUNTIMES = [
     Runtime("candle", "candle-onnx", "rust", "candle"),
     Runtime("openvino", "OpenVINO", "python", "run_openvino.py", ("openvino==2026.4.1",)),
     Runtime("mnn", "MNN", "python", "run_mnn.py", ("MNN==3.6.1", "numpy==2.4.6")),
-    Runtime("iree", "IREE", "python", "run_iree.py", ("iree-base-compiler==3.13.0", "iree-base-runtime==3.13.0", "onnx==1.23.2")),
+    Runtime("iree", "IREE", "python", "run_iree.py", ("iree-base-compiler==3.13.0", "iree-base-runtime==3.13.0", "onnx==1.23.2"), few=True),
     Runtime("opencv", "OpenCV", "python", "run_opencv.py", ("opencv-python-headless==5.0.0.93", "numpy==2.4.6")),
-    Runtime("emx-onnx-cgen", "emx-onnx-cgen (C)", "python", "run_emx.py", ("emx-onnx-cgen==1.4.0", "onnx==1.23.2"), pinned=True),
-    Runtime("tvm", "Apache TVM", "python", "run_tvm.py", ("apache-tvm==0.27.0.post1", "onnx==1.23.2"), pinned=True),
-    Runtime("tinygrad", "tinygrad", "python", "run_tinygrad.py", ("tinygrad==0.14.0", "numpy==2.4.6"), pinned=True),
+    Runtime("emx-onnx-cgen", "emx-onnx-cgen (C)", "python", "run_emx.py", ("emx-onnx-cgen==1.4.0", "onnx==1.23.2"), pinned=True, few=True),
+    Runtime("tvm", "Apache TVM", "python", "run_tvm.py", ("apache-tvm==0.27.0.post1", "onnx==1.23.2"), pinned=True, few=True),
+    Runtime("tinygrad", "tinygrad", "python", "run_tinygrad.py", ("tinygrad==0.14.0", "numpy==2.4.6"), pinned=True, few=True),
     Runtime("jaxonnxruntime", "jaxonnxruntime", "python", "run_jaxonnxruntime.py", ("jaxonnxruntime==0.3.0", "onnx==1.23.2", "absl-py==2.3.1")),
 ]
+
+
+def library():
+    """Where the crate ort finds ONNX Runtime: the library of this Python's package, if nothing else is said."""
+    import onnxruntime
+
+    found = [path for path in sorted(Path(onnxruntime.__file__).parent.glob("capi/libonnxruntime.*")) if ".so" in path.name or ".dylib" in path.name]
+    return {"ORT_DYLIB_PATH": os.environ.get("ORT_DYLIB_PATH") or str(found[0])} if found else {}
 
 
 def venv(name, packages, newest, say):

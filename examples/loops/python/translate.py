@@ -4,7 +4,9 @@ import re, sys, unicodedata
 import numpy as np, onnxruntime as ort, yaml
 bundle = sys.argv[1]
 m = yaml.safe_load(open(f"{bundle}/s2s.yaml", encoding="utf-8"))
-encoder, decoder = (ort.InferenceSession(f"{bundle}/{m['graphs'][role]['file']}") for role in ("encoder", "decoder"))
+options = ort.SessionOptions()
+options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights: restore them instead of multiplying in 8 bits.
+encoder, decoder = (ort.InferenceSession(f"{bundle}/{m['graphs'][role]['file']}", options) for role in ("encoder", "decoder"))
 wiring, special, source, target = m["wiring"], m["special_ids"], m["source"], m["target"]
 states, memory = wiring["states"], wiring.get("memory", [])
 ids = {symbol: id for id, symbol in enumerate(source["symbols"])}

@@ -114,7 +114,7 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         ragged: args.ragged,
         threads,
         steps_per_second: rounded(quantile(&speeds, 0.5), 3),
-        steps_per_processor_second: used.map(|s| rounded(steps as f64 / s, 3)),
+        steps_per_processor_second: used.map(|s| rounded(f64::from(steps) / s, 3)),
         rounds: speeds.iter().map(|&speed| rounded(speed, 3)).collect(),
         first_loss: rounded(losses.first().copied().unwrap_or(f64::NAN), 4),
         last_loss: rounded(losses.last().copied().unwrap_or(f64::NAN), 4),

@@ -48,6 +48,8 @@ pub struct SourceText {
     pub symbols: Vec<String>,
     /// Symbols outside the vocabulary, each once, in order of appearance.
     pub unknown: Vec<String>,
+    /// Ids that are no part of the text: the vocabulary filled it up.
+    pub filled: usize,
 }
 
 /// A text and what became of it.
@@ -56,7 +58,7 @@ pub struct Translation {
     /// The best hypothesis.
     #[serde(flatten)]
     pub best: Alternative,
-    /// Source tokens that were read.
+    /// Source tokens of the text.
     pub source_tokens: usize,
     /// Source symbols outside the vocabulary, each once.
     pub unknown: Vec<String>,
@@ -157,7 +159,12 @@ impl TextCoder {
             encoded.ids = encoded.ids[part.clone()].to_vec();
             encoded.symbols = encoded.symbols[part].to_vec();
         }
-        Ok(SourceText { ids: encoded.ids, symbols: encoded.symbols, unknown: encoded.unknown })
+        let (before, behind) = self.source().fill(&mut encoded.ids);
+        if let Some(padding) = &self.source().spec().padding {
+            encoded.symbols.splice(0..0, std::iter::repeat_n(padding.symbol.clone(), before));
+            encoded.symbols.extend(std::iter::repeat_n(padding.symbol.clone(), behind));
+        }
+        Ok(SourceText { ids: encoded.ids, symbols: encoded.symbols, unknown: encoded.unknown, filled: before + behind })
     }
 
     /// Hypotheses of a text, the best first, as text. None at all is the empty translation of an empty text.
@@ -174,7 +181,7 @@ impl TextCoder {
         };
         Translation {
             best: all.next().unwrap_or_else(empty),
-            source_tokens: source.ids.len(),
+            source_tokens: source.ids.len() - source.filled,
             unknown: source.unknown.clone(),
             alternatives: all.collect(),
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 /// Values of an input.
 #[derive(Debug)]
-pub enum Values {
+pub(crate) enum Values {
     /// Ids.
     Ints(Vec<i64>),
     /// All else.
@@ -15,27 +15,28 @@ pub enum Values {
 }
 
 /// Shape and values of an input.
-pub type Input = (Vec<usize>, Values);
+pub(crate) type Input = (Vec<usize>, Values);
 /// Shape and values of an output.
-pub type Output = (Vec<usize>, Vec<f32>);
+pub(crate) type Output = (Vec<usize>, Vec<f32>);
 /// A loaded graph: inputs in the order of the request to outputs in its order.
-pub type Run = Box<dyn FnMut(Vec<Input>) -> Result<Vec<Output>, String>>;
+pub(crate) type Run = Box<dyn FnMut(Vec<Input>) -> Result<Vec<Output>, String>>;
 
 /// Answers requests until stdin ends.
 ///
 /// - `load`: bytes, path, names of inputs and outputs.
-pub fn serve(version: &str, load: impl Fn(&[u8], &str, &[String], &[String]) -> Result<Run, String>) -> std::io::Result<()> {
+pub(crate) fn serve(version: &str, load: impl Fn(&[u8], &str, &[String], &[String]) -> Result<Run, String>) -> std::io::Result<()> {
     say(&json!({ "version": version }))?;
     let mut graphs: HashMap<String, (Vec<String>, Run)> = HashMap::new();
     for line in std::io::stdin().lock().lines() {
         let answered = serde_json::from_str(&line?).map_err(|e| e.to_string()).and_then(|request| answer(&request, &load, &mut graphs));
-        say(&answered.unwrap_or_else(|error| json!({ "error": error.chars().take(600).collect::<String>() })))?;
+        say(&answered
+            .unwrap_or_else(|error| json!({ "error": error.lines().next().unwrap_or_default().chars().take(600).collect::<String>() })))?;
     }
     Ok(())
 }
 
 /// Says why the runtime is not here.
-pub fn missing(why: &str) -> std::io::Result<()> {
+pub(crate) fn missing(why: &str) -> std::io::Result<()> {
     say(&json!({ "missing": why }))
 }
 

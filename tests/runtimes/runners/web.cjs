@@ -64,7 +64,11 @@ async function main() {
   const finish = (code) => {
     browser.kill("SIGKILL");
     setTimeout(() => {
-      rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+      try {
+        rmSync(profile, { recursive: true, force: true, maxRetries: 10 });
+      } catch {
+        // A dying process of the browser still writes there; a folder left in the temporary one is no failure.
+      }
       process.exit(code);
     }, 200);
   };

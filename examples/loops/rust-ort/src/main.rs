@@ -3,7 +3,7 @@ use {ort::{session::{Session, SessionInputValue}, value::{DynValue, Tensor}}, se
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bundle = std::env::args().nth(1).expect("name a bundle");
     let library = ort::init_from(std::env::var("ORT_DYLIB_PATH")?)?.build()?;
-    let load = |file| Session::builder(&library)?.commit_from_file(format!("{bundle}/{file}"));
+    let load = |file| Session::builder(&library)?.with_config_entry("session.disable_quant_qdq", "1")?.commit_from_file(format!("{bundle}/{file}"));
     let (mut encoder, mut decoder) = (load("encoder.onnx")?, load("decoder.onnx")?);
     let [source, target, special] = ["s2s.source_vocabulary", "s2s.target_vocabulary", "s2s.special_ids"]
         .map(|key| from_str::<Value>(&decoder.metadata().ok().and_then(|m| m.custom(key)).expect("an export of s2s")).expect("JSON"));

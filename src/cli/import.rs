@@ -1,0 +1,173 @@
+//! `s2s import`: models of other programs as a run folder.
+
+use std::path::{Path, PathBuf};
+
+use clap::builder::FalseyValueParser;
+use s2s_runtime::vocabulary::PaddingSide;
+use serde_json::json;
+
+use crate::cli::Global;
+use crate::error::Result;
+use crate::import::keras::{self, Filling, Imported, Options, Origin};
+
+/// Read a model that another program trained into a run folder
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    from: From,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum From {
+    Keras(Box<KerasArgs>),
+}
+
+const KERAS_HELP: &str = "\
+The model is an LSTM encoder-decoder of the form of Keras's ten-minute tutorial, one-hot or with embeddings, of one or more
+layers; its parts are found by how the layers are connected. Keras saves no vocabulary. Give the training text, from which it
+is built as the tutorial builds it, or write the dictionaries down where the model was trained:
+
+    json.dump({\"source\": input_token_index, \"target\": target_token_index,
+               \"longest_source\": max_encoder_seq_length, \"longest_target\": max_decoder_seq_length}, open(\"vocabulary.json\", \"w\"))
+
+Then: s2s export RUN";
+
+/// A Keras model, .h5 or .keras; Keras itself is not needed
+#[derive(Debug, clap::Args)]
+#[command(after_help = KERAS_HELP)]
+pub struct KerasArgs {
+    /// What model.save(...) wrote
+    #[arg(value_name = "MODEL.h5|MODEL.keras")]
+    model: PathBuf,
+    /// The run folder [default: runs/NAME]
+    #[arg(short, long, value_name = "DIR", env = "S2S_OUTPUT")]
+    output: Option<PathBuf>,
+    /// The run's name [default: the file's]
+    #[arg(long, env = "S2S_NAME")]
+    name: Option<String>,
+    /// A JSON file with the dictionaries `source` and `target` (symbol to row); also `unit`, `start`, `end`, `unknown`
+    #[arg(long, value_name = "FILE.json", env = "S2S_VOCABULARY", required_unless_present = "pairs", conflicts_with = "pairs")]
+    vocabulary: Option<PathBuf>,
+    /// The training text: source TAB target, read as the tutorial reads it
+    #[arg(long, value_name = "FILE", env = "S2S_PAIRS")]
+    pairs: Option<PathBuf>,
+    /// Lines of it that the model was trained on
+    #[arg(long, value_name = "N", default_value_t = 10_000, env = "S2S_NUM_SAMPLES", value_parser = clap::value_parser!(u32).range(1..))]
+    num_samples: u32,
+    /// What the encoder read behind shorter texts
+    #[arg(long, value_enum, default_value_t, env = "S2S_PADDING")]
+    padding: Padding,
+    /// A symbol that it read there, for example " "
+    #[arg(long, value_name = "SYMBOL", env = "S2S_PADDING_SYMBOL", conflicts_with = "padding")]
+    padding_symbol: Option<String>,
+    /// Which end of a text was padded
+    #[arg(long, value_enum, default_value_t, env = "S2S_PADDING_SIDE")]
+    padding_side: Side,
+    /// Symbols of a padded source [default: the longest source of the vocabulary or pairs]
+    #[arg(long, value_name = "N", env = "S2S_SOURCE_LENGTH", value_parser = clap::value_parser!(u16).range(1..))]
+    source_length: Option<u16>,
+    /// The tutorial's max_decoder_seq_length [default: the longest target of the vocabulary or pairs]
+    #[arg(long, value_name = "N", env = "S2S_TARGET_LENGTH", value_parser = clap::value_parser!(u16).range(1..))]
+    target_length: Option<u16>,
+    /// Licence of the training data, for the bundle
+    #[arg(long, value_name = "TEXT", env = "S2S_LICENCE")]
+    licence: Option<String>,
+    /// Attribution of the training data, for the bundle
+    #[arg(long, value_name = "TEXT", env = "S2S_ATTRIBUTION")]
+    attribution: Option<String>,
+    /// Replace the run that is in the folder
+    #[arg(long, env = "S2S_FORCE", value_parser = FalseyValueParser::new())]
+    force: bool,
+}
+
+/// What stood behind shorter texts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Padding {
+    /// As the model says: nothing if it masks padding, else zeros (one-hot) or id 0 (embedding)
+    #[default]
+    Auto,
+    /// Nothing
+    None,
+    /// Rows of zeros
+    Zeros,
+    /// Id 0
+    #[value(name = "id-0")]
+    Id0,
+}
+
+/// An end of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+enum Side {
+    /// Before it
+    Left,
+    /// Behind it
+    #[default]
+    Right,
+}
+
+/// Runs `s2s import`.
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    let From::Keras(args) = args.from;
+    let origin = match (args.vocabulary, args.pairs) {
+        (Some(file), _) => Origin::File(file),
+        (None, pairs) => Origin::Pairs { file: pairs.unwrap_or_default(), samples: args.num_samples as usize },
+    };
+    let filling = match (args.padding_symbol, args.padding) {
+        (Some(symbol), _) => Filling::Symbol(symbol),
+        (None, Padding::Auto) => Filling::Auto,
+        (None, Padding::None) => Filling::Nothing,
+        (None, Padding::Zeros) => Filling::Zeros,
+        (None, Padding::Id0) => Filling::IdZero,
+    };
+    let output =
+        args.output.unwrap_or_else(|| Path::new("runs").join(args.name.clone().unwrap_or_else(|| keras::default_name(&args.model))));
+    let options = Options {
+        model: args.model,
+        origin,
+        name: args.name,
+        filling,
+        side: match args.padding_side {
+            Side::Left => PaddingSide::Left,
+            Side::Right => PaddingSide::Right,
+        },
+        source_length: args.source_length.map(usize::from),
+        target_length: args.target_length.map(usize::from),
+        licence: args.licence,
+        attribution: args.attribution,
+    };
+    let imported = keras::import(&options, &output, args.force)?;
+    show(&imported, global)
+}
+
+fn show(imported: &Imported, global: &Global) -> Result<()> {
+    let Imported { run, keras, encoder, decoder } = imported;
+    let architecture = run.network.architecture();
+    let padding = run.source.spec().padding.as_ref();
+    if global.json {
+        let report = json!({
+            "run": run.folder,
+            "keras": keras,
+            "encoder": encoder,
+            "decoder": decoder,
+            "architecture": architecture,
+            "padding": padding,
+            "parameters": run.network.parameters::<f32>().len(),
+        });
+        println!("{report}");
+    } else if !global.quiet {
+        let padded = match padding {
+            Some(padding) => format!("short sources are filled up to {} symbols, as in training", padding.length),
+            None => "padding is masked".to_owned(),
+        };
+        eprintln!(
+            "Read {} and {} (Keras {keras}): {} LSTM units, {} source and {} target symbols; {padded}.",
+            encoder.join(", "),
+            decoder.join(", "),
+            architecture.hidden,
+            architecture.source_vocabulary,
+            architecture.target_vocabulary
+        );
+        eprintln!("Wrote {}. Next: s2s export {}", run.folder.display(), run.folder.display());
+    }
+    Ok(())
+}

@@ -1,0 +1,299 @@
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+
+use serde_json::{Value, json};
+
+use super::*;
+
+fn fixture(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras").join(name)
+}
+
+fn options(model: &str) -> Options {
+    Options {
+        model: fixture(model),
+        origin: Origin::Pairs { file: fixture("pairs.tsv"), samples: 10_000 },
+        name: None,
+        filling: Filling::Auto,
+        side: PaddingSide::Right,
+        source_length: None,
+        target_length: None,
+        licence: None,
+        attribution: None,
+    }
+}
+
+/// A layer as Keras 2 writes it.
+fn layer(class: &str, name: &str, config: Value, calls: Value) -> Value {
+    let mut all = json!({ "name": name });
+    all.as_object_mut().unwrap().extend(config.as_object().unwrap().clone());
+    json!({ "class_name": class, "name": name, "config": all, "inbound_nodes": calls })
+}
+
+fn lstm(name: &str, sequences: bool, calls: Value) -> Value {
+    let config = json!({ "activation": "tanh", "recurrent_activation": "sigmoid", "use_bias": true, "return_sequences": sequences,
+                         "return_state": true, "stateful": false, "go_backwards": false });
+    layer("LSTM", name, config, calls)
+}
+
+/// The tutorial's model, `change`d.
+fn config(change: impl FnOnce(&mut Vec<Value>)) -> Value {
+    let mut layers = vec![
+        layer("InputLayer", "input_1", json!({}), json!([])),
+        layer("InputLayer", "input_2", json!({}), json!([])),
+        lstm("lstm", false, json!([[["input_1", 0, 0, {}]]])),
+        lstm("lstm_1", true, json!([[["input_2", 0, 0, {}], ["lstm", 0, 1, {}], ["lstm", 0, 2, {}]]])),
+        layer("Dense", "dense", json!({ "activation": "softmax" }), json!([[["lstm_1", 0, 0, {}]]])),
+    ];
+    change(&mut layers);
+    json!({ "class_name": "Functional", "config": { "name": "model", "layers": layers, "output_layers": [["dense", 0, 0]] } })
+}
+
+fn refusal(change: impl FnOnce(&mut Vec<Value>)) -> String {
+    let error = graph::find(&config(change)).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Data);
+    assert!(error.help_text().is_some(), "{error}");
+    error.message().to_owned()
+}
+
+#[test]
+fn the_parts_are_found_by_their_connections_not_their_names() {
+    let model = graph::find(&config(|_| ())).unwrap();
+    assert_eq!((model.encoder.layers, model.decoder.layers, model.dense), (vec!["lstm".into()], vec!["lstm_1".into()], "dense".into()));
+    assert!(!model.encoder.masked && model.encoder.embedding.is_none());
+
+    // Dropout in between, the softmax apart, the dense layer per step, ids that are masked, the encoder named last.
+    let model = graph::find(&config(|layers| {
+        layers.push(layer("Embedding", "words", json!({ "mask_zero": true }), json!([[["input_1", 0, 0, {}]]])));
+        layers.push(layer("Dropout", "drop", json!({}), json!([[["words", 0, 0, {}]]])));
+        layers[2] = lstm("z", false, json!([[["drop", 0, 0, {}]]]));
+        layers[3]["inbound_nodes"] = json!([[["input_2", 0, 0, { "initial_state": [["z", 0, 1], ["z", 0, 2]] }]]]);
+        let dense = json!({ "layer": { "class_name": "Dense", "config": { "activation": "linear" } } });
+        layers[4] = layer("TimeDistributed", "each", dense, json!([[["lstm_1", 0, 0, {}]]]));
+        layers.push(layer("Activation", "dense", json!({ "activation": "softmax" }), json!([[["each", 0, 0, {}]]])));
+    }))
+    .unwrap();
+    assert_eq!(
+        (model.encoder.layers, model.encoder.embedding, model.encoder.masked),
+        (vec!["z".to_owned()], Some("words".to_owned()), true)
+    );
+    assert_eq!(model.dense, "each");
+}
+
+#[test]
+fn layers_that_compute_something_else_are_named_with_their_key() {
+    for (key, value, said) in [
+        ("activation", json!("relu"), "layer \"lstm\": activation is relu; only tanh"),
+        ("recurrent_activation", json!("hard_sigmoid"), "recurrent_activation is hard_sigmoid; only sigmoid"),
+        ("stateful", json!(true), "stateful is true; only false"),
+        ("go_backwards", json!(true), "go_backwards is true; only false"),
+    ] {
+        let message = refusal(|layers| layers[2]["config"][key] = value);
+        assert!(message.contains(said), "{message}");
+    }
+    let message = refusal(|layers| layers[3]["config"]["return_sequences"] = json!(false));
+    assert!(message.contains("\"lstm_1\": return_sequences is false; only true"), "{message}");
+    let message = refusal(|layers| layers[4]["config"]["activation"] = json!("sigmoid"));
+    assert!(message.contains("\"dense\": activation is sigmoid"), "{message}");
+}
+
+#[test]
+fn models_of_another_form_are_named_with_their_layers() {
+    for (said, change) in [
+        (
+            "is a GRU",
+            Box::new(|l: &mut Vec<Value>| ["lstm", "lstm_1"].iter().zip(2..).for_each(|(_, i)| l[i]["class_name"] = json!("GRU")))
+                as Box<dyn FnOnce(&mut Vec<Value>)>,
+        ),
+        ("is Bidirectional", Box::new(|l| l[2]["class_name"] = json!("Bidirectional"))),
+        ("no initial_state", Box::new(|l| l[3]["inbound_nodes"] = json!([[["input_2", 0, 0, {}]]]))),
+        ("in this order", Box::new(|l| l[3]["inbound_nodes"] = json!([[["input_2", 0, 0, {}], ["lstm", 0, 2, {}], ["lstm", 0, 1, {}]]]))),
+        (
+            "is Conv1D where LSTM",
+            Box::new(|l| {
+                l.push(layer("Conv1D", "conv", json!({}), json!([[["input_1", 0, 0, {}]]])));
+                l[2]["inbound_nodes"] = json!([[["conv", 0, 0, {}]]]);
+            }),
+        ),
+        ("is Attention where Dense", Box::new(|l| l[4]["class_name"] = json!("Attention"))),
+        ("there is no LSTM", Box::new(|l| l[4]["inbound_nodes"] = json!([[["input_2", 0, 0, {}]]]))),
+        (
+            "do not go layer by layer",
+            Box::new(|l| {
+                l.push(lstm("lower", true, json!([[["input_1", 0, 0, {}]]])));
+                l[2]["inbound_nodes"] = json!([[["lower", 0, 0, {}]]]);
+            }),
+        ),
+        ("never called", Box::new(|l| l[4]["inbound_nodes"] = json!([[["lstm_1", 3, 0, {}]]]))),
+    ] {
+        let message = refusal(change);
+        assert!(message.contains(said), "{said}: {message}");
+    }
+    let message = refusal(|layers| layers[2]["class_name"] = json!("Conv1D"));
+    assert!(message.contains("lstm (Conv1D)") && message.contains("dense (Dense)"), "{message}");
+    let error = graph::find(&json!({ "class_name": "Sequential", "config": { "layers": [] } })).unwrap_err();
+    assert!(error.message().contains("Sequential"), "{error}");
+}
+
+#[test]
+fn a_model_that_goes_in_a_circle_is_refused() {
+    let message = refusal(|layers| {
+        layers.push(layer("Dropout", "a", json!({}), json!([[["b", 0, 0, {}]]])));
+        layers.push(layer("Dropout", "b", json!({}), json!([[["a", 0, 0, {}]]])));
+        layers[2]["inbound_nodes"] = json!([[["a", 0, 0, {}]]]);
+    });
+    assert!(message.contains("circle"), "{message}");
+}
+
+#[test]
+fn the_vocabulary_of_pairs_is_the_tutorials_to_the_letter() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("pairs.txt");
+    // The last line has no newline: the tutorial leaves it out. Carriage returns are newlines to Python.
+    fs::write(&file, "ba\tB\u{e9}\tattribution\r\nab!\tA\r\nz\tZ").unwrap();
+    let origin = Origin::Pairs { file: file.clone(), samples: 10 };
+    let symbols = vocabulary::read(&origin, 3, 5).unwrap();
+    let numbered = |list: &[&str]| list.iter().enumerate().map(|(row, s)| ((*s).to_owned(), row)).collect::<Vec<_>>();
+    assert_eq!(symbols.source, numbered(&["!", "a", "b"]));
+    assert_eq!(symbols.target, numbered(&["\t", "\n", "A", "B", "\u{e9}"]));
+    assert_eq!((symbols.longest_source, symbols.longest_target, symbols.pairs), (3, 4, 2));
+    // One row more in the model: row 0 is padding.
+    assert_eq!(vocabulary::read(&origin, 4, 6).unwrap().source[0], ("!".to_owned(), 1));
+    let error = vocabulary::read(&origin, 9, 5).err().unwrap();
+    assert!(error.message().contains("9 source rows") && error.help_text().unwrap().contains("--num-samples"), "{error}");
+    fs::write(&file, "a\tb\nno tab\n").unwrap();
+    assert!(vocabulary::read(&origin, 1, 3).err().unwrap().to_string().contains("pairs.txt:2"));
+}
+
+#[test]
+fn vocabulary_files_are_checked() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("v.json");
+    let read = |json: Value| {
+        fs::write(&file, json.to_string()).unwrap();
+        vocabulary::read(&Origin::File(file.clone()), 2, 3)
+    };
+    let good = read(json!({ "input_token_index": { "b": 1, "a": 0 }, "target": ["\t", "\n", "x"] })).unwrap();
+    assert_eq!(good.source, [("a".to_owned(), 0), ("b".to_owned(), 1)]);
+    for (json, said) in [
+        (json!({ "source": ["a", "b"] }), "missing field `target`"),
+        (json!({ "source": ["a", "b"], "target": ["\t", "\n", "x"], "sauce": 1 }), "unknown field `sauce`"),
+        (json!({ "source": ["a"], "target": ["\t", "\n", "x"] }), "2 source rows"),
+        (json!({ "source": { "a": 0, "b": 0 }, "target": ["\t", "\n", "x"] }), "same row 0"),
+        (json!({ "source": { "a": -1 }, "target": ["\t", "\n", "x"] }), "no whole number"),
+        (json!({ "source": 3, "target": ["\t", "\n", "x"] }), "neither"),
+        (json!({ "source": ["a", "b"], "target": ["<s>", "\n", "x"] }), "\"\\t\", with which targets start"),
+        (json!({ "source": ["a", "b"], "target": ["\t", "\n", "x"], "end": "</s>" }), "with which targets end"),
+    ] {
+        let error = read(json.clone()).err().unwrap();
+        assert!(error.to_string().contains(said), "{json}: {error}");
+        assert!(error.to_string().contains("v.json"), "{error}");
+    }
+    // Words must be called words.
+    let words = json!({ "source": ["hello", "you"], "target": ["<s>", "</s>", "x"], "start": "<s>", "end": "</s>" });
+    let symbols = read(words.clone()).unwrap();
+    assert!(vocabulary::source(&symbols, None, false).err().unwrap().help_text().unwrap().contains("token"));
+    let mut words = words;
+    words["unit"] = json!("token");
+    words["unknown"] = json!("you");
+    let symbols = read(words).unwrap();
+    let source = vocabulary::source(&symbols, None, false).unwrap();
+    assert_eq!((&source.spec.symbols[4..], &source.rows[..]), (&["hello".to_owned()][..], &[None, None, None, Some(1), Some(0)][..]));
+    assert_eq!(vocabulary::target(&symbols, false).unwrap().rows, [None, Some(0), Some(1), None, Some(2)]);
+    assert!(vocabulary::source(&symbols, None, true).err().unwrap().message().contains("row 0, which the model masks"));
+}
+
+#[test]
+fn padding_that_does_not_fit_the_model_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    let refuse = |options: Options, said: &str| {
+        let error = import(&options, &folder.path().join("run"), false).unwrap_err();
+        assert!(error.message().contains(said) && error.kind() == ErrorKind::Usage, "{error}");
+        assert!(!folder.path().join("run").exists(), "nothing is written");
+    };
+    refuse(Options { filling: Filling::Zeros, ..options("embedding.h5") }, "no row of zeros");
+    refuse(Options { filling: Filling::Symbol("#".to_owned()), ..options("one_hot.h5") }, "\"#\" is no symbol");
+    refuse(Options { filling: Filling::IdZero, ..options("masked.h5") }, "masks padding");
+    refuse(Options { name: Some("a/b".to_owned()), ..options("one_hot.h5") }, "cannot name a folder");
+    let unknown = folder.path().join("v.json");
+    let written: Value = serde_json::from_str(&fs::read_to_string(fixture("one_hot_vocabulary.json")).unwrap()).unwrap();
+    fs::write(&unknown, json!({ "source": written["source"], "target": written["target"] }).to_string()).unwrap();
+    refuse(Options { origin: Origin::File(unknown), ..options("one_hot.h5") }, "up to which length");
+}
+
+#[test]
+fn a_run_that_is_there_is_kept_unless_told_otherwise() {
+    let folder = tempfile::tempdir().unwrap();
+    let output = folder.path().join("run");
+    import(&options("one_hot.h5"), &output, false).unwrap();
+    let before = fs::read(output.join("checkpoints/best.safetensors")).unwrap();
+    let error = import(&options("keras2.h5"), &output, false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Usage);
+    assert_eq!(fs::read(output.join("checkpoints/best.safetensors")).unwrap(), before);
+    import(&options("keras2.h5"), &output, true).unwrap();
+    assert_eq!(Run::open(&output).unwrap().config.name, "keras2");
+}
+
+#[test]
+fn the_same_model_in_both_formats_gives_the_same_weights() {
+    let folder = tempfile::tempdir().unwrap();
+    for name in ["one_hot", "masked"] {
+        let [old, new] = ["h5", "keras"].map(|extension| {
+            let output = folder.path().join(format!("{name}.{extension}"));
+            import(&options(&format!("{name}.{extension}")), &output, false).unwrap().run.parameters(Which::Best).unwrap()
+        });
+        assert_eq!(old, new, "{name}");
+    }
+}
+
+#[test]
+fn files_that_are_no_models_say_so() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("model.h5");
+    let refusal = |bytes: &[u8]| {
+        fs::write(&file, bytes).unwrap();
+        let error = import(&Options { model: file.clone(), ..options("one_hot.h5") }, &folder.path().join("run"), false).unwrap_err();
+        assert!(error.kind() == ErrorKind::Data && error.to_string().contains("model.h5"), "{error}");
+        error.message().to_owned()
+    };
+    assert!(refusal(b"").contains("neither"));
+    assert!(refusal(b"PK\x03\x04").contains("list of files"));
+    assert!(refusal(b"\x89HDF\r\n\x1a\n").contains("damaged"));
+    // The weights file within a .keras has no description of the layers.
+    let zip = fs::File::open(fixture("masked.keras")).unwrap();
+    let mut weights = Vec::new();
+    let mut zip = zip::ZipArchive::new(zip).unwrap();
+    std::io::Read::read_to_end(&mut zip.by_name("model.weights.h5").unwrap(), &mut weights).unwrap();
+    assert!(refusal(&weights).contains("only weights"));
+    let error = import(&Options { model: folder.path().join("none.h5"), ..options("one_hot.h5") }, folder.path(), false).unwrap_err();
+    assert_eq!(error.kind(), ErrorKind::Io);
+}
+
+#[test]
+fn damaged_files_never_panic_and_never_give_half_a_model() {
+    let mut refused = 0;
+    for name in ["keras2.h5", "masked.keras"] {
+        let whole = fs::read(fixture(name)).unwrap();
+        let mut damage: Vec<Vec<u8>> = (0..24).map(|i| whole[..whole.len() * i / 24].to_vec()).collect();
+        // Structure lies at the beginning of HDF5 files, and at both ends of the zip.
+        for at in (0..600.min(whole.len())).chain((600..whole.len()).step_by(whole.len() / 150)) {
+            let mut changed = whole.clone();
+            changed[at] ^= 0xff;
+            damage.push(changed);
+        }
+        for bytes in damage {
+            match file::read(bytes).and_then(|saved| {
+                let model = graph::find(&saved.config)?;
+                weights::Tensors::gather(&model, &saved).map(|tensors| tensors.hidden)
+            }) {
+                Ok(hidden) => assert!(hidden > 0),
+                Err(error) => {
+                    refused += 1;
+                    assert!(matches!(error.kind(), ErrorKind::Data), "{error}");
+                }
+            }
+        }
+    }
+    assert!(refused > 50, "{refused}");
+}
