@@ -121,8 +121,15 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-const DOCUMENTS: [&str; 7] =
-    ["README.md", "docs/export.md", "docs/tutorial.en.md", "docs/tutorial.zh.md", "docs/return_sequences.md", "docs/keras.md", "docs/lint.md"];
+const DOCUMENTS: [&str; 7] = [
+    "README.md",
+    "docs/export.md",
+    "docs/tutorial.en.md",
+    "docs/tutorial.zh.md",
+    "docs/return_sequences.md",
+    "docs/keras.md",
+    "docs/lint.md",
+];
 
 #[test]
 fn every_command_in_the_documents_is_one_that_the_command_line_takes() {
