@@ -41,7 +41,7 @@ pub struct Origin {
 }
 
 /// Another run's weights, ready for a new run.
-pub(super) struct Initial {
+pub(crate) struct Initial {
     from: Run,
     checkpoint: Checkpoint,
     /// Vocabularies of the new run.

@@ -128,7 +128,7 @@ impl Run {
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if there is a run already and `force` is not set.
-    pub(super) fn create(folder: &Path, config: Config, record: &Record, force: bool, initial: Option<&Initial>) -> Result<Self> {
+    pub(crate) fn create(folder: &Path, config: Config, record: &Record, force: bool, initial: Option<&Initial>) -> Result<Self> {
         if Self::exists(folder) && !force {
             return Err(Error::new(ErrorKind::Usage, "there is a run in this folder already")
                 .in_file(folder)

@@ -124,13 +124,14 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
             longest_source: symbols.longest_source,
             longest_target: symbols.longest_target,
         },
+        init_from: None,
         data: std::iter::once(DataFile { file: file_name(path), sha256: hash, pairs: 0 }).chain(symbols.file.clone()).collect(),
     };
     let architecture = config.model.architecture(record.source.symbols.len(), record.target.symbols.len());
     let network = crate::network::Seq2Seq::new(architecture.clone())?;
     let parameters = tensors.parameters(&network, &source.rows, &target.rows)?;
 
-    let run = Run::create(output, config, &record, force)?;
+    let run = Run::create(output, config, &record, force, None)?;
     let header = Header { architecture, progress: Progress::default(), config: fingerprint(&run.config) };
     Checkpoint { header, parameters, optimiser: None }.save(&run.checkpoint_path(Which::Best))?;
     let names = |side: &graph::Side| side.layers.clone();
