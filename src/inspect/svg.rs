@@ -254,10 +254,12 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
         let beside = |(x, y): (f64, f64)| [0.0, -0.4, 0.4, -0.55, 0.55].map(|part| (x + part * wide, y));
         let cost = |&(x, y): &(f64, f64)| -> f64 {
             let me = around((x, y), wide, height);
-            let outside = (shift - margin - me[0]).max(0.0) + (me[2] + shift + 4.0 - width).max(0.0);
+            let outside = (8.0 - shift - me[0]).max(0.0) + (me[2] + shift + 8.0 - width).max(0.0);
             let inside = |&&(px, py): &&(f64, f64)| px > me[0] && px < me[2] && py > me[1] && py < me[3];
             let crossed = lines.iter().enumerate().filter(|(other, _)| *other != number).flat_map(|(_, l)| l).filter(inside).count();
-            2.0 * taken.iter().map(|other| overlap(&me, other)).sum::<f64>() + 30.0 * crossed as f64 + 100.0 * outside
+            // The tip of an arrow is worth more than its line.
+            let tips = lines.iter().filter_map(|l| l.last()).filter(|&&(px, py)| inside(&&(px, py - 3.0))).count();
+            2.0 * taken.iter().map(|other| overlap(&me, other)).sum::<f64>() + 30.0 * crossed as f64 + 300.0 * tips as f64 + 100.0 * outside
         };
         let least = candidates.flat_map(beside).map(|at| (cost(&at), at)).min_by(|a, b| a.0.total_cmp(&b.0));
         if let Some((_, (x, y))) = least {

@@ -5,7 +5,22 @@ use serde_json::{Map, Value, json};
 use super::{count, number, section, text, training};
 
 /// What of the section `training` a perceptron has.
-const TRAINING: [&str; 8] = ["epochs", "batch_size", "seed", "threads", "learning_rate", "optimiser", "clip_norm", "label_smoothing"];
+const TRAINING: [&str; 14] = [
+    "epochs",
+    "batch_size",
+    "seed",
+    "threads",
+    "learning_rate",
+    "optimiser",
+    "clip_norm",
+    "label_smoothing",
+    "schedule",
+    "early_stopping",
+    "reduce_lr_on_plateau",
+    "terminate_on_nan",
+    "csv_logger",
+    "tensorboard",
+];
 
 /// The schema of the whole config.
 pub(super) fn schema() -> Value {
