@@ -25,6 +25,8 @@ def weights(path):
     stored = {tensor.name: numpy_helper.to_array(tensor) for tensor in graph.initializer}
     values = {name: array.astype(np.float64) for name, array in stored.items() if array.dtype.kind == "f"}
     for node in graph.node:
+        if node.op_type == "Squeeze" and node.input[0] in values and len(node.input) == 2:
+            values[node.output[0]] = np.squeeze(values[node.input[0]], tuple(stored[node.input[1]]))
         if not node.input or node.input[0] not in stored:
             continue
         array = stored[node.input[0]]
