@@ -124,7 +124,7 @@ impl<N: Trainable> Stepper<N> {
 
     /// One step on a batch: the mean cross-entropy over its target tokens goes down.
     ///
-    /// Where the loss is not finite the parameters stay as they are, so that the caller can say what happened.
+    /// Where the loss or the gradient's norm is not finite the parameters stay as they are: the batch is left out.
     pub fn step(&mut self, batch: &[N::Example<'_>]) -> StepReport {
         let tokens: usize = batch.iter().map(N::targets).sum();
         let threads = self.shards.len();
@@ -152,7 +152,7 @@ impl<N: Trainable> Stepper<N> {
         results.into_iter().for_each(|s| sums += s);
         self.prepared = prepared;
         if !sums.nats.is_finite() {
-            self.shards.iter_mut().for_each(|s| s.gradients.data_mut().fill(0.0));
+            self.forget_gradients();
             return StepReport { sums, gradient_norm: f64::NAN };
         }
         StepReport { sums, gradient_norm: self.apply() }
@@ -188,8 +188,13 @@ impl<N: Trainable> Stepper<N> {
 
     /// Adam on the sum of the shards' gradients, which are zero afterwards; gives the norm of the sum.
     ///
-    /// Every value moves through the processor once, or twice where the norm has to be known first.
+    /// The norm is known before the first parameter moves, because a sum that is not finite must move none.
     fn apply(&mut self) -> f64 {
+        let norm = self.sweep(|block| block.sum_gradients()).sqrt();
+        if !norm.is_finite() {
+            self.forget_gradients();
+            return norm;
+        }
         self.optimiser.time += 1;
         let o = &self.options;
         let step = AdamStep {
@@ -198,23 +203,17 @@ impl<N: Trainable> Stepper<N> {
             beta2: o.beta2,
             epsilon: o.epsilon,
             time: self.optimiser.time,
-            gradient_factor: 1.0,
+            gradient_factor: o.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm),
         };
-        let Some(limit) = o.clip_norm else {
-            let squares = self.sweep(|block| {
-                let squares = block.sum_gradients();
-                block.move_parameters(&step);
-                squares
-            });
-            return squares.sqrt();
-        };
-        let norm = self.sweep(|block| block.sum_gradients()).sqrt();
-        let gradient_factor = if norm > limit { limit / norm } else { 1.0 };
         self.sweep(|block| {
-            block.move_parameters(&AdamStep { gradient_factor, ..step });
+            block.move_parameters(&step);
             0.0
         });
         norm
+    }
+
+    fn forget_gradients(&mut self) {
+        self.shards.iter_mut().for_each(|s| s.gradients.data_mut().fill(0.0));
     }
 
     /// Calls `work` for all blocks, on all threads; gives the sum of its results, always added in the same order.
@@ -304,4 +303,67 @@ fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<
         parts[if round % 2 == 0 { place } else { shards - 1 - place }].push(example);
     }
     parts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A network of one parameter, whose examples are its gradients.
+    #[derive(Debug)]
+    struct Given;
+
+    impl Trainable for Given {
+        type Example<'a> = f32;
+        type Prepared = ();
+        type Workspace = ();
+
+        fn targets(_: &f32) -> usize {
+            1
+        }
+
+        fn cost(_: &f32) -> usize {
+            1
+        }
+
+        fn rows(batch: &[f32]) -> usize {
+            batch.len()
+        }
+
+        fn prepare(&self, _: &Parameters<f32>, _: usize, _: bool, _: usize, (): ()) {}
+
+        fn loss_and_gradients(
+            &self,
+            _: &Parameters<f32>,
+            (): &(),
+            examples: &[f32],
+            _: &Objective,
+            gradients: &mut Parameters<f32>,
+            (): &mut (),
+        ) -> Sums {
+            gradients.data_mut()[0] += examples.iter().sum::<f32>();
+            Sums { nats: 1.0, tokens: examples.len(), correct: 0 }
+        }
+
+        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[f32], (): &mut ()) -> Sums {
+            Sums::default()
+        }
+    }
+
+    #[test]
+    fn a_gradient_that_is_not_finite_moves_nothing_though_the_loss_is() {
+        for (clip_norm, wrong) in [(None, f32::INFINITY), (None, f32::NAN), (Some(1.0), f32::INFINITY), (Some(1.0), f32::NAN)] {
+            let mut parameters = Parameters::<f32>::default();
+            parameters.add("x", &[1]);
+            let mut stepper = Stepper::new(Given, parameters, StepOptions { clip_norm, threads: 2, ..StepOptions::default() });
+            stepper.step(&[0.5, 0.25]);
+            let before = (stepper.parameters().clone(), stepper.optimiser().clone());
+            let report = stepper.step(&[wrong, 0.25]);
+            assert!(!report.gradient_norm.is_finite() && report.sums.nats.is_finite());
+            assert_eq!((stepper.parameters(), stepper.optimiser()), (&before.0, &before.1));
+            let report = stepper.step(&[0.5, 0.25]);
+            assert_eq!(report.gradient_norm, 0.75, "nothing of the batch that was left out remains");
+            assert_ne!(stepper.parameters(), &before.0);
+        }
+    }
 }
