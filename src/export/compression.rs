@@ -198,6 +198,7 @@ fn half(tensor: &TensorProto) -> Option<Stored> {
         data_type: DataType::Float16 as i32,
         name: format!("{}.f16", tensor.name),
         raw_data: bits.iter().flat_map(|half| half.to_le_bytes()).collect(),
+        ..TensorProto::default()
     };
     let to = AttributeProto {
         name: "to".to_owned(),
@@ -230,6 +231,7 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
         data_type: data_type as i32,
         name: format!("{}.{suffix}", tensor.name),
         raw_data,
+        ..TensorProto::default()
     };
     // A matrix gets an axis in front, see above; a higher tensor is squeezed by the graph itself.
     let lifted = shape.len() == 2;
@@ -279,7 +281,7 @@ pub(super) fn restored_tensors(graph: &GraphProto) -> Vec<TensorProto> {
             "Cast" => find(input).and_then(halves),
             "DequantizeLinear" => find(input).and_then(|tensor| {
                 let (scale, zero) = (find(node.input.get(1)?)?, find(node.input.get(2)?)?);
-                let axis = node.attribute.iter().find(|a| a.name == "axis").map_or(1, |a| a.i());
+                let axis = node.int("axis", 1);
                 dequantised(tensor, &scale.floats()?, &zero.raw_data, usize::try_from(axis).ok()?)
             }),
             _ => None,

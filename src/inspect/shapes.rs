@@ -5,7 +5,7 @@
 use std::collections::HashMap;
 use std::fmt;
 
-use crate::onnx::messages::{AttributeProto, DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::messages::{DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// The length of one axis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -126,7 +126,7 @@ impl Shapes {
         let input = |i: usize| node.input.get(i).and_then(|name| self.shapes.get(name)).cloned();
         let value = |i: usize| node.input.get(i).and_then(|name| self.values.get(name)).cloned();
         let known = |i: usize| value(i).and_then(|v| v.iter().map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
-        let axes = || known(1).or_else(|| attribute(node, "axes").map(|a| a.ints.clone()));
+        let axes = || known(1).or_else(|| node.attribute("axes").map(|a| a.ints.clone()));
         let all = |shape: Shape| vec![shape; node.output.len()];
         match node.op_type.as_str() {
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Mean" | "Sum" | "Greater" | "GreaterOrEqual" | "Less"
@@ -152,7 +152,7 @@ impl Shapes {
                 vec![shape.map(|s| vec![Axis::Fixed(s.len() as i64)])]
             }
             "Constant" => {
-                let tensor = attribute(node, "value").and_then(|a| a.t.as_ref());
+                let tensor = node.attribute("value").and_then(|a| a.t.as_ref());
                 if let (Some(values), Some(name)) = (tensor.and_then(integers), node.output.first()) {
                     self.values.insert(name.clone(), values.into_iter().map(Axis::Fixed).collect());
                 }
@@ -161,8 +161,8 @@ impl Shapes {
             "ConstantOfShape" => vec![value(0)],
             "Expand" => vec![broadcast(input(0), value(1))],
             "Reshape" => vec![reshape(input(0), value(1))],
-            "Flatten" => vec![input(0).map(|s| flatten(&s, integer(node, "axis", 1)))],
-            "Transpose" => vec![input(0).map(|s| match attribute(node, "perm") {
+            "Flatten" => vec![input(0).map(|s| flatten(&s, node.int("axis", 1)))],
+            "Transpose" => vec![input(0).map(|s| match node.attribute("perm") {
                 Some(perm) => perm.ints.iter().map(|&p| at(&s, p)).collect(),
                 None => s.into_iter().rev().collect(),
             })],
@@ -184,17 +184,17 @@ impl Shapes {
                 if let (Some(values), Some(name)) = (values, node.output.first()) {
                     self.values.insert(name.clone(), values.concat());
                 }
-                vec![parts.map(|parts| concat(&parts, integer(node, "axis", 0)))]
+                vec![parts.map(|parts| concat(&parts, node.int("axis", 0)))]
             }
             "Split" => {
                 let n = node.output.len();
-                let sizes = known(1).or_else(|| attribute(node, "split").map(|a| a.ints.clone()));
+                let sizes = known(1).or_else(|| node.attribute("split").map(|a| a.ints.clone()));
                 let Some(shape) = input(0) else { return vec![None; n] };
-                let along = wrap(integer(node, "axis", 0), shape.len());
+                let along = wrap(node.int("axis", 0), shape.len());
                 (0..n).map(|i| Some(with(&shape, along, split_size(&shape, along, sizes.as_deref(), i, n)))).collect()
             }
             "Gather" => {
-                let along = integer(node, "axis", 0);
+                let along = node.int("axis", 0);
                 let (data, indices) = (input(0), input(1));
                 if let (Some(values), Some(picked), Some(name)) = (value(0), known(1), node.output.first()) {
                     let picked: Vec<i64> = picked;
@@ -209,34 +209,34 @@ impl Shapes {
             "OneHot" => {
                 let depth = value(1).and_then(|v| v.first().cloned()).unwrap_or(Axis::Unknown);
                 vec![input(0).map(|mut s| {
-                    let place = integer(node, "axis", -1);
+                    let place = node.int("axis", -1);
                     let place = if place < 0 { (s.len() as i64 + 1 + place).max(0) as usize } else { place as usize };
                     s.insert(place.min(s.len()), depth);
                     s
                 })]
             }
             "Pad" => {
-                let pads: Option<Vec<i64>> = known(1).or_else(|| attribute(node, "pads").map(|a| a.ints.clone()));
+                let pads: Option<Vec<i64>> = known(1).or_else(|| node.attribute("pads").map(|a| a.ints.clone()));
                 vec![input(0).map(|s| pad(&s, pads.as_deref()))]
             }
             "Slice" => vec![input(0).map(|s| slice(&s, known(1), known(2), known(3), known(4)))],
             "MatMul" => vec![input(0).zip(input(1)).and_then(|(a, b)| matmul(&a, &b))],
             "Gemm" => vec![input(0).zip(input(1)).map(|(a, b)| {
-                let (ta, tb) = (integer(node, "transA", 0) != 0, integer(node, "transB", 0) != 0);
+                let (ta, tb) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
                 vec![at(&a, i64::from(ta)), at(&b, i64::from(!tb))]
             })],
             "LSTM" | "GRU" | "RNN" => vec![recurrent(node, input(0)), state(node, input(0)), state(node, input(0))],
             op if op.starts_with("Reduce") => {
-                let keep = integer(node, "keepdims", 1) != 0;
+                let keep = node.int("keepdims", 1) != 0;
                 vec![input(0).map(|s| reduce(&s, axes(), keep))]
             }
             "ArgMax" | "ArgMin" => {
-                let keep = integer(node, "keepdims", 1) != 0;
-                vec![input(0).map(|s| reduce(&s, Some(vec![integer(node, "axis", 0)]), keep))]
+                let keep = node.int("keepdims", 1) != 0;
+                vec![input(0).map(|s| reduce(&s, Some(vec![node.int("axis", 0)]), keep))]
             }
             // What is carried keeps its shape; what a step gives is stacked.
             "Loop" => {
-                let body = attribute(node, "body").and_then(|a| a.g.as_ref());
+                let body = node.attribute("body").and_then(|a| a.g.as_ref());
                 let carried = node.input.len().saturating_sub(2);
                 let stacked = |i: usize| {
                     let one = declared(body?.output.get(i + 1)?)?;
@@ -255,17 +255,8 @@ impl Shapes {
     fn axes_of(&self, node: &NodeProto) -> Option<Vec<i64>> {
         let given = node.input.get(1).and_then(|name| self.values.get(name));
         let given = given.map(|v| v.iter().filter_map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
-        given.or_else(|| attribute(node, "axes").map(|a| a.ints.clone()))
+        given.or_else(|| node.attribute("axes").map(|a| a.ints.clone()))
     }
-}
-
-/// An attribute by name.
-pub(super) fn attribute<'a>(node: &'a NodeProto, name: &str) -> Option<&'a AttributeProto> {
-    node.attribute.iter().find(|a| a.name == name)
-}
-
-fn integer(node: &NodeProto, name: &str, default: i64) -> i64 {
-    attribute(node, name).map_or(default, |a| a.i())
 }
 
 fn wrap(axis: i64, rank: usize) -> usize {
@@ -399,11 +390,11 @@ fn matmul(a: &[Axis], b: &[Axis]) -> Shape {
 }
 
 fn directions(node: &NodeProto) -> Axis {
-    Axis::Fixed(if attribute(node, "direction").is_some_and(|a| a.s == b"bidirectional") { 2 } else { 1 })
+    Axis::Fixed(if node.attribute("direction").is_some_and(|a| a.s == b"bidirectional") { 2 } else { 1 })
 }
 
 fn hidden(node: &NodeProto) -> Axis {
-    attribute(node, "hidden_size").map_or(Axis::Unknown, |a| Axis::Fixed(a.i()))
+    node.attribute("hidden_size").map_or(Axis::Unknown, |a| Axis::Fixed(a.i()))
 }
 
 fn recurrent(node: &NodeProto, x: Shape) -> Shape {

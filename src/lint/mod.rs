@@ -1,6 +1,6 @@
 //! Which runtimes refuse a foreign ONNX graph, or run it wrongly without a word: `s2s lint`.
 //!
-//! [`rules`] has one entry a fault, [`view`] the graph with the bodies of its nodes, [`messages`] what is read of the file.
+//! [`rules`] has one entry a fault, [`view`] the graph with the bodies of its nodes.
 
 use std::fmt;
 use std::path::Path;
@@ -11,14 +11,13 @@ use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::onnx::messages::ModelProto;
 
-pub mod messages;
 pub mod rules;
 #[cfg(test)]
 mod tests;
 pub mod view;
 
-use messages::Model;
 use rules::{Check, RULES};
 use view::View;
 
@@ -187,7 +186,7 @@ pub fn lint(path: &Path, runtimes: &[Runtime]) -> Result<Report> {
 /// As [`lint`].
 pub fn lint_bytes(file: &str, bytes: &[u8], runtimes: &[Runtime]) -> Result<Report> {
     let no_model = || Error::new(ErrorKind::Bundle, "not an ONNX model, or a damaged one").in_file(file);
-    let model = Model::decode(bytes).map_err(|e| no_model().caused_by(e))?;
+    let model = ModelProto::decode(bytes).map_err(|e| no_model().caused_by(e))?;
     // Other files may happen to decode: a model has a graph, and names its operators.
     if model.graph.as_ref().is_none_or(|graph| graph.node.is_empty() && graph.output.is_empty()) || model.opset_import.is_empty() {
         return Err(no_model());

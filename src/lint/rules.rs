@@ -5,10 +5,9 @@
 
 use super::Effect::{Refuses, Slow, Wrong};
 use super::Runtime::{Candle, EmxOnnxCgen, Iree, Mnn, OnnxRuntime, OpenCv, OpenVino, Reference, Rten, Tract};
-use super::messages::Node;
 use super::view::{Site, View};
 use super::{Effect, Runtime};
-use crate::onnx::messages::Dimension;
+use crate::onnx::messages::{Dimension, NodeProto};
 
 /// One thing that some runtime does not do.
 pub struct Rule {
@@ -175,7 +174,7 @@ pub const RULES: &[Rule] = &[
         check: Check::Node(|site| {
             let x = site.node.input(0).filter(|_| site.node.is_recurrent())?;
             let from = site.producer(x).filter(|from| from.node.is("Concat"))?;
-            let first = !site.depends_on(x, Node::is_recurrent);
+            let first = !site.depends_on(x, NodeProto::is_recurrent);
             first.then(|| format!("{}: its product is moved out of the loop", from.place()))
         }),
     },

@@ -2,32 +2,34 @@
 
 use s2s_runtime::manifest::{Io, Role};
 
-use super::messages::{Attribute, Function, Graph, Node, Tensor};
 use super::*;
 use crate::network::architecture::{Architecture, AttentionScore, Cell, InputForm};
 use crate::network::{Parameters, Seq2Seq};
-use crate::onnx::messages::{DataType, Dimension, DimensionProto, OperatorSetIdProto, ValueInfoProto};
+use crate::onnx::messages::{
+    AttributeProto, DataType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
+    ValueInfoProto,
+};
 use crate::onnx::{GraphBuilder, ir_version};
 
-fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<Attribute>) -> Node {
+fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributeProto>) -> NodeProto {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    Node { input: names(inputs), output: names(outputs), op_type: op.to_owned(), attribute: attributes, ..Node::default() }
+    NodeProto { input: names(inputs), output: names(outputs), op_type: op.to_owned(), attribute: attributes, ..NodeProto::default() }
 }
 
-fn int(name: &str, i: i64) -> Attribute {
-    Attribute { name: name.to_owned(), i, ..Attribute::default() }
+fn int(name: &str, i: i64) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), i: Some(i), ..AttributeProto::default() }
 }
 
-fn text(name: &str, s: &str) -> Attribute {
-    Attribute { name: name.to_owned(), s: s.into(), ..Attribute::default() }
+fn text(name: &str, s: &str) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), s: s.into(), ..AttributeProto::default() }
 }
 
-fn texts(name: &str, s: &[&str]) -> Attribute {
-    Attribute { name: name.to_owned(), strings: s.iter().map(|s| s.as_bytes().to_vec()).collect(), ..Attribute::default() }
+fn texts(name: &str, s: &[&str]) -> AttributeProto {
+    AttributeProto { name: name.to_owned(), strings: s.iter().map(|s| s.as_bytes().to_vec()).collect(), ..AttributeProto::default() }
 }
 
-fn tensor(name: &str, data_type: DataType) -> Tensor {
-    Tensor { name: name.to_owned(), dims: vec![1], data_type: data_type as i32, ..Tensor::default() }
+fn tensor(name: &str, data_type: DataType) -> TensorProto {
+    TensorProto { name: name.to_owned(), dims: vec![1], data_type: data_type as i32, ..TensorProto::default() }
 }
 
 fn value(name: &str, axis: Dimension) -> ValueInfoProto {
@@ -39,25 +41,25 @@ fn free(name: &str) -> ValueInfoProto {
 }
 
 /// A model of these nodes: reads `x` and `lengths`, has the weights `W`, `R`, `q`, `table`, gives `y`.
-fn model(nodes: Vec<Node>) -> Model {
+fn model(nodes: Vec<NodeProto>) -> ModelProto {
     let weights = [("W", DataType::Float), ("R", DataType::Float), ("q", DataType::Int8), ("table", DataType::Int32)];
-    let graph = Graph {
+    let graph = GraphProto {
         node: nodes,
         initializer: weights.map(|(name, data_type)| tensor(name, data_type)).to_vec(),
         input: vec![free("x"), free("lengths")],
         output: vec![free("y")],
-        ..Graph::default()
+        ..GraphProto::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
-    Model { ir_version: 8, graph: Some(graph), opset_import, ..Model::default() }
+    ModelProto { ir_version: 8, graph: Some(graph), opset_import, ..ModelProto::default() }
 }
 
 /// An LSTM with both states; `change` makes it another.
-fn lstm(change: impl FnOnce(&mut Node)) -> Model {
+fn lstm(change: impl FnOnce(&mut NodeProto)) -> ModelProto {
     recurrent("LSTM", change)
 }
 
-fn gru(change: impl FnOnce(&mut Node)) -> Model {
+fn gru(change: impl FnOnce(&mut NodeProto)) -> ModelProto {
     recurrent("GRU", |gru| {
         gru.input.truncate(6);
         gru.attribute = vec![int("linear_before_reset", 1)];
@@ -65,32 +67,32 @@ fn gru(change: impl FnOnce(&mut Node)) -> Model {
     })
 }
 
-fn recurrent(op: &str, change: impl FnOnce(&mut Node)) -> Model {
+fn recurrent(op: &str, change: impl FnOnce(&mut NodeProto)) -> ModelProto {
     let mut node = node(op, &["x", "W", "R", "", "", "h", "c"], &["", "last_h", "last_c"], vec![]);
     node.name = "cell".to_owned();
     change(&mut node);
     model(vec![node])
 }
 
-fn one(op: &str, inputs: &[&str], attributes: Vec<Attribute>) -> Model {
+fn one(op: &str, inputs: &[&str], attributes: Vec<AttributeProto>) -> ModelProto {
     model(vec![node(op, inputs, &["y"], attributes)])
 }
 
-fn with_graph(mut model: Model, change: impl FnOnce(&mut Graph)) -> Model {
+fn with_graph(mut model: ModelProto, change: impl FnOnce(&mut GraphProto)) -> ModelProto {
     change(model.graph.as_mut().unwrap());
     model
 }
 
-fn findings(model: &Model, runtimes: &[Runtime]) -> Vec<Finding> {
+fn findings(model: &ModelProto, runtimes: &[Runtime]) -> Vec<Finding> {
     lint_bytes("test.onnx", &model.encode_to_vec(), runtimes).unwrap().findings
 }
 
-fn rules(model: &Model) -> Vec<&'static str> {
+fn rules(model: &ModelProto) -> Vec<&'static str> {
     findings(model, &[]).into_iter().map(|finding| finding.rule).collect()
 }
 
 /// A graph that each rule finds, and one near it that it lets pass.
-fn cases() -> Vec<(&'static str, Model, Model)> {
+fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
     let plain = || lstm(|_| ());
     let before = |first: &str, inputs: &[&str]| {
         let mut cell = plain();
@@ -103,10 +105,10 @@ fn cases() -> Vec<(&'static str, Model, Model)> {
         with_graph(cell, |graph| graph.node.insert(0, node(op, &["q"], &["wide"], vec![])))
     };
     let product = |op: &str, from: &str| model(vec![node(op, &[from], &["wide"], vec![]), node("MatMul", &["x", "wide"], &["y"], vec![])]);
-    let body = |op: &str| Attribute {
+    let body = |op: &str| AttributeProto {
         name: "body".into(),
-        g: Some(Graph { node: vec![node(op, &["x"], &["z"], vec![])], ..Graph::default() }),
-        ..Attribute::default()
+        g: Some(GraphProto { node: vec![node(op, &["x"], &["z"], vec![])], ..GraphProto::default() }),
+        ..AttributeProto::default()
     };
     vec![
         ("sequence-lens", lstm(|n| n.input[4] = "lengths".into()), plain()),
@@ -152,7 +154,7 @@ fn cases() -> Vec<(&'static str, Model, Model)> {
             one(
                 "ConstantOfShape",
                 &["x"],
-                vec![Attribute { name: "value".into(), t: Some(tensor("", DataType::Float)), ..Attribute::default() }],
+                vec![AttributeProto { name: "value".into(), t: Some(tensor("", DataType::Float)), ..AttributeProto::default() }],
             ),
         ),
         ("typed-data", with_graph(plain(), |g| g.initializer[0].float_data = vec![1.0]), plain()),
@@ -161,7 +163,7 @@ fn cases() -> Vec<(&'static str, Model, Model)> {
             with_graph(plain(), |g| g.value_info.push(free("last_h"))),
             with_graph(plain(), |g| g.value_info.push(value("last_h", Dimension::Value(3)))),
         ),
-        ("opset", Model { ir_version: 10, ..plain() }, plain()),
+        ("opset", ModelProto { ir_version: 10, ..plain() }, plain()),
     ]
 }
 
@@ -226,13 +228,13 @@ fn bodies_and_functions_are_walked_and_see_the_values_around_them() {
     let mut inner = node("LSTM", &["x", "W", "R", "", "lengths", "h", "c"], &["", "a", "b"], vec![]);
     inner.name = "inner".to_owned();
     let constant =
-        Node { input: vec!["x".into(), "W".into(), "R".into(), "".into(), "table".into(), "h".into(), "c".into()], ..inner.clone() };
-    let body = Graph { node: vec![inner.clone(), constant], ..Graph::default() };
-    let attribute = |name: &str, body: Graph| Attribute { name: name.to_owned(), g: Some(body), ..Attribute::default() };
-    let middle = Node { name: "if_1".to_owned(), ..node("If", &["x"], &["z"], vec![attribute("then_branch", body)]) };
-    let outer = Node {
+        NodeProto { input: vec!["x".into(), "W".into(), "R".into(), "".into(), "table".into(), "h".into(), "c".into()], ..inner.clone() };
+    let body = GraphProto { node: vec![inner.clone(), constant], ..GraphProto::default() };
+    let attribute = |name: &str, body: GraphProto| AttributeProto { name: name.to_owned(), g: Some(body), ..AttributeProto::default() };
+    let middle = NodeProto { name: "if_1".to_owned(), ..node("If", &["x"], &["z"], vec![attribute("then_branch", body)]) };
+    let outer = NodeProto {
         name: "loop_1".to_owned(),
-        ..node("Loop", &["x"], &["y"], vec![attribute("body", Graph { node: vec![middle], ..Graph::default() })])
+        ..node("Loop", &["x"], &["y"], vec![attribute("body", GraphProto { node: vec![middle], ..GraphProto::default() })])
     };
     let mut nested = model(vec![outer]);
     let computed: Vec<String> = findings(&nested, &[Runtime::Tract])
@@ -242,7 +244,7 @@ fn bodies_and_functions_are_walked_and_see_the_values_around_them() {
         .collect();
     // `table` is an initialiser two graphs further out.
     assert_eq!(computed, ["loop_1.body/if_1.then_branch/inner"]);
-    nested.functions = vec![Function { name: "Cell".to_owned(), node: vec![inner] }];
+    nested.functions = vec![FunctionProto { name: "Cell".to_owned(), node: vec![inner] }];
     assert!(findings(&nested, &[]).iter().any(|finding| finding.place == "function Cell/inner"));
 }
 

@@ -2,13 +2,12 @@
 
 use std::collections::{HashMap, HashSet};
 
-use super::messages::{Graph, Model, Node, Tensor};
-use crate::onnx::messages::Dimension;
+use crate::onnx::messages::{Dimension, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// A model with its bodies laid side by side.
 pub struct View<'a> {
     /// The file.
-    pub model: &'a Model,
+    pub model: &'a ModelProto,
     /// The graph first, then bodies and functions.
     pub scopes: Vec<Scope<'a>>,
 }
@@ -19,11 +18,11 @@ pub struct Scope<'a> {
     /// Where it is: empty for the graph, else for example `loop_1.body`.
     pub path: String,
     /// Its message; none for a function.
-    pub graph: Option<&'a Graph>,
-    nodes: &'a [Node],
+    pub graph: Option<&'a GraphProto>,
+    nodes: &'a [NodeProto],
     /// The scope around it, whose values it may read.
     parent: Option<usize>,
-    producers: HashMap<&'a str, &'a Node>,
+    producers: HashMap<&'a str, &'a NodeProto>,
     constants: HashSet<&'a str>,
 }
 
@@ -31,14 +30,14 @@ pub struct Scope<'a> {
 #[derive(Clone, Copy)]
 pub struct Site<'a, 'v> {
     /// The node.
-    pub node: &'a Node,
+    pub node: &'a NodeProto,
     view: &'v View<'a>,
     scope: usize,
 }
 
 impl<'a> View<'a> {
     /// Lays the bodies of `model` out.
-    pub fn new(model: &'a Model) -> Self {
+    pub fn new(model: &'a ModelProto) -> Self {
         let mut view = Self { model, scopes: Vec::new() };
         if let Some(graph) = &model.graph {
             view.add(String::new(), Some(graph), &graph.node, None);
@@ -50,7 +49,7 @@ impl<'a> View<'a> {
     }
 
     // Recursion is bounded: decoding refuses messages that are nested deeper than 100.
-    fn add(&mut self, path: String, graph: Option<&'a Graph>, nodes: &'a [Node], parent: Option<usize>) {
+    fn add(&mut self, path: String, graph: Option<&'a GraphProto>, nodes: &'a [NodeProto], parent: Option<usize>) {
         let index = self.scopes.len();
         let mut scope = Scope { path, graph, nodes, parent, ..Scope::default() };
         scope.constants.extend(graph.iter().flat_map(|graph| &graph.initializer).map(|tensor| tensor.name.as_str()));
@@ -80,7 +79,7 @@ impl<'a> View<'a> {
     }
 
     /// Constant tensors of every scope, with the scope's path; those of Constant nodes too.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, &'a str, &'a Tensor)> {
+    pub fn tensors(&self) -> impl Iterator<Item = (&str, &'a str, &'a TensorProto)> {
         self.scopes.iter().flat_map(|scope| {
             let initializers = scope.graph.into_iter().flat_map(|graph| &graph.initializer).map(|tensor| (tensor.name.as_str(), tensor));
             let constants = scope.nodes.iter().filter(|node| node.is("Constant"));
@@ -143,7 +142,7 @@ impl<'a> Site<'a, '_> {
     }
 
     /// Whether a value is computed from the output of a node for which `wanted` holds.
-    pub fn depends_on(&self, value: &'a str, wanted: impl Fn(&Node) -> bool) -> bool {
+    pub fn depends_on(&self, value: &'a str, wanted: impl Fn(&NodeProto) -> bool) -> bool {
         let mut open = vec![value];
         let mut seen: HashSet<&str> = HashSet::new();
         while let Some(value) = open.pop() {
@@ -171,7 +170,7 @@ impl<'a> Site<'a, '_> {
 }
 
 /// What a node is called: its name, else its first output.
-fn name(node: &Node) -> &str {
+fn name(node: &NodeProto) -> &str {
     let first = node.output.iter().map(String::as_str).find(|name| !name.is_empty());
     if node.name.is_empty() { first.unwrap_or(&node.op_type) } else { &node.name }
 }

@@ -247,6 +247,7 @@ impl GraphBuilder {
             graph: Some(graph),
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
             metadata_props: metadata.iter().map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() }).collect(),
+            functions: Vec::new(),
         }
     }
 

@@ -1,7 +1,7 @@
-//! The ONNX protobuf messages that the exporter writes and the verifier reads, as `prost` structs.
+//! The ONNX protobuf messages that the exporter writes and verifier, inspection and linter read, as `prost` structs.
 //!
-//! Names, field numbers and enum values are those of `onnx.proto` (onnx/onnx, IR version 8). Fields that are never
-//! written here are left out: decoding skips them.
+//! Names, field numbers and enum values are those of `onnx.proto` (onnx/onnx, IR version 8). Fields that nothing here
+//! writes or reads are left out: decoding skips them. Some are only read, in the files of others.
 
 use prost::Message;
 
@@ -29,6 +29,20 @@ pub struct ModelProto {
     /// Named texts; the keys are those of `s2s_runtime::contract::metadata`.
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// Operators that are defined by others; never written here.
+    #[prost(message, repeated, tag = "25")]
+    pub functions: Vec<FunctionProto>,
+}
+
+/// An operator that is defined by others.
+#[derive(Clone, PartialEq, Message)]
+pub struct FunctionProto {
+    /// Its name.
+    #[prost(string, tag = "1")]
+    pub name: String,
+    /// Its nodes.
+    #[prost(message, repeated, tag = "7")]
+    pub node: Vec<NodeProto>,
 }
 
 /// A key with a text.
@@ -132,6 +146,9 @@ pub struct AttributeProto {
     /// Texts.
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub strings: Vec<Vec<u8>>,
+    /// Graphs; never written here.
+    #[prost(message, repeated, tag = "11")]
+    pub graphs: Vec<GraphProto>,
     /// Which field holds the value.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
@@ -170,12 +187,24 @@ pub struct TensorProto {
     /// The element type.
     #[prost(enumeration = "DataType", tag = "2")]
     pub data_type: i32,
+    /// Elements as floats; this and the other typed fields are never written here.
+    #[prost(float, repeated, tag = "4")]
+    pub float_data: Vec<f32>,
+    /// Elements as small integers, or the bits of half-width floats.
+    #[prost(int32, repeated, tag = "5")]
+    pub int32_data: Vec<i32>,
+    /// Elements as integers.
+    #[prost(int64, repeated, tag = "7")]
+    pub int64_data: Vec<i64>,
     /// The name of the value.
     #[prost(string, tag = "8")]
     pub name: String,
     /// Elements, little endian; the only form written here, because some engines read no other.
     #[prost(bytes = "vec", tag = "9")]
     pub raw_data: Vec<u8>,
+    /// Elements as doubles.
+    #[prost(double, repeated, tag = "10")]
+    pub double_data: Vec<f64>,
 }
 
 /// Element types.
@@ -284,7 +313,8 @@ impl TensorProto {
 
     fn of_bytes(name: &str, data_type: DataType, shape: &[usize], len: usize, raw_data: Vec<u8>) -> Self {
         assert_eq!(shape.iter().product::<usize>(), len, "shape {shape:?} of {name} does not fit {len} values");
-        Self { dims: shape.iter().map(|&d| d as i64).collect(), data_type: data_type as i32, name: name.to_owned(), raw_data }
+        let dims = shape.iter().map(|&d| d as i64).collect();
+        Self { dims, data_type: data_type as i32, name: name.to_owned(), raw_data, ..Self::default() }
     }
 
     /// The shape as lengths; `None` where an axis is negative.
@@ -323,6 +353,43 @@ impl GraphProto {
             node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|body| nodes.extend(body.all_nodes()));
         }
         nodes
+    }
+}
+
+impl NodeProto {
+    /// An attribute.
+    pub fn attribute(&self, name: &str) -> Option<&AttributeProto> {
+        self.attribute.iter().find(|attribute| attribute.name == name)
+    }
+
+    /// An integer attribute, or its default.
+    pub fn int(&self, name: &str, default: i64) -> i64 {
+        self.attribute(name).map_or(default, AttributeProto::i)
+    }
+
+    /// A text attribute; empty if there is none.
+    pub fn text(&self, name: &str) -> String {
+        self.attribute(name).map_or_else(String::new, |attribute| String::from_utf8_lossy(&attribute.s).into_owned())
+    }
+
+    /// A list of texts; empty if there is none.
+    pub fn texts(&self, name: &str) -> Vec<String> {
+        self.attribute(name).map_or_else(Vec::new, |a| a.strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect())
+    }
+
+    /// An input's name; none where it is left out.
+    pub fn input(&self, index: usize) -> Option<&str> {
+        self.input.get(index).map(String::as_str).filter(|name| !name.is_empty())
+    }
+
+    /// Whether it is the standard operator `op`.
+    pub fn is(&self, op: &str) -> bool {
+        self.op_type == op && matches!(self.domain.as_str(), "" | "ai.onnx")
+    }
+
+    /// Whether it is an LSTM, a GRU or an RNN.
+    pub fn is_recurrent(&self) -> bool {
+        ["LSTM", "GRU", "RNN"].iter().any(|op| self.is(op))
     }
 }
 
