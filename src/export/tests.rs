@@ -18,6 +18,8 @@ use crate::error::{Error, ErrorKind};
 use crate::network::{Architecture, AttentionScore, Cell, InputForm};
 use crate::onnx::messages::ModelProto;
 
+mod folded;
+
 type Files = BTreeMap<String, Vec<u8>>;
 
 /// A network with random weights and the vocabularies that fit it.

@@ -99,6 +99,7 @@ impl EncoderLayer {
         let width = self.forward.hidden();
         let zeros = vec![vec![R::ZERO; packing.batch() * width]; 2];
         tape.forward.initial.clone_from(&zeros);
+        (tape.forward.from_zero, tape.reverse.from_zero) = (true, true);
         self.forward.forward(p, &prepared.forward, packing, input, &mut tape.forward, dropout.map(|d| d.of_layer(0)), scratch);
         let (Some(reverse), Some(prepared)) = (&self.reverse, &prepared.reverse) else { return };
         let order = packing.reversed_rows();

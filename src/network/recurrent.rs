@@ -47,6 +47,8 @@ pub struct Tape<R> {
     pub h: Vec<R>,
     /// States before the first step, h and (LSTM) c, (batch, hidden) in the packing's order.
     pub initial: Vec<Vec<R>>,
+    /// Whether those are zeros that need no gradient: the products of the first step with them are left out.
+    pub from_zero: bool,
     /// Activated gates (tokens, gates * hidden); gradients of W x + b after the backward pass.
     gates: Vec<R>,
     /// LSTM: cell states (tokens, hidden). GRU: the candidate's part of R h.
@@ -149,16 +151,23 @@ impl Recurrent {
             let h_before = &previous.map_or(tape.initial[0].as_slice(), |at| &h_done[at..])[..len];
             let step = &mut tape.gates[first * gates..(first + n) * gates];
             let h_ref = MatRef::new(h_before, n, hidden);
+            let is_zero = tape.from_zero && previous.is_none();
             match self.cell {
                 Cell::Lstm => {
-                    matmul_packed(step, gates, Store::Add, h_ref, &prepared.r_forward, scratch);
+                    if !is_zero {
+                        matmul_packed(step, gates, Store::Add, h_ref, &prepared.r_forward, scratch);
+                    }
                     let c_before = &previous.map_or(tape.initial[1].as_slice(), |at| &inner_done[at..])[..len];
                     lstm_gates_forward(hidden, step, c_before, &mut inner[..len], &mut tape.tanh_c[rows], &mut h[..len]);
                 }
                 Cell::Gru => {
                     tape.recurrent.resize(packing.rows * gates, R::ZERO);
                     let recurrent = &mut tape.recurrent[..n * gates];
-                    matmul_packed(recurrent, gates, Store::Overwrite, h_ref, &prepared.r_forward, scratch);
+                    if is_zero {
+                        recurrent.fill(R::ZERO);
+                    } else {
+                        matmul_packed(recurrent, gates, Store::Overwrite, h_ref, &prepared.r_forward, scratch);
+                    }
                     gru_gates_forward(hidden, step, recurrent, h_before, &mut inner[..len], &mut h[..len]);
                 }
             }
@@ -182,7 +191,8 @@ impl Recurrent {
     /// Backpropagation through time.
     ///
     /// - `d_rows` (tokens, hidden): gradient of the outputs; `None` where nothing above reads them.
-    /// - `d_states`, each (batch, hidden): gradients of the final states; become those of the initial states.
+    /// - `d_states`, each (batch, hidden): gradients of the final states; become those of the initial states, unless these
+    ///   are zeros (`tape.from_zero`).
     /// - `d_input` (tokens, width): overwritten with the gradient of the input rows, for layers over rows.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
@@ -217,6 +227,7 @@ impl Recurrent {
                 add_assign(&mut d_h[..len], &d_rows[rows.clone()]);
             }
             let step = &mut tape.gates[first * gates..(first + n) * gates];
+            let ends_here = tape.from_zero && packing.before(first).is_none();
             match self.cell {
                 Cell::Lstm => {
                     let c_before = match packing.before(first) {
@@ -224,13 +235,17 @@ impl Recurrent {
                         None => &tape.initial[1][..len],
                     };
                     lstm_gates_backward(hidden, step, c_before, &tape.tanh_c[rows], &d_h[..len], &mut d_c[0][..len]);
-                    matmul_packed(d_h, hidden, Store::Overwrite, MatRef::new(step, n, gates), &prepared.r_backward, scratch);
+                    if !ends_here {
+                        matmul_packed(d_h, hidden, Store::Overwrite, MatRef::new(step, n, gates), &prepared.r_backward, scratch);
+                    }
                 }
                 Cell::Gru => {
                     let recurrent = &mut tape.recurrent[first * gates..(first + n) * gates];
                     let (h_before, inner) = (&tape.h_before[rows.clone()], &tape.inner[rows]);
                     gru_gates_backward(hidden, step, recurrent, h_before, inner, &mut d_h[..len]);
-                    matmul_packed(d_h, hidden, Store::Add, MatRef::new(recurrent, n, gates), &prepared.r_backward, scratch);
+                    if !ends_here {
+                        matmul_packed(d_h, hidden, Store::Add, MatRef::new(recurrent, n, gates), &prepared.r_backward, scratch);
+                    }
                 }
             }
         }
@@ -238,8 +253,11 @@ impl Recurrent {
             Cell::Lstm => &tape.gates,
             Cell::Gru => &tape.recurrent,
         };
-        let d_recurrent = MatRef::new(d_recurrent, packing.rows, gates).transposed();
-        let h_before = MatRef::new(&tape.h_before, packing.rows, hidden);
+        // Rows of the first step, whose states before are zero, add nothing.
+        let skipped = if tape.from_zero { packing.sizes.first().copied().unwrap_or(0) } else { 0 };
+        let rows = packing.rows - skipped;
+        let d_recurrent = MatRef::new(&d_recurrent[skipped * gates..], rows, gates).transposed();
+        let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
         matmul(gradients.get_mut(self.r), hidden, Store::Add, d_recurrent, h_before, scratch);
         let projection = &mut tape.projection;
         self.projection.backward(p, &prepared.projection, input, &tape.gates, projection, dropout, d_input, scratch, gradients);

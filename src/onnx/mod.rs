@@ -1,7 +1,8 @@
 //! Writing and reading ONNX files. A leaf: it knows operators and tensors, and no network.
 
 pub mod builder;
-pub mod messages;
+/// The messages of an ONNX file; the runtime has them because its engines rewrite graphs.
+pub use s2s_runtime::onnx as messages;
 
 pub use builder::{Attribute, Axis, GraphBuilder, Value};
 pub use messages::DataType;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | [`contract`] | names, axes and files of the graphs, spelled once |
 //! | [`manifest`], [`bundle`] | the folder: schema, hashes, versions |
-//! | [`graph_info`] | what an ONNX file says about itself |
+//! | [`onnx`], [`graph_info`] | ONNX's messages, and what a file says about itself |
 //! | [`yaml`] | YAML in, errors with file, line and key out |
 //! | [`self_test`] | vectors that every opened bundle is held against |
 //! | [`vocabulary`] | text to ids and back |
@@ -22,6 +22,7 @@ pub mod engine;
 pub mod error;
 pub mod graph_info;
 pub mod manifest;
+pub mod onnx;
 pub mod self_test;
 pub mod translator;
 pub mod vocabulary;

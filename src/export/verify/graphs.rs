@@ -35,9 +35,10 @@ impl Largest {
 
     /// Relative to the largest expected value of the row: logits are sums of the same size, and the small ones among them
     /// are differences of large terms.
-    fn relative_to_row(&mut self, found: &[f32], expected: &[f32]) {
+    ///
+    /// - `scale`: what [`scale`] gives for the row.
+    fn relative_to_row(&mut self, found: &[f32], expected: &[f32], scale: f32) {
         self.lengths(found, expected);
-        let scale = expected.iter().fold(1.0f32, |a, b| a.max(b.abs()));
         found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs() / scale));
     }
 
@@ -46,6 +47,11 @@ impl Largest {
             self.0 = f64::INFINITY;
         }
     }
+}
+
+/// The largest |logit| of a row, at least 1.
+fn scale(logits: &[f32]) -> f32 {
+    logits.iter().fold(1.0, |a, b| a.max(b.abs()))
 }
 
 /// States against others. Cell states have no bound, and f32 has 24 bits: above 1 the error is relative, and the absolute
@@ -67,23 +73,37 @@ impl States {
     }
 }
 
-/// Scores of one kind against another: logits are compared as they are and as probabilities.
+/// Scores of one kind against another: logits are compared as they are and as probabilities, both relative to the logits
+/// of the row, because a probability is off by up to half of what the logits are off by.
 #[derive(Clone, Copy, Debug, Default)]
 struct Scores {
     logits: Largest,
     probabilities: Largest,
+    absolute: Largest,
 }
 
 impl Scores {
     /// - `found`: a row of scores as the graph gives them; `expected`: logits.
     fn add(&mut self, form: OutputForm, found: &[f32], expected: &[f32]) {
+        let scale = scale(expected);
         match form {
             OutputForm::Logits => {
-                self.logits.relative_to_row(found, expected);
-                self.probabilities.absolute(&softmax(found), &softmax(expected));
+                self.logits.relative_to_row(found, expected, scale);
+                self.add_probabilities(&softmax(found), &softmax(expected), scale);
             }
-            OutputForm::Probabilities => self.probabilities.absolute(found, &softmax(expected)),
+            OutputForm::Probabilities => self.add_probabilities(found, &softmax(expected), scale),
         }
+    }
+
+    fn add_probabilities(&mut self, found: &[f32], expected: &[f32], scale: f32) {
+        self.probabilities.relative_to_row(found, expected, scale);
+        self.absolute.absolute(found, expected);
+    }
+
+    fn probabilities(self, graph: &str, what: &str, engine: Option<&str>, tolerances: &Tolerances) -> Check {
+        let what = format!("probabilities, {what}");
+        Check::measured(graph, what, engine, self.probabilities.0, tolerances.probabilities)
+            .detail(format!("{:.1e} absolute", self.absolute.0))
     }
 
     fn checks(self, graph: &str, what: &str, engine: &str, form: OutputForm, tolerances: &Tolerances) -> Vec<Check> {
@@ -91,7 +111,7 @@ impl Scores {
         if form == OutputForm::Logits {
             checks.push(Check::measured(graph, format!("logits, {what}"), Some(engine), self.logits.0, tolerances.logits));
         }
-        checks.push(Check::measured(graph, format!("probabilities, {what}"), Some(engine), self.probabilities.0, tolerances.probabilities));
+        checks.push(self.probabilities(graph, what, Some(engine), tolerances));
         checks
     }
 }
@@ -123,8 +143,7 @@ pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch], tolerances: &Tole
         .collect();
     let what = "of the trainer in f32, against f64";
     let mut checks = vec![states.check("network", &format!("states, {what}"), None, tolerances)];
-    let measured = Check::measured("network", format!("probabilities, {what}"), None, scores.probabilities.0, tolerances.probabilities);
-    checks.push(measured);
+    checks.push(scores.probabilities("network", what, None, tolerances));
     (references, checks)
 }
 
@@ -165,7 +184,7 @@ pub(super) fn check(
                 // The training graph of the same engine: the two halves must fold into the whole.
                 match wiring.output {
                     OutputForm::Logits => both.add(OutputForm::Logits, of_steps, of_training),
-                    OutputForm::Probabilities => both.probabilities.absolute(of_steps, of_training),
+                    OutputForm::Probabilities => both.add_probabilities(of_steps, of_training, scale(reference)),
                 }
             }
         }

@@ -9,41 +9,7 @@ use super::*;
 use crate::contract::{self, SPECIAL_SYMBOLS};
 use crate::decoding::DecodingOptions;
 use crate::manifest::{GraphFile, OutputForm, StateWire, Wiring};
-
-/// The few messages of onnx.proto that make an outside without an inside.
-mod proto {
-    use prost::Message;
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Model {
-        #[prost(message, optional, tag = "7")]
-        pub(super) graph: Option<Graph>,
-        #[prost(message, repeated, tag = "14")]
-        pub(super) metadata_props: Vec<Entry>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Graph {
-        #[prost(message, repeated, tag = "11")]
-        pub(super) input: Vec<Value>,
-        #[prost(message, repeated, tag = "12")]
-        pub(super) output: Vec<Value>,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Value {
-        #[prost(string, tag = "1")]
-        pub(super) name: String,
-    }
-
-    #[derive(Clone, PartialEq, Message)]
-    pub(super) struct Entry {
-        #[prost(string, tag = "1")]
-        pub(super) key: String,
-        #[prost(string, tag = "2")]
-        pub(super) value: String,
-    }
-}
+use crate::onnx::{GraphProto, ModelProto, StringStringEntryProto, ValueInfoProto};
 
 fn vocabulary(symbols: &[&str]) -> VocabularySpec {
     let symbols = SPECIAL_SYMBOLS.iter().chain(symbols).map(|&symbol| symbol.to_owned()).collect();
@@ -63,10 +29,10 @@ fn props(role: Role) -> BTreeMap<&'static str, String> {
 }
 
 fn model(inputs: &[&str], outputs: &[&str], props: &BTreeMap<&'static str, String>) -> Vec<u8> {
-    let values = |names: &[&str]| names.iter().map(|&name| proto::Value { name: name.to_owned() }).collect();
-    let graph = proto::Graph { input: values(inputs), output: values(outputs) };
-    let metadata_props = props.iter().map(|(&key, value)| proto::Entry { key: key.to_owned(), value: value.clone() }).collect();
-    proto::Model { graph: Some(graph), metadata_props }.encode_to_vec()
+    let values = |names: &[&str]| names.iter().map(|&name| ValueInfoProto { name: name.to_owned(), ..Default::default() }).collect();
+    let graph = GraphProto { input: values(inputs), output: values(outputs), ..GraphProto::default() };
+    let metadata_props = props.iter().map(|(&key, value)| StringStringEntryProto { key: key.to_owned(), value: value.clone() }).collect();
+    ModelProto { graph: Some(graph), metadata_props, ..ModelProto::default() }.encode_to_vec()
 }
 
 fn encoder(props: &BTreeMap<&'static str, String>) -> Vec<u8> {

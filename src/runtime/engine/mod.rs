@@ -4,6 +4,7 @@
 //! [`graph::Graph`] runner: `tract` (pure Rust, the default) or `ort` (ONNX Runtime, loaded when the program runs).
 
 mod device;
+mod fold;
 pub mod graph;
 #[cfg(feature = "ort")]
 pub mod library;
@@ -12,12 +13,15 @@ pub mod onnx;
 pub mod ort;
 #[cfg(feature = "tract")]
 pub mod tract;
+mod wide;
 
 pub use device::{Device, open_on};
+pub use fold::folded_encoder;
 
 use std::fmt;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use serde::Serialize;
 
@@ -25,6 +29,7 @@ use crate::bundle::Bundle;
 use crate::contract::file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::GraphInfo;
+use crate::manifest::Role;
 use crate::self_test::SelfTest;
 
 /// What runs the graphs.
@@ -180,8 +185,18 @@ pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
 /// The same on the processor or through CUDA.
 fn open_with(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dyn Engine>> {
     let kind = kind.resolve()?;
+    let encoder = bundle.graph_name(Role::Encoder);
     let mut engine = onnx::OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| {
-        load_graph_with(kind, device, name, model, inputs, outputs)
+        let graph = load_graph_with(kind, device, name, model, inputs, outputs)?;
+        let folded = (name == encoder && device == Device::Cpu).then(|| folded_encoder(model, bundle.source().len())).flatten();
+        let Some(folded) = folded else { return Ok(graph) };
+        let name = name.to_owned();
+        let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>());
+        let maker = move || {
+            let [inputs, outputs] = [&inputs, &outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+            load_graph_with(kind, device, &name, &folded, &inputs, &outputs)
+        };
+        Ok(Box::new(wide::TwoForms::new(graph, Arc::new(maker))))
     })?;
     if let Some(json) = bundle.file(file::SELF_TEST) {
         let path = bundle.path().join(file::SELF_TEST);

@@ -1,4 +1,4 @@
-//! The ONNX protobuf messages that the exporter writes and verifier, inspection and linter read, as `prost` structs.
+//! The ONNX protobuf messages that the exporter writes and engines, verifier, inspection and linter read, as `prost` structs.
 //!
 //! Names, field numbers and enum values are those of `onnx.proto` (onnx/onnx, IR version 8). Fields that nothing here
 //! writes or reads are left out: decoding skips them. Some are only read, in the files of others.
@@ -26,7 +26,7 @@ pub struct ModelProto {
     /// Operator sets that the nodes come from.
     #[prost(message, repeated, tag = "8")]
     pub opset_import: Vec<OperatorSetIdProto>,
-    /// Named texts; the keys are those of `s2s_runtime::contract::metadata`.
+    /// Named texts; the keys are those of [`contract::metadata`](crate::contract::metadata).
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
     /// Operators that are defined by others; never written here.

@@ -1,0 +1,86 @@
+//! The form of an encoder that engines make for many rows.
+
+use s2s_runtime::engine::IdMatrix;
+use s2s_runtime::engine::graph::{DataView, TensorView};
+
+use super::*;
+
+/// Ids (rows, columns) of the toy's sources, ragged, left-padded.
+fn ragged(rows: usize, columns: usize, symbols: usize) -> Vec<i64> {
+    let id = |row: usize, column: usize| (3 + (7 * row + 5 * column) % (symbols - 3)) as i64;
+    let padding = |row: usize| row % columns;
+    (0..rows).flat_map(|row| (0..columns).map(move |column| if column < padding(row) { 0 } else { id(row, column) })).collect()
+}
+
+#[test]
+fn a_folded_encoder_gives_what_the_encoder_gives() {
+    let embedded = Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
+    let forms = [
+        embedded.clone(),
+        Architecture { source_input: InputForm::OneHot, ..embedded.clone() },
+        Architecture { bidirectional: true, ..embedded.clone() },
+        Architecture { bidirectional: true, source_input: InputForm::OneHot, attention: AttentionScore::Dot, ..embedded.clone() },
+    ];
+    for architecture in forms {
+        let toy = Toy::of(architecture, 5);
+        let bundle = toy.bundle();
+        let (model, wiring) = (bundle.graph(Role::Encoder).unwrap(), &bundle.manifest().wiring);
+        let folded = engine::folded_encoder(model, toy.source.len()).unwrap();
+        let operators = |bytes: &[u8], op: &str| ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is(op)).count();
+        assert_eq!((operators(&folded, "Scan"), operators(&folded, "LSTM")), (operators(model, "LSTM"), 0));
+        for kind in engine::available().iter().filter(|report| report.problem.is_none()).map(|report| report.name.parse().unwrap()) {
+            for (rows, columns) in [(1, 1), (1, 6), (3, 5), (70, 9)] {
+                let ids = ragged(rows, columns, toy.source.len());
+                let input = [TensorView { shape: &[rows, columns], data: DataView::I64(&ids) }];
+                let [plain, folded] = [model, &folded].map(|bytes| {
+                    let outputs = wiring.encoder_outputs();
+                    let mut graph = engine::load_graph(kind, "encoder", bytes, &[&wiring.encoder_input], &outputs).unwrap();
+                    let mut given = Vec::new();
+                    graph.run(&input, &mut given).unwrap();
+                    given
+                });
+                for (a, b) in plain.iter().zip(&folded) {
+                    assert_eq!(a.shape, b.shape);
+                    // Sums of a dozen products in another order.
+                    let worst = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(worst <= 2e-6, "{kind}, {rows} x {columns}: {worst}");
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn encoders_of_others_of_gru_cells_and_of_several_layers_are_not_folded() {
+    let embedded = Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
+    for architecture in [Architecture { cell: Cell::Gru, ..embedded.clone() }, Architecture { layers: 2, ..embedded }] {
+        let toy = Toy::of(architecture, 5);
+        assert_eq!(engine::folded_encoder(toy.bundle().graph(Role::Encoder).unwrap(), toy.source.len()), None);
+    }
+    let toy = Toy::embedded();
+    let files = toy.files(&ExportOptions { io: Io::OneHot, ..ExportOptions::default() });
+    assert_eq!(engine::folded_encoder(&files[file::ENCODER], toy.source.len()), None);
+    let mut foreign = model(&toy.files(&ExportOptions::default()), Role::Encoder);
+    assert!(engine::folded_encoder(&foreign.encode_to_vec(), toy.source.len()).is_some());
+    foreign.metadata_props.clear();
+    assert_eq!(engine::folded_encoder(&foreign.encode_to_vec(), toy.source.len()), None);
+    assert_eq!(engine::folded_encoder(b"no model", toy.source.len()), None);
+}
+
+#[test]
+fn a_busy_engine_goes_on_with_the_same_states() {
+    let toy = Toy::new(InputForm::Embedding(5), InputForm::Embedding(6), 12, 1, 7);
+    let bundle = toy.bundle();
+    for kind in engine::available().iter().filter(|report| report.problem.is_none()).map(|report| report.name.parse().unwrap()) {
+        let mut engine = engine::open(&bundle, kind).unwrap();
+        let source = IdMatrix { rows: 64, columns: 6, data: ragged(64, 6, toy.source.len()) };
+        let first = engine.encode(&source).unwrap();
+        // Long enough for the form that pays with many rows to be made.
+        for _ in 0..12 {
+            let again = engine.encode(&source).unwrap();
+            for (a, b) in first.recurrent.iter().zip(&again.recurrent) {
+                assert!(a.data.iter().zip(&b.data).all(|(a, b)| (a - b).abs() <= 2e-6), "{kind}");
+            }
+        }
+    }
+}
