@@ -1,10 +1,8 @@
 """Writes callbacks.json: what Keras's EarlyStopping and ReduceLROnPlateau decide about seeded series of scores."""
 
-import json
 import os
 import random
 import sys
-from pathlib import Path
 from types import SimpleNamespace
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -12,7 +10,8 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")
 
 import keras
 
-HERE = Path(__file__).resolve().parent
+from golden_file import main
+
 LEARNING_RATE = 0.125
 
 # Options that differ from Keras's defaults; the first of each kind has none, but for the mode that these series have.
@@ -77,16 +76,5 @@ def goldens() -> dict:
     return {"keras": keras.__version__, "learning_rate": LEARNING_RATE, "cases": cases}
 
 
-def main() -> int:
-    path = HERE / "callbacks.json"
-    text = json.dumps(goldens(), separators=(",", ":")) + "\n"
-    if "--check" in sys.argv[1:]:
-        same = path.read_text() == text
-        print(f"{path.name}: {'the same' if same else 'differs'}")
-        return 0 if same else 1
-    path.write_text(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("callbacks.json", goldens(), separators=(",", ":")))

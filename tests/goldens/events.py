@@ -1,15 +1,13 @@
 """Writes events.json: records of event files in hexadecimal, as the tensorboard package writes them."""
 
 import io
-import json
 import sys
-from pathlib import Path
 
 from tensorboard.compat.proto.event_pb2 import Event
 from tensorboard.compat.proto.summary_pb2 import Summary
 from tensorboard.summary.writer.record_writer import RecordWriter
 
-HERE = Path(__file__).resolve().parent
+from golden_file import main
 
 
 def record(event: Event) -> str:
@@ -31,16 +29,5 @@ def goldens() -> dict:
     }
 
 
-def main() -> int:
-    path = HERE / "events.json"
-    text = json.dumps(goldens(), indent=1) + "\n"
-    if "--check" in sys.argv[1:]:
-        same = path.read_text() == text
-        print(f"{path.name}: {'the same' if same else 'differs'}")
-        return 0 if same else 1
-    path.write_text(text)
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("events.json", goldens(), indent=1))

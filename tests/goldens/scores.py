@@ -1,17 +1,16 @@
 """Writes scores.json: chrF and BLEU of small corpora, and words of texts, as sacreBLEU computes them."""
 
-import json
 import logging
 import random
 import sys
-from pathlib import Path
 
 from sacrebleu.metrics import BLEU, CHRF
 from sacrebleu.version import __version__
 
+from golden_file import main
+
 logging.getLogger("sacrebleu").setLevel(logging.ERROR)
 
-HERE = Path(__file__).resolve().parent
 TOKENISATIONS = ["13a", "zh", "char", "none"]
 
 # One sentence each: a prediction and its references.
@@ -79,16 +78,5 @@ def goldens() -> dict:
     return {"sacrebleu": __version__, "cases": [corpus(*case) for case in cases.items()], "words": [words(t) for t in TEXTS]}
 
 
-def main() -> int:
-    path = HERE / "scores.json"
-    text = json.dumps(goldens(), ensure_ascii=False, separators=(",", ":")) + "\n"
-    if "--check" in sys.argv[1:]:
-        same = path.read_text(encoding="utf-8") == text
-        print(f"{path.name}: {'the same' if same else 'differs'}")
-        return 0 if same else 1
-    path.write_text(text, encoding="utf-8")
-    return 0
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main("scores.json", goldens(), separators=(",", ":")))
