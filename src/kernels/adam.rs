@@ -20,40 +20,39 @@ pub struct AdamStep {
     pub gradient_factor: f64,
 }
 
-/// One Adam step on a stretch of the parameters.
-///
-/// - `gradients`, `first`, `second`: of the same stretch.
-pub fn adam_step<R: Real>(step: &AdamStep, parameters: &mut [R], first: &mut [R], second: &mut [R], gradients: &[R]) {
-    let bias1 = 1.0 - step.beta1.powf(step.time as f64);
-    let bias2 = 1.0 - step.beta2.powf(step.time as f64);
-    update(
-        parameters,
-        first,
-        second,
-        gradients,
-        R::from_f64(step.gradient_factor),
-        R::from_f64(step.beta1),
-        R::from_f64(step.beta2),
-        R::from_f64(step.learning_rate / bias1),
-        R::from_f64(1.0 / bias2.sqrt()),
-        R::from_f64(step.epsilon),
-    );
+/// The same in the element type, with the bias corrections worked out: what all stretches of a step share.
+#[derive(Clone, Copy, Debug)]
+pub struct AdamFactors<R> {
+    factor: R,
+    beta1: R,
+    beta2: R,
+    rate: R,
+    root_bias: R,
+    epsilon: R,
+}
+
+impl AdamStep {
+    /// Works out the bias corrections.
+    pub fn factors<R: Real>(&self) -> AdamFactors<R> {
+        let bias1 = 1.0 - self.beta1.powf(self.time as f64);
+        let bias2 = 1.0 - self.beta2.powf(self.time as f64);
+        AdamFactors {
+            factor: R::from_f64(self.gradient_factor),
+            beta1: R::from_f64(self.beta1),
+            beta2: R::from_f64(self.beta2),
+            rate: R::from_f64(self.learning_rate / bias1),
+            root_bias: R::from_f64(1.0 / bias2.sqrt()),
+            epsilon: R::from_f64(self.epsilon),
+        }
+    }
 }
 
 multiversion! {
-    /// theta -= rate * m / (sqrt(v) * root_bias + epsilon).
-    fn update<R: Real>(
-        parameters: &mut [R],
-        first: &mut [R],
-        second: &mut [R],
-        gradients: &[R],
-        factor: R,
-        beta1: R,
-        beta2: R,
-        rate: R,
-        root_bias: R,
-        epsilon: R,
-    ) {
+    /// One Adam step on a stretch of the parameters: theta -= rate * m / (sqrt(v) * root_bias + epsilon).
+    ///
+    /// - `gradients`, `first`, `second`: of the same stretch.
+    pub fn adam_step<R: Real>(step: &AdamFactors<R>, parameters: &mut [R], first: &mut [R], second: &mut [R], gradients: &[R]) {
+        let AdamFactors { factor, beta1, beta2, rate, root_bias, epsilon } = *step;
         let n = parameters.len();
         let (first, second, gradients) = (&mut first[..n], &mut second[..n], &gradients[..n]);
         for i in 0..n {

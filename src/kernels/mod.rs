@@ -14,7 +14,7 @@ mod softmax;
 mod subnormals;
 mod tile;
 
-pub use adam::{AdamStep, adam_step, sum_of_squares};
+pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
 pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward};
 pub use level::Level;
 pub use matmul::{MatRef, Packed, Scratch, Store, matmul, matmul_packed};

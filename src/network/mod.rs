@@ -29,7 +29,7 @@ mod translate;
 pub use architecture::{Architecture, AttentionScore, Cell, InputForm};
 pub use dropout::Dropout;
 pub use graph::Io;
-pub use parameters::{ParameterId, Parameters};
+pub use parameters::{ParameterId, Parameters, STRETCH};
 pub use pass::{Objective, Prepared, Workspace};
 pub use shard::{AlignedText, Alignment};
 

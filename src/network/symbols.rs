@@ -4,7 +4,7 @@
 //! is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias), the table that the
 //! exported decoder step carries too.
 
-use super::gather::{add_to_rows, gather_rows};
+use super::gather::{add_to_gradient, add_to_rows, gather_rows};
 use super::graph::{GraphSide, Io};
 use super::parameters::{ParameterId, Parameters};
 use super::projection::{ProjectionTape, add_to_w};
@@ -156,16 +156,8 @@ impl Symbols {
         let ProjectionTape { rows, factors, buffer } = tape;
         match self.form {
             Form::OneHot { w } => {
-                let (table, bias) = gradients.get_mut(w).split_at_mut(self.vocabulary * n);
-                add_column_sums(bias, d_gates);
-                if dropout {
-                    for ((d, &id), &factor) in d_gates.chunks_exact(n).zip(ids).zip(&*factors) {
-                        let row = &mut table[id as usize * n..][..n];
-                        row.iter_mut().zip(d).for_each(|(t, &d)| *t += d * factor);
-                    }
-                } else {
-                    add_to_rows(table, n, ids, d_gates);
-                }
+                add_column_sums(gradients.part_mut(w, self.vocabulary * n..(self.vocabulary + 1) * n), d_gates);
+                add_to_gradient(gradients, w, n, ids, d_gates, if dropout { factors } else { &[] });
             }
             Form::Embedding { width, embedding, w } => {
                 let w_ref = MatRef::strided(p.get(w), n, width, width + 1);
@@ -184,7 +176,7 @@ impl Symbols {
                     if dropout {
                         buffer.iter_mut().zip(&*factors).for_each(|(d, &f)| *d *= f);
                     }
-                    add_to_rows(gradients.get_mut(embedding), width, ids, buffer);
+                    add_to_gradient(gradients, embedding, width, ids, buffer, &[]);
                 }
             }
         }

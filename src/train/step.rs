@@ -1,11 +1,12 @@
 //! One optimiser step: the batch in shards, one thread a shard, gradients summed in a fixed order, Adam.
 
+use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::trainable::Trainable;
-use crate::kernels::{AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
-use crate::network::{Dropout, Objective, Parameters, Seq2Seq, Sums};
+use crate::kernels::{AdamFactors, AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
+use crate::network::{Dropout, Objective, Parameters, STRETCH, Seq2Seq, Sums};
 
 /// How the optimiser moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -205,6 +206,7 @@ impl<N: Trainable> Stepper<N> {
             time: self.optimiser.time,
             gradient_factor: o.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm),
         };
+        let step = step.factors();
         self.sweep(|block| {
             block.move_parameters(&step);
             0.0
@@ -213,7 +215,11 @@ impl<N: Trainable> Stepper<N> {
     }
 
     fn forget_gradients(&mut self) {
-        self.shards.iter_mut().for_each(|s| s.gradients.data_mut().fill(0.0));
+        for shard in &mut self.shards {
+            let (gradients, written) = shard.gradients.data_and_written_mut();
+            gradients.fill(0.0);
+            written.fill(false);
+        }
     }
 
     /// Calls `work` for all blocks, on all threads; gives the sum of its results, always added in the same order.
@@ -221,13 +227,14 @@ impl<N: Trainable> Stepper<N> {
         let threads = self.shards.len();
         let length = stretch(self.parameters.len(), threads);
         let OptimiserState { first, second, .. } = &mut self.optimiser;
-        let mut gradients: Vec<_> = self.shards.iter_mut().map(|s| s.gradients.data_mut().chunks_mut(length)).collect();
+        let gradients = self.shards.iter_mut().map(|s| s.gradients.data_and_written_mut());
+        let mut gradients: Vec<_> = gradients.map(|(g, written)| g.chunks_mut(length).zip(written.chunks_mut(length / STRETCH))).collect();
         let stretches = self.parameters.data_mut().chunks_mut(length);
         let mut sums = vec![0.0; stretches.len()];
         std::thread::scope(|scope| {
             let moments = first.data_mut().chunks_mut(length).zip(second.data_mut().chunks_mut(length));
             for ((parameters, (first, second)), sum) in stretches.zip(moments).zip(&mut sums) {
-                let gradients: Vec<&mut [f32]> = gradients.iter_mut().filter_map(Iterator::next).collect();
+                let gradients: Vec<Gradient<'_>> = gradients.iter_mut().filter_map(Iterator::next).collect();
                 let mut stretch = Block { parameters, first, second, gradients };
                 let work = &work;
                 run(scope, threads, move || *sum = stretch.blocks(work));
@@ -238,21 +245,25 @@ impl<N: Trainable> Stepper<N> {
 }
 
 /// Values a block: little enough that what one pass leaves in the cache is there for the next.
-const BLOCK: usize = 4096;
+const BLOCK: usize = 16 * STRETCH;
+
+/// Values of a shard's gradient, and for each [`STRETCH`] of them whether it may be other than zero.
+type Gradient<'a> = (&'a mut [f32], &'a mut [bool]);
 
 /// A stretch of the parameters with the optimiser's moments and the shards' gradients of it.
 struct Block<'a> {
     parameters: &'a mut [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
-    gradients: Vec<&'a mut [f32]>,
+    gradients: Vec<Gradient<'a>>,
 }
 
 impl Block<'_> {
     /// Calls `work` for each block of this stretch and adds up.
     fn blocks(&mut self, work: impl Fn(&mut Block<'_>) -> f64) -> f64 {
         let mut sum = 0.0;
-        let mut gradients: Vec<_> = self.gradients.iter_mut().map(|g| g.chunks_mut(BLOCK)).collect();
+        let mut gradients: Vec<_> =
+            self.gradients.iter_mut().map(|(g, written)| g.chunks_mut(BLOCK).zip(written.chunks_mut(BLOCK / STRETCH))).collect();
         let moments = self.first.chunks_mut(BLOCK).zip(self.second.chunks_mut(BLOCK));
         for (parameters, (first, second)) in self.parameters.chunks_mut(BLOCK).zip(moments) {
             let gradients = gradients.iter_mut().filter_map(Iterator::next).collect();
@@ -261,18 +272,50 @@ impl Block<'_> {
         sum
     }
 
-    /// Adds all gradients into the first shard's; gives the sum of its squares.
+    /// Adds all gradients into the first shard's and zeroes the others; gives the sum of its squares.
     fn sum_gradients(&mut self) -> f64 {
-        let Some((sum, others)) = self.gradients.split_first_mut() else { return 0.0 };
-        others.iter().for_each(|other| add_assign(sum, other));
-        sum_of_squares(sum)
+        let Some(((sum, sum_written), others)) = self.gradients.split_first_mut() else { return 0.0 };
+        for (other, written) in others {
+            for run in runs(written, true) {
+                let values = values(&run, other.len());
+                add_assign(&mut sum[values.clone()], &other[values.clone()]);
+                other[values].fill(0.0);
+                sum_written[run.clone()].fill(true);
+                written[run].fill(false);
+            }
+        }
+        runs(sum_written, true).into_iter().map(|run| sum_of_squares(&sum[values(&run, sum.len())])).sum()
     }
 
-    /// Adam by the first shard's gradients; zeroes all of them.
-    fn move_parameters(&mut self, step: &AdamStep) {
-        adam_step(step, self.parameters, self.first, self.second, self.gradients[0]);
-        self.gradients.iter_mut().for_each(|g| g.fill(0.0));
+    /// Adam by the first shard's gradients; zeroes them.
+    fn move_parameters(&mut self, step: &AdamFactors<f32>) {
+        const ZEROS: [f32; BLOCK] = [0.0; BLOCK];
+        let (gradient, written) = &mut self.gradients[0];
+        for is_written in [true, false] {
+            for run in runs(written, is_written) {
+                let at = values(&run, gradient.len());
+                let (parameters, first) = (&mut self.parameters[at.clone()], &mut self.first[at.clone()]);
+                let by = if is_written { &gradient[at.clone()] } else { &ZEROS[..at.len()] };
+                adam_step(step, parameters, first, &mut self.second[at.clone()], by);
+                if is_written {
+                    gradient[at].fill(0.0);
+                }
+            }
+        }
+        written.fill(false);
     }
+}
+
+/// The runs of stretches that are marked as `wanted`.
+fn runs(written: &[bool], wanted: bool) -> Vec<Range<usize>> {
+    let starts = (0..written.len()).filter(|&i| written[i] == wanted && (i == 0 || written[i - 1] != wanted));
+    let run = |start: usize| start..start + written[start..].iter().take_while(|&&w| w == wanted).count();
+    starts.map(run).collect()
+}
+
+/// The values of a run of stretches; the last one may be cut short by `len`.
+fn values(run: &Range<usize>, len: usize) -> Range<usize> {
+    run.start * STRETCH..(run.end * STRETCH).min(len)
 }
 
 /// Runs `work` on a thread of its own, or here where one thread is all there is; subnormals count as zero meanwhile.
@@ -288,9 +331,9 @@ fn run<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, threads: usize, wo
     }
 }
 
-/// Values a thread takes of `length` in all; a multiple of a cache line, so that no two threads write to one.
+/// Values a thread takes of `length` in all; a multiple of what is marked together, and so of a cache line.
 fn stretch(length: usize, threads: usize) -> usize {
-    length.div_ceil(threads).next_multiple_of(16).max(16)
+    length.div_ceil(threads).next_multiple_of(STRETCH).max(STRETCH)
 }
 
 /// Deals a batch into shards of about equal work: longest first, in turn, forwards and back.
@@ -347,6 +390,74 @@ mod tests {
 
         fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[f32], (): &mut ()) -> Sums {
             Sums::default()
+        }
+    }
+
+    /// Examples are places of the one parameter, whose gradient is 1 there; `WHOLE` writes all of it, zeros too.
+    #[derive(Debug)]
+    struct Places<const WHOLE: bool>;
+
+    impl<const WHOLE: bool> Trainable for Places<WHOLE> {
+        type Example<'a> = usize;
+        type Prepared = ();
+        type Workspace = ();
+
+        fn targets(_: &usize) -> usize {
+            1
+        }
+
+        fn cost(_: &usize) -> usize {
+            1
+        }
+
+        fn rows(batch: &[usize]) -> usize {
+            batch.len()
+        }
+
+        fn prepare(&self, _: &Parameters<f32>, _: usize, _: bool, _: usize, (): ()) {}
+
+        fn loss_and_gradients(
+            &self,
+            _: &Parameters<f32>,
+            (): &(),
+            examples: &[usize],
+            _: &Objective,
+            gradients: &mut Parameters<f32>,
+            (): &mut (),
+        ) -> Sums {
+            let id = gradients.find("x").unwrap();
+            for &place in examples {
+                if WHOLE {
+                    gradients.get_mut(id)[place] += 1.0;
+                } else {
+                    gradients.part_mut(id, place..place + 1)[0] += 1.0;
+                }
+            }
+            Sums { nats: 1.0, tokens: examples.len(), correct: 0 }
+        }
+
+        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[usize], (): &mut ()) -> Sums {
+            Sums::default()
+        }
+    }
+
+    fn moved<const WHOLE: bool>(threads: usize) -> (Parameters<f32>, OptimiserState, Vec<f64>) {
+        let mut parameters = Parameters::<f32>::default();
+        parameters.add("x", &[3 * BLOCK + 7]);
+        let mut stepper = Stepper::new(Places::<WHOLE>, parameters, StepOptions { threads, ..StepOptions::default() });
+        let batches = [vec![0, 1, STRETCH], vec![STRETCH - 1, 2 * BLOCK, 3 * BLOCK + 6], vec![1, 1, BLOCK, BLOCK + STRETCH]];
+        let norms = batches.iter().map(|batch| stepper.step(batch).gradient_norm).collect();
+        assert!(stepper.shards.iter().all(|s| s.gradients.data().iter().all(|&g| g == 0.0)));
+        (stepper.parameters.clone(), stepper.optimiser.clone(), norms)
+    }
+
+    #[test]
+    fn stretches_that_nothing_was_written_to_move_by_their_moments_as_if_zeros_had_been() {
+        for threads in [1, 2, 3] {
+            let (sparse, dense) = (moved::<false>(threads), moved::<true>(threads));
+            assert_eq!(sparse, dense);
+            assert_eq!(sparse.2, [3f64.sqrt(), 3f64.sqrt(), 6f64.sqrt()]);
+            assert_ne!(sparse.0.data()[0], 0.0);
         }
     }
 
