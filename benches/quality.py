@@ -21,12 +21,14 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 LANGUAGES = ["arm_e", "bul", "dut", "fre", "geo", "hbs_latn", "hun", "jpn_hira", "kor", "vie_hanoi"]
+SCORES = ["exact_match", "token_error_rate", "chrf"]
 
 
 def tasks(name):
     """(label, config, settings over the config, file of dev pairs or None for the config's own part)."""
     if name == "cmudict":
-        return [("CMUdict 2007", "configs/cmudict.yaml", {}, "cmudict-2007/dev.tsv")]
+        configs = {"CMUdict 2007, attention": "configs/cmudict.yaml", "CMUdict 2007, no attention": "configs/cmudict_plain.yaml"}
+        return [(label, config, {}, "cmudict-2007/dev.tsv") for label, config in configs.items()]
     if name == "cmn":
         split = {
             "data.validation.split": "shuffled",
@@ -76,10 +78,10 @@ def main():
         if dev is None:
             epochs = [json.loads(line) for line in (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()]
             best = [epoch for epoch in epochs if epoch["best"]][-1]
-            result.update({key: best.get(key) for key in ("exact_match", "token_error_rate", "chrf")})
+            result.update({key: best.get(key) for key in SCORES})
         else:
             score = json.loads(run([args.s2s, "eval", bundle, args.data.resolve() / dev, "--json"]).strip().splitlines()[-1])
-            result.update(score)
+            result.update({key: score.get(key) for key in SCORES})
         table.append((label, result))
     percent = lambda value: "" if value is None else f"{100 * value:.2f} %"
     print(f"\n{os.cpu_count()} processors\n\n| | word error rate | token error rate | chrF2 | training, s | memory, MiB |\n|---|---:|---:|---:|---:|---:|")

@@ -349,6 +349,7 @@ fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<
 }
 
 #[cfg(test)]
+#[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
 
