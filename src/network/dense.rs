@@ -39,8 +39,10 @@ pub struct DenseBackward<'a, R> {
     pub gradients: &'a mut Parameters<R>,
 }
 
-/// Rows whose logits are kept at once: enough for long products, few enough for a large vocabulary.
-const CHUNK: usize = 512;
+/// Most rows whose logits are kept at once.
+const LONGEST_CHUNK: usize = 512;
+/// Logits that are kept at once (1.25 MiB): they are read by two more products, and should then still be in the cache.
+const CHUNK_LOGITS: usize = 320 << 10;
 /// Rows whose logits are made before their softmax is taken, so that they are still in the cache.
 const BLOCK: usize = 32;
 
@@ -104,9 +106,10 @@ impl Dense {
         if let Some(b) = &mut backward {
             b.d_h.resize(h.len(), R::ZERO);
         }
-        for (chunk, (h, targets)) in h.chunks(CHUNK * inputs).zip(targets.chunks(CHUNK)).enumerate() {
+        let longest = (CHUNK_LOGITS / outputs / BLOCK * BLOCK).clamp(BLOCK, LONGEST_CHUNK);
+        for (chunk, (h, targets)) in h.chunks(longest * inputs).zip(targets.chunks(longest)).enumerate() {
             let rows = targets.len();
-            logits.resize(CHUNK.min(rows) * outputs, R::ZERO);
+            logits.resize(rows * outputs, R::ZERO);
             let blocks = logits[..rows * outputs].chunks_mut(BLOCK * outputs);
             for ((logits, h), targets) in blocks.zip(h.chunks(BLOCK * inputs)).zip(targets.chunks(BLOCK)) {
                 let h = MatRef::new(h, targets.len(), inputs);
@@ -120,7 +123,7 @@ impl Dense {
             }
             if let Some(DenseBackward { d_h, gradients, .. }) = &mut backward {
                 let d_logits = MatRef::new(logits, rows, outputs);
-                let d_h = &mut d_h[chunk * CHUNK * inputs..][..rows * inputs];
+                let d_h = &mut d_h[chunk * longest * inputs..][..rows * inputs];
                 matmul_packed(d_h, inputs, Store::Overwrite, d_logits, &prepared.backward, scratch);
                 let (d_weight, h) = (gradients.get_mut(self.weight), MatRef::new(h, rows, inputs));
                 if self.tied {

@@ -84,3 +84,47 @@ fn a_busy_engine_goes_on_with_the_same_states() {
         }
     }
 }
+
+#[test]
+fn a_decoder_with_a_product_for_each_gate_gives_what_the_decoder_gives() {
+    let embedded = Architecture { target_input: InputForm::Embedding(6), hidden: 12, ..Architecture::default() };
+    let forms = [
+        embedded.clone(),
+        Architecture { target_input: InputForm::OneHot, layers: 2, ..embedded.clone() },
+        Architecture { attention: AttentionScore::General, ..embedded.clone() },
+    ];
+    for architecture in forms {
+        let toy = Toy::of(architecture, 5);
+        let bundle = toy.bundle();
+        let split = engine::split_decoder(bundle.graph(Role::Decoder).unwrap()).unwrap();
+        let products = |bytes: &[u8]| ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is("MatMul")).count();
+        assert_eq!(products(&split), products(bundle.graph(Role::Decoder).unwrap()) + 3);
+        let wiring = &bundle.manifest().wiring;
+        for kind in engine::available().iter().filter(|report| report.problem.is_none()).map(|report| report.name.parse().unwrap()) {
+            for rows in [1, 3, 70] {
+                let mut engine = engine::open(&bundle, kind).unwrap();
+                let state = engine.encode(&IdMatrix { rows, columns: 6, data: ragged(rows, 6, toy.source.len()) }).unwrap();
+                let tokens: Vec<i64> = (0..rows as i64).map(|row| 1 + row % (toy.target.len() as i64 - 1)).collect();
+                let tensors: Vec<_> = state.recurrent.iter().chain(&state.memory).collect();
+                let shapes: Vec<Vec<usize>> = tensors.iter().map(|t| [&[rows], t.row_shape.as_slice()].concat()).collect();
+                let token_shape = [rows, 1];
+                let mut inputs = vec![TensorView { shape: &token_shape, data: DataView::I64(&tokens) }];
+                inputs.extend(tensors.iter().zip(&shapes).map(|(t, shape)| TensorView { shape, data: DataView::F32(&t.data) }));
+                let [plain, split] = [bundle.graph(Role::Decoder).unwrap(), &split].map(|bytes| {
+                    let mut given = Vec::new();
+                    let outputs = wiring.decoder_outputs();
+                    let mut graph = engine::load_graph(kind, "decoder", bytes, &wiring.decoder_inputs(), &outputs).unwrap();
+                    graph.run(&inputs, &mut given).unwrap();
+                    given
+                });
+                for (a, b) in plain.iter().zip(&split) {
+                    assert_eq!(a.shape, b.shape);
+                    let worst = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+                    assert!(worst <= 5e-6, "{kind}, {rows} rows: {worst}");
+                }
+            }
+        }
+    }
+    let gru = Toy::of(Architecture { cell: Cell::Gru, ..embedded }, 5);
+    assert_eq!(engine::split_decoder(gru.bundle().graph(Role::Decoder).unwrap()), None);
+}

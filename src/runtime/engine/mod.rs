@@ -16,7 +16,7 @@ pub mod tract;
 mod wide;
 
 pub use device::{Device, open_on};
-pub use fold::folded_encoder;
+pub use fold::{folded_encoder, split_decoder};
 
 use std::fmt;
 use std::path::PathBuf;
@@ -188,13 +188,19 @@ fn open_with(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dy
     let encoder = bundle.graph_name(Role::Encoder);
     let mut engine = onnx::OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| {
         let graph = load_graph_with(kind, device, name, model, inputs, outputs)?;
-        let folded = (name == encoder && device == Device::Cpu).then(|| folded_encoder(model, bundle.source().len())).flatten();
-        let Some(folded) = folded else { return Ok(graph) };
+        let for_many_rows = match kind {
+            _ if device != Device::Cpu => None,
+            _ if name == encoder => folded_encoder(model, bundle.source().len()),
+            // tract has a plan for each batch size instead.
+            EngineKind::Ort => split_decoder(model),
+            _ => None,
+        };
+        let Some(model) = for_many_rows else { return Ok(graph) };
         let name = name.to_owned();
         let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>());
         let maker = move || {
             let [inputs, outputs] = [&inputs, &outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
-            load_graph_with(kind, device, &name, &folded, &inputs, &outputs)
+            load_graph_with(kind, device, &name, &model, &inputs, &outputs)
         };
         Ok(Box::new(wide::TwoForms::new(graph, Arc::new(maker))))
     })?;

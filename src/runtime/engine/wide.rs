@@ -1,4 +1,4 @@
-//! An encoder that has a second form for many rows, made when it begins to pay.
+//! A graph that has a second form for many rows, made when it begins to pay.
 
 use std::sync::Arc;
 
@@ -36,8 +36,8 @@ impl TwoForms {
         let made = maker().and_then(|mut graph| graph.run(inputs, &mut given).map(|()| graph));
         match made {
             Ok(graph) if expected.iter().zip(&given).all(|(a, b)| agree(a, b)) && expected.len() == given.len() => self.wide = Some(graph),
-            Ok(_) => tracing::warn!("the engine computes another form of the encoder differently; it is not used"),
-            Err(error) => tracing::debug!(%error, "the engine cannot load another form of the encoder"),
+            Ok(_) => tracing::warn!("the engine computes another form of a graph differently; it is not used"),
+            Err(error) => tracing::debug!(%error, "the engine cannot load another form of a graph"),
         }
     }
 }
@@ -56,7 +56,7 @@ impl Graph for TwoForms {
         if let Some(wide) = &mut self.wide {
             match wide.run(inputs, outputs) {
                 Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!(%error, "the engine fails on another form of the encoder; it is not used any more"),
+                Err(error) => tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any more"),
             }
             self.wide = None;
         }
