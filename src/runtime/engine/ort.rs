@@ -116,6 +116,8 @@ fn open_session(device: Device, name: &str, model: &[u8]) -> Result<Session> {
             .with_parallel_execution(false)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
+            // A plan of the memory is kept for every shape that was seen: batches and lengths make thousands of them.
+            .with_memory_pattern(false)?
             // Weights in 8 bits are restored to f32 when the graph is loaded. Otherwise a DequantizeLinear in front of a
             // MatMul becomes an approximate product: other logits than in other engines, and slower.
             .with_config_entry("session.disable_quant_qdq", "1")?)
