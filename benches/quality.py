@@ -34,6 +34,8 @@ def tasks(name):
             "data.validation.split": "shuffled",
             "training.epochs": 30,
             "training.exact_match.sample": 2000,
+            "training.exact_match.every": 1,
+            "training.best": "chrf",
             "training.scores": "[exact_match, token_error_rate, chrf]",
         }
         return [("cmn-tw, the tutorial's model", "configs/cmn_chars.yaml", split, None), ("cmn-tw, attention", "configs/cmn_attention.yaml", {}, None)]
