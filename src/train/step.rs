@@ -353,65 +353,24 @@ fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<
 mod tests {
     use super::*;
 
-    /// A network of one parameter, whose examples are its gradients.
-    #[derive(Debug)]
-    struct Given;
-
-    impl Trainable for Given {
-        type Example<'a> = f32;
-        type Prepared = ();
-        type Workspace = ();
-
-        fn targets(_: &f32) -> usize {
-            1
-        }
-
-        fn cost(_: &f32) -> usize {
-            1
-        }
-
-        fn rows(batch: &[f32]) -> usize {
-            batch.len()
-        }
-
-        fn prepare(&self, _: &Parameters<f32>, _: usize, _: bool, _: usize, (): ()) {}
-
-        fn loss_and_gradients(
-            &self,
-            _: &Parameters<f32>,
-            (): &(),
-            examples: &[f32],
-            _: &Objective,
-            gradients: &mut Parameters<f32>,
-            (): &mut (),
-        ) -> Sums {
-            gradients.data_mut()[0] += examples.iter().sum::<f32>();
-            Sums { nats: 1.0, tokens: examples.len(), correct: 0 }
-        }
-
-        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[f32], (): &mut ()) -> Sums {
-            Sums::default()
-        }
-    }
-
-    /// Examples are places of the one parameter, whose gradient is 1 there; `WHOLE` writes all of it, zeros too.
+    /// A network of one parameter; an example is a place in it and the gradient there. `WHOLE` marks all of it as written.
     #[derive(Debug)]
     struct Places<const WHOLE: bool>;
 
     impl<const WHOLE: bool> Trainable for Places<WHOLE> {
-        type Example<'a> = usize;
+        type Example<'a> = (usize, f32);
         type Prepared = ();
         type Workspace = ();
 
-        fn targets(_: &usize) -> usize {
+        fn targets(_: &(usize, f32)) -> usize {
             1
         }
 
-        fn cost(_: &usize) -> usize {
+        fn cost(_: &(usize, f32)) -> usize {
             1
         }
 
-        fn rows(batch: &[usize]) -> usize {
+        fn rows(batch: &[(usize, f32)]) -> usize {
             batch.len()
         }
 
@@ -421,23 +380,23 @@ mod tests {
             &self,
             _: &Parameters<f32>,
             (): &(),
-            examples: &[usize],
+            examples: &[(usize, f32)],
             _: &Objective,
             gradients: &mut Parameters<f32>,
             (): &mut (),
         ) -> Sums {
             let id = gradients.find("x").unwrap();
-            for &place in examples {
+            for &(place, gradient) in examples {
                 if WHOLE {
-                    gradients.get_mut(id)[place] += 1.0;
+                    gradients.get_mut(id)[place] += gradient;
                 } else {
-                    gradients.part_mut(id, place..place + 1)[0] += 1.0;
+                    gradients.part_mut(id, place..place + 1)[0] += gradient;
                 }
             }
             Sums { nats: 1.0, tokens: examples.len(), correct: 0 }
         }
 
-        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[usize], (): &mut ()) -> Sums {
+        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[(usize, f32)], (): &mut ()) -> Sums {
             Sums::default()
         }
     }
@@ -447,6 +406,7 @@ mod tests {
         parameters.add("x", &[3 * BLOCK + 7]);
         let mut stepper = Stepper::new(Places::<WHOLE>, parameters, StepOptions { threads, ..StepOptions::default() });
         let batches = [vec![0, 1, STRETCH], vec![STRETCH - 1, 2 * BLOCK, 3 * BLOCK + 6], vec![1, 1, BLOCK, BLOCK + STRETCH]];
+        let batches = batches.map(|places| places.into_iter().map(|place| (place, 1.0)).collect::<Vec<_>>());
         let norms = batches.iter().map(|batch| stepper.step(batch).gradient_norm).collect();
         assert!(stepper.shards.iter().all(|s| s.gradients.data().iter().all(|&g| g == 0.0)));
         (stepper.parameters.clone(), stepper.optimiser.clone(), norms)
@@ -467,13 +427,13 @@ mod tests {
         for (clip_norm, wrong) in [(None, f32::INFINITY), (None, f32::NAN), (Some(1.0), f32::INFINITY), (Some(1.0), f32::NAN)] {
             let mut parameters = Parameters::<f32>::default();
             parameters.add("x", &[1]);
-            let mut stepper = Stepper::new(Given, parameters, StepOptions { clip_norm, threads: 2, ..StepOptions::default() });
-            stepper.step(&[0.5, 0.25]);
+            let mut stepper = Stepper::new(Places::<true>, parameters, StepOptions { clip_norm, threads: 2, ..StepOptions::default() });
+            stepper.step(&[(0, 0.5), (0, 0.25)]);
             let before = (stepper.parameters().clone(), stepper.optimiser().clone());
-            let report = stepper.step(&[wrong, 0.25]);
+            let report = stepper.step(&[(0, wrong), (0, 0.25)]);
             assert!(!report.gradient_norm.is_finite() && report.sums.nats.is_finite());
             assert_eq!((stepper.parameters(), stepper.optimiser()), (&before.0, &before.1));
-            let report = stepper.step(&[0.5, 0.25]);
+            let report = stepper.step(&[(0, 0.5), (0, 0.25)]);
             assert_eq!(report.gradient_norm, 0.75, "nothing of the batch that was left out remains");
             assert_ne!(stepper.parameters(), &before.0);
         }

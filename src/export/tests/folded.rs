@@ -1,4 +1,4 @@
-//! The form of an encoder that engines make for many rows.
+//! The forms of encoder and decoder that engines make for many rows.
 
 use s2s_runtime::engine::IdMatrix;
 use s2s_runtime::engine::graph::{DataView, TensorView};
@@ -10,6 +10,28 @@ fn ragged(rows: usize, columns: usize, symbols: usize) -> Vec<i64> {
     let id = |row: usize, column: usize| (3 + (7 * row + 5 * column) % (symbols - 3)) as i64;
     let padding = |row: usize| row % columns;
     (0..rows).flat_map(|row| (0..columns).map(move |column| if column < padding(row) { 0 } else { id(row, column) })).collect()
+}
+
+/// The engines that are here.
+fn engines() -> Vec<EngineKind> {
+    let present = engine::available().into_iter().filter(|report| report.problem.is_none());
+    present.map(|report| report.name.parse().unwrap()).collect()
+}
+
+/// Both graphs give the same in every output, but for the order of their sums.
+#[track_caller]
+fn agree(kind: EngineKind, graphs: [&[u8]; 2], names: (&[&str], &[&str]), inputs: &[TensorView<'_>], tolerance: f32) {
+    let [plain, other] = graphs.map(|bytes| {
+        let mut given = Vec::new();
+        engine::load_graph(kind, "graph", bytes, names.0, names.1).unwrap().run(inputs, &mut given).unwrap();
+        given
+    });
+    assert_eq!(plain.len(), other.len());
+    for (a, b) in plain.iter().zip(&other) {
+        assert_eq!(a.shape, b.shape);
+        let worst = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
+        assert!(worst <= tolerance, "{kind}, {:?}: {worst}", inputs[0].shape);
+    }
 }
 
 #[test]
@@ -28,23 +50,12 @@ fn a_folded_encoder_gives_what_the_encoder_gives() {
         let folded = engine::folded_encoder(model, toy.source.len()).unwrap();
         let operators = |bytes: &[u8], op: &str| ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is(op)).count();
         assert_eq!((operators(&folded, "Scan"), operators(&folded, "LSTM")), (operators(model, "LSTM"), 0));
-        for kind in engine::available().iter().filter(|report| report.problem.is_none()).map(|report| report.name.parse().unwrap()) {
+        for kind in engines() {
             for (rows, columns) in [(1, 1), (1, 6), (3, 5), (70, 9)] {
                 let ids = ragged(rows, columns, toy.source.len());
                 let input = [TensorView { shape: &[rows, columns], data: DataView::I64(&ids) }];
-                let [plain, folded] = [model, &folded].map(|bytes| {
-                    let outputs = wiring.encoder_outputs();
-                    let mut graph = engine::load_graph(kind, "encoder", bytes, &[&wiring.encoder_input], &outputs).unwrap();
-                    let mut given = Vec::new();
-                    graph.run(&input, &mut given).unwrap();
-                    given
-                });
-                for (a, b) in plain.iter().zip(&folded) {
-                    assert_eq!(a.shape, b.shape);
-                    // Sums of a dozen products in another order.
-                    let worst = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                    assert!(worst <= 2e-6, "{kind}, {rows} x {columns}: {worst}");
-                }
+                // Sums of a dozen products in another order.
+                agree(kind, [model, &folded], (&[&wiring.encoder_input], &wiring.encoder_outputs()), &input, 2e-6);
             }
         }
     }
@@ -71,7 +82,7 @@ fn encoders_of_others_of_gru_cells_and_of_several_layers_are_not_folded() {
 fn a_busy_engine_goes_on_with_the_same_states() {
     let toy = Toy::new(InputForm::Embedding(5), InputForm::Embedding(6), 12, 1, 7);
     let bundle = toy.bundle();
-    for kind in engine::available().iter().filter(|report| report.problem.is_none()).map(|report| report.name.parse().unwrap()) {
+    for kind in engines() {
         let mut engine = engine::open(&bundle, kind).unwrap();
         let source = IdMatrix { rows: 64, columns: 6, data: ragged(64, 6, toy.source.len()) };
         let first = engine.encode(&source).unwrap();
@@ -100,7 +111,7 @@ fn a_decoder_with_a_product_for_each_gate_gives_what_the_decoder_gives() {
         let products = |bytes: &[u8]| ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is("MatMul")).count();
         assert_eq!(products(&split), products(bundle.graph(Role::Decoder).unwrap()) + 3);
         let wiring = &bundle.manifest().wiring;
-        for kind in engine::available().iter().filter(|report| report.problem.is_none()).map(|report| report.name.parse().unwrap()) {
+        for kind in engines() {
             for rows in [1, 3, 70] {
                 let mut engine = engine::open(&bundle, kind).unwrap();
                 let state = engine.encode(&IdMatrix { rows, columns: 6, data: ragged(rows, 6, toy.source.len()) }).unwrap();
@@ -110,18 +121,8 @@ fn a_decoder_with_a_product_for_each_gate_gives_what_the_decoder_gives() {
                 let token_shape = [rows, 1];
                 let mut inputs = vec![TensorView { shape: &token_shape, data: DataView::I64(&tokens) }];
                 inputs.extend(tensors.iter().zip(&shapes).map(|(t, shape)| TensorView { shape, data: DataView::F32(&t.data) }));
-                let [plain, split] = [bundle.graph(Role::Decoder).unwrap(), &split].map(|bytes| {
-                    let mut given = Vec::new();
-                    let outputs = wiring.decoder_outputs();
-                    let mut graph = engine::load_graph(kind, "decoder", bytes, &wiring.decoder_inputs(), &outputs).unwrap();
-                    graph.run(&inputs, &mut given).unwrap();
-                    given
-                });
-                for (a, b) in plain.iter().zip(&split) {
-                    assert_eq!(a.shape, b.shape);
-                    let worst = a.data.iter().zip(&b.data).map(|(a, b)| (a - b).abs()).fold(0.0, f32::max);
-                    assert!(worst <= 5e-6, "{kind}, {rows} rows: {worst}");
-                }
+                let graphs = [bundle.graph(Role::Decoder).unwrap(), &split];
+                agree(kind, graphs, (&wiring.decoder_inputs(), &wiring.decoder_outputs()), &inputs, 5e-6);
             }
         }
     }
