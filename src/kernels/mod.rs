@@ -9,6 +9,7 @@ mod adam;
 mod gates;
 mod level;
 mod matmul;
+mod pack;
 mod real;
 mod softmax;
 mod subnormals;
@@ -17,9 +18,10 @@ mod tile;
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
 pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward};
 pub use level::Level;
-pub use matmul::{MatRef, Packed, Scratch, Store, matmul, matmul_packed};
+pub use matmul::{MatRef, Scratch, Store, matmul, matmul_packed};
+pub use pack::Packed;
 pub use real::Real;
-pub use softmax::{RowLoss, add_bias_softmax_cross_entropy};
+pub use softmax::{RowLoss, softmax_cross_entropy};
 pub use subnormals::FlushSubnormals;
 
 level::multiversion! {
@@ -28,6 +30,24 @@ level::multiversion! {
         debug_assert_eq!(y.len(), x.len());
         for (y, &x) in y.iter_mut().zip(x) {
             *y += x;
+        }
+    }
+}
+
+level::multiversion! {
+    /// `y += factor * x`, element by element.
+    pub fn add_scaled<R: Real>(y: &mut [R], x: &[R], factor: R) {
+        for (y, &x) in y.iter_mut().zip(x) {
+            *y += x * factor;
+        }
+    }
+}
+
+level::multiversion! {
+    /// `y = factor * x + bias`, element by element.
+    pub fn scale_and_add<R: Real>(y: &mut [R], x: &[R], factor: R, bias: &[R]) {
+        for ((y, &x), &b) in y.iter_mut().zip(x).zip(bias) {
+            *y = x * factor + b;
         }
     }
 }

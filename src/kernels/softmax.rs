@@ -12,13 +12,13 @@ pub struct RowLoss {
     pub correct: bool,
 }
 
-/// Adds `bias` to one row of logits, gives its loss, and turns the row into the gradient of the logits.
+/// Gives the loss of one row of logits and turns the row into the gradient of the logits.
 ///
-/// - `logits` (vocabulary): become (softmax(logits + bias) - aim) * `scale`, where the aim is the one-hot target or, with
+/// - `logits` (vocabulary): become (softmax(logits) - aim) * `scale`, where the aim is the one-hot target or, with
 ///   label smoothing, (1 - `smoothing`) of it and `smoothing` spread evenly over all symbols. The loss is always that of
 ///   the target alone, so that it can be compared.
-pub fn add_bias_softmax_cross_entropy<R: Real>(logits: &mut [R], bias: &[R], target: usize, scale: R, smoothing: R) -> RowLoss {
-    let highest = add_bias_and_highest(logits, bias);
+pub fn softmax_cross_entropy<R: Real>(logits: &mut [R], target: usize, scale: R, smoothing: R) -> RowLoss {
+    let highest = highest(logits);
     let at_target = logits[target];
     let sum = exponentiate(logits, highest);
     let nats = (highest - at_target).to_f64() + sum.to_f64().ln();
@@ -32,24 +32,18 @@ pub fn add_bias_softmax_cross_entropy<R: Real>(logits: &mut [R], bias: &[R], tar
 const LANES: usize = 16;
 
 multiversion! {
-    /// Adds the bias and gives the highest logit.
-    fn add_bias_and_highest<R: Real>(logits: &mut [R], bias: &[R]) -> R {
-        let mut lanes = [logits[0] + bias[0]; LANES];
-        let (chunks, rest) = logits.as_chunks_mut::<LANES>();
-        let (bias_chunks, bias_rest) = bias.as_chunks::<LANES>();
-        for (chunk, bias) in chunks.iter_mut().zip(bias_chunks) {
+    /// The highest logit.
+    fn highest<R: Real>(logits: &[R]) -> R {
+        let mut lanes = [logits[0]; LANES];
+        let (chunks, rest) = logits.as_chunks::<LANES>();
+        for chunk in chunks {
             for j in 0..LANES {
-                chunk[j] += bias[j];
                 lanes[j] = if chunk[j] > lanes[j] { chunk[j] } else { lanes[j] };
             }
         }
         let mut highest = lanes[0];
-        for &lane in &lanes {
-            highest = if lane > highest { lane } else { highest };
-        }
-        for (x, &b) in rest.iter_mut().zip(bias_rest) {
-            *x += b;
-            highest = if *x > highest { *x } else { highest };
+        for &x in lanes.iter().chain(rest) {
+            highest = if x > highest { x } else { highest };
         }
         highest
     }
@@ -94,17 +88,15 @@ mod tests {
     #[test]
     fn loss_and_gradient_are_those_of_the_definition() {
         let logits: Vec<f64> = (0..37).map(|i| f64::from((i * 7) % 11) * 0.3 - 1.0).collect();
-        let bias: Vec<f64> = (0..37).map(|i| f64::from(i % 5) * 0.1).collect();
-        let biased: Vec<f64> = logits.iter().zip(&bias).map(|(x, b)| x + b).collect();
-        let sum: f64 = biased.iter().map(|x| x.exp()).sum();
+        let sum: f64 = logits.iter().map(|x| x.exp()).sum();
         let mut gradient = logits.clone();
         for smoothing in [0.0, 0.1] {
             gradient.clone_from(&logits);
-            let loss = add_bias_softmax_cross_entropy(&mut gradient, &bias, 5, 0.5, smoothing);
-            assert!((loss.nats - (sum.ln() - biased[5])).abs() < 1e-12);
+            let loss = softmax_cross_entropy(&mut gradient, 5, 0.5, smoothing);
+            assert!((loss.nats - (sum.ln() - logits[5])).abs() < 1e-12);
             for (j, g) in gradient.iter().enumerate() {
                 let aim = (1.0 - smoothing) * f64::from(u8::from(j == 5)) + smoothing / 37.0;
-                assert!((g - 0.5 * (biased[j].exp() / sum - aim)).abs() < 1e-12);
+                assert!((g - 0.5 * (logits[j].exp() / sum - aim)).abs() < 1e-12);
             }
         }
     }
@@ -113,6 +105,6 @@ mod tests {
     fn a_nan_logit_gives_a_nan_loss() {
         let mut logits = vec![0.0f32; 20];
         logits[3] = f32::NAN;
-        assert!(add_bias_softmax_cross_entropy(&mut logits, &[0.0; 20], 5, 1.0, 0.0).nats.is_nan());
+        assert!(softmax_cross_entropy(&mut logits, 5, 1.0, 0.0).nats.is_nan());
     }
 }

@@ -8,12 +8,18 @@ pub struct Tile<R> {
     /// Columns of a packed panel of B.
     pub(super) columns: usize,
     pub(super) run: unsafe fn(&Block<R>),
+    /// Transposes a square of [`SQUARE`] rows whose rows lie so far apart: from, its row, to, its row.
+    pub(super) transpose: unsafe fn(*const R, usize, *mut R, usize),
 }
 
-/// What a tile reads and writes: C (rows, columns) (+)= A (rows, k) B (k, columns).
+/// Side of the square that is transposed in registers.
+pub(super) const SQUARE: usize = 8;
+
+/// What a tile reads and writes: C (rows, columns) = start + A (rows, k) B (k, columns).
 ///
-/// A tile may read `rows` by `k` values of `a` with the given strides and `k * Tile::columns` values of `b`, and writes
-/// `rows` by `columns` values of `c`; the caller guarantees that these lie within its slices.
+/// A tile may read `rows` by `k` values of `a` with the given strides, `k * Tile::columns` values of `b` and `rows` by
+/// `columns` values of `start`, and writes `rows` by `columns` values of `c`; the caller guarantees that these lie within
+/// its slices.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block<R> {
     pub(super) k: usize,
@@ -31,13 +37,15 @@ pub(super) struct Block<R> {
     pub(super) rows: usize,
     /// 1 to `Tile::columns`.
     pub(super) columns: usize,
-    /// Add to C instead of overwriting it.
-    pub(super) add: bool,
+    /// What the sums are added to, `rows` by `columns` values: C itself, another matrix, or null for nothing.
+    pub(super) start: *const R,
+    /// Distance between rows of `start`; 0 for one row that is added to all rows of C.
+    pub(super) start_row: usize,
 }
 
 /// The tile without intrinsics, for every element type and processor.
 pub(super) fn portable<R: super::Real>() -> Tile<R> {
-    Tile { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, run: portable_tile::<R> }
+    Tile { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, run: portable_tile::<R>, transpose: portable_transpose::<R> }
 }
 
 const PORTABLE_ROWS: usize = 4;
@@ -61,11 +69,21 @@ unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
             }
         }
         for (r, sums) in sums.iter().enumerate().take(block.rows) {
-            let c = std::slice::from_raw_parts_mut(block.c.add(r * block.c_row), block.columns);
-            for (c, &sum) in c.iter_mut().zip(sums) {
-                *c = if block.add { *c + sum } else { sum };
+            let c = block.c.add(r * block.c_row);
+            for (j, &sum) in sums.iter().enumerate().take(block.columns) {
+                let start = if block.start.is_null() { R::ZERO } else { *block.start.add(r * block.start_row + j) };
+                *c.add(j) = start + sum;
             }
         }
+    }
+}
+
+/// # Safety
+/// Both squares lie within their slices.
+unsafe fn portable_transpose<R: Copy>(from: *const R, from_row: usize, to: *mut R, to_row: usize) {
+    for (r, c) in (0..SQUARE).flat_map(|r| (0..SQUARE).map(move |c| (r, c))) {
+        // SAFETY: the caller's promise.
+        unsafe { *to.add(c * to_row + r) = *from.add(r * from_row + c) };
     }
 }
 
@@ -87,17 +105,18 @@ pub(super) fn f32_at(level: super::Level) -> Tile<f32> {
 
 #[cfg(target_arch = "x86_64")]
 mod x86 {
-    use super::{Block, Tile};
+    use super::{Block, SQUARE, Tile};
     use std::arch::x86_64::{
-        __m256i, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps, _mm256_maskstore_ps,
-        _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
+        _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
+        _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
         _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     };
 
     /// 8 rows by 3 vectors: 24 sums, 3 vectors of B and one broadcast of A fill 28 of the 32 registers.
-    pub(super) const AVX512: Tile<f32> = Tile { rows: 8, columns: 48, run: avx512 };
+    pub(super) const AVX512: Tile<f32> = Tile { rows: 8, columns: 48, run: avx512, transpose };
     /// 6 rows by 2 vectors: 12 sums, 2 vectors of B and one broadcast of A fill 15 of the 16 registers.
-    pub(super) const AVX2: Tile<f32> = Tile { rows: 6, columns: 16, run: avx2 };
+    pub(super) const AVX2: Tile<f32> = Tile { rows: 6, columns: 16, run: avx2, transpose };
 
     /// Calls the instance of a const-generic tile for the rows and vectors of this block.
     macro_rules! instances {
@@ -107,6 +126,18 @@ mod x86 {
                 (rows, vectors) => debug_assert!(false, "no tile of {rows} rows and {vectors} vectors"),
             }
         };
+    }
+
+    /// Asks for the lines of C, so that they are there when the sums are done: a matrix too large for the inner caches would
+    /// otherwise stop every tile at its end.
+    #[inline(always)]
+    fn fetch_c(block: &Block<f32>, rows: usize, vectors: usize, lanes: usize) {
+        for r in 0..rows {
+            for v in 0..vectors {
+                // SAFETY: a hint, which reads nothing and may name any address.
+                unsafe { _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast()) };
+            }
+        }
     }
 
     /// # Safety
@@ -128,6 +159,7 @@ mod x86 {
     unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize>(block: &Block<f32>) {
         // SAFETY: the panel holds k rows of 48 values, A and C the stated extents; the mask keeps stores within `columns`.
         unsafe {
+            fetch_c(block, ROWS, VECTORS, 16);
             let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
             let mut b = block.b;
             let mut a = block.a;
@@ -150,7 +182,11 @@ mod x86 {
                 for (v, &sum) in sums.iter().enumerate() {
                     let c = block.c.add(r * block.c_row + 16 * v);
                     let mask = if v + 1 == VECTORS { last } else { u16::MAX };
-                    let sum = if block.add { _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, c)) } else { sum };
+                    let sum = if block.start.is_null() {
+                        sum
+                    } else {
+                        _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, block.start.add(r * block.start_row + 16 * v)))
+                    };
                     _mm512_mask_storeu_ps(c, mask, sum);
                 }
             }
@@ -175,6 +211,7 @@ mod x86 {
     unsafe fn avx2_tile<const ROWS: usize, const VECTORS: usize>(block: &Block<f32>) {
         // SAFETY: the panel holds k rows of 16 values, A and C the stated extents; the mask keeps stores within `columns`.
         unsafe {
+            fetch_c(block, ROWS, VECTORS, 8);
             let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
             let mut b = block.b;
             let mut a = block.a;
@@ -198,9 +235,44 @@ mod x86 {
                     let c = block.c.add(r * block.c_row + 8 * v);
                     let width = (block.columns - 8 * v).min(8) as i32;
                     let mask: __m256i = _mm256_cmpgt_epi32(_mm256_set1_epi32(width), lanes);
-                    let sum = if block.add { _mm256_add_ps(sum, _mm256_maskload_ps(c, mask)) } else { sum };
+                    let sum = if block.start.is_null() {
+                        sum
+                    } else {
+                        _mm256_add_ps(sum, _mm256_maskload_ps(block.start.add(r * block.start_row + 8 * v), mask))
+                    };
                     _mm256_maskstore_ps(c, mask, sum);
                 }
+            }
+        }
+    }
+
+    /// Pairs, then fours, then halves of eight rows are exchanged.
+    ///
+    /// # Safety
+    /// AVX2 must exist; both squares lie within their slices.
+    #[target_feature(enable = "avx2")]
+    unsafe fn transpose(from: *const f32, from_row: usize, to: *mut f32, to_row: usize) {
+        // SAFETY: the caller's promise.
+        unsafe {
+            let (mut rows, mut pairs, mut fours) =
+                ([_mm256_setzero_ps(); SQUARE], [_mm256_setzero_ps(); SQUARE], [_mm256_setzero_ps(); SQUARE]);
+            for (r, row) in rows.iter_mut().enumerate() {
+                *row = _mm256_loadu_ps(from.add(r * from_row));
+            }
+            for i in (0..SQUARE).step_by(2) {
+                pairs[i] = _mm256_unpacklo_ps(rows[i], rows[i + 1]);
+                pairs[i + 1] = _mm256_unpackhi_ps(rows[i], rows[i + 1]);
+            }
+            for i in [0, 4] {
+                for half in [0, 1] {
+                    let (a, b) = (pairs[i + half], pairs[i + half + 2]);
+                    fours[i + 2 * half] = _mm256_shuffle_ps::<0b01_00_01_00>(a, b);
+                    fours[i + 2 * half + 1] = _mm256_shuffle_ps::<0b11_10_11_10>(a, b);
+                }
+            }
+            for i in 0..SQUARE / 2 {
+                _mm256_storeu_ps(to.add(i * to_row), _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]));
+                _mm256_storeu_ps(to.add((i + 4) * to_row), _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]));
             }
         }
     }

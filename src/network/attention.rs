@@ -3,6 +3,7 @@
 //! With h the top decoder state and m_s the encoder's outputs: score_s = h . m_s (dot) or (h K) . m_s (general);
 //! a = softmax(score) over the source's own tokens; h' = tanh([sum_s a_s m_s, h] C).
 
+use super::gradients::Gradients;
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, tanh_each};
@@ -131,14 +132,15 @@ impl Attention {
         d_output: &mut [R],
         d_memory: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Parameters<R>,
+        gradients: &mut Gradients<R>,
     ) {
         let width = self.hidden;
         let tokens = d_output.len() / width;
         d_output.iter_mut().zip(&tape.output).for_each(|(d, &y)| *d *= R::ONE - y * y);
         let d_sum = MatRef::new(d_output, tokens, width);
         let both = MatRef::new(&tape.both, tokens, 2 * width).transposed();
-        matmul(gradients.get_mut(self.combine), width, Store::Add, both, d_sum, scratch);
+        let (d_combine, store) = gradients.product_mut(self.combine);
+        matmul(d_combine, width, store, both, d_sum, scratch);
         let mut d_both = vec![R::ZERO; tokens * 2 * width];
         matmul_packed(&mut d_both, 2 * width, Store::Overwrite, d_sum, &prepared.combine[1], scratch);
 
@@ -179,7 +181,8 @@ impl Attention {
                 let h: Vec<R> =
                     alignment.target_rows.iter().flat_map(|&row| &tape.both[(row * 2 + 1) * width..][..width]).copied().collect();
                 let d_queries = MatRef::new(&d_queries, tokens, width);
-                matmul(gradients.get_mut(key), width, Store::Add, MatRef::new(&h, tokens, width).transposed(), d_queries, scratch);
+                let (d_key, store) = gradients.product_mut(key);
+                matmul(d_key, width, store, MatRef::new(&h, tokens, width).transposed(), d_queries, scratch);
                 tape.buffer.resize(tokens * width, R::ZERO);
                 matmul_packed(&mut tape.buffer, width, Store::Overwrite, d_queries, transposed, scratch);
                 &tape.buffer

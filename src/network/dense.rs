@@ -1,8 +1,9 @@
 //! The output layer: hidden states to logits, fused with softmax cross-entropy in training.
 
+use super::gradients::Gradients;
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_bias_softmax_cross_entropy, add_column_sums, matmul, matmul_packed};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed, softmax_cross_entropy};
 use crate::network::Sums;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -36,15 +37,17 @@ pub struct DenseBackward<'a, R> {
     /// Overwritten with the gradient of the hidden states (rows, hidden).
     pub d_h: &'a mut Vec<R>,
     /// Added to.
-    pub gradients: &'a mut Parameters<R>,
+    pub gradients: &'a mut Gradients<R>,
 }
 
-/// Most rows whose logits are kept at once.
+/// Fewest and most rows whose logits are kept at once.
+const SHORTEST_CHUNK: usize = 32;
 const LONGEST_CHUNK: usize = 512;
 /// Logits that are kept at once (1.25 MiB): they are read by two more products, and should then still be in the cache.
 const CHUNK_LOGITS: usize = 320 << 10;
-/// Rows whose logits are made before their softmax is taken, so that they are still in the cache.
-const BLOCK: usize = 32;
+/// Rows whose logits are made before their softmax is taken: few enough that these are still in the cache, enough that a
+/// weight read from memory is used often.
+const BLOCK: usize = 128;
 
 impl Dense {
     /// Registers `{name}.bias` and, unless `tied` names the embedding to use, `{name}.weight`.
@@ -79,8 +82,15 @@ impl Dense {
     /// Logits (rows, vocabulary) of hidden states (rows, hidden).
     pub fn logits<R: Real>(&self, p: &Parameters<R>, prepared: &PreparedDense<R>, h: &[R], scratch: &mut Scratch<R>) -> Vec<R> {
         let rows = h.len() / self.inputs;
-        let mut logits = p.get(self.bias).repeat(rows);
-        matmul_packed(&mut logits, self.outputs, Store::Add, MatRef::new(h, rows, self.inputs), &prepared.forward, scratch);
+        let mut logits = vec![R::ZERO; rows * self.outputs];
+        matmul_packed(
+            &mut logits,
+            self.outputs,
+            Store::Bias(p.get(self.bias)),
+            MatRef::new(h, rows, self.inputs),
+            &prepared.forward,
+            scratch,
+        );
         logits
     }
 
@@ -106,16 +116,17 @@ impl Dense {
         if let Some(b) = &mut backward {
             b.d_h.resize(h.len(), R::ZERO);
         }
-        let longest = (CHUNK_LOGITS / outputs / BLOCK * BLOCK).clamp(BLOCK, LONGEST_CHUNK);
+        let longest = (CHUNK_LOGITS / outputs / SHORTEST_CHUNK * SHORTEST_CHUNK).clamp(SHORTEST_CHUNK, LONGEST_CHUNK);
+        let block = longest.min(BLOCK);
         for (chunk, (h, targets)) in h.chunks(longest * inputs).zip(targets.chunks(longest)).enumerate() {
             let rows = targets.len();
             logits.resize(rows * outputs, R::ZERO);
-            let blocks = logits[..rows * outputs].chunks_mut(BLOCK * outputs);
-            for ((logits, h), targets) in blocks.zip(h.chunks(BLOCK * inputs)).zip(targets.chunks(BLOCK)) {
+            let blocks = logits[..rows * outputs].chunks_mut(block * outputs);
+            for ((logits, h), targets) in blocks.zip(h.chunks(block * inputs)).zip(targets.chunks(block)) {
                 let h = MatRef::new(h, targets.len(), inputs);
-                matmul_packed(logits, outputs, Store::Overwrite, h, &prepared.forward, scratch);
+                matmul_packed(logits, outputs, Store::Bias(bias), h, &prepared.forward, scratch);
                 for (logits, &target) in logits.chunks_exact_mut(outputs).zip(targets) {
-                    let loss = add_bias_softmax_cross_entropy(logits, bias, target as usize, scale, smoothing);
+                    let loss = softmax_cross_entropy(logits, target as usize, scale, smoothing);
                     sums.nats += loss.nats;
                     sums.tokens += 1;
                     sums.correct += usize::from(loss.correct);
@@ -125,13 +136,13 @@ impl Dense {
                 let d_logits = MatRef::new(logits, rows, outputs);
                 let d_h = &mut d_h[chunk * longest * inputs..][..rows * inputs];
                 matmul_packed(d_h, inputs, Store::Overwrite, d_logits, &prepared.backward, scratch);
-                let (d_weight, h) = (gradients.get_mut(self.weight), MatRef::new(h, rows, inputs));
+                let ((d_weight, store), h) = (gradients.product_mut(self.weight), MatRef::new(h, rows, inputs));
                 if self.tied {
-                    matmul(d_weight, inputs, Store::Add, d_logits.transposed(), h, scratch);
+                    matmul(d_weight, inputs, store, d_logits.transposed(), h, scratch);
                     // The row of PAD is zero and stays zero.
                     d_weight[..inputs].fill(R::ZERO);
                 } else {
-                    matmul(d_weight, outputs, Store::Add, h.transposed(), d_logits, scratch);
+                    matmul(d_weight, outputs, store, h.transposed(), d_logits, scratch);
                 }
                 add_column_sums(gradients.get_mut(self.bias), &logits[..rows * outputs]);
             }
@@ -148,7 +159,7 @@ impl Dense {
         d_rows: &[R],
         d_x: Option<&mut Vec<R>>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Parameters<R>,
+        gradients: &mut Gradients<R>,
     ) {
         let rows = x.len() / self.inputs;
         let d = MatRef::new(d_rows, rows, self.outputs);
@@ -157,7 +168,8 @@ impl Dense {
             matmul_packed(d_x, self.inputs, Store::Overwrite, d, &prepared.backward, scratch);
         }
         let x = MatRef::new(x, rows, self.inputs).transposed();
-        matmul(gradients.get_mut(self.weight), self.outputs, Store::Add, x, d, scratch);
+        let (d_weight, store) = gradients.product_mut(self.weight);
+        matmul(d_weight, self.outputs, store, x, d, scratch);
         add_column_sums(gradients.get_mut(self.bias), d_rows);
     }
 

@@ -2,6 +2,7 @@
 
 use super::Cell;
 use super::dropout::Dropout;
+use super::gradients::Gradients;
 use super::graph::GraphSide;
 use super::packing::Packing;
 use super::parameters::{ParameterId, Parameters};
@@ -135,7 +136,7 @@ impl EncoderLayer {
         dropout: bool,
         d_input: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Parameters<R>,
+        gradients: &mut Gradients<R>,
     ) {
         let (Some(reverse), Some(prepared_reverse)) = (&self.reverse, &prepared.reverse) else {
             let (prepared, tape) = (&prepared.forward, &mut tape.forward);

@@ -1,7 +1,8 @@
 //! Rows of tables picked by id, and gradients added back to them.
 
-use super::parameters::{ParameterId, Parameters};
-use crate::kernels::{Real, add_assign};
+use super::gradients::Gradients;
+use super::parameters::ParameterId;
+use crate::kernels::{Real, add_assign, add_scaled};
 
 /// `out[n] = table[ids[n]]`, rows of `width`.
 pub(super) fn gather_rows<R: Real>(table: &[R], width: usize, ids: &[u32], out: &mut [R]) {
@@ -21,7 +22,7 @@ pub(super) fn add_to_rows<R: Real>(table: &mut [R], width: usize, ids: &[u32], r
 ///
 /// - `factors`: what each row is multiplied by first; empty for 1.
 pub(super) fn add_to_gradient<R: Real>(
-    gradients: &mut Parameters<R>,
+    gradients: &mut Gradients<R>,
     table: ParameterId,
     width: usize,
     ids: &[u32],
@@ -31,7 +32,7 @@ pub(super) fn add_to_gradient<R: Real>(
     for (n, (row, &id)) in rows.chunks_exact(width).zip(ids).enumerate() {
         let sum = gradients.part_mut(table, id as usize * width..(id as usize + 1) * width);
         match factors.get(n) {
-            Some(&factor) => sum.iter_mut().zip(row).for_each(|(s, &x)| *s += x * factor),
+            Some(&factor) => add_scaled(sum, row, factor),
             None => add_assign(sum, row),
         }
     }

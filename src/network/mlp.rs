@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::dense::{Dense, DenseBackward, PreparedDense};
-use super::{Objective, Parameters, Sums};
+use super::{Gradients, Objective, Parameters, Sums};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Real, Scratch};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
@@ -137,7 +137,7 @@ impl Mlp {
         prepared: &[PreparedDense<R>],
         samples: &[Sample<'_>],
         objective: &Objective,
-        gradients: &mut Parameters<R>,
+        gradients: &mut Gradients<R>,
         ws: &mut MlpWorkspace<R>,
     ) -> Sums {
         if samples.is_empty() {
@@ -233,9 +233,10 @@ mod tests {
         let features: Vec<Vec<f32>> = (0..6).map(|_| (0..5).map(|_| random.normal() as f32).collect()).collect();
         let samples: Vec<Sample<'_>> = features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
         let loss = |p: &Parameters<f64>| mlp.evaluate(p, &mlp.prepare(p, Vec::new()), &samples, &mut MlpWorkspace::default()).nats;
-        let mut gradients = p.zeros_like();
+        let mut gradients = Gradients::new(&p);
         let objective = Objective { scale: 1.0, label_smoothing: 0.0, dropout: None };
         mlp.loss_and_gradients(&p, &mlp.prepare(&p, Vec::new()), &samples, &objective, &mut gradients, &mut MlpWorkspace::default());
+        let gradients = gradients.into_parameters();
         for i in 0..p.len() {
             let (mut up, mut down) = (p.clone(), p.clone());
             up.data_mut()[i] += 1e-6;

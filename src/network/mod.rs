@@ -11,6 +11,7 @@ pub mod dropout;
 mod emit;
 pub mod encoder;
 mod gather;
+mod gradients;
 pub mod graph;
 mod gru;
 mod lstm;
@@ -28,8 +29,9 @@ mod translate;
 
 pub use architecture::{Architecture, AttentionScore, Cell, InputForm};
 pub use dropout::Dropout;
+pub use gradients::{Gradients, STRETCH};
 pub use graph::Io;
-pub use parameters::{ParameterId, Parameters, STRETCH};
+pub use parameters::{ParameterId, Parameters};
 pub use pass::{Objective, Prepared, Workspace};
 pub use shard::{AlignedText, Alignment};
 

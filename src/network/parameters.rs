@@ -5,22 +5,10 @@ use std::ops::Range;
 /// The parameters of a network (or their gradients, or a moment of the optimiser): named tensors laid end to end.
 ///
 /// One flat buffer lets the optimiser, the gradient norm and the checkpoint walk all of them in one loop.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Parameters<R> {
     entries: Vec<Entry>,
     data: Vec<R>,
-    /// For each stretch of [`STRETCH`] values, whether it was lent for writing since the optimiser cleared it: a table of
-    /// thousands of symbols is written in a few rows a step, and the rest of its gradient need not be read.
-    written: Vec<bool>,
-}
-
-/// Values that are marked together as written.
-pub const STRETCH: usize = 256;
-
-impl<R: PartialEq> PartialEq for Parameters<R> {
-    fn eq(&self, other: &Self) -> bool {
-        self.entries == other.entries && self.data == other.data
-    }
 }
 
 /// Name and place of one tensor.
@@ -35,7 +23,7 @@ pub struct Entry {
 
 /// Handle of one tensor of a [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ParameterId(usize);
+pub struct ParameterId(pub(super) usize);
 
 impl Entry {
     /// Values.
@@ -51,7 +39,7 @@ impl Entry {
 
 impl<R: Copy + Default> Default for Parameters<R> {
     fn default() -> Self {
-        Self { entries: Vec::new(), data: Vec::new(), written: Vec::new() }
+        Self { entries: Vec::new(), data: Vec::new() }
     }
 }
 
@@ -60,7 +48,6 @@ impl<R: Copy + Default> Parameters<R> {
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
         let entry = Entry { name: name.into(), shape: shape.to_vec(), offset: self.data.len() };
         self.data.resize(self.data.len() + entry.len(), R::default());
-        self.written.resize(self.data.len().div_ceil(STRETCH), false);
         self.entries.push(entry);
         ParameterId(self.entries.len() - 1)
     }
@@ -72,7 +59,7 @@ impl<R: Copy + Default> Parameters<R> {
 
     /// The same names and shapes with other values, as many.
     fn like<S>(&self, data: Vec<S>) -> Parameters<S> {
-        Parameters { entries: self.entries.clone(), data, written: vec![false; self.written.len()] }
+        Parameters { entries: self.entries.clone(), data }
     }
 
     /// The same names and shapes with other values, row-major and end to end; `None` where the number differs.
@@ -93,19 +80,14 @@ impl<R: Copy + Default> Parameters<R> {
 
     /// The values of one tensor, row-major.
     pub fn get_mut(&mut self, id: ParameterId) -> &mut [R] {
-        let len = self.entries[id.0].len();
-        self.part_mut(id, 0..len)
+        let place = self.place(id);
+        &mut self.data[place]
     }
 
-    /// Some values of one tensor; the others do not count as written.
-    pub fn part_mut(&mut self, id: ParameterId, part: Range<usize>) -> &mut [R] {
+    /// Where the values of one tensor lie in [`data`](Self::data).
+    pub fn place(&self, id: ParameterId) -> Range<usize> {
         let entry = &self.entries[id.0];
-        debug_assert!(part.end <= entry.len());
-        let place = entry.offset + part.start..entry.offset + part.end;
-        if !place.is_empty() {
-            self.written[place.start / STRETCH..place.end.div_ceil(STRETCH)].fill(true);
-        }
-        &mut self.data[place]
+        entry.offset..entry.offset + entry.len()
     }
 
     /// Name and shape of one tensor.
@@ -135,13 +117,7 @@ impl<R: Copy + Default> Parameters<R> {
 
     /// All values end to end.
     pub fn data_mut(&mut self) -> &mut [R] {
-        self.written.fill(true);
         &mut self.data
-    }
-
-    /// All values end to end, and for each [`STRETCH`] of them whether it may have been written; the caller keeps the marks.
-    pub fn data_and_written_mut(&mut self) -> (&mut [R], &mut [bool]) {
-        (&mut self.data, &mut self.written)
     }
 
     /// Number of values.

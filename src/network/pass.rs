@@ -6,7 +6,7 @@ use super::encoder::{EncoderTape, PreparedEncoderLayer};
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Tape};
 use super::shard::{Alignment, Shard};
-use super::{Dropout, Example, Forward, Parameters, Seq2Seq, Sums};
+use super::{Dropout, Example, Forward, Gradients, Parameters, Seq2Seq, Sums};
 use crate::kernels::{Real, Scratch};
 
 /// What is minimised: the cross-entropy of the targets, and how the network is regularised meanwhile.
@@ -94,7 +94,7 @@ impl Seq2Seq {
         prepared: &Prepared<R>,
         examples: &[Example<'_>],
         objective: &Objective,
-        gradients: &mut Parameters<R>,
+        gradients: &mut Gradients<R>,
         ws: &mut Workspace<R>,
     ) -> Sums {
         if examples.is_empty() {

@@ -5,6 +5,7 @@
 //! recurrent weights is one product after it.
 
 use super::dropout::Dropout;
+use super::gradients::Gradients;
 use super::graph::{GraphSide, Io};
 use super::packing::Packing;
 use super::parameters::{ParameterId, Parameters};
@@ -12,8 +13,8 @@ use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
 use super::symbols::emit_parameter;
 use super::{Cell, InputForm, gru, lstm};
 use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_assign, gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward,
-    matmul, matmul_packed, subtract_projection,
+    MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, gru_gates_backward, gru_gates_forward, lstm_gates_backward,
+    lstm_gates_forward, matmul, matmul_packed, subtract_projection,
 };
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -59,6 +60,8 @@ pub struct Tape<R> {
     recurrent: Vec<R>,
     /// Hidden states before each row's step (tokens, hidden).
     h_before: Vec<R>,
+    /// Sums of the gradients of W x + b over all tokens (gates * hidden).
+    d_bias: Vec<R>,
     projection: ProjectionTape<R>,
 }
 
@@ -150,6 +153,7 @@ impl Recurrent {
             let previous = packing.before(first).map(|row| row * hidden);
             let h_before = &previous.map_or(tape.initial[0].as_slice(), |at| &h_done[at..])[..len];
             let step = &mut tape.gates[first * gates..(first + n) * gates];
+            self.projection.gather(p, &prepared.projection, input, first..first + n, step, &tape.projection);
             let h_ref = MatRef::new(h_before, n, hidden);
             let is_zero = tape.from_zero && previous.is_none();
             match self.cell {
@@ -207,7 +211,7 @@ impl Recurrent {
         dropout: bool,
         d_input: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Parameters<R>,
+        gradients: &mut Gradients<R>,
     ) {
         let (hidden, gates) = (self.hidden, self.gates());
         // The states before each step, side by side, for the gradient of R.
@@ -219,6 +223,8 @@ impl Recurrent {
             };
             tape.h_before[first * hidden..][..n * hidden].copy_from_slice(before);
         }
+        tape.d_bias.clear();
+        tape.d_bias.resize(gates, R::ZERO);
         let (d_h, d_c) = d_states.split_at_mut(1);
         let d_h = &mut d_h[0];
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets).rev() {
@@ -248,6 +254,9 @@ impl Recurrent {
                     }
                 }
             }
+            // While the step's gradients are still in the cache.
+            add_column_sums(&mut tape.d_bias, step);
+            self.projection.scatter(&prepared.projection, input, first..first + n, step, &mut tape.projection, gradients);
         }
         let d_recurrent = match self.cell {
             Cell::Lstm => &tape.gates,
@@ -258,9 +267,10 @@ impl Recurrent {
         let rows = packing.rows - skipped;
         let d_recurrent = MatRef::new(&d_recurrent[skipped * gates..], rows, gates).transposed();
         let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
-        matmul(gradients.get_mut(self.r), hidden, Store::Add, d_recurrent, h_before, scratch);
-        let projection = &mut tape.projection;
-        self.projection.backward(p, &prepared.projection, input, &tape.gates, projection, dropout, d_input, scratch, gradients);
+        let (d_r, store) = gradients.product_mut(self.r);
+        matmul(d_r, hidden, store, d_recurrent, h_before, scratch);
+        let Tape { gates: d_gates, d_bias, projection, .. } = tape;
+        self.projection.backward(p, &prepared.projection, input, d_gates, d_bias, projection, dropout, d_input, scratch, gradients);
     }
 
     /// ONNX, a whole text: the LSTM or GRU operator over time.

@@ -1,12 +1,11 @@
 //! One optimiser step: the batch in shards, one thread a shard, gradients summed in a fixed order, Adam.
 
-use std::ops::Range;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::trainable::Trainable;
-use crate::kernels::{AdamFactors, AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
-use crate::network::{Dropout, Objective, Parameters, STRETCH, Seq2Seq, Sums};
+use crate::kernels::{AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
+use crate::network::{Dropout, Gradients, Objective, Parameters, STRETCH, Seq2Seq, Sums};
 
 /// How the optimiser moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -81,7 +80,7 @@ pub struct Stepper<N: Trainable = Seq2Seq> {
 
 #[derive(Debug)]
 struct Shard<W> {
-    gradients: Parameters<f32>,
+    gradients: Gradients<f32>,
     workspace: W,
 }
 
@@ -92,7 +91,8 @@ impl<N: Trainable> Stepper<N> {
     /// Starts from `parameters`, with moments of zero.
     pub fn new(network: N, parameters: Parameters<f32>, options: StepOptions) -> Self {
         let zeros = parameters.zeros_like();
-        let shards = (0..options.threads.max(1)).map(|_| Shard { gradients: zeros.clone(), workspace: N::Workspace::default() }).collect();
+        let shard = || Shard { gradients: Gradients::new(&parameters), workspace: N::Workspace::default() };
+        let shards = (0..options.threads.max(1)).map(|_| shard()).collect();
         let optimiser = OptimiserState { first: zeros.clone(), second: zeros, time: 0 };
         Self { network, parameters, optimiser, options, shards, prepared: N::Prepared::default() }
     }
@@ -177,13 +177,13 @@ impl<N: Trainable> Stepper<N> {
                         let index = next.fetch_add(1, Ordering::Relaxed);
                         let Some(unit) = units.get(index) else { break };
                         let sums = network.evaluate(parameters, prepared, unit, &mut shard.workspace);
-                        results.lock().unwrap_or_else(std::sync::PoisonError::into_inner)[index] = sums;
+                        unpoisoned(results.lock())[index] = sums;
                     }
                 });
             }
         });
         let mut sums = Sums::default();
-        results.into_inner().unwrap_or_else(std::sync::PoisonError::into_inner).into_iter().for_each(|s| sums += s);
+        unpoisoned(results.into_inner()).into_iter().for_each(|s| sums += s);
         sums
     }
 
@@ -191,131 +191,110 @@ impl<N: Trainable> Stepper<N> {
     ///
     /// The norm is known before the first parameter moves, because a sum that is not finite must move none.
     fn apply(&mut self) -> f64 {
-        let norm = self.sweep(|block| block.sum_gradients()).sqrt();
-        if !norm.is_finite() {
-            self.forget_gradients();
-            return norm;
+        let norm = self.sweep(|_, gradient| gradient.map_or(0.0, sum_of_squares)).sqrt();
+        if norm.is_finite() {
+            self.optimiser.time += 1;
+            let o = &self.options;
+            let step = AdamStep {
+                learning_rate: o.learning_rate,
+                beta1: o.beta1,
+                beta2: o.beta2,
+                epsilon: o.epsilon,
+                time: self.optimiser.time,
+                gradient_factor: o.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm),
+            };
+            let step = step.factors();
+            self.sweep(|place, gradient| {
+                let gradient = gradient.unwrap_or(&ZEROS[..place.parameters.len()]);
+                adam_step(&step, place.parameters, place.first, place.second, gradient);
+                0.0
+            });
         }
-        self.optimiser.time += 1;
-        let o = &self.options;
-        let step = AdamStep {
-            learning_rate: o.learning_rate,
-            beta1: o.beta1,
-            beta2: o.beta2,
-            epsilon: o.epsilon,
-            time: self.optimiser.time,
-            gradient_factor: o.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm),
-        };
-        let step = step.factors();
-        self.sweep(|block| {
-            block.move_parameters(&step);
-            0.0
-        });
+        self.forget_gradients();
         norm
     }
 
     fn forget_gradients(&mut self) {
-        for shard in &mut self.shards {
-            let (gradients, written) = shard.gradients.data_and_written_mut();
-            gradients.fill(0.0);
-            written.fill(false);
-        }
+        self.shards.iter_mut().for_each(|shard| shard.gradients.clear());
     }
 
-    /// Calls `work` for all blocks, on all threads; gives the sum of its results, always added in the same order.
-    fn sweep(&mut self, work: impl Fn(&mut Block<'_>) -> f64 + Sync) -> f64 {
-        let threads = self.shards.len();
-        let length = stretch(self.parameters.len(), threads);
+    /// Calls `work` for all parameters, a few at a time, on all threads, with the sum of the shards' gradients or `None`
+    /// where no shard wrote any; gives the sum of its results, always added in the same order.
+    fn sweep(&mut self, work: impl Fn(Place<'_>, Option<&[f32]>) -> f64 + Sync) -> f64 {
+        let count = self.parameters.len().div_ceil(PART);
         let OptimiserState { first, second, .. } = &mut self.optimiser;
-        let gradients = self.shards.iter_mut().map(|s| s.gradients.data_and_written_mut());
-        let mut gradients: Vec<_> = gradients.map(|(g, written)| g.chunks_mut(length).zip(written.chunks_mut(length / STRETCH))).collect();
-        let stretches = self.parameters.data_mut().chunks_mut(length);
-        let mut sums = vec![0.0; stretches.len()];
+        let gradients: Vec<_> = self.shards.iter().map(|s| s.gradients.data_and_written()).collect();
+        let moments = first.data_mut().chunks_mut(PART).zip(second.data_mut().chunks_mut(PART));
+        let parts = self.parameters.data_mut().chunks_mut(PART).zip(moments).enumerate();
+        let parts = Mutex::new(parts.map(|(i, (parameters, (first, second)))| {
+            let at = i * PART..i * PART + parameters.len();
+            let stretches = at.start / STRETCH..at.end.div_ceil(STRETCH);
+            let gradients = gradients.iter().map(|(values, written)| (&values[at.clone()], &written[stretches.clone()]));
+            (i, Place { parameters, first, second }, gradients.collect::<Vec<_>>())
+        }));
+        let sums = Mutex::new(vec![0.0; count]);
+        let threads = self.shards.len().min(count);
         std::thread::scope(|scope| {
-            let moments = first.data_mut().chunks_mut(length).zip(second.data_mut().chunks_mut(length));
-            for ((parameters, (first, second)), sum) in stretches.zip(moments).zip(&mut sums) {
-                let gradients: Vec<Gradient<'_>> = gradients.iter_mut().filter_map(Iterator::next).collect();
-                let mut stretch = Block { parameters, first, second, gradients };
-                let work = &work;
-                run(scope, threads, move || *sum = stretch.blocks(work));
+            for _ in 0..threads {
+                run(scope, threads, || {
+                    // The lock is let go before the work begins.
+                    while let Some((i, place, gradients)) = { unpoisoned(parts.lock()).next() } {
+                        let sum = place.sweep(&gradients, &work);
+                        unpoisoned(sums.lock())[i] = sum;
+                    }
+                });
             }
         });
-        sums.into_iter().sum()
+        unpoisoned(sums.into_inner()).into_iter().sum()
     }
 }
 
-/// Values a block: little enough that what one pass leaves in the cache is there for the next.
+fn unpoisoned<T>(result: Result<T, std::sync::PoisonError<T>>) -> T {
+    result.unwrap_or_else(std::sync::PoisonError::into_inner)
+}
+
+/// Values a thread takes at a time.
+const PART: usize = 16 * BLOCK;
+/// Values whose gradients are summed at a time: few enough that the sum stays in the innermost cache.
 const BLOCK: usize = 16 * STRETCH;
+const ZEROS: [f32; BLOCK] = [0.0; BLOCK];
 
-/// Values of a shard's gradient, and for each [`STRETCH`] of them whether it may be other than zero.
-type Gradient<'a> = (&'a mut [f32], &'a mut [bool]);
-
-/// A stretch of the parameters with the optimiser's moments and the shards' gradients of it.
-struct Block<'a> {
+/// Some of the parameters with the optimiser's moments of them.
+struct Place<'a> {
     parameters: &'a mut [f32],
     first: &'a mut [f32],
     second: &'a mut [f32],
-    gradients: Vec<Gradient<'a>>,
 }
 
-impl Block<'_> {
-    /// Calls `work` for each block of this stretch and adds up.
-    fn blocks(&mut self, work: impl Fn(&mut Block<'_>) -> f64) -> f64 {
-        let mut sum = 0.0;
-        let mut gradients: Vec<_> =
-            self.gradients.iter_mut().map(|(g, written)| g.chunks_mut(BLOCK).zip(written.chunks_mut(BLOCK / STRETCH))).collect();
-        let moments = self.first.chunks_mut(BLOCK).zip(self.second.chunks_mut(BLOCK));
-        for (parameters, (first, second)) in self.parameters.chunks_mut(BLOCK).zip(moments) {
-            let gradients = gradients.iter_mut().filter_map(Iterator::next).collect();
-            sum += work(&mut Block { parameters, first, second, gradients });
-        }
-        sum
-    }
-
-    /// Adds all gradients into the first shard's and zeroes the others; gives the sum of its squares.
-    fn sum_gradients(&mut self) -> f64 {
-        let Some(((sum, sum_written), others)) = self.gradients.split_first_mut() else { return 0.0 };
-        for (other, written) in others {
-            for run in runs(written, true) {
-                let values = values(&run, other.len());
-                add_assign(&mut sum[values.clone()], &other[values.clone()]);
-                other[values].fill(0.0);
-                sum_written[run.clone()].fill(true);
-                written[run].fill(false);
-            }
-        }
-        runs(sum_written, true).into_iter().map(|run| sum_of_squares(&sum[values(&run, sum.len())])).sum()
-    }
-
-    /// Adam by the first shard's gradients; zeroes them.
-    fn move_parameters(&mut self, step: &AdamFactors<f32>) {
-        const ZEROS: [f32; BLOCK] = [0.0; BLOCK];
-        let (gradient, written) = &mut self.gradients[0];
-        for is_written in [true, false] {
-            for run in runs(written, is_written) {
-                let at = values(&run, gradient.len());
-                let (parameters, first) = (&mut self.parameters[at.clone()], &mut self.first[at.clone()]);
-                let by = if is_written { &gradient[at.clone()] } else { &ZEROS[..at.len()] };
-                adam_step(step, parameters, first, &mut self.second[at.clone()], by);
-                if is_written {
-                    gradient[at].fill(0.0);
+impl Place<'_> {
+    /// Calls `work` for each run of stretches that the same shards wrote, at most [`BLOCK`] values, and adds up.
+    fn sweep(self, gradients: &[(&[f32], &[bool])], work: impl Fn(Place<'_>, Option<&[f32]>) -> f64) -> f64 {
+        let (mut total, mut buffer) = (0.0, ZEROS);
+        let len = self.parameters.len();
+        let stretches = len.div_ceil(STRETCH);
+        let same = |a: usize, b: usize| gradients.iter().all(|(_, written)| written[a] == written[b]);
+        let mut start = 0;
+        while start < stretches {
+            let most = (start + BLOCK / STRETCH).min(stretches);
+            let end = (start + 1..most).find(|&stretch| !same(start, stretch)).unwrap_or(most);
+            let at = start * STRETCH..(end * STRETCH).min(len);
+            let mut writers = gradients.iter().filter(|(_, written)| written[start]).map(|(values, _)| &values[at.clone()]);
+            let gradient = match (writers.next(), writers.next()) {
+                (None, _) => None,
+                (Some(only), None) => Some(only),
+                (Some(one), Some(other)) => {
+                    let sum = &mut buffer[..at.len()];
+                    sum.copy_from_slice(one);
+                    [other].into_iter().chain(writers).for_each(|other| add_assign(sum, other));
+                    Some(&*sum)
                 }
-            }
+            };
+            let (parameters, first, second) = (&mut self.parameters[at.clone()], &mut self.first[at.clone()], &mut self.second[at]);
+            total += work(Place { parameters, first, second }, gradient);
+            start = end;
         }
-        written.fill(false);
+        total
     }
-}
-
-/// The runs of stretches that are marked as `wanted`.
-fn runs(written: &[bool], wanted: bool) -> Vec<Range<usize>> {
-    let starts = (0..written.len()).filter(|&i| written[i] == wanted && (i == 0 || written[i - 1] != wanted));
-    let run = |start: usize| start..start + written[start..].iter().take_while(|&&w| w == wanted).count();
-    starts.map(run).collect()
-}
-
-/// The values of a run of stretches; the last one may be cut short by `len`.
-fn values(run: &Range<usize>, len: usize) -> Range<usize> {
-    run.start * STRETCH..(run.end * STRETCH).min(len)
 }
 
 /// Runs `work` on a thread of its own, or here where one thread is all there is; subnormals count as zero meanwhile.
@@ -329,11 +308,6 @@ fn run<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, threads: usize, wo
     } else {
         work();
     }
-}
-
-/// Values a thread takes of `length` in all; a multiple of what is marked together, and so of a cache line.
-fn stretch(length: usize, threads: usize) -> usize {
-    length.div_ceil(threads).next_multiple_of(STRETCH).max(STRETCH)
 }
 
 /// Deals a batch into shards of about equal work: longest first, in turn, forwards and back.
@@ -378,14 +352,14 @@ mod tests {
 
         fn loss_and_gradients(
             &self,
-            _: &Parameters<f32>,
+            p: &Parameters<f32>,
             (): &(),
             examples: &[(usize, f32)],
             _: &Objective,
-            gradients: &mut Parameters<f32>,
+            gradients: &mut Gradients<f32>,
             (): &mut (),
         ) -> Sums {
-            let id = gradients.find("x").unwrap();
+            let id = p.find("x").unwrap();
             for &(place, gradient) in examples {
                 if WHOLE {
                     gradients.get_mut(id)[place] += gradient;
@@ -403,12 +377,12 @@ mod tests {
 
     fn moved<const WHOLE: bool>(threads: usize) -> (Parameters<f32>, OptimiserState, Vec<f64>) {
         let mut parameters = Parameters::<f32>::default();
-        parameters.add("x", &[3 * BLOCK + 7]);
+        parameters.add("x", &[PART + 3 * BLOCK + 7]);
         let mut stepper = Stepper::new(Places::<WHOLE>, parameters, StepOptions { threads, ..StepOptions::default() });
-        let batches = [vec![0, 1, STRETCH], vec![STRETCH - 1, 2 * BLOCK, 3 * BLOCK + 6], vec![1, 1, BLOCK, BLOCK + STRETCH]];
+        let batches = [vec![0, 1, STRETCH], vec![STRETCH - 1, 2 * BLOCK, PART + 3 * BLOCK + 6], vec![1, 1, BLOCK, BLOCK + STRETCH]];
         let batches = batches.map(|places| places.into_iter().map(|place| (place, 1.0)).collect::<Vec<_>>());
         let norms = batches.iter().map(|batch| stepper.step(batch).gradient_norm).collect();
-        assert!(stepper.shards.iter().all(|s| s.gradients.data().iter().all(|&g| g == 0.0)));
+        assert!(stepper.shards.iter().all(|s| s.gradients.data_and_written().1.iter().all(|&written| !written)));
         (stepper.parameters.clone(), stepper.optimiser.clone(), norms)
     }
 

@@ -2,7 +2,7 @@
 
 use crate::network::dense::PreparedDense;
 use crate::network::mlp::{Mlp, MlpWorkspace, Sample};
-use crate::network::{Example, Objective, Parameters, Prepared, Seq2Seq, Sums, Workspace};
+use crate::network::{Example, Gradients, Objective, Parameters, Prepared, Seq2Seq, Sums, Workspace};
 
 /// A network that a [`Stepper`](super::Stepper) can train.
 pub trait Trainable: Sync + std::fmt::Debug {
@@ -28,7 +28,7 @@ pub trait Trainable: Sync + std::fmt::Debug {
         prepared: &Self::Prepared,
         examples: &[Self::Example<'_>],
         objective: &Objective,
-        gradients: &mut Parameters<f32>,
+        gradients: &mut Gradients<f32>,
         workspace: &mut Self::Workspace,
     ) -> Sums;
     /// The loss alone.
@@ -70,7 +70,7 @@ impl Trainable for Seq2Seq {
         prepared: &Prepared<f32>,
         examples: &[Example<'_>],
         objective: &Objective,
-        gradients: &mut Parameters<f32>,
+        gradients: &mut Gradients<f32>,
         workspace: &mut Workspace<f32>,
     ) -> Sums {
         self.loss_and_gradients(p, prepared, examples, objective, gradients, workspace)
@@ -108,7 +108,7 @@ impl Trainable for Mlp {
         prepared: &Self::Prepared,
         samples: &[Sample<'_>],
         objective: &Objective,
-        gradients: &mut Parameters<f32>,
+        gradients: &mut Gradients<f32>,
         workspace: &mut MlpWorkspace<f32>,
     ) -> Sums {
         self.loss_and_gradients(p, prepared, samples, objective, gradients, workspace)
