@@ -13,6 +13,7 @@ mod pack;
 mod real;
 mod softmax;
 mod subnormals;
+mod team;
 mod tile;
 
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
@@ -23,6 +24,7 @@ pub use pack::Packed;
 pub use real::Real;
 pub use softmax::{RowLoss, softmax_cross_entropy};
 pub use subnormals::FlushSubnormals;
+pub use team::Team;
 
 level::multiversion! {
     /// `y += x`, element by element.

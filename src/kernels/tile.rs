@@ -128,6 +128,10 @@ mod x86 {
         };
     }
 
+    /// Steps of k that a panel of B is asked for ahead of its use: the processor's own prefetching comes too late where the
+    /// panel lies in an outer cache.
+    const AHEAD: usize = 12;
+
     /// Asks for the lines of C, so that they are there when the sums are done: a matrix too large for the inner caches would
     /// otherwise stop every tile at its end.
     #[inline(always)]
@@ -166,6 +170,7 @@ mod x86 {
             for _ in 0..block.k {
                 let mut vectors = [_mm512_setzero_ps(); VECTORS];
                 for (v, vector) in vectors.iter_mut().enumerate() {
+                    _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * AVX512.columns + 16 * v).cast());
                     *vector = _mm512_loadu_ps(b.add(16 * v));
                 }
                 for (r, sums) in sums.iter_mut().enumerate() {

@@ -1,5 +1,7 @@
 //! The teacher-forced pass over a shard: forward, loss, and back.
 
+use std::mem::take;
+
 use super::attention::{AttentionTape, PreparedAttention};
 use super::dense::{DenseBackward, PreparedDense};
 use super::encoder::{EncoderTape, PreparedEncoderLayer};
@@ -7,7 +9,7 @@ use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Tape};
 use super::shard::{Alignment, Shard};
 use super::{Dropout, Example, Forward, Gradients, Parameters, Seq2Seq, Sums};
-use crate::kernels::{Real, Scratch};
+use crate::kernels::{Real, Scratch, Team};
 
 /// What is minimised: the cross-entropy of the targets, and how the network is regularised meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -52,37 +54,35 @@ const OUTPUT_STREAM: u64 = 63;
 impl Seq2Seq {
     /// Lays out the weights for shards of about `tokens` tokens a side, trained with dropout or not.
     pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> Prepared<R> {
-        self.prepare_with(p, tokens, dropout, 1, Prepared::default())
+        self.prepare_with(p, tokens, dropout, &mut Team::new(1), Prepared::default())
     }
 
-    /// [`prepare`](Self::prepare) into the memory of `old`, with up to three threads, one for the encoder, one for the decoder
-    /// and one for the rest.
+    /// [`prepare`](Self::prepare) into the memory of `old`, each layer on the team's next free thread.
     pub fn prepare_with<R: Real>(
         &self,
         p: &Parameters<R>,
         tokens: usize,
         dropout: bool,
-        threads: usize,
+        team: &mut Team,
         mut old: Prepared<R>,
     ) -> Prepared<R> {
         old.encoder.resize_with(self.encoder.len(), Default::default);
         old.decoder.resize_with(self.decoder.len(), Default::default);
-        let encoder = || self.encoder.iter().zip(old.encoder).map(|(l, old)| l.prepare(p, tokens, dropout, old)).collect::<Vec<_>>();
-        let decoder = || self.decoder.iter().zip(old.decoder).map(|(l, old)| l.prepare(p, tokens, dropout, old)).collect::<Vec<_>>();
-        let rest = || (self.attention.as_ref().map(|a| a.prepare(p, old.attention.unwrap_or_default())), self.dense.prepare(p, old.dense));
-        // A small network is packed before a thread would have started.
-        let (encoder, decoder, (attention, dense)) = if threads < 2 || p.len() < 200_000 {
-            (encoder(), decoder(), rest())
-        } else {
-            std::thread::scope(|scope| {
-                let (encoder, decoder) = (scope.spawn(encoder), scope.spawn(decoder));
-                let rest = rest();
-                let encoder = encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                let decoder = decoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic));
-                (encoder, decoder, rest)
-            })
-        };
-        Prepared { encoder, decoder, attention, dense }
+        let Prepared { encoder, decoder, attention, dense } = &mut old;
+        // The largest first, as far as one can tell: a long one at the end would be waited for.
+        let mut jobs: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
+        jobs.push(Box::new(|| *dense = self.dense.prepare(p, take(dense))));
+        for (layer, slot) in self.decoder.iter().zip(decoder).rev() {
+            jobs.push(Box::new(move || *slot = layer.prepare(p, tokens, dropout, take(slot))));
+        }
+        for (layer, slot) in self.encoder.iter().zip(encoder).rev() {
+            jobs.push(Box::new(move || *slot = layer.prepare(p, tokens, dropout, take(slot))));
+        }
+        if let Some(layer) = &self.attention {
+            jobs.push(Box::new(move || *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()))));
+        }
+        team.each(jobs.into_iter(), |job| job());
+        old
     }
 
     /// The teacher-forced loss of a shard, and the gradients of `objective`, added to `gradients`.

@@ -1,10 +1,9 @@
 //! One optimiser step: the batch in shards, one thread a shard, gradients summed in a fixed order, Adam.
 
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::trainable::Trainable;
-use crate::kernels::{AdamStep, FlushSubnormals, adam_step, add_assign, sum_of_squares};
+use crate::kernels::{AdamStep, Team, adam_step, add_assign, sum_of_squares};
 use crate::network::{Dropout, Gradients, Objective, Parameters, STRETCH, Seq2Seq, Sums};
 
 /// How the optimiser moves.
@@ -73,6 +72,7 @@ pub struct Stepper<N: Trainable = Seq2Seq> {
     parameters: Parameters<f32>,
     optimiser: OptimiserState,
     options: StepOptions,
+    team: Team,
     shards: Vec<Shard<N::Workspace>>,
     /// The last step's, for its memory.
     prepared: N::Prepared,
@@ -94,7 +94,8 @@ impl<N: Trainable> Stepper<N> {
         let shard = || Shard { gradients: Gradients::new(&parameters), workspace: N::Workspace::default() };
         let shards = (0..options.threads.max(1)).map(|_| shard()).collect();
         let optimiser = OptimiserState { first: zeros.clone(), second: zeros, time: 0 };
-        Self { network, parameters, optimiser, options, shards, prepared: N::Prepared::default() }
+        let team = Team::new(options.threads);
+        Self { network, parameters, optimiser, options, team, shards, prepared: N::Prepared::default() }
     }
 
     /// The network.
@@ -131,23 +132,19 @@ impl<N: Trainable> Stepper<N> {
         let threads = self.shards.len();
         let has_dropout = self.options.dropout > 0.0;
         let old = std::mem::take(&mut self.prepared);
-        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout, threads, old);
+        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout, &mut self.team, old);
         let objective = Objective { scale: 1.0 / tokens as f64, label_smoothing: self.options.label_smoothing, dropout: None };
         let (rate, seed, step) = (self.options.dropout, self.options.seed, self.optimiser.time);
         let (network, parameters) = (&self.network, &self.parameters);
         let parts = deal(batch, threads, N::cost);
         let mut results = vec![Sums::default(); threads];
-        std::thread::scope(|scope| {
-            for (i, ((shard, part), sums)) in self.shards.iter_mut().zip(&parts).zip(&mut results).enumerate() {
-                let prepared = &prepared;
-                // Every shard of every step drops other values; a resumed training drops the same ones.
-                let stream = step.wrapping_mul(threads as u64).wrapping_add(i as u64);
-                let objective = Objective { dropout: has_dropout.then_some(Dropout { rate, seed, stream }), ..objective };
-                run(scope, threads, move || {
-                    let Shard { gradients, workspace } = shard;
-                    *sums = network.loss_and_gradients(parameters, prepared, part, &objective, gradients, workspace);
-                });
-            }
+        let shards = self.shards.iter_mut().zip(&parts).zip(&mut results).enumerate();
+        self.team.each(shards, |(i, ((shard, part), sums))| {
+            // Every shard of every step drops other values; a resumed training drops the same ones.
+            let stream = step.wrapping_mul(threads as u64).wrapping_add(i as u64);
+            let objective = Objective { dropout: has_dropout.then_some(Dropout { rate, seed, stream }), ..objective };
+            let Shard { gradients, workspace } = shard;
+            *sums = network.loss_and_gradients(parameters, &prepared, part, &objective, gradients, workspace);
         });
         let mut sums = Sums::default();
         results.into_iter().for_each(|s| sums += s);
@@ -165,25 +162,18 @@ impl<N: Trainable> Stepper<N> {
         sorted.sort_by_key(N::cost);
         let units: Vec<&[N::Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
         let tokens = sorted.len().min(EVALUATION_BATCH) * 8;
-        let prepared = self.network.prepare(&self.parameters, tokens, false, self.shards.len(), N::Prepared::default());
-        let (network, parameters, threads) = (&self.network, &self.parameters, self.shards.len());
-        let results = Mutex::new(vec![Sums::default(); units.len()]);
-        let next = AtomicUsize::new(0);
-        std::thread::scope(|scope| {
-            for shard in &mut self.shards {
-                let (prepared, units, results, next) = (&prepared, &units, &results, &next);
-                run(scope, threads, move || {
-                    loop {
-                        let index = next.fetch_add(1, Ordering::Relaxed);
-                        let Some(unit) = units.get(index) else { break };
-                        let sums = network.evaluate(parameters, prepared, unit, &mut shard.workspace);
-                        unpoisoned(results.lock())[index] = sums;
-                    }
-                });
-            }
+        let prepared = self.network.prepare(&self.parameters, tokens, false, &mut self.team, N::Prepared::default());
+        let (network, parameters) = (&self.network, &self.parameters);
+        let mut results = vec![Sums::default(); units.len()];
+        let free = Mutex::new(self.shards.iter_mut().map(|shard| &mut shard.workspace).collect::<Vec<_>>());
+        self.team.each(units.iter().zip(&mut results), |(unit, sums)| {
+            // There is one for every thread.
+            let Some(workspace) = unpoisoned(free.lock()).pop() else { unreachable!("more threads than shards") };
+            *sums = network.evaluate(parameters, &prepared, unit, workspace);
+            unpoisoned(free.lock()).push(workspace);
         });
         let mut sums = Sums::default();
-        unpoisoned(results.into_inner()).into_iter().for_each(|s| sums += s);
+        results.into_iter().for_each(|s| sums += s);
         sums
     }
 
@@ -226,26 +216,15 @@ impl<N: Trainable> Stepper<N> {
         let gradients: Vec<_> = self.shards.iter().map(|s| s.gradients.data_and_written()).collect();
         let moments = first.data_mut().chunks_mut(PART).zip(second.data_mut().chunks_mut(PART));
         let parts = self.parameters.data_mut().chunks_mut(PART).zip(moments).enumerate();
-        let parts = Mutex::new(parts.map(|(i, (parameters, (first, second)))| {
+        let parts = parts.map(|(i, (parameters, (first, second)))| {
             let at = i * PART..i * PART + parameters.len();
             let stretches = at.start / STRETCH..at.end.div_ceil(STRETCH);
             let gradients = gradients.iter().map(|(values, written)| (&values[at.clone()], &written[stretches.clone()]));
-            (i, Place { parameters, first, second }, gradients.collect::<Vec<_>>())
-        }));
-        let sums = Mutex::new(vec![0.0; count]);
-        let threads = self.shards.len().min(count);
-        std::thread::scope(|scope| {
-            for _ in 0..threads {
-                run(scope, threads, || {
-                    // The lock is let go before the work begins.
-                    while let Some((i, place, gradients)) = { unpoisoned(parts.lock()).next() } {
-                        let sum = place.sweep(&gradients, &work);
-                        unpoisoned(sums.lock())[i] = sum;
-                    }
-                });
-            }
+            (Place { parameters, first, second }, gradients.collect::<Vec<_>>())
         });
-        unpoisoned(sums.into_inner()).into_iter().sum()
+        let mut sums = vec![0.0; count];
+        self.team.each(parts.zip(&mut sums), |((place, gradients), sum)| *sum = place.sweep(&gradients, &work));
+        sums.into_iter().sum()
     }
 }
 
@@ -297,19 +276,6 @@ impl Place<'_> {
     }
 }
 
-/// Runs `work` on a thread of its own, or here where one thread is all there is; subnormals count as zero meanwhile.
-fn run<'scope>(scope: &'scope std::thread::Scope<'scope, '_>, threads: usize, work: impl FnOnce() + Send + 'scope) {
-    let work = move || {
-        let _flush = FlushSubnormals::new();
-        work();
-    };
-    if threads > 1 {
-        scope.spawn(work);
-    } else {
-        work();
-    }
-}
-
 /// Deals a batch into shards of about equal work: longest first, in turn, forwards and back.
 fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<Vec<E>> {
     let mut sorted = batch.to_vec();
@@ -348,7 +314,7 @@ mod tests {
             batch.len()
         }
 
-        fn prepare(&self, _: &Parameters<f32>, _: usize, _: bool, _: usize, (): ()) {}
+        fn prepare(&self, _: &Parameters<f32>, _: usize, _: bool, _: &mut Team, (): ()) {}
 
         fn loss_and_gradients(
             &self,

@@ -1,5 +1,6 @@
 //! What the optimiser step asks of a network, so that every kind of network is trained by the same step.
 
+use crate::kernels::Team;
 use crate::network::dense::PreparedDense;
 use crate::network::mlp::{Mlp, MlpWorkspace, Sample};
 use crate::network::{Example, Gradients, Objective, Parameters, Prepared, Seq2Seq, Sums, Workspace};
@@ -19,8 +20,8 @@ pub trait Trainable: Sync + std::fmt::Debug {
     fn cost(example: &Self::Example<'_>) -> usize;
     /// Rows of the largest product of a batch.
     fn rows(batch: &[Self::Example<'_>]) -> usize;
-    /// Lays out the weights in the memory of `old`, for shards of about `rows` rows, with up to so many threads.
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize, old: Self::Prepared) -> Self::Prepared;
+    /// Lays out the weights in the memory of `old`, for shards of about `rows` rows, on the threads of a team.
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, team: &mut Team, old: Self::Prepared) -> Self::Prepared;
     /// The loss of a shard, and the gradients of `objective`, added to `gradients`.
     fn loss_and_gradients(
         &self,
@@ -60,8 +61,8 @@ impl Trainable for Seq2Seq {
         sources.max(batch.iter().map(Self::targets).sum())
     }
 
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, threads: usize, old: Prepared<f32>) -> Prepared<f32> {
-        self.prepare_with(p, rows, has_dropout, threads, old)
+    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, team: &mut Team, old: Prepared<f32>) -> Prepared<f32> {
+        self.prepare_with(p, rows, has_dropout, team, old)
     }
 
     fn loss_and_gradients(
@@ -98,7 +99,7 @@ impl Trainable for Mlp {
         batch.len()
     }
 
-    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool, _: usize, old: Self::Prepared) -> Self::Prepared {
+    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool, _: &mut Team, old: Self::Prepared) -> Self::Prepared {
         self.prepare(p, old)
     }
 
