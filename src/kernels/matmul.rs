@@ -3,7 +3,7 @@
 
 use std::ops::Range;
 
-use super::pack::{Aligned, Packed, pack_rows};
+use super::pack::Packed;
 use super::real::Real;
 use super::tile::{Block, Tile};
 
@@ -57,7 +57,7 @@ pub enum Store<'a, R> {
 /// Reused memory for operands that are packed for one product.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<R> {
-    a: Aligned<R>,
+    a: Packed<R>,
     b: Packed<R>,
 }
 
@@ -135,8 +135,8 @@ fn run<R: Real>(
             let (a_data, a_row, a_column, a_stride) = if a.column_stride == 1 {
                 (a.data, a.row_stride, 1, tile.rows * a.row_stride)
             } else {
-                pack_rows(&mut scratch.a, a, tile.rows);
-                (scratch.a.as_slice(), 1, tile.rows, (k1 - k0) * tile.rows)
+                scratch.a.pack_panels(tile, tile.rows, a.transposed());
+                (scratch.a.panels(), 1, tile.rows, (k1 - k0) * tile.rows)
             };
             for (p, column) in (0..n).step_by(tile.columns).enumerate() {
                 for (i, row) in (m0..m1).step_by(tile.rows).enumerate() {
@@ -159,7 +159,7 @@ fn run<R: Real>(
                         start,
                         start_row,
                     };
-                    // SAFETY: the asserts above hold the packed B and C, those of `MatRef` and `pack_rows` hold A, to the
+                    // SAFETY: the asserts above hold the packed B and C, those of `MatRef` and of packing hold A, to the
                     // extents that `Block` promises.
                     unsafe { (tile.run)(&block) };
                 }

@@ -1,5 +1,6 @@
 //! Operands of the matrix product laid out in the order in which the tile reads them.
 
+use super::level::multiversion;
 use super::matmul::MatRef;
 use super::real::Real;
 use super::tile::{SQUARE, Tile};
@@ -43,44 +44,81 @@ impl<R: Real> Packed<R> {
     }
 
     pub(super) fn pack_for(&mut self, tile: Tile<R>, b: MatRef<'_, R>) {
-        let width = tile.columns;
+        self.pack_panels(tile, tile.columns, b);
+    }
+
+    /// Packs as panels of `width` columns; so is A laid out, transposed, in panels of the tile's rows.
+    pub(super) fn pack_panels(&mut self, tile: Tile<R>, width: usize, b: MatRef<'_, R>) {
         (self.k, self.n) = (b.rows, b.columns);
         // Every value is overwritten below, but for the zeros after the last column.
-        let data = self.data.of_length(self.k * self.n.div_ceil(width) * width);
-        let panels = self.k * width;
-        if panels == 0 {
-            return;
+        let panels = self.data.of_length(self.k * self.n.div_ceil(width) * width);
+        if panels.is_empty() {
+        } else if b.column_stride == 1 {
+            copy_panels(panels, width, b.data, b.rows, b.columns, b.row_stride);
+        } else {
+            transpose_panels(tile, panels, width, b);
         }
+    }
+}
+
+multiversion! {
+    /// Lays out a matrix (k, n) whose rows lie `row_stride` apart as panels (k, `width`), the last one filled with zeros.
+    fn copy_panels<R: Real>(panels: &mut [R], width: usize, data: &[R], k: usize, n: usize, row_stride: usize) {
         // A few rows of the source at a time, through all panels: its pages and lines are then near until they are used up.
-        for k0 in (0..self.k).step_by(PACKED_AT_ONCE) {
-            let k1 = (k0 + PACKED_AT_ONCE).min(self.k);
-            for (p, panel) in data.chunks_exact_mut(panels).enumerate() {
-                let first = p * width;
-                let used = width.min(self.n - first);
-                let rows = &mut panel[k0 * width..k1 * width];
-                if b.column_stride == 1 {
-                    for (row, k) in rows.chunks_exact_mut(width).zip(k0..) {
-                        let from = k * b.row_stride + first;
-                        copy_padded(row, &b.data[from..from + used]);
-                    }
-                } else {
-                    if used < width {
-                        rows.fill(R::ZERO);
-                    }
-                    let squares = b.row_stride == 1;
-                    for (j, k) in (0..used).step_by(SQUARE).flat_map(|j| (k0..k1).step_by(SQUARE).map(move |k| (j, k))) {
-                        let from = &b.data[(first + j) * b.column_stride + k * b.row_stride..];
-                        let to = &mut rows[(k - k0) * width + j..];
-                        let (lines, values) = (SQUARE.min(used - j), SQUARE.min(k1 - k));
-                        if lines == SQUARE && values == SQUARE && squares {
-                            assert!(from.len() >= 7 * b.column_stride + SQUARE && to.len() >= 7 * width + SQUARE);
-                            // SAFETY: the assertion.
-                            unsafe { (tile.transpose)(from.as_ptr(), b.column_stride, to.as_mut_ptr(), width) };
-                        } else {
-                            for (line, value) in (0..lines).flat_map(|line| (0..values).map(move |value| (line, value))) {
-                                to[value * width + line] = from[line * b.column_stride + value * b.row_stride];
-                            }
+        for k0 in (0..k).step_by(PACKED_AT_ONCE) {
+            let rows = k0..(k0 + PACKED_AT_ONCE).min(k);
+            for (panel, first) in panels.chunks_exact_mut(k * width).zip((0..n).step_by(width)) {
+                let to = &mut panel[rows.start * width..rows.end * width];
+                let from = &data[rows.start * row_stride + first..];
+                match n - first {
+                    // The tiles' own sizes, whose copies are a few registers: a call costs more than so few values.
+                    used if used >= width && width == 48 => copy_rows::<R, 48>(to, from, row_stride),
+                    used if used >= width && width == 16 => copy_rows::<R, 16>(to, from, row_stride),
+                    used if used >= width && width == 8 => copy_rows::<R, 8>(to, from, row_stride),
+                    used => {
+                        let used = used.min(width);
+                        for (row, to) in to.chunks_exact_mut(width).enumerate() {
+                            to[..used].copy_from_slice(&from[row * row_stride..][..used]);
+                            to[used..].fill(R::ZERO);
                         }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[inline(always)]
+fn copy_rows<R: Copy, const WIDTH: usize>(to: &mut [R], from: &[R], row_stride: usize) {
+    for (row, to) in to.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
+        if let Some(from) = from[row * row_stride..].first_chunk() {
+            *to = *from;
+        }
+    }
+}
+
+/// The same of the transpose of a matrix whose rows are contiguous.
+fn transpose_panels<R: Real>(tile: Tile<R>, panels: &mut [R], width: usize, b: MatRef<'_, R>) {
+    let (k, n) = (b.rows, b.columns);
+    for k0 in (0..k).step_by(PACKED_AT_ONCE) {
+        let k1 = (k0 + PACKED_AT_ONCE).min(k);
+        for (panel, first) in panels.chunks_exact_mut(k * width).zip((0..n).step_by(width)) {
+            let used = width.min(n - first);
+            let rows = &mut panel[k0 * width..k1 * width];
+            if used < width {
+                rows.fill(R::ZERO);
+            }
+            for (j, k) in (0..used).step_by(SQUARE).flat_map(|j| (k0..k1).step_by(SQUARE).map(move |k| (j, k))) {
+                let from = &b.data[(first + j) * b.column_stride + k * b.row_stride..];
+                let to = &mut rows[(k - k0) * width + j..];
+                let (lines, values) = (SQUARE.min(used - j), SQUARE.min(k1 - k));
+                if lines == SQUARE && values == SQUARE && b.row_stride == 1 {
+                    assert!(from.len() >= 7 * b.column_stride + SQUARE && to.len() >= 7 * width + SQUARE);
+                    // SAFETY: the assertion.
+                    unsafe { (tile.transpose)(from.as_ptr(), b.column_stride, to.as_mut_ptr(), width) };
+                } else {
+                    for (line, value) in (0..lines).flat_map(|line| (0..values).map(move |value| (line, value))) {
+                        to[value * width + line] = from[line * b.column_stride + value * b.row_stride];
                     }
                 }
             }
@@ -94,7 +132,7 @@ const PACKED_AT_ONCE: usize = 16;
 /// Memory that begins at a cache line: a vector load that straddles two lines costs twice as much, and a large `Vec`
 /// always begins 16 bytes after one.
 #[derive(Clone, Debug)]
-pub(super) struct Aligned<R> {
+struct Aligned<R> {
     data: Vec<R>,
     start: usize,
     len: usize,
@@ -108,7 +146,7 @@ impl<R> Default for Aligned<R> {
 
 impl<R: Real> Aligned<R> {
     /// The memory with room for `len` values, whose contents are those of an earlier use.
-    pub(super) fn of_length(&mut self, len: usize) -> &mut [R] {
+    fn of_length(&mut self, len: usize) -> &mut [R] {
         const LINE: usize = 64;
         let slack = LINE / size_of::<R>();
         if self.data.len() < len + slack {
@@ -119,50 +157,8 @@ impl<R: Real> Aligned<R> {
         &mut self.data[self.start..][..len]
     }
 
-    pub(super) fn as_slice(&self) -> &[R] {
+    fn as_slice(&self) -> &[R] {
         &self.data[self.start..][..self.len]
-    }
-}
-
-/// Copies `from` and fills what is left of `to` with zeros.
-///
-/// In eights: a call of memmove costs more than the few values of a tile.
-#[inline(always)]
-fn copy_padded<R: Real>(to: &mut [R], from: &[R]) {
-    if to.len() == from.len() {
-        let ((to, to_rest), (from, from_rest)) = (to.as_chunks_mut::<8>(), from.as_chunks::<8>());
-        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
-        to_rest.iter_mut().zip(from_rest).for_each(|(to, &from)| *to = from);
-    } else {
-        to[..from.len()].copy_from_slice(from);
-        to[from.len()..].fill(R::ZERO);
-    }
-}
-
-/// Packs A (m, k) as panels of `height` rows, each (k, height), the last one filled with zeros.
-pub(super) fn pack_rows<R: Real>(packed: &mut Aligned<R>, a: MatRef<'_, R>, height: usize) {
-    let k = a.columns;
-    let packed = packed.of_length(a.rows.div_ceil(height) * height * k);
-    if k == 0 {
-        return;
-    }
-    for k0 in (0..k).step_by(PACKED_AT_ONCE) {
-        let k1 = (k0 + PACKED_AT_ONCE).min(k);
-        for (p, panel) in packed.chunks_exact_mut(k * height).enumerate() {
-            let first = p * height;
-            let used = height.min(a.rows - first);
-            for (column, k) in panel[k0 * height..k1 * height].chunks_exact_mut(height).zip(k0..) {
-                let from = k * a.column_stride + first * a.row_stride;
-                if a.row_stride == 1 {
-                    copy_padded(column, &a.data[from..from + used]);
-                } else {
-                    for (r, x) in column[..used].iter_mut().enumerate() {
-                        *x = a.data[from + r * a.row_stride];
-                    }
-                    column[used..].fill(R::ZERO);
-                }
-            }
-        }
     }
 }
 

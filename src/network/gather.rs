@@ -30,10 +30,10 @@ pub(super) fn add_to_gradient<R: Real>(
     factors: &[R],
 ) {
     for (n, (row, &id)) in rows.chunks_exact(width).zip(ids).enumerate() {
-        let sum = gradients.part_mut(table, id as usize * width..(id as usize + 1) * width);
+        let at = id as usize * width;
         match factors.get(n) {
-            Some(&factor) => add_scaled(sum, row, factor),
-            None => add_assign(sum, row),
+            Some(&factor) => add_scaled(gradients.part_mut(table, at..at + width), row, factor),
+            None => gradients.add(table, at, row),
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::parameters::{ParameterId, Parameters};
-use crate::kernels::{Real, Store};
+use crate::kernels::{Real, Store, add_assign};
 
 /// Gradients of all parameters, laid out like these, that begin every step as zeros without being cleared.
 ///
@@ -44,6 +44,21 @@ impl<R: Real> Gradients<R> {
             }
         }
         &mut self.values.data_mut()[place]
+    }
+
+    /// Adds `values` to some values of one tensor, from `at` on.
+    pub fn add(&mut self, id: ParameterId, at: usize, values: &[R]) {
+        let start = self.values.place(id).start + at;
+        let place = start..start + values.len();
+        let stretches = place.start / STRETCH..place.end.div_ceil(STRETCH);
+        let is_whole = place.start % STRETCH == 0 && (place.end % STRETCH == 0 || place.end == self.values.len());
+        if is_whole && !self.written[stretches.clone()].contains(&true) {
+            self.touched[id.0] = true;
+            self.written[stretches].fill(true);
+            self.values.data_mut()[place].copy_from_slice(values);
+        } else {
+            add_assign(self.part_mut(id, at..at + values.len()), values);
+        }
     }
 
     /// One tensor for a product that writes every value of it, and how: what was not touched yet is overwritten.
@@ -110,6 +125,24 @@ mod tests {
         assert_eq!(end.get(b)[..21], [&[0.0; 10][..], &[1.0; 5], &[2.0], &[1.0; 4], &[0.0]].concat());
         assert!(end.get(a).iter().all(|&x| x == 0.0));
         assert_eq!(end.data().iter().sum::<f32>(), 11.0);
+    }
+
+    #[test]
+    fn what_is_added_first_is_copied_only_where_it_fills_its_stretches() {
+        let mut p = Parameters::default();
+        let (a, b) = (p.add("a", &[STRETCH, 2]), p.add("b", &[3]));
+        let mut gradients = Gradients::new(&p);
+        gradients.get_mut(a).fill(7.0);
+        gradients.clear();
+        let row = [2.0f32; STRETCH];
+        gradients.add(a, STRETCH, &row);
+        gradients.add(a, STRETCH, &row);
+        gradients.add(a, 1, &row[..3]);
+        gradients.add(b, 1, &row[..2]);
+        let end = gradients.into_parameters();
+        assert_eq!(end.get(a)[..5], [0.0, 2.0, 2.0, 2.0, 0.0]);
+        assert!(end.get(a)[STRETCH..].iter().all(|&x| x == 4.0));
+        assert_eq!((end.get(a)[5..STRETCH].iter().sum::<f32>(), end.get(b)), (0.0, &[0.0, 2.0, 2.0][..]));
     }
 
     #[test]
