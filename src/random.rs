@@ -9,6 +9,7 @@ pub struct Random {
 
 const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
 
+#[inline(always)]
 fn mix(mut z: u64) -> u64 {
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -25,6 +26,12 @@ impl Random {
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GOLDEN);
         mix(self.state)
+    }
+
+    /// What [`bits`](Self::bits) will give after `n` more draws; nothing is drawn.
+    #[inline(always)]
+    pub fn bits_after(&self, n: u64) -> u64 {
+        mix(self.state.wrapping_add(GOLDEN.wrapping_mul(n.wrapping_add(1))))
     }
 
     /// A number below `n`, each equally likely (Lemire, arXiv 1805.10941); 0 where `n` is 0.

@@ -16,6 +16,8 @@ mod subnormals;
 mod team;
 mod tile;
 
+use crate::random::Random;
+
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
 pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward};
 pub use level::Level;
@@ -50,6 +52,24 @@ level::multiversion! {
     pub fn scale_and_add<R: Real>(y: &mut [R], x: &[R], factor: R, bias: &[R]) {
         for ((y, &x), &b) in y.iter_mut().zip(x).zip(bias) {
             *y = x * factor + b;
+        }
+    }
+}
+
+level::multiversion! {
+    /// Fills `factors` with 0 where 16 bits of a draw are below `threshold`, `keep` elsewhere; a draw is for four values.
+    pub fn drop_values<R: Real>(random: &Random, threshold: u64, keep: R, factors: &mut [R]) {
+        const DRAWS: usize = 16;
+        for (part, first) in factors.chunks_mut(4 * DRAWS).zip((0..).step_by(DRAWS)) {
+            let mut draws = [0; DRAWS];
+            for (draw, n) in draws.iter_mut().zip(first..) {
+                *draw = random.bits_after(n);
+            }
+            for (four, draw) in part.chunks_mut(4).zip(draws) {
+                for (factor, shift) in four.iter_mut().zip([0, 16, 32, 48]) {
+                    *factor = if draw >> shift & 0xffff < threshold { R::ZERO } else { keep };
+                }
+            }
         }
     }
 }

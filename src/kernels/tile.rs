@@ -222,6 +222,8 @@ mod x86 {
             let mut a = block.a;
             for _ in 0..block.k {
                 let mut vectors = [_mm256_setzero_ps(); VECTORS];
+                // The two vectors of a step are one cache line.
+                _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * AVX2.columns).cast());
                 for (v, vector) in vectors.iter_mut().enumerate() {
                     *vector = _mm256_loadu_ps(b.add(8 * v));
                 }

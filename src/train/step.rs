@@ -1,4 +1,4 @@
-//! One optimiser step: the batch in shards, one thread a shard, gradients summed in a fixed order, Adam.
+//! One optimiser step: the batch in shards, as many as there are threads, gradients summed in a fixed order, Adam.
 
 use std::sync::Mutex;
 
