@@ -140,11 +140,11 @@ fn run<R: Real>(
             };
             for (p, column) in (0..n).step_by(tile.columns).enumerate() {
                 for (i, row) in (m0..m1).step_by(tile.rows).enumerate() {
-                    let c = &mut c[row * c_row + column..];
+                    let c = c[row * c_row + column..].as_mut_ptr();
                     let (start, start_row) = match store {
                         Store::Overwrite if k0 == 0 => (std::ptr::null(), 0),
                         Store::Bias(bias) if k0 == 0 => (bias[column..].as_ptr(), 0),
-                        _ => (c.as_ptr(), c_row),
+                        _ => (c.cast_const(), c_row),
                     };
                     let block = Block {
                         k: k1 - k0,
@@ -152,7 +152,7 @@ fn run<R: Real>(
                         a_row,
                         a_column,
                         b: panels[p * panel_stride..].as_ptr(),
-                        c: c.as_mut_ptr(),
+                        c,
                         c_row,
                         rows: tile.rows.min(m1 - row),
                         columns: tile.columns.min(n - column),

@@ -53,7 +53,9 @@ impl<R: Real> Packed<R> {
         // Every value is overwritten below, but for the zeros after the last column.
         let panels = self.data.of_length(self.k * self.n.div_ceil(width) * width);
         if panels.is_empty() {
-        } else if b.column_stride == 1 {
+            return;
+        }
+        if b.column_stride == 1 {
             copy_panels(panels, width, b.data, b.rows, b.columns, b.row_stride);
         } else {
             transpose_panels(tile, panels, width, b);
