@@ -72,36 +72,35 @@ multiversion! {
             for (panel, first) in panels.chunks_exact_mut(k * width).zip((0..n).step_by(width)) {
                 let to = &mut panel[rows.start * width..rows.end * width];
                 let from = &data[rows.start * row_stride + first..];
-                match n - first {
-                    // The tiles' own sizes, whose copies are a few registers: a call costs more than so few values.
-                    used if used >= width && width == 48 => copy_rows::<R, 48>(to, from, row_stride),
-                    used if used >= width && width == 16 => copy_rows::<R, 16>(to, from, row_stride),
-                    used if used >= width && width == 8 => copy_rows::<R, 8>(to, from, row_stride),
-                    used => {
-                        let used = used.min(width);
-                        for (row, to) in to.chunks_exact_mut(width).enumerate() {
-                            to[..used].copy_from_slice(&from[row * row_stride..][..used]);
-                            to[used..].fill(R::ZERO);
-                        }
-                    }
+                let used = width.min(n - first);
+                // The tiles' own sizes, whose copies are a few registers: a call costs more than so few values.
+                match (used, width) {
+                    (48, 48) => copy_rows(to, 48, from, row_stride, 48),
+                    (16, 16) => copy_rows(to, 16, from, row_stride, 16),
+                    (8, 8) => copy_rows(to, 8, from, row_stride, 8),
+                    (6, 6) => copy_rows(to, 6, from, row_stride, 6),
+                    (4, 4) => copy_rows(to, 4, from, row_stride, 4),
+                    _ => copy_rows(to, width, from, row_stride, used),
                 }
             }
         }
     }
 }
 
+/// The first `used` values of each row, and zeros to the width.
 #[inline(always)]
-fn copy_rows<R: Copy, const WIDTH: usize>(to: &mut [R], from: &[R], row_stride: usize) {
-    for (row, to) in to.as_chunks_mut::<WIDTH>().0.iter_mut().enumerate() {
-        if let Some(from) = from[row * row_stride..].first_chunk() {
-            *to = *from;
-        }
+fn copy_rows<R: Real>(to: &mut [R], width: usize, from: &[R], row_stride: usize, used: usize) {
+    for (row, to) in to.chunks_exact_mut(width).enumerate() {
+        to[..used].copy_from_slice(&from[row * row_stride..][..used]);
+        to[used..].fill(R::ZERO);
     }
 }
 
-/// The same of the transpose of a matrix whose rows are contiguous.
+/// The same of a matrix whose columns are contiguous.
 fn transpose_panels<R: Real>(tile: Tile<R>, panels: &mut [R], width: usize, b: MatRef<'_, R>) {
     let (k, n) = (b.rows, b.columns);
+    // Of the two strides of a `MatRef` one is 1.
+    assert_eq!(b.row_stride, 1);
     for k0 in (0..k).step_by(PACKED_AT_ONCE) {
         let k1 = (k0 + PACKED_AT_ONCE).min(k);
         for (panel, first) in panels.chunks_exact_mut(k * width).zip((0..n).step_by(width)) {
@@ -111,16 +110,16 @@ fn transpose_panels<R: Real>(tile: Tile<R>, panels: &mut [R], width: usize, b: M
                 rows.fill(R::ZERO);
             }
             for (j, k) in (0..used).step_by(SQUARE).flat_map(|j| (k0..k1).step_by(SQUARE).map(move |k| (j, k))) {
-                let from = &b.data[(first + j) * b.column_stride + k * b.row_stride..];
+                let from = &b.data[(first + j) * b.column_stride + k..];
                 let to = &mut rows[(k - k0) * width + j..];
                 let (lines, values) = (SQUARE.min(used - j), SQUARE.min(k1 - k));
-                if lines == SQUARE && values == SQUARE && b.row_stride == 1 {
-                    assert!(from.len() >= 7 * b.column_stride + SQUARE && to.len() >= 7 * width + SQUARE);
+                if lines == SQUARE && values == SQUARE {
+                    assert!(from.len() >= (SQUARE - 1) * b.column_stride + SQUARE && to.len() >= (SQUARE - 1) * width + SQUARE);
                     // SAFETY: the assertion.
                     unsafe { (tile.transpose)(from.as_ptr(), b.column_stride, to.as_mut_ptr(), width) };
                 } else {
                     for (line, value) in (0..lines).flat_map(|line| (0..values).map(move |value| (line, value))) {
-                        to[value * width + line] = from[line * b.column_stride + value * b.row_stride];
+                        to[value * width + line] = from[line * b.column_stride + value];
                     }
                 }
             }

@@ -71,7 +71,7 @@ impl Team {
     /// A panic of `work` is passed on.
     pub fn each<T: Send>(&mut self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
         let items = Mutex::new(items);
-        let next = || unpoisoned(items.lock()).next();
+        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
         self.all(&|| {
             while let Some(item) = next() {
                 work(item);
@@ -100,7 +100,7 @@ impl Team {
         if !look_for(is_finished) {
             let mut state = shared.state();
             while !is_finished() {
-                state = unpoisoned(shared.finished.wait(state));
+                state = shared.finished.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
         }
         let mut state = shared.state();
@@ -115,7 +115,7 @@ impl Team {
 
 impl Shared {
     fn state(&self) -> MutexGuard<'_, State> {
-        unpoisoned(self.state.lock())
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// What a helper does until the team ends.
@@ -124,10 +124,10 @@ impl Shared {
         let mut done = 0;
         loop {
             let has_begun = || self.pieces.load(Ordering::Acquire) != done;
-            let _ = look_for(has_begun);
+            look_for(has_begun);
             let mut state = self.state();
             while !has_begun() {
-                state = unpoisoned(self.begun.wait(state));
+                state = self.begun.wait(state).unwrap_or_else(PoisonError::into_inner);
             }
             done = self.pieces.load(Ordering::Acquire);
             let (work, ended) = (state.work, state.ended);
@@ -180,10 +180,6 @@ fn look_for(is_there: impl Fn() -> bool) -> bool {
         }
         std::thread::yield_now();
     }
-}
-
-fn unpoisoned<T>(result: Result<T, PoisonError<T>>) -> T {
-    result.unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

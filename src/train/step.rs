@@ -1,6 +1,6 @@
 //! One optimiser step: the batch in shards, as many as there are threads, gradients summed in a fixed order, Adam.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 
 use super::trainable::Trainable;
 use crate::kernels::{AdamStep, Team, adam_step, add_assign, sum_of_squares};
@@ -168,9 +168,11 @@ impl<N: Trainable> Stepper<N> {
         let free = Mutex::new(self.shards.iter_mut().map(|shard| &mut shard.workspace).collect::<Vec<_>>());
         self.team.each(units.iter().zip(&mut results), |(unit, sums)| {
             // There is one for every thread.
-            let Some(workspace) = unpoisoned(free.lock()).pop() else { unreachable!("more threads than shards") };
+            let Some(workspace) = free.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
+                unreachable!("more threads than shards")
+            };
             *sums = network.evaluate(parameters, &prepared, unit, workspace);
-            unpoisoned(free.lock()).push(workspace);
+            free.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         });
         let mut sums = Sums::default();
         results.into_iter().for_each(|s| sums += s);
@@ -226,10 +228,6 @@ impl<N: Trainable> Stepper<N> {
         self.team.each(parts.zip(&mut sums), |((place, gradients), sum)| *sum = place.sweep(&gradients, &work));
         sums.into_iter().sum()
     }
-}
-
-fn unpoisoned<T>(result: Result<T, std::sync::PoisonError<T>>) -> T {
-    result.unwrap_or_else(std::sync::PoisonError::into_inner)
 }
 
 /// Values a thread takes at a time.
