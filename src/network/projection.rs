@@ -1,12 +1,10 @@
 //! The input side of a recurrent layer: ids or rows of the layer below to the gates' pre-activations.
 
-use std::ops::Range;
-
 use super::gradients::Gradients;
 use super::graph::GraphSide;
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::{PreparedSymbols, Symbols, emit_parameter};
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed};
 use crate::network::InputForm;
 use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -65,8 +63,6 @@ pub struct ProjectionTape<R> {
     /// What each value (or, with one-hot input, each token) was multiplied by; empty without dropout.
     pub(super) factors: Vec<R>,
     pub(super) buffer: Vec<R>,
-    /// Gradient of the table of a small vocabulary, (vocabulary, gates); zero between passes.
-    pub(super) d_table: Vec<R>,
 }
 
 impl Projection {
@@ -100,7 +96,7 @@ impl Projection {
         }
     }
 
-    /// Fills `gates_out` (tokens, gates) with W x + b, but for what [`gather`](Self::gather) reads from a table.
+    /// Fills `gates_out` (tokens, gates) with W x + b.
     #[allow(clippy::too_many_arguments)]
     pub fn forward<R: Real>(
         &self,
@@ -134,41 +130,7 @@ impl Projection {
         }
     }
 
-    /// Fills `gates_out` with W x + b of some tokens where these are rows of a table: step by step, so that the product that
-    /// is added to them finds them in the cache.
-    pub fn gather<R: Real>(
-        &self,
-        p: &Parameters<R>,
-        prepared: &PreparedProjection<R>,
-        input: Input<'_, R>,
-        tokens: Range<usize>,
-        gates_out: &mut [R],
-        tape: &ProjectionTape<R>,
-    ) {
-        if let (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) = (self, prepared, input) {
-            symbols.gather(p, prepared, ids, tokens, gates_out, tape);
-        }
-    }
-
-    /// Adds the gradients of some tokens to those of a table that [`gather`](Self::gather) read.
-    pub fn scatter<R: Real>(
-        &self,
-        prepared: &PreparedProjection<R>,
-        input: Input<'_, R>,
-        tokens: Range<usize>,
-        d_gates: &[R],
-        tape: &mut ProjectionTape<R>,
-        gradients: &mut Gradients<R>,
-    ) {
-        if let (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) = (self, prepared, input) {
-            symbols.scatter(prepared, ids, tokens, d_gates, tape, gradients);
-        }
-    }
-
-    /// Adds the gradients of the parameters, but for what [`scatter`](Self::scatter) has added; for a layer over rows,
-    /// overwrites `d_input` with the gradient of the rows.
-    ///
-    /// - `d_gates` (tokens, gates): gradients of W x + b; `d_bias` (gates): their sum.
+    /// Adds the gradients of the parameters; for a layer over rows, overwrites `d_input` with the gradient of the rows.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -176,7 +138,6 @@ impl Projection {
         prepared: &PreparedProjection<R>,
         input: Input<'_, R>,
         d_gates: &[R],
-        d_bias: &[R],
         tape: &mut ProjectionTape<R>,
         dropout: bool,
         d_input: &mut Vec<R>,
@@ -185,11 +146,11 @@ impl Projection {
     ) {
         match (self, prepared, input) {
             (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
-                symbols.backward(p, prepared, ids, d_gates, d_bias, tape, dropout, scratch, gradients);
+                symbols.backward(p, prepared, ids, d_gates, tape, dropout, scratch, gradients);
             }
             (&Self::Rows { width, gates, w }, PreparedProjection::Rows { backward, .. }, Input::Rows(rows)) => {
                 let rows = if dropout { &tape.rows } else { rows };
-                add_to_w(gradients, w, width, d_gates, d_bias, rows, scratch);
+                add_to_w(gradients, w, width, d_gates, rows, scratch);
                 d_input.resize(rows.len(), R::ZERO);
                 let d_gates = MatRef::new(d_gates, rows.len() / width, gates);
                 matmul_packed(d_input, width, Store::Overwrite, d_gates, backward, scratch);
@@ -202,7 +163,7 @@ impl Projection {
     }
 
     /// Draws W (Glorot uniform, as Keras does) and the embedding; sets the bias of gate columns `ones` to 1, the rest to 0.
-    pub fn initialise(&self, p: &mut Parameters<f32>, ones: Range<usize>, random: &mut Random) {
+    pub fn initialise(&self, p: &mut Parameters<f32>, ones: std::ops::Range<usize>, random: &mut Random) {
         match self {
             Self::Symbols(symbols) => {
                 symbols.initialise(p, random);
@@ -247,14 +208,15 @@ pub(super) fn add_to_w<R: Real>(
     w: ParameterId,
     width: usize,
     d_gates: &[R],
-    d_bias: &[R],
     inputs: &[R],
     scratch: &mut Scratch<R>,
 ) {
     let (d_w, store) = gradients.product_mut(w);
-    let (gates, tokens) = (d_bias.len(), inputs.len() / width);
-    let d_gates = MatRef::new(d_gates, tokens, gates).transposed();
-    matmul(d_w, width + 1, store, d_gates, MatRef::new(inputs, tokens, width), scratch);
+    let (gates, tokens) = (d_w.len() / (width + 1), inputs.len() / width);
+    let d_gates_ref = MatRef::new(d_gates, tokens, gates).transposed();
+    matmul(d_w, width + 1, store, d_gates_ref, MatRef::new(inputs, tokens, width), scratch);
+    let mut d_bias = vec![R::ZERO; gates];
+    add_column_sums(&mut d_bias, d_gates);
     let before = |row: &[R]| if store == Store::Add { row[width] } else { R::ZERO };
-    d_w.chunks_exact_mut(width + 1).zip(d_bias).for_each(|(row, &d)| row[width] = before(row) + d);
+    d_w.chunks_exact_mut(width + 1).zip(d_bias).for_each(|(row, d)| row[width] = before(row) + d);
 }

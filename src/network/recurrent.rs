@@ -13,8 +13,8 @@ use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
 use super::symbols::emit_parameter;
 use super::{Cell, InputForm, gru, lstm};
 use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, gru_gates_backward, gru_gates_forward, lstm_gates_backward,
-    lstm_gates_forward, matmul, matmul_packed, subtract_projection,
+    MatRef, Packed, Real, Scratch, Store, add_assign, gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward,
+    matmul, matmul_packed, subtract_projection,
 };
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -60,8 +60,6 @@ pub struct Tape<R> {
     recurrent: Vec<R>,
     /// Hidden states before each row's step (tokens, hidden).
     h_before: Vec<R>,
-    /// Sums of the gradients of W x + b over all tokens (gates * hidden).
-    d_bias: Vec<R>,
     projection: ProjectionTape<R>,
 }
 
@@ -153,7 +151,6 @@ impl Recurrent {
             let previous = packing.before(first).map(|row| row * hidden);
             let h_before = &previous.map_or(tape.initial[0].as_slice(), |at| &h_done[at..])[..len];
             let step = &mut tape.gates[first * gates..(first + n) * gates];
-            self.projection.gather(p, &prepared.projection, input, first..first + n, step, &tape.projection);
             let h_ref = MatRef::new(h_before, n, hidden);
             let is_zero = tape.from_zero && previous.is_none();
             match self.cell {
@@ -223,8 +220,6 @@ impl Recurrent {
             };
             tape.h_before[first * hidden..][..n * hidden].copy_from_slice(before);
         }
-        tape.d_bias.clear();
-        tape.d_bias.resize(gates, R::ZERO);
         let (d_h, d_c) = d_states.split_at_mut(1);
         let d_h = &mut d_h[0];
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets).rev() {
@@ -254,9 +249,6 @@ impl Recurrent {
                     }
                 }
             }
-            // While the step's gradients are still in the cache.
-            add_column_sums(&mut tape.d_bias, step);
-            self.projection.scatter(&prepared.projection, input, first..first + n, step, &mut tape.projection, gradients);
         }
         let d_recurrent = match self.cell {
             Cell::Lstm => &tape.gates,
@@ -269,8 +261,8 @@ impl Recurrent {
         let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
         let (d_r, store) = gradients.product_mut(self.r);
         matmul(d_r, hidden, store, d_recurrent, h_before, scratch);
-        let Tape { gates: d_gates, d_bias, projection, .. } = tape;
-        self.projection.backward(p, &prepared.projection, input, d_gates, d_bias, projection, dropout, d_input, scratch, gradients);
+        let projection = &mut tape.projection;
+        self.projection.backward(p, &prepared.projection, input, &tape.gates, projection, dropout, d_input, scratch, gradients);
     }
 
     /// ONNX, a whole text: the LSTM or GRU operator over time.

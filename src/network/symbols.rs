@@ -4,14 +4,12 @@
 //! is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias), the table that the
 //! exported decoder step carries too.
 
-use std::ops::Range;
-
 use super::gather::{add_to_gradient, add_to_rows, gather_rows};
 use super::gradients::Gradients;
 use super::graph::{GraphSide, Io};
 use super::parameters::{ParameterId, Parameters};
 use super::projection::{ProjectionTape, add_to_w};
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, matmul, matmul_packed, scale_and_add};
 use crate::network::InputForm;
 use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -97,7 +95,7 @@ impl Symbols {
         table
     }
 
-    /// Fills `gates` (ids, gates) with the pre-activations of `ids`, unless [`gather`](Self::gather) does it; draws dropout.
+    /// Fills `gates` (ids, gates) with the pre-activations of `ids`.
     ///
     /// Dropout falls on the channels of an embedding; one-hot input has one channel a token, so whole tokens are dropped.
     #[allow(clippy::too_many_arguments)]
@@ -112,11 +110,18 @@ impl Symbols {
         scratch: &mut Scratch<R>,
     ) {
         match (self.form, prepared) {
-            (Form::OneHot { .. }, _) => match dropout {
-                Some(dropout) => dropout.factors(ids.len(), &mut tape.factors),
-                None => tape.factors.clear(),
-            },
-            (Form::Embedding { .. }, PreparedSymbols::Table(_)) => {}
+            (Form::OneHot { w }, _) => {
+                match dropout {
+                    Some(dropout) => dropout.factors(ids.len(), &mut tape.factors),
+                    None => tape.factors.clear(),
+                }
+                let (table, bias) = p.get(w).split_at(self.vocabulary * self.gates);
+                for (n, (gates, &id)) in gates.chunks_exact_mut(self.gates).zip(ids).enumerate() {
+                    let row = &table[id as usize * self.gates..][..self.gates];
+                    scale_and_add(gates, row, tape.factors.get(n).copied().unwrap_or(R::ONE), bias);
+                }
+            }
+            (Form::Embedding { .. }, PreparedSymbols::Table(table)) => gather_rows(table, self.gates, ids, gates),
             (Form::Embedding { width, embedding, w }, PreparedSymbols::Rows(packed)) => {
                 let rows = &mut tape.rows;
                 rows.resize(ids.len() * width, R::ZERO);
@@ -132,55 +137,7 @@ impl Symbols {
         }
     }
 
-    /// Fills `gates` with the pre-activations of some `tokens` of `ids` where they are rows of a table.
-    pub fn gather<R: Real>(
-        &self,
-        p: &Parameters<R>,
-        prepared: &PreparedSymbols<R>,
-        ids: &[u32],
-        tokens: Range<usize>,
-        gates: &mut [R],
-        tape: &ProjectionTape<R>,
-    ) {
-        match (self.form, prepared) {
-            (Form::OneHot { w }, _) => {
-                let (table, bias) = p.get(w).split_at(self.vocabulary * self.gates);
-                for (gates, token) in gates.chunks_exact_mut(self.gates).zip(tokens) {
-                    let row = &table[ids[token] as usize * self.gates..][..self.gates];
-                    let factor = tape.factors.get(token).copied().unwrap_or(R::ONE);
-                    scale_and_add(gates, row, factor, bias);
-                }
-            }
-            (Form::Embedding { .. }, PreparedSymbols::Table(table)) => gather_rows(table, self.gates, &ids[tokens], gates),
-            (Form::Embedding { .. }, _) => {}
-        }
-    }
-
-    /// Adds the gradients `d_gates` of some `tokens` of `ids` to those of the table's rows.
-    pub fn scatter<R: Real>(
-        &self,
-        prepared: &PreparedSymbols<R>,
-        ids: &[u32],
-        tokens: Range<usize>,
-        d_gates: &[R],
-        tape: &mut ProjectionTape<R>,
-        gradients: &mut Gradients<R>,
-    ) {
-        match (self.form, prepared) {
-            (Form::OneHot { w }, _) => {
-                let factors = tape.factors.get(tokens.clone()).unwrap_or_default();
-                add_to_gradient(gradients, w, self.gates, &ids[tokens], d_gates, factors);
-            }
-            (Form::Embedding { .. }, PreparedSymbols::Table(_)) => {
-                tape.d_table.resize(self.vocabulary * self.gates, R::ZERO);
-                add_to_rows(&mut tape.d_table, self.gates, &ids[tokens], d_gates);
-            }
-            (Form::Embedding { .. }, _) => {}
-        }
-    }
-
-    /// Adds the gradients of the parameters from those of the pre-activations, `d_gates` (ids, gates), and their sum
-    /// `d_bias` (gates), but for what [`scatter`](Self::scatter) has added.
+    /// Adds the gradients of the parameters, from those of the pre-activations, `d_gates` (ids, gates).
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -188,26 +145,30 @@ impl Symbols {
         prepared: &PreparedSymbols<R>,
         ids: &[u32],
         d_gates: &[R],
-        d_bias: &[R],
         tape: &mut ProjectionTape<R>,
         dropout: bool,
         scratch: &mut Scratch<R>,
         gradients: &mut Gradients<R>,
     ) {
         let n = self.gates;
-        let ProjectionTape { rows, factors, buffer, d_table } = tape;
+        let ProjectionTape { rows, factors, buffer } = tape;
         match self.form {
-            Form::OneHot { w } => add_assign(gradients.part_mut(w, self.vocabulary * n..(self.vocabulary + 1) * n), d_bias),
+            Form::OneHot { w } => {
+                add_column_sums(gradients.part_mut(w, self.vocabulary * n..(self.vocabulary + 1) * n), d_gates);
+                add_to_gradient(gradients, w, n, ids, d_gates, factors);
+            }
             Form::Embedding { width, embedding, w } => {
                 let w_ref = MatRef::strided(p.get(w), n, width, width + 1);
                 if matches!(prepared, PreparedSymbols::Table(_)) {
-                    // All tokens of a symbol were summed first: the products run over symbols instead of tokens.
-                    add_to_w(gradients, w, width, d_table, d_bias, p.get(embedding), scratch);
+                    // All tokens of a symbol are summed first: the products then run over symbols instead of tokens.
+                    buffer.clear();
+                    buffer.resize(self.vocabulary * n, R::ZERO);
+                    add_to_rows(buffer, n, ids, d_gates);
+                    add_to_w(gradients, w, width, buffer, p.get(embedding), scratch);
                     let (d_embedding, store) = gradients.product_mut(embedding);
-                    matmul(d_embedding, width, store, MatRef::new(d_table, self.vocabulary, n), w_ref, scratch);
-                    d_table.fill(R::ZERO);
+                    matmul(d_embedding, width, store, MatRef::new(buffer, self.vocabulary, n), w_ref, scratch);
                 } else {
-                    add_to_w(gradients, w, width, d_gates, d_bias, rows, scratch);
+                    add_to_w(gradients, w, width, d_gates, rows, scratch);
                     buffer.resize(ids.len() * width, R::ZERO);
                     matmul(buffer, width, Store::Overwrite, MatRef::new(d_gates, ids.len(), n), w_ref, scratch);
                     if dropout {
@@ -239,7 +200,7 @@ impl Symbols {
     }
 
     /// Sets the bias of gate columns `range` to `value`.
-    pub fn set_bias(&self, p: &mut Parameters<f32>, range: Range<usize>, value: f32) {
+    pub fn set_bias(&self, p: &mut Parameters<f32>, range: std::ops::Range<usize>, value: f32) {
         match self.form {
             Form::OneHot { w } => p.get_mut(w)[self.vocabulary * self.gates..][range].fill(value),
             Form::Embedding { width, w, .. } => {
