@@ -6,28 +6,47 @@
 use super::level::multiversion;
 use super::real::Real;
 
-/// Values at once; the last vector of a row is filled with zeros, which every cell maps to numbers that are not stored.
-const LANES: usize = 16;
+/// Values at once. Several registers of them: each value is a chain of thirty dependent steps, and the processor works on
+/// as many chains as lie near each other in the program.
+const LANES: usize = 64;
 
+type Lanes<R> = [R; LANES];
+
+/// A vector of a row; where it is not `WHOLE`, the last and short one, filled with zeros, which every cell maps to numbers
+/// that are not stored.
 #[inline(always)]
-fn load<R: Real>(values: &[R], at: usize) -> [R; LANES] {
-    if let Some(vector) = values[at..].first_chunk() {
-        return *vector;
-    }
+fn load<R: Real, const WHOLE: bool>(values: &[R], at: usize) -> Lanes<R> {
     let mut vector = [R::ZERO; LANES];
-    vector[..values.len() - at].copy_from_slice(&values[at..]);
+    if WHOLE {
+        vector.copy_from_slice(&values[at..at + LANES]);
+    } else {
+        vector[..values.len() - at].copy_from_slice(&values[at..]);
+    }
     vector
 }
 
 #[inline(always)]
-fn store<R: Real>(values: &mut [R], at: usize, vector: [R; LANES]) {
-    match values[at..].first_chunk_mut() {
-        Some(values) => *values = vector,
-        None => {
-            let rest = &mut values[at..];
-            rest.copy_from_slice(&vector[..rest.len()]);
-        }
+fn store<R: Real, const WHOLE: bool>(values: &mut [R], at: usize, vector: Lanes<R>) {
+    if WHOLE {
+        values[at..at + LANES].copy_from_slice(&vector);
+    } else {
+        let rest = &mut values[at..];
+        rest.copy_from_slice(&vector[..rest.len()]);
     }
+}
+
+/// Calls a function for each vector of a row of so many values. The short one is apart, because with the calls that copy
+/// it in the loop the compiler would load every constant of the cell again for each vector.
+macro_rules! each_vector {
+    ($len:expr, $work:ident($($arg:expr),* $(,)?)) => {
+        let (len, short) = ($len, $len % LANES);
+        for at in (0..len - short).step_by(LANES) {
+            $work::<R, FMA, true>(at, $($arg),*);
+        }
+        if short > 0 {
+            $work::<R, FMA, false>(len - short, $($arg),*);
+        }
+    };
 }
 
 multiversion! {
@@ -49,31 +68,46 @@ multiversion! {
             let (i, rest) = gates.split_at_mut(hidden);
             let (o, rest) = rest.split_at_mut(hidden);
             let (f, g) = rest.split_at_mut(hidden);
-            for at in (0..hidden).step_by(LANES) {
-                let (mut vi, mut vo, mut vf, mut vg) = (load(i, at), load(o, at), load(f, at), load(g, at));
-                vi.iter_mut().for_each(|x| *x = x.sigmoid());
-                vo.iter_mut().for_each(|x| *x = x.sigmoid());
-                vf.iter_mut().for_each(|x| *x = x.sigmoid());
-                vg.iter_mut().for_each(|x| *x = x.tanh());
-                let mut cell = load(c_before, at);
-                for j in 0..LANES {
-                    cell[j] = vf[j] * cell[j] + vi[j] * vg[j];
-                }
-                let (mut t, mut out) = (cell, vo);
-                t.iter_mut().for_each(|x| *x = x.tanh());
-                for j in 0..LANES {
-                    out[j] *= t[j];
-                }
-                store(i, at, vi);
-                store(o, at, vo);
-                store(f, at, vf);
-                store(g, at, vg);
-                store(c, at, cell);
-                store(tanh_c, at, t);
-                store(h, at, out);
-            }
+            each_vector!(hidden, lstm_forward(i, o, f, g, c_before, c, tanh_c, h));
         }
     }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn lstm_forward<R: Real, const FMA: bool, const WHOLE: bool>(
+    at: usize,
+    i: &mut [R],
+    o: &mut [R],
+    f: &mut [R],
+    g: &mut [R],
+    c_before: &[R],
+    c: &mut [R],
+    tanh_c: &mut [R],
+    h: &mut [R],
+) {
+    let (mut vi, mut vo, mut vf, mut vg) =
+        (load::<R, WHOLE>(i, at), load::<R, WHOLE>(o, at), load::<R, WHOLE>(f, at), load::<R, WHOLE>(g, at));
+    vi.iter_mut().for_each(|x| *x = x.sigmoid::<FMA>());
+    vo.iter_mut().for_each(|x| *x = x.sigmoid::<FMA>());
+    vf.iter_mut().for_each(|x| *x = x.sigmoid::<FMA>());
+    vg.iter_mut().for_each(|x| *x = x.tanh::<FMA>());
+    let mut cell = load::<R, WHOLE>(c_before, at);
+    for j in 0..LANES {
+        cell[j] = vf[j] * cell[j] + vi[j] * vg[j];
+    }
+    let (mut t, mut out) = (cell, vo);
+    t.iter_mut().for_each(|x| *x = x.tanh::<FMA>());
+    for j in 0..LANES {
+        out[j] *= t[j];
+    }
+    store::<R, WHOLE>(i, at, vi);
+    store::<R, WHOLE>(o, at, vo);
+    store::<R, WHOLE>(f, at, vf);
+    store::<R, WHOLE>(g, at, vg);
+    store::<R, WHOLE>(c, at, cell);
+    store::<R, WHOLE>(tanh_c, at, t);
+    store::<R, WHOLE>(h, at, out);
 }
 
 multiversion! {
@@ -94,26 +128,42 @@ multiversion! {
             let (i, rest) = gates.split_at_mut(hidden);
             let (o, rest) = rest.split_at_mut(hidden);
             let (f, g) = rest.split_at_mut(hidden);
-            for at in (0..hidden).step_by(LANES) {
-                let (mut vi, mut vo, mut vf, mut vg) = (load(i, at), load(o, at), load(f, at), load(g, at));
-                let (t, dh, before, mut d_cell) = (load(tanh_c, at), load(dh, at), load(c_before, at), load(dc, at));
-                for j in 0..LANES {
-                    let (gi, go, gf, gg, t) = (vi[j], vo[j], vf[j], vg[j], t[j]);
-                    let d = d_cell[j] + dh[j] * go * (R::ONE - t * t);
-                    vi[j] = d * gg * gi * (R::ONE - gi);
-                    vo[j] = dh[j] * t * go * (R::ONE - go);
-                    vf[j] = d * before[j] * gf * (R::ONE - gf);
-                    vg[j] = d * gi * (R::ONE - gg * gg);
-                    d_cell[j] = d * gf;
-                }
-                store(i, at, vi);
-                store(o, at, vo);
-                store(f, at, vf);
-                store(g, at, vg);
-                store(dc, at, d_cell);
-            }
+            each_vector!(hidden, lstm_backward(i, o, f, g, c_before, tanh_c, dh, dc));
         }
     }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn lstm_backward<R: Real, const FMA: bool, const WHOLE: bool>(
+    at: usize,
+    i: &mut [R],
+    o: &mut [R],
+    f: &mut [R],
+    g: &mut [R],
+    c_before: &[R],
+    tanh_c: &[R],
+    dh: &[R],
+    dc: &mut [R],
+) {
+    let (mut vi, mut vo, mut vf, mut vg) =
+        (load::<R, WHOLE>(i, at), load::<R, WHOLE>(o, at), load::<R, WHOLE>(f, at), load::<R, WHOLE>(g, at));
+    let (t, dh, before, mut d_cell) =
+        (load::<R, WHOLE>(tanh_c, at), load::<R, WHOLE>(dh, at), load::<R, WHOLE>(c_before, at), load::<R, WHOLE>(dc, at));
+    for j in 0..LANES {
+        let (gi, go, gf, gg, t) = (vi[j], vo[j], vf[j], vg[j], t[j]);
+        let d = d_cell[j] + dh[j] * go * (R::ONE - t * t);
+        vi[j] = d * gg * gi * (R::ONE - gi);
+        vo[j] = dh[j] * t * go * (R::ONE - go);
+        vf[j] = d * before[j] * gf * (R::ONE - gf);
+        vg[j] = d * gi * (R::ONE - gg * gg);
+        d_cell[j] = d * gf;
+    }
+    store::<R, WHOLE>(i, at, vi);
+    store::<R, WHOLE>(o, at, vo);
+    store::<R, WHOLE>(f, at, vf);
+    store::<R, WHOLE>(g, at, vg);
+    store::<R, WHOLE>(dc, at, d_cell);
 }
 
 multiversion! {
@@ -135,29 +185,45 @@ multiversion! {
             let (r, n) = rest.split_at_mut(hidden);
             let (qz, rest) = recurrent.split_at(hidden);
             let (qr, qn) = rest.split_at(hidden);
-            for at in (0..hidden).step_by(LANES) {
-                let (mut vz, mut vr, mut vn) = (load(z, at), load(r, at), load(n, at));
-                let (qz, qr, qn, mut out) = (load(qz, at), load(qr, at), load(qn, at), load(h_before, at));
-                for j in 0..LANES {
-                    vz[j] = (vz[j] + qz[j]).sigmoid();
-                }
-                for j in 0..LANES {
-                    vr[j] = (vr[j] + qr[j]).sigmoid();
-                }
-                for j in 0..LANES {
-                    vn[j] = (vn[j] + vr[j] * qn[j]).tanh();
-                }
-                for j in 0..LANES {
-                    out[j] = vn[j] + vz[j] * (out[j] - vn[j]);
-                }
-                store(z, at, vz);
-                store(r, at, vr);
-                store(n, at, vn);
-                store(inner, at, qn);
-                store(h, at, out);
-            }
+            each_vector!(hidden, gru_forward(z, r, n, qz, qr, qn, h_before, inner, h));
         }
     }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn gru_forward<R: Real, const FMA: bool, const WHOLE: bool>(
+    at: usize,
+    z: &mut [R],
+    r: &mut [R],
+    n: &mut [R],
+    qz: &[R],
+    qr: &[R],
+    qn: &[R],
+    h_before: &[R],
+    inner: &mut [R],
+    h: &mut [R],
+) {
+    let (mut vz, mut vr, mut vn) = (load::<R, WHOLE>(z, at), load::<R, WHOLE>(r, at), load::<R, WHOLE>(n, at));
+    let (qz, qr, qn, mut out) =
+        (load::<R, WHOLE>(qz, at), load::<R, WHOLE>(qr, at), load::<R, WHOLE>(qn, at), load::<R, WHOLE>(h_before, at));
+    for j in 0..LANES {
+        vz[j] = (vz[j] + qz[j]).sigmoid::<FMA>();
+    }
+    for j in 0..LANES {
+        vr[j] = (vr[j] + qr[j]).sigmoid::<FMA>();
+    }
+    for j in 0..LANES {
+        vn[j] = (vn[j] + vr[j] * qn[j]).tanh::<FMA>();
+    }
+    for j in 0..LANES {
+        out[j] = vn[j] + vz[j] * (out[j] - vn[j]);
+    }
+    store::<R, WHOLE>(z, at, vz);
+    store::<R, WHOLE>(r, at, vr);
+    store::<R, WHOLE>(n, at, vn);
+    store::<R, WHOLE>(inner, at, qn);
+    store::<R, WHOLE>(h, at, out);
 }
 
 multiversion! {
@@ -185,26 +251,42 @@ multiversion! {
             let (r, n) = rest.split_at_mut(hidden);
             let (qz, rest) = recurrent.split_at_mut(hidden);
             let (qr, qn) = rest.split_at_mut(hidden);
-            for at in (0..hidden).step_by(LANES) {
-                let (mut vz, mut vr, mut vn) = (load(z, at), load(r, at), load(n, at));
-                let (before, inner, mut d, mut dq) = (load(h_before, at), load(inner, at), load(dh, at), [R::ZERO; LANES]);
-                for j in 0..LANES {
-                    let (gz, gr, gn) = (vz[j], vr[j], vn[j]);
-                    let dn = d[j] * (R::ONE - gz) * (R::ONE - gn * gn);
-                    vz[j] = d[j] * (before[j] - gn) * gz * (R::ONE - gz);
-                    vr[j] = dn * inner[j] * gr * (R::ONE - gr);
-                    vn[j] = dn;
-                    dq[j] = dn * gr;
-                    d[j] *= gz;
-                }
-                store(z, at, vz);
-                store(r, at, vr);
-                store(n, at, vn);
-                store(qz, at, vz);
-                store(qr, at, vr);
-                store(qn, at, dq);
-                store(dh, at, d);
-            }
+            each_vector!(hidden, gru_backward(z, r, n, qz, qr, qn, h_before, inner, dh));
         }
     }
+}
+
+#[inline(always)]
+#[allow(clippy::too_many_arguments)]
+fn gru_backward<R: Real, const FMA: bool, const WHOLE: bool>(
+    at: usize,
+    z: &mut [R],
+    r: &mut [R],
+    n: &mut [R],
+    qz: &mut [R],
+    qr: &mut [R],
+    qn: &mut [R],
+    h_before: &[R],
+    inner: &[R],
+    dh: &mut [R],
+) {
+    let (mut vz, mut vr, mut vn) = (load::<R, WHOLE>(z, at), load::<R, WHOLE>(r, at), load::<R, WHOLE>(n, at));
+    let (before, inner, mut d, mut dq) =
+        (load::<R, WHOLE>(h_before, at), load::<R, WHOLE>(inner, at), load::<R, WHOLE>(dh, at), [R::ZERO; LANES]);
+    for j in 0..LANES {
+        let (gz, gr, gn) = (vz[j], vr[j], vn[j]);
+        let dn = d[j] * (R::ONE - gz) * (R::ONE - gn * gn);
+        vz[j] = d[j] * (before[j] - gn) * gz * (R::ONE - gz);
+        vr[j] = dn * inner[j] * gr * (R::ONE - gr);
+        vn[j] = dn;
+        dq[j] = dn * gr;
+        d[j] *= gz;
+    }
+    store::<R, WHOLE>(z, at, vz);
+    store::<R, WHOLE>(r, at, vr);
+    store::<R, WHOLE>(n, at, vn);
+    store::<R, WHOLE>(qz, at, vz);
+    store::<R, WHOLE>(qr, at, vr);
+    store::<R, WHOLE>(qn, at, dq);
+    store::<R, WHOLE>(dh, at, d);
 }

@@ -57,10 +57,13 @@ impl Level {
     }
 }
 
+/// Whether every processor of the compiler's target multiplies and adds in one instruction.
+pub(crate) const HAS_FMA: bool = cfg!(any(target_feature = "fma", target_arch = "aarch64"));
+
 /// Compiles the body of a safe function for every [`Level`] and calls the one that was found.
 ///
 /// `multiversion! { pub fn name<R: Real>(arguments...) { body } }`: the body must be element-wise loops over slices that
-/// the compiler can vectorise; a return type is allowed.
+/// the compiler can vectorise; a return type is allowed. Within it `FMA` says whether to multiply and add in one instruction.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<R: Real>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
@@ -68,16 +71,16 @@ macro_rules! multiversion {
         $vis fn $name<R: Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
             #[allow(clippy::too_many_arguments)]
-            fn body<R: Real>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<R: Real, const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx512<R: Real>($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn avx512<R: Real>($($arg: $ty),*) $(-> $ret)? { body::<R, true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
-                fn avx2<R: Real>($($arg: $ty),*) $(-> $ret)? { body($($arg),*) }
+                fn avx2<R: Real>($($arg: $ty),*) $(-> $ret)? { body::<R, true>($($arg),*) }
                 match $crate::kernels::Level::detect() {
                     // SAFETY: the level was found on this processor, so the instructions exist.
                     $crate::kernels::Level::Avx512 => return unsafe { avx512($($arg),*) },
@@ -86,7 +89,7 @@ macro_rules! multiversion {
                     $crate::kernels::Level::Portable => {}
                 }
             }
-            body($($arg),*)
+            body::<R, { $crate::kernels::level::HAS_FMA }>($($arg),*)
         }
     };
 }

@@ -24,7 +24,7 @@ pub use level::Level;
 pub use matmul::{MatRef, Scratch, Store, matmul, matmul_packed};
 pub use pack::Packed;
 pub use real::Real;
-pub use softmax::{RowLoss, softmax_cross_entropy};
+pub use softmax::{RowLoss, softmax, softmax_cross_entropy};
 pub use subnormals::FlushSubnormals;
 pub use team::Team;
 
@@ -78,7 +78,7 @@ level::multiversion! {
     /// The hyperbolic tangent of each value, in place.
     pub fn tanh_each<R: Real>(values: &mut [R]) {
         for x in values {
-            *x = x.tanh();
+            *x = x.tanh::<FMA>();
         }
     }
 }

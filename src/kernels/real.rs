@@ -32,13 +32,13 @@ pub trait Real:
     /// Exact.
     fn to_f64(self) -> f64;
     /// e^x.
-    fn exp(self) -> Self;
+    fn exp<const FMA: bool>(self) -> Self;
     /// ln x.
     fn ln(self) -> Self;
     /// 1 / (1 + e^-x).
-    fn sigmoid(self) -> Self;
+    fn sigmoid<const FMA: bool>(self) -> Self;
     /// Hyperbolic tangent.
-    fn tanh(self) -> Self;
+    fn tanh<const FMA: bool>(self) -> Self;
     /// Square root.
     fn sqrt(self) -> Self;
     /// The tile of the matrix product on this processor.
@@ -60,8 +60,8 @@ impl Real for f32 {
     }
 
     #[inline(always)]
-    fn exp(self) -> Self {
-        activations::exp(self)
+    fn exp<const FMA: bool>(self) -> Self {
+        activations::exp::<FMA>(self)
     }
 
     #[inline(always)]
@@ -70,13 +70,13 @@ impl Real for f32 {
     }
 
     #[inline(always)]
-    fn sigmoid(self) -> Self {
-        activations::sigmoid(self)
+    fn sigmoid<const FMA: bool>(self) -> Self {
+        activations::sigmoid::<FMA>(self)
     }
 
     #[inline(always)]
-    fn tanh(self) -> Self {
-        activations::tanh(self)
+    fn tanh<const FMA: bool>(self) -> Self {
+        activations::tanh::<FMA>(self)
     }
 
     #[inline(always)]
@@ -101,7 +101,7 @@ impl Real for f64 {
         self
     }
 
-    fn exp(self) -> Self {
+    fn exp<const FMA: bool>(self) -> Self {
         Self::exp(self)
     }
 
@@ -109,11 +109,11 @@ impl Real for f64 {
         Self::ln(self)
     }
 
-    fn sigmoid(self) -> Self {
+    fn sigmoid<const FMA: bool>(self) -> Self {
         1.0 / (1.0 + (-self).exp())
     }
 
-    fn tanh(self) -> Self {
+    fn tanh<const FMA: bool>(self) -> Self {
         Self::tanh(self)
     }
 

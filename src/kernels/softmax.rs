@@ -28,6 +28,13 @@ pub fn softmax_cross_entropy<R: Real>(logits: &mut [R], target: usize, scale: R,
     RowLoss { nats, correct: at_target >= highest }
 }
 
+/// Turns a row of scores into probabilities: e^score over the sum of all.
+pub fn softmax<R: Real>(scores: &mut [R]) {
+    let highest = highest(scores);
+    let sum = exponentiate(scores, highest);
+    rescale(scores, R::ONE / sum, R::ZERO);
+}
+
 /// Lanes that sums and maxima run in, so that the compiler may vectorise them without reordering within a lane.
 const LANES: usize = 16;
 
@@ -56,13 +63,13 @@ multiversion! {
         let (chunks, rest) = logits.as_chunks_mut::<LANES>();
         for chunk in chunks {
             for j in 0..LANES {
-                chunk[j] = (chunk[j] - highest).exp();
+                chunk[j] = (chunk[j] - highest).exp::<FMA>();
                 lanes[j] += chunk[j];
             }
         }
         let mut sum = R::ZERO;
         for x in rest {
-            *x = (*x - highest).exp();
+            *x = (*x - highest).exp::<FMA>();
             sum += *x;
         }
         for lane in lanes {

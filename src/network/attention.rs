@@ -6,7 +6,7 @@
 use super::gradients::Gradients;
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, tanh_each};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, softmax, tanh_each};
 use crate::network::Alignment;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -238,14 +238,4 @@ impl Attention {
 fn gather<R: Real>(rows: &[R], width: usize, order: &[usize], out: &mut Vec<R>) {
     out.clear();
     order.iter().for_each(|&row| out.extend_from_slice(&rows[row * width..][..width]));
-}
-
-fn softmax<R: Real>(scores: &mut [R]) {
-    let highest = scores.iter().fold(scores[0], |a, &b| if b > a { b } else { a });
-    let mut sum = R::ZERO;
-    for x in scores.iter_mut() {
-        *x = (*x - highest).exp();
-        sum += *x;
-    }
-    scores.iter_mut().for_each(|x| *x = *x / sum);
 }
