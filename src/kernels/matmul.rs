@@ -1,47 +1,10 @@
 //! Matrix products for the shapes of recurrent training: few rows at a time against weights that stay for a whole
 //! optimiser step. So B is packed once ([`Packed`]) and read as it lies by every time step.
 
-use std::ops::Range;
-
+use super::matrix::{MatMut, MatRef};
 use super::pack::Packed;
 use super::real::Real;
 use super::tile::{Block, Tile};
-
-/// A borrowed matrix (rows, columns) with any strides.
-#[derive(Clone, Copy, Debug)]
-pub struct MatRef<'a, R> {
-    pub(super) data: &'a [R],
-    pub(super) rows: usize,
-    pub(super) columns: usize,
-    pub(super) row_stride: usize,
-    pub(super) column_stride: usize,
-}
-
-impl<'a, R: Real> MatRef<'a, R> {
-    /// A row-major matrix (rows, columns) whose rows lie `columns` apart.
-    pub fn new(data: &'a [R], rows: usize, columns: usize) -> Self {
-        Self::strided(data, rows, columns, columns)
-    }
-
-    /// A row-major matrix (rows, columns) whose rows lie `row_stride` apart.
-    pub fn strided(data: &'a [R], rows: usize, columns: usize, row_stride: usize) -> Self {
-        assert!(columns <= row_stride || rows <= 1);
-        assert!(rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(), "a matrix within its slice");
-        Self { data, rows, columns, row_stride, column_stride: 1 }
-    }
-
-    /// Some rows of some columns, neither range empty.
-    fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
-        let start = rows.start * self.row_stride + columns.start * self.column_stride;
-        Self { data: &self.data[start..], rows: rows.len(), columns: columns.len(), ..self }
-    }
-
-    /// The transpose, without a copy.
-    #[must_use]
-    pub fn transposed(self) -> Self {
-        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
-    }
-}
 
 /// What a product is added to.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -63,12 +26,17 @@ pub struct Scratch<R> {
 
 /// C (m, n) (+)= A (m, k) B (k, n), B packed before; the rows of C lie `c_row` apart.
 pub fn matmul_packed<R: Real>(c: &mut [R], c_row: usize, store: Store<'_, R>, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Scratch<R>) {
-    run(R::tile(), c, c_row, store, a, Right::Packed(b), scratch);
+    run(R::tile(), MatMut::new(c, a.rows, b.shape().1, c_row), store, a, Right::Packed(b), scratch);
 }
 
 /// C (m, n) (+)= A (m, k) B (k, n), packing B for this product alone; the rows of C lie `c_row` apart.
 pub fn matmul<R: Real>(c: &mut [R], c_row: usize, store: Store<'_, R>, a: MatRef<'_, R>, b: MatRef<'_, R>, scratch: &mut Scratch<R>) {
-    run(R::tile(), c, c_row, store, a, Right::Loose(b), scratch);
+    matmul_into(MatMut::new(c, a.rows, b.columns, c_row), store, a, b, scratch);
+}
+
+/// [`matmul`] for a C that need not be a slice of its own.
+pub fn matmul_into<R: Real>(c: MatMut<'_, R>, store: Store<'_, R>, a: MatRef<'_, R>, b: MatRef<'_, R>, scratch: &mut Scratch<R>) {
+    run(R::tile(), c, store, a, Right::Loose(b), scratch);
 }
 
 /// B.
@@ -83,35 +51,28 @@ enum Right<'a, R> {
 const BLOCK_K: usize = 512;
 const BLOCK_ROWS: usize = 256;
 
-fn run<R: Real>(
-    tile: Tile<R>,
-    c: &mut [R],
-    c_row: usize,
-    store: Store<'_, R>,
-    a: MatRef<'_, R>,
-    b: Right<'_, R>,
-    scratch: &mut Scratch<R>,
-) {
+fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: MatRef<'_, R>, b: Right<'_, R>, scratch: &mut Scratch<R>) {
     let (m, k) = (a.rows, a.columns);
     let (b_rows, n) = match b {
         Right::Packed(b) => b.shape(),
         Right::Loose(b) => (b.rows, b.columns),
     };
     assert_eq!(k, b_rows, "inner sizes agree");
+    assert_eq!(c.shape(), (m, n), "outer sizes agree");
     if m == 0 || n == 0 {
         return;
     }
-    assert!(n <= c_row || m == 1);
-    assert!((m - 1) * c_row + n <= c.len(), "C holds m rows");
     if let Store::Bias(row) = store {
         assert_eq!(row.len(), n, "a bias for every column");
     }
     if k == 0 {
-        c.chunks_mut(c_row).take(m).for_each(|row| match store {
-            Store::Overwrite => row[..n].fill(R::ZERO),
-            Store::Add => {}
-            Store::Bias(bias) => row[..n].copy_from_slice(bias),
-        });
+        for row in 0..m {
+            match store {
+                Store::Overwrite => c.row(row).fill(R::ZERO),
+                Store::Add => {}
+                Store::Bias(bias) => c.row(row).copy_from_slice(bias),
+            }
+        }
         return;
     }
 
@@ -140,7 +101,8 @@ fn run<R: Real>(
             };
             for (p, column) in (0..n).step_by(tile.columns).enumerate() {
                 for (i, row) in (m0..m1).step_by(tile.rows).enumerate() {
-                    let c = c[row * c_row + column..].as_mut_ptr();
+                    let c_row = c.row_stride();
+                    let c = c.at(row, column);
                     let (start, start_row) = match store {
                         Store::Overwrite if k0 == 0 => (std::ptr::null(), 0),
                         Store::Bias(bias) if k0 == 0 => (bias[column..].as_ptr(), 0),
@@ -159,7 +121,7 @@ fn run<R: Real>(
                         start,
                         start_row,
                     };
-                    // SAFETY: the asserts above hold the packed B and C, those of `MatRef` and of packing hold A, to the
+                    // SAFETY: the asserts above, those of `MatRef` and `MatMut` and those of packing hold A, B and C to the
                     // extents that `Block` promises.
                     unsafe { (tile.run)(&block) };
                 }
@@ -190,7 +152,7 @@ mod tests {
         let right = if packed { Right::Packed(&b_packed) } else { Right::Loose(b_ref) };
         let store = [Store::Overwrite, Store::Add, Store::Bias(&bias)][usize::from(store)];
         let mut c = before.clone();
-        run(tile::f32_at(level), &mut c, c_row, store, a_ref, right, &mut Scratch::default());
+        run(tile::f32_at(level), MatMut::new(&mut c, m, n, c_row), store, a_ref, right, &mut Scratch::default());
         let a_at = |i: usize, p: usize| f64::from(if transposed.0 { a[p * m + i] } else { a[i * k + p] });
         let b_at = |p: usize, j: usize| f64::from(if transposed.1 { b[j * k + p] } else { b[p * n + j] });
         for i in 0..m {

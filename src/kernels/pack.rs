@@ -1,7 +1,7 @@
 //! Operands of the matrix product laid out in the order in which the tile reads them.
 
 use super::level::multiversion;
-use super::matmul::MatRef;
+use super::matrix::MatRef;
 use super::real::Real;
 use super::tile::{SQUARE, Tile};
 

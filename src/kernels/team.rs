@@ -66,6 +66,11 @@ impl Team {
         Self { shared, helpers }
     }
 
+    /// Threads, the calling one counted.
+    pub fn threads(&self) -> usize {
+        self.helpers.len() + 1
+    }
+
     /// Calls `work` for every item, each on the next free thread; returns when all are done.
     ///
     /// A panic of `work` is passed on.
@@ -75,6 +80,26 @@ impl Team {
         self.all(&|| {
             while let Some(item) = next() {
                 work(item);
+            }
+        });
+    }
+
+    /// [`each`](Self::each) with a state for every thread, made where there are too few.
+    pub fn each_with<S: Default + Send, T: Send>(
+        &mut self,
+        states: &mut Vec<S>,
+        items: impl Iterator<Item = T> + Send,
+        work: impl Fn(&mut S, T) + Sync,
+    ) {
+        states.resize_with(states.len().max(self.threads()), S::default);
+        let items = Mutex::new(items);
+        let states = Mutex::new(states.iter_mut());
+        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
+        self.all(&|| {
+            let state = states.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some(state) = state else { unreachable!("a state for every thread") };
+            while let Some(item) = next() {
+                work(state, item);
             }
         });
     }

@@ -3,7 +3,7 @@
 //! With h the top decoder state and m_s the encoder's outputs: score_s = h . m_s (dot) or (h K) . m_s (general);
 //! a = softmax(score) over the source's own tokens; h' = tanh([sum_s a_s m_s, h] C).
 
-use super::gradients::Gradients;
+use super::gradients::{Summand, Summands};
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, softmax, tanh_each};
@@ -44,6 +44,11 @@ pub struct AttentionTape<R> {
     /// [context, h] (target tokens, 2 hidden), in the packing's order.
     both: Vec<R>,
     buffer: Vec<R>,
+    /// Gradient of [context, h] C (target tokens, hidden).
+    d_sum: Vec<R>,
+    /// h, and the gradient of h K, text by text (target tokens, hidden).
+    h: Vec<R>,
+    d_queries: Vec<R>,
 }
 
 impl Attention {
@@ -132,20 +137,18 @@ impl Attention {
         d_output: &mut [R],
         d_memory: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Gradients<R>,
     ) {
         let width = self.hidden;
         let tokens = d_output.len() / width;
-        d_output.iter_mut().zip(&tape.output).for_each(|(d, &y)| *d *= R::ONE - y * y);
-        let d_sum = MatRef::new(d_output, tokens, width);
-        let both = MatRef::new(&tape.both, tokens, 2 * width).transposed();
-        let (d_combine, store) = gradients.product_mut(self.combine);
-        matmul(d_combine, width, store, both, d_sum, scratch);
+        tape.d_sum.clear();
+        tape.d_sum.extend(d_output.iter().zip(&tape.output).map(|(&d, &y)| d * (R::ONE - y * y)));
+        let d_sum = MatRef::new(&tape.d_sum, tokens, width);
         let mut d_both = vec![R::ZERO; tokens * 2 * width];
         matmul_packed(&mut d_both, 2 * width, Store::Overwrite, d_sum, &prepared.combine[1], scratch);
 
         let mut d_memory_by_text = vec![R::ZERO; tape.memory.len()];
-        let mut d_queries = vec![R::ZERO; d_output.len()];
+        tape.d_queries.clear();
+        tape.d_queries.resize(d_output.len(), R::ZERO);
         let mut d_context = Vec::new();
         let mut d_weights = Vec::new();
         for text in &alignment.texts {
@@ -173,21 +176,19 @@ impl Attention {
             let d_scores = MatRef::new(&d_weights, targets, sources);
             let queries = MatRef::new(&tape.queries[target_range.clone()], targets, width);
             matmul(d_memory, width, Store::Add, d_scores.transposed(), queries, scratch);
-            matmul(&mut d_queries[target_range], width, Store::Overwrite, d_scores, memory, scratch);
+            matmul(&mut tape.d_queries[target_range], width, Store::Overwrite, d_scores, memory, scratch);
         }
         // Back through the key, to h in the packing's order.
-        let d_h: &[R] = match (&prepared.key, self.key) {
-            (Some([_, transposed]), Some(key)) => {
-                let h: Vec<R> =
-                    alignment.target_rows.iter().flat_map(|&row| &tape.both[(row * 2 + 1) * width..][..width]).copied().collect();
-                let d_queries = MatRef::new(&d_queries, tokens, width);
-                let (d_key, store) = gradients.product_mut(key);
-                matmul(d_key, width, store, MatRef::new(&h, tokens, width).transposed(), d_queries, scratch);
+        let d_h: &[R] = match &prepared.key {
+            Some([_, transposed]) => {
+                let d_queries = MatRef::new(&tape.d_queries, tokens, width);
                 tape.buffer.resize(tokens * width, R::ZERO);
                 matmul_packed(&mut tape.buffer, width, Store::Overwrite, d_queries, transposed, scratch);
+                tape.h.clear();
+                alignment.target_rows.iter().for_each(|&row| tape.h.extend_from_slice(&tape.both[(row * 2 + 1) * width..][..width]));
                 &tape.buffer
             }
-            _ => &d_queries,
+            None => &tape.d_queries,
         };
         for (d, both) in d_output.chunks_exact_mut(width).zip(d_both.chunks_exact(2 * width)) {
             d.copy_from_slice(&both[width..]);
@@ -198,6 +199,18 @@ impl Attention {
         d_memory.resize(d_memory_by_text.len(), R::ZERO);
         for (d, &row) in d_memory_by_text.chunks_exact(width).zip(&alignment.source_rows) {
             d_memory[row * width..][..width].copy_from_slice(d);
+        }
+    }
+
+    /// What [`backward`](Self::backward) found, as gradients of the parameters.
+    pub fn summands<'a, R: Real>(&self, tape: &'a AttentionTape<R>, out: &mut Summands<'a, R>) {
+        let width = self.hidden;
+        let tokens = tape.d_sum.len() / width;
+        let (a, b) = (MatRef::new(&tape.both, tokens, 2 * width).transposed(), MatRef::new(&tape.d_sum, tokens, width));
+        out.push((self.combine, Summand::Product { first_row: 0, a, b }));
+        if let Some(key) = self.key {
+            let (a, b) = (MatRef::new(&tape.h, tokens, width).transposed(), MatRef::new(&tape.d_queries, tokens, width));
+            out.push((key, Summand::Product { first_row: 0, a, b }));
         }
     }
 

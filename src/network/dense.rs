@@ -1,6 +1,6 @@
 //! The output layer: hidden states to logits, fused with softmax cross-entropy in training.
 
-use super::gradients::Gradients;
+use super::gradients::{Summand, Summands};
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::emit_parameter;
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed, softmax_cross_entropy};
@@ -36,18 +36,26 @@ pub struct DenseBackward<'a, R> {
     pub smoothing: R,
     /// Overwritten with the gradient of the hidden states (rows, hidden).
     pub d_h: &'a mut Vec<R>,
-    /// Added to.
-    pub gradients: &'a mut Gradients<R>,
 }
 
-/// Fewest and most rows whose logits are kept at once.
-const SHORTEST_CHUNK: usize = 32;
-const LONGEST_CHUNK: usize = 512;
-/// Logits that are kept at once (1.25 MiB): they are read by two more products, and should then still be in the cache.
-const CHUNK_LOGITS: usize = 320 << 10;
+/// What the passes leave for the gradients of the parameters; the caller keeps it and its memory is reused.
+#[derive(Clone, Debug, Default)]
+pub struct DenseTape<R> {
+    /// Outputs of some rows, then their gradients; after a backward pass those of the last rows.
+    outputs: Vec<R>,
+    /// The first of those rows.
+    first: usize,
+    /// Gradient of the weight, like it, from the rows before the first; empty where there are none.
+    d_weight: Vec<R>,
+    /// Gradient of the bias, from all rows.
+    d_bias: Vec<R>,
+}
+
 /// Rows whose logits are made before their softmax is taken: few enough that these are still in the cache, enough that a
 /// weight read from memory is used often.
 const BLOCK: usize = 128;
+/// Most gradients of logits that are kept for one product with all rows (16 MiB in f32).
+const KEPT: usize = 4 << 20;
 
 impl Dense {
     /// Registers `{name}.bias` and, unless `tied` names the embedding to use, `{name}.weight`.
@@ -94,10 +102,7 @@ impl Dense {
         logits
     }
 
-    /// The loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward` the gradients.
-    ///
-    /// `backward`: the factor of each token's loss, the label smoothing, the gradient of `h` (overwritten), and the
-    /// gradients to add to.
+    /// The loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward` the gradient of `h`.
     #[allow(clippy::too_many_arguments)]
     pub fn loss<R: Real>(
         &self,
@@ -105,7 +110,7 @@ impl Dense {
         prepared: &PreparedDense<R>,
         h: &[R],
         targets: &[u32],
-        logits: &mut Vec<R>,
+        tape: &mut DenseTape<R>,
         scratch: &mut Scratch<R>,
         mut backward: Option<DenseBackward<'_, R>>,
     ) -> Sums {
@@ -113,64 +118,94 @@ impl Dense {
         let mut sums = Sums::default();
         let (scale, smoothing) = backward.as_ref().map_or((R::ZERO, R::ZERO), |b| (b.scale, b.smoothing));
         let bias = p.get(self.bias);
+        let mut kept = BLOCK;
         if let Some(b) = &mut backward {
             b.d_h.resize(h.len(), R::ZERO);
+            tape.d_bias.clear();
+            tape.d_bias.resize(outputs, R::ZERO);
+            tape.d_weight.clear();
+            kept = (KEPT / outputs).next_multiple_of(BLOCK);
         }
-        let longest = (CHUNK_LOGITS / outputs / SHORTEST_CHUNK * SHORTEST_CHUNK).clamp(SHORTEST_CHUNK, LONGEST_CHUNK);
-        let block = longest.min(BLOCK);
-        for (chunk, (h, targets)) in h.chunks(longest * inputs).zip(targets.chunks(longest)).enumerate() {
-            let rows = targets.len();
-            logits.resize(rows * outputs, R::ZERO);
-            let blocks = logits[..rows * outputs].chunks_mut(block * outputs);
-            for ((logits, h), targets) in blocks.zip(h.chunks(block * inputs)).zip(targets.chunks(block)) {
-                let h = MatRef::new(h, targets.len(), inputs);
-                matmul_packed(logits, outputs, Store::Bias(bias), h, &prepared.forward, scratch);
-                for (logits, &target) in logits.chunks_exact_mut(outputs).zip(targets) {
-                    let loss = softmax_cross_entropy(logits, target as usize, scale, smoothing);
-                    sums.nats += loss.nats;
-                    sums.tokens += 1;
-                    sums.correct += usize::from(loss.correct);
+        tape.outputs.resize(kept.min(targets.len()) * outputs, R::ZERO);
+        for first in (0..targets.len()).step_by(BLOCK) {
+            let rows = BLOCK.min(targets.len() - first);
+            if first % kept == 0 {
+                if first > 0 && backward.is_some() {
+                    self.add_to_weight(&h[tape.first * inputs..first * inputs], tape, scratch);
                 }
+                tape.first = first;
             }
-            if let Some(DenseBackward { d_h, gradients, .. }) = &mut backward {
-                let d_logits = MatRef::new(logits, rows, outputs);
-                let d_h = &mut d_h[chunk * longest * inputs..][..rows * inputs];
-                matmul_packed(d_h, inputs, Store::Overwrite, d_logits, &prepared.backward, scratch);
-                let ((d_weight, store), h) = (gradients.product_mut(self.weight), MatRef::new(h, rows, inputs));
-                if self.tied {
-                    matmul(d_weight, inputs, store, d_logits.transposed(), h, scratch);
-                    // The row of PAD is zero and stays zero.
-                    d_weight[..inputs].fill(R::ZERO);
-                } else {
-                    matmul(d_weight, outputs, store, h.transposed(), d_logits, scratch);
-                }
-                add_column_sums(gradients.get_mut(self.bias), &logits[..rows * outputs]);
+            let logits = &mut tape.outputs[(first - tape.first) * outputs..][..rows * outputs];
+            let h = MatRef::new(&h[first * inputs..], rows, inputs);
+            matmul_packed(logits, outputs, Store::Bias(bias), h, &prepared.forward, scratch);
+            for (logits, &target) in logits.chunks_exact_mut(outputs).zip(&targets[first..]) {
+                let loss = softmax_cross_entropy(logits, target as usize, scale, smoothing);
+                sums.nats += loss.nats;
+                sums.tokens += 1;
+                sums.correct += usize::from(loss.correct);
+            }
+            if let Some(DenseBackward { d_h, .. }) = &mut backward {
+                let d_h = &mut d_h[first * inputs..][..rows * inputs];
+                matmul_packed(d_h, inputs, Store::Overwrite, MatRef::new(logits, rows, outputs), &prepared.backward, scratch);
+                add_column_sums(&mut tape.d_bias, logits);
             }
         }
         sums
     }
 
-    /// The gradients behind rows whose own are `d_rows` (rows, outputs): the parameters' are added, that of `x` (rows,
-    /// inputs) overwrites `d_x`.
+    /// Adds the weight's gradient from the rows whose logits' gradients are kept, to make room for more.
+    fn add_to_weight<R: Real>(&self, h: &[R], tape: &mut DenseTape<R>, scratch: &mut Scratch<R>) {
+        let store = if tape.d_weight.is_empty() { Store::Overwrite } else { Store::Add };
+        tape.d_weight.resize(self.inputs * self.outputs, R::ZERO);
+        let (a, b) = self.weight_product(h, &tape.outputs);
+        matmul(&mut tape.d_weight, b.shape().1, store, a, b, scratch);
+        if self.tied {
+            tape.d_weight[..self.inputs].fill(R::ZERO);
+        }
+    }
+
+    /// From gradients of the outputs, `d_rows` (rows, outputs), to those of the inputs (rows, inputs), which overwrite `d_x`.
     pub fn backward<R: Real>(
         &self,
         prepared: &PreparedDense<R>,
-        x: &[R],
         d_rows: &[R],
+        tape: &mut DenseTape<R>,
         d_x: Option<&mut Vec<R>>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Gradients<R>,
     ) {
-        let rows = x.len() / self.inputs;
-        let d = MatRef::new(d_rows, rows, self.outputs);
+        tape.outputs.clear();
+        tape.outputs.extend_from_slice(d_rows);
+        (tape.first, tape.d_weight) = (0, Vec::new());
+        tape.d_bias.clear();
+        tape.d_bias.resize(self.outputs, R::ZERO);
+        add_column_sums(&mut tape.d_bias, d_rows);
         if let Some(d_x) = d_x {
-            d_x.resize(x.len(), R::ZERO);
-            matmul_packed(d_x, self.inputs, Store::Overwrite, d, &prepared.backward, scratch);
+            let rows = d_rows.len() / self.outputs;
+            d_x.resize(rows * self.inputs, R::ZERO);
+            matmul_packed(d_x, self.inputs, Store::Overwrite, MatRef::new(d_rows, rows, self.outputs), &prepared.backward, scratch);
         }
-        let x = MatRef::new(x, rows, self.inputs).transposed();
-        let (d_weight, store) = gradients.product_mut(self.weight);
-        matmul(d_weight, self.outputs, store, x, d, scratch);
-        add_column_sums(gradients.get_mut(self.bias), d_rows);
+    }
+
+    /// What [`loss`](Self::loss) or [`backward`](Self::backward) found, as gradients of the parameters; `x` (rows, inputs)
+    /// is what the layer read.
+    pub fn summands<'a, R: Real>(&self, x: &'a [R], tape: &'a DenseTape<R>, out: &mut Summands<'a, R>) {
+        let (a, b) = self.weight_product(&x[tape.first * self.inputs..], &tape.outputs);
+        // The row of PAD in an embedding is zero and stays zero.
+        let (first_row, a) = if self.tied { (1, a.block(1..self.outputs, 0..a.shape().1)) } else { (0, a) };
+        out.push((self.weight, Summand::Product { first_row, a, b }));
+        out.push((self.bias, Summand::Row { at: 0, values: &tape.d_bias }));
+        if !tape.d_weight.is_empty() {
+            let (rows, columns) = if self.tied { (self.outputs, self.inputs) } else { (self.inputs, self.outputs) };
+            out.push((self.weight, Summand::Matrix(MatRef::new(&tape.d_weight, rows, columns))));
+        }
+    }
+
+    /// The factors of the weight's gradient, shaped like the weight, from `x` (rows, inputs) and the gradients of the
+    /// outputs (at least rows, outputs).
+    fn weight_product<'a, R: Real>(&self, x: &'a [R], d: &'a [R]) -> (MatRef<'a, R>, MatRef<'a, R>) {
+        let rows = x.len() / self.inputs;
+        let (x, d) = (MatRef::new(x, rows, self.inputs), MatRef::new(d, rows, self.outputs));
+        if self.tied { (d.transposed(), x) } else { (x.transposed(), d) }
     }
 
     /// ONNX: logits (..., vocabulary) of `h` (..., hidden).

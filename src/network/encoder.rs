@@ -2,7 +2,7 @@
 
 use super::Cell;
 use super::dropout::Dropout;
-use super::gradients::Gradients;
+use super::gradients::Summands;
 use super::graph::GraphSide;
 use super::packing::Packing;
 use super::parameters::{ParameterId, Parameters};
@@ -136,11 +136,10 @@ impl EncoderLayer {
         dropout: bool,
         d_input: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Gradients<R>,
     ) {
         let (Some(reverse), Some(prepared_reverse)) = (&self.reverse, &prepared.reverse) else {
             let (prepared, tape) = (&prepared.forward, &mut tape.forward);
-            self.forward.backward(p, prepared, packing, input, tape, d_rows, &mut d_states, dropout, d_input, scratch, gradients);
+            self.forward.backward(p, prepared, packing, input, tape, d_rows, &mut d_states, dropout, d_input, scratch);
             return;
         };
         let width = self.forward.hidden();
@@ -158,42 +157,37 @@ impl EncoderLayer {
         });
         let (first, second) = (halves.map(|h| h[0].as_slice()), halves.map(|h| h[1].as_slice()));
         let forward_tape = &mut tape.forward;
-        self.forward.backward(
-            p,
-            &prepared.forward,
-            packing,
-            input,
-            forward_tape,
-            first,
-            &mut d_forward,
-            dropout,
-            d_input,
-            scratch,
-            gradients,
-        );
+        self.forward.backward(p, &prepared.forward, packing, input, forward_tape, first, &mut d_forward, dropout, d_input, scratch);
         let input = match input {
             Input::Ids(_) => Input::Ids(&tape.reversed_ids),
             Input::Rows(_) => Input::Rows(&tape.reversed_rows),
         };
         let (reverse_tape, d_reversed) = (&mut tape.reverse, &mut tape.d_reversed);
-        reverse.backward(
-            p,
-            prepared_reverse,
-            packing,
-            input,
-            reverse_tape,
-            second,
-            &mut d_reverse,
-            dropout,
-            d_reversed,
-            scratch,
-            gradients,
-        );
+        reverse.backward(p, prepared_reverse, packing, input, reverse_tape, second, &mut d_reverse, dropout, d_reversed, scratch);
         if let Input::Rows(rows) = input {
             let width = rows.len() / packing.rows.max(1);
             for (d, &opposite) in d_reversed.chunks_exact(width.max(1)).zip(&order) {
                 d_input[opposite * width..][..width].iter_mut().zip(d).for_each(|(x, &d)| *x += d);
             }
+        }
+    }
+
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer read.
+    pub fn summands<'a, R: Real>(
+        &self,
+        p: &'a Parameters<R>,
+        packing: &Packing,
+        input: Input<'a, R>,
+        tape: &'a EncoderTape<R>,
+        out: &mut Summands<'a, R>,
+    ) {
+        self.forward.summands(p, packing, input, &tape.forward, out);
+        if let Some(reverse) = &self.reverse {
+            let input = match input {
+                Input::Ids(_) => Input::Ids(&tape.reversed_ids),
+                Input::Rows(_) => Input::Rows(&tape.reversed_rows),
+            };
+            reverse.summands(p, packing, input, &tape.reverse, out);
         }
     }
 

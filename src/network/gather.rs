@@ -1,8 +1,6 @@
 //! Rows of tables picked by id, and gradients added back to them.
 
-use super::gradients::Gradients;
-use super::parameters::ParameterId;
-use crate::kernels::{Real, add_assign, add_scaled};
+use crate::kernels::{Real, add_assign};
 
 /// `out[n] = table[ids[n]]`, rows of `width`.
 pub(super) fn gather_rows<R: Real>(table: &[R], width: usize, ids: &[u32], out: &mut [R]) {
@@ -15,26 +13,6 @@ pub(super) fn gather_rows<R: Real>(table: &[R], width: usize, ids: &[u32], out: 
 pub(super) fn add_to_rows<R: Real>(table: &mut [R], width: usize, ids: &[u32], rows: &[R]) {
     for (row, &id) in rows.chunks_exact(width).zip(ids) {
         add_assign(&mut table[id as usize * width..][..width], row);
-    }
-}
-
-/// The same into the gradient of a table, of which only these rows then count as written; PAD (id 0) too.
-///
-/// - `factors`: what each row is multiplied by first; empty for 1.
-pub(super) fn add_to_gradient<R: Real>(
-    gradients: &mut Gradients<R>,
-    table: ParameterId,
-    width: usize,
-    ids: &[u32],
-    rows: &[R],
-    factors: &[R],
-) {
-    for (n, (row, &id)) in rows.chunks_exact(width).zip(ids).enumerate() {
-        let at = id as usize * width;
-        match factors.get(n) {
-            Some(&factor) => add_scaled(gradients.part_mut(table, at..at + width), row, factor),
-            None => gradients.add(table, at, row),
-        }
     }
 }
 

@@ -2,8 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::dense::{Dense, DenseBackward, PreparedDense};
-use super::{Gradients, Objective, Parameters, Sums};
+use super::dense::{Dense, DenseBackward, DenseTape, PreparedDense};
+use super::{Objective, Parameters, Summands, Sums};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Real, Scratch};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
@@ -53,8 +53,9 @@ pub struct Mlp {
 pub struct MlpWorkspace<R> {
     /// What each layer reads, (rows, width); behind ReLU all but the first.
     rows: Vec<Vec<R>>,
+    /// Of the last pass with gradients.
     labels: Vec<u32>,
-    logits: Vec<R>,
+    tapes: Vec<DenseTape<R>>,
     d_rows: Vec<R>,
     d_below: Vec<R>,
     scratch: Scratch<R>,
@@ -130,35 +131,46 @@ impl Mlp {
         last.logits(p, prepared, rows, &mut ws.scratch)
     }
 
-    /// The loss of a shard, and the gradients of `objective`, added to `gradients`; there is no dropout here.
-    pub fn loss_and_gradients<R: Real>(
+    /// The loss of a shard, and the gradients of `objective` in the workspace; there is no dropout here.
+    pub fn pass<R: Real>(
         &self,
         p: &Parameters<R>,
         prepared: &[PreparedDense<R>],
         samples: &[Sample<'_>],
         objective: &Objective,
-        gradients: &mut Gradients<R>,
         ws: &mut MlpWorkspace<R>,
     ) -> Sums {
+        ws.labels.clear();
         if samples.is_empty() {
             return Sums::default();
         }
         self.run(p, prepared, samples.iter().map(|s| s.features), ws);
-        let MlpWorkspace { rows, labels, logits, d_rows, d_below, scratch } = ws;
-        labels.clear();
+        let MlpWorkspace { rows, labels, tapes, d_rows, d_below, scratch } = ws;
         labels.extend(samples.iter().map(|s| s.label));
         let last = self.layers.len() - 1;
         let (scale, smoothing) = (R::from_f64(objective.scale), R::from_f64(objective.label_smoothing));
-        let backward = Some(DenseBackward { scale, smoothing, d_h: &mut *d_rows, gradients: &mut *gradients });
-        let sums = self.layers[last].loss(p, &prepared[last], &rows[last], labels, logits, scratch, backward);
+        let backward = Some(DenseBackward { scale, smoothing, d_h: &mut *d_rows });
+        let sums = self.layers[last].loss(p, &prepared[last], &rows[last], labels, &mut tapes[last], scratch, backward);
         for l in (0..last).rev() {
             // The gradient of ReLU: rows[l + 1] is what it gave.
             d_rows.iter_mut().zip(&rows[l + 1]).for_each(|(d, &h)| *d = if h > R::ZERO { *d } else { R::ZERO });
             let below = (l > 0).then_some(&mut *d_below);
-            self.layers[l].backward(&prepared[l], &rows[l], d_rows, below, scratch, gradients);
+            self.layers[l].backward(&prepared[l], d_rows, &mut tapes[l], below, scratch);
             std::mem::swap(d_rows, d_below);
         }
         sums
+    }
+
+    /// What [`pass`](Self::pass) found, as gradients of the parameters.
+    pub fn summands<'a, R: Real>(&self, ws: &'a MlpWorkspace<R>) -> Summands<'a, R> {
+        let mut out = Summands::new();
+        if ws.labels.is_empty() {
+            return out;
+        }
+        for ((layer, rows), tape) in self.layers.iter().zip(&ws.rows).zip(&ws.tapes) {
+            layer.summands(rows, tape, &mut out);
+        }
+        out
     }
 
     /// The loss alone.
@@ -175,7 +187,7 @@ impl Mlp {
         self.run(p, prepared, samples.iter().map(|s| s.features), ws);
         let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
         let last = self.layers.len() - 1;
-        self.layers[last].loss(p, &prepared[last], &ws.rows[last], &labels, &mut ws.logits, &mut ws.scratch, None)
+        self.layers[last].loss(p, &prepared[last], &ws.rows[last], &labels, &mut ws.tapes[last], &mut ws.scratch, None)
     }
 
     /// What every pass begins with: the rows that each layer reads.
@@ -188,6 +200,7 @@ impl Mlp {
     ) {
         let scale = f64::from(self.architecture.scale);
         ws.rows.resize_with(self.layers.len(), Vec::new);
+        ws.tapes.resize_with(self.layers.len(), DenseTape::default);
         ws.rows[0].clear();
         ws.rows[0].extend(samples.flatten().map(|&x| R::from_f64(f64::from(x) / scale)));
         for l in 1..self.layers.len() {
@@ -223,6 +236,7 @@ impl Mlp {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::network::Gradients;
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
@@ -233,10 +247,10 @@ mod tests {
         let features: Vec<Vec<f32>> = (0..6).map(|_| (0..5).map(|_| random.normal() as f32).collect()).collect();
         let samples: Vec<Sample<'_>> = features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
         let loss = |p: &Parameters<f64>| mlp.evaluate(p, &mlp.prepare(p, Vec::new()), &samples, &mut MlpWorkspace::default()).nats;
-        let mut gradients = Gradients::new(&p);
         let objective = Objective { scale: 1.0, label_smoothing: 0.0, dropout: None };
-        mlp.loss_and_gradients(&p, &mlp.prepare(&p, Vec::new()), &samples, &objective, &mut gradients, &mut MlpWorkspace::default());
-        let gradients = gradients.into_parameters();
+        let mut ws = MlpWorkspace::default();
+        mlp.pass(&p, &mlp.prepare(&p, Vec::new()), &samples, &objective, &mut ws);
+        let gradients = Gradients::of(&p, &[mlp.summands(&ws)]);
         for i in 0..p.len() {
             let (mut up, mut down) = (p.clone(), p.clone());
             up.data_mut()[i] += 1e-6;

@@ -1,6 +1,6 @@
 //! The one definition of the network: an encoder, a decoder, and the state between them.
 //!
-//! Everything else is cut from it: training runs [`Seq2Seq::loss_and_gradients`], and the three ONNX graphs are the
+//! Everything else is cut from it: training runs [`Seq2Seq::pass`], and the three ONNX graphs are the
 //! `emit_*` methods over the same layers and the same [`Parameters`]. Each layer has a file of its own that holds its
 //! parameters, its forward and backward pass and its ONNX forms side by side.
 
@@ -29,7 +29,7 @@ mod translate;
 
 pub use architecture::{Architecture, AttentionScore, Cell, InputForm};
 pub use dropout::Dropout;
-pub use gradients::{Gradients, STRETCH};
+pub use gradients::{Gradients, Stretch, Summand, Summands};
 pub use graph::Io;
 pub use parameters::{ParameterId, Parameters};
 pub use pass::{Objective, Prepared, Workspace};

@@ -3,12 +3,12 @@
 use std::mem::take;
 
 use super::attention::{AttentionTape, PreparedAttention};
-use super::dense::{DenseBackward, PreparedDense};
+use super::dense::{DenseBackward, DenseTape, PreparedDense};
 use super::encoder::{EncoderTape, PreparedEncoderLayer};
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Tape};
 use super::shard::{Alignment, Shard};
-use super::{Dropout, Example, Forward, Gradients, Parameters, Seq2Seq, Sums};
+use super::{Dropout, Example, Forward, Parameters, Seq2Seq, Summands, Sums};
 use crate::kernels::{Real, Scratch, Team};
 
 /// What is minimised: the cross-entropy of the targets, and how the network is regularised meanwhile.
@@ -34,13 +34,15 @@ pub struct Prepared<R> {
 /// Memory of one shard's passes, reused from step to step.
 #[derive(Clone, Debug, Default)]
 pub struct Workspace<R> {
+    /// What the last pass was over, and whether with dropout; `None` where its gradients are not here.
+    shard: Option<(Shard, bool)>,
     encoder: Vec<EncoderTape<R>>,
     decoder: Vec<Tape<R>>,
     attention: AttentionTape<R>,
     /// What the output layer reads after dropout, and the factors of it.
     top: Vec<R>,
     factors: Vec<R>,
-    logits: Vec<R>,
+    dense: DenseTape<R>,
     d_rows: Vec<R>,
     d_below: Vec<R>,
     d_memory: Vec<R>,
@@ -85,38 +87,34 @@ impl Seq2Seq {
         old
     }
 
-    /// The teacher-forced loss of a shard, and the gradients of `objective`, added to `gradients`.
+    /// The teacher-forced loss of a shard, and the gradients of `objective` in the workspace.
     ///
     /// The sums hold the plain cross-entropy, whatever the label smoothing.
-    pub fn loss_and_gradients<R: Real>(
+    pub fn pass<R: Real>(
         &self,
         p: &Parameters<R>,
         prepared: &Prepared<R>,
         examples: &[Example<'_>],
         objective: &Objective,
-        gradients: &mut Gradients<R>,
         ws: &mut Workspace<R>,
     ) -> Sums {
+        ws.shard = None;
         if examples.is_empty() {
             return Sums::default();
         }
         let shard = Shard::new(examples);
         let alignment = self.run(p, prepared, &shard, objective.dropout, ws);
         let dropped = objective.dropout.is_some();
-        let backward = DenseBackward {
-            scale: R::from_f64(objective.scale),
-            smoothing: R::from_f64(objective.label_smoothing),
-            d_h: &mut ws.d_rows,
-            gradients: &mut *gradients,
-        };
+        let backward =
+            DenseBackward { scale: R::from_f64(objective.scale), smoothing: R::from_f64(objective.label_smoothing), d_h: &mut ws.d_rows };
         let top = if dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
-        let sums = self.dense.loss(p, &prepared.dense, top, &shard.target_ids, &mut ws.logits, &mut ws.scratch, Some(backward));
+        let sums = self.dense.loss(p, &prepared.dense, top, &shard.target_ids, &mut ws.dense, &mut ws.scratch, Some(backward));
         if dropped {
             ws.d_rows.iter_mut().zip(&ws.factors).for_each(|(d, &f)| *d *= f);
         }
         if let (Some(attention), Some(prepared)) = (&self.attention, &prepared.attention) {
             let (d_h, d_memory) = (&mut ws.d_rows, &mut ws.d_memory);
-            attention.backward(prepared, &alignment, &mut ws.attention, d_h, d_memory, &mut ws.scratch, gradients);
+            attention.backward(prepared, &alignment, &mut ws.attention, d_h, d_memory, &mut ws.scratch);
         }
 
         let zeros = vec![R::ZERO; shard.target.batch() * self.architecture.hidden];
@@ -126,7 +124,7 @@ impl Seq2Seq {
             let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
             let (prepared, d_rows) = (&prepared.decoder[l], Some(ws.d_rows.as_slice()));
             let (tape, states, d_below, scratch) = (&mut tapes[0], &mut d_states[l], &mut ws.d_below, &mut ws.scratch);
-            layer.backward(p, prepared, &shard.target, input, tape, d_rows, states, dropped, d_below, scratch, gradients);
+            layer.backward(p, prepared, &shard.target, input, tape, d_rows, states, dropped, d_below, scratch);
             std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
         }
         // Only attention reads the top encoder layer's outputs; each layer below is read by the one above it.
@@ -138,11 +136,34 @@ impl Seq2Seq {
             let states = d_states[l].iter().map(|state| shard.to_source(state)).collect();
             let (prepared, tape, d_below, scratch) = (&prepared.encoder[l], &mut tapes[0], &mut ws.d_below, &mut ws.scratch);
             let d_rows = is_read.then_some(ws.d_rows.as_slice());
-            layer.backward(p, prepared, &shard.source, input, tape, d_rows, states, dropped, d_below, scratch, gradients);
+            layer.backward(p, prepared, &shard.source, input, tape, d_rows, states, dropped, d_below, scratch);
             std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
             is_read = true;
         }
+        ws.shard = Some((shard, dropped));
         sums
+    }
+
+    /// What [`pass`](Self::pass) found, as gradients of the parameters.
+    pub fn summands<'a, R: Real>(&self, p: &'a Parameters<R>, ws: &'a Workspace<R>) -> Summands<'a, R> {
+        let mut out = Summands::new();
+        let Some((shard, dropped)) = &ws.shard else { return out };
+        let mut input = Input::Ids(&shard.source_ids);
+        for (layer, tape) in self.encoder.iter().zip(&ws.encoder) {
+            layer.summands(p, &shard.source, input, tape, &mut out);
+            input = Input::Rows(tape.output());
+        }
+        let mut input = Input::Ids(&shard.decoder_ids);
+        for (layer, tape) in self.decoder.iter().zip(&ws.decoder) {
+            layer.summands(p, &shard.target, input, tape, &mut out);
+            input = Input::Rows(&tape.h);
+        }
+        if let Some(attention) = &self.attention {
+            attention.summands(&ws.attention, &mut out);
+        }
+        let top = if *dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
+        self.dense.summands(top, &ws.dense, &mut out);
+        out
     }
 
     /// The teacher-forced loss alone.
@@ -153,7 +174,7 @@ impl Seq2Seq {
         let shard = Shard::new(examples);
         self.run(p, prepared, &shard, None, ws);
         let top = top(&ws.decoder, self.attention.is_some(), &ws.attention);
-        self.dense.loss(p, &prepared.dense, top, &shard.target_ids, &mut ws.logits, &mut ws.scratch, None)
+        self.dense.loss(p, &prepared.dense, top, &shard.target_ids, &mut ws.dense, &mut ws.scratch, None)
     }
 
     /// States and logits, for comparison with the exported graphs.

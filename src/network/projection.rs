@@ -1,10 +1,10 @@
 //! The input side of a recurrent layer: ids or rows of the layer below to the gates' pre-activations.
 
-use super::gradients::Gradients;
+use super::gradients::{Summand, Summands};
 use super::graph::GraphSide;
 use super::parameters::{ParameterId, Parameters};
 use super::symbols::{PreparedSymbols, Symbols, emit_parameter};
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed};
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul_packed};
 use crate::network::InputForm;
 use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -62,7 +62,12 @@ pub struct ProjectionTape<R> {
     pub(super) rows: Vec<R>,
     /// What each value (or, with one-hot input, each token) was multiplied by; empty without dropout.
     pub(super) factors: Vec<R>,
+    /// Gradients of the table of all symbols or of the embedded rows.
     pub(super) buffer: Vec<R>,
+    /// Which of the two.
+    pub(super) is_by_symbol: bool,
+    /// Whether `rows` are those that were read.
+    is_dropped: bool,
 }
 
 impl Projection {
@@ -130,7 +135,8 @@ impl Projection {
         }
     }
 
-    /// Adds the gradients of the parameters; for a layer over rows, overwrites `d_input` with the gradient of the rows.
+    /// From the gradients of the pre-activations, `d_gates` (tokens, gates): for a layer over rows, overwrites `d_input` with
+    /// the gradient of the rows.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -142,21 +148,42 @@ impl Projection {
         dropout: bool,
         d_input: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Gradients<R>,
     ) {
         match (self, prepared, input) {
             (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
-                symbols.backward(p, prepared, ids, d_gates, tape, dropout, scratch, gradients);
+                symbols.backward(p, prepared, ids, d_gates, tape, dropout, scratch);
             }
-            (&Self::Rows { width, gates, w }, PreparedProjection::Rows { backward, .. }, Input::Rows(rows)) => {
-                let rows = if dropout { &tape.rows } else { rows };
-                add_to_w(gradients, w, width, d_gates, rows, scratch);
+            (&Self::Rows { width, gates, .. }, PreparedProjection::Rows { backward, .. }, Input::Rows(rows)) => {
+                tape.is_dropped = dropout;
                 d_input.resize(rows.len(), R::ZERO);
                 let d_gates = MatRef::new(d_gates, rows.len() / width, gates);
                 matmul_packed(d_input, width, Store::Overwrite, d_gates, backward, scratch);
                 if dropout {
                     d_input.iter_mut().zip(&tape.factors).for_each(|(d, &f)| *d *= f);
                 }
+            }
+            _ => unreachable!("a layer reads what it was made for"),
+        }
+    }
+
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums of `d_gates`.
+    pub fn summands<'a, R: Real>(
+        &self,
+        p: &'a Parameters<R>,
+        input: Input<'a, R>,
+        d_gates: &'a [R],
+        d_bias: &'a [R],
+        tape: &'a ProjectionTape<R>,
+        out: &mut Summands<'a, R>,
+    ) {
+        match (self, input) {
+            (Self::Symbols(symbols), Input::Ids(ids)) => symbols.summands(p, ids, d_gates, d_bias, tape, out),
+            (&Self::Rows { width, gates, w }, Input::Rows(rows)) => {
+                let rows = if tape.is_dropped { &tape.rows } else { rows };
+                let tokens = rows.len() / width;
+                let (a, b) = (MatRef::new(d_gates, tokens, gates).transposed(), MatRef::new(rows, tokens, width));
+                out.push((w, Summand::Product { first_row: 0, a, b }));
+                out.push((w, Summand::Column { at: width, values: d_bias }));
             }
             _ => unreachable!("a layer reads what it was made for"),
         }
@@ -200,23 +227,4 @@ impl Projection {
             _ => unreachable!("a layer reads what it was made for"),
         }
     }
-}
-
-/// Adds the gradient of W (gates, width + 1), its last column the bias: `d_gates` transposed times `inputs`.
-pub(super) fn add_to_w<R: Real>(
-    gradients: &mut Gradients<R>,
-    w: ParameterId,
-    width: usize,
-    d_gates: &[R],
-    inputs: &[R],
-    scratch: &mut Scratch<R>,
-) {
-    let (d_w, store) = gradients.product_mut(w);
-    let (gates, tokens) = (d_w.len() / (width + 1), inputs.len() / width);
-    let d_gates_ref = MatRef::new(d_gates, tokens, gates).transposed();
-    matmul(d_w, width + 1, store, d_gates_ref, MatRef::new(inputs, tokens, width), scratch);
-    let mut d_bias = vec![R::ZERO; gates];
-    add_column_sums(&mut d_bias, d_gates);
-    let before = |row: &[R]| if store == Store::Add { row[width] } else { R::ZERO };
-    d_w.chunks_exact_mut(width + 1).zip(d_bias).for_each(|(row, d)| row[width] = before(row) + d);
 }

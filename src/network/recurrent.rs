@@ -2,10 +2,10 @@
 //!
 //! Rows lie as [`Packing`] says, so no padded step is computed. The input side of all steps is one product before the
 //! loop; inside it there is one product a step against weights packed once an optimiser step; the gradient of the
-//! recurrent weights is one product after it.
+//! recurrent weights is one product over all steps of all shards.
 
 use super::dropout::Dropout;
-use super::gradients::Gradients;
+use super::gradients::{Summand, Summands};
 use super::graph::{GraphSide, Io};
 use super::packing::Packing;
 use super::parameters::{ParameterId, Parameters};
@@ -13,8 +13,8 @@ use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
 use super::symbols::emit_parameter;
 use super::{Cell, InputForm, gru, lstm};
 use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_assign, gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward,
-    matmul, matmul_packed, subtract_projection,
+    MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, gru_gates_backward, gru_gates_forward, lstm_gates_backward,
+    lstm_gates_forward, matmul_packed, subtract_projection,
 };
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -60,6 +60,8 @@ pub struct Tape<R> {
     recurrent: Vec<R>,
     /// Hidden states before each row's step (tokens, hidden).
     h_before: Vec<R>,
+    /// Gradients of W x + b, summed over the tokens (gates * hidden).
+    d_bias: Vec<R>,
     projection: ProjectionTape<R>,
 }
 
@@ -208,9 +210,10 @@ impl Recurrent {
         dropout: bool,
         d_input: &mut Vec<R>,
         scratch: &mut Scratch<R>,
-        gradients: &mut Gradients<R>,
     ) {
         let (hidden, gates) = (self.hidden, self.gates());
+        tape.d_bias.clear();
+        tape.d_bias.resize(gates, R::ZERO);
         // The states before each step, side by side, for the gradient of R.
         tape.h_before.resize(packing.rows * hidden, R::ZERO);
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets) {
@@ -236,6 +239,7 @@ impl Recurrent {
                         None => &tape.initial[1][..len],
                     };
                     lstm_gates_backward(hidden, step, c_before, &tape.tanh_c[rows], &d_h[..len], &mut d_c[0][..len]);
+                    add_column_sums(&mut tape.d_bias, step);
                     if !ends_here {
                         matmul_packed(d_h, hidden, Store::Overwrite, MatRef::new(step, n, gates), &prepared.r_backward, scratch);
                     }
@@ -244,12 +248,27 @@ impl Recurrent {
                     let recurrent = &mut tape.recurrent[first * gates..(first + n) * gates];
                     let (h_before, inner) = (&tape.h_before[rows.clone()], &tape.inner[rows]);
                     gru_gates_backward(hidden, step, recurrent, h_before, inner, &mut d_h[..len]);
+                    add_column_sums(&mut tape.d_bias, step);
                     if !ends_here {
                         matmul_packed(d_h, hidden, Store::Add, MatRef::new(recurrent, n, gates), &prepared.r_backward, scratch);
                     }
                 }
             }
         }
+        let projection = &mut tape.projection;
+        self.projection.backward(p, &prepared.projection, input, &tape.gates, projection, dropout, d_input, scratch);
+    }
+
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer read.
+    pub fn summands<'a, R: Real>(
+        &self,
+        p: &'a Parameters<R>,
+        packing: &Packing,
+        input: Input<'a, R>,
+        tape: &'a Tape<R>,
+        out: &mut Summands<'a, R>,
+    ) {
+        let (hidden, gates) = (self.hidden, self.gates());
         let d_recurrent = match self.cell {
             Cell::Lstm => &tape.gates,
             Cell::Gru => &tape.recurrent,
@@ -257,12 +276,10 @@ impl Recurrent {
         // Rows of the first step, whose states before are zero, add nothing.
         let skipped = if tape.from_zero { packing.sizes.first().copied().unwrap_or(0) } else { 0 };
         let rows = packing.rows - skipped;
-        let d_recurrent = MatRef::new(&d_recurrent[skipped * gates..], rows, gates).transposed();
-        let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
-        let (d_r, store) = gradients.product_mut(self.r);
-        matmul(d_r, hidden, store, d_recurrent, h_before, scratch);
-        let projection = &mut tape.projection;
-        self.projection.backward(p, &prepared.projection, input, &tape.gates, projection, dropout, d_input, scratch, gradients);
+        let a = MatRef::new(&d_recurrent[skipped * gates..], rows, gates).transposed();
+        let b = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
+        out.push((self.r, Summand::Product { first_row: 0, a, b }));
+        self.projection.summands(p, input, &tape.gates, &tape.d_bias, &tape.projection, out);
     }
 
     /// ONNX, a whole text: the LSTM or GRU operator over time.

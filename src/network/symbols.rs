@@ -4,12 +4,12 @@
 //! is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias), the table that the
 //! exported decoder step carries too.
 
-use super::gather::{add_to_gradient, add_to_rows, gather_rows};
-use super::gradients::Gradients;
+use super::gather::{add_to_rows, gather_rows};
+use super::gradients::{Summand, Summands};
 use super::graph::{GraphSide, Io};
 use super::parameters::{ParameterId, Parameters};
-use super::projection::{ProjectionTape, add_to_w};
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, matmul, matmul_packed, scale_and_add};
+use super::projection::ProjectionTape;
+use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
 use crate::network::InputForm;
 use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -137,7 +137,7 @@ impl Symbols {
         }
     }
 
-    /// Adds the gradients of the parameters, from those of the pre-activations, `d_gates` (ids, gates).
+    /// What lies between the gradients of the pre-activations, `d_gates` (ids, gates), and those of an embedding.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -148,34 +148,53 @@ impl Symbols {
         tape: &mut ProjectionTape<R>,
         dropout: bool,
         scratch: &mut Scratch<R>,
-        gradients: &mut Gradients<R>,
+    ) {
+        let Form::Embedding { width, w, .. } = self.form else { return };
+        let n = self.gates;
+        tape.is_by_symbol = matches!(prepared, PreparedSymbols::Table(_));
+        if tape.is_by_symbol {
+            // All tokens of a symbol are summed first: the products then run over symbols instead of tokens.
+            tape.buffer.clear();
+            tape.buffer.resize(self.vocabulary * n, R::ZERO);
+            add_to_rows(&mut tape.buffer, n, ids, d_gates);
+            return;
+        }
+        let w = MatRef::strided(p.get(w), n, width, width + 1);
+        tape.buffer.resize(ids.len() * width, R::ZERO);
+        matmul(&mut tape.buffer, width, Store::Overwrite, MatRef::new(d_gates, ids.len(), n), w, scratch);
+        if dropout {
+            tape.buffer.iter_mut().zip(&tape.factors).for_each(|(d, &f)| *d *= f);
+        }
+    }
+
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums of `d_gates`.
+    pub fn summands<'a, R: Real>(
+        &self,
+        p: &'a Parameters<R>,
+        ids: &'a [u32],
+        d_gates: &'a [R],
+        d_bias: &'a [R],
+        tape: &'a ProjectionTape<R>,
+        out: &mut Summands<'a, R>,
     ) {
         let n = self.gates;
-        let ProjectionTape { rows, factors, buffer } = tape;
         match self.form {
             Form::OneHot { w } => {
-                add_column_sums(gradients.part_mut(w, self.vocabulary * n..(self.vocabulary + 1) * n), d_gates);
-                add_to_gradient(gradients, w, n, ids, d_gates, factors);
+                out.push((w, Summand::Rows { ids, values: d_gates, factors: &tape.factors }));
+                out.push((w, Summand::Row { at: self.vocabulary, values: d_bias }));
             }
             Form::Embedding { width, embedding, w } => {
-                let w_ref = MatRef::strided(p.get(w), n, width, width + 1);
-                if matches!(prepared, PreparedSymbols::Table(_)) {
-                    // All tokens of a symbol are summed first: the products then run over symbols instead of tokens.
-                    buffer.clear();
-                    buffer.resize(self.vocabulary * n, R::ZERO);
-                    add_to_rows(buffer, n, ids, d_gates);
-                    add_to_w(gradients, w, width, buffer, p.get(embedding), scratch);
-                    let (d_embedding, store) = gradients.product_mut(embedding);
-                    matmul(d_embedding, width, store, MatRef::new(buffer, self.vocabulary, n), w_ref, scratch);
+                let (d_rows, rows) = if tape.is_by_symbol {
+                    let d_table = MatRef::new(&tape.buffer, self.vocabulary, n);
+                    let w = MatRef::strided(p.get(w), n, width, width + 1);
+                    out.push((embedding, Summand::Product { first_row: 0, a: d_table, b: w }));
+                    (d_table, MatRef::new(p.get(embedding), self.vocabulary, width))
                 } else {
-                    add_to_w(gradients, w, width, d_gates, rows, scratch);
-                    buffer.resize(ids.len() * width, R::ZERO);
-                    matmul(buffer, width, Store::Overwrite, MatRef::new(d_gates, ids.len(), n), w_ref, scratch);
-                    if dropout {
-                        buffer.iter_mut().zip(&*factors).for_each(|(d, &f)| *d *= f);
-                    }
-                    add_to_gradient(gradients, embedding, width, ids, buffer, &[]);
-                }
+                    out.push((embedding, Summand::Rows { ids, values: &tape.buffer, factors: &[] }));
+                    (MatRef::new(d_gates, ids.len(), n), MatRef::new(&tape.rows, ids.len(), width))
+                };
+                out.push((w, Summand::Product { first_row: 0, a: d_rows.transposed(), b: rows }));
+                out.push((w, Summand::Column { at: width, values: d_bias }));
             }
         }
     }

@@ -71,14 +71,13 @@ fn check_gradients<R: Real>(tolerance: f64) {
         // Few tokens prepare W for rows of embeddings, many the table of all symbols: both ways must agree.
         for tokens_a_shard in [0, 1000] {
             let prepared = network.prepare(&p, tokens_a_shard, false);
-            let mut gradients = Gradients::new(&p);
             let mut ws = Workspace::default();
             let label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
             let objective = Objective { scale: 1.0 / tokens, label_smoothing, ..Objective::default() };
-            let sums = network.loss_and_gradients(&p, &prepared, &examples(&pairs), &objective, &mut gradients, &mut ws);
+            let sums = network.pass(&p, &prepared, &examples(&pairs), &objective, &mut ws);
             assert!((sums.nats - case["nats"].as_f64().unwrap()).abs() < tolerance * 100.0, "{name}: nats {}", sums.nats);
             assert_eq!((sums.tokens as f64, Some(sums.correct as u64)), (tokens, case["correct"].as_u64()), "{name}");
-            for (parameter, shape_got, got) in network.exported(&gradients.into_parameters()) {
+            for (parameter, shape_got, got) in network.exported(&Gradients::of(&p, &[network.summands(&p, &ws)])) {
                 let want = &case["gradients"][&parameter];
                 assert_eq!(shape_got, shape(want), "{name} {parameter}");
                 assert_close(&format!("{name}: gradient of {parameter}"), &got, &numbers(want), tolerance);
@@ -184,7 +183,6 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
         }
         assert_close("y", &tapes[layers - 1].h, &pack(&case["y"], hidden), F64_TOLERANCE);
 
-        let mut gradients = Gradients::new(&p);
         let mut d_rows = pack(&case["d_y"], hidden);
         for l in (0..layers).rev() {
             let (below, rest) = tapes.split_at_mut(l);
@@ -202,14 +200,18 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
                 false,
                 &mut d_input,
                 &mut scratch,
-                &mut gradients,
             );
             assert_close("d_h_0", &d_states[0], &order(&case["gradients"]["h_0"], l), F64_TOLERANCE);
             assert_close("d_c_0", &d_states[1], &order(&case["gradients"]["c_0"], l), F64_TOLERANCE);
             d_rows = d_input;
         }
         assert_close("d_x", &d_rows, &pack(&case["gradients"]["x"], inputs), F64_TOLERANCE);
-        let gradients = gradients.into_parameters();
+        let mut summands = Summands::new();
+        for (l, layer) in stack.iter().enumerate() {
+            let input = Input::Rows(if l == 0 { &x } else { &tapes[l - 1].h });
+            layer.summands(&p, &packing, input, &tapes[l], &mut summands);
+        }
+        let gradients = Gradients::of(&p, &[summands]);
         for id in p.ids() {
             let name = p.entry(id).name.trim_start_matches("g.").to_owned();
             assert_close(&name, gradients.get(id), &numbers(&case["gradients"][&name]), F64_TOLERANCE);
@@ -244,11 +246,10 @@ fn every_gradient_of_every_option_agrees_with_finite_differences_in_f64() {
         for (tokens, dropout) in [(0, None), (1000, None), (1000, Some(Dropout { rate: 0.4, seed: 5, stream: 9 }))] {
             let objective = Objective { scale: 0.25, label_smoothing: 0.0, dropout };
             let run = |p: &Parameters<f64>| {
-                let mut gradients = Gradients::new(p);
                 let prepared = network.prepare(p, tokens, dropout.is_some());
                 let mut ws = Workspace::default();
-                let sums = network.loss_and_gradients(p, &prepared, &examples, &objective, &mut gradients, &mut ws);
-                (0.25 * sums.nats, gradients.into_parameters())
+                let sums = network.pass(p, &prepared, &examples, &objective, &mut ws);
+                (0.25 * sums.nats, Gradients::of(p, &[network.summands(p, &ws)]))
             };
             let (_, gradients) = run(&p);
             for i in 0..p.len() {

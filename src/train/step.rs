@@ -1,10 +1,8 @@
-//! One optimiser step: the batch in shards, as many as there are threads, gradients summed in a fixed order, Adam.
-
-use std::sync::{Mutex, PoisonError};
+//! One optimiser step: a pass over the batch in shards, as many as there are threads; the gradients; Adam.
 
 use super::trainable::Trainable;
-use crate::kernels::{AdamStep, Team, adam_step, add_assign, sum_of_squares};
-use crate::network::{Dropout, Gradients, Objective, Parameters, STRETCH, Seq2Seq, Sums};
+use crate::kernels::{AdamStep, Team, adam_step};
+use crate::network::{Dropout, Gradients, Objective, Parameters, Seq2Seq, Sums};
 
 /// How the optimiser moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -73,15 +71,11 @@ pub struct Stepper<N: Trainable = Seq2Seq> {
     optimiser: OptimiserState,
     options: StepOptions,
     team: Team,
-    shards: Vec<Shard<N::Workspace>>,
+    /// One for each shard.
+    workspaces: Vec<N::Workspace>,
+    gradients: Gradients<f32>,
     /// The last step's, for its memory.
     prepared: N::Prepared,
-}
-
-#[derive(Debug)]
-struct Shard<W> {
-    gradients: Gradients<f32>,
-    workspace: W,
 }
 
 /// Texts of one unit of evaluation.
@@ -91,11 +85,11 @@ impl<N: Trainable> Stepper<N> {
     /// Starts from `parameters`, with moments of zero.
     pub fn new(network: N, parameters: Parameters<f32>, options: StepOptions) -> Self {
         let zeros = parameters.zeros_like();
-        let shard = || Shard { gradients: Gradients::new(&parameters), workspace: N::Workspace::default() };
-        let shards = (0..options.threads.max(1)).map(|_| shard()).collect();
+        let workspaces = (0..options.threads.max(1)).map(|_| N::Workspace::default()).collect();
+        let gradients = Gradients::new(&parameters);
         let optimiser = OptimiserState { first: zeros.clone(), second: zeros, time: 0 };
         let team = Team::new(options.threads);
-        Self { network, parameters, optimiser, options, team, shards, prepared: N::Prepared::default() }
+        Self { network, parameters, optimiser, options, team, workspaces, gradients, prepared: N::Prepared::default() }
     }
 
     /// The network.
@@ -129,7 +123,7 @@ impl<N: Trainable> Stepper<N> {
     /// Where the loss or the gradient's norm is not finite the parameters stay as they are: the batch is left out.
     pub fn step(&mut self, batch: &[N::Example<'_>]) -> StepReport {
         let tokens: usize = batch.iter().map(N::targets).sum();
-        let threads = self.shards.len();
+        let threads = self.workspaces.len();
         let has_dropout = self.options.dropout > 0.0;
         let old = std::mem::take(&mut self.prepared);
         let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout, &mut self.team, old);
@@ -138,22 +132,26 @@ impl<N: Trainable> Stepper<N> {
         let (network, parameters) = (&self.network, &self.parameters);
         let parts = deal(batch, threads, N::cost);
         let mut results = vec![Sums::default(); threads];
-        let shards = self.shards.iter_mut().zip(&parts).zip(&mut results).enumerate();
-        self.team.each(shards, |(i, ((shard, part), sums))| {
+        let shards = self.workspaces.iter_mut().zip(&parts).zip(&mut results).enumerate();
+        self.team.each(shards, |(i, ((workspace, part), sums))| {
             // Every shard of every step drops other values; a resumed training drops the same ones.
             let stream = step.wrapping_mul(threads as u64).wrapping_add(i as u64);
             let objective = Objective { dropout: has_dropout.then_some(Dropout { rate, seed, stream }), ..objective };
-            let Shard { gradients, workspace } = shard;
-            *sums = network.loss_and_gradients(parameters, &prepared, part, &objective, gradients, workspace);
+            *sums = network.pass(parameters, &prepared, part, &objective, workspace);
         });
         let mut sums = Sums::default();
         results.into_iter().for_each(|s| sums += s);
         self.prepared = prepared;
         if !sums.nats.is_finite() {
-            self.forget_gradients();
             return StepReport { sums, gradient_norm: f64::NAN };
         }
-        StepReport { sums, gradient_norm: self.apply() }
+        let summands: Vec<_> = self.workspaces.iter().map(|workspace| network.summands(parameters, workspace)).collect();
+        let gradient_norm = self.gradients.set(&summands, &mut self.team).sqrt();
+        // A gradient that is not finite must move no parameter.
+        if gradient_norm.is_finite() {
+            self.apply(gradient_norm);
+        }
+        StepReport { sums, gradient_norm }
     }
 
     /// Loss and accuracy under teacher forcing; the result does not depend on the number of threads.
@@ -165,114 +163,52 @@ impl<N: Trainable> Stepper<N> {
         let prepared = self.network.prepare(&self.parameters, tokens, false, &mut self.team, N::Prepared::default());
         let (network, parameters) = (&self.network, &self.parameters);
         let mut results = vec![Sums::default(); units.len()];
-        let free = Mutex::new(self.shards.iter_mut().map(|shard| &mut shard.workspace).collect::<Vec<_>>());
-        self.team.each(units.iter().zip(&mut results), |(unit, sums)| {
-            // There is one for every thread.
-            let Some(workspace) = free.lock().unwrap_or_else(PoisonError::into_inner).pop() else {
-                unreachable!("more threads than shards")
-            };
+        self.team.each_with(&mut self.workspaces, units.iter().zip(&mut results), |workspace, (unit, sums)| {
             *sums = network.evaluate(parameters, &prepared, unit, workspace);
-            free.lock().unwrap_or_else(PoisonError::into_inner).push(workspace);
         });
         let mut sums = Sums::default();
         results.into_iter().for_each(|s| sums += s);
         sums
     }
 
-    /// Adam on the sum of the shards' gradients, which are zero afterwards; gives the norm of the sum.
-    ///
-    /// The norm is known before the first parameter moves, because a sum that is not finite must move none.
-    fn apply(&mut self) -> f64 {
-        let norm = self.sweep(|_, gradient| gradient.map_or(0.0, sum_of_squares)).sqrt();
-        if norm.is_finite() {
-            self.optimiser.time += 1;
-            let o = &self.options;
-            let step = AdamStep {
-                learning_rate: o.learning_rate,
-                beta1: o.beta1,
-                beta2: o.beta2,
-                epsilon: o.epsilon,
-                time: self.optimiser.time,
-                gradient_factor: o.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm),
-            };
-            let step = step.factors();
-            self.sweep(|place, gradient| {
-                let gradient = gradient.unwrap_or(&ZEROS[..place.parameters.len()]);
-                adam_step(&step, place.parameters, place.first, place.second, gradient);
-                0.0
-            });
-        }
-        self.forget_gradients();
-        norm
-    }
-
-    fn forget_gradients(&mut self) {
-        self.shards.iter_mut().for_each(|shard| shard.gradients.clear());
-    }
-
-    /// Calls `work` for all parameters, a few at a time, on all threads, with the sum of the shards' gradients or `None`
-    /// where no shard wrote any; gives the sum of its results, always added in the same order.
-    fn sweep(&mut self, work: impl Fn(Place<'_>, Option<&[f32]>) -> f64 + Sync) -> f64 {
-        let count = self.parameters.len().div_ceil(PART);
+    /// Adam on the gradients, whose norm is this.
+    fn apply(&mut self, norm: f64) {
+        self.optimiser.time += 1;
+        let o = &self.options;
+        let step = AdamStep {
+            learning_rate: o.learning_rate,
+            beta1: o.beta1,
+            beta2: o.beta2,
+            epsilon: o.epsilon,
+            time: self.optimiser.time,
+            gradient_factor: o.clip_norm.filter(|&limit| norm > limit).map_or(1.0, |limit| limit / norm),
+        };
+        let step = step.factors();
         let OptimiserState { first, second, .. } = &mut self.optimiser;
-        let gradients: Vec<_> = self.shards.iter().map(|s| s.gradients.data_and_written()).collect();
         let moments = first.data_mut().chunks_mut(PART).zip(second.data_mut().chunks_mut(PART));
-        let parts = self.parameters.data_mut().chunks_mut(PART).zip(moments).enumerate();
-        let parts = parts.map(|(i, (parameters, (first, second)))| {
-            let at = i * PART..i * PART + parameters.len();
-            let stretches = at.start / STRETCH..at.end.div_ceil(STRETCH);
-            let gradients = gradients.iter().map(|(values, written)| (&values[at.clone()], &written[stretches.clone()]));
-            (Place { parameters, first, second }, gradients.collect::<Vec<_>>())
+        let gradients = self.gradients.data().chunks(PART).zip(self.gradients.parts(PART));
+        let parts = self.parameters.data_mut().chunks_mut(PART).zip(moments).zip(gradients);
+        self.team.each(parts, |((parameters, (first, second)), (gradients, stretches))| {
+            let mut start = 0;
+            for stretch in stretches {
+                let end = start + stretch.len;
+                // What is zero is not read: only the moments pull there.
+                let most = if stretch.is_written { stretch.len } else { ZEROS.len() };
+                while start < end {
+                    let at = start..end.min(start + most);
+                    let gradients = if stretch.is_written { &gradients[at.clone()] } else { &ZEROS[..at.len()] };
+                    adam_step(&step, &mut parameters[at.clone()], &mut first[at.clone()], &mut second[at.clone()], gradients);
+                    start = at.end;
+                }
+            }
         });
-        let mut sums = vec![0.0; count];
-        self.team.each(parts.zip(&mut sums), |((place, gradients), sum)| *sum = place.sweep(&gradients, &work));
-        sums.into_iter().sum()
     }
 }
 
 /// Values a thread takes at a time.
-const PART: usize = 16 * BLOCK;
-/// Values whose gradients are summed at a time: few enough that the sum stays in the innermost cache.
-const BLOCK: usize = 16 * STRETCH;
-const ZEROS: [f32; BLOCK] = [0.0; BLOCK];
-
-/// Some of the parameters with the optimiser's moments of them.
-struct Place<'a> {
-    parameters: &'a mut [f32],
-    first: &'a mut [f32],
-    second: &'a mut [f32],
-}
-
-impl Place<'_> {
-    /// Calls `work` for each run of stretches that the same shards wrote, at most [`BLOCK`] values, and adds up.
-    fn sweep(self, gradients: &[(&[f32], &[bool])], work: impl Fn(Place<'_>, Option<&[f32]>) -> f64) -> f64 {
-        let (mut total, mut buffer) = (0.0, ZEROS);
-        let len = self.parameters.len();
-        let stretches = len.div_ceil(STRETCH);
-        let same = |a: usize, b: usize| gradients.iter().all(|(_, written)| written[a] == written[b]);
-        let mut start = 0;
-        while start < stretches {
-            let most = (start + BLOCK / STRETCH).min(stretches);
-            let end = (start + 1..most).find(|&stretch| !same(start, stretch)).unwrap_or(most);
-            let at = start * STRETCH..(end * STRETCH).min(len);
-            let mut writers = gradients.iter().filter(|(_, written)| written[start]).map(|(values, _)| &values[at.clone()]);
-            let gradient = match (writers.next(), writers.next()) {
-                (None, _) => None,
-                (Some(only), None) => Some(only),
-                (Some(one), Some(other)) => {
-                    let sum = &mut buffer[..at.len()];
-                    sum.copy_from_slice(one);
-                    [other].into_iter().chain(writers).for_each(|other| add_assign(sum, other));
-                    Some(&*sum)
-                }
-            };
-            let (parameters, first, second) = (&mut self.parameters[at.clone()], &mut self.first[at.clone()], &mut self.second[at]);
-            total += work(Place { parameters, first, second }, gradient);
-            start = end;
-        }
-        total
-    }
-}
+const PART: usize = 64 << 10;
+/// Gradients of what nobody wrote.
+static ZEROS: [f32; 4096] = [0.0; 4096];
 
 /// Deals a batch into shards of about equal work: longest first, in turn, forwards and back.
 fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<Vec<E>> {
@@ -290,15 +226,18 @@ fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
+    use crate::kernels::MatRef;
+    use crate::network::{Summand, Summands};
 
-    /// A network of one parameter; an example is a place in it and the gradient there. `WHOLE` marks all of it as written.
+    /// A network of one column; an example is a place in it and the gradient there. `WHOLE` writes all of it.
     #[derive(Debug)]
     struct Places<const WHOLE: bool>;
 
     impl<const WHOLE: bool> Trainable for Places<WHOLE> {
         type Example<'a> = (usize, f32);
         type Prepared = ();
-        type Workspace = ();
+        /// Places, gradients there, and the same as a whole.
+        type Workspace = (Vec<u32>, Vec<f32>, Vec<f32>);
 
         fn targets(_: &(usize, f32)) -> usize {
             1
@@ -314,48 +253,48 @@ mod tests {
 
         fn prepare(&self, _: &Parameters<f32>, _: usize, _: bool, _: &mut Team, (): ()) {}
 
-        fn loss_and_gradients(
+        fn pass(
             &self,
             p: &Parameters<f32>,
             (): &(),
             examples: &[(usize, f32)],
             _: &Objective,
-            gradients: &mut Gradients<f32>,
-            (): &mut (),
+            (places, values, all): &mut Self::Workspace,
         ) -> Sums {
-            let id = p.find("x").unwrap();
-            for &(place, gradient) in examples {
-                if WHOLE {
-                    gradients.get_mut(id)[place] += gradient;
-                } else {
-                    gradients.part_mut(id, place..place + 1)[0] += gradient;
-                }
-            }
+            (*places, *values) = examples.iter().map(|&(place, value)| (place as u32, value)).unzip();
+            *all = vec![0.0; p.len()];
+            examples.iter().for_each(|&(place, value)| all[place] += value);
             Sums { nats: 1.0, tokens: examples.len(), correct: 0 }
         }
 
-        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[(usize, f32)], (): &mut ()) -> Sums {
+        fn summands<'a>(&self, p: &'a Parameters<f32>, (ids, values, all): &'a Self::Workspace) -> Summands<'a, f32> {
+            let id = p.find("x").unwrap();
+            let summand = if WHOLE { Summand::Matrix(MatRef::new(all, all.len(), 1)) } else { Summand::Rows { ids, values, factors: &[] } };
+            vec![(id, summand)]
+        }
+
+        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[(usize, f32)], _: &mut Self::Workspace) -> Sums {
             Sums::default()
         }
     }
 
     fn moved<const WHOLE: bool>(threads: usize) -> (Parameters<f32>, OptimiserState, Vec<f64>) {
         let mut parameters = Parameters::<f32>::default();
-        parameters.add("x", &[PART + 3 * BLOCK + 7]);
+        let places = PART + 3 * ZEROS.len() + 7;
+        parameters.add("x", &[places, 1]);
         let mut stepper = Stepper::new(Places::<WHOLE>, parameters, StepOptions { threads, ..StepOptions::default() });
-        let batches = [vec![0, 1, STRETCH], vec![STRETCH - 1, 2 * BLOCK, PART + 3 * BLOCK + 6], vec![1, 1, BLOCK, BLOCK + STRETCH]];
+        let batches = [vec![0, 1, 256], vec![255, 8192, places - 1], vec![1, 1, 4096, 4352], vec![PART - 1, PART]];
         let batches = batches.map(|places| places.into_iter().map(|place| (place, 1.0)).collect::<Vec<_>>());
         let norms = batches.iter().map(|batch| stepper.step(batch).gradient_norm).collect();
-        assert!(stepper.shards.iter().all(|s| s.gradients.data_and_written().1.iter().all(|&written| !written)));
         (stepper.parameters.clone(), stepper.optimiser.clone(), norms)
     }
 
     #[test]
-    fn stretches_that_nothing_was_written_to_move_by_their_moments_as_if_zeros_had_been() {
+    fn rows_that_nothing_was_written_to_move_by_their_moments_as_if_zeros_had_been() {
         for threads in [1, 2, 3] {
             let (sparse, dense) = (moved::<false>(threads), moved::<true>(threads));
             assert_eq!(sparse, dense);
-            assert_eq!(sparse.2, [3f64.sqrt(), 3f64.sqrt(), 6f64.sqrt()]);
+            assert_eq!(sparse.2, [3f64.sqrt(), 3f64.sqrt(), 6f64.sqrt(), 2f64.sqrt()]);
             assert_ne!(sparse.0.data()[0], 0.0);
         }
     }
@@ -364,7 +303,7 @@ mod tests {
     fn a_gradient_that_is_not_finite_moves_nothing_though_the_loss_is() {
         for (clip_norm, wrong) in [(None, f32::INFINITY), (None, f32::NAN), (Some(1.0), f32::INFINITY), (Some(1.0), f32::NAN)] {
             let mut parameters = Parameters::<f32>::default();
-            parameters.add("x", &[1]);
+            parameters.add("x", &[1, 1]);
             let mut stepper = Stepper::new(Places::<true>, parameters, StepOptions { clip_norm, threads: 2, ..StepOptions::default() });
             stepper.step(&[(0, 0.5), (0, 0.25)]);
             let before = (stepper.parameters().clone(), stepper.optimiser().clone());

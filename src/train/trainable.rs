@@ -3,7 +3,7 @@
 use crate::kernels::Team;
 use crate::network::dense::PreparedDense;
 use crate::network::mlp::{Mlp, MlpWorkspace, Sample};
-use crate::network::{Example, Gradients, Objective, Parameters, Prepared, Seq2Seq, Sums, Workspace};
+use crate::network::{Example, Objective, Parameters, Prepared, Seq2Seq, Summands, Sums, Workspace};
 
 /// A network that a [`Stepper`](super::Stepper) can train.
 pub trait Trainable: Sync + std::fmt::Debug {
@@ -12,7 +12,7 @@ pub trait Trainable: Sync + std::fmt::Debug {
     /// Weights laid out for the products of one step, shared by all shards.
     type Prepared: Default + Sync + std::fmt::Debug;
     /// Memory of one shard's passes.
-    type Workspace: Default + Send + std::fmt::Debug;
+    type Workspace: Default + Send + Sync + std::fmt::Debug;
 
     /// Predictions of an example whose loss counts.
     fn targets(example: &Self::Example<'_>) -> usize;
@@ -22,16 +22,17 @@ pub trait Trainable: Sync + std::fmt::Debug {
     fn rows(batch: &[Self::Example<'_>]) -> usize;
     /// Lays out the weights in the memory of `old`, for shards of about `rows` rows, on the threads of a team.
     fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, team: &mut Team, old: Self::Prepared) -> Self::Prepared;
-    /// The loss of a shard, and the gradients of `objective`, added to `gradients`.
-    fn loss_and_gradients(
+    /// The loss of a shard, and the gradients of `objective` in the workspace.
+    fn pass(
         &self,
         p: &Parameters<f32>,
         prepared: &Self::Prepared,
         examples: &[Self::Example<'_>],
         objective: &Objective,
-        gradients: &mut Gradients<f32>,
         workspace: &mut Self::Workspace,
     ) -> Sums;
+    /// What [`pass`](Self::pass) found, as gradients of the parameters; nothing where its shard was empty.
+    fn summands<'a>(&self, p: &'a Parameters<f32>, workspace: &'a Self::Workspace) -> Summands<'a, f32>;
     /// The loss alone.
     fn evaluate(
         &self,
@@ -65,16 +66,19 @@ impl Trainable for Seq2Seq {
         self.prepare_with(p, rows, has_dropout, team, old)
     }
 
-    fn loss_and_gradients(
+    fn pass(
         &self,
         p: &Parameters<f32>,
         prepared: &Prepared<f32>,
         examples: &[Example<'_>],
         objective: &Objective,
-        gradients: &mut Gradients<f32>,
         workspace: &mut Workspace<f32>,
     ) -> Sums {
-        self.loss_and_gradients(p, prepared, examples, objective, gradients, workspace)
+        self.pass(p, prepared, examples, objective, workspace)
+    }
+
+    fn summands<'a>(&self, p: &'a Parameters<f32>, workspace: &'a Workspace<f32>) -> Summands<'a, f32> {
+        self.summands(p, workspace)
     }
 
     fn evaluate(&self, p: &Parameters<f32>, prepared: &Prepared<f32>, examples: &[Example<'_>], workspace: &mut Workspace<f32>) -> Sums {
@@ -103,16 +107,19 @@ impl Trainable for Mlp {
         self.prepare(p, old)
     }
 
-    fn loss_and_gradients(
+    fn pass(
         &self,
         p: &Parameters<f32>,
         prepared: &Self::Prepared,
         samples: &[Sample<'_>],
         objective: &Objective,
-        gradients: &mut Gradients<f32>,
         workspace: &mut MlpWorkspace<f32>,
     ) -> Sums {
-        self.loss_and_gradients(p, prepared, samples, objective, gradients, workspace)
+        self.pass(p, prepared, samples, objective, workspace)
+    }
+
+    fn summands<'a>(&self, _: &'a Parameters<f32>, workspace: &'a MlpWorkspace<f32>) -> Summands<'a, f32> {
+        self.summands(workspace)
     }
 
     fn evaluate(&self, p: &Parameters<f32>, prepared: &Self::Prepared, samples: &[Sample<'_>], workspace: &mut MlpWorkspace<f32>) -> Sums {
