@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use sha2::{Digest, Sha256};
 
@@ -29,7 +30,7 @@ pub struct Bundle {
     manifest: Manifest,
     source: Vocabulary,
     target: Vocabulary,
-    files: BTreeMap<String, Vec<u8>>,
+    files: BTreeMap<String, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
 }
 
@@ -75,7 +76,7 @@ impl Bundle {
         let name = name.as_ref();
         let mut bundle = Self::read(name, &mut Memory { name, files: &files })?;
         for (file, bytes) in files {
-            bundle.files.entry(file).or_insert(bytes);
+            bundle.files.entry(file).or_insert_with(|| Arc::new(bytes));
         }
         Ok(bundle)
     }
@@ -89,7 +90,7 @@ impl Bundle {
         })?;
         let text = String::from_utf8(text).map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
-        let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), text.into_bytes())]);
+        let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
             let bytes = files.read(&graph.file, LARGEST_GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
             let found = hex(&Sha256::digest(&bytes));
@@ -101,11 +102,11 @@ impl Bundle {
                 .in_file(files.path(&graph.file))
                 .help("copy the whole bundle again, or export it again; files of several exports cannot be mixed"));
             }
-            kept.insert(graph.file.clone(), bytes);
+            kept.insert(graph.file.clone(), Arc::new(bytes));
         }
         for name in [file::SELF_TEST, file::CONFORMANCE, file::README] {
             if let Some(bytes) = files.read(name, LARGEST_SIDE_FILE)? {
-                kept.insert(name.to_owned(), bytes);
+                kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
         let mut infos = BTreeMap::new();
@@ -143,8 +144,13 @@ impl Bundle {
     /// # Errors
     /// [`ErrorKind::Bundle`] if the bundle has no such graph (only the training graph may be absent).
     pub fn graph(&self, role: Role) -> Result<&[u8]> {
+        self.shared_graph(role).map(|bytes| bytes.as_slice())
+    }
+
+    /// The same for who wants them later than the bundle may live.
+    pub(crate) fn shared_graph(&self, role: Role) -> Result<&Arc<Vec<u8>>> {
         let graph = self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
-        graph.map(Vec::as_slice).ok_or_else(|| no_graph(&self.path, role))
+        graph.ok_or_else(|| no_graph(&self.path, role))
     }
 
     /// The file name of a graph, for errors.
@@ -162,7 +168,7 @@ impl Bundle {
 
     /// Any file of the bundle: manifest, graphs, self test, conformance record, README.
     pub fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.get(name).map(Vec::as_slice)
+        self.files.get(name).map(|bytes| bytes.as_slice())
     }
 }
 

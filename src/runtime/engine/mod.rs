@@ -188,19 +188,19 @@ fn open_with(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dy
     let encoder = bundle.graph_name(Role::Encoder);
     let mut engine = onnx::OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| {
         let graph = load_graph_with(kind, device, name, model, inputs, outputs)?;
-        let for_many_rows = match kind {
-            _ if device != Device::Cpu => None,
-            _ if name == encoder => folded_encoder(model, bundle.source().len()),
-            // tract has a plan for each batch size instead.
-            EngineKind::Ort => split_decoder(model),
-            _ => None,
-        };
-        let Some(model) = for_many_rows else { return Ok(graph) };
-        let name = name.to_owned();
+        let is_encoder = name == encoder;
+        // tract has a plan for each batch size instead of another form of the decoder.
+        if device != Device::Cpu || !(is_encoder || kind == EngineKind::Ort) {
+            return Ok(graph);
+        }
+        let model = Arc::clone(bundle.shared_graph(if is_encoder { Role::Encoder } else { Role::Decoder })?);
+        let (name, symbols) = (name.to_owned(), bundle.source().len());
         let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>());
         let maker = move || {
+            let for_many_rows = if is_encoder { folded_encoder(&model, symbols) } else { split_decoder(&model) };
+            let Some(model) = for_many_rows else { return Ok(None) };
             let [inputs, outputs] = [&inputs, &outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
-            load_graph_with(kind, device, &name, &model, &inputs, &outputs)
+            load_graph_with(kind, device, &name, &model, &inputs, &outputs).map(Some)
         };
         Ok(Box::new(wide::TwoForms::new(graph, Arc::new(maker))))
     })?;
