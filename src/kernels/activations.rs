@@ -11,7 +11,7 @@ const LN2_LOW: f32 = -2.121_944_4e-4;
 
 /// a b + c: in one instruction, rounded once, where the processor has it (`FMA`).
 #[inline(always)]
-pub(super) fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
+fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 

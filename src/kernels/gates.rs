@@ -35,6 +35,26 @@ fn store<R: Real, const WHOLE: bool>(values: &mut [R], at: usize, vector: Lanes<
     }
 }
 
+/// The same of several gates.
+#[inline(always)]
+fn load_each<R: Real, const WHOLE: bool, const N: usize>(values: &[&mut [R]; N], at: usize) -> [Lanes<R>; N] {
+    std::array::from_fn(|gate| load::<R, WHOLE>(values[gate], at))
+}
+
+#[inline(always)]
+fn store_each<R: Real, const WHOLE: bool, const N: usize>(values: &mut [&mut [R]; N], at: usize, vectors: [Lanes<R>; N]) {
+    for (values, vector) in values.iter_mut().zip(vectors) {
+        store::<R, WHOLE>(values, at, vector);
+    }
+}
+
+/// A row (N hidden) as the values of each gate.
+#[inline(always)]
+fn gates_of<R, const N: usize>(row: &mut [R]) -> [&mut [R]; N] {
+    let mut gates = row.chunks_exact_mut(row.len() / N);
+    std::array::from_fn(|_| gates.next().unwrap_or_default())
+}
+
 /// Calls a function for each vector of a row of so many values. The short one is apart, because with the calls that copy
 /// it in the loop the compiler would load every constant of the cell again for each vector.
 macro_rules! each_vector {
@@ -65,29 +85,22 @@ multiversion! {
             .zip(tanh_c.chunks_exact_mut(hidden))
             .zip(h.chunks_exact_mut(hidden))
         {
-            let (i, rest) = gates.split_at_mut(hidden);
-            let (o, rest) = rest.split_at_mut(hidden);
-            let (f, g) = rest.split_at_mut(hidden);
-            each_vector!(hidden, lstm_forward(i, o, f, g, c_before, c, tanh_c, h));
+            let mut gates = gates_of::<R, 4>(gates);
+            each_vector!(hidden, lstm_forward(&mut gates, c_before, c, tanh_c, h));
         }
     }
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn lstm_forward<R: Real, const FMA: bool, const WHOLE: bool>(
     at: usize,
-    i: &mut [R],
-    o: &mut [R],
-    f: &mut [R],
-    g: &mut [R],
+    gates: &mut [&mut [R]; 4],
     c_before: &[R],
     c: &mut [R],
     tanh_c: &mut [R],
     h: &mut [R],
 ) {
-    let (mut vi, mut vo, mut vf, mut vg) =
-        (load::<R, WHOLE>(i, at), load::<R, WHOLE>(o, at), load::<R, WHOLE>(f, at), load::<R, WHOLE>(g, at));
+    let [mut vi, mut vo, mut vf, mut vg] = load_each::<R, WHOLE, 4>(gates, at);
     vi.iter_mut().for_each(|x| *x = x.sigmoid::<FMA>());
     vo.iter_mut().for_each(|x| *x = x.sigmoid::<FMA>());
     vf.iter_mut().for_each(|x| *x = x.sigmoid::<FMA>());
@@ -101,10 +114,7 @@ fn lstm_forward<R: Real, const FMA: bool, const WHOLE: bool>(
     for j in 0..LANES {
         out[j] *= t[j];
     }
-    store::<R, WHOLE>(i, at, vi);
-    store::<R, WHOLE>(o, at, vo);
-    store::<R, WHOLE>(f, at, vf);
-    store::<R, WHOLE>(g, at, vg);
+    store_each::<R, WHOLE, 4>(gates, at, [vi, vo, vf, vg]);
     store::<R, WHOLE>(c, at, cell);
     store::<R, WHOLE>(tanh_c, at, t);
     store::<R, WHOLE>(h, at, out);
@@ -125,29 +135,22 @@ multiversion! {
             .zip(dh.chunks_exact(hidden))
             .zip(dc.chunks_exact_mut(hidden))
         {
-            let (i, rest) = gates.split_at_mut(hidden);
-            let (o, rest) = rest.split_at_mut(hidden);
-            let (f, g) = rest.split_at_mut(hidden);
-            each_vector!(hidden, lstm_backward(i, o, f, g, c_before, tanh_c, dh, dc));
+            let mut gates = gates_of::<R, 4>(gates);
+            each_vector!(hidden, lstm_backward(&mut gates, c_before, tanh_c, dh, dc));
         }
     }
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn lstm_backward<R: Real, const FMA: bool, const WHOLE: bool>(
     at: usize,
-    i: &mut [R],
-    o: &mut [R],
-    f: &mut [R],
-    g: &mut [R],
+    gates: &mut [&mut [R]; 4],
     c_before: &[R],
     tanh_c: &[R],
     dh: &[R],
     dc: &mut [R],
 ) {
-    let (mut vi, mut vo, mut vf, mut vg) =
-        (load::<R, WHOLE>(i, at), load::<R, WHOLE>(o, at), load::<R, WHOLE>(f, at), load::<R, WHOLE>(g, at));
+    let [mut vi, mut vo, mut vf, mut vg] = load_each::<R, WHOLE, 4>(gates, at);
     let (t, dh, before, mut d_cell) =
         (load::<R, WHOLE>(tanh_c, at), load::<R, WHOLE>(dh, at), load::<R, WHOLE>(c_before, at), load::<R, WHOLE>(dc, at));
     for j in 0..LANES {
@@ -159,10 +162,7 @@ fn lstm_backward<R: Real, const FMA: bool, const WHOLE: bool>(
         vg[j] = d * gi * (R::ONE - gg * gg);
         d_cell[j] = d * gf;
     }
-    store::<R, WHOLE>(i, at, vi);
-    store::<R, WHOLE>(o, at, vo);
-    store::<R, WHOLE>(f, at, vf);
-    store::<R, WHOLE>(g, at, vg);
+    store_each::<R, WHOLE, 4>(gates, at, [vi, vo, vf, vg]);
     store::<R, WHOLE>(dc, at, d_cell);
 }
 
@@ -181,32 +181,26 @@ multiversion! {
             .zip(inner.chunks_exact_mut(hidden))
             .zip(h.chunks_exact_mut(hidden))
         {
-            let (z, rest) = gates.split_at_mut(hidden);
-            let (r, n) = rest.split_at_mut(hidden);
+            let mut gates = gates_of::<R, 3>(gates);
             let (qz, rest) = recurrent.split_at(hidden);
             let (qr, qn) = rest.split_at(hidden);
-            each_vector!(hidden, gru_forward(z, r, n, qz, qr, qn, h_before, inner, h));
+            each_vector!(hidden, gru_forward(&mut gates, [qz, qr, qn], h_before, inner, h));
         }
     }
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn gru_forward<R: Real, const FMA: bool, const WHOLE: bool>(
     at: usize,
-    z: &mut [R],
-    r: &mut [R],
-    n: &mut [R],
-    qz: &[R],
-    qr: &[R],
-    qn: &[R],
+    gates: &mut [&mut [R]; 3],
+    recurrent: [&[R]; 3],
     h_before: &[R],
     inner: &mut [R],
     h: &mut [R],
 ) {
-    let (mut vz, mut vr, mut vn) = (load::<R, WHOLE>(z, at), load::<R, WHOLE>(r, at), load::<R, WHOLE>(n, at));
-    let (qz, qr, qn, mut out) =
-        (load::<R, WHOLE>(qz, at), load::<R, WHOLE>(qr, at), load::<R, WHOLE>(qn, at), load::<R, WHOLE>(h_before, at));
+    let [mut vz, mut vr, mut vn] = load_each::<R, WHOLE, 3>(gates, at);
+    let [qz, qr, qn] = recurrent.map(|part| load::<R, WHOLE>(part, at));
+    let mut out = load::<R, WHOLE>(h_before, at);
     for j in 0..LANES {
         vz[j] = (vz[j] + qz[j]).sigmoid::<FMA>();
     }
@@ -219,9 +213,7 @@ fn gru_forward<R: Real, const FMA: bool, const WHOLE: bool>(
     for j in 0..LANES {
         out[j] = vn[j] + vz[j] * (out[j] - vn[j]);
     }
-    store::<R, WHOLE>(z, at, vz);
-    store::<R, WHOLE>(r, at, vr);
-    store::<R, WHOLE>(n, at, vn);
+    store_each::<R, WHOLE, 3>(gates, at, [vz, vr, vn]);
     store::<R, WHOLE>(inner, at, qn);
     store::<R, WHOLE>(h, at, out);
 }
@@ -247,30 +239,23 @@ multiversion! {
             .zip(inner.chunks_exact(hidden))
             .zip(dh.chunks_exact_mut(hidden))
         {
-            let (z, rest) = gates.split_at_mut(hidden);
-            let (r, n) = rest.split_at_mut(hidden);
-            let (qz, rest) = recurrent.split_at_mut(hidden);
-            let (qr, qn) = rest.split_at_mut(hidden);
-            each_vector!(hidden, gru_backward(z, r, n, qz, qr, qn, h_before, inner, dh));
+            let mut gates = gates_of::<R, 3>(gates);
+            let mut recurrent = gates_of::<R, 3>(recurrent);
+            each_vector!(hidden, gru_backward(&mut gates, &mut recurrent, h_before, inner, dh));
         }
     }
 }
 
 #[inline(always)]
-#[allow(clippy::too_many_arguments)]
 fn gru_backward<R: Real, const FMA: bool, const WHOLE: bool>(
     at: usize,
-    z: &mut [R],
-    r: &mut [R],
-    n: &mut [R],
-    qz: &mut [R],
-    qr: &mut [R],
-    qn: &mut [R],
+    gates: &mut [&mut [R]; 3],
+    recurrent: &mut [&mut [R]; 3],
     h_before: &[R],
     inner: &[R],
     dh: &mut [R],
 ) {
-    let (mut vz, mut vr, mut vn) = (load::<R, WHOLE>(z, at), load::<R, WHOLE>(r, at), load::<R, WHOLE>(n, at));
+    let [mut vz, mut vr, mut vn] = load_each::<R, WHOLE, 3>(gates, at);
     let (before, inner, mut d, mut dq) =
         (load::<R, WHOLE>(h_before, at), load::<R, WHOLE>(inner, at), load::<R, WHOLE>(dh, at), [R::ZERO; LANES]);
     for j in 0..LANES {
@@ -282,11 +267,7 @@ fn gru_backward<R: Real, const FMA: bool, const WHOLE: bool>(
         dq[j] = dn * gr;
         d[j] *= gz;
     }
-    store::<R, WHOLE>(z, at, vz);
-    store::<R, WHOLE>(r, at, vr);
-    store::<R, WHOLE>(n, at, vn);
-    store::<R, WHOLE>(qz, at, vz);
-    store::<R, WHOLE>(qr, at, vr);
-    store::<R, WHOLE>(qn, at, dq);
+    store_each::<R, WHOLE, 3>(gates, at, [vz, vr, vn]);
+    store_each::<R, WHOLE, 3>(recurrent, at, [vz, vr, dq]);
     store::<R, WHOLE>(dh, at, d);
 }

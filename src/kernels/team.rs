@@ -75,13 +75,8 @@ impl Team {
     ///
     /// A panic of `work` is passed on.
     pub fn each<T: Send>(&mut self, items: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
-        let items = Mutex::new(items);
-        let next = || items.lock().unwrap_or_else(PoisonError::into_inner).next();
-        self.all(&|| {
-            while let Some(item) = next() {
-                work(item);
-            }
-        });
+        // As many states as anyone likes, of no size.
+        self.each_with(&mut Vec::<()>::new(), items, |(), item| work(item));
     }
 
     /// [`each`](Self::each) with a state for every thread, made where there are too few.

@@ -206,11 +206,10 @@ impl Attention {
     pub fn summands<'a, R: Real>(&self, tape: &'a AttentionTape<R>, out: &mut Summands<'a, R>) {
         let width = self.hidden;
         let tokens = tape.d_sum.len() / width;
-        let (a, b) = (MatRef::new(&tape.both, tokens, 2 * width).transposed(), MatRef::new(&tape.d_sum, tokens, width));
-        out.push((self.combine, Summand::Product { first_row: 0, a, b }));
+        let rows = |values: &'a [R]| MatRef::new(values, tokens, width);
+        out.push((self.combine, Summand::over_rows(MatRef::new(&tape.both, tokens, 2 * width), rows(&tape.d_sum))));
         if let Some(key) = self.key {
-            let (a, b) = (MatRef::new(&tape.h, tokens, width).transposed(), MatRef::new(&tape.d_queries, tokens, width));
-            out.push((key, Summand::Product { first_row: 0, a, b }));
+            out.push((key, Summand::over_rows(rows(&tape.h), rows(&tape.d_queries))));
         }
     }
 

@@ -158,10 +158,7 @@ impl EncoderLayer {
         let (first, second) = (halves.map(|h| h[0].as_slice()), halves.map(|h| h[1].as_slice()));
         let forward_tape = &mut tape.forward;
         self.forward.backward(p, &prepared.forward, packing, input, forward_tape, first, &mut d_forward, dropout, d_input, scratch);
-        let input = match input {
-            Input::Ids(_) => Input::Ids(&tape.reversed_ids),
-            Input::Rows(_) => Input::Rows(&tape.reversed_rows),
-        };
+        let input = already_reversed(input, &tape.reversed_ids, &tape.reversed_rows);
         let (reverse_tape, d_reversed) = (&mut tape.reverse, &mut tape.d_reversed);
         reverse.backward(p, prepared_reverse, packing, input, reverse_tape, second, &mut d_reverse, dropout, d_reversed, scratch);
         if let Input::Rows(rows) = input {
@@ -183,10 +180,7 @@ impl EncoderLayer {
     ) {
         self.forward.summands(p, packing, input, &tape.forward, out);
         if let Some(reverse) = &self.reverse {
-            let input = match input {
-                Input::Ids(_) => Input::Ids(&tape.reversed_ids),
-                Input::Rows(_) => Input::Rows(&tape.reversed_rows),
-            };
+            let input = already_reversed(input, &tape.reversed_ids, &tape.reversed_rows);
             reverse.summands(p, packing, input, &tape.reverse, out);
         }
     }
@@ -267,6 +261,14 @@ fn reversed<'a, R: Real>(input: Input<'_, R>, order: &[usize], ids: &'a mut Vec<
             order.iter().for_each(|&row| rows.extend_from_slice(&all[row * width..][..width]));
             Input::Rows(rows)
         }
+    }
+}
+
+/// What [`reversed`] left of this input.
+fn already_reversed<'a, R>(input: Input<'_, R>, ids: &'a [u32], rows: &'a [R]) -> Input<'a, R> {
+    match input {
+        Input::Ids(_) => Input::Ids(ids),
+        Input::Rows(_) => Input::Rows(rows),
     }
 }
 

@@ -304,7 +304,12 @@ impl<R: Real> Piece<'_, '_, R> {
     }
 }
 
-impl<R: Real> Summand<'_, R> {
+impl<'a, R: Real> Summand<'a, R> {
+    /// The sum over the rows of outer products: left (rows, m) transposed times right (rows, n).
+    pub fn over_rows(left: MatRef<'a, R>, right: MatRef<'a, R>) -> Self {
+        Self::Product { first_row: 0, a: left.transposed(), b: right }
+    }
+
     /// About how many multiplications it takes.
     fn work(&self) -> usize {
         match self {

@@ -181,8 +181,7 @@ impl Projection {
             (&Self::Rows { width, gates, w }, Input::Rows(rows)) => {
                 let rows = if tape.is_dropped { &tape.rows } else { rows };
                 let tokens = rows.len() / width;
-                let (a, b) = (MatRef::new(d_gates, tokens, gates).transposed(), MatRef::new(rows, tokens, width));
-                out.push((w, Summand::Product { first_row: 0, a, b }));
+                out.push((w, Summand::over_rows(MatRef::new(d_gates, tokens, gates), MatRef::new(rows, tokens, width))));
                 out.push((w, Summand::Column { at: width, values: d_bias }));
             }
             _ => unreachable!("a layer reads what it was made for"),

@@ -276,9 +276,9 @@ impl Recurrent {
         // Rows of the first step, whose states before are zero, add nothing.
         let skipped = if tape.from_zero { packing.sizes.first().copied().unwrap_or(0) } else { 0 };
         let rows = packing.rows - skipped;
-        let a = MatRef::new(&d_recurrent[skipped * gates..], rows, gates).transposed();
-        let b = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
-        out.push((self.r, Summand::Product { first_row: 0, a, b }));
+        let d_rows = MatRef::new(&d_recurrent[skipped * gates..], rows, gates);
+        let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
+        out.push((self.r, Summand::over_rows(d_rows, h_before)));
         self.projection.summands(p, input, &tape.gates, &tape.d_bias, &tape.projection, out);
     }
 

@@ -193,7 +193,7 @@ impl Symbols {
                     out.push((embedding, Summand::Rows { ids, values: &tape.buffer, factors: &[] }));
                     (MatRef::new(d_gates, ids.len(), n), MatRef::new(&tape.rows, ids.len(), width))
                 };
-                out.push((w, Summand::Product { first_row: 0, a: d_rows.transposed(), b: rows }));
+                out.push((w, Summand::over_rows(d_rows, rows)));
                 out.push((w, Summand::Column { at: width, values: d_bias }));
             }
         }
