@@ -2,7 +2,7 @@
 //! optimiser step. So B is packed once ([`Packed`]) and read as it lies by every time step.
 
 use super::matrix::{MatMut, MatRef};
-use super::pack::Packed;
+use super::pack::{Aligned, CACHE_LINE, Packed, Panels, lay_out};
 use super::real::Real;
 use super::tile::{Block, Tile};
 
@@ -20,8 +20,8 @@ pub enum Store<'a, R> {
 /// Reused memory for operands that are packed for one product.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<R> {
-    a: Packed<R>,
-    b: Packed<R>,
+    a: Aligned<R>,
+    b: Aligned<R>,
 }
 
 /// C (m, n) (+)= A (m, k) B (k, n), B packed before; the rows of C lie `c_row` apart.
@@ -46,10 +46,10 @@ enum Right<'a, R> {
     Loose(MatRef<'a, R>),
 }
 
-/// Most steps of k at once, and most rows of A: that much of both operands (0.5 MiB of A, 96 KiB of a panel of B) stays in
-/// the second-level cache while it is used again and again.
+/// Most steps of k at once, and most rows of A: that much of A (1 MiB) and two panels of B (96 KiB each), one in use and one
+/// on its way, stay in the second-level cache.
 const BLOCK_K: usize = 512;
-const BLOCK_ROWS: usize = 256;
+const BLOCK_ROWS: usize = 512;
 
 fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: MatRef<'_, R>, b: Right<'_, R>, scratch: &mut Scratch<R>) {
     let (m, k) = (a.rows, a.columns);
@@ -76,50 +76,64 @@ fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: Mat
         return;
     }
 
+    let panels = Panels::of_tile(tile, n);
     let k_block = k.div_ceil(k.div_ceil(BLOCK_K));
-    for k0 in (0..k).step_by(k_block) {
-        let k1 = (k0 + k_block).min(k);
-        let (panels, panel_stride) = match b {
-            Right::Packed(b) => (&b.panels()[k0 * tile.columns..], k * tile.columns),
-            Right::Loose(b) => {
-                scratch.b.pack_for(tile, b.block(k0..k1, 0..n));
-                (scratch.b.panels(), (k1 - k0) * tile.columns)
-            }
-        };
-        let last_panel = (n.div_ceil(tile.columns) - 1) * panel_stride;
-        assert!(last_panel + (k1 - k0) * tile.columns <= panels.len(), "B is packed for this tile");
-        for m0 in (0..m).step_by(BLOCK_ROWS) {
-            let m1 = (m0 + BLOCK_ROWS).min(m);
-            let a = a.block(m0..m1, k0..k1);
+    for ks in (0..k).step_by(k_block).map(|k0| k0..(k0 + k_block).min(k)) {
+        for ms in (0..m).step_by(BLOCK_ROWS).map(|m0| m0..(m0 + BLOCK_ROWS).min(m)) {
+            let a = a.block(ms.clone(), ks.clone());
             // A row-major A is read where it lies; a transposed one would touch a new page for each k, so it is packed
             // into panels of the tile's rows.
             let (a_data, a_row, a_column, a_stride) = if a.column_stride == 1 {
                 (a.data, a.row_stride, 1, tile.rows * a.row_stride)
             } else {
-                scratch.a.pack_panels(tile, tile.rows, a.transposed());
-                (scratch.a.panels(), 1, tile.rows, (k1 - k0) * tile.rows)
+                let a_panels = Panels::even(tile.rows, ms.len());
+                let packed = scratch.a.of_length(a_panels.len(ks.len()));
+                lay_out(tile, packed, a_panels, a.transposed());
+                (&*packed, 1, tile.rows, ks.len() * tile.rows)
             };
-            for (p, column) in (0..n).step_by(tile.columns).enumerate() {
-                for (i, row) in (m0..m1).step_by(tile.rows).enumerate() {
+            for (p, columns) in panels.ranges().enumerate() {
+                let (panel, next) = match b {
+                    Right::Packed(b) => {
+                        let panels = &b.panels()[(p * k + ks.start) * tile.columns..];
+                        (panels, panels.get(k * tile.columns..).map(|next| (next, tile.columns)))
+                    }
+                    // A panel at a time, so that the next one comes from an outer cache while this one is computed with.
+                    Right::Loose(b) => {
+                        let panel = scratch.b.of_length(ks.len() * tile.columns);
+                        lay_out(tile, panel, Panels::even(tile.columns, columns.len()), b.block(ks.clone(), columns.clone()));
+                        let has_next = columns.end < n && b.column_stride == 1;
+                        (&*panel, has_next.then(|| (&b.data[ks.start * b.row_stride + columns.end..], b.row_stride)))
+                    }
+                };
+                assert!(ks.len() * tile.columns <= panel.len(), "B is packed for this tile");
+                for (i, row) in ms.clone().step_by(tile.rows).enumerate() {
                     let c_row = c.row_stride();
-                    let c = c.at(row, column);
+                    let c = c.at(row, columns.start);
                     let (start, start_row) = match store {
-                        Store::Overwrite if k0 == 0 => (std::ptr::null(), 0),
-                        Store::Bias(bias) if k0 == 0 => (bias[column..].as_ptr(), 0),
+                        Store::Overwrite if ks.start == 0 => (std::ptr::null(), 0),
+                        Store::Bias(bias) if ks.start == 0 => (bias[columns.start..].as_ptr(), 0),
                         _ => (c.cast_const(), c_row),
                     };
+                    // Each tile asks for one cache line of every row of the next panel, until all are asked for.
+                    let line = i * (CACHE_LINE / size_of::<R>());
+                    let (later, later_step) = match next {
+                        Some((next, step)) if line < tile.columns.min(next.len()) => (next[line..].as_ptr(), step),
+                        _ => (panel.as_ptr(), 0),
+                    };
                     let block = Block {
-                        k: k1 - k0,
+                        k: ks.len(),
                         a: a_data[i * a_stride..].as_ptr(),
                         a_row,
                         a_column,
-                        b: panels[p * panel_stride..].as_ptr(),
+                        b: panel.as_ptr(),
                         c,
                         c_row,
-                        rows: tile.rows.min(m1 - row),
-                        columns: tile.columns.min(n - column),
+                        rows: tile.rows.min(ms.end - row),
+                        columns: columns.len(),
                         start,
                         start_row,
+                        later,
+                        later_step,
                     };
                     // SAFETY: the asserts above, those of `MatRef` and `MatMut` and those of packing hold A, B and C to the
                     // extents that `Block` promises.

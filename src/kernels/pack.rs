@@ -1,5 +1,7 @@
 //! Operands of the matrix product laid out in the order in which the tile reads them.
 
+use std::ops::Range;
+
 use super::level::multiversion;
 use super::matrix::MatRef;
 use super::real::Real;
@@ -44,43 +46,85 @@ impl<R: Real> Packed<R> {
     }
 
     pub(super) fn pack_for(&mut self, tile: Tile<R>, b: MatRef<'_, R>) {
-        self.pack_panels(tile, tile.columns, b);
+        (self.k, self.n) = (b.rows, b.columns);
+        let panels = Panels::of_tile(tile, self.n);
+        lay_out(tile, self.data.of_length(panels.len(self.k)), panels, b);
+    }
+}
+
+/// How the columns of a matrix are divided into panels.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Panels {
+    columns: usize,
+    width: usize,
+    count: usize,
+    /// The first column of the last panel.
+    last: usize,
+}
+
+impl Panels {
+    /// Panels of `width` columns; the last one has what is left.
+    pub(super) fn even(width: usize, columns: usize) -> Self {
+        let count = columns.div_ceil(width);
+        Self { columns, width, count, last: count.saturating_sub(1) * width }
     }
 
-    /// Packs as panels of `width` columns; so is A laid out, transposed, in panels of the tile's rows.
-    pub(super) fn pack_panels(&mut self, tile: Tile<R>, width: usize, b: MatRef<'_, R>) {
-        (self.k, self.n) = (b.rows, b.columns);
-        // Every value is overwritten below, but for the zeros after the last column.
-        let panels = self.data.of_length(self.k * self.n.div_ceil(width) * width);
-        if panels.is_empty() {
-            return;
+    /// Panels of a tile's columns, the last two with about as many vectors each: a tile of one vector has too few sums to keep
+    /// the processor busy.
+    pub(super) fn of_tile<R>(tile: Tile<R>, columns: usize) -> Self {
+        let even = Self::even(tile.columns, columns);
+        if even.count < 2 {
+            return even;
         }
-        if b.column_stride == 1 {
-            copy_panels(panels, width, b.data, b.rows, b.columns, b.row_stride);
-        } else {
-            transpose_panels(tile, panels, width, b);
-        }
+        let last_two = even.last - tile.columns;
+        Self { last: last_two + (columns - last_two).div_ceil(tile.lanes).div_ceil(2) * tile.lanes, ..even }
+    }
+
+    /// Values of all panels with `k` rows.
+    pub(super) fn len(self, k: usize) -> usize {
+        k * self.count * self.width
+    }
+
+    /// The columns of each panel.
+    pub(super) fn ranges(self) -> impl Iterator<Item = Range<usize>> {
+        let start = move |panel| if panel + 1 == self.count { self.last } else { panel * self.width };
+        (0..self.count).map(move |panel| start(panel)..if panel + 1 == self.count { self.columns } else { start(panel + 1) })
+    }
+}
+
+/// Lays out `b` (k, n) as panels, each (k, width), filled up with zeros; so is A laid out, transposed, in panels of the tile's
+/// rows.
+pub(super) fn lay_out<R: Real>(tile: Tile<R>, to: &mut [R], panels: Panels, b: MatRef<'_, R>) {
+    assert!(to.len() == panels.len(b.rows) && panels.columns == b.columns, "room for the panels");
+    if to.is_empty() {
+        return;
+    }
+    if b.column_stride == 1 {
+        copy_panels(to, panels, b.data, b.rows, b.row_stride);
+    } else {
+        transpose_panels(tile, to, panels, b);
     }
 }
 
 multiversion! {
-    /// Lays out a matrix (k, n) whose rows lie `row_stride` apart as panels (k, `width`), the last one filled with zeros.
-    fn copy_panels<R: Real>(panels: &mut [R], width: usize, data: &[R], k: usize, n: usize, row_stride: usize) {
+    /// Lays out a matrix of `k` rows that lie `row_stride` apart.
+    fn copy_panels<R: Real>(to: &mut [R], panels: Panels, data: &[R], k: usize, row_stride: usize) {
         // A few rows of the source at a time, through all panels: its pages and lines are then near until they are used up.
         for k0 in (0..k).step_by(PACKED_AT_ONCE) {
             let rows = k0..(k0 + PACKED_AT_ONCE).min(k);
-            for (panel, first) in panels.chunks_exact_mut(k * width).zip((0..n).step_by(width)) {
+            let width = panels.width;
+            for (panel, columns) in to.chunks_exact_mut(k * width).zip(panels.ranges()) {
                 let to = &mut panel[rows.start * width..rows.end * width];
-                let from = &data[rows.start * row_stride + first..];
-                let used = width.min(n - first);
+                let from = &data[rows.start * row_stride + columns.start..];
                 // The tiles' own sizes, whose copies are a few registers: a call costs more than so few values.
-                match (used, width) {
+                match (columns.len(), width) {
                     (48, 48) => copy_rows(to, 48, from, row_stride, 48),
+                    (32, 48) => copy_rows(to, 48, from, row_stride, 32),
                     (16, 16) => copy_rows(to, 16, from, row_stride, 16),
                     (8, 8) => copy_rows(to, 8, from, row_stride, 8),
                     (6, 6) => copy_rows(to, 6, from, row_stride, 6),
                     (4, 4) => copy_rows(to, 4, from, row_stride, 4),
-                    _ => copy_rows(to, width, from, row_stride, used),
+                    (used, _) => copy_rows(to, width, from, row_stride, used),
                 }
             }
         }
@@ -97,14 +141,14 @@ fn copy_rows<R: Real>(to: &mut [R], width: usize, from: &[R], row_stride: usize,
 }
 
 /// The same of a matrix whose columns are contiguous.
-fn transpose_panels<R: Real>(tile: Tile<R>, panels: &mut [R], width: usize, b: MatRef<'_, R>) {
-    let (k, n) = (b.rows, b.columns);
+fn transpose_panels<R: Real>(tile: Tile<R>, to: &mut [R], panels: Panels, b: MatRef<'_, R>) {
+    let (k, width) = (b.rows, panels.width);
     // Of the two strides of a `MatRef` one is 1.
     assert_eq!(b.row_stride, 1);
     for k0 in (0..k).step_by(PACKED_AT_ONCE) {
         let k1 = (k0 + PACKED_AT_ONCE).min(k);
-        for (panel, first) in panels.chunks_exact_mut(k * width).zip((0..n).step_by(width)) {
-            let used = width.min(n - first);
+        for (panel, columns) in to.chunks_exact_mut(k * width).zip(panels.ranges()) {
+            let (first, used) = (columns.start, columns.len());
             let rows = &mut panel[k0 * width..k1 * width];
             if used < width {
                 rows.fill(R::ZERO);
@@ -130,10 +174,13 @@ fn transpose_panels<R: Real>(tile: Tile<R>, panels: &mut [R], width: usize, b: M
 /// Steps of k that are packed before the next panel's turn: a cache line of a transposed source.
 const PACKED_AT_ONCE: usize = 16;
 
+/// Bytes of a cache line.
+pub(super) const CACHE_LINE: usize = 64;
+
 /// Memory that begins at a cache line: a vector load that straddles two lines costs twice as much, and a large `Vec`
 /// always begins 16 bytes after one.
 #[derive(Clone, Debug)]
-struct Aligned<R> {
+pub(super) struct Aligned<R> {
     data: Vec<R>,
     start: usize,
     len: usize,
@@ -147,12 +194,11 @@ impl<R> Default for Aligned<R> {
 
 impl<R: Real> Aligned<R> {
     /// The memory with room for `len` values, whose contents are those of an earlier use.
-    fn of_length(&mut self, len: usize) -> &mut [R] {
-        const LINE: usize = 64;
-        let slack = LINE / size_of::<R>();
+    pub(super) fn of_length(&mut self, len: usize) -> &mut [R] {
+        let slack = CACHE_LINE / size_of::<R>();
         if self.data.len() < len + slack {
             self.data.resize(len + slack, R::ZERO);
-            self.start = self.data.as_ptr().align_offset(LINE).min(slack);
+            self.start = self.data.as_ptr().align_offset(CACHE_LINE).min(slack);
         }
         self.len = len;
         &mut self.data[self.start..][..len]
@@ -170,7 +216,8 @@ mod tests {
 
     #[test]
     fn every_value_finds_its_place() {
-        let (k, n) = (37, 75);
+        // The last two panels of every tile share what is left.
+        let (k, n) = (37, 100);
         let values: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
         for tile in Level::supported().map(tile::f32_at) {
             for transposed in [false, true] {
@@ -179,8 +226,10 @@ mod tests {
                 packed.pack_for(tile, b);
                 for (at, &value) in packed.panels().iter().enumerate() {
                     let (panel, place) = (at / (k * tile.columns), at % (k * tile.columns));
-                    let (row, column) = (place / tile.columns, panel * tile.columns + place % tile.columns);
-                    let want = if column < n { values[if transposed { column * k + row } else { row * n + column }] } else { 0.0 };
+                    let columns = Panels::of_tile(tile, n).ranges().nth(panel).expect("as many panels");
+                    let (row, column) = (place / tile.columns, columns.start + place % tile.columns);
+                    let want =
+                        if column < columns.end { values[if transposed { column * k + row } else { row * n + column }] } else { 0.0 };
                     assert_eq!(value, want, "row {row}, column {column}, transposed: {transposed}");
                 }
             }

@@ -7,6 +7,8 @@ pub struct Tile<R> {
     pub(super) rows: usize,
     /// Columns of a packed panel of B.
     pub(super) columns: usize,
+    /// Columns of one vector.
+    pub(super) lanes: usize,
     pub(super) run: unsafe fn(&Block<R>),
     /// Transposes a square of [`SQUARE`] rows whose rows lie so far apart: from, its row, to, its row.
     pub(super) transpose: unsafe fn(*const R, usize, *mut R, usize),
@@ -41,11 +43,21 @@ pub(super) struct Block<R> {
     pub(super) start: *const R,
     /// Distance between rows of `start`; 0 for one row that is added to all rows of C.
     pub(super) start_row: usize,
+    /// Values that a later block will read and that are asked for ahead, one for each step of k; any address will do.
+    pub(super) later: *const R,
+    /// Distance between those values.
+    pub(super) later_step: usize,
 }
 
 /// The tile without intrinsics, for every element type and processor.
 pub(super) fn portable<R: super::Real>() -> Tile<R> {
-    Tile { rows: PORTABLE_ROWS, columns: PORTABLE_COLUMNS, run: portable_tile::<R>, transpose: portable_transpose::<R> }
+    Tile {
+        rows: PORTABLE_ROWS,
+        columns: PORTABLE_COLUMNS,
+        lanes: PORTABLE_COLUMNS,
+        run: portable_tile::<R>,
+        transpose: portable_transpose::<R>,
+    }
 }
 
 const PORTABLE_ROWS: usize = 4;
@@ -107,16 +119,16 @@ pub(super) fn f32_at(level: super::Level) -> Tile<f32> {
 mod x86 {
     use super::{Block, SQUARE, Tile};
     use std::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _mm_prefetch, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps, _mm256_maskload_ps,
-        _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps,
-        _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
-        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
+        _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32,
+        _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_fmadd_ps,
+        _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     };
 
     /// 8 rows by 3 vectors: 24 sums, 3 vectors of B and one broadcast of A fill 28 of the 32 registers.
-    pub(super) const AVX512: Tile<f32> = Tile { rows: 8, columns: 48, run: avx512, transpose };
+    pub(super) const AVX512: Tile<f32> = Tile { rows: 8, columns: 48, lanes: 16, run: avx512, transpose };
     /// 6 rows by 2 vectors: 12 sums, 2 vectors of B and one broadcast of A fill 15 of the 16 registers.
-    pub(super) const AVX2: Tile<f32> = Tile { rows: 6, columns: 16, run: avx2, transpose };
+    pub(super) const AVX2: Tile<f32> = Tile { rows: 6, columns: 16, lanes: 8, run: avx2, transpose };
 
     /// Calls the instance of a const-generic tile for the rows and vectors of this block.
     macro_rules! instances {
@@ -167,6 +179,7 @@ mod x86 {
             let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
             let mut b = block.b;
             let mut a = block.a;
+            let mut later = block.later;
             for _ in 0..block.k {
                 let mut vectors = [_mm512_setzero_ps(); VECTORS];
                 for (v, vector) in vectors.iter_mut().enumerate() {
@@ -179,8 +192,10 @@ mod x86 {
                         *sum = _mm512_fmadd_ps(a, vector, *sum);
                     }
                 }
+                _mm_prefetch::<_MM_HINT_T1>(later.cast());
                 b = b.add(AVX512.columns);
                 a = a.add(block.a_column);
+                later = later.wrapping_add(block.later_step);
             }
             let last = u16::MAX >> (16 * VECTORS - block.columns);
             for (r, sums) in sums.iter().enumerate() {
@@ -220,6 +235,7 @@ mod x86 {
             let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
             let mut b = block.b;
             let mut a = block.a;
+            let mut later = block.later;
             for _ in 0..block.k {
                 let mut vectors = [_mm256_setzero_ps(); VECTORS];
                 // The two vectors of a step are one cache line.
@@ -233,8 +249,10 @@ mod x86 {
                         *sum = _mm256_fmadd_ps(a, vector, *sum);
                     }
                 }
+                _mm_prefetch::<_MM_HINT_T1>(later.cast());
                 b = b.add(AVX2.columns);
                 a = a.add(block.a_column);
+                later = later.wrapping_add(block.later_step);
             }
             let lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
             for (r, sums) in sums.iter().enumerate() {
