@@ -97,7 +97,8 @@ fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: Mat
                         let panels = &b.panels()[(p * k + ks.start) * tile.columns..];
                         (panels, panels.get(k * tile.columns..).map(|next| (next, tile.columns)))
                     }
-                    // A panel at a time, so that the next one comes from an outer cache while this one is computed with.
+                    // A panel at a time, so that the next one comes from an outer cache while this one is computed with;
+                    // packed again for each block of A, whose rows outweigh it.
                     Right::Loose(b) => {
                         let panel = scratch.b.of_length(ks.len() * tile.columns);
                         lay_out(tile, panel, Panels::even(tile.columns, columns.len()), b.block(ks.clone(), columns.clone()));

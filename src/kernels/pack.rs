@@ -7,8 +7,8 @@ use super::matrix::MatRef;
 use super::real::Real;
 use super::tile::{SQUARE, Tile};
 
-/// A matrix B (k, n) in the order in which the tile reads it: panels of a few columns, each (k, panel width), the last
-/// one filled with zeros.
+/// A matrix B (k, n) in the order in which the tile reads it: panels of a few columns, each (k, panel width), the last two
+/// filled up with zeros.
 #[derive(Clone, Debug)]
 pub struct Packed<R> {
     k: usize,
@@ -220,17 +220,38 @@ mod tests {
         let (k, n) = (37, 100);
         let values: Vec<f32> = (0..k * n).map(|i| i as f32).collect();
         for tile in Level::supported().map(tile::f32_at) {
+            let panels: Vec<_> = Panels::of_tile(tile, n).ranges().collect();
             for transposed in [false, true] {
                 let b = if transposed { MatRef::new(&values, n, k).transposed() } else { MatRef::new(&values, k, n) };
                 let mut packed = Packed::default();
                 packed.pack_for(tile, b);
                 for (at, &value) in packed.panels().iter().enumerate() {
                     let (panel, place) = (at / (k * tile.columns), at % (k * tile.columns));
-                    let columns = Panels::of_tile(tile, n).ranges().nth(panel).expect("as many panels");
+                    let columns = panels[panel].clone();
                     let (row, column) = (place / tile.columns, columns.start + place % tile.columns);
                     let want =
                         if column < columns.end { values[if transposed { column * k + row } else { row * n + column }] } else { 0.0 };
                     assert_eq!(value, want, "row {row}, column {column}, transposed: {transposed}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn panels_are_all_columns_in_order_and_the_last_two_are_about_as_wide() {
+        for tile in Level::supported().map(tile::f32_at) {
+            for n in 0..4 * tile.columns {
+                let vectors = |columns: &Range<usize>| columns.len().div_ceil(tile.lanes);
+                for (panels, is_even) in [(Panels::even(tile.columns, n), true), (Panels::of_tile(tile, n), false)] {
+                    let ranges: Vec<_> = panels.ranges().collect();
+                    assert_eq!(ranges.len(), n.div_ceil(tile.columns));
+                    assert!(ranges.iter().cloned().flatten().eq(0..n), "{ranges:?}");
+                    assert!(ranges.iter().all(|columns| (1..=tile.columns).contains(&columns.len())), "{ranges:?}");
+                    match ranges.as_slice() {
+                        [full @ .., _] if is_even => assert!(full.iter().all(|columns| columns.len() == tile.columns)),
+                        [.., a, b] => assert!(vectors(a) - vectors(b) <= 1, "{ranges:?}"),
+                        _ => {}
+                    }
                 }
             }
         }
