@@ -89,7 +89,9 @@ def training(args):
                     contestants[f"{peer}, {other} input, packed sources"] = [*command, "--input", other, "--packed"]
             results = interleave({name: list(map(str, command)) for name, command in contestants.items()}, args.rounds)
             lengths = "ragged" if ragged else "full-length"
-            table(f"Training, {workload}, {lengths} batches, {args.threads} threads", "steps/s", results, "steps_per_second", "s2s")
+            percent = lambda share: f"{100 * share:.0f} %"
+            extra = (("share of the products' peak", "share_of_peak", percent), ("fastest round", "share_of_peak_fastest", percent))
+            table(f"Training, {workload}, {lengths} batches, {args.threads} threads", "steps/s", results, "steps_per_second", "s2s", extra)
 
 
 def decoding(args):

@@ -145,7 +145,8 @@ mod x86 {
     const AHEAD: usize = 12;
 
     /// Asks for the lines of C, so that they are there when the sums are done: a matrix too large for the inner caches would
-    /// otherwise stop every tile at its end.
+    /// otherwise stop every tile at its end. Where the panel of B is larger than the first-level cache it drives these lines
+    /// out of it again, so that the AVX-512 tile asks a second time, [`AHEAD`] steps before the end.
     #[inline(always)]
     fn fetch_c(block: &Block<f32>, rows: usize, vectors: usize, lanes: usize) {
         for r in 0..rows {
@@ -176,11 +177,15 @@ mod x86 {
         // SAFETY: the panel holds k rows of 48 values, A and C the stated extents; the mask keeps stores within `columns`.
         unsafe {
             fetch_c(block, ROWS, VECTORS, 16);
+            let near_end = block.k.saturating_sub(AHEAD);
             let mut sums = [[_mm512_setzero_ps(); VECTORS]; ROWS];
             let mut b = block.b;
             let mut a = block.a;
             let mut later = block.later;
-            for _ in 0..block.k {
+            for p in 0..block.k {
+                if p == near_end {
+                    fetch_c(block, ROWS, VECTORS, 16);
+                }
                 let mut vectors = [_mm512_setzero_ps(); VECTORS];
                 for (v, vector) in vectors.iter_mut().enumerate() {
                     _mm_prefetch::<_MM_HINT_T0>(b.wrapping_add(AHEAD * AVX512.columns + 16 * v).cast());

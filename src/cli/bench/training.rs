@@ -4,6 +4,7 @@ use s2s_runtime::contract::SPECIAL_SYMBOLS;
 use s2s_runtime::translator::default_workers;
 use serde::Serialize;
 
+use super::floor::peak_gflops;
 use super::measure::{processor_seconds, quantile, rounded, rounds, warm_up};
 use super::{Input, TrainingArgs, Workload};
 use crate::error::Result;
@@ -30,6 +31,13 @@ pub(super) struct Report {
     /// Steps for a second of processor time of one core: what other programs did meanwhile does not count.
     #[serde(skip_serializing_if = "Option::is_none")]
     steps_per_processor_second: Option<f64>,
+    /// 10^9 floating-point operations of the products of a step, see [`products`].
+    gflop_per_step: f64,
+    /// 10^9 floating-point operations a second of this program's own matrix product on data in the cache, all threads together.
+    peak_gflops: f64,
+    /// How much of that peak the products of the median round use up, and those of the fastest round.
+    share_of_peak: f64,
+    share_of_peak_fastest: f64,
     /// Mean nats a target token at the first step and at the last.
     first_loss: f64,
     last_loss: f64,
@@ -83,6 +91,25 @@ fn batches(sizes: &Sizes, ragged: bool) -> Vec<Vec<(Vec<u32>, Vec<u32>)>> {
     (0..BATCHES).map(|_| (0..sizes.batch).map(|_| pair()).collect()).collect()
 }
 
+/// Floating-point operations of a step's matrix products, the mean over the batches: a multiplication and an addition, forward
+/// and for the gradients of both operands.
+///
+/// Looking symbols up is no product, though it is one in a framework that has one-hot rows, or an embedding and a matrix, in
+/// front of its gates (so that with an embedding and too many symbols for a table the figure is a lower bound); nor is anything
+/// counted where the encoder's state is still zero.
+fn products(sizes: &Sizes, data: &[Vec<(Vec<u32>, Vec<u32>)>]) -> f64 {
+    const LSTM_GATES: usize = 4;
+    let Architecture { hidden, layers, target_vocabulary, .. } = sizes.architecture;
+    let recurrent = layers * LSTM_GATES * hidden * hidden;
+    let from_below = (layers - 1) * LSTM_GATES * hidden * hidden;
+    let pair = |(source, target): &(Vec<u32>, Vec<u32>)| {
+        let (source_steps, target_steps) = (source.len(), target.len() + 1);
+        source_steps * from_below + (source_steps - 1) * recurrent + target_steps * (from_below + recurrent + hidden * target_vocabulary)
+    };
+    let multiplications: usize = data.iter().flatten().map(pair).sum();
+    (2 * 3 * multiplications) as f64 / data.len() as f64
+}
+
 /// Measures one workload.
 pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
     let sizes = sizes(args.workload, args.input);
@@ -99,6 +126,7 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         losses.push(sums.nats / sums.tokens.max(1) as f64);
         Ok(1)
     };
+    let peak_before = peak_gflops(threads);
     warm_up(args.seconds, BATCHES, || step().map(drop))?;
     let used = processor_seconds();
     let mut steps = 0;
@@ -107,6 +135,10 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         step()
     })?;
     let used = processor_seconds().zip(used).map(|(after, before)| after - before).filter(|&s| s > 0.0);
+    // The machine may have been busy during one of the two.
+    let peak = peak_gflops(threads).max(peak_before);
+    let gflop = products(&sizes, &data) / 1e9;
+    let share = |q| rounded(quantile(&speeds, q) * gflop / peak, 3);
     Ok(Report {
         framework: format!("s2s {}", env!("CARGO_PKG_VERSION")),
         workload: sizes.name,
@@ -116,6 +148,10 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         steps_per_second: rounded(quantile(&speeds, 0.5), 3),
         steps_per_processor_second: used.map(|s| rounded(f64::from(steps) / s, 3)),
         rounds: speeds.iter().map(|&speed| rounded(speed, 3)).collect(),
+        gflop_per_step: rounded(gflop, 3),
+        peak_gflops: rounded(peak, 1),
+        share_of_peak: share(0.5),
+        share_of_peak_fastest: share(1.0),
         first_loss: rounded(losses.first().copied().unwrap_or(f64::NAN), 4),
         last_loss: rounded(losses.last().copied().unwrap_or(f64::NAN), 4),
     })
@@ -123,19 +159,35 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
 
 /// For people.
 pub(super) fn in_words(report: &Report) -> String {
-    let Report { workload, input, threads, steps_per_second, rounds, first_loss, last_loss, .. } = report;
+    let Report { workload, input, threads, steps_per_second, rounds, first_loss, last_loss, gflop_per_step, peak_gflops, .. } = report;
     let lengths = if report.ragged { "ragged" } else { "full-length" };
     let each = rounds.iter().map(|speed| format!("{speed:.2}")).collect::<Vec<_>>().join(" ");
     let processor = report.steps_per_processor_second.map(|s| format!(", {s:.2} a second of one core")).unwrap_or_default();
     format!(
         "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} steps/s{processor}\n\
-         rounds: {each}; loss {first_loss:.3} -> {last_loss:.3}"
+         rounds: {each}; loss {first_loss:.3} -> {last_loss:.3}\n\
+         products: {gflop_per_step:.2} GFLOP a step, {:.0} % of {peak_gflops:.0} GFLOP/s (fastest round {:.0} %)",
+        100.0 * report.share_of_peak,
+        100.0 * report.share_of_peak_fastest,
     )
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn products_are_those_of_the_recurrences_the_layers_above_and_the_output() {
+        let with = |workload, batch: Vec<(Vec<u32>, Vec<u32>)>| products(&sizes(workload, None), &[batch]);
+        let pair = |source, target| (vec![5; source], vec![5; target]);
+        // Two steps over a state that is not zero, four of the decoder.
+        let expected = 6 * (2 * 4 * 256 * 256 + 4 * (4 * 256 * 256 + 256 * 2500));
+        assert_eq!(with(Workload::W1, vec![pair(3, 3)]), f64::from(expected));
+        // Two layers: each has a recurrence, one reads the other.
+        let square = 4 * 512 * 512;
+        let expected = 6 * ((3 + 2 * 2) * square + 4 * (3 * square + 512 * 75));
+        assert_eq!(with(Workload::W2, vec![pair(3, 3)]), f64::from(expected));
+    }
 
     #[test]
     fn batches_have_the_steps_of_the_workload() {
