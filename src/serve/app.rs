@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::decompression::RequestDecompressionLayer;
 
 use super::auth::ApiKey;
+use super::client::Caller;
 use super::error::{ApiError, Fault};
 use super::limits::Limits;
 use super::metrics::Metrics;
@@ -136,9 +137,9 @@ impl Server {
         &self.metrics
     }
 
-    /// When the request that has just arrived must be answered.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.request_timeout
+    /// Who sent the request that has just arrived, and when it must be answered.
+    pub(super) fn caller(&self, request: &Request) -> Caller {
+        Caller::new(request.extensions(), Instant::now() + self.limits.request_timeout)
     }
 
     /// Whether requests need a key.

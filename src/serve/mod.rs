@@ -6,6 +6,7 @@
 pub mod app;
 pub mod auth;
 pub mod bundle_model;
+pub mod client;
 mod deepl;
 pub mod error;
 mod fields;
@@ -17,8 +18,10 @@ pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod model;
+mod offload;
 mod oip;
 mod paths;
+mod queue;
 pub mod raw;
 pub mod scheduler;
 mod timed;
