@@ -204,6 +204,8 @@ async fn generate_stream(State(server): State<Arc<Server>>, named: Named, reques
     Ok((headers, Body::new(stream)).into_response())
 }
 
+type Writing = dyn Future<Output = Result<String, ApiError>> + Send;
+
 /// Server-sent events: one a token, the last with the reason of the end; `text_output` of all together is the translation.
 struct EventStream {
     server: Arc<Server>,
@@ -215,7 +217,7 @@ struct EventStream {
     index: usize,
     sent: String,
     /// The last event, while it is written.
-    last: Option<Pin<Box<dyn Future<Output = Result<String, ApiError>> + Send>>>,
+    last: Option<Pin<Box<Writing>>>,
     ended: bool,
 }
 
