@@ -145,6 +145,9 @@ pub(crate) struct VocabularyMetadata<'a> {
     pub(crate) symbols: Cow<'a, [String]>,
 }
 
+/// Characters of an unknown symbol that an error shows: a token may be as long as its text.
+const LONGEST_SHOWN: usize = 40;
+
 /// What [`Vocabulary::decode`] writes for UNK and for ids outside the vocabulary.
 pub const REPLACEMENT: &str = "\u{fffd}";
 
@@ -405,7 +408,8 @@ impl Vocabulary {
             }
         }
         if policy == UnknownPolicy::Error && !encoded.unknown.is_empty() {
-            let shown: Vec<String> = encoded.unknown.iter().take(8).map(|symbol| format!("{symbol:?}")).collect();
+            let cut = |symbol: &String| format!("{:?}", symbol.chars().take(LONGEST_SHOWN).collect::<String>());
+            let shown: Vec<String> = encoded.unknown.iter().take(8).map(cut).collect();
             let more = encoded.unknown.len() - shown.len();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             return Err(Error::new(ErrorKind::Input, format!("symbols that the model does not know: {}{more}", shown.join(", ")))

@@ -67,6 +67,9 @@ fn unknown_symbols_follow_the_policy() {
     let error = vocabulary.encode_with("aX!", UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
     assert!(error.to_string().contains(r#""X", "!""#), "{error}");
+    let tokens = Vocabulary::build(Unit::Token, [], ["a"]);
+    let error = tokens.encode_with(&"x".repeat(10_000), UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
+    assert!(error.message().len() < 100, "{error}");
     assert!(vocabulary.encode_with("abc", UnknownPolicy::Error, TextLimits::NONE).unwrap().unknown.is_empty());
 }
 
