@@ -5,12 +5,14 @@
 
 pub mod app;
 pub mod auth;
+mod body;
 pub mod bundle_model;
 mod deepl;
 pub mod error;
 mod fields;
 mod generate;
 mod info;
+mod json;
 pub mod library;
 mod libretranslate;
 pub mod limits;
