@@ -83,6 +83,10 @@ struct LimitArgs {
     /// Bytes of a request body, after decompression
     #[arg(long, env = "S2S_MAX_PAYLOAD", value_name = "BYTES", default_value = "2000000", value_parser = at_least_one)]
     max_payload: usize,
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503
+    /// [default: 64 MiB, or four times --max-payload if that is more]
+    #[arg(long, env = "S2S_MAX_BODY_MEMORY", value_name = "BYTES", value_parser = at_least_one)]
+    max_body_memory: Option<usize>,
     /// Connections open at once; more wait until one closes
     #[arg(long, env = "S2S_MAX_CONNECTIONS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_connections: usize,
@@ -119,6 +123,7 @@ impl LimitArgs {
             max_new_tokens: self.max_new_tokens,
             max_answer: self.max_answer,
             max_payload: self.max_payload,
+            max_body_memory: self.max_body_memory.unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
             max_connections: self.max_connections,
             request_timeout: self.request_timeout,
             first_byte_timeout: self.first_byte_timeout,

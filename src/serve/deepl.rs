@@ -21,7 +21,7 @@ pub(super) fn routes() -> [Route; 2] {
 
 async fn translate(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
-    let fields = Fields::read(request, server.limits()).await?;
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("auth_key")?)?;
     let (texts, _) = fields.texts("text")?;
     let target = fields.required("target_lang")?;
@@ -39,7 +39,7 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
 }
 
 async fn languages(State(server): State<Arc<Server>>, request: Request) -> Result<Json<Vec<Value>>, ApiError> {
-    let fields = Fields::read(request, server.limits()).await?;
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("auth_key")?)?;
     let is_target = match fields.text("type")? {
         None | Some("" | "source") => false,

@@ -51,7 +51,7 @@ struct Question {
 
 impl Question {
     async fn read(request: Request, server: &Server) -> Result<Self, ApiError> {
-        let fields = Fields::read(request, server.limits()).await?;
+        let fields = Fields::read(request, server).await?;
         if let Some(strange) = fields.names().find(|name| !["id", "text_input", "parameters"].contains(name)) {
             let message = format!("the field {strange:?} is unknown; there are text_input, parameters and id");
             return Err(ApiError::new(Fault::BadRequest, message));

@@ -24,7 +24,7 @@ pub(super) fn routes() -> [Route; 4] {
 
 async fn translate(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
-    let fields = Fields::read(request, server.limits()).await?;
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
     let (texts, is_list) = fields.texts("q")?;
     let (source, target) = (fields.required("source")?, fields.required("target")?);
@@ -68,7 +68,7 @@ fn each(is_list: bool, mut items: impl Iterator<Item = Value>) -> Value {
 
 /// Nothing is guessed from the text: the answer is the source languages that this server serves.
 async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
-    let fields = Fields::read(request, server.limits()).await?;
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
     fields.texts("q")?;
     let codes: Vec<String> = pairs(&server)?.into_iter().map(|(source, _)| source).collect();

@@ -20,6 +20,9 @@ pub struct Limits {
     pub max_answer: usize,
     /// Bytes of a request body, counted after decompression.
     pub max_payload: usize,
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503. There is
+    /// always room for two of the largest size, and for many small ones beside large ones.
+    pub max_body_memory: usize,
     /// Connections open at once; more wait in the kernel until one closes.
     pub max_connections: usize,
     /// From a request's headers to its answer.
@@ -48,6 +51,7 @@ impl Default for Limits {
             max_new_tokens: 1024,
             max_answer: 32_000_000,
             max_payload: 2_000_000,
+            max_body_memory: 64 << 20,
             max_connections: 1024,
             request_timeout: Duration::from_secs(60),
             first_byte_timeout: Duration::from_secs(10),

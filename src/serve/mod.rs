@@ -5,6 +5,7 @@
 
 pub mod app;
 pub mod auth;
+mod body;
 pub mod bundle_model;
 pub mod client;
 mod deepl;
@@ -12,6 +13,7 @@ pub mod error;
 mod fields;
 mod generate;
 mod info;
+mod json;
 pub mod library;
 mod libretranslate;
 pub mod limits;

@@ -12,9 +12,9 @@ use serde_json::Value;
 
 use super::tensors::{Data, DataType, InferRequest, Tensor};
 use crate::serve::app::{Server, accounting};
+use crate::serve::body::{Received, read_body};
 use crate::serve::client::Caller;
 use crate::serve::error::{ApiError, Fault};
-use crate::serve::fields::read_body;
 use crate::serve::generate::decoding_options;
 use crate::serve::limits::Limits;
 use crate::serve::paths::{Named, VERSION};
@@ -32,8 +32,8 @@ pub(super) const SCORE: &str = "score";
 pub(super) async fn infer(State(server): State<Arc<Server>>, named: Named, request: Request) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
     let (head, body) = request.into_parts();
-    let body = read_body(body, server.limits()).await?;
-    let request = InferRequest::read(&head.headers, &body)?;
+    let Received { bytes, held: _held } = read_body(&head.headers, body, server.bodies(), server.limits()).await?;
+    let request = server.bodies().parsed(bytes.len(), move || InferRequest::read(&head.headers, &bytes)).await?;
     match named.role {
         None => text(&named.name, &named.scheduler, &request, caller).await,
         Some(role) => graph(&named.name, Arc::clone(&named.scheduler), role, request, server.limits(), caller.deadline).await,
