@@ -1,7 +1,7 @@
 //! `s2s serve-local`: an HTTP server over bundles.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use s2s_runtime::translator::default_workers;
 use tokio::sync::Notify;
 
 use crate::cli::Global;
+use crate::cli::translate::read_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
@@ -277,13 +278,8 @@ fn library(args: &Args) -> Result<Library> {
         paths: args.bundles.clone(),
         engine: args.engine,
         workers: args.workers.unwrap_or_else(default_workers),
-        decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), decoding_options)?,
+        decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), read_options)?,
         source_language: args.source_language.clone(),
         target_language: args.target_language.clone(),
     })
-}
-
-fn decoding_options(path: &Path) -> Result<DecodingOptions> {
-    let text = std::fs::read_to_string(path).map_err(|cause| Error::io(path, cause))?;
-    DecodingOptions::from_yaml(&text, path)
 }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::files;
 use s2s_runtime::manifest::DataFile;
 use s2s_runtime::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
@@ -80,9 +81,9 @@ impl Corpus {
         };
         let mut sources = Vec::new();
         let mut read = |path: &Path, limit| -> Result<Vec<Pair>> {
-            let bytes = std::fs::read(path).map_err(|e| {
-                let help = "data paths start at --data DIR (or S2S_DATA), else at `data.folder`, else at the config's folder";
-                Error::io(path, e).help(help)
+            let bytes = files::read(path, files::DATA).map_err(|e| match e.kind() {
+                ErrorKind::Io => e.help("data paths start at --data DIR (or S2S_DATA), else at `data.folder`, else at the config's folder"),
+                _ => e,
             })?;
             let pairs = pairs::parse(&bytes, path, files.format, limit)?;
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();

@@ -2,6 +2,8 @@
 
 use std::path::Path;
 
+use s2s_runtime::files;
+
 use crate::config::checked::{Format, FormatKind};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -39,7 +41,7 @@ pub fn parse(bytes: &[u8], file: &Path, format: Format, limit: Option<usize>) ->
 /// # Errors
 /// As [`parse`]; [`ErrorKind::Io`] if it cannot be read.
 pub fn read(file: &Path, limit: Option<usize>) -> Result<Vec<Pair>> {
-    let bytes = std::fs::read(file).map_err(|cause| Error::io(file, cause))?;
+    let bytes = files::read(file, files::DATA)?;
     let csv = file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("csv"));
     let kind = if csv { FormatKind::Csv } else { FormatKind::Tsv };
     parse(&bytes, file, Format { kind, source: 0, target: 1, extra_is_error: false, header: false }, limit)

@@ -15,11 +15,11 @@ use std::time::Instant;
 
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::manifest::{DataFile, Provenance};
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::callbacks::Callbacks;
+use super::lock::RunLock;
 use super::logs;
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
@@ -27,6 +27,7 @@ use super::run::Which;
 use super::schedule::Rates;
 use super::session::{Mode, TrainOptions, absolute};
 use super::step::{OptimiserState, StepOptions, Stepper};
+use super::tensors::TensorFile;
 use crate::config::LoadOptions;
 use crate::config::checked::Validation;
 use crate::config::mlp::{MlpConfig, is_mlp};
@@ -211,31 +212,20 @@ impl MlpRun {
     }
 
     fn load(&self, path: &Path) -> Result<Saved> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let damaged = |message: String| {
-            let error = Error::new(ErrorKind::Data, message).in_file(path);
-            error.help("the file is damaged or of another config; train again with --force")
-        };
-        let unreadable = |e: safetensors::SafeTensorError| damaged(format!("not a safetensors file: {e}"));
-        let file = SafeTensors::deserialize(&bytes).map_err(unreadable)?;
-        let (_, about) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
-        let header =
-            about.metadata().as_ref().and_then(|m| m.get(METADATA)).ok_or_else(|| damaged(format!("the metadata lacks `{METADATA}`")))?;
-        let header: Header = serde_json::from_str(header).map_err(|e| damaged(format!("`{METADATA}` is not readable: {e}")))?;
+        let file = TensorFile::read(path, "the file is damaged or of another config; train again with --force")?;
+        let (header, tensors) = file.parse::<Header>(METADATA)?;
         if header.architecture != self.config.architecture || header.config != self.fingerprint() {
-            return Err(damaged("the checkpoint is of another config than this run's".to_owned()));
+            return Err(file.damaged("the checkpoint is of another config than this run's"));
         }
-        let gather = |prefix: &str| {
-            let find = |name: &str| {
-                let tensor = file.tensor(&format!("{prefix}{name}")).ok().filter(|t| t.dtype() == Dtype::F32)?;
-                Some((tensor.shape().to_vec(), tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
-            };
-            self.network.import(find).map_err(|e| damaged(format!("{prefix}{}", e.message())))
+        tensors.check(self.network.layout())?;
+        let parameters = tensors.weights(|find| self.network.import(find))?;
+        let optimiser = if tensors.has_moments() {
+            let [first, second] = ["m.", "v."].map(|prefix| tensors.gather(prefix, |find| self.network.import(find)));
+            Some(OptimiserState { first: first?, second: second?, time: header.step })
+        } else {
+            None
         };
-        let moments = file.names().iter().any(|name| name.starts_with("m."));
-        let optimiser =
-            if moments { Some(OptimiserState { first: gather("m.")?, second: gather("v.")?, time: header.step }) } else { None };
-        Ok(Saved { parameters: gather("")?, optimiser, header })
+        Ok(Saved { header, parameters, optimiser })
     }
 
     fn save(&self, which: Which, header: &Header, stepper: &Stepper<Mlp>) -> Result<()> {
@@ -300,7 +290,7 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
         best: None,
         callbacks: Callbacks::default(),
     };
-    prepare_folder(&run, options.mode)?;
+    let _lock = RunLock::take(&run.folder)?;
     if options.mode == Mode::Resume && run.path(Which::Last).exists() {
         let saved = run.load(&run.path(Which::Last))?;
         if saved.header.data != header.data {
@@ -310,6 +300,8 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
         stepper.restore(saved.parameters, saved.optimiser.ok_or_else(lacking)?);
         header = saved.header;
     }
+    // Only now, so that a config that does not fit the checkpoint leaves the run as it is.
+    prepare_folder(&run, options.mode)?;
     metrics::truncate(&run.folder.join("metrics.jsonl"), header.epoch)?;
     logs::begin(&run.folder, &run.config.training, &run.folder.join("metrics.jsonl"))?;
     report.event(&Event::Samples {
@@ -447,7 +439,8 @@ fn prepare_folder(run: &MlpRun, mode: Mode) -> Result<()> {
             return Err(error.help("--resume goes on with it, --force starts over, --output names another folder"));
         }
         Mode::Force => {
-            for path in [run.path(Which::Best), run.path(Which::Last), run.folder.join("metrics.jsonl")] {
+            // The config goes first and comes last, so that a folder that can be opened is one run, whole.
+            for path in [run.folder.join("config.yaml"), run.path(Which::Best), run.path(Which::Last), run.folder.join("metrics.jsonl")] {
                 match std::fs::remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, e)),
                     _ => {}
