@@ -8,6 +8,7 @@ use std::io::{Read, Seek, Write};
 use std::path::Path;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::files;
 
 /// The file that is locked. It stays: what is locked is the open file, and a name that went away could be locked twice.
 const FILE: &str = ".lock";
@@ -32,7 +33,8 @@ impl RunLock {
         match file.try_lock() {
             Ok(()) => {
                 // For the error of whoever comes next; nothing depends on it.
-                let _ = file.set_len(0).and_then(|()| write!(file, "{}\n", std::process::id()));
+                let _ = file.set_len(0).and_then(|()| writeln!(file, "{}", std::process::id()));
+                clear(folder);
                 Ok(Self { _file: Some(file) })
             }
             Err(TryLockError::WouldBlock) => {
@@ -44,6 +46,17 @@ impl RunLock {
             Err(TryLockError::Error(cause)) => {
                 tracing::warn!("{}: cannot be locked ({cause}); see to it that no other training writes to this folder", path.display());
                 Ok(Self { _file: None })
+            }
+        }
+    }
+}
+
+/// Takes away the half-written files of a process that was killed; each lies beside its place under one name.
+fn clear(folder: &Path) {
+    for folder in [folder, &folder.join("checkpoints")] {
+        for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+            if entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(files::PART)) {
+                let _ = std::fs::remove_file(entry.path());
             }
         }
     }

@@ -8,12 +8,13 @@
 //! | `checkpoints/best.safetensors` | weights of the epoch with the lowest validation loss |
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::files;
 use s2s_runtime::manifest::{DataFile, Provenance};
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
@@ -41,6 +42,8 @@ use crate::random::Random;
 /// Stream of [`Random`] that splits the data; epochs have their own.
 const SPLIT_STREAM: u64 = u64::MAX;
 const METADATA: &str = "s2s.mlp_checkpoint";
+/// Most bytes of a number in a file of samples, spaces around it counted.
+const LONGEST_NUMBER: usize = 64;
 
 /// Samples as they are in the data.
 #[derive(Clone, Debug, Default)]
@@ -81,25 +84,45 @@ impl Samples {
 /// # Errors
 /// [`ErrorKind::Data`] with the line, [`ErrorKind::Io`].
 pub fn read_samples(path: &Path, inputs: usize, classes: Option<usize>) -> Result<(Samples, String)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = files::read(path, files::DATA)?;
     let hash = sha256(&bytes);
-    let mut text = Vec::new();
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text).map_err(|e| Error::io(path, e))?;
+    let samples = if bytes.starts_with(&[0x1f, 0x8b]) {
+        // Unpacked line by line: what a small file may become is bounded as a file is.
+        parse_samples(BufReader::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())), path, inputs, classes)?
     } else {
-        text = bytes;
-    }
-    Ok((parse_samples(&String::from_utf8_lossy(&text), path, inputs, classes)?, hash))
+        parse_samples(bytes.as_slice(), path, inputs, classes)?
+    };
+    Ok((samples, hash))
 }
 
-/// As [`read_samples`], from text.
+/// As [`read_samples`], from text, which is read line by line.
 ///
 /// # Errors
-/// [`ErrorKind::Data`] with the line.
-pub fn parse_samples(text: &str, path: &Path, inputs: usize, classes: Option<usize>) -> Result<Samples> {
+/// [`ErrorKind::Data`] with the line, which may have 64 bytes a number; also where there are more than 4 GiB in all.
+pub fn parse_samples(mut text: impl BufRead, path: &Path, inputs: usize, classes: Option<usize>) -> Result<Samples> {
     let mut samples = Samples { inputs, ..Samples::default() };
-    for (number, line) in (1u64..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+    let longest = LONGEST_NUMBER.saturating_mul(inputs.saturating_add(16));
+    let (mut line, mut total) = (Vec::new(), 0);
+    for number in 1u64.. {
+        line.clear();
+        let read = text.by_ref().take(longest as u64 + 1).read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))?;
+        if read == 0 {
+            break;
+        }
+        total += read as u64;
         let wrong = |message: String, help: &str| Error::new(ErrorKind::Data, message).at_line(path, Some(number), None).help(help);
+        if line.len() > longest {
+            let message = format!("the line is longer than {longest} bytes, where {inputs} features belong");
+            return Err(wrong(message, "give one sample a line, numbers separated by commas"));
+        }
+        if total > files::DATA.limit {
+            let message = format!("more than {} GiB of text, unpacked, up to here", files::DATA.limit >> 30);
+            return Err(wrong(message, "is this the right file? Samples are held in memory"));
+        }
+        let line = String::from_utf8_lossy(&line);
+        if line.trim().is_empty() {
+            continue;
+        }
         let mut fields: Vec<&str> = line.split(',').map(str::trim).collect();
         let labelled = fields.len() == inputs + 1;
         if !labelled && (fields.len() != inputs || classes.is_some()) {
