@@ -1,7 +1,7 @@
 //! `s2s serve-local`: an HTTP server over bundles.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,6 +11,7 @@ use s2s_runtime::translator::default_workers;
 use tokio::sync::Notify;
 
 use crate::cli::Global;
+use crate::cli::translate::read_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
@@ -86,6 +87,9 @@ struct LimitArgs {
     /// Tokens of one translation; a request for more is answered 422
     #[arg(long, env = "S2S_MAX_NEW_TOKENS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_new_tokens: usize,
+    /// Bytes that one answer may take: hypotheses times tokens, with attention times source tokens; more is answered 422
+    #[arg(long, env = "S2S_MAX_ANSWER", value_name = "BYTES", default_value = "32000000", value_parser = at_least_one)]
+    max_answer: usize,
     /// Bytes of a request body, after decompression
     #[arg(long, env = "S2S_MAX_PAYLOAD", value_name = "BYTES", default_value = "2000000", value_parser = at_least_one)]
     max_payload: usize,
@@ -131,6 +135,7 @@ impl LimitArgs {
             max_client_batch: self.max_client_batch,
             max_input_tokens: self.max_input_tokens,
             max_new_tokens: self.max_new_tokens,
+            max_answer: self.max_answer,
             max_payload: self.max_payload,
             max_body_memory: self.max_body_memory.unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
             max_connections: self.max_connections,
@@ -327,13 +332,8 @@ fn library(args: &Args) -> Result<Library> {
         paths: args.bundles.clone(),
         engine: args.engine,
         workers: args.workers.unwrap_or_else(default_workers),
-        decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), decoding_options)?,
+        decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), read_options)?,
         source_language: args.source_language.clone(),
         target_language: args.target_language.clone(),
     })
-}
-
-fn decoding_options(path: &Path) -> Result<DecodingOptions> {
-    let text = std::fs::read_to_string(path).map_err(|cause| Error::io(path, cause))?;
-    DecodingOptions::from_yaml(&text, path)
 }

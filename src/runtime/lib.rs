@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`contract`] | names, axes and files of the graphs, spelled once |
 //! | [`manifest`], [`bundle`] | the folder: schema, hashes, versions |
+//! | [`files`] | the one way in which files are opened |
 //! | [`onnx`], [`graph_info`] | ONNX's messages, and what a file says about itself |
 //! | [`yaml`] | YAML in, errors with file, line and key out |
 //! | [`self_test`] | vectors that every opened bundle is held against |
@@ -20,6 +21,7 @@ pub mod contract;
 pub mod decoding;
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod graph_info;
 pub mod manifest;
 pub mod onnx;

@@ -17,6 +17,7 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::auth::ApiKey;
 use super::body::{Bodies, check_coding};
+use super::client::Caller;
 use super::connection::READ_BUFFER;
 use super::error::{ApiError, Fault};
 use super::hosts::Hosts;
@@ -161,9 +162,9 @@ impl Server {
         &self.bodies
     }
 
-    /// When the request that has just arrived must be answered.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.request_timeout
+    /// Who sent the request that has just arrived, and when it must be answered.
+    pub(super) fn caller(&self, request: &Request) -> Caller {
+        Caller::new(request.extensions(), Instant::now() + self.limits.request_timeout)
     }
 
     /// Whether requests need a key.

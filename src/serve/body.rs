@@ -11,10 +11,10 @@ use axum::body::{Body, HttpBody};
 use axum::http::{HeaderMap, header};
 use flate2::write::GzDecoder;
 use http_body_util::BodyExt;
-use tokio::sync::Semaphore;
 
 use super::error::{ApiError, Fault};
 use super::limits::Limits;
+use super::offload;
 
 /// So many bytes of each body are not counted: a short text is read whatever the others do.
 const UNCOUNTED: usize = 4 * 1024;
@@ -31,16 +31,13 @@ const PIECE: usize = 4 * 1024;
 pub(super) struct Bodies {
     most: usize,
     held: AtomicUsize,
-    /// Large bodies that are parsed at once.
-    parsing: Semaphore,
 }
 
 impl Bodies {
     /// A budget that has room for at least one body of the largest size.
     pub(super) fn new(limits: &Limits) -> Self {
         let most = limits.max_body_memory.max(limits.max_payload.saturating_mul(2));
-        let threads = std::thread::available_parallelism().map_or(1, usize::from);
-        Self { most, held: AtomicUsize::new(0), parsing: Semaphore::new(threads) }
+        Self { most, held: AtomicUsize::new(0) }
     }
 
     /// Bytes in flight.
@@ -57,12 +54,7 @@ impl Bodies {
         if bytes <= SMALL {
             return parse();
         }
-        let failed = || ApiError::new(Fault::Internal, "the server failed on this request");
-        let _turn = self.parsing.acquire().await.map_err(|_| failed())?;
-        tokio::task::spawn_blocking(parse).await.map_err(|panic| {
-            tracing::error!(%panic, "a body could not be parsed");
-            failed()
-        })?
+        offload::run(parse).await?
     }
 }
 

@@ -129,12 +129,13 @@ impl ApiError {
     /// An error of the runtime: what the client did is explained to it, anything else is logged and stays here.
     pub fn from_runtime(error: &Error) -> Self {
         match error.kind() {
-            ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage => {
+            kind @ (ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage | ErrorKind::TooLong) => {
                 let message = match error.help_text() {
                     Some(help) => format!("{}; {help}", error.message()),
                     None => error.message().to_owned(),
                 };
-                Self::new(Fault::InvalidParameter, message)
+                let too_long = kind == ErrorKind::TooLong;
+                Self::new(if too_long { Fault::TooLong } else { Fault::InvalidParameter }, message)
             }
             ErrorKind::Timeout => Self::new(Fault::Deadline, error.message()),
             _ => {

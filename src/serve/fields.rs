@@ -141,7 +141,8 @@ fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
 
 fn json_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = utf8(body)?;
-    match json::read(text, Any(&Budget::new()))? {
+    let budget = Budget::new();
+    match json::read(text, &budget, Any(&budget))? {
         Value::Object(object) => Ok(object),
         _ => Err(ApiError::new(Fault::BadRequest, "the body must be a JSON object")),
     }

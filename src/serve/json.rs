@@ -12,32 +12,34 @@ use super::error::{ApiError, Fault};
 /// Values, keys among them, of one body; a value takes up to 150 bytes.
 pub(super) const VALUES: usize = 16 * 1024;
 
-/// How many more values a body may have.
-pub(super) struct Budget(Cell<usize>);
+/// How many more values a body may have; nothing once it asked for one too many.
+pub(super) struct Budget(Cell<Option<usize>>);
 
 impl Budget {
     /// For one body.
     pub(super) fn new() -> Self {
-        Self(Cell::new(VALUES))
+        Self(Cell::new(Some(VALUES)))
     }
 
     /// Takes one value.
     pub(super) fn take<E: serde::de::Error>(&self) -> Result<(), E> {
-        let left = self.0.get().checked_sub(1).ok_or_else(|| E::custom(format_args!("more than {VALUES} values")))?;
-        self.0.set(left);
-        Ok(())
+        self.0.set(self.0.get().and_then(|left| left.checked_sub(1)));
+        self.0.get().map(drop).ok_or_else(|| E::custom(format_args!("more than {VALUES} values")))
     }
 }
 
-/// Reads `text` with `seed`.
+/// Reads `text` with `seed`, which takes its values from `budget`.
 ///
 /// # Errors
 /// Where the text is not JSON, or has too many values.
-pub(super) fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, seed: S) -> Result<S::Value, ApiError> {
+pub(super) fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, budget: &Budget, seed: S) -> Result<S::Value, ApiError> {
     // serde_json stops at 128 levels, so that deep nesting is an error and not a stack overflow.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
     read.map_err(|error| {
+        if budget.0.get().is_none() {
+            return ApiError::new(Fault::TooLong, format!("the body has more than {VALUES} values"));
+        }
         let what = if error.is_data() { "the body cannot be read" } else { "the body is not JSON" };
         ApiError::new(Fault::BadRequest, format!("{what}: {error}"))
     })
@@ -211,12 +213,14 @@ mod tests {
     use super::*;
 
     fn any(text: &str) -> Result<Value, ApiError> {
-        read(text, Any(&Budget::new()))
+        let budget = Budget::new();
+        read(text, &budget, Any(&budget))
     }
 
     fn flat(text: &str) -> Result<Flat, ApiError> {
         let mut flat = Flat::default();
-        read(text, Flatten::new(&Budget::new(), &mut flat)).map(|()| flat)
+        let budget = Budget::new();
+        read(text, &budget, Flatten::new(&budget, &mut flat)).map(|()| flat)
     }
 
     #[test]

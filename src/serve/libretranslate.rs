@@ -23,7 +23,7 @@ pub(super) fn routes() -> [Route; 4] {
 }
 
 async fn translate(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
-    let deadline = server.deadline();
+    let caller = server.caller(&request);
     let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
     let (texts, is_list) = fields.texts("q")?;
@@ -45,7 +45,7 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
         let options = DecodingOptions { num_return_sequences: Some(wanted), num_beams: Some(num_beams), ..DecodingOptions::default() };
         settings = scheduler.settings(&options)?;
     }
-    let answer = scheduler.translate(&texts, &settings, deadline).await?;
+    let answer = scheduler.translate(&texts, &settings, caller).await?;
 
     let mut body = Map::new();
     if source.eq_ignore_ascii_case("auto") {

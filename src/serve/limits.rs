@@ -15,6 +15,9 @@ pub struct Limits {
     pub max_input_tokens: usize,
     /// Tokens of one translation, END counted.
     pub max_new_tokens: usize,
+    /// Bytes that the hypotheses of one request may take while they are decoded and written as an answer: for each token
+    /// its text and, where they are asked for, its score and its attention on every source token.
+    pub max_answer: usize,
     /// Bytes of a request body, counted after decompression.
     pub max_payload: usize,
     /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503. There is
@@ -76,6 +79,7 @@ impl Default for Limits {
             max_client_batch: 32,
             max_input_tokens: 512,
             max_new_tokens: 1024,
+            max_answer: 32_000_000,
             max_payload: 2_000_000,
             max_body_memory: 64 << 20,
             max_connections: 1024,

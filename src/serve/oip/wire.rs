@@ -30,7 +30,8 @@ impl RawRequest {
     /// # Errors
     /// What is not JSON, not an object, or has too many values.
     pub(super) fn read(text: &str) -> Result<Self, ApiError> {
-        json::read(text, RequestSeed(&Budget::new()))
+        let budget = Budget::new();
+        json::read(text, &budget, RequestSeed(&budget))
     }
 }
 
