@@ -15,6 +15,8 @@
 //! | [`decoding`] | the loop from ids to ids, and its options |
 //! | [`translator`] | text in, text out |
 
+#![forbid(unsafe_code)]
+
 pub mod bundle;
 pub mod contract;
 pub mod decoding;
