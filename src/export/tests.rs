@@ -410,6 +410,18 @@ fn an_export_that_fails_its_verification_leaves_nothing_behind() {
     let opened = Bundle::open(&target).unwrap();
     assert!(std::str::from_utf8(opened.file(file::README).unwrap()).unwrap().contains("Licence of the data: CC0"));
     verify_path(&target, &usual, true).unwrap().check().unwrap();
+    // Side files are listed with their hashes, and verifying again lists the new record.
+    for _ in 0..2 {
+        let bundle = Bundle::open(&target).unwrap();
+        assert!(bundle.manifest().files.keys().eq([file::README, file::CONFORMANCE, file::SELF_TEST]), "{:?}", bundle.manifest().files);
+        verify_path(&target, &usual, true).unwrap();
+    }
+    for name in [file::README, file::CONFORMANCE, file::SELF_TEST] {
+        let bytes = std::fs::read(target.join(name)).unwrap();
+        std::fs::remove_file(target.join(name)).unwrap();
+        assert!(Bundle::open(&target).unwrap_err().to_string().contains("missing, and the manifest lists it"), "{name}");
+        std::fs::write(target.join(name), bytes).unwrap();
+    }
 }
 
 proptest! {
