@@ -258,17 +258,23 @@ fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Outp
 /// Lets the process open as many files as connections want, as far as it may; where it may not, there are fewer connections.
 #[cfg(unix)]
 fn fit_descriptors(limits: &mut Limits) {
-    let wanted = limits.max_connections;
-    match rlimit::increase_nofile_limit(limits.wanted_descriptors()) {
-        Ok(descriptors) => {
-            if limits.fit_descriptors(descriptors) {
-                let allowed = limits.max_connections;
-                tracing::warn!(
-                    "{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections"
-                );
-            }
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let mut may = getrlimit(Resource::Nofile);
+    let wanted = limits.wanted_descriptors().min(may.maximum.unwrap_or(u64::MAX));
+    if may.current.is_some_and(|current| current < wanted) {
+        let raised = Rlimit { current: Some(wanted), ..may };
+        match setrlimit(Resource::Nofile, raised.clone()) {
+            Ok(()) => may = raised,
+            Err(error) => tracing::debug!(%error, wanted, "the limit of open files cannot be raised"),
         }
-        Err(error) => tracing::warn!(%error, "how many files may be open cannot be told"),
+    }
+    let Some(descriptors) = may.current else { return };
+    let connections = limits.max_connections;
+    if limits.fit_descriptors(descriptors) {
+        let allowed = limits.max_connections;
+        tracing::warn!(
+            "{descriptors} open files allow {allowed} connections, not {connections}; raise ulimit -n, or lower --max-connections"
+        );
     }
 }
 
