@@ -259,22 +259,15 @@ fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Outp
 #[cfg(unix)]
 fn fit_descriptors(limits: &mut Limits) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
-    let mut may = getrlimit(Resource::Nofile);
-    let wanted = limits.wanted_descriptors().min(may.maximum.unwrap_or(u64::MAX));
-    if may.current.is_some_and(|current| current < wanted) {
-        let raised = Rlimit { current: Some(wanted), ..may };
-        match setrlimit(Resource::Nofile, raised.clone()) {
-            Ok(()) => may = raised,
-            Err(error) => tracing::debug!(%error, wanted, "the limit of open files cannot be raised"),
-        }
-    }
-    let Some(descriptors) = may.current else { return };
-    let connections = limits.max_connections;
-    if limits.fit_descriptors(descriptors) {
+    let (wanted, open) = (limits.max_connections, limits.wanted_descriptors());
+    let own = getrlimit(Resource::Nofile);
+    // None is no limit. The soft limit may be raised up to the hard one.
+    let raised = Rlimit { current: Some(open.min(own.maximum.unwrap_or(open))), ..own };
+    let is_short = own.current.is_some_and(|current| current < open);
+    let allowed = if is_short && setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { own.current };
+    if let Some(descriptors) = allowed.filter(|&descriptors| limits.fit_descriptors(descriptors)) {
         let allowed = limits.max_connections;
-        tracing::warn!(
-            "{descriptors} open files allow {allowed} connections, not {connections}; raise ulimit -n, or lower --max-connections"
-        );
+        tracing::warn!("{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections");
     }
 }
 

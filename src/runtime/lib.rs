@@ -18,6 +18,8 @@
 //! | [`decoding`] | the loop from ids to ids, and its options |
 //! | [`translator`] | text in, text out |
 
+#![forbid(unsafe_code)]
+
 pub mod bundle;
 pub mod checked;
 pub mod contract;
