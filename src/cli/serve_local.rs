@@ -77,9 +77,16 @@ struct LimitArgs {
     /// Tokens of one translation; a request for more is answered 422
     #[arg(long, env = "S2S_MAX_NEW_TOKENS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_new_tokens: usize,
+    /// Bytes that one answer may take: hypotheses times tokens, with attention times source tokens; more is answered 422
+    #[arg(long, env = "S2S_MAX_ANSWER", value_name = "BYTES", default_value = "32000000", value_parser = at_least_one)]
+    max_answer: usize,
     /// Bytes of a request body, after decompression
     #[arg(long, env = "S2S_MAX_PAYLOAD", value_name = "BYTES", default_value = "2000000", value_parser = at_least_one)]
     max_payload: usize,
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503
+    /// [default: 64 MiB, or four times --max-payload if that is more]
+    #[arg(long, env = "S2S_MAX_BODY_MEMORY", value_name = "BYTES", value_parser = at_least_one)]
+    max_body_memory: Option<usize>,
     /// Connections open at once; more wait until one closes
     #[arg(long, env = "S2S_MAX_CONNECTIONS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_connections: usize,
@@ -114,7 +121,9 @@ impl LimitArgs {
             max_client_batch: self.max_client_batch,
             max_input_tokens: self.max_input_tokens,
             max_new_tokens: self.max_new_tokens,
+            max_answer: self.max_answer,
             max_payload: self.max_payload,
+            max_body_memory: self.max_body_memory.unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
             max_connections: self.max_connections,
             request_timeout: self.request_timeout,
             first_byte_timeout: self.first_byte_timeout,

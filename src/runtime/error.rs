@@ -18,8 +18,10 @@ pub enum ErrorKind {
     Bundle,
     /// Two computations that must agree do not.
     Parity,
-    /// One text or one request cannot be handled: too long, unknown character under `error`, bad parameter.
+    /// One text or one request cannot be handled: unknown character under `error`, bad parameter.
     Input,
+    /// One text, or what is asked for it, is longer than a limit.
+    TooLong,
     /// An engine is missing, too old, or failed on a graph.
     Engine,
     /// Reading or writing failed.

@@ -7,16 +7,17 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderMap, HeaderName, HeaderValue};
 use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::decompression::RequestDecompressionLayer;
 
 use super::auth::ApiKey;
+use super::body::{Bodies, check_coding};
+use super::client::Caller;
 use super::error::{ApiError, Fault};
 use super::limits::Limits;
 use super::metrics::Metrics;
@@ -30,6 +31,7 @@ pub struct Server {
     limits: Limits,
     key: Option<ApiKey>,
     metrics: Arc<Metrics>,
+    bodies: Arc<Bodies>,
     models: RwLock<Phase>,
     /// Request ids are this and a counter.
     nonce: u64,
@@ -47,7 +49,15 @@ impl Server {
     /// A server that still loads its models.
     pub fn new(limits: Limits, key: Option<ApiKey>) -> Self {
         let nonce = RandomState::new().build_hasher().finish();
-        Self { limits, key, metrics: Arc::default(), models: RwLock::new(Phase::Loading), nonce, counter: AtomicU64::new(0) }
+        Self {
+            bodies: Arc::new(Bodies::new(&limits)),
+            limits,
+            key,
+            metrics: Arc::default(),
+            models: RwLock::new(Phase::Loading),
+            nonce,
+            counter: AtomicU64::new(0),
+        }
     }
 
     /// The models are loaded.
@@ -136,9 +146,14 @@ impl Server {
         &self.metrics
     }
 
-    /// When the request that has just arrived must be answered.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.request_timeout
+    /// The memory of all bodies in flight.
+    pub(super) fn bodies(&self) -> &Arc<Bodies> {
+        &self.bodies
+    }
+
+    /// Who sent the request that has just arrived, and when it must be answered.
+    pub(super) fn caller(&self, request: &Request) -> Caller {
+        Caller::new(request.extensions(), Instant::now() + self.limits.request_timeout)
     }
 
     /// Whether requests need a key.
@@ -188,7 +203,6 @@ pub fn app(server: Arc<Server>) -> Router {
         .method_not_allowed_fallback(async |request: Request| {
             ApiError::new(Fault::MethodNotAllowed, format!("{} does not take {}", request.uri().path(), request.method()))
         })
-        .layer(RequestDecompressionLayer::new())
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
             tracing::error!(panic = panic_message(&*panic), "a handler panicked");
             ApiError::new(Fault::Internal, "the server failed on this request").into_response()
@@ -218,17 +232,10 @@ async fn envelope(State(server): State<Arc<Server>>, request: Request, next: Nex
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let _in_flight = server.metrics.enter();
-    let unread = request.headers().get_all(header::CONTENT_ENCODING).iter().find(|encoding| {
-        let name = encoding.as_bytes().trim_ascii();
-        !(name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"identity"))
-    });
-    let mut response = match unread {
+    let mut response = match check_coding(request.headers()) {
         _ if server.is_draining() => ApiError::new(Fault::Draining, "the server is shutting down").into_response(),
-        Some(encoding) => {
-            let message = format!("content encoding {} is not read here; send gzip or none", String::from_utf8_lossy(encoding.as_bytes()));
-            ApiError::new(Fault::UnsupportedMediaType, message).into_response()
-        }
-        None => next.run(request).await,
+        Err(error) => error.into_response(),
+        Ok(()) => next.run(request).await,
     };
     tracing::debug!(%method, path, status = response.status().as_u16(), elapsed = ?started.elapsed(), id = ?id, "request");
     let fault = response.extensions().get::<Fault>().map(|fault| fault.entry().1);

@@ -56,8 +56,8 @@ impl Model for BundleModel {
         self.coder.settings(&DecodingOptions::layered([&self.options, request]))
     }
 
-    fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText> {
-        self.coder.encode(text, settings)
+    fn encode(&self, text: &str, settings: &Settings, most_characters: usize) -> Result<SourceText> {
+        self.coder.encode_within(text, settings, most_characters)
     }
 
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {

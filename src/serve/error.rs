@@ -35,6 +35,8 @@ pub enum Fault {
     InvalidParameter,
     /// The queue is full.
     Overloaded,
+    /// The bodies in flight take all the memory that they may.
+    BodiesFull,
     /// A defect, or an engine that failed on this request.
     Internal,
     /// The model is not loaded yet.
@@ -47,7 +49,7 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, for the document of the interface and for tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 18] = [
         Self::BadRequest,
         Self::UnsupportedLanguage,
         Self::MissingKey,
@@ -61,6 +63,7 @@ impl Fault {
         Self::InvalidUtf8,
         Self::InvalidParameter,
         Self::Overloaded,
+        Self::BodiesFull,
         Self::Internal,
         Self::Loading,
         Self::Draining,
@@ -83,6 +86,7 @@ impl Fault {
             Self::InvalidUtf8 => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_utf8"),
             Self::InvalidParameter => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameter"),
             Self::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+            Self::BodiesFull => (StatusCode::SERVICE_UNAVAILABLE, "bodies_full"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
@@ -109,12 +113,13 @@ impl ApiError {
     /// An error of the runtime: what the client did is explained to it, anything else is logged and stays here.
     pub fn from_runtime(error: &Error) -> Self {
         match error.kind() {
-            ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage => {
+            kind @ (ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage | ErrorKind::TooLong) => {
                 let message = match error.help_text() {
                     Some(help) => format!("{}; {help}", error.message()),
                     None => error.message().to_owned(),
                 };
-                Self::new(Fault::InvalidParameter, message)
+                let too_long = kind == ErrorKind::TooLong;
+                Self::new(if too_long { Fault::TooLong } else { Fault::InvalidParameter }, message)
             }
             ErrorKind::Timeout => Self::new(Fault::Deadline, error.message()),
             _ => {
@@ -140,7 +145,7 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self.fault);
         let headers = response.headers_mut();
         match self.fault {
-            Fault::Overloaded | Fault::Loading | Fault::Draining => {
+            Fault::Overloaded | Fault::BodiesFull | Fault::Loading | Fault::Draining => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Fault::MissingKey => {

@@ -62,6 +62,7 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
             "max_input_tokens": limits.max_input_tokens,
             "max_new_tokens": limits.max_new_tokens,
             "max_payload": limits.max_payload,
+            "max_body_memory": limits.max_body_memory,
             "max_connections": limits.max_connections,
             "request_timeout": limits.request_timeout.as_secs_f64(),
         },
@@ -85,5 +86,5 @@ async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result
     let schedulers = server.schedulers();
     let depths: Vec<(String, usize)> =
         schedulers.iter().flat_map(|all| all.iter()).map(|s| (s.model().card().name.clone(), s.depth())).collect();
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(&depths)).into_response())
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(&depths, server.bodies().held())).into_response())
 }

@@ -15,8 +15,14 @@ pub struct Limits {
     pub max_input_tokens: usize,
     /// Tokens of one translation, END counted.
     pub max_new_tokens: usize,
+    /// Bytes that the hypotheses of one request may take while they are decoded and written as an answer: for each token
+    /// its text and, where they are asked for, its score and its attention on every source token.
+    pub max_answer: usize,
     /// Bytes of a request body, counted after decompression.
     pub max_payload: usize,
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503. There is
+    /// always room for two of the largest size, and for many small ones beside large ones.
+    pub max_body_memory: usize,
     /// Connections open at once; more wait in the kernel until one closes.
     pub max_connections: usize,
     /// From a request's headers to its answer.
@@ -43,7 +49,9 @@ impl Default for Limits {
             max_client_batch: 32,
             max_input_tokens: 512,
             max_new_tokens: 1024,
+            max_answer: 32_000_000,
             max_payload: 2_000_000,
+            max_body_memory: 64 << 20,
             max_connections: 1024,
             request_timeout: Duration::from_secs(60),
             first_byte_timeout: Duration::from_secs(10),

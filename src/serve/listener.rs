@@ -5,7 +5,7 @@
 //! `Timed` stream.
 
 use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -31,6 +31,10 @@ use super::timed::{Gate, Timed};
 const READ_BUFFER: usize = 64 * 1024;
 /// After the signal, a connection whose next request has not arrived whole within this time is closed.
 const HALF_REQUEST: Duration = Duration::from_millis(500);
+
+/// Where a request came from, among its extensions; what a proxy in between tells of its clients is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// Binds `host:port`; port 0 takes a free one.
 ///
@@ -73,8 +77,9 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
     loop {
         tokio::select! {
             accepted = listener.accept(), if connections.len() < limits.max_connections => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), Arc::clone(&limits), draining.clone()));
+                Ok((stream, peer)) => {
+                    let client = ClientAddress(peer.ip().to_canonical());
+                    connections.spawn(connection(stream, client, router.clone(), Arc::clone(&limits), draining.clone()));
                 }
                 // Out of file descriptors, or a connection that is gone already.
                 Err(error) => {
@@ -115,13 +120,14 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
     Ended::Drained
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Arc<Limits>, mut draining: watch::Receiver<bool>) {
+async fn connection(stream: TcpStream, client: ClientAddress, router: Router, limits: Arc<Limits>, mut draining: watch::Receiver<bool>) {
     // Answers are small and written whole.
     let _ = stream.set_nodelay(true);
     let gate = Gate::default();
     let io = TokioIo::new(Timed::new(stream, gate.clone(), &limits));
     let requests = gate.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
+    let service = service_fn(move |mut request: Request<Incoming>| {
+        request.extensions_mut().insert(client);
         let in_flight = requests.enter();
         let router = router.clone();
         async move {

@@ -1,6 +1,7 @@
 //! The server over a scripted model: [`router`] without a socket, [`socket`] on loopback.
 #![allow(clippy::unwrap_used)]
 
+mod hostile;
 mod protocols;
 mod router;
 mod scripted;
