@@ -6,6 +6,7 @@ use std::path::Path;
 
 use prost::Message as _;
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::contract::{FORMAT_VERSION, file};
 use s2s_runtime::engine::{self, EngineKind, graph::DataView, graph::Graph, graph::TensorView};
 use s2s_runtime::manifest::{GraphFile, Provenance};
@@ -19,7 +20,6 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
 use crate::network::Parameters;
 use crate::network::mlp::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
-use crate::onnx::messages::ModelProto;
 use crate::onnx::{GraphBuilder, OPSETS, ir_version};
 use crate::random::Random;
 
@@ -104,8 +104,8 @@ impl MlpBundle {
         let name = &self.manifest.graph.file;
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("export the bundle again");
         let network = Mlp::new(self.manifest.architecture.clone())?;
-        let model = ModelProto::decode(self.model.as_slice()).map_err(|e| wrong("not an ONNX model").caused_by(e))?;
-        let tensors = model.graph.unwrap_or_default().initializer;
+        let model = CheckedModel::read(name, &self.model)?;
+        let tensors = &model.graph().initializer;
         let find = |name: &str| tensors.iter().find(|t| t.name == name).and_then(|t| Some((t.shape()?, t.floats()?)));
         let parameters = network.import(find)?;
         if weights_sha256(&parameters) != self.manifest.weights_sha256 {

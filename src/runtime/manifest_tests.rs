@@ -19,6 +19,7 @@ fn manifest() -> Manifest {
         languages: None,
         io: Io::Ids,
         graphs: [(Role::Encoder, graph("encoder")), (Role::Decoder, graph("decoder"))].into(),
+        files: BTreeMap::new(),
         weights_sha256: Some("a".repeat(64)),
         wiring: Wiring {
             encoder_input: "encoder_input".to_owned(),

@@ -58,6 +58,7 @@ fn files_of(encoder: Vec<u8>, decoder: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
         languages: None,
         io: Io::Ids,
         graphs: [graph(Role::Encoder, &encoder), graph(Role::Decoder, &decoder)].into(),
+        files: BTreeMap::new(),
         weights_sha256: Some("f".repeat(64)),
         wiring: Wiring {
             encoder_input: contract::ENCODER_INPUT.to_owned(),

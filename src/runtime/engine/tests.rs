@@ -104,6 +104,7 @@ fn manifest(form: &str) -> Manifest {
         languages: None,
         io: if form == "one_hot" { Io::OneHot } else { Io::Ids },
         graphs: graphs(form).into_iter().map(file).collect(),
+        files: BTreeMap::new(),
         weights_sha256: None,
         wiring: wiring(form),
         special_ids: SpecialIds::default(),
