@@ -6,12 +6,15 @@ use std::path::Path;
 
 use crate::error::{Error, Result};
 
+/// How the temporary names of files end.
+pub(crate) const PART: &str = ".part";
+
 /// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one.
 ///
 /// The temporary name is always the same, so that crashes leave one such file at most and the next writing replaces it.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = path.with_file_name(format!(".{name}.part"));
+    let temporary = path.with_file_name(format!(".{name}{PART}"));
     let write = || -> std::io::Result<()> {
         let mut file = File::create(&temporary)?;
         file.write_all(bytes)?;

@@ -5,7 +5,8 @@ mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::process::{Command, Output};
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use common::server::{Running, s2s};
@@ -122,7 +123,7 @@ fn a_request_in_flight_at_sigterm_is_answered() {
     let body = json!({"q": "abc", "source": "a", "target": "b"}).to_string();
     // The last byte is still to come when the signal does.
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    write!(stream, "POST /translate HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\n").unwrap();
+    write!(stream, "POST /translate HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-type: application/json\r\n").unwrap();
     write!(stream, "content-length: {}\r\n\r\n", body.len()).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
@@ -155,7 +156,7 @@ fn a_request_that_outlasts_the_grace_time_is_cut_and_the_code_says_so() {
     let mut waiting = TcpStream::connect(&server.address).unwrap();
     write!(
         waiting,
-        "POST /translate HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+        "POST /translate HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
     )
     .unwrap();
     let mut line = String::new();
@@ -210,7 +211,8 @@ fn a_gzip_bomb_is_413_at_flat_memory() {
     assert!(bomb.len() < 1_000_000, "{}", bomb.len());
     for _ in 0..4 {
         let mut stream = TcpStream::connect(&server.address).unwrap();
-        write!(stream, "POST /translate HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-type: application/json\r\n").unwrap();
+        write!(stream, "POST /translate HTTP/1.1\r\nhost: localhost\r\ncontent-encoding: gzip\r\ncontent-type: application/json\r\n")
+            .unwrap();
         write!(stream, "content-length: {}\r\n\r\n", bomb.len()).unwrap();
         // The server may answer and close before it has read everything.
         let _ = stream.write_all(&bomb);
@@ -236,4 +238,88 @@ fn list_shows_bundles_and_says_what_is_wrong_with_one() {
     let rows: Value = serde_json::from_str(&stdout).unwrap();
     assert_eq!((&rows[0]["name"], &rows[0]["problem"], &rows[1]["name"]), (&json!("good"), &json!(null), &json!(null)));
     assert_eq!(run(s2s().args(["list", "/no/such/folder"])).0, 1);
+}
+
+/// What ends by itself within ten seconds: exit code and stderr.
+#[cfg(unix)]
+fn ends(command: &mut Command) -> (i32, String) {
+    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let started = Instant::now();
+    let status = loop {
+        if let Some(status) = child.try_wait().unwrap() {
+            break status;
+        }
+        if started.elapsed() > Duration::from_secs(10) {
+            child.kill().unwrap();
+            panic!("it hangs: {command:?}");
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    };
+    let mut stderr = String::new();
+    child.stderr.take().unwrap().read_to_string(&mut stderr).unwrap();
+    (status.code().unwrap(), stderr)
+}
+
+#[cfg(unix)]
+#[test]
+fn a_fifo_or_a_device_where_a_file_should_be_is_named_and_not_waited_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
+    let bundle = common::bundle(folder.path()).into_os_string().into_string().unwrap();
+    let fifo = |at: &str| {
+        std::fs::create_dir_all(Path::new(at).parent().unwrap()).unwrap();
+        assert!(Command::new("mkfifo").arg(at).status().unwrap().success());
+        at.to_owned()
+    };
+    let keras = format!("{}/tests/keras/one_hot.h5", env!("CARGO_MANIFEST_DIR"));
+    let config = |train: &str| {
+        let file = path("config.yaml");
+        let data = format!("data: {{train: {train}, validation: {{split: tail, fraction: 0.5}}}}");
+        let model = "model: {hidden: 8, input: one_hot}\ntraining: {epochs: 1, batch_size: 2, learning_rate: 0.1}";
+        std::fs::write(&file, format!("name: a\n{data}\n{model}\n")).unwrap();
+        file
+    };
+    let pipe = fifo(&path("pipe"));
+    // A whole bundle but for one file.
+    let broken = path("broken");
+    std::fs::create_dir(&broken).unwrap();
+    for entry in std::fs::read_dir(&bundle).unwrap() {
+        let entry = entry.unwrap();
+        match entry.file_name().to_str() {
+            Some("decoder.onnx") => drop(fifo(&format!("{broken}/decoder.onnx"))),
+            _ => drop(std::fs::copy(entry.path(), Path::new(&broken).join(entry.file_name())).unwrap()),
+        }
+    }
+    let manifest = fifo(&path("manifest/s2s.yaml"));
+    let run = fifo(&path("run/config.yaml"));
+    let (manifest, run) = (manifest.trim_end_matches("/s2s.yaml"), run.trim_end_matches("/config.yaml"));
+    for (what, code, arguments) in [
+        ("a FIFO", 5, vec!["translate", &pipe, "a"]),
+        ("a FIFO", 5, vec!["translate", &broken, "a"]),
+        ("a FIFO", 5, vec!["verify", manifest]),
+        ("a FIFO", 5, vec!["serve-local", &pipe, "--port", "0"]),
+        ("a FIFO", 5, vec!["inspect", &pipe]),
+        ("a FIFO", 5, vec!["lint", &pipe]),
+        ("a FIFO", 3, vec!["translate", &bundle, "a", "--decoding", &pipe]),
+        ("a FIFO", 3, vec!["serve-local", &bundle, "--port", "0", "--decoding", &pipe]),
+        ("a FIFO", 4, vec!["eval", &bundle, &pipe]),
+        ("a FIFO", 4, vec!["verify", &bundle, "--no-write", "--texts", &pipe]),
+        ("a FIFO", 3, vec!["train", &pipe]),
+        ("a FIFO", 3, vec!["config", "check", &pipe]),
+        ("a FIFO", 4, vec!["train", &config(&pipe)]),
+        ("a FIFO", 4, vec!["import", "keras", &pipe, "--pairs", &keras]),
+        ("a FIFO", 4, vec!["import", "keras", &keras, "--pairs", &pipe]),
+        ("a FIFO", 4, vec!["import", "keras", &keras, "--vocabulary", &pipe]),
+        ("a device", 3, vec!["train", "/dev/zero"]),
+        ("a device", 4, vec!["eval", &bundle, "/dev/zero"]),
+        ("a device", 5, vec!["lint", "/dev/zero"]),
+        ("a folder", 4, vec!["eval", &bundle, &bundle]),
+    ] {
+        let (found, stderr) = ends(s2s().current_dir(folder.path()).args(&arguments));
+        assert!(found == code && stderr.contains(&format!("this is {what}, where a")), "{arguments:?}: {found} {stderr}");
+    }
+    // A run whose config is no file is no run.
+    for arguments in [vec!["export", run, "-o", "x"], vec!["inspect", run], vec!["train", "--resume", run]] {
+        assert_ne!(ends(s2s().current_dir(folder.path()).args(&arguments)).0, 0, "{arguments:?}");
+    }
 }

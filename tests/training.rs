@@ -84,16 +84,16 @@ fn check_last(folder: &Path) {
 }
 
 #[test]
-fn a_training_killed_at_twenty_random_moments_ends_as_an_undisturbed_one() {
+fn a_training_killed_at_random_moments_ends_as_an_undisturbed_one() {
     let bench = Bench::new();
     let started = Instant::now();
     bench.finish("undisturbed");
     let whole = started.elapsed();
     let mut random = Random::new(20, 0);
     let (mut kills, mut round) = (0, 0);
-    while kills < 20 {
+    while kills < common::kills(20) {
         let mut child = quietly(&mut bench.command(&format!("killed-{round}")));
-        // Long enough that epochs are saved, short enough that the training hardly ends before the twentieth kill.
+        // Long enough that epochs are saved, short enough that a training takes several kills before it ends.
         std::thread::sleep(whole.mul_f64(random.below(1000) as f64 / 8_000.0));
         if child.try_wait().unwrap().is_some() {
             // It was done before: the next kills are for another training.
@@ -111,6 +111,53 @@ fn a_training_killed_at_twenty_random_moments_ends_as_an_undisturbed_one() {
         bench.finish(&name);
         assert!(bench.result(&name) == expected, "{name} differs from an undisturbed training");
     }
+}
+
+#[test]
+fn a_run_folder_is_written_by_one_process_at_a_time_and_read_by_any() {
+    let bench = Bench::new();
+    // Until it is killed.
+    let mut first = quietly(bench.command("run").args(["--set", "training.epochs=100000", "--set", "training.schedule=constant"]));
+    let (started, best) = (Instant::now(), bench.run("run").join("checkpoints/best.safetensors"));
+    while !best.exists() {
+        assert!(started.elapsed() < Duration::from_secs(60), "it does not train");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    let config = bench.folder.path().join("small.yaml");
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras");
+    for arguments in [
+        vec!["train".into(), config.clone().into_os_string(), "--force".into()],
+        vec!["train".into(), config.into_os_string(), "--resume".into()],
+        vec![
+            "import".into(),
+            "keras".into(),
+            fixtures.join("one_hot.h5").into_os_string(),
+            "--force".into(),
+            "--pairs".into(),
+            fixtures.join("pairs.tsv").into_os_string(),
+        ],
+    ] {
+        let output = s2s().args(&arguments).arg("--output").arg(bench.run("run")).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
+        let said = format!("another training or import (process {}) is writing to this run folder", first.id());
+        assert!(stderr.contains(&said) && stderr.contains("--output"), "{stderr}");
+    }
+    let export = s2s().arg("export").arg(bench.run("run")).arg("-o").arg(bench.run("bundle")).args(["--random", "2"]).output().unwrap();
+    assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
+    assert!(first.try_wait().unwrap().is_none(), "the first training was disturbed");
+    first.kill().unwrap();
+    first.wait().unwrap();
+    // The system has given the lock back.
+    let mut second = quietly(bench.command("run").args(["--set", "training.epochs=100000", "--set", "training.schedule=constant"]));
+    let bytes = || std::fs::read(bench.run("run").join("checkpoints/last.safetensors")).unwrap();
+    let before = bytes();
+    while bytes() == before {
+        assert!(second.try_wait().unwrap().is_none() && started.elapsed() < Duration::from_secs(60), "it does not go on");
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    second.kill().unwrap();
+    second.wait().unwrap();
 }
 
 #[cfg(unix)]

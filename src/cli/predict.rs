@@ -1,6 +1,6 @@
 //! `s2s predict`: rows of numbers in, classes out.
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::engine::EngineKind;
@@ -40,11 +40,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let a = &bundle.manifest.architecture;
     let samples = match &args.file {
         Some(path) => read_samples(path, a.inputs, None)?.0,
-        None => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(|e| Error::io("stdin", e))?;
-            parse_samples(&text, Path::new("stdin"), a.inputs, None)?
-        }
+        None => parse_samples(std::io::stdin().lock(), Path::new("stdin"), a.inputs, None)?,
     };
     let mut graph = bundle.load(args.engine)?;
     let mut stdout = std::io::stdout().lock();

@@ -2,10 +2,10 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::fs;
 use std::io::IsTerminal;
 use std::path::Path;
 
+use s2s_runtime::files::{self, FileKind};
 use s2s_runtime::printable;
 use serde_json::json;
 
@@ -83,8 +83,7 @@ pub fn is_broken_pipe(error: &Error) -> bool {
 
 fn line_of(path: &Path, line: u64) -> Option<String> {
     // A file of data may be huge; what is quoted are configurations.
-    fs::metadata(path).ok().filter(|about| about.is_file() && about.len() < 1 << 20)?;
-    let bytes = fs::read(path).ok()?;
+    let bytes = files::read(path, FileKind { limit: 1 << 20, ..files::CONFIG }).ok()?;
     let text = String::from_utf8_lossy(&bytes);
     let found = text.lines().nth(usize::try_from(line.checked_sub(1)?).ok()?)?.trim_end();
     let shown: String = found.chars().take(LONGEST_EXCERPT).collect();
@@ -93,6 +92,8 @@ fn line_of(path: &Path, line: u64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

@@ -1,7 +1,7 @@
 //! `s2s serve-local`: an HTTP server over bundles.
 
 use std::io::Write;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,9 +11,11 @@ use s2s_runtime::translator::default_workers;
 use tokio::sync::Notify;
 
 use crate::cli::Global;
+use crate::cli::translate::read_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
+use crate::serve::hosts::Hosts;
 use crate::serve::library::Library;
 use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
@@ -25,6 +27,7 @@ const API_KEY: &str = "S2S_API_KEY";
 ///
 /// The first line on stdout is the address, printed when requests are taken. Set S2S_API_KEY to ask every client for
 /// that key. SIGINT and SIGTERM stop the server when the requests in flight are answered; a second one stops it at once.
+/// SIGHUP loads bundles that have changed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Bundles: folders that `s2s export` wrote, zips of them, or a folder of several
@@ -36,6 +39,13 @@ pub struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "S2S_PORT", default_value_t = 8080)]
     port: u16,
+    /// Names that clients may call this server by, such as translate.example.org or *.example.org; * is any name
+    ///
+    /// Without it a server on loopback answers to loopback names only; any other also to addresses and to names without a
+    /// dot. That keeps the pages of other sites out, which give their own names this server's address (DNS rebinding).
+    /// Pages of a name that is given here may use the server too.
+    #[arg(long, env = "S2S_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    allowed_host: Vec<String>,
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
@@ -87,9 +97,13 @@ struct LimitArgs {
     /// [default: 64 MiB, or four times --max-payload if that is more]
     #[arg(long, env = "S2S_MAX_BODY_MEMORY", value_name = "BYTES", value_parser = at_least_one)]
     max_body_memory: Option<usize>,
-    /// Connections open at once; more wait until one closes
+    /// Connections open at once, or as many as there may be open files; more displace quiet ones, or wait
     #[arg(long, env = "S2S_MAX_CONNECTIONS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_connections: usize,
+    /// Connections of one address; more displace its quiet ones, or are answered 429. Raise it behind a proxy, whose
+    /// address is everybody's [default: three quarters of --max-connections]
+    #[arg(long, env = "S2S_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = at_least_one)]
+    max_connections_per_address: Option<usize>,
     /// From a request's arrival to its answer, else 504
     #[arg(long, env = "S2S_REQUEST_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     request_timeout: Duration,
@@ -125,6 +139,7 @@ impl LimitArgs {
             max_payload: self.max_payload,
             max_body_memory: self.max_body_memory.unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
             max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address.unwrap_or_else(|| Limits::share(self.max_connections)),
             request_timeout: self.request_timeout,
             first_byte_timeout: self.first_byte_timeout,
             header_timeout: self.header_timeout,
@@ -179,9 +194,14 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
     if !address.ip().is_loopback() && key.is_none() {
         tracing::warn!("anybody who can reach {address} can use this server; set {API_KEY} to ask for a key");
     }
-    let (stop, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let hosts = Hosts::new(address.ip(), &args.allowed_host);
+    let hosts = hosts.map_err(|message| Error::new(ErrorKind::Usage, format!("--allowed-host: {message}")))?;
+    let (stop, cut, hangup) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     tokio::spawn(watch_signals(Arc::clone(&stop), Arc::clone(&cut))?);
-    let server = Arc::new(Server::new(args.limits.limits(), key));
+    watch_hangup(Arc::clone(&hangup)).map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
+    let mut limits = args.limits.limits();
+    fit_descriptors(&mut limits);
+    let server = Arc::new(Server::new(limits, key).at(hosts));
     let mut serving = tokio::spawn({
         let (server, stop, cut) = (Arc::clone(&server), Arc::clone(&stop), Arc::clone(&cut));
         async move { serve(listener, server, stop.notified(), cut.notified()).await }
@@ -200,9 +220,7 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
             let (library, shelf, schedulers) = loaded.map_err(|panic| Error::new(ErrorKind::Internal, "loading a model panicked").caused_by(panic))??;
             let names: Vec<String> = schedulers.iter().map(|s| s.model().card().name.clone()).collect();
             server.ready(schedulers);
-            if !args.reload.is_zero() {
-                tokio::spawn(Arc::new(library).watch(shelf, Arc::clone(&server), args.reload));
-            }
+            tokio::spawn(Arc::new(library).watch(shelf, Arc::clone(&server), args.reload, hangup));
             announce(&format!("http://{address}"), &names, global);
         }
         ended = &mut serving => return outcome(ended),
@@ -235,6 +253,43 @@ fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Outp
             tell.notify_one();
         }
     })
+}
+
+/// Lets the process open as many files as connections want, as far as it may; where it may not, there are fewer connections.
+#[cfg(unix)]
+fn fit_descriptors(limits: &mut Limits) {
+    let wanted = limits.max_connections;
+    match rlimit::increase_nofile_limit(limits.wanted_descriptors()) {
+        Ok(descriptors) => {
+            if limits.fit_descriptors(descriptors) {
+                let allowed = limits.max_connections;
+                tracing::warn!(
+                    "{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections"
+                );
+            }
+        }
+        Err(error) => tracing::warn!(%error, "how many files may be open cannot be told"),
+    }
+}
+
+#[cfg(not(unix))]
+fn fit_descriptors(_limits: &mut Limits) {}
+
+/// Each SIGHUP notifies `hangup`; from here on none ends the process.
+#[cfg(unix)]
+fn watch_hangup(hangup: Arc<Notify>) -> std::io::Result<()> {
+    let mut signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while signal.recv().await.is_some() {
+            hangup.notify_one();
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn watch_hangup(_hangup: Arc<Notify>) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]
@@ -277,13 +332,8 @@ fn library(args: &Args) -> Result<Library> {
         paths: args.bundles.clone(),
         engine: args.engine,
         workers: args.workers.unwrap_or_else(default_workers),
-        decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), decoding_options)?,
+        decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), read_options)?,
         source_language: args.source_language.clone(),
         target_language: args.target_language.clone(),
     })
-}
-
-fn decoding_options(path: &Path) -> Result<DecodingOptions> {
-    let text = std::fs::read_to_string(path).map_err(|cause| Error::io(path, cause))?;
-    DecodingOptions::from_yaml(&text, path)
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use clap::builder::FalseyValueParser;
 use s2s_runtime::decoding::{DecodingOptions, OutputOptions, Settings, Truncate, UnknownPolicy};
 use s2s_runtime::engine::{Device, EngineKind};
+use s2s_runtime::files;
 use s2s_runtime::translator::{Piece, Translation, Translator, TranslatorPool, default_workers};
 use serde::Serialize;
 
@@ -151,13 +152,15 @@ fn truncate(typed: &str) -> Result<Truncate, String> {
 pub(super) fn decoding_options(file: Option<&Path>, flags: &DecodingFlags) -> Result<DecodingOptions> {
     let mut options = match file {
         None => DecodingOptions::default(),
-        Some(file) => {
-            let text = std::fs::read_to_string(file).map_err(|cause| Error::io(file, cause))?;
-            DecodingOptions::from_yaml(&text, file)?
-        }
+        Some(file) => read_options(file)?,
     };
     options.merge(&flags.options());
     Ok(options)
+}
+
+/// The options of a `--decoding` file.
+pub(super) fn read_options(file: &Path) -> Result<DecodingOptions> {
+    DecodingOptions::from_yaml(&files::read_text(file, files::OPTIONS)?, file)
 }
 
 /// Runs `s2s translate`.

@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 
 use s2s_runtime::engine::EngineKind;
+use s2s_runtime::files;
 
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
@@ -63,11 +64,7 @@ impl CheckArgs {
             .texts
             .as_ref()
             .map(|path| {
-                let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-                let text = String::from_utf8(bytes).map_err(|e| {
-                    let line = e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64 + 1;
-                    Error::new(ErrorKind::Data, "not UTF-8").at_line(path, Some(line), None).help("convert the file to UTF-8")
-                })?;
+                let text = files::read_text(path, files::DATA)?;
                 let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
                 if lines.is_empty() {
                     return Err(Error::new(ErrorKind::Data, "there is no text in it").in_file(path).help("give one source text a line"));

@@ -3,12 +3,14 @@
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::files;
 use s2s_runtime::vocabulary::{Normalisation, Unit};
 
 use super::raw::{Field, Node, Section, Value};
 use super::training::{Training, seed, training};
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::network::{Architecture, AttentionScore, Cell, InputForm};
+use crate::error::{Result, did_you_mean};
+use crate::network::architecture::{MOST_LAYERS, WIDEST};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm, Seq2Seq};
 
 /// Everything that an experiment needs.
 #[derive(Clone, Debug)]
@@ -167,12 +169,7 @@ pub struct LoadOptions {
 impl Config {
     /// Reads and checks `file`.
     pub fn load(file: &Path, options: &LoadOptions) -> Result<Self> {
-        let bytes = std::fs::read(file).map_err(|e| Error::io(file, e))?;
-        let text = String::from_utf8(bytes).map_err(|e| {
-            let line = 1 + e.as_bytes()[..e.utf8_error().valid_up_to()].iter().filter(|&&b| b == b'\n').count() as u64;
-            Error::new(ErrorKind::Config, "not valid UTF-8").at_line(file, Some(line), None).help("save the file as UTF-8")
-        })?;
-        Self::parse(&text, file, options)
+        Self::parse(&files::read_text(file, files::CONFIG)?, file, options)
     }
 
     /// Checks `text`; `file` is named in errors, and its folder is where relative paths start.
@@ -369,8 +366,8 @@ fn side(data: &Section<'_>, key: &str) -> Result<Side> {
 fn model(field: &Field<'_>) -> Result<Model> {
     let section = field.section(&["cell", "layers", "hidden", "input", "bidirectional", "attention", "tied_embeddings"])?;
     let cell = section.get("cell").map_or(Ok(Cell::Lstm), |f| f.choice(&[("lstm", Cell::Lstm), ("gru", Cell::Gru)]))?;
-    let layers = section.get("layers").map_or(Ok(1), |f| f.count(1..=64))?;
-    let hidden = section.required("hidden", "256")?.count(1..=65_536)?;
+    let layers = section.get("layers").map_or(Ok(1), |f| f.count(1..=MOST_LAYERS as u32))?;
+    let hidden = section.required("hidden", "256")?.count(1..=WIDEST as u32)?;
     let input = section.required("input", "one_hot")?;
     let has = |key: &str| matches!(&input.node().value, Value::Map(entries) if entries.iter().any(|(k, _)| k == key));
     let (source_input, target_input) = if has("source") || has("target") {
@@ -386,7 +383,8 @@ fn model(field: &Field<'_>) -> Result<Model> {
     let flag = |key: &str| section.get(key).map_or(Ok(false), |f| f.boolean());
     let (bidirectional, tied_embeddings) = (flag("bidirectional")?, flag("tied_embeddings")?);
     let model = Model { cell, layers, hidden, source_input, target_input, bidirectional, attention, tied_embeddings };
-    model.architecture(4, 4).check().map_err(|e| field.error(e.message(), e.help_text().unwrap_or_default()))?;
+    // With the smallest vocabularies there are; the real ones are counted once they are known.
+    Seq2Seq::new(model.architecture(4, 4)).map_err(|e| field.error(e.message(), e.help_text().unwrap_or_default()))?;
     Ok(model)
 }
 
@@ -395,7 +393,7 @@ fn input_form(field: &Field<'_>) -> Result<InputForm> {
         Value::String(word) if word == "one_hot" => Ok(InputForm::OneHot),
         Value::Map(_) => {
             let section = field.section(&["embedding"])?;
-            Ok(InputForm::Embedding(section.required("embedding", "64")?.count(1..=65_536)?))
+            Ok(InputForm::Embedding(section.required("embedding", "64")?.count(1..=WIDEST as u32)?))
         }
         _ => Err(field.error("this is no form of input", "give `one_hot`, `{embedding: 64}`, or both sides: `{source: ..., target: ...}`")),
     }

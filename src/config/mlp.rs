@@ -2,11 +2,14 @@
 
 use std::path::{Path, PathBuf};
 
+use s2s_runtime::files;
+
 use super::checked::{LoadOptions, Validation, validation};
 use super::raw::{Field, Node, Value};
 use super::training::{Training, training};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::mlp::MlpArchitecture;
+use crate::network::architecture::WIDEST;
+use crate::network::mlp::{MOST_CLASSES, MOST_INPUTS, Mlp, MlpArchitecture};
 
 /// An experiment with a perceptron.
 #[derive(Clone, Debug)]
@@ -33,7 +36,7 @@ pub struct MlpConfig {
 /// Whether the config in `file` is of this kind; a file that cannot be read is not, and its own reader says why.
 pub fn is_mlp(file: &Path, options: &LoadOptions) -> bool {
     let read = || -> Option<bool> {
-        let mut node = Node::parse(&std::fs::read_to_string(file).ok()?, file).ok()?;
+        let mut node = Node::parse(&files::read_text(file, files::CONFIG).ok()?, file).ok()?;
         for assignment in &options.overrides {
             node.set(assignment).ok()?;
         }
@@ -50,8 +53,7 @@ impl MlpConfig {
     /// # Errors
     /// As [`Config::load`](super::Config::load).
     pub fn load(file: &Path, options: &LoadOptions) -> Result<Self> {
-        let text = std::fs::read_to_string(file).map_err(|e| Error::io(file, e))?;
-        Self::parse(&text, file, options)
+        Self::parse(&files::read_text(file, files::CONFIG)?, file, options)
     }
 
     /// Checks `text`; `file` is named in errors, and its folder is where relative paths start.
@@ -81,13 +83,14 @@ impl MlpConfig {
         let model = root.required("model", "{kind: mlp, inputs: 784, hidden: [128], classes: 10}")?;
         let model = model.section(&["kind", "inputs", "hidden", "classes"])?;
         model.required("kind", "mlp")?.choice(&[("mlp", ())])?;
-        let hidden = model.required("hidden", "[128]")?.list()?.iter().map(|f| f.count(1..=65_536)).collect::<Result<_>>()?;
+        let hidden = model.required("hidden", "[128]")?.list()?.iter().map(|f| f.count(1..=WIDEST as u32)).collect::<Result<_>>()?;
         let architecture = MlpArchitecture {
-            inputs: model.required("inputs", "784")?.count(1..=10_000_000)?,
+            inputs: model.required("inputs", "784")?.count(1..=MOST_INPUTS as u32)?,
             hidden,
-            classes: model.required("classes", "10")?.count(2..=1_000_000)?,
+            classes: model.required("classes", "10")?.count(2..=MOST_CLASSES as u32)?,
             scale: scale as f32,
         };
+        Mlp::new(architecture.clone()).map_err(|e| model.whole().error(e.message(), e.help_text().unwrap_or_default()))?;
         let training_field = root.required("training", "{epochs: 10, ...}")?;
         // What concerns texts and decoding has no meaning here, and dropout is not made.
         let optimiser = ["epochs", "batch_size", "seed", "threads", "learning_rate", "optimiser", "clip_norm", "label_smoothing"];

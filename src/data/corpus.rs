@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::files;
 use s2s_runtime::manifest::DataFile;
-use s2s_runtime::vocabulary::Vocabulary;
+use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use serde::{Deserialize, Serialize};
 
 use super::dates;
@@ -79,12 +80,19 @@ impl Corpus {
             DataOrigin::Files(files) => files,
         };
         let mut sources = Vec::new();
+        let [mut source, mut target] = [&data.source, &data.target].map(|side| Counter { side, vocabulary: None });
         let mut read = |path: &Path, limit| -> Result<Vec<Pair>> {
-            let bytes = std::fs::read(path).map_err(|e| {
-                let help = "data paths start at --data DIR (or S2S_DATA), else at `data.folder`, else at the config's folder";
-                Error::io(path, e).help(help)
+            let bytes = files::read(path, files::DATA).map_err(|e| match e.kind() {
+                ErrorKind::Io => e.help("data paths start at --data DIR (or S2S_DATA), else at `data.folder`, else at the config's folder"),
+                _ => e,
             })?;
-            let pairs = pairs::parse(&bytes, path, files.format, limit)?;
+            let mut pairs = Vec::new();
+            pairs::each(&bytes, path, files.format, limit, |line, pair| {
+                check_length(&pair.source, "source", &mut source, path, line)?;
+                check_length(&pair.target, "target", &mut target, path, line)?;
+                pairs.push(pair);
+                Ok(())
+            })?;
             let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
             sources.push(DataFile { file, sha256: sha256(&bytes), pairs: pairs.len() });
             Ok(pairs)
@@ -145,6 +153,39 @@ impl Corpus {
             longest_target: longest_target + 2,
         }
     }
+}
+
+/// Longest text that is trained on, in tokens after normalisation: the memory of a step grows with the tokens of its pairs,
+/// and of attention with source times target.
+pub const LONGEST_TEXT: usize = 16_384;
+
+/// Counts the tokens of one side's texts.
+struct Counter<'a> {
+    side: &'a Side,
+    /// Without a symbol: it normalises and splits. Made when a text is long enough to be counted.
+    vocabulary: Option<Vocabulary>,
+}
+
+fn check_length(text: &str, what: &str, counter: &mut Counter<'_>, file: &Path, line: u64) -> Result<()> {
+    let Counter { side, vocabulary } = counter;
+    // Compatibility decomposition makes at most 18 characters of one (U+FDFA), lowercasing three: shorter texts need no look.
+    let growth = if side.normalisation.is_empty() { 1 } else { 18 * 3 };
+    if text.len() <= LONGEST_TEXT / growth {
+        return Ok(());
+    }
+    let empty = || Vocabulary::build(side.unit, side.normalisation.clone(), std::iter::empty::<&str>());
+    let vocabulary = vocabulary.get_or_insert_with(empty);
+    let normalised = vocabulary.normalise(text);
+    let tokens = match side.unit {
+        Unit::Character => normalised.chars().count(),
+        Unit::Token => vocabulary.split(&normalised).len(),
+    };
+    if tokens <= LONGEST_TEXT {
+        return Ok(());
+    }
+    let message = format!("the {what} has {tokens} tokens; at most {LONGEST_TEXT} can be trained on");
+    let error = Error::new(ErrorKind::Data, message).at_line(file, Some(line), None);
+    Err(error.help("cut the text into sentences, or take the line out: the memory of a step grows with its longest texts"))
 }
 
 fn split_tail(pairs: &mut Vec<Pair>, fraction: f64, file: &Path) -> Result<Vec<Pair>> {

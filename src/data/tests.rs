@@ -93,3 +93,54 @@ fn the_first_ten_thousand_lines_of_the_tutorial_file_count_as_the_tutorial_count
     assert_eq!((source.len(), target.len()), (73 + 4, 2_163 + 4));
     assert_eq!(corpus.validation.last().map(|p| p.source.as_str()), Some("I agree with you on this issue."));
 }
+
+#[test]
+fn a_line_or_a_record_of_more_than_a_mebibyte_is_named_and_not_held() {
+    let long = "x".repeat(super::pairs::LONGEST_LINE + 1);
+    let lines = "a\nb,c\n".repeat(super::pairs::LONGEST_LINE / 4);
+    for (bytes, format, line) in [
+        (format!("a\tb\n{long}\tb\n"), TSV, 2),
+        (format!("a\tb\n{long}"), TSV, 2),
+        (format!("a\tb\n{}", "\t".repeat(2 << 20)), TSV, 2),
+        (format!("a,b\n{long},b\n"), CSV, 2),
+        (format!("a,b\n{}\n", ",".repeat(2 << 20)), CSV, 2),
+        // A quote that opens and never closes takes in every line after it.
+        (format!("a,b\n\"{lines}"), CSV, 2),
+    ] {
+        let error = read(bytes.as_bytes(), format).unwrap_err();
+        assert_eq!(error, format!("a.txt:{line}: the line is longer than 1 MiB"), "{format:?}");
+    }
+    let fits = "x".repeat(1000);
+    let many = format!("{fits},y\n").repeat(3000);
+    assert_eq!(read(many.as_bytes(), CSV).unwrap().len(), 3000, "the limit is a record's, not the file's");
+}
+
+#[test]
+fn a_text_too_long_to_train_on_is_named_with_its_line_before_anything_is_made_of_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let load = |text: &str, side: &str| {
+        std::fs::write(folder.path().join("pairs.tsv"), text).unwrap();
+        let yaml = format!(
+            "name: a\ndata: {{train: pairs.tsv, validation: {{split: tail, fraction: 0.5}}, source: {side}}}\n\
+             model: {{hidden: 8, input: one_hot}}\ntraining: {{epochs: 1, batch_size: 2, learning_rate: 0.1}}\n"
+        );
+        let config = Config::parse(&yaml, &folder.path().join("a.yaml"), &LoadOptions::default()).unwrap();
+        Corpus::load(&config.data, 1)
+    };
+    let (longest, characters) = (corpus::LONGEST_TEXT, "{unit: character}");
+    for (text, side, tokens) in [
+        ("x".repeat(1_000_000), characters, 1_000_000),
+        ("x".repeat(longest + 1), characters, longest + 1),
+        ("x ".repeat(longest + 1), "{unit: token}", longest + 1),
+        // One character that compatibility decomposition makes eighteen of.
+        ("\u{fdfa}".repeat(1000), "{normalisation: [nfkc]}", 18_000),
+    ] {
+        let error = load(&format!("a\tb\n{text}\tb\n"), side).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data);
+        let said = format!("pairs.tsv:2: the source has {tokens} tokens; at most {longest} can be trained on");
+        assert!(error.to_string().ends_with(&said), "{error}");
+    }
+    for (text, side) in [("x".repeat(longest), characters), ("long ".repeat(longest), "{unit: token}")] {
+        assert_eq!(load(&format!("a\tb\n{text}\tb\n"), side).unwrap().validation.len(), 1);
+    }
+}

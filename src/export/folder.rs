@@ -6,7 +6,9 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::contract::file;
+use s2s_runtime::files;
 
+use super::staging::Staging;
 use crate::error::{Error, ErrorKind, Result};
 
 /// What happens to a folder that is there already.
@@ -21,10 +23,7 @@ pub enum Replace {
 
 /// A bundle that is written completely, beside its place and under another name; it goes away if it is dropped.
 #[derive(Debug)]
-pub struct Staged {
-    folder: tempfile::TempDir,
-    target: PathBuf,
-}
+pub struct Staged(Staging);
 
 /// Writes `files` to a temporary folder beside `target`.
 ///
@@ -33,21 +32,15 @@ pub struct Staged {
 pub fn stage(target: &Path, files: &BTreeMap<String, Vec<u8>>, replace: &Replace) -> Result<Staged> {
     // `a/b/` and `a/b` are one folder; `..` and links are resolved by the system.
     let target: PathBuf = target.components().collect();
-    let Some(name) = target.file_name() else {
+    if target.file_name().is_none() {
         return Err(Error::new(ErrorKind::Usage, "this cannot be the folder of a bundle").in_file(&target).help("name a new folder"));
-    };
-    check_replaceable(&target, replace)?;
-    let parent = match target.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-    let prefix = format!(".{}.", name.to_string_lossy());
-    let folder = tempfile::Builder::new().prefix(&prefix).suffix(".part").tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
-    for (name, bytes) in files {
-        write_synced(&folder.path().join(name), bytes)?;
     }
-    Ok(Staged { folder, target })
+    check_replaceable(&target, replace)?;
+    let staging = Staging::beside(&target)?;
+    for (name, bytes) in files {
+        write_synced(&staging.path().join(name), bytes)?;
+    }
+    Ok(Staged(staging))
 }
 
 /// Writes `files` to the folder `target`: all of them or none. Subfolders are not made.
@@ -61,40 +54,16 @@ pub fn write_bundle(target: &Path, files: &BTreeMap<String, Vec<u8>>, replace: &
 impl Staged {
     /// Where the files are now.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        self.0.path()
     }
 
-    /// Moves the bundle to its place. An older one moves aside first and is deleted last; if the move fails, it moves back.
+    /// Moves the bundle to its place, in one step where the system can; an older one is deleted last.
     ///
     /// # Errors
     /// [`ErrorKind::Io`]; what was at the place is still there.
     pub fn commit(self) -> Result<()> {
-        let Self { folder, target } = self;
-        make_readable(folder.path())?;
-        let old = target.exists().then(|| aside(folder.path()));
-        if let Some(old) = &old {
-            fs::rename(&target, old).map_err(|e| Error::io(&target, e))?;
-        }
-        if let Err(e) = fs::rename(folder.path(), &target) {
-            if let Some(old) = &old {
-                fs::rename(old, &target).map_err(|e| Error::io(&target, e).help(format!("the older bundle is in {}", old.display())))?;
-            }
-            return Err(Error::io(&target, e));
-        }
-        // The folder has moved: there is nothing left to clean up under its temporary name.
-        let _ = folder.keep();
-        if let Some(old) = old {
-            fs::remove_dir_all(&old).map_err(|e| Error::io(&old, e).help("the new bundle is in place; delete the older one by hand"))?;
-        }
-        sync_folder(target.parent())
+        self.0.commit()
     }
-}
-
-/// The name that an older bundle has while the new one takes its place.
-fn aside(staged: &Path) -> PathBuf {
-    let mut name = staged.file_name().unwrap_or_default().to_owned();
-    name.push(".old");
-    staged.with_file_name(name)
 }
 
 /// Empty folders are always replaced, folders that are no bundle never.
@@ -138,34 +107,13 @@ fn older_name(manifest: &Path) -> Option<String> {
         name: String,
         producer: String,
     }
-    let head: Head = serde_yaml::from_str(&fs::read_to_string(manifest).ok()?).ok()?;
+    let head: Head = serde_yaml::from_str(&files::read_text(manifest, files::MANIFEST).ok()?).ok()?;
     head.producer.starts_with("s2s ").then_some(head.name)
 }
 
-fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
+pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {
     let mut file = fs::File::create(path).map_err(|e| Error::io(path, e))?;
     file.write_all(bytes).and_then(|()| file.sync_all()).map_err(|e| Error::io(path, e))
-}
-
-/// Temporary folders are for their owner alone; a bundle is read by whoever serves it.
-fn make_readable(folder: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        fs::set_permissions(folder, fs::Permissions::from_mode(0o755)).map_err(|e| Error::io(folder, e))?;
-    }
-    #[cfg(not(unix))]
-    let _ = folder;
-    Ok(())
-}
-
-/// Renames live in the folder above; without this a power cut could undo them.
-fn sync_folder(folder: Option<&Path>) -> Result<()> {
-    let folder = folder.filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    if cfg!(unix) {
-        fs::File::open(folder).and_then(|f| f.sync_all()).map_err(|e| Error::io(folder, e))?;
-    }
-    Ok(())
 }
 
 #[cfg(test)]

@@ -2,13 +2,14 @@
 //! trainer computes.
 
 use std::collections::BTreeMap;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::contract::{FORMAT_VERSION, file};
 use s2s_runtime::engine::{self, EngineKind, graph::DataView, graph::Graph, graph::TensorView};
+use s2s_runtime::files;
 use s2s_runtime::manifest::{GraphFile, Provenance};
 use serde::{Deserialize, Serialize};
 
@@ -19,6 +20,7 @@ use super::verify::{Report, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
 use crate::network::Parameters;
+use crate::network::architecture::check_stored;
 use crate::network::mlp::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version};
 use crate::random::Random;
@@ -63,6 +65,7 @@ pub struct MlpBundle {
     pub manifest: MlpManifest,
     /// `model.onnx`.
     pub model: Vec<u8>,
+    path: PathBuf,
 }
 
 impl MlpBundle {
@@ -72,7 +75,7 @@ impl MlpBundle {
         struct Head {
             kind: String,
         }
-        let text = std::fs::read_to_string(folder.join(file::MANIFEST)).unwrap_or_default();
+        let text = files::read_text(folder.join(file::MANIFEST), files::MANIFEST).unwrap_or_default();
         serde_yaml::from_str::<Head>(&text).is_ok_and(|head| head.kind == "mlp")
     }
 
@@ -82,18 +85,18 @@ impl MlpBundle {
     /// [`ErrorKind::Bundle`] if it is damaged.
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(file::MANIFEST);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let text = files::read_text(&path, files::MANIFEST)?;
         let wrong = |path: &Path, message: String| Error::new(ErrorKind::Bundle, message).in_file(path).help("export the bundle again");
         let manifest: MlpManifest = serde_yaml::from_str(&text).map_err(|e| wrong(&path, format!("not a manifest: {e}")))?;
         if manifest.graph.file.contains(['/', '\\']) {
             return Err(wrong(&path, "the graph is not in the folder".to_owned()));
         }
         let path = folder.join(&manifest.graph.file);
-        let model = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+        let model = files::read(&path, files::GRAPH)?;
         if sha256(&model) != manifest.graph.sha256 {
             return Err(wrong(&path, "the file is not the one that the manifest names: its sha256 differs".to_owned()));
         }
-        Ok(Self { manifest, model })
+        Ok(Self { manifest, model, path: folder.to_owned() })
     }
 
     /// The network, with the weights that the graph carries.
@@ -103,7 +106,12 @@ impl MlpBundle {
     pub fn rebuild(&self) -> Result<(Mlp, Parameters<f32>)> {
         let name = &self.manifest.graph.file;
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("export the bundle again");
-        let network = Mlp::new(self.manifest.architecture.clone())?;
+        let impossible = |e: Error| {
+            let error = Error::new(ErrorKind::Bundle, e.message()).at_line(self.path.join(file::MANIFEST), None, Some("architecture"));
+            error.help("export the bundle again")
+        };
+        let network = Mlp::new(self.manifest.architecture.clone()).map_err(impossible)?;
+        check_stored(network.layout(), self.model.len(), 1).map_err(impossible)?;
         let model = CheckedModel::read(name, &self.model)?;
         let tensors = &model.graph().initializer;
         let find = |name: &str| tensors.iter().find(|t| t.name == name).and_then(|t| Some((t.shape()?, t.floats()?)));

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `bundle` | the files of a bundle, in memory |
 //! | `compression` | weights in f16 and int8 |
-//! | `folder` | the folder: written beside its place, then renamed |
+//! | `folder`, `staging` | the folder: written beside its place, then put there in one step |
 //! | `self_test` | vectors that are run whenever the bundle is opened |
 //! | `target` | what each runtime can take |
 //! | `readme` | the text for the reader of the folder |
@@ -30,6 +30,7 @@ pub mod mlp;
 mod readme;
 mod reference;
 mod self_test;
+mod staging;
 mod target;
 #[cfg(test)]
 mod tests;

@@ -17,6 +17,8 @@ use s2s_runtime::contract::{axis, file};
 use s2s_runtime::graph_info::{Dimension, FLOAT, GraphInfo, INT64, TensorInfo};
 use s2s_runtime::manifest::Role;
 
+use super::folder::write_synced;
+use super::staging::{Staging, sync};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Rows that Triton may join where the batch is the first axis of every tensor.
@@ -32,32 +34,19 @@ pub fn write_repository(target: &Path, bundle: &Bundle, force: bool) -> Result<(
     let target: std::path::PathBuf = target.components().collect();
     let name = &bundle.manifest().name;
     check_replaceable(&target, name, force)?;
-    let parent = target.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
-    let staged = tempfile::Builder::new().prefix(".triton.").suffix(".part").tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
-    let repository = staged.path().join("new");
-    let write = |path: &Path, bytes: &[u8]| {
-        path.parent().map_or(Ok(()), fs::create_dir_all).and_then(|()| fs::write(path, bytes)).map_err(|e| Error::io(path, e))
-    };
-    write(&repository.join(file::MANIFEST), bundle.file(file::MANIFEST).unwrap_or_default())?;
+    let staging = Staging::beside(&target)?;
+    let repository = staging.path();
+    write_synced(&repository.join(file::MANIFEST), bundle.file(file::MANIFEST).unwrap_or_default())?;
     for &role in bundle.manifest().graphs.keys() {
         let model = format!("{name}.{role}");
-        write(&repository.join(&model).join("config.pbtxt"), config(&model, bundle.graph_info(role)?)?.as_bytes())?;
-        write(&repository.join(&model).join("1").join("model.onnx"), bundle.graph(role)?)?;
+        let folder = repository.join(&model);
+        let version = folder.join("1");
+        fs::create_dir_all(&version).map_err(|e| Error::io(&version, e))?;
+        write_synced(&folder.join("config.pbtxt"), config(&model, bundle.graph_info(role)?)?.as_bytes())?;
+        write_synced(&version.join("model.onnx"), bundle.graph(role)?)?;
+        [&version, &folder].into_iter().try_for_each(|folder| sync(folder))?;
     }
-    let old = staged.path().join("old");
-    let was_there = target.exists();
-    if was_there {
-        fs::rename(&target, &old).map_err(|e| Error::io(&target, e))?;
-    }
-    fs::rename(&repository, &target).map_err(|e| {
-        // What was there goes back; if even that fails, it stays in the temporary folder.
-        if was_there && fs::rename(&old, &target).is_err() {
-            let kept = staged.keep();
-            return Error::io(&target, e).help(format!("the old repository is now {}", kept.join("old").display()));
-        }
-        Error::io(&target, e)
-    })
+    staging.commit()
 }
 
 fn check_replaceable(target: &Path, name: &str, force: bool) -> Result<()> {

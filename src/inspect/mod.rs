@@ -9,6 +9,7 @@ use std::path::Path;
 use prost::Message as _;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::checked::CheckedModel;
+use s2s_runtime::files;
 use s2s_runtime::manifest::{Io, Role};
 pub use s2s_runtime::shapes;
 
@@ -90,7 +91,7 @@ impl Subject {
     pub fn open(path: &Path) -> Result<Self> {
         let file = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
         if path.is_file() && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("zip")) {
-            let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+            let bytes = files::read(path, files::GRAPH)?;
             let model = Model::read(&file, &bytes, Detail::Layers)?;
             return Ok(Self { name: file.clone(), graphs: vec![Graph { role: None, file, bytes, model }], architecture: None });
         }
@@ -98,7 +99,7 @@ impl Subject {
             return Self::of_run(&Run::open(path)?);
         }
         if MlpBundle::exists(path) {
-            let MlpBundle { manifest, model: bytes } = MlpBundle::open(path)?;
+            let MlpBundle { manifest, model: bytes, .. } = MlpBundle::open(path)?;
             let file = manifest.graph.file;
             let model = Model::read(&file, &bytes, Detail::Layers)?;
             return Ok(Self { name: manifest.name, graphs: vec![Graph { role: None, file, bytes, model }], architecture: None });

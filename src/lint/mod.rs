@@ -7,6 +7,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use prost::Message as _;
+use s2s_runtime::files;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
@@ -176,7 +177,7 @@ impl fmt::Display for Effect {
 /// # Errors
 /// [`ErrorKind::Bundle`] for a file that is no ONNX model.
 pub fn lint(path: &Path, runtimes: &[Runtime]) -> Result<Report> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = files::read(path, files::GRAPH)?;
     lint_bytes(&path.display().to_string(), &bytes, runtimes)
 }
 

@@ -1,7 +1,10 @@
 //! What kind of network it is: everything that fixes names and shapes of the parameters, and nothing else.
 
+use std::ops::RangeInclusive;
+
 use serde::{Deserialize, Serialize};
 
+use super::parameters::Layout;
 use crate::error::{Error, ErrorKind, Result};
 
 /// The sizes and options of one network; stored in checkpoints and in bundles, so that both can be read alone.
@@ -65,23 +68,33 @@ impl Default for Architecture {
     }
 }
 
+/// Most recurrent (or, of a perceptron, hidden) layers of one side.
+pub const MOST_LAYERS: usize = 64;
+/// Widest hidden state or embedding.
+pub const WIDEST: usize = 65_536;
+/// Most symbols of a vocabulary.
+pub const MOST_SYMBOLS: usize = 10_000_000;
+/// Most parameters: 2 GiB of f32, as much as one ONNX file can hold.
+pub const MOST_PARAMETERS: usize = 1 << 29;
+
 impl Architecture {
-    /// Whether such a network can be built.
+    /// Whether such a network can be built: the bounds of the config, wherever the sizes were read (a config, a checkpoint, a
+    /// manifest, a model of another program).
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the name of the option in question.
     pub fn check(&self) -> Result<()> {
+        within("layers", self.layers, 1..=MOST_LAYERS)?;
+        within("hidden", self.hidden, 1..=WIDEST)?;
+        for (name, form) in [("source_input", self.source_input), ("target_input", self.target_input)] {
+            if let InputForm::Embedding(width) = form {
+                within(name, width, 1..=WIDEST)?;
+            }
+        }
+        // The four special symbols are always there.
+        within("source_vocabulary", self.source_vocabulary, 4..=MOST_SYMBOLS)?;
+        within("target_vocabulary", self.target_vocabulary, 4..=MOST_SYMBOLS)?;
         let error = |message: &str, help: &str| Err(Error::new(ErrorKind::Config, message).help(help));
-        let widths = [self.source_input, self.target_input].map(|form| match form {
-            InputForm::OneHot => 1,
-            InputForm::Embedding(width) => width,
-        });
-        if self.hidden == 0 || self.layers == 0 || widths.contains(&0) {
-            return error("`hidden`, `layers` and embedding widths must be at least 1", "for example hidden: 256, layers: 1");
-        }
-        if self.source_vocabulary < 4 || self.target_vocabulary < 4 {
-            return error("a vocabulary must hold at least the four special symbols", "PAD, START, END and UNK have ids 0 to 3");
-        }
         if self.bidirectional && !self.hidden.is_multiple_of(2) {
             return error("`hidden` must be even with `bidirectional`", "each direction has half of it");
         }
@@ -90,6 +103,38 @@ impl Architecture {
         }
         Ok(())
     }
+}
+
+/// Whether an option of an architecture lies in its range.
+pub(super) fn within(name: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    let (least, most) = range.into_inner();
+    let error = Error::new(ErrorKind::Config, format!("`{name}` is {value}, and can be {least} to {most}"));
+    Err(error.help("no network of such sizes can be trained here; is the file damaged?"))
+}
+
+/// Whether so many parameters can be trained and exported.
+pub(super) fn check_count(layout: &Layout) -> Result<()> {
+    if layout.len() <= MOST_PARAMETERS {
+        return Ok(());
+    }
+    let message = format!("a network of these sizes has {} parameters, and can have {MOST_PARAMETERS}", layout.len());
+    Err(Error::new(ErrorKind::Config, message).help("that is what one ONNX file holds; choose smaller `hidden`, `layers` or embeddings"))
+}
+
+/// Whether a file of so many `bytes` can hold the values of `layout`, each in at least `width` bytes: asked before memory
+/// is, so that a small file cannot ask for much.
+///
+/// # Errors
+/// [`ErrorKind::Data`] without a place.
+pub fn check_stored(layout: &Layout, bytes: usize, width: usize) -> Result<()> {
+    if layout.len().saturating_mul(width) <= bytes {
+        return Ok(());
+    }
+    let message = format!("the architecture asks for {} parameters, and the file has {bytes} bytes", layout.len());
+    Err(Error::new(ErrorKind::Data, message))
 }
 
 /// How ids become the input of the first recurrent layer.

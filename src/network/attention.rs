@@ -4,7 +4,7 @@
 //! a = softmax(score) over the source's own tokens; h' = tanh([sum_s a_s m_s, h] C).
 
 use super::gradients::{Summand, Summands};
-use super::parameters::{ParameterId, Parameters};
+use super::parameters::{Layout, ParameterId, Parameters};
 use super::symbols::emit_parameter;
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, softmax, tanh_each};
 use crate::network::Alignment;
@@ -53,7 +53,7 @@ pub struct AttentionTape<R> {
 
 impl Attention {
     /// Registers the parameters.
-    pub fn new<R: Real>(p: &mut Parameters<R>, hidden: usize, general: bool) -> Self {
+    pub fn new(p: &mut Layout, hidden: usize, general: bool) -> Self {
         let key = general.then(|| p.add("decoder.attention.key", &[hidden, hidden]));
         Self { hidden, key, combine: p.add("decoder.attention.combine", &[2 * hidden, hidden]) }
     }

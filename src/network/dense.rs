@@ -1,7 +1,7 @@
 //! The output layer: hidden states to logits, fused with softmax cross-entropy in training.
 
 use super::gradients::{Summand, Summands};
-use super::parameters::{ParameterId, Parameters};
+use super::parameters::{Layout, ParameterId, Parameters};
 use super::symbols::emit_parameter;
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed, softmax_cross_entropy};
 use crate::network::Sums;
@@ -59,7 +59,7 @@ const KEPT: usize = 4 << 20;
 
 impl Dense {
     /// Registers `{name}.bias` and, unless `tied` names the embedding to use, `{name}.weight`.
-    pub fn new<R: Real>(p: &mut Parameters<R>, name: &str, inputs: usize, outputs: usize, tied: Option<ParameterId>) -> Self {
+    pub fn new(p: &mut Layout, name: &str, inputs: usize, outputs: usize, tied: Option<ParameterId>) -> Self {
         let weight = tied.unwrap_or_else(|| p.add(format!("{name}.weight"), &[inputs, outputs]));
         let bias = p.add(format!("{name}.bias"), &[outputs]);
         Self { inputs, outputs, weight, tied: tied.is_some(), bias }

@@ -5,7 +5,7 @@ use super::dropout::Dropout;
 use super::gradients::Summands;
 use super::graph::GraphSide;
 use super::packing::Packing;
-use super::parameters::{ParameterId, Parameters};
+use super::parameters::{Layout, ParameterId, Parameters};
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Recurrent, Source, Tape};
 use crate::kernels::{Real, Scratch};
@@ -50,7 +50,7 @@ impl<R> EncoderTape<R> {
 
 impl EncoderLayer {
     /// Registers the parameters of `name` and, with two directions, `{name}.reverse`.
-    pub fn new<R: Real>(p: &mut Parameters<R>, name: &str, cell: Cell, hidden: usize, bidirectional: bool, source: Source) -> Self {
+    pub fn new(p: &mut Layout, name: &str, cell: Cell, hidden: usize, bidirectional: bool, source: Source) -> Self {
         let width = if bidirectional { hidden / 2 } else { hidden };
         let forward = Recurrent::new(p, "encoder", name.to_owned(), cell, width, source);
         let reverse = bidirectional.then(|| Recurrent::new(p, "encoder", format!("{name}.reverse"), cell, width, source));

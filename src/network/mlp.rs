@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::architecture::{MOST_LAYERS, WIDEST, check_count, within};
 use super::dense::{Dense, DenseBackward, DenseTape, PreparedDense};
-use super::{Objective, Parameters, Summands, Sums};
+use super::{Layout, Objective, Parameters, Summands, Sums};
 use crate::error::{Error, ErrorKind, Result};
 use crate::kernels::{Real, Scratch};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
@@ -31,6 +32,29 @@ pub struct MlpArchitecture {
     pub scale: f32,
 }
 
+/// Most features of a sample.
+pub const MOST_INPUTS: usize = 10_000_000;
+/// Most classes.
+pub const MOST_CLASSES: usize = 1_000_000;
+
+impl MlpArchitecture {
+    /// Whether such a network can be built: the bounds of the config, wherever the sizes were read.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] with the name of the option in question.
+    pub fn check(&self) -> Result<()> {
+        within("inputs", self.inputs, 1..=MOST_INPUTS)?;
+        within("hidden", self.hidden.len(), 0..=MOST_LAYERS)?;
+        self.hidden.iter().try_for_each(|&width| within("hidden", width, 1..=WIDEST))?;
+        within("classes", self.classes, 2..=MOST_CLASSES)?;
+        if !(self.scale.is_finite() && self.scale > 0.0) {
+            let error = Error::new(ErrorKind::Config, format!("`scale` is {}", self.scale));
+            return Err(error.help("features are divided by it: it must be finite and above 0"));
+        }
+        Ok(())
+    }
+}
+
 /// A sample: its features as they are in the data, and its class.
 #[derive(Clone, Copy, Debug)]
 pub struct Sample<'a> {
@@ -45,7 +69,7 @@ pub struct Sample<'a> {
 pub struct Mlp {
     architecture: MlpArchitecture,
     layers: Vec<Dense>,
-    zeros: Parameters<f32>,
+    layout: Layout,
 }
 
 /// Memory of one shard's passes, reused from step to step.
@@ -62,21 +86,24 @@ pub struct MlpWorkspace<R> {
 }
 
 impl Mlp {
-    /// Lays out the layers.
+    /// Lays out the layers; nothing is allocated for their parameters.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] where sizes cannot be.
+    /// [`ErrorKind::Config`] where sizes cannot be: as [`MlpArchitecture::check`].
     pub fn new(architecture: MlpArchitecture) -> Result<Self> {
         let a = &architecture;
-        if a.inputs == 0 || a.classes < 2 || a.hidden.contains(&0) || !(a.scale.is_finite() && a.scale > 0.0) {
-            let message = "inputs and widths must be at least 1, classes at least 2, the scale above 0";
-            return Err(Error::new(ErrorKind::Config, message));
-        }
-        let mut zeros = Parameters::default();
+        a.check()?;
+        let mut layout = Layout::default();
         let widths: Vec<usize> = [a.inputs].into_iter().chain(a.hidden.iter().copied()).chain([a.classes]).collect();
-        let layer = |(i, pair): (usize, &[usize])| Dense::new(&mut zeros, &format!("dense_{i}"), pair[0], pair[1], None);
+        let layer = |(i, pair): (usize, &[usize])| Dense::new(&mut layout, &format!("dense_{i}"), pair[0], pair[1], None);
         let layers = widths.windows(2).enumerate().map(layer).collect();
-        Ok(Self { architecture, layers, zeros })
+        check_count(&layout)?;
+        Ok(Self { architecture, layers, layout })
+    }
+
+    /// Names, shapes and number of the parameters.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
     }
 
     /// Sizes.
@@ -86,7 +113,7 @@ impl Mlp {
 
     /// All parameters, zero.
     pub fn parameters<R: Real>(&self) -> Parameters<R> {
-        self.zeros.map(|_| R::ZERO)
+        Parameters::zeros(&self.layout)
     }
 
     /// Initial values, the same for the same seed.

@@ -31,7 +31,7 @@ pub use architecture::{Architecture, AttentionScore, Cell, InputForm};
 pub use dropout::Dropout;
 pub use gradients::{Gradients, Stretch, Summand, Summands};
 pub use graph::Io;
-pub use parameters::{ParameterId, Parameters};
+pub use parameters::{Layout, ParameterId, Parameters};
 pub use pass::{Objective, Prepared, Workspace};
 pub use shard::{AlignedText, Alignment};
 
@@ -106,16 +106,19 @@ pub struct Seq2Seq {
     decoder: Vec<Recurrent>,
     attention: Option<Attention>,
     dense: Dense,
-    zeros: Parameters<f32>,
+    layout: Layout,
 }
 
 impl Seq2Seq {
-    /// Lays out the layers; fails where sizes cannot be.
+    /// Lays out the layers; nothing is allocated for their parameters.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] where sizes cannot be: as [`Architecture::check`].
     pub fn new(architecture: Architecture) -> Result<Self> {
         let a = &architecture;
         a.check()?;
         let cell = a.cell.name();
-        let p = &mut Parameters::default();
+        let p = &mut Layout::default();
         let source = |l, vocabulary, form| if l == 0 { Source::Symbols(vocabulary, form) } else { Source::Rows(a.hidden) };
         let encoder = (0..a.layers)
             .map(|l| {
@@ -136,8 +139,9 @@ impl Seq2Seq {
         };
         let tied = a.tied_embeddings.then(|| p.find("decoder.embedding")).flatten();
         let dense = Dense::new(p, "decoder.dense", a.hidden, a.target_vocabulary, tied);
-        let zeros = std::mem::take(p);
-        Ok(Self { architecture, encoder, decoder, attention, dense, zeros })
+        let layout = std::mem::take(p);
+        architecture::check_count(&layout)?;
+        Ok(Self { architecture, encoder, decoder, attention, dense, layout })
     }
 
     /// Sizes and options.
@@ -145,9 +149,14 @@ impl Seq2Seq {
         &self.architecture
     }
 
+    /// Names, shapes and number of the parameters.
+    pub fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
     /// All parameters, zero.
     pub fn parameters<R: Real>(&self) -> Parameters<R> {
-        self.zeros.map(|_| R::ZERO)
+        Parameters::zeros(&self.layout)
     }
 
     /// Initial values, the same for the same seed.

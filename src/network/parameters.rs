@@ -7,8 +7,16 @@ use std::ops::Range;
 /// One flat buffer lets the optimiser, the gradient norm and the checkpoint walk all of them in one loop.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Parameters<R> {
-    entries: Vec<Entry>,
+    layout: Layout,
     data: Vec<R>,
+}
+
+/// Names, shapes and places of tensors laid end to end, without their values: how much memory they take is known before
+/// any of it is asked for.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Layout {
+    entries: Vec<Entry>,
+    len: usize,
 }
 
 /// Name and place of one tensor.
@@ -37,19 +45,49 @@ impl Entry {
     }
 }
 
+impl Layout {
+    /// Adds a tensor.
+    pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
+        let entry = Entry { name: name.into(), shape: shape.to_vec(), offset: self.len };
+        // Sizes that no memory holds stay far above every bound instead of wrapping round.
+        self.len = self.len.saturating_add(shape.iter().fold(1, |product: usize, &axis| product.saturating_mul(axis)));
+        self.entries.push(entry);
+        ParameterId(self.entries.len() - 1)
+    }
+
+    /// Finds a tensor by name.
+    pub fn find(&self, name: &str) -> Option<ParameterId> {
+        self.entries.iter().position(|e| e.name == name).map(ParameterId)
+    }
+
+    /// Number of values of all tensors; the largest number there is where they are more.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// Whether there is no value.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+}
+
 impl<R: Copy + Default> Default for Parameters<R> {
     fn default() -> Self {
-        Self { entries: Vec::new(), data: Vec::new() }
+        Self { layout: Layout::default(), data: Vec::new() }
     }
 }
 
 impl<R: Copy + Default> Parameters<R> {
+    /// Tensors of zeros.
+    pub fn zeros(layout: &Layout) -> Self {
+        Self { layout: layout.clone(), data: vec![R::default(); layout.len] }
+    }
+
     /// Adds a tensor of zeros.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
-        let entry = Entry { name: name.into(), shape: shape.to_vec(), offset: self.data.len() };
-        self.data.resize(self.data.len() + entry.len(), R::default());
-        self.entries.push(entry);
-        ParameterId(self.entries.len() - 1)
+        let id = self.layout.add(name, shape);
+        self.data.resize(self.layout.len, R::default());
+        id
     }
 
     /// The same names and shapes, all zero.
@@ -59,7 +97,7 @@ impl<R: Copy + Default> Parameters<R> {
 
     /// The same names and shapes with other values, as many.
     fn like<S>(&self, data: Vec<S>) -> Parameters<S> {
-        Parameters { entries: self.entries.clone(), data }
+        Parameters { layout: self.layout.clone(), data }
     }
 
     /// The same names and shapes with other values, row-major and end to end; `None` where the number differs.
@@ -74,7 +112,7 @@ impl<R: Copy + Default> Parameters<R> {
 
     /// The values of one tensor, row-major.
     pub fn get(&self, id: ParameterId) -> &[R] {
-        let entry = &self.entries[id.0];
+        let entry = &self.layout.entries[id.0];
         &self.data[entry.offset..entry.offset + entry.len()]
     }
 
@@ -86,28 +124,28 @@ impl<R: Copy + Default> Parameters<R> {
 
     /// Where the values of one tensor lie in [`data`](Self::data).
     pub fn place(&self, id: ParameterId) -> Range<usize> {
-        let entry = &self.entries[id.0];
+        let entry = &self.layout.entries[id.0];
         entry.offset..entry.offset + entry.len()
     }
 
     /// Name and shape of one tensor.
     pub fn entry(&self, id: ParameterId) -> &Entry {
-        &self.entries[id.0]
+        &self.layout.entries[id.0]
     }
 
     /// Finds a tensor by name.
     pub fn find(&self, name: &str) -> Option<ParameterId> {
-        self.entries.iter().position(|e| e.name == name).map(ParameterId)
+        self.layout.find(name)
     }
 
     /// All tensors in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Entry, &[R])> {
-        self.entries.iter().map(|e| (e, &self.data[e.offset..e.offset + e.len()]))
+        self.layout.entries.iter().map(|e| (e, &self.data[e.offset..e.offset + e.len()]))
     }
 
     /// All tensors in order.
     pub fn ids(&self) -> impl Iterator<Item = ParameterId> + use<R> {
-        (0..self.entries.len()).map(ParameterId)
+        (0..self.layout.entries.len()).map(ParameterId)
     }
 
     /// All values end to end.

@@ -2,7 +2,7 @@
 
 use super::gradients::{Summand, Summands};
 use super::graph::GraphSide;
-use super::parameters::{ParameterId, Parameters};
+use super::parameters::{Layout, ParameterId, Parameters};
 use super::symbols::{PreparedSymbols, Symbols, emit_parameter};
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul_packed};
 use crate::network::InputForm;
@@ -72,12 +72,12 @@ pub struct ProjectionTape<R> {
 
 impl Projection {
     /// Registers W of a first layer, and the embedding of its side unless another direction has registered it.
-    pub fn over_symbols<R: Real>(p: &mut Parameters<R>, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
+    pub fn over_symbols(p: &mut Layout, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
         Self::Symbols(Symbols::new(p, side, layer, vocabulary, gates, form))
     }
 
     /// Registers W of a layer over rows.
-    pub fn over_rows<R: Real>(p: &mut Parameters<R>, layer: &str, width: usize, gates: usize) -> Self {
+    pub fn over_rows(p: &mut Layout, layer: &str, width: usize, gates: usize) -> Self {
         Self::Rows { width, gates, w: p.add(format!("{layer}.W"), &[1, gates, width + 1]) }
     }
 

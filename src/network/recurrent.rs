@@ -8,7 +8,7 @@ use super::dropout::Dropout;
 use super::gradients::{Summand, Summands};
 use super::graph::{GraphSide, Io};
 use super::packing::Packing;
-use super::parameters::{ParameterId, Parameters};
+use super::parameters::{Layout, ParameterId, Parameters};
 use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
 use super::symbols::emit_parameter;
 use super::{Cell, InputForm, gru, lstm};
@@ -76,7 +76,7 @@ pub enum Source {
 
 impl Recurrent {
     /// Registers the parameters under `name`; `side` (`encoder` or `decoder`) names the embedding.
-    pub fn new<R: Real>(p: &mut Parameters<R>, side: &str, name: String, cell: Cell, hidden: usize, source: Source) -> Self {
+    pub fn new(p: &mut Layout, side: &str, name: String, cell: Cell, hidden: usize, source: Source) -> Self {
         let gates = hidden * gates_of(cell);
         let projection = match source {
             Source::Symbols(vocabulary, form) => Projection::over_symbols(p, side, &name, vocabulary, gates, form),

@@ -7,7 +7,7 @@
 use super::gather::{add_to_rows, gather_rows};
 use super::gradients::{Summand, Summands};
 use super::graph::{GraphSide, Io};
-use super::parameters::{ParameterId, Parameters};
+use super::parameters::{Layout, ParameterId, Parameters};
 use super::projection::ProjectionTape;
 use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
 use crate::network::InputForm;
@@ -47,7 +47,7 @@ pub enum PreparedSymbols<R> {
 
 impl Symbols {
     /// Registers the parameters under `side` (`encoder` or `decoder`) and its first layer's `layer` (`encoder.lstm_0`).
-    pub fn new<R: Real>(parameters: &mut Parameters<R>, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
+    pub fn new(parameters: &mut Layout, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
         let w_name = format!("{layer}.W");
         let form = match form {
             InputForm::OneHot => Form::OneHot { w: parameters.add(w_name.clone(), &[vocabulary + 1, gates]) },
@@ -300,7 +300,7 @@ fn bias_column<R: Real>(p: &Parameters<R>, w: ParameterId, width: usize) -> Vec<
 }
 
 /// The embedding of a side; both directions of a layer share it.
-fn embedding<R: Real>(parameters: &mut Parameters<R>, side: &str, vocabulary: usize, width: usize) -> ParameterId {
+fn embedding(parameters: &mut Layout, side: &str, vocabulary: usize, width: usize) -> ParameterId {
     let name = format!("{side}.embedding");
     parameters.find(&name).unwrap_or_else(|| parameters.add(name, &[vocabulary, width]))
 }

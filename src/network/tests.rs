@@ -146,13 +146,14 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
     for case in golden("lstm.json")["cases"].as_array().unwrap() {
         let lengths: Vec<usize> = case["lengths"].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as usize).collect();
         let [layers, inputs, hidden] = ["layers", "inputs", "hidden"].map(|key| case[key].as_u64().unwrap() as usize);
-        let mut p = Parameters::<f64>::default();
+        let mut layout = Layout::default();
         let stack: Vec<Recurrent> = (0..layers)
             .map(|l| {
                 let source = Source::Rows(if l == 0 { inputs } else { hidden });
-                Recurrent::new(&mut p, "g", format!("g.lstm_{l}"), Cell::Lstm, hidden, source)
+                Recurrent::new(&mut layout, "g", format!("g.lstm_{l}"), Cell::Lstm, hidden, source)
             })
             .collect();
+        let mut p = Parameters::<f64>::zeros(&layout);
         for id in p.ids() {
             let name = p.entry(id).name.trim_start_matches("g.").to_owned();
             p.get_mut(id).copy_from_slice(&numbers(&case["parameters"][&name]));

@@ -1,8 +1,6 @@
 //! A bundle: the manifest and the graphs, opened from a folder, a zip of it, or memory, and held against each other.
 
 use std::collections::BTreeMap;
-use std::fs::File;
-use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -10,18 +8,12 @@ use sha2::{Digest, Sha256};
 
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::files::{self, FileKind};
 use crate::graph_info::GraphInfo;
 use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version, is_plain_name};
 use crate::vocabulary::{Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
-
-/// The longest manifest that is read.
-const LARGEST_MANIFEST: u64 = 64 << 20;
-/// The longest file that is read beside manifest and graphs; reading JSON takes some ten times as much memory.
-const LARGEST_SIDE_FILE: u64 = 16 << 20;
-/// The longest graph: protobuf's own limit.
-const LARGEST_GRAPH: u64 = (2 << 30) - 1;
 
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
@@ -36,8 +28,8 @@ pub struct Bundle {
 
 /// Where the files of a bundle are read from.
 trait Files {
-    /// The file called `name`, or `None` if there is no such file. Longer than `limit` is an error.
-    fn read(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>>;
+    /// The file called `name`, or `None` if there is no such file. Longer than its kind may be is an error.
+    fn read(&mut self, name: &str, kind: FileKind) -> Result<Option<Vec<u8>>>;
     /// Names of all files, for errors.
     fn names(&self) -> Vec<String>;
     /// How a file is called in errors.
@@ -83,7 +75,7 @@ impl Bundle {
 
     fn read(path: &Path, files: &mut dyn Files) -> Result<Self> {
         let manifest_path = files.path(file::MANIFEST);
-        let text = files.read(file::MANIFEST, LARGEST_MANIFEST)?.ok_or_else(|| {
+        let text = files.read(file::MANIFEST, files::MANIFEST)?.ok_or_else(|| {
             Error::new(ErrorKind::Bundle, format!("not a bundle: there is no {}", file::MANIFEST))
                 .in_file(path)
                 .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
@@ -92,7 +84,7 @@ impl Bundle {
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
         let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
-            let bytes = files.read(&graph.file, LARGEST_GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
+            let bytes = files.read(&graph.file, files::GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
             let found = hex(&Sha256::digest(&bytes));
             if !found.eq_ignore_ascii_case(&graph.sha256) {
                 return Err(Error::new(
@@ -105,7 +97,7 @@ impl Bundle {
             kept.insert(graph.file.clone(), Arc::new(bytes));
         }
         for name in [file::SELF_TEST, file::CONFORMANCE, file::README] {
-            if let Some(bytes) = files.read(name, LARGEST_SIDE_FILE)? {
+            if let Some(bytes) = files.read(name, files::SIDE_FILE)? {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
@@ -182,9 +174,10 @@ fn check_side_files(manifest: &Manifest, kept: &BTreeMap<String, Arc<Vec<u8>>>, 
             Some(found) => format!("changed since the export: its sha256 is {found}, the manifest says {sha256}"),
             None => "missing, and the manifest lists it".to_owned(),
         };
-        return Err(Error::new(ErrorKind::Bundle, message)
-            .in_file(files.path(name))
-            .help(format!("copy the whole bundle again, or export it again; who changed it on purpose takes it out of `files` in {}", file::MANIFEST)));
+        return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
+            "copy the whole bundle again, or export it again; who changed it on purpose takes it out of `files` in {}",
+            file::MANIFEST
+        )));
     }
     Ok(())
 }
@@ -315,18 +308,8 @@ fn check_sizes(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result
 struct Folder<'a>(&'a Path);
 
 impl Files for Folder<'_> {
-    fn read(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
-        let path = self.path(name);
-        let file = match File::open(&path) {
-            Ok(file) => file,
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(e) => return Err(Error::io(path, e)),
-        };
-        let data = file.metadata().map_err(|e| Error::io(&path, e))?;
-        if !data.is_file() {
-            return Err(Error::new(ErrorKind::Bundle, "not a file").in_file(path));
-        }
-        read_limited(file, data.len(), limit, &path).map(Some)
+    fn read(&mut self, name: &str, kind: FileKind) -> Result<Option<Vec<u8>>> {
+        files::read_if_there(self.path(name), kind)
     }
 
     fn names(&self) -> Vec<String> {
@@ -346,7 +329,7 @@ struct Memory<'a> {
 }
 
 impl Files for Memory<'_> {
-    fn read(&mut self, name: &str, _limit: u64) -> Result<Option<Vec<u8>>> {
+    fn read(&mut self, name: &str, _kind: FileKind) -> Result<Option<Vec<u8>>> {
         Ok(self.files.get(name).cloned())
     }
 
@@ -357,22 +340,6 @@ impl Files for Memory<'_> {
     fn path(&self, name: &str) -> PathBuf {
         self.name.join(name)
     }
-}
-
-/// Reads at most `limit` bytes, whatever the file says about its size.
-fn read_limited(reader: impl Read, expected: u64, limit: u64, path: &Path) -> Result<Vec<u8>> {
-    let too_long =
-        || Error::new(ErrorKind::Bundle, format!("longer than {} MiB", limit >> 20)).in_file(path).help("is this the right file?");
-    if expected > limit {
-        return Err(too_long());
-    }
-    // The stated size may be a lie; do not reserve more than a moderate amount on its word.
-    let mut bytes = Vec::with_capacity(usize::try_from(expected.min(64 << 20)).unwrap_or_default());
-    reader.take(limit + 1).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
-    if bytes.len() as u64 > limit {
-        return Err(too_long());
-    }
-    Ok(bytes)
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@
 //! |---|---|
 //! | [`contract`] | names, axes and files of the graphs, spelled once |
 //! | [`manifest`], [`bundle`] | the folder: schema, hashes, versions |
+//! | [`files`] | the one way in which files are opened |
 //! | [`onnx`], [`checked`] | ONNX's messages, and the one check that every graph passes before anything walks it |
 //! | [`graph_info`], [`shapes`] | what a file says about itself, and the axes of all its values |
 //! | [`yaml`] | YAML in, errors with file, line and key out |
@@ -25,6 +26,7 @@ pub mod contract;
 pub mod decoding;
 pub mod engine;
 pub mod error;
+pub mod files;
 pub mod graph_info;
 pub mod manifest;
 pub mod onnx;

@@ -29,7 +29,14 @@ pub(super) fn routes() -> [Route; 6] {
 /// A page that takes nothing from anywhere but this server.
 fn page(html: &'static str) -> Response {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    ([(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-cache")], Html(html)).into_response()
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // For browsers that do not know frame-ancestors.
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ];
+    (headers, Html(html)).into_response()
 }
 
 async fn openapi() -> Response {

@@ -6,13 +6,13 @@
 use std::collections::HashMap;
 use std::path::Path;
 
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::callbacks::Callbacks;
 use super::metrics::EpochMetrics;
 use super::step::OptimiserState;
+use super::tensors::TensorFile;
 use crate::config::callbacks::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
@@ -20,6 +20,10 @@ use crate::network::{Architecture, Parameters, Seq2Seq};
 
 /// Key of the metadata.
 pub const METADATA: &str = "s2s.checkpoint";
+
+/// Where errors say that a network cannot be.
+const ARCHITECTURE: &str = "s2s.checkpoint.architecture";
+const DAMAGED: &str = "the file is damaged or from another program; train again, or use another checkpoint";
 
 /// What the metadata of a checkpoint says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -142,31 +146,18 @@ impl Checkpoint {
     /// Reads a checkpoint and holds it against the architecture that it names.
     ///
     /// # Errors
-    /// [`ErrorKind::Data`] for a file that is no checkpoint, is cut off, or lacks a tensor.
+    /// [`ErrorKind::Data`] for a file that is no checkpoint, is cut off, lacks a tensor, has one of another type or a weight that
+    /// is not finite, or says that it is of a network that cannot be or that it is too short for.
     pub fn load(path: &Path) -> Result<Self> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let damaged = |message: String| {
-            Error::new(ErrorKind::Data, message)
-                .in_file(path)
-                .help("the file is damaged or from another program; train again, or use another checkpoint")
-        };
-        let file = SafeTensors::deserialize(&bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;
-        let (_, metadata) = SafeTensors::read_metadata(&bytes).map_err(|e| damaged(format!("not a safetensors file: {e}")))?;
-        let header = metadata.metadata().as_ref().and_then(|m| m.get(METADATA));
-        let header = header.ok_or_else(|| damaged(format!("the metadata lacks `{METADATA}`")))?;
-        let header: Header = serde_json::from_str(header).map_err(|e| damaged(format!("`{METADATA}` is not readable: {e}")))?;
-        let network = Seq2Seq::new(header.architecture.clone())?;
-        let gather = |prefix: &str| -> Result<Parameters<f32>> {
-            let find = |name: &str| {
-                let tensor = file.tensor(&format!("{prefix}{name}")).ok().filter(|t| t.dtype() == Dtype::F32)?;
-                let values = tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect();
-                Some((tensor.shape().to_vec(), values))
-            };
-            network.import(find).map_err(|e| damaged(format!("{prefix}{}", e.message())))
-        };
-        let parameters = gather("")?;
-        let optimiser = if file.names().iter().any(|name| name.starts_with("m.")) {
-            Some(OptimiserState { first: gather("m.")?, second: gather("v.")?, time: header.progress.step })
+        let file = TensorFile::read(path, DAMAGED)?;
+        let (header, tensors) = file.parse::<Header>(METADATA)?;
+        let wrong = |e: Error| Error::new(ErrorKind::Data, e.message()).at_line(path, None, Some(ARCHITECTURE)).help(DAMAGED);
+        let network = Seq2Seq::new(header.architecture.clone()).map_err(wrong)?;
+        tensors.check(network.layout())?;
+        let parameters = tensors.weights(|find| network.import(find))?;
+        let optimiser = if tensors.has_moments() {
+            let [first, second] = ["m.", "v."].map(|prefix| tensors.gather(prefix, |find| network.import(find)));
+            Some(OptimiserState { first: first?, second: second?, time: header.progress.step })
         } else {
             None
         };

@@ -5,11 +5,13 @@ use std::collections::HashMap;
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::files;
 use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
 use serde::{Deserialize, Serialize};
 
-use super::checkpoint::Checkpoint;
+use super::checkpoint::{Checkpoint, Progress};
 use super::run::{Run, Which};
+use super::step::OptimiserState;
 use crate::config::Config;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, ErrorKind, Result};
@@ -89,7 +91,7 @@ impl Initial {
         }
         let (source, new_source) = fitted(&from.source, corpus.texts(&config.data, |p| &p.source), init.extend_vocabulary)?;
         let (target, new_target) = fitted(&from.target, corpus.texts(&config.data, |p| &p.target), init.extend_vocabulary)?;
-        let bytes = std::fs::read(&path).map_err(|e| Error::io(&path, e))?;
+        let bytes = files::read(&path, files::CHECKPOINT)?;
         let origin = Origin {
             run: from.config.name.clone(),
             epoch: checkpoint.header.progress.epoch,
@@ -98,6 +100,14 @@ impl Initial {
             extended: init.extend_vocabulary,
         };
         Ok(Self { from, checkpoint, source, target, origin })
+    }
+
+    /// What a run that takes these weights begins with: its optimiser starts anew.
+    pub(super) fn checkpoint(&self, run: &Run) -> Result<Checkpoint> {
+        let parameters = self.parameters(&run.network, run.config.training.seed)?;
+        let zeros = parameters.zeros_like();
+        let optimiser = Some(OptimiserState { first: zeros.clone(), second: zeros, time: 0 });
+        Ok(run.checkpoint_of(Progress::default(), parameters, optimiser))
     }
 
     /// The weights in a network with the new vocabularies: new symbols have what `seed` gives them.

@@ -4,6 +4,7 @@ use std::fs::OpenOptions;
 use std::io::Write;
 use std::path::Path;
 
+use s2s_runtime::files;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -71,11 +72,8 @@ pub fn append(path: &Path, metrics: &EpochMetrics) -> Result<()> {
 
 /// Reads all lines; a last line that a crash cut off is left out.
 pub fn read(path: &Path) -> Result<Vec<EpochMetrics>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(e) if e.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(e) => return Err(Error::io(path, e)),
-    };
+    let Some(bytes) = files::read_if_there(path, files::LOG)? else { return Ok(Vec::new()) };
+    let text = files::to_text(bytes, path, files::LOG)?;
     let whole = text.rfind('\n').map_or("", |end| &text[..end]);
     (1u64..)
         .zip(whole.lines())
@@ -89,10 +87,7 @@ pub fn read(path: &Path) -> Result<Vec<EpochMetrics>> {
 /// Keeps the lines of the first `epochs` epochs, as they stand.
 pub fn truncate(path: &Path, epochs: usize) -> Result<()> {
     let kept = read(path)?.iter().filter(|m| m.epoch <= epochs).count();
-    let text = std::fs::read_to_string(path).or_else(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => Ok(String::new()),
-        _ => Err(Error::io(path, e)),
-    })?;
+    let text = files::to_text(files::read_if_there(path, files::LOG)?.unwrap_or_default(), path, files::LOG)?;
     let lines: String = text.split_inclusive('\n').take(kept).collect();
     write_atomically(path, lines.as_bytes())
 }

@@ -8,18 +8,19 @@
 //! | `checkpoints/best.safetensors` | weights of the epoch with the lowest validation loss |
 
 use std::collections::HashMap;
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::files;
 use s2s_runtime::manifest::{DataFile, Provenance};
-use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 use serde::{Deserialize, Serialize};
 
 use super::callbacks::Callbacks;
+use super::lock::RunLock;
 use super::logs;
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
@@ -27,6 +28,7 @@ use super::run::Which;
 use super::schedule::Rates;
 use super::session::{Mode, TrainOptions, absolute};
 use super::step::{OptimiserState, StepOptions, Stepper};
+use super::tensors::TensorFile;
 use crate::config::LoadOptions;
 use crate::config::checked::Validation;
 use crate::config::mlp::{MlpConfig, is_mlp};
@@ -40,6 +42,8 @@ use crate::random::Random;
 /// Stream of [`Random`] that splits the data; epochs have their own.
 const SPLIT_STREAM: u64 = u64::MAX;
 const METADATA: &str = "s2s.mlp_checkpoint";
+/// Most bytes of a number in a file of samples, spaces around it counted.
+const LONGEST_NUMBER: usize = 64;
 
 /// Samples as they are in the data.
 #[derive(Clone, Debug, Default)]
@@ -80,25 +84,45 @@ impl Samples {
 /// # Errors
 /// [`ErrorKind::Data`] with the line, [`ErrorKind::Io`].
 pub fn read_samples(path: &Path, inputs: usize, classes: Option<usize>) -> Result<(Samples, String)> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = files::read(path, files::DATA)?;
     let hash = sha256(&bytes);
-    let mut text = Vec::new();
-    if bytes.starts_with(&[0x1f, 0x8b]) {
-        flate2::read::MultiGzDecoder::new(bytes.as_slice()).read_to_end(&mut text).map_err(|e| Error::io(path, e))?;
+    let samples = if bytes.starts_with(&[0x1f, 0x8b]) {
+        // Unpacked line by line: what a small file may become is bounded as a file is.
+        parse_samples(BufReader::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())), path, inputs, classes)?
     } else {
-        text = bytes;
-    }
-    Ok((parse_samples(&String::from_utf8_lossy(&text), path, inputs, classes)?, hash))
+        parse_samples(bytes.as_slice(), path, inputs, classes)?
+    };
+    Ok((samples, hash))
 }
 
-/// As [`read_samples`], from text.
+/// As [`read_samples`], from text, which is read line by line.
 ///
 /// # Errors
-/// [`ErrorKind::Data`] with the line.
-pub fn parse_samples(text: &str, path: &Path, inputs: usize, classes: Option<usize>) -> Result<Samples> {
+/// [`ErrorKind::Data`] with the line, which may have 64 bytes a number; also where there are more than 4 GiB in all.
+pub fn parse_samples(mut text: impl BufRead, path: &Path, inputs: usize, classes: Option<usize>) -> Result<Samples> {
     let mut samples = Samples { inputs, ..Samples::default() };
-    for (number, line) in (1u64..).zip(text.lines()).filter(|(_, line)| !line.trim().is_empty()) {
+    let longest = LONGEST_NUMBER.saturating_mul(inputs.saturating_add(16));
+    let (mut line, mut total) = (Vec::new(), 0);
+    for number in 1u64.. {
+        line.clear();
+        let read = text.by_ref().take(longest as u64 + 1).read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))?;
+        if read == 0 {
+            break;
+        }
+        total += read as u64;
         let wrong = |message: String, help: &str| Error::new(ErrorKind::Data, message).at_line(path, Some(number), None).help(help);
+        if line.len() > longest {
+            let message = format!("the line is longer than {longest} bytes, where {inputs} features belong");
+            return Err(wrong(message, "give one sample a line, numbers separated by commas"));
+        }
+        if total > files::DATA.limit {
+            let message = format!("more than {} GiB of text, unpacked, up to here", files::DATA.limit >> 30);
+            return Err(wrong(message, "is this the right file? Samples are held in memory"));
+        }
+        let line = String::from_utf8_lossy(&line);
+        if line.trim().is_empty() {
+            continue;
+        }
         let mut fields: Vec<&str> = line.split(',').map(str::trim).collect();
         let labelled = fields.len() == inputs + 1;
         if !labelled && (fields.len() != inputs || classes.is_some()) {
@@ -211,31 +235,20 @@ impl MlpRun {
     }
 
     fn load(&self, path: &Path) -> Result<Saved> {
-        let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
-        let damaged = |message: String| {
-            let error = Error::new(ErrorKind::Data, message).in_file(path);
-            error.help("the file is damaged or of another config; train again with --force")
-        };
-        let unreadable = |e: safetensors::SafeTensorError| damaged(format!("not a safetensors file: {e}"));
-        let file = SafeTensors::deserialize(&bytes).map_err(unreadable)?;
-        let (_, about) = SafeTensors::read_metadata(&bytes).map_err(unreadable)?;
-        let header =
-            about.metadata().as_ref().and_then(|m| m.get(METADATA)).ok_or_else(|| damaged(format!("the metadata lacks `{METADATA}`")))?;
-        let header: Header = serde_json::from_str(header).map_err(|e| damaged(format!("`{METADATA}` is not readable: {e}")))?;
+        let file = TensorFile::read(path, "the file is damaged or of another config; train again with --force")?;
+        let (header, tensors) = file.parse::<Header>(METADATA)?;
         if header.architecture != self.config.architecture || header.config != self.fingerprint() {
-            return Err(damaged("the checkpoint is of another config than this run's".to_owned()));
+            return Err(file.damaged("the checkpoint is of another config than this run's"));
         }
-        let gather = |prefix: &str| {
-            let find = |name: &str| {
-                let tensor = file.tensor(&format!("{prefix}{name}")).ok().filter(|t| t.dtype() == Dtype::F32)?;
-                Some((tensor.shape().to_vec(), tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
-            };
-            self.network.import(find).map_err(|e| damaged(format!("{prefix}{}", e.message())))
+        tensors.check(self.network.layout())?;
+        let parameters = tensors.weights(|find| self.network.import(find))?;
+        let optimiser = if tensors.has_moments() {
+            let [first, second] = ["m.", "v."].map(|prefix| tensors.gather(prefix, |find| self.network.import(find)));
+            Some(OptimiserState { first: first?, second: second?, time: header.step })
+        } else {
+            None
         };
-        let moments = file.names().iter().any(|name| name.starts_with("m."));
-        let optimiser =
-            if moments { Some(OptimiserState { first: gather("m.")?, second: gather("v.")?, time: header.step }) } else { None };
-        Ok(Saved { parameters: gather("")?, optimiser, header })
+        Ok(Saved { header, parameters, optimiser })
     }
 
     fn save(&self, which: Which, header: &Header, stepper: &Stepper<Mlp>) -> Result<()> {
@@ -300,7 +313,7 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
         best: None,
         callbacks: Callbacks::default(),
     };
-    prepare_folder(&run, options.mode)?;
+    let _lock = RunLock::take(&run.folder)?;
     if options.mode == Mode::Resume && run.path(Which::Last).exists() {
         let saved = run.load(&run.path(Which::Last))?;
         if saved.header.data != header.data {
@@ -310,6 +323,8 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
         stepper.restore(saved.parameters, saved.optimiser.ok_or_else(lacking)?);
         header = saved.header;
     }
+    // Only now, so that a config that does not fit the checkpoint leaves the run as it is.
+    prepare_folder(&run, options.mode)?;
     metrics::truncate(&run.folder.join("metrics.jsonl"), header.epoch)?;
     logs::begin(&run.folder, &run.config.training, &run.folder.join("metrics.jsonl"))?;
     report.event(&Event::Samples {
@@ -447,7 +462,8 @@ fn prepare_folder(run: &MlpRun, mode: Mode) -> Result<()> {
             return Err(error.help("--resume goes on with it, --force starts over, --output names another folder"));
         }
         Mode::Force => {
-            for path in [run.path(Which::Best), run.path(Which::Last), run.folder.join("metrics.jsonl")] {
+            // The config goes first and comes last, so that a folder that can be opened is one run, whole.
+            for path in [run.folder.join("config.yaml"), run.path(Which::Best), run.path(Which::Last), run.folder.join("metrics.jsonl")] {
                 match std::fs::remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, e)),
                     _ => {}

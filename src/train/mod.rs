@@ -5,6 +5,7 @@ pub mod checkpoint;
 pub mod comparison;
 mod curves;
 mod initial;
+pub(crate) mod lock;
 mod logs;
 pub mod metrics;
 pub mod mlp;
@@ -16,6 +17,7 @@ pub mod score;
 mod session;
 mod step;
 mod tensorboard;
+mod tensors;
 pub mod trainable;
 
 #[cfg(test)]

@@ -10,16 +10,18 @@
 //! | `curves.svg` | the same as a picture |
 //! | `checkpoints/last.safetensors` | weights, the optimiser's state, how far it came: `--resume` goes on here |
 //! | `checkpoints/best.safetensors` | weights of the best epoch: `s2s export` takes these |
+//! | `.lock` | locked while a process writes to the folder ([`lock`](super::lock)) |
 
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::files;
 use s2s_runtime::manifest::{DataFile, Provenance};
 use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Header, Progress};
-use super::initial::{Initial, Origin};
+use super::initial::Origin;
 use super::logs;
 use super::metrics::{self, EpochMetrics};
 use super::step::OptimiserState;
@@ -109,13 +111,10 @@ impl Run {
     /// # Errors
     /// A missing or damaged file, named with what to do.
     pub fn open(folder: &Path) -> Result<Self> {
-        if !folder.join(CONFIG).is_file() {
-            let error = Error::new(ErrorKind::Usage, "this is no run folder: it has no config.yaml").in_file(folder);
-            return Err(error.help("`s2s train CONFIG` writes one, by default runs/NAME"));
-        }
+        Self::check_there(folder)?;
         let config = Config::load(&folder.join(CONFIG), &LoadOptions::default())?;
         let path = folder.join(VOCABULARY);
-        let text = std::fs::read_to_string(&path).map_err(|e| Error::io(&path, e))?;
+        let text = files::read_text(&path, files::VOCABULARY)?;
         let record: Record = serde_json::from_str(&text).map_err(|e| {
             Error::new(ErrorKind::Data, format!("not readable: {e}"))
                 .at_line(&path, Some(e.line() as u64), None)
@@ -124,18 +123,40 @@ impl Run {
         Self::assemble(folder, config, &record)
     }
 
-    /// Writes a new folder; a run that takes another one's weights has them as its first checkpoint.
+    /// Whether `folder` can be opened at all.
+    pub(super) fn check_there(folder: &Path) -> Result<()> {
+        if folder.join(CONFIG).is_file() {
+            return Ok(());
+        }
+        let error = Error::new(ErrorKind::Usage, "this is no run folder: it has no config.yaml").in_file(folder);
+        Err(error.help("`s2s train CONFIG` writes one, by default runs/NAME"))
+    }
+
+    /// Writes a new folder, with a first checkpoint where `begin` gives one; the caller holds its lock.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if there is a run already and `force` is not set.
-    pub(crate) fn create(folder: &Path, config: Config, record: &Record, force: bool, initial: Option<&Initial>) -> Result<Self> {
+    pub(crate) fn create(
+        folder: &Path,
+        config: Config,
+        record: &Record,
+        force: bool,
+        begin: impl FnOnce(&Self) -> Result<Option<(Which, Checkpoint)>>,
+    ) -> Result<Self> {
         if Self::exists(folder) && !force {
-            return Err(Error::new(ErrorKind::Usage, "there is a run in this folder already")
-                .in_file(folder)
-                .help("--resume goes on with it, --force starts over, --output names another folder"));
+            let (message, help) = match folder.join(CONFIG).exists() {
+                true => (
+                    "there is a run in this folder already",
+                    "--resume goes on with it, --force starts over, --output names another folder",
+                ),
+                false => {
+                    ("there are parts of a run in this folder, without a config.yaml", "--force starts over, --output names another folder")
+                }
+            };
+            return Err(Error::new(ErrorKind::Usage, message).in_file(folder).help(help));
         }
         let run = Self::assemble(folder, config, record)?;
-        let initial = initial.map(|i| i.parameters(&run.network, run.config.training.seed)).transpose()?;
+        let first = begin(&run)?;
         // The config goes first and comes last, so that a folder that can be opened is one run, whole.
         remove(&folder.join(CONFIG))?;
         for which in [Which::Best, Which::Last] {
@@ -148,10 +169,8 @@ impl Run {
         let json = serde_json::to_string_pretty(record)
             .map_err(|e| Error::new(ErrorKind::Internal, "the vocabularies cannot be written as JSON").caused_by(e))?;
         write_atomically(&folder.join(VOCABULARY), json.as_bytes())?;
-        if let Some(parameters) = initial {
-            let zeros = parameters.zeros_like();
-            let optimiser = Some(OptimiserState { first: zeros.clone(), second: zeros, time: 0 });
-            run.checkpoint_of(Progress::default(), parameters, optimiser).save(&run.checkpoint_path(Which::Last))?;
+        if let Some((which, checkpoint)) = first {
+            checkpoint.save(&run.checkpoint_path(which))?;
         }
         run.write_config()?;
         Ok(run)
@@ -160,7 +179,8 @@ impl Run {
     fn assemble(folder: &Path, config: Config, record: &Record) -> Result<Self> {
         let source = Vocabulary::from_spec(&record.source)?;
         let target = Vocabulary::from_spec(&record.target)?;
-        let network = Seq2Seq::new(config.model.architecture(source.len(), target.len()))?;
+        let network = Seq2Seq::new(config.model.architecture(source.len(), target.len()))
+            .map_err(|e| e.at_line(folder.join(CONFIG), None, Some("model")))?;
         let Record { statistics, data, init_from, .. } = record.clone();
         Ok(Self { folder: folder.to_owned(), config, source, target, network, statistics, data, init_from })
     }

@@ -6,6 +6,7 @@ use std::time::Instant;
 
 use super::checkpoint::{Best, Checkpoint, Progress};
 use super::initial::{InitFrom, Initial};
+use super::lock::RunLock;
 use super::logs;
 use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
@@ -70,8 +71,13 @@ const EXAMPLE_STREAM: u64 = u64::MAX - 2;
 pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
     let corpus = Corpus::load(&config.data, config.training.seed)?;
     let folder = corpus.folder.as_deref().map(absolute).transpose()?;
+    let _lock;
     let run = match options.mode {
-        Mode::Resume => reopen(config, &corpus, folder.as_deref(), options)?,
+        Mode::Resume => {
+            Run::check_there(&options.output).map_err(|e| e.help("--resume goes on with a run; leave it out to start one"))?;
+            _lock = RunLock::take(&options.output)?;
+            reopen(config, &corpus, folder.as_deref(), options)?
+        }
         Mode::New | Mode::Force => {
             let threads = config.training.threads.unwrap_or_else(available_threads);
             config.settle(threads, folder.as_deref())?;
@@ -87,7 +93,11 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
                 data: corpus.sources.clone(),
                 init_from: initial.as_ref().map(|i| i.origin.clone()),
             };
-            Run::create(&options.output, config, &record, options.mode == Mode::Force, initial.as_ref())?
+            _lock = RunLock::take(&options.output)?;
+            Run::create(&options.output, config, &record, options.mode == Mode::Force, |run| {
+                let start = initial.map(|initial| initial.checkpoint(run)).transpose()?;
+                Ok(start.map(|checkpoint| (Which::Last, checkpoint)))
+            })?
         }
     };
     Session::new(run, &corpus)
@@ -118,7 +128,7 @@ fn available_threads() -> usize {
 }
 
 fn reopen(mut config: Config, corpus: &Corpus, folder: Option<&Path>, options: &TrainOptions<'_>) -> Result<Run> {
-    let mut run = Run::open(&options.output).map_err(|e| e.help("--resume goes on with a run; leave it out to start one"))?;
+    let mut run = Run::open(&options.output)?;
     if let Some(key) = first_difference("", &run.config.fingerprint(), &config.fingerprint()) {
         return Err(Error::new(ErrorKind::Config, format!("`{key}` differs between the run and the config"))
             .in_file(&options.output)

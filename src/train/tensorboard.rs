@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use prost::Message;
+use s2s_runtime::files;
 
 use super::metrics::EpochMetrics;
 use crate::error::{Error, Result};
@@ -127,10 +128,7 @@ pub(super) fn align(run: &Path, metrics: &[EpochMetrics]) -> Result<()> {
     let now = now();
     for (index, set) in ["train", "validation"].into_iter().enumerate() {
         let path = path(run, set);
-        let bytes = match fs::read(&path) {
-            Err(e) if e.kind() == std::io::ErrorKind::NotFound => Vec::new(),
-            read => read.map_err(|e| Error::io(&path, e))?,
-        };
+        let bytes = files::read_if_there(&path, files::LOG)?.unwrap_or_default();
         let last = metrics.last().map_or(0, |m| m.epoch as i64);
         let kept: Vec<_> = records(&bytes).into_iter().filter(|(_, event)| event.step <= last).collect();
         let mut text = match kept.first() {

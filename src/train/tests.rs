@@ -3,6 +3,9 @@
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use safetensors::SafeTensors;
+use safetensors::tensor::{Dtype, TensorView};
+
 use super::checkpoint::Checkpoint;
 use super::*;
 use crate::config::{Config, LoadOptions};
@@ -234,6 +237,71 @@ fn a_damaged_checkpoint_is_named() {
         assert_eq!(error.kind(), ErrorKind::Data);
         assert!(error.to_string().contains("last.safetensors: "), "{error}");
         assert!(run(&folder, &[], Mode::Resume, None).0.is_err());
+    }
+}
+
+/// The checkpoint with its header changed, and its tensors.
+fn forged(whole: &[u8], change: impl Fn(&mut serde_json::Value), tensor: impl Fn(&str, Vec<u8>) -> (Dtype, Vec<u8>)) -> Vec<u8> {
+    let (_, about) = SafeTensors::read_metadata(whole).unwrap();
+    let mut header = serde_json::from_str(&about.metadata().as_ref().unwrap()[checkpoint::METADATA]).unwrap();
+    change(&mut header);
+    let tensors: Vec<_> = SafeTensors::deserialize(whole)
+        .unwrap()
+        .iter()
+        .map(|(name, view)| (name.to_owned(), view.shape().to_vec(), tensor(name, view.data().to_vec())))
+        .collect();
+    let views = tensors.iter().map(|(name, shape, (dtype, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, Some([(checkpoint::METADATA.to_owned(), header.to_string())].into())).unwrap()
+}
+
+#[test]
+fn a_checkpoint_cannot_ask_for_more_than_it_holds() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    run(&folder, &["training.epochs=1"], Mode::New, None).0.unwrap();
+    let path = folder.join("checkpoints/best.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    let same = |_: &str, bytes| (Dtype::F32, bytes);
+    for (key, value, said) in [
+        ("layers", serde_json::json!(100_000_000_000_u64), "best.safetensors:s2s.checkpoint.architecture: `layers` is 100000000000"),
+        ("hidden", serde_json::json!(u64::MAX), "`hidden` is 18446744073709551615"),
+        ("hidden", serde_json::json!(60_000), "parameters, and can have 536870912"),
+        ("source_vocabulary", serde_json::json!(10_000_001), "`source_vocabulary` is 10000001"),
+        ("target_input", serde_json::json!({ "embedding": 1_u64 << 40 }), "`target_input` is 1099511627776"),
+        ("hidden", serde_json::json!(4000), "best.safetensors: the architecture asks for"),
+        ("layers", serde_json::json!(2), "best.safetensors: the architecture asks for"),
+        ("cell", serde_json::json!("gru"), "best.safetensors: no tensor named encoder.gru_0.W"),
+    ] {
+        std::fs::write(&path, forged(&whole, |header| header["architecture"][key] = value.clone(), same)).unwrap();
+        let error = Checkpoint::load(&path).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Data, "{error}");
+        assert!(error.to_string().contains(said) && error.to_string().contains("best.safetensors"), "{error}");
+        assert!(error.help_text().is_some());
+    }
+    std::fs::write(&path, forged(&whole, |_| (), same)).unwrap();
+    Checkpoint::load(&path).unwrap();
+}
+
+#[test]
+fn tensors_of_another_type_and_weights_that_are_not_finite_are_named() {
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path().join("run");
+    run(&folder, &["training.epochs=1"], Mode::New, None).0.unwrap();
+    let path = folder.join("checkpoints/best.safetensors");
+    let whole = std::fs::read(&path).unwrap();
+    let integers = |name: &str, bytes: Vec<u8>| (if name == "decoder.dense.bias" { Dtype::I32 } else { Dtype::F32 }, bytes);
+    let infinite = |name: &str, mut bytes: Vec<u8>| {
+        if name == "decoder.dense.bias" {
+            bytes[4..8].copy_from_slice(&f32::INFINITY.to_le_bytes());
+        }
+        (Dtype::F32, bytes)
+    };
+    let not_f32 = "best.safetensors: tensor decoder.dense.bias is of type I32, not F32";
+    let not_finite = "best.safetensors: value 1 of decoder.dense.bias is inf";
+    for (bytes, said) in [(forged(&whole, |_| (), integers), not_f32), (forged(&whole, |_| (), infinite), not_finite)] {
+        std::fs::write(&path, bytes).unwrap();
+        let error = Checkpoint::load(&path).unwrap_err();
+        assert!(error.kind() == ErrorKind::Data && error.to_string().ends_with(said), "{error}");
     }
 }
 

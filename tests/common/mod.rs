@@ -63,6 +63,11 @@ impl Random<'_> {
     }
 }
 
+/// How often each of the four writers (train, export, import, reload) is killed: a quarter of `S2S_KILLS`, else `default`.
+pub(crate) fn kills(default: usize) -> usize {
+    std::env::var("S2S_KILLS").ok().and_then(|all| all.parse::<usize>().ok()).map_or(default, |all| all.div_ceil(4).max(1))
+}
+
 /// Writes a small untrained bundle into `folder`.
 pub(crate) fn bundle(folder: &Path) -> PathBuf {
     Random::default().write(&folder.join("bundle"))

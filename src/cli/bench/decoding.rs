@@ -7,6 +7,7 @@ use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{START, UNK};
 use s2s_runtime::decoding::{DecodingOptions, Event};
 use s2s_runtime::engine::{self, Engine, EngineKind, IdMatrix, StepOutput};
+use s2s_runtime::files;
 use s2s_runtime::translator::{TextCoder, Translator, TranslatorPool};
 use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use serde::Serialize;
@@ -94,14 +95,11 @@ pub(super) struct Soak {
 }
 
 fn read_texts(path: &Path) -> Result<Vec<String>> {
-    let bytes = std::fs::read(path).map_err(|cause| Error::io(path, cause))?;
-    let line = |valid: usize| bytes[..valid].iter().filter(|&&byte| byte == b'\n').count() as u64 + 1;
-    match std::str::from_utf8(&bytes) {
-        Ok(text) if text.lines().any(|line| !line.is_empty()) => {
-            Ok(text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect())
-        }
-        Ok(_) => Err(Error::new(ErrorKind::Data, "there is no text").in_file(path).help("write one text a line")),
-        Err(error) => Err(Error::new(ErrorKind::Data, "not UTF-8").at_line(path, Some(line(error.valid_up_to())), None)),
+    let text = files::read_text(path, files::DATA)?;
+    let lines: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
+    match lines.is_empty() {
+        true => Err(Error::new(ErrorKind::Data, "there is no text").in_file(path).help("write one text a line")),
+        false => Ok(lines),
     }
 }
 

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::checked::CheckedModel;
+use s2s_runtime::contract::file;
 use s2s_runtime::manifest::Role;
 
 use super::super::bundle::{graph, weights_sha256};
@@ -12,6 +13,7 @@ use super::super::{ExportOptions, Tolerances};
 use super::graphs::Largest;
 use super::report::{Check, Outcome};
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::architecture::check_stored;
 use crate::network::{Architecture, Parameters, Seq2Seq};
 use crate::onnx::OPSETS;
 use crate::onnx::messages::{ModelProto, TensorProto};
@@ -51,7 +53,11 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
     let wrong = |message: String| Error::new(ErrorKind::Bundle, message).help("export the bundle again");
     let architecture: Architecture =
         serde_json::from_value(architecture.clone()).map_err(|e| wrong(format!("the manifest's architecture cannot be read: {e}")))?;
-    let network = Seq2Seq::new(architecture)?;
+    let (manifest, key) = (bundle.path().join(file::MANIFEST), Some("architecture"));
+    let impossible = |e: Error| wrong(e.message().to_owned()).at_line(&manifest, None, key);
+    let network = Seq2Seq::new(architecture).map_err(impossible)?;
+    // Weights may be stored in one byte each.
+    check_stored(network.layout(), bundle.graph(Role::Training)?.len(), 1).map_err(impossible)?;
     for (side, found, expected) in [
         ("source", bundle.source().len(), network.architecture().source_vocabulary),
         ("target", bundle.target().len(), network.architecture().target_vocabulary),

@@ -8,16 +8,21 @@
 //! A group of `.keras` is named after the layer's class and counted; its attribute `name`, where there is one, has the layer's.
 
 use std::collections::{BTreeMap, HashMap};
-use std::io::{Cursor, Read};
+use std::io::Cursor;
 
+use s2s_runtime::files::{self, FileKind};
 use serde_json::Value;
 use zip::ZipArchive;
 
 use super::hdf5::{Array, Hdf5};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Weights do not shrink; what unpacks to more than this times the file is no honest model.
-const LARGEST_RATIO: u64 = 200;
+/// Weights hardly shrink; what unpacks to more than this times the file, beyond [`FREE_SIZE`], is no honest model.
+const LARGEST_RATIO: u64 = 16;
+/// Descriptions of layers, and weights of zeros, may shrink as they like.
+const FREE_SIZE: u64 = 64 << 20;
+/// Layers of a model that are looked at; ours have a few dozen.
+const MOST_LAYERS: usize = 1_000;
 
 /// A saved model.
 #[derive(Debug)]
@@ -70,7 +75,8 @@ impl Saved {
 /// Reads either kind of file.
 pub(super) fn read(bytes: Vec<u8>) -> Result<Saved> {
     if Hdf5::is_one(&bytes) {
-        return read_h5(&Hdf5::open(bytes)?);
+        let most = most(bytes.len());
+        return read_h5(&Hdf5::open(bytes, most)?);
     }
     if bytes.starts_with(b"PK") {
         return read_zip(bytes);
@@ -86,7 +92,7 @@ fn read_h5(file: &Hdf5) -> Result<Saved> {
         return Err(Error::new(ErrorKind::Data, message).help("save the whole model: model.save(...) instead of save_weights(...)"));
     };
     let mut layers = BTreeMap::new();
-    for layer in file.groups("model_weights")? {
+    for layer in few(file.groups("model_weights")?)? {
         let arrays = file.arrays(&format!("model_weights/{layer}"))?;
         let named = arrays.into_iter().map(|(path, array)| {
             let leaf = path.rsplit('/').next().unwrap_or_default();
@@ -99,7 +105,7 @@ fn read_h5(file: &Hdf5) -> Result<Saved> {
 }
 
 fn read_zip(bytes: Vec<u8>) -> Result<Saved> {
-    let most = (bytes.len() as u64).saturating_mul(LARGEST_RATIO);
+    let most = most(bytes.len());
     let damaged =
         |name: &str| Error::new(ErrorKind::Data, format!("{name} cannot be read from the .keras file")).help("save the model again");
     let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| damaged("the list of files").caused_by(e))?;
@@ -108,18 +114,21 @@ fn read_zip(bytes: Vec<u8>) -> Result<Saved> {
             let error = Error::new(ErrorKind::Data, format!("there is no {name} in it")).caused_by(e);
             error.help("a .keras file holds config.json and model.weights.h5; was the model saved in shards? Save it as one file")
         })?;
-        let mut content = Vec::new();
-        file.take(most).read_to_end(&mut content).map_err(|e| damaged(name).caused_by(e))?;
-        Ok(content)
+        let (expected, kind) = (file.size(), FileKind { name: "a member of a .keras file", limit: most, ..files::FOREIGN_MODEL });
+        files::read_limited(file, expected, name, kind).map_err(|e| match e.kind() {
+            ErrorKind::Io => damaged(name).caused_by(e),
+            // The model's file is named by the caller.
+            _ => Error::new(ErrorKind::Data, format!("{name} in it is {}", e.message())).help("save the model again"),
+        })
     };
     let text = |bytes: Vec<u8>, name: &str| String::from_utf8(bytes).map_err(|_| damaged(name));
     let config = parse(&text(entry("config.json")?, "config.json")?, "config.json")?;
     let metadata = entry("metadata.json").ok().and_then(|bytes| serde_json::from_slice::<Value>(&bytes).ok());
     let version = metadata.as_ref().and_then(|m| m["keras_version"].as_str()).unwrap_or("unknown").to_owned();
-    let file = Hdf5::open(entry("model.weights.h5")?)?;
+    let file = Hdf5::open(entry("model.weights.h5")?, most)?;
     let names = group_names(&config);
     let mut layers = BTreeMap::new();
-    for group in file.groups("layers")? {
+    for group in few(file.groups("layers")?)? {
         let path = format!("layers/{group}");
         let written = file.text(&format!("{path}/vars"), "name")?;
         let Some(name) = written.or_else(|| names.get(&group).cloned()) else { continue };
@@ -133,6 +142,20 @@ fn read_zip(bytes: Vec<u8>) -> Result<Saved> {
         layers.insert(name, Arrays::Listed(arrays.into_iter().map(|(_, array)| array).collect()));
     }
     Ok(Saved { config, version, layers })
+}
+
+/// Most bytes that a part of a file of so many bytes may become.
+fn most(bytes: usize) -> u64 {
+    (bytes as u64).saturating_mul(LARGEST_RATIO).max(FREE_SIZE).min(files::FOREIGN_MODEL.limit)
+}
+
+/// Each layer is looked up by walking over all of them.
+fn few(groups: Vec<String>) -> Result<Vec<String>> {
+    if groups.len() <= MOST_LAYERS {
+        return Ok(groups);
+    }
+    let message = format!("{} layers, more than the {MOST_LAYERS} that are looked at", groups.len());
+    Err(Error::new(ErrorKind::Data, message).help("is this the right file?"))
 }
 
 /// The layer behind each group: groups are named after the class in snake case, and counted in the order of the layers.

@@ -10,6 +10,7 @@
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::files;
 use s2s_runtime::manifest::DataFile;
 use s2s_runtime::vocabulary::{Padding, PaddingSide, Unit, VocabularySpec};
 use serde_json::json;
@@ -19,6 +20,7 @@ use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::InputForm;
 use crate::train::checkpoint::{Checkpoint, Header, Progress};
+use crate::train::lock::RunLock;
 use crate::train::run::{Record, Run, Which, fingerprint};
 
 mod file;
@@ -98,7 +100,7 @@ pub fn default_name(model: &Path) -> String {
 /// not fit; [`ErrorKind::Usage`] if there is a run already and `force` is not set.
 pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported> {
     let path = &options.model;
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = files::read(path, files::FOREIGN_MODEL)?;
     let hash = sha256(&bytes);
     let saved = file::read(bytes).map_err(|e| e.in_file(path))?;
     let model = graph::find(&saved.config).map_err(|e| e.in_file(path))?;
@@ -131,9 +133,11 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     let network = crate::network::Seq2Seq::new(architecture.clone())?;
     let parameters = tensors.parameters(&network, &source.rows, &target.rows)?;
 
-    let run = Run::create(output, config, &record, force, None)?;
-    let header = Header { architecture, progress: Progress::default(), config: fingerprint(&run.config) };
-    Checkpoint { header, parameters, optimiser: None }.save(&run.checkpoint_path(Which::Best))?;
+    let _lock = RunLock::take(output)?;
+    let run = Run::create(output, config, &record, force, |run| {
+        let header = Header { architecture, progress: Progress::default(), config: fingerprint(&run.config) };
+        Ok(Some((Which::Best, Checkpoint { header, parameters, optimiser: None })))
+    })?;
     let names = |side: &graph::Side| side.layers.clone();
     Ok(Imported { keras: saved.version, encoder: names(&model.encoder), decoder: names(&model.decoder), run })
 }

@@ -297,3 +297,37 @@ fn damaged_files_never_panic_and_never_give_half_a_model() {
     }
     assert!(refused > 50, "{refused}");
 }
+
+#[test]
+fn arrays_that_a_file_cannot_hold_are_refused_before_they_are_read() {
+    use hdf5_pure::{AttrValue, FileBuilder};
+    let mut builder = FileBuilder::new();
+    builder.set_attr("model_config", AttrValue::String(config(|_| ()).to_string()));
+    let mut layers = builder.create_group("model_weights");
+    let mut layer = layers.create_group("lstm");
+    // Compressed zeros: 80 MB of them in a file of a few kilobytes.
+    layer
+        .create_dataset("kernel")
+        .with_f32_data(&vec![0.0; 20_000_000])
+        .with_shape(&[20, 1_000_000])
+        .with_chunks(&[20, 100_000])
+        .with_deflate(6);
+    layers.add_group(layer.finish());
+    builder.add_group(layers.finish());
+    let bytes = builder.finish().unwrap();
+    assert!(bytes.len() < 1 << 20, "{}", bytes.len());
+    let error = file::read(bytes).unwrap_err();
+    assert!(error.kind() == ErrorKind::Data && error.message().contains("larger than the file can hold"), "{error}");
+}
+
+#[test]
+fn a_member_of_a_zip_that_unpacks_to_more_than_a_model_can_is_refused() {
+    use std::io::Write;
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file("config.json", zip::write::SimpleFileOptions::default()).unwrap();
+    (0..80).for_each(|_| zip.write_all(&vec![b' '; 1 << 20]).unwrap());
+    let bytes = zip.finish().unwrap().into_inner();
+    assert!(bytes.len() < 1 << 20);
+    let error = file::read(bytes).unwrap_err();
+    assert!(error.kind() == ErrorKind::Data && error.message().contains("config.json in it is longer than 64 MiB"), "{error}");
+}

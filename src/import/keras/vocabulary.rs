@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::contract::{SPECIAL_SYMBOLS, UNK};
+use s2s_runtime::files;
 use s2s_runtime::manifest::DataFile;
 use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
 use serde::Deserialize;
@@ -110,7 +111,7 @@ pub(super) fn read(origin: &Origin, source_rows: usize, target_rows: usize) -> R
 }
 
 fn written(path: &Path) -> Result<Symbols> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = files::read(path, files::VOCABULARY)?;
     let written: Written = serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(ErrorKind::Data, format!("not readable as a vocabulary: {e}"))
             .at_line(path, Some(e.line() as u64), None)
@@ -170,10 +171,9 @@ fn written(path: &Path) -> Result<Symbols> {
 
 /// The tutorial's own rule, to the letter: the last line is left out, whatever it is; characters are sorted by code point.
 fn pairs(path: &Path, samples: usize, rows: [usize; 2]) -> Result<Symbols> {
-    let bytes = std::fs::read(path).map_err(|e| Error::io(path, e))?;
+    let bytes = files::read(path, files::DATA)?;
     let hash = sha256(&bytes);
-    let text =
-        String::from_utf8(bytes).map_err(|_| Error::new(ErrorKind::Data, "not UTF-8").in_file(path).help("convert the file to UTF-8"))?;
+    let text = files::to_text(bytes, path, files::DATA)?;
     // Python turns both into newlines when it reads text.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = text.split('\n').collect();

@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
-use super::{Files, read_limited};
+use super::Files;
 use crate::contract::file;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::{self, FileKind};
 
 /// More entries than any bundle has, and few enough to list.
 const MOST_ENTRIES: usize = 10_000;
@@ -26,7 +27,7 @@ pub(super) struct Archive<'a> {
 impl<'a> Archive<'a> {
     pub(super) fn open(path: &'a Path) -> Result<Self> {
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message.to_owned()).in_file(path);
-        let file = File::open(path).map_err(|e| Error::io(path, e))?;
+        let file = files::open(path, files::ARCHIVE)?;
         let zip = ZipArchive::new(file).map_err(|e| {
             wrong("neither a folder nor a readable zip file").help("give the folder that `s2s export` wrote, or a zip of it").caused_by(e)
         })?;
@@ -49,14 +50,14 @@ impl<'a> Archive<'a> {
 }
 
 impl Files for Archive<'_> {
-    fn read(&mut self, name: &str, limit: u64) -> Result<Option<Vec<u8>>> {
+    fn read(&mut self, name: &str, kind: FileKind) -> Result<Option<Vec<u8>>> {
         let path = self.path(name);
         let damaged = |e: zip::result::ZipError| Error::new(ErrorKind::Bundle, "damaged in the zip file").in_file(&path).caused_by(e);
         let Some(index) = self.zip.index_for_name(&format!("{}{name}", self.prefix)) else { return Ok(None) };
         let entry = self.zip.by_index(index).map_err(damaged)?;
         let honest = FREE_SIZE.max(entry.compressed_size().saturating_mul(LARGEST_RATIO));
-        let (expected, limit) = (entry.size(), limit.min(honest));
-        read_limited(entry, expected, limit, &path).map(Some)
+        let (expected, kind) = (entry.size(), FileKind { limit: kind.limit.min(honest), ..kind });
+        files::read_limited(entry, expected, &path, kind).map(Some)
     }
 
     fn names(&self) -> Vec<String> {

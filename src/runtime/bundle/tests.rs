@@ -98,7 +98,7 @@ fn write(files: &BTreeMap<String, Vec<u8>>) -> tempfile::TempDir {
 }
 
 fn zip(path: &Path, prefix: &str, files: &BTreeMap<String, Vec<u8>>) {
-    let mut writer = zip::ZipWriter::new(File::create(path).unwrap());
+    let mut writer = zip::ZipWriter::new(std::fs::File::create(path).unwrap());
     for (name, bytes) in files {
         writer.start_file(format!("{prefix}{name}"), zip::write::SimpleFileOptions::default()).unwrap();
         writer.write_all(bytes).unwrap();

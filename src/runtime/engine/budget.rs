@@ -33,7 +33,9 @@ pub(super) fn check(name: &str, model: &CheckedModel, size: usize) -> Result<()>
         for (output, axes) in node.output.iter().zip(shapes).filter_map(|(output, shape)| Some((output, shape.as_ref()?))) {
             let elements = least_elements(axes);
             if elements > LARGEST_VALUE {
-                fault.get_or_insert_with(|| (node.label().to_owned(), format!("gives at least {elements} values; at most {LARGEST_VALUE} are computed")));
+                fault.get_or_insert_with(|| {
+                    (node.label().to_owned(), format!("gives at least {elements} values; at most {LARGEST_VALUE} are computed"))
+                });
             }
             if constants.contains(output.as_str()) {
                 folded = folded.saturating_add(elements.saturating_mul(WIDEST));
@@ -58,7 +60,9 @@ fn constants(graph: &GraphProto) -> HashSet<&str> {
         found.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
         for node in &graph.node {
             node.bodies().for_each(|body| collect(body, found));
-            let given = |node: &NodeProto| node.bodies().next().is_none() && node.input.iter().all(|input| input.is_empty() || found.contains(input.as_str()));
+            let given = |node: &NodeProto| {
+                node.bodies().next().is_none() && node.input.iter().all(|input| input.is_empty() || found.contains(input.as_str()))
+            };
             if given(node) {
                 found.extend(node.output.iter().map(String::as_str));
             }

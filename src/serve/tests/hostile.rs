@@ -1,202 +1,196 @@
-//! What one client asks for is bounded before it is paid, and what it costs falls on nobody else.
+//! Requests of strangers, without a socket: whose page sends them, and what their bodies may cost.
 
-use std::net::IpAddr;
+use std::io::Write;
+use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::sync::{Arc, Mutex};
 
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
-use serde_json::{Value, json};
+use axum::http::{Request, StatusCode, header};
+use serde_json::json;
 
 use super::router::{body, post, refused, send};
 use super::scripted::{Record, Scripted};
-use super::{server, until};
 use crate::serve::app::Server;
 use crate::serve::error::Fault;
+use crate::serve::hosts::Hosts;
 use crate::serve::limits::Limits;
-use crate::serve::listener::ClientAddress;
 use crate::serve::model::Card;
+use crate::serve::scheduler::Scheduler;
 
-fn plain(limits: &Limits) -> (Arc<Server>, Arc<Record>) {
-    let card = Card { name: "m".to_owned(), has_attention: true, ..Card::default() };
-    server(limits, Scripted { card, ..Scripted::default() }, None)
+fn served(hosts: Option<Hosts>) -> (Arc<Server>, Arc<Record>) {
+    let model = Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() };
+    let (record, limits) = (Arc::clone(&model.record), Limits::default());
+    let server = Server::new(limits.clone(), None);
+    let server = hosts.map_or_else(|| Server::new(limits.clone(), None), |hosts| server.at(hosts));
+    let metrics = server.metrics().model("");
+    server.ready([Scheduler::start(Arc::new(model), 1, &limits, &metrics).unwrap()]);
+    (Arc::new(server), record)
 }
 
-fn generate(text: &str, parameters: &Value) -> Request<Body> {
-    let body = json!({ "text_input": text, "parameters": parameters });
-    post("/v2/models/m/generate", "application/json", body.to_string())
+fn local() -> (Arc<Server>, Arc<Record>) {
+    served(Some(Hosts::new([127, 0, 0, 1].into(), &[]).unwrap()))
 }
 
-fn ask(client: u8, q: impl Into<Value>) -> Request<Body> {
-    let body = json!({ "q": q.into(), "source": "en", "target": "de" });
-    let mut request = post("/translate", "application/json", body.to_string());
-    request.extensions_mut().insert(ClientAddress(IpAddr::from([10, 0, 0, client])));
+fn form() -> Request<Body> {
+    post("/translate", "application/x-www-form-urlencoded", "q=hello&source=en&target=de")
+}
+
+fn with(mut request: Request<Body>, headers: &[(header::HeaderName, &str)]) -> Request<Body> {
+    for (name, value) in headers {
+        request.headers_mut().append(name, value.parse().unwrap());
+    }
     request
 }
 
-fn depth(server: &Server) -> usize {
-    server.schedulers().unwrap()[0].depth()
+#[tokio::test]
+async fn a_name_that_somebody_gave_this_machine_is_421_and_says_how_to_allow_it() {
+    let (server, record) = local();
+    let rebound = with(form(), &[(header::HOST, "evil.example:8080"), (header::ORIGIN, "http://evil.example:8080")]);
+    let message = refused(send(&server, rebound).await, Fault::WrongHost).await;
+    assert!(message.contains("--allowed-host evil.example"), "{message}");
+    let page = with(Request::get("/").body(Body::empty()).unwrap(), &[(header::HOST, "evil.example")]);
+    refused(send(&server, page).await, Fault::WrongHost).await;
+    assert_eq!(record.admitted.load(Ordering::Relaxed), 0);
+    let own = with(Request::get("/").body(Body::empty()).unwrap(), &[(header::HOST, "localhost:8080")]);
+    assert_eq!(send(&server, own).await.status(), StatusCode::OK);
 }
 
 #[tokio::test]
-async fn long_texts_are_encoded_beside_the_event_loop() {
-    let (server, record) = plain(&Limits::default());
-    let here = std::thread::current().id();
-    assert_eq!(send(&server, ask(1, "short")).await.status(), StatusCode::OK);
-    assert_eq!(*record.encoded_on.lock().unwrap(), [here], "a short text is not worth a thread");
-    let long = ask(1, vec!["x".repeat(500); 9]);
-    assert_eq!(send(&server, long).await.status(), StatusCode::OK);
-    let threads = record.encoded_on.lock().unwrap();
-    assert!(threads.len() == 10 && threads[1..].iter().all(|&thread| thread != here), "{threads:?}");
+async fn a_request_for_no_host_or_for_two_is_400() {
+    let (server, _) = local();
+    refused(send(&server, form()).await, Fault::BadRequest).await;
+    let two = with(form(), &[(header::HOST, "localhost"), (header::HOST, "evil.example")]);
+    refused(send(&server, two).await, Fault::BadRequest).await;
 }
 
 #[tokio::test]
-async fn a_text_with_more_characters_than_its_tokens_can_need_is_422_however_it_would_be_cut() {
-    let (server, _) = plain(&Limits { max_input_tokens: 10, ..Limits::default() });
-    for truncate in ["error", "right", "left"] {
-        let parameters = json!({ "truncate": truncate, "max_input_length": 5 });
-        refused(send(&server, generate(&"x".repeat(1281), &parameters)).await, Fault::TooLong).await;
-    }
-}
-
-#[tokio::test]
-async fn the_text_at_fault_is_named_by_its_place() {
-    let (server, _) = plain(&Limits { max_input_tokens: 3, ..Limits::default() });
-    let message = refused(send(&server, ask(1, json!(["abc", "abcd"]))).await, Fault::TooLong).await;
-    assert!(message.starts_with("text 1: "), "{message}");
-}
-
-#[tokio::test]
-async fn an_answer_that_may_become_too_large_is_422_before_a_token_is_decoded() {
-    let (server, record) = plain(&Limits::default());
-    let most = json!({ "num_beams": 32, "num_return_sequences": 32, "max_new_tokens": 1024, "output": { "attention": true } });
-    let message = refused(send(&server, generate(&"x".repeat(400), &most)).await, Fault::TooLong).await;
-    assert!(message.contains("64 hypotheses") && message.contains("400 source tokens") && message.contains("32000000"), "{message}");
-    let scores = json!({ "num_beams": 32, "max_new_tokens": 1024, "patience": 16, "output": { "token_scores": true } });
-    refused(send(&server, generate("x", &scores)).await, Fault::TooLong).await;
-    let texts = json!({ "do_sample": true, "num_return_sequences": 32, "max_new_tokens": 1024, "output": { "token_scores": true } });
-    let raw = |texts: usize| {
-        let tensor = json!({ "name": "text_input", "datatype": "BYTES", "shape": [texts], "data": vec!["x"; texts] });
-        let body = json!({ "inputs": [tensor], "parameters": { "num_beams": 32, "max_new_tokens": 1024, "patience": 4, "output": { "token_scores": true } } });
-        post("/v2/models/m/infer", "application/json", body.to_string())
-    };
-    assert_eq!(send(&server, raw(1)).await.status(), StatusCode::OK);
-    refused(send(&server, raw(32)).await, Fault::TooLong).await;
-    // A whole text and all of it is well within the limit, and so are a few hypotheses of it.
-    assert_eq!(record.admitted.load(Ordering::Relaxed), 1);
-    let ordinary = json!({ "max_new_tokens": 1024, "output": { "attention": true, "token_scores": true } });
-    assert_eq!(send(&server, generate(&"x".repeat(512), &ordinary)).await.status(), StatusCode::OK);
-    assert_eq!(send(&server, generate("x", &texts)).await.status(), StatusCode::OK);
-}
-
-#[tokio::test]
-async fn options_are_counted_and_bounded() {
-    let (server, record) = plain(&Limits::default());
-    for parameters in [
-        json!({ "stop_strings": vec!["x"; 65] }),
-        json!({ "stop_strings": "x".repeat(100_000) }),
-        json!({ "target_prefix": "x".repeat(1_990_000) }),
-        json!({ "repetition_penalty": 1e-38 }),
-        json!({ "repetition_penalty": 1e38 }),
-        json!({ "length_penalty": -1000 }),
-        json!({ "patience": 1e30, "num_beams": 32 }),
-        json!({ "max_new_tokens": 1_000_000_000_000_u64 }),
-        json!({ "num_beams": 33 }),
-    ] {
-        let message = refused(send(&server, generate("x", &parameters)).await, Fault::InvalidParameter).await;
-        let key = parameters.as_object().unwrap().keys().next().unwrap();
-        assert!(
-            message.contains(key.as_str()) || message.contains("strings") || message.contains("symbols") || message.contains("beams"),
-            "{message}"
-        );
-        assert!(message.len() < 300, "{}", message.len());
-    }
-    // Lists that are much too long are not even read.
-    for parameters in [json!({ "stop_strings": vec!["x"; 190_000] }), json!({ "suppress_tokens": vec![7; 500_000] })] {
-        refused(send(&server, generate("x", &parameters)).await, Fault::TooLong).await;
+async fn the_form_of_another_site_does_not_make_the_model_work() {
+    let (server, record) = local();
+    for origin in ["https://evil.example", "null"] {
+        let cross = with(form(), &[(header::HOST, "localhost:8080"), (header::ORIGIN, origin)]);
+        refused(send(&server, cross).await, Fault::ForeignOrigin).await;
     }
     assert_eq!(record.admitted.load(Ordering::Relaxed), 0);
-}
-
-/// Sends `request` and writes `name` down when its answer is there.
-fn noting(
-    server: &Arc<Server>,
-    name: &'static str,
-    done: &Arc<Mutex<Vec<&'static str>>>,
-    request: Request<Body>,
-) -> tokio::task::JoinHandle<StatusCode> {
-    let (server, done) = (Arc::clone(server), Arc::clone(done));
-    tokio::spawn(async move {
-        let response = send(&server, request).await;
-        done.lock().unwrap().push(name);
-        response.status()
-    })
-}
-
-#[tokio::test]
-async fn one_who_sends_a_word_does_not_wait_for_all_pages_of_another() {
-    let (server, record) = plain(&Limits { max_batch_size: 1, ..Limits::default() });
-    let done = Arc::default();
-    record.gate.close();
-    let mut tasks = vec![noting(&server, "first page", &done, ask(1, "p"))];
-    until("the first page is under way", || record.admitted.load(Ordering::Relaxed) == 1).await;
-    for (name, at) in [("second page", 1), ("third page", 2)] {
-        tasks.push(noting(&server, name, &done, ask(1, "p")));
-        until("the page waits", || depth(&server) == at).await;
+    for origin in ["http://localhost:8080", "moz-extension://3f0c"] {
+        let own = with(form(), &[(header::HOST, "localhost:8080"), (header::ORIGIN, origin)]);
+        assert_eq!(send(&server, own).await.status(), StatusCode::OK, "{origin}");
     }
-    tasks.push(noting(&server, "word", &done, ask(2, "w")));
-    until("the word waits", || depth(&server) == 3).await;
-    record.gate.open();
-    for task in tasks {
-        assert_eq!(task.await.unwrap(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn no_answer_may_be_taken_for_another_kind_of_content_or_be_framed() {
+    let (server, _) = served(None);
+    for path in ["/", "/docs", "/health", "/info", "/metrics", "/openapi.json", "/nothing", "/translate"] {
+        let response = send(&server, Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
+        let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
+        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
     }
-    let order = done.lock().unwrap().clone();
-    let place = |name| order.iter().position(|&each| each == name).unwrap();
-    assert!(place("word") < place("third page"), "{order:?}");
+    for path in ["/", "/docs"] {
+        let response = send(&server, Request::get(path).body(Body::empty()).unwrap()).await;
+        assert_eq!(
+            (&response.headers()[header::REFERRER_POLICY], &response.headers()[header::X_FRAME_OPTIONS]),
+            (&"no-referrer".parse().unwrap(), &"DENY".parse().unwrap())
+        );
+    }
 }
 
 #[tokio::test]
-async fn a_batch_keeps_room_for_clients_that_have_nothing_in_it() {
-    let (server, record) = plain(&Limits { max_batch_size: 4, ..Limits::default() });
-    record.gate.close();
-    let pages = tokio::spawn({
-        let server = Arc::clone(&server);
-        async move { send(&server, ask(1, json!(["a", "b", "c", "d"]))).await.status() }
-    });
-    until("the batch is full", || record.largest_batch.load(Ordering::Relaxed) == 4).await;
-    let more = tokio::spawn({
-        let server = Arc::clone(&server);
-        async move { send(&server, ask(1, json!(["slowly forever", "slowly forever"]))).await.status() }
-    });
-    let word = tokio::spawn({
-        let server = Arc::clone(&server);
-        async move { body(send(&server, ask(2, "w")).await).await }
-    });
-    until("all wait", || depth(&server) == 3).await;
-    record.gate.open();
-    until("the word is in the batch beside the four", || record.largest_batch.load(Ordering::Relaxed) == 5).await;
-    assert_eq!(word.await.unwrap(), json!({ "translatedText": "W" }));
-    assert_eq!(pages.await.unwrap(), StatusCode::OK);
-    more.abort();
+async fn both_members_of_a_gzip_body_reach_the_model() {
+    let gzip = |part: &str| {
+        let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+        encoder.write_all(part.as_bytes()).unwrap();
+        encoder.finish().unwrap()
+    };
+    let whole = json!({"q": "hello", "source": "en", "target": "de"}).to_string();
+    let (first, second) = whole.split_at(whole.len() / 2);
+    let (server, _) = served(None);
+    let compressed = |bytes: Vec<u8>| with(post("/translate", "application/json", bytes), &[(header::CONTENT_ENCODING, "gzip")]);
+    let response = send(&server, compressed([gzip(first), gzip(second)].concat())).await;
+    assert_eq!(body(response).await, json!({"translatedText": "HELLO"}));
+    refused(send(&server, compressed([gzip(&whole), b"more".to_vec()].concat())).await, Fault::BadRequest).await;
+    let twice = with(compressed(gzip(&whole)), &[(header::CONTENT_ENCODING, "gzip")]);
+    refused(send(&server, twice).await, Fault::UnsupportedMediaType).await;
+}
+
+/// Two million bytes that would be 50 to 150 million in memory.
+fn bodies() -> Vec<(&'static str, &'static str, String)> {
+    let fill = |part: &str| part.repeat(1_990_000 / part.len());
+    let keys: String = (0..160_000).map(|n| format!("\"{n:06}\":1,")).collect();
+    vec![
+        ("/translate", "application/json", format!("{{{}\"q\":\"x\"}}", fill("\"a\":1,"))),
+        ("/translate", "application/json", format!("{{{keys}\"q\":\"x\"}}")),
+        ("/translate", "application/json", format!("{{\"q\":[{}\"\"]}}", fill("\"\","))),
+        ("/translate", "application/json", format!("{{\"q\":[{}0]}}", fill("0,"))),
+        ("/translate", "application/json", fill("[")),
+        ("/translate", "application/json", fill("{\"a\":")),
+        ("/translate", "application/json", format!("{{\"q\":{}}}", fill("1"))),
+        ("/translate", "application/x-www-form-urlencoded", fill("a=&")),
+        ("/translate", "application/x-www-form-urlencoded", (0..200_000).map(|n| format!("{n:07}=&")).collect()),
+        ("/v2/models/m/infer", "application/json", format!("{{\"inputs\":[],\"parameters\":{{{keys}\"x\":1}}}}")),
+        ("/v2/models/m/infer", "application/json", format!("{{\"inputs\":[{}{{}}]}}", fill("{},"))),
+        ("/v2/models/m/infer", "application/json", format!("{{\"inputs\":[{{\"name\":\"a\",\"shape\":[{}0]}}]}}", fill("0,"))),
+        ("/v2/models/m/generate", "application/json", format!("{{\"text_input\":\"a\",\"parameters\":{{{keys}\"x\":1}}}}")),
+    ]
 }
 
 #[tokio::test]
-async fn a_full_queue_refuses_those_who_fill_it_first() {
-    let (server, record) = plain(&Limits { max_queue: 4, max_batch_size: 1, ..Limits::default() });
-    let done = Arc::default();
-    record.gate.close();
-    let running = noting(&server, "running", &done, ask(1, "r"));
-    until("one is under way", || record.admitted.load(Ordering::Relaxed) == 1).await;
-    let early = noting(&server, "early", &done, ask(1, json!(["a", "b"])));
-    until("two wait", || depth(&server) == 2).await;
-    let late = noting(&server, "late", &done, ask(1, json!(["c", "d"])));
-    until("four wait", || depth(&server) == 4).await;
-    let word = noting(&server, "word", &done, ask(2, "w"));
-    assert_eq!(late.await.unwrap(), StatusCode::TOO_MANY_REQUESTS);
-    let own = send(&server, ask(1, json!(["e", "f"]))).await;
-    refused(own, Fault::Overloaded).await;
-    record.gate.open();
-    for task in [running, early, word] {
-        assert_eq!(task.await.unwrap(), StatusCode::OK);
+async fn a_body_of_many_small_values_is_refused_before_they_are_kept() {
+    let (server, _) = served(None);
+    for (path, content_type, bytes) in bodies() {
+        let start = bytes[..30].to_owned();
+        let response = send(&server, post(path, content_type, bytes)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path} {start}");
+    }
+}
+
+#[tokio::test]
+async fn a_tensor_of_many_numbers_is_read_without_a_value_for_each() {
+    let (server, _) = served(None);
+    let numbers = "0,".repeat(900_000);
+    let request = format!("{{\"inputs\":[{{\"name\":\"text_input\",\"shape\":[900001],\"datatype\":\"INT64\",\"data\":[{numbers}0]}}]}}");
+    let message = refused(send(&server, post("/v2/models/m/infer", "application/json", request)).await, Fault::BadRequest).await;
+    assert!(message.contains("takes one tensor, text_input of BYTES"), "{message}");
+}
+
+/// `cargo test --release --lib what_the_worst_bodies_cost -- --ignored --nocapture --test-threads 1`
+#[test]
+#[ignore = "measures; the load script of benches measures the whole server"]
+fn what_the_worst_bodies_cost() {
+    let resident = || {
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
+        (field("VmRSS:").unwrap_or(0) / 1024, field("VmHWM:").unwrap_or(0) / 1024)
+    };
+    let numbers = format!("{{\"inputs\":[{{\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\",\"data\":[{}0]}}]}}", "0,".repeat(900_000));
+    let escapes = format!("{{\"q\":\"{}\",\"source\":\"a\"}}", "\\u0041".repeat(330_000));
+    let percent = format!("q={}", "%41".repeat(660_000));
+    let more = [
+        ("/v2/models/m/infer", "application/json", numbers),
+        ("/translate", "application/json", escapes),
+        ("/translate", "application/x-www-form-urlencoded", percent),
+    ];
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    for (path, content_type, bytes) in bodies().into_iter().chain(more) {
+        // The longest that a task of the same thread has to wait beside the request.
+        let (start, before) = (bytes[..24].to_owned(), resident());
+        let longest = runtime.block_on(async {
+            let (server, _) = served(None);
+            let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
+            let watch = tokio::spawn(async move {
+                let mut longest = std::time::Duration::ZERO;
+                while stopped.try_recv().is_err() {
+                    let begun = std::time::Instant::now();
+                    tokio::task::yield_now().await;
+                    longest = longest.max(begun.elapsed());
+                }
+                longest
+            });
+            tokio::task::yield_now().await;
+            send(&server, post(path, content_type, bytes)).await;
+            stop.send(()).unwrap();
+            watch.await.unwrap()
+        });
+        println!("{path} {start:24} event loop held {longest:?}, RSS {} MB, peak {} MB", before.0, resident().1);
     }
 }
