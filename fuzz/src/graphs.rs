@@ -11,6 +11,7 @@ use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::engine::{folded_encoder, split_decoder};
 use s2s_runtime::graph_info::GraphInfo;
 use s2s_runtime::manifest::Role;
+use s2s_runtime::printable;
 
 use super::input::Input;
 use super::mutate::{self, SYMBOLS};
@@ -43,7 +44,7 @@ pub(crate) fn read(bytes: &[u8]) {
         }
     }
     if let Some(report) = looked_at(lint::lint_bytes("fuzz.onnx", bytes, &[])) {
-        is_printable("a lint report", &report.to_string());
+        is_printable("a lint report", &printable::lines(&report.to_string()));
         looked_at(report.check());
         assert!(report.to_json().is_object());
     }
@@ -97,7 +98,7 @@ pub(crate) fn drawn(subject: &Subject) {
             }
         }
     }
-    is_printable("a table", &table::summary(subject, true));
+    is_printable("a table", &printable::lines(&table::summary(subject, true)));
     assert!(table::to_json(subject, true).is_object());
     subject.special();
 }
