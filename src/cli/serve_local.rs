@@ -258,17 +258,16 @@ fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Outp
 /// Lets the process open as many files as connections want, as far as it may; where it may not, there are fewer connections.
 #[cfg(unix)]
 fn fit_descriptors(limits: &mut Limits) {
-    let wanted = limits.max_connections;
-    match rlimit::increase_nofile_limit(limits.wanted_descriptors()) {
-        Ok(descriptors) => {
-            if limits.fit_descriptors(descriptors) {
-                let allowed = limits.max_connections;
-                tracing::warn!(
-                    "{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections"
-                );
-            }
-        }
-        Err(error) => tracing::warn!(%error, "how many files may be open cannot be told"),
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let (wanted, open) = (limits.max_connections, limits.wanted_descriptors());
+    let own = getrlimit(Resource::Nofile);
+    // None is no limit. The soft limit may be raised up to the hard one.
+    let raised = Rlimit { current: Some(open.min(own.maximum.unwrap_or(open))), ..own };
+    let is_short = own.current.is_some_and(|current| current < open);
+    let allowed = if is_short && setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { own.current };
+    if let Some(descriptors) = allowed.filter(|&descriptors| limits.fit_descriptors(descriptors)) {
+        let allowed = limits.max_connections;
+        tracing::warn!("{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections");
     }
 }
 
