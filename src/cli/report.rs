@@ -28,7 +28,8 @@ pub fn render(error: &Error, colours: bool) -> String {
     {
         let margin = " ".repeat(line.to_string().len());
         let bar = paint("34", "|");
-        let _ = write!(text, " {margin} {bar}\n {} {bar} {}\n {margin} {bar}\n", paint("34", &line.to_string()), printable::lines(&excerpt));
+        let _ =
+            write!(text, " {margin} {bar}\n {} {bar} {}\n {margin} {bar}\n", paint("34", &line.to_string()), printable::lines(&excerpt));
     }
     let mut cause = error.source();
     while let Some(inner) = cause {

@@ -295,7 +295,8 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
     let samples = if layout.paths.iter().map(Vec::len).sum::<usize>() > FINELY_SAMPLED { 4 } else { 20 };
     for (number, path) in layout.paths.iter().enumerate() {
         let pairs = path.windows(2).map(|pair| (moved(pair[0]), moved(pair[1])));
-        let line: Vec<(f64, f64)> = pairs.flat_map(|(a, b)| (0..=samples).map(move |i| along(a, b, f64::from(i) / f64::from(samples)))).collect();
+        let line: Vec<(f64, f64)> =
+            pairs.flat_map(|(a, b)| (0..=samples).map(move |i| along(a, b, f64::from(i) / f64::from(samples)))).collect();
         for (at, &point) in line.iter().enumerate() {
             points.add(around(point, 0.0, 0.0), (number, point, at + 1 == line.len()));
         }

@@ -82,8 +82,13 @@ pub fn tensors(model: &Model) -> String {
     for t in &model.tensors {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let shape = format!("({})", t.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-        let mut row =
-            vec![Cell::new(printable::line(&t.name)), Cell::new(&t.data_type), Cell::new(shape), right(thousands(t.len())), right(thousands(t.bytes))];
+        let mut row = vec![
+            Cell::new(printable::line(&t.name)),
+            Cell::new(&t.data_type),
+            Cell::new(shape),
+            right(thousands(t.len())),
+            right(thousands(t.bytes)),
+        ];
         row.extend(t.range.iter().flatten().map(|v| right(format!("{v:.4}"))));
         table.add_row(row);
     }

@@ -208,7 +208,9 @@ fn graphs_of_5000_nodes_are_laid_out_with_a_bounded_number_of_lanes_and_drawn_wh
 fn a_picture_of_more_boxes_than_anyone_can_read_is_refused_and_the_table_is_not() {
     let [chain, ..] = shaped(draw::MOST_BOXES);
     let subject = foreign(chain);
-    for error in [subject.svg(View::Network).unwrap_err(), subject.dot(View::Network).unwrap_err(), subject.mermaid(View::Network).unwrap_err()] {
+    for error in
+        [subject.svg(View::Network).unwrap_err(), subject.dot(View::Network).unwrap_err(), subject.mermaid(View::Network).unwrap_err()]
+    {
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("20002 boxes") && error.help_text().unwrap().contains("table"), "{error}");
     }

@@ -91,7 +91,8 @@ fn bytes(model: &ModelProto) -> Vec<u8> {
     let mut model = model.clone();
     let graph = model.graph.as_mut().unwrap();
     if graph.output.is_empty() {
-        graph.output = graph.node.last().unwrap().output.iter().filter(|name| !name.is_empty() && *name != "unread").map(|name| free(name)).collect();
+        graph.output =
+            graph.node.last().unwrap().output.iter().filter(|name| !name.is_empty() && *name != "unread").map(|name| free(name)).collect();
     }
     model.encode_to_vec()
 }

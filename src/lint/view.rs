@@ -56,8 +56,7 @@ impl<'a> View<'a> {
         }
         view.read = view.scopes.iter().flat_map(|scope| scope.nodes).flat_map(|node| &node.input).map(String::as_str).collect();
         let tensors = view.scopes.iter().filter_map(|scope| scope.graph).flat_map(|graph| &graph.initializer);
-        view.signed_bytes =
-            tensors.filter(|tensor| tensor.data_type == DataType::Int8 as i32).map(|tensor| tensor.name.as_str()).collect();
+        view.signed_bytes = tensors.filter(|tensor| tensor.data_type == DataType::Int8 as i32).map(|tensor| tensor.name.as_str()).collect();
         view
     }
 

@@ -182,9 +182,10 @@ fn check_side_files(manifest: &Manifest, kept: &BTreeMap<String, Arc<Vec<u8>>>, 
             Some(found) => format!("changed since the export: its sha256 is {found}, the manifest says {sha256}"),
             None => "missing, and the manifest lists it".to_owned(),
         };
-        return Err(Error::new(ErrorKind::Bundle, message)
-            .in_file(files.path(name))
-            .help(format!("copy the whole bundle again, or export it again; who changed it on purpose takes it out of `files` in {}", file::MANIFEST)));
+        return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
+            "copy the whole bundle again, or export it again; who changed it on purpose takes it out of `files` in {}",
+            file::MANIFEST
+        )));
     }
     Ok(())
 }

@@ -331,7 +331,9 @@ fn expansion(name: &str, graph: &GraphProto, functions: &[FunctionProto]) -> Res
     let mut by_name = HashMap::new();
     for (at, function) in functions.iter().enumerate() {
         if by_name.insert((function.domain.as_str(), function.name.as_str()), at).is_some() {
-            return Err(wrong(name, Some(&function.name), "two functions of this name").help("expand them: onnx.inliner.inline_local_functions"));
+            return Err(
+                wrong(name, Some(&function.name), "two functions of this name").help("expand them: onnx.inliner.inline_local_functions")
+            );
         }
     }
     let mut calls = Calls { name, functions, by_name, sizes: vec![None; functions.len()] };

@@ -77,7 +77,12 @@ impl GraphInfo {
         let graph = model.graph();
         let standard = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
         Self {
-            recurrent: graph.node.iter().filter(|node| ["LSTM", "GRU", "RNN"].contains(&node.op_type.as_str())).map(RecurrentNode::of).collect(),
+            recurrent: graph
+                .node
+                .iter()
+                .filter(|node| ["LSTM", "GRU", "RNN"].contains(&node.op_type.as_str()))
+                .map(RecurrentNode::of)
+                .collect(),
             inputs: graph.input.iter().map(TensorInfo::of).collect(),
             outputs: graph.output.iter().map(TensorInfo::of).collect(),
             metadata: model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect(),

@@ -219,7 +219,10 @@ fn numbers_that_nothing_honest_has_are_refused_before_anything_is_made_of_them()
     };
     check(|m| m.source.longest = usize::MAX, "source.longest");
     check(|m| m.name = "n".repeat(2000), "name");
-    check(|m| m.wiring.states = (0..1025).map(|i| StateWire { decoder_input: i.to_string(), ..m.wiring.states[0].clone() }).collect(), "wiring");
+    check(
+        |m| m.wiring.states = (0..1025).map(|i| StateWire { decoder_input: i.to_string(), ..m.wiring.states[0].clone() }).collect(),
+        "wiring",
+    );
     check(|m| drop(m.files.insert("../x".to_owned(), "0".repeat(64))), "files.../x");
     check(|m| drop(m.files.insert("README.md".to_owned(), "0".to_owned())), "files.README.md");
     let mut many = manifest();

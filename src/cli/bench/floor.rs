@@ -89,9 +89,8 @@ pub(super) struct Floor {
 impl Floor {
     /// Reads the graphs and measures the machine.
     pub(super) fn measure(bundle: &Bundle, threads: usize) -> Result<Self> {
-        let weights = |role| -> Result<Weights> {
-            Ok(Weights::of(CheckedModel::read(bundle.graph_name(role), bundle.graph(role)?)?.graph()))
-        };
+        let weights =
+            |role| -> Result<Weights> { Ok(Weights::of(CheckedModel::read(bundle.graph_name(role), bundle.graph(role)?)?.graph())) };
         let (encoder, decoder) = (weights(Role::Encoder)?, weights(Role::Decoder)?);
         Ok(Self { encoder, decoder, peak: Peak::measure(threads, decoder.all()) })
     }

@@ -10,13 +10,13 @@ const LARGEST_SPARSE: u64 = 1 << 28;
 /// Bits of one element, by ONNX's number of the type; none for texts and unknown types.
 fn bits(data_type: i32) -> Option<u64> {
     Some(match data_type {
-        25 | 26 => 2,                   // uint2, int2
-        21..=23 => 4,                   // uint4, int4, float4e2m1
-        2 | 3 | 9 | 17..=20 | 24 => 8,  // uint8, int8, bool, the float8 types
-        4 | 5 | 10 | 16 => 16,          // uint16, int16, float16, bfloat16
-        1 | 6 | 12 => 32,               // float, int32, uint32
-        7 | 11 | 13 | 14 => 64,         // int64, double, uint64, complex64
-        15 => 128,                      // complex128
+        25 | 26 => 2,                  // uint2, int2
+        21..=23 => 4,                  // uint4, int4, float4e2m1
+        2 | 3 | 9 | 17..=20 | 24 => 8, // uint8, int8, bool, the float8 types
+        4 | 5 | 10 | 16 => 16,         // uint16, int16, float16, bfloat16
+        1 | 6 | 12 => 32,              // float, int32, uint32
+        7 | 11 | 13 | 14 => 64,        // int64, double, uint64, complex64
+        15 => 128,                     // complex128
         _ => return None,
     })
 }
@@ -76,7 +76,10 @@ impl Walk<'_> {
         if (field, count as u64) == (expected, needed) {
             return Ok(());
         }
-        wrong(format!("the tensor has {count} values in {field}, where its axes {:?} and its type need {needed} in {expected}", tensor.dims))
+        wrong(format!(
+            "the tensor has {count} values in {field}, where its axes {:?} and its type need {needed} in {expected}",
+            tensor.dims
+        ))
     }
 
     /// Values, indices, and the size of the whole.
@@ -86,7 +89,9 @@ impl Walk<'_> {
         parts.into_iter().try_for_each(|part| self.tensor(place, part))?;
         let elements = self.elements(place, &sparse.dims)?;
         if elements > LARGEST_SPARSE {
-            return Err(self.wrong(place, format!("a sparse tensor of {elements} values when filled up; at most {LARGEST_SPARSE} are read")));
+            return Err(
+                self.wrong(place, format!("a sparse tensor of {elements} values when filled up; at most {LARGEST_SPARSE} are read"))
+            );
         }
         Ok(())
     }
@@ -106,8 +111,7 @@ impl Walk<'_> {
     fn external(&self, place: &str, tensor: &TensorProto) -> Error {
         let location = tensor.external_data.iter().find(|entry| entry.key == "location").map_or("", |entry| entry.value.as_str());
         let name = if tensor.name.is_empty() { "a tensor".to_owned() } else { format!("the tensor `{}`", tensor.name) };
-        self.wrong(place, format!("{name} has its values in another file, {location:?}, which is not read")).help(
-            "put all weights into the .onnx file: onnx.save_model(onnx.load(FILE), NEW, save_as_external_data=False)",
-        )
+        self.wrong(place, format!("{name} has its values in another file, {location:?}, which is not read"))
+            .help("put all weights into the .onnx file: onnx.save_model(onnx.load(FILE), NEW, save_as_external_data=False)")
     }
 }

@@ -99,7 +99,8 @@ fn with_tensor(change: impl Fn(&mut TensorProto)) -> Vec<ModelProto> {
     change(&mut changed);
     let mut initialiser = good();
     graph(&mut initialiser).initializer[0] = changed.clone();
-    let sparse = SparseTensorProto { values: Some(changed.clone()), indices: Some(TensorProto::of_integers("", &[2], &[0, 1])), dims: vec![2] };
+    let sparse =
+        SparseTensorProto { values: Some(changed.clone()), indices: Some(TensorProto::of_integers("", &[2], &[0, 1])), dims: vec![2] };
     let mut models = vec![initialiser];
     for attribute in [
         AttributeProto { t: Some(changed.clone()), ..AttributeProto::default() },
@@ -129,8 +130,7 @@ fn with_tensor(change: impl Fn(&mut TensorProto)) -> Vec<ModelProto> {
 #[test]
 fn external_data_is_refused_wherever_a_tensor_can_stand() {
     let location = |tensor: &mut TensorProto| {
-        tensor.external_data =
-            vec![StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() }];
+        tensor.external_data = vec![StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() }];
     };
     let models = with_tensor(|tensor| {
         (tensor.data_location, tensor.raw_data) = (1, vec![]);

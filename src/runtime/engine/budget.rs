@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{GraphProto, NodeProto};
 use crate::shapes::{Shapes, least_elements};
 
-/// Elements of one value where every open axis is 1 long: 1 GiB of f32.
+/// Elements of one value where each open axis of the inputs is 1 long: 1 GiB of f32.
 const LARGEST_VALUE: u64 = 1 << 28;
 /// Bytes that values out of constants alone may have together, over [`FOLDED_TIMES`] those of the file.
 const MOST_FOLDED: u64 = 64 << 20;
@@ -29,11 +29,13 @@ pub(super) fn check(name: &str, model: &CheckedModel, size: usize) -> Result<()>
     let most_folded = (size as u64).saturating_mul(FOLDED_TIMES).saturating_add(MOST_FOLDED);
     let constants = constants(model.graph());
     let (mut folded, mut fault) = (0u64, None);
-    Shapes::default().walk(model.graph(), &mut |node, shapes, _| {
+    Shapes::smallest(model.graph()).walk(model.graph(), &mut |node, shapes, _| {
         for (output, axes) in node.output.iter().zip(shapes).filter_map(|(output, shape)| Some((output, shape.as_ref()?))) {
             let elements = least_elements(axes);
             if elements > LARGEST_VALUE {
-                fault.get_or_insert_with(|| (node.label().to_owned(), format!("gives at least {elements} values; at most {LARGEST_VALUE} are computed")));
+                fault.get_or_insert_with(|| {
+                    (node.label().to_owned(), format!("gives at least {elements} values; at most {LARGEST_VALUE} are computed"))
+                });
             }
             if constants.contains(output.as_str()) {
                 folded = folded.saturating_add(elements.saturating_mul(WIDEST));
@@ -58,7 +60,9 @@ fn constants(graph: &GraphProto) -> HashSet<&str> {
         found.extend(graph.initializer.iter().map(|tensor| tensor.name.as_str()));
         for node in &graph.node {
             node.bodies().for_each(|body| collect(body, found));
-            let given = |node: &NodeProto| node.bodies().next().is_none() && node.input.iter().all(|input| input.is_empty() || found.contains(input.as_str()));
+            let given = |node: &NodeProto| {
+                node.bodies().next().is_none() && node.input.iter().all(|input| input.is_empty() || found.contains(input.as_str()))
+            };
             if given(node) {
                 found.extend(node.output.iter().map(String::as_str));
             }

@@ -48,12 +48,7 @@ impl Deadline {
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`]; what `work` gives.
-    pub(super) fn run<T: Send + 'static>(
-        &self,
-        graph: &str,
-        what: &str,
-        work: impl FnOnce() -> Result<T> + Send + 'static,
-    ) -> Result<T> {
+    pub(super) fn run<T: Send + 'static>(&self, graph: &str, what: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
         let (sender, receiver) = mpsc::channel();
         let worker = move || drop(sender.send(work()));
         let thread = std::thread::Builder::new().name("s2s-open".to_owned()).stack_size(STACK).spawn(worker);
@@ -67,7 +62,9 @@ impl Deadline {
                 self.stops.lock().unwrap_or_else(PoisonError::into_inner).iter().for_each(|stop| stop());
                 let _ = receiver.recv_timeout(STOPPING);
                 let message = format!("{what} takes longer than {:.0} s", self.limit.as_secs_f64());
-                Err(Error::new(ErrorKind::Timeout, message).in_graph(graph, None).help("a Loop in the graph may never end; is this the right file?"))
+                Err(Error::new(ErrorKind::Timeout, message)
+                    .in_graph(graph, None)
+                    .help("a Loop in the graph may never end; is this the right file?"))
             }
         }
     }

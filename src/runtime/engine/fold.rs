@@ -13,9 +13,7 @@ use prost::Message as _;
 
 use crate::checked::CheckedModel;
 use crate::contract::{PAD, metadata};
-use crate::onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto,
-};
+use crate::onnx::{AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// Values of a table that is not worth its memory (16 MiB).
 const LARGEST_TABLE: usize = 4 << 20;
@@ -155,8 +153,8 @@ impl<'a> Layer<'a> {
         let (pad, mask) = (made_by(add.input(0)?, "Pad")?, made_by(add.input(1)?, "Mul")?);
         let lookup = made_by(pad.input(0)?, "Gather").or_else(|| made_by(pad.input(0)?, "OneHot"))?;
         let ids = usize::from(lookup.is("Gather"));
-        let fits =
-            lookup.int("axis", if ids == 1 { 0 } else { -1 }) == if ids == 1 { 0 } else { -1 } && symbols.saturating_mul(4).saturating_mul(hidden) <= LARGEST_TABLE;
+        let fits = lookup.int("axis", if ids == 1 { 0 } else { -1 }) == if ids == 1 { 0 } else { -1 }
+            && symbols.saturating_mul(4).saturating_mul(hidden) <= LARGEST_TABLE;
         let is_read = |name: &&str| {
             graph.node.iter().any(|node| node.input.iter().any(|input| input == name)) || graph.output.iter().any(|o| o.name == *name)
         };

@@ -59,10 +59,7 @@ fn values_larger_than_memory_are_refused_before_an_engine_sees_them() {
         (vec![node("OneHot", &["i", "s", "v"], "y")], vec![integers("i", &[0]), scalar("s", huge), integers("v", &[0, 1])]),
         (vec![node("Range", &["a", "b", "c"], "y")], vec![scalar("a", 0), scalar("b", huge), scalar("c", 1)]),
         // The size is itself computed.
-        (
-            vec![node("Mul", &["s", "s"], "p"), node("ConstantOfShape", &["p"], "y")],
-            vec![integers("s", &[1 << 22])],
-        ),
+        (vec![node("Mul", &["s", "s"], "p"), node("ConstantOfShape", &["p"], "y")], vec![integers("s", &[1 << 22])]),
         (vec![node("MatMul", &["a", "b"], "y")], vec![wide("a", [1 << 15, 1]), wide("b", [1, 1 << 15])]),
         // Constants of some hundred megabytes each, out of a file of some hundred bytes.
         (vec![node("ConstantOfShape", &["s"], "y")], vec![integers("s", &[1 << 27])]),

@@ -48,7 +48,9 @@ pub fn places() -> Vec<Place> {
     let surroundings = Surroundings::here();
     let place = |(path, origin): (PathBuf, &'static str)| Place { libraries: libraries_in(&path).len(), path, origin };
     match &surroundings.explicit {
-        Some(path) => vec![Place { libraries: surroundings.find().iter().filter(|l| l.path.is_file()).count(), path: path.clone(), origin: EXPLICIT }],
+        Some(path) => {
+            vec![Place { libraries: surroundings.find().iter().filter(|l| l.path.is_file()).count(), path: path.clone(), origin: EXPLICIT }]
+        }
         None => surroundings.folders().into_iter().map(place).collect(),
     }
 }

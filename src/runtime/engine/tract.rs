@@ -121,13 +121,8 @@ pub(super) fn load(name: &str, model: Arc<Vec<u8>>, info: &GraphInfo, inputs: &[
     let shapes = open_batch(info, inputs);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let worth = shapes.is_some() && info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
-    let source = Source {
-        name: name.to_owned(),
-        model,
-        inputs: names(inputs),
-        outputs: names(outputs),
-        shapes: shapes.clone().unwrap_or_default(),
-    };
+    let source =
+        Source { name: name.to_owned(), model, inputs: names(inputs), outputs: names(outputs), shapes: shapes.clone().unwrap_or_default() };
     let plan = guarded(name, "cannot load this graph", || source.plan(None))?;
     let pinning = worth.then(|| Pinning { source: Arc::new(source), plans: Arc::default(), batch: 0, calls: 0, plan: None });
     Ok(Box::new(TractGraph { plan, signature, outputs: outputs.len(), pinning }))
