@@ -77,12 +77,12 @@ class Connection:
 
 def post(text):
     body = json.dumps({"q": text, "source": "auto", "target": "en"}).encode()
-    return b"POST /translate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
+    return b"POST /translate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: %d\r\n\r\n" % len(body) + body
 
 
 async def metrics(server):
     connection = Connection(server)
-    status, page = await connection.ask(b"GET /metrics HTTP/1.1\r\nhost: x\r\n\r\n")
+    status, page = await connection.ask(b"GET /metrics HTTP/1.1\r\nhost: localhost\r\n\r\n")
     connection.close()
     assert status == 200
     values = {}

@@ -7,7 +7,7 @@ pub fn exit_code(kind: ErrorKind) -> u8 {
     match kind {
         ErrorKind::Usage => 2,
         ErrorKind::Config => 3,
-        ErrorKind::Data | ErrorKind::Input => 4,
+        ErrorKind::Data | ErrorKind::Input | ErrorKind::TooLong => 4,
         ErrorKind::Bundle | ErrorKind::Parity => 5,
         ErrorKind::Bind => 6,
         ErrorKind::Interrupted => 130,

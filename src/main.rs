@@ -1,5 +1,7 @@
 //! The `s2s` command: parse, run, exit code.
 
+#![forbid(unsafe_code)]
+
 use std::any::Any;
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::process::ExitCode;

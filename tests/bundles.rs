@@ -128,7 +128,7 @@ async fn a_bundle_that_is_replaced_is_loaded_anew_and_no_request_is_lost() {
     let old = alone(&path, "hello there");
     let library = Arc::new(library(&[&path]));
     let (server, shelf) = open(&library, Limits::default());
-    let watching = tokio::spawn(Arc::clone(&library).watch(shelf, Arc::clone(&server), Duration::from_millis(20)));
+    let watching = tokio::spawn(Arc::clone(&library).watch(shelf, Arc::clone(&server), Duration::from_millis(20), Arc::default()));
 
     let (stop, answered) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(0)));
     let clients: Vec<_> = (0..8)
@@ -180,7 +180,7 @@ async fn a_bundle_that_is_added_to_a_folder_is_served_too() {
     Random::default().write(&folder.path().join("one"));
     let library = Arc::new(library(&[folder.path()]));
     let (server, shelf) = open(&library, Limits::default());
-    let watching = tokio::spawn(Arc::clone(&library).watch(shelf, Arc::clone(&server), Duration::from_millis(20)));
+    let watching = tokio::spawn(Arc::clone(&library).watch(shelf, Arc::clone(&server), Duration::from_millis(20), Arc::default()));
     Random { name: "two", seed: 3, ..Random::default() }.write(&folder.path().join("two"));
     let started = Instant::now();
     while ask(&server, "/v2/models/two/generate", &json!({"text_input": "hello"})).await.0 != StatusCode::OK {

@@ -123,7 +123,7 @@ fn a_request_in_flight_at_sigterm_is_answered() {
     let body = json!({"q": "abc", "source": "a", "target": "b"}).to_string();
     // The last byte is still to come when the signal does.
     let mut stream = TcpStream::connect(&server.address).unwrap();
-    write!(stream, "POST /translate HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\n").unwrap();
+    write!(stream, "POST /translate HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-type: application/json\r\n").unwrap();
     write!(stream, "content-length: {}\r\n\r\n", body.len()).unwrap();
     let mut reader = BufReader::new(stream.try_clone().unwrap());
     let mut line = String::new();
@@ -156,7 +156,7 @@ fn a_request_that_outlasts_the_grace_time_is_cut_and_the_code_says_so() {
     let mut waiting = TcpStream::connect(&server.address).unwrap();
     write!(
         waiting,
-        "POST /translate HTTP/1.1\r\nhost: x\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
+        "POST /translate HTTP/1.1\r\nhost: localhost\r\nexpect: 100-continue\r\ncontent-type: application/json\r\ncontent-length: 9\r\n\r\n"
     )
     .unwrap();
     let mut line = String::new();
@@ -211,7 +211,8 @@ fn a_gzip_bomb_is_413_at_flat_memory() {
     assert!(bomb.len() < 1_000_000, "{}", bomb.len());
     for _ in 0..4 {
         let mut stream = TcpStream::connect(&server.address).unwrap();
-        write!(stream, "POST /translate HTTP/1.1\r\nhost: x\r\ncontent-encoding: gzip\r\ncontent-type: application/json\r\n").unwrap();
+        write!(stream, "POST /translate HTTP/1.1\r\nhost: localhost\r\ncontent-encoding: gzip\r\ncontent-type: application/json\r\n")
+            .unwrap();
         write!(stream, "content-length: {}\r\n\r\n", bomb.len()).unwrap();
         // The server may answer and close before it has read everything.
         let _ = stream.write_all(&bomb);

@@ -1,11 +1,11 @@
-//! The crates that `s2s-runtime` brings into a program, for each engine, are those of a committed list: whoever adds one
-//! sees it here.
+//! What a build is made of. The crates that `s2s-runtime` brings into a program, for each engine, are those of a committed
+//! list: whoever adds one sees it here. Unsafe code is where it is said to be.
 //!
 //! `S2S_RENEW=1 cargo test --test dependencies` writes the lists anew.
 
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 /// Names of all crates in the tree; one target, so that the list is the same on every machine.
@@ -48,4 +48,36 @@ fn with_tract_the_runtime_brings_in_the_listed_crates_only() {
 #[test]
 fn with_onnx_runtime_the_runtime_brings_in_the_listed_crates_only() {
     compare("ort");
+}
+
+/// Every Rust file of a folder, targets of builds left out.
+fn sources(folder: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(folder).expect("the folder can be read").flatten() {
+        let (path, name) = (entry.path(), entry.file_name());
+        let skipped = name.to_str().is_none_or(|name| name.starts_with('.') || ["target", "node_modules", "runs"].contains(&name));
+        if path.is_dir() && !skipped {
+            sources(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            found.push(path);
+        }
+    }
+}
+
+#[test]
+fn unsafe_code_is_allowed_in_the_kernels_and_in_the_fuzzers_allocator_alone() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut found = Vec::new();
+    sources(root, &mut found);
+    let allows = |path: &PathBuf| {
+        let text = fs::read_to_string(path).expect("sources are UTF-8");
+        let code = text.lines().map(|line| line.split("//").next().unwrap_or_default().replace(' ', ""));
+        code.filter(|line| line.contains("(unsafe_code")).any(|line| !line.contains("forbid(") && line.starts_with('#'))
+    };
+    let mut allowing: Vec<_> = found.iter().filter(|path| allows(path)).filter_map(|path| path.strip_prefix(root).ok()).collect();
+    allowing.sort();
+    assert_eq!(allowing, [Path::new("fuzz/src/memory.rs"), Path::new("src/kernels/mod.rs")]);
+    for forbidding in ["src/main.rs", "src/runtime/lib.rs"] {
+        let text = fs::read_to_string(root.join(forbidding)).expect("it is there");
+        assert!(text.lines().any(|line| line == "#![forbid(unsafe_code)]"), "{forbidding} no longer forbids unsafe code");
+    }
 }

@@ -181,6 +181,7 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         languages: None,
         io: Io::Ids,
         graphs: [graph(Role::Encoder), graph(Role::Decoder)].into(),
+        files: std::collections::BTreeMap::new(),
         weights_sha256: None,
         wiring: Wiring {
             encoder_input: "encoder_input".to_owned(),

@@ -5,6 +5,7 @@ use std::io::Write;
 use serde::Serialize;
 
 use s2s_runtime::engine::{self, EngineReport};
+use s2s_runtime::printable;
 
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
@@ -42,7 +43,7 @@ pub fn run(_args: Args, global: &Global) -> Result<()> {
         serde_json::to_string_pretty(&report).map_err(|e| Error::new(ErrorKind::Internal, "the report cannot be written").caused_by(e))?
             + "\n"
     } else {
-        describe(&report, global.verbose)
+        printable::lines(&describe(&report, global.verbose)).into_owned()
     };
     match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever closed the pipe has read enough.
@@ -59,16 +60,26 @@ fn describe(report: &Report, verbose: bool) -> String {
         let state = engine.problem.as_deref().unwrap_or("ready");
         let _ = writeln!(text, "  {:6} {version:8} {state}", engine.name);
         if let Some(path) = &engine.path {
-            let _ = writeln!(text, "  {:15} {}", "", path.display());
+            let origin = engine.origin.map_or_else(String::new, |origin| format!(" ({origin})"));
+            let _ = writeln!(text, "  {:15} {}{origin}", "", path.display());
         }
         if let Some(help) = &engine.help {
             let _ = writeln!(text, "  {:15} {help}", "");
         }
-        if (engine.problem.is_some() || verbose) && !engine.searched.is_empty() {
-            let _ = writeln!(text, "  {:15} looked in:", "");
-            for folder in &engine.searched {
-                let _ = writeln!(text, "  {:15}   {}", "", folder.display());
-            }
+        // In order; what comes behind the place that won is of no interest unless asked for.
+        let all = engine.problem.is_some() || verbose;
+        let won = engine.searched.iter().position(|place| place.libraries > 0).map_or(engine.searched.len(), |won| won + 1);
+        let shown = &engine.searched[..if all { engine.searched.len() } else { won }];
+        if !shown.is_empty() {
+            let _ = writeln!(text, "  {:15} looked in, first to last:", "");
+        }
+        for (at, place) in shown.iter().enumerate() {
+            let found = match place.libraries {
+                0 => "",
+                _ if at + 1 == won => ": the first that has one",
+                _ => ": has one too",
+            };
+            let _ = writeln!(text, "  {:15}   {} ({}){found}", "", place.path.display(), place.origin);
         }
     }
     let cpu = &report.cpu;
@@ -146,6 +157,9 @@ mod tests {
         for engine in &report.engines {
             assert!(text.contains(engine.name), "{text}");
             assert!(engine.help.as_ref().is_none_or(|help| text.contains(help.as_str())), "{text}");
+            // Where the library comes from, and why.
+            assert!(engine.origin.is_none_or(|origin| text.contains(&format!(" ({origin})"))), "{text}");
+            assert!(engine.searched.iter().all(|place| text.contains(&format!("{} ({})", place.path.display(), place.origin))), "{text}");
         }
         assert!(report.cpu.usable_cores > 0 && text.contains("cores"), "{text}");
     }

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
 use s2s_runtime::manifest::Role;
+use s2s_runtime::printable;
 
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
@@ -67,9 +68,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let subject = Subject::open(&args.path)?;
     let Some(format) = args.graph else {
         if global.json {
-            println!("{}", table::to_json(&subject, args.tensors));
+            println!("{}", printable::json(&table::to_json(&subject, args.tensors).to_string()));
         } else {
-            print!("{}", table::summary(&subject, args.tensors));
+            print!("{}", printable::lines(&table::summary(&subject, args.tensors)));
         }
         return Ok(());
     };

@@ -2,6 +2,8 @@
 
 use std::path::PathBuf;
 
+use s2s_runtime::printable;
+
 use crate::cli::Global;
 use crate::error::Result;
 use crate::lint::{Runtime, lint};
@@ -31,9 +33,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let reports = args.files.iter().map(|file| lint(file, &args.runtimes)).collect::<Result<Vec<_>>>()?;
     for (at, report) in reports.iter().enumerate() {
         if global.json {
-            println!("{}", report.to_json());
+            println!("{}", printable::json(&report.to_json().to_string()));
         } else if !global.quiet {
-            println!("{}{report}", if at > 0 { "\n" } else { "" });
+            println!("{}{}", if at > 0 { "\n" } else { "" }, printable::lines(&report.to_string()));
         }
     }
     reports.iter().try_for_each(crate::lint::Report::check)

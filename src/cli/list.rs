@@ -62,6 +62,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     } else {
         table(&rows)
     };
+    let text = if global.json { s2s_runtime::printable::json(&text) } else { s2s_runtime::printable::lines(&text) };
     match std::io::stdout().write_all(text.as_bytes()) {
         // Whoever closed the pipe has read enough.
         Err(e) if e.kind() != std::io::ErrorKind::BrokenPipe => Err(Error::io(Path::new("stdout"), e)),

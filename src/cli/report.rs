@@ -6,6 +6,7 @@ use std::io::IsTerminal;
 use std::path::Path;
 
 use s2s_runtime::files::{self, FileKind};
+use s2s_runtime::printable;
 use serde_json::json;
 
 use crate::error::{Error, ErrorKind, Place, exit_code};
@@ -21,17 +22,18 @@ pub fn stderr_has_colours() -> bool {
 /// The error in lines: what, the line of the file, causes, and what would be right.
 pub fn render(error: &Error, colours: bool) -> String {
     let paint = |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
-    let mut text = format!("{} {}\n", paint("1;31", "error:"), printable(&error.to_string()));
+    let mut text = format!("{} {}\n", paint("1;31", "error:"), printable::lines(&error.to_string()));
     if let Some(Place::File { path, line: Some(line), .. }) = error.place()
         && let Some(excerpt) = line_of(path, *line)
     {
         let margin = " ".repeat(line.to_string().len());
         let bar = paint("34", "|");
-        let _ = write!(text, " {margin} {bar}\n {} {bar} {}\n {margin} {bar}\n", paint("34", &line.to_string()), printable(&excerpt));
+        let _ =
+            write!(text, " {margin} {bar}\n {} {bar} {}\n {margin} {bar}\n", paint("34", &line.to_string()), printable::lines(&excerpt));
     }
     let mut cause = error.source();
     while let Some(inner) = cause {
-        let said = printable(&inner.to_string());
+        let said = printable::lines(&inner.to_string()).into_owned();
         // "no such file or folder" is said already.
         let is_missing = inner.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound);
         if !is_missing && !text.contains(&said) {
@@ -40,7 +42,7 @@ pub fn render(error: &Error, colours: bool) -> String {
         cause = inner.source();
     }
     if let Some(help) = error.help_text() {
-        let _ = writeln!(text, "  {} {}", paint("1;36", "help:"), printable(help));
+        let _ = writeln!(text, "  {} {}", paint("1;36", "help:"), printable::lines(help));
     }
     text
 }
@@ -64,7 +66,7 @@ pub fn render_json(error: &Error) -> String {
         "kind": kind, "message": error.message(), "place": place, "help": error.help_text(), "causes": causes,
         "exit_code": exit_code(error.kind()),
     });
-    json!({ "error": body }).to_string()
+    printable::json(&json!({ "error": body }).to_string()).into_owned()
 }
 
 /// Whether all that happened is that nobody reads the output any more (`s2s translate ... | head`), which is no failure.
@@ -86,12 +88,6 @@ fn line_of(path: &Path, line: u64) -> Option<String> {
     let found = text.lines().nth(usize::try_from(line.checked_sub(1)?).ok()?)?.trim_end();
     let shown: String = found.chars().take(LONGEST_EXCERPT).collect();
     Some(if shown.len() < found.len() { shown + "..." } else { shown })
-}
-
-/// What a file or a client wrote cannot steer the terminal.
-fn printable(text: &str) -> String {
-    let escape = |c: char| c.is_control() && c != '\n' && c != '\t';
-    text.chars().map(|c| if escape(c) { c.escape_default().to_string() } else { c.to_string() }).collect()
 }
 
 #[cfg(test)]

@@ -15,6 +15,7 @@ use crate::cli::translate::read_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
+use crate::serve::hosts::Hosts;
 use crate::serve::library::Library;
 use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
@@ -26,6 +27,7 @@ const API_KEY: &str = "S2S_API_KEY";
 ///
 /// The first line on stdout is the address, printed when requests are taken. Set S2S_API_KEY to ask every client for
 /// that key. SIGINT and SIGTERM stop the server when the requests in flight are answered; a second one stops it at once.
+/// SIGHUP loads bundles that have changed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Bundles: folders that `s2s export` wrote, zips of them, or a folder of several
@@ -37,6 +39,13 @@ pub struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "S2S_PORT", default_value_t = 8080)]
     port: u16,
+    /// Names that clients may call this server by, such as translate.example.org or *.example.org; * is any name
+    ///
+    /// Without it a server on loopback answers to loopback names only; any other also to addresses and to names without a
+    /// dot. That keeps the pages of other sites out, which give their own names this server's address (DNS rebinding).
+    /// Pages of a name that is given here may use the server too.
+    #[arg(long, env = "S2S_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
+    allowed_host: Vec<String>,
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
@@ -78,12 +87,23 @@ struct LimitArgs {
     /// Tokens of one translation; a request for more is answered 422
     #[arg(long, env = "S2S_MAX_NEW_TOKENS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_new_tokens: usize,
+    /// Bytes that one answer may take: hypotheses times tokens, with attention times source tokens; more is answered 422
+    #[arg(long, env = "S2S_MAX_ANSWER", value_name = "BYTES", default_value = "32000000", value_parser = at_least_one)]
+    max_answer: usize,
     /// Bytes of a request body, after decompression
     #[arg(long, env = "S2S_MAX_PAYLOAD", value_name = "BYTES", default_value = "2000000", value_parser = at_least_one)]
     max_payload: usize,
-    /// Connections open at once; more wait until one closes
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503
+    /// [default: 64 MiB, or four times --max-payload if that is more]
+    #[arg(long, env = "S2S_MAX_BODY_MEMORY", value_name = "BYTES", value_parser = at_least_one)]
+    max_body_memory: Option<usize>,
+    /// Connections open at once, or as many as there may be open files; more displace quiet ones, or wait
     #[arg(long, env = "S2S_MAX_CONNECTIONS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_connections: usize,
+    /// Connections of one address; more displace its quiet ones, or are answered 429. Raise it behind a proxy, whose
+    /// address is everybody's [default: three quarters of --max-connections]
+    #[arg(long, env = "S2S_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = at_least_one)]
+    max_connections_per_address: Option<usize>,
     /// From a request's arrival to its answer, else 504
     #[arg(long, env = "S2S_REQUEST_TIMEOUT", value_name = "SECONDS", default_value = "60", value_parser = seconds)]
     request_timeout: Duration,
@@ -115,8 +135,11 @@ impl LimitArgs {
             max_client_batch: self.max_client_batch,
             max_input_tokens: self.max_input_tokens,
             max_new_tokens: self.max_new_tokens,
+            max_answer: self.max_answer,
             max_payload: self.max_payload,
+            max_body_memory: self.max_body_memory.unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
             max_connections: self.max_connections,
+            max_connections_per_address: self.max_connections_per_address.unwrap_or_else(|| Limits::share(self.max_connections)),
             request_timeout: self.request_timeout,
             first_byte_timeout: self.first_byte_timeout,
             header_timeout: self.header_timeout,
@@ -171,9 +194,14 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
     if !address.ip().is_loopback() && key.is_none() {
         tracing::warn!("anybody who can reach {address} can use this server; set {API_KEY} to ask for a key");
     }
-    let (stop, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let hosts = Hosts::new(address.ip(), &args.allowed_host);
+    let hosts = hosts.map_err(|message| Error::new(ErrorKind::Usage, format!("--allowed-host: {message}")))?;
+    let (stop, cut, hangup) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     tokio::spawn(watch_signals(Arc::clone(&stop), Arc::clone(&cut))?);
-    let server = Arc::new(Server::new(args.limits.limits(), key));
+    watch_hangup(Arc::clone(&hangup)).map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
+    let mut limits = args.limits.limits();
+    fit_descriptors(&mut limits);
+    let server = Arc::new(Server::new(limits, key).at(hosts));
     let mut serving = tokio::spawn({
         let (server, stop, cut) = (Arc::clone(&server), Arc::clone(&stop), Arc::clone(&cut));
         async move { serve(listener, server, stop.notified(), cut.notified()).await }
@@ -192,9 +220,7 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
             let (library, shelf, schedulers) = loaded.map_err(|panic| Error::new(ErrorKind::Internal, "loading a model panicked").caused_by(panic))??;
             let names: Vec<String> = schedulers.iter().map(|s| s.model().card().name.clone()).collect();
             server.ready(schedulers);
-            if !args.reload.is_zero() {
-                tokio::spawn(Arc::new(library).watch(shelf, Arc::clone(&server), args.reload));
-            }
+            tokio::spawn(Arc::new(library).watch(shelf, Arc::clone(&server), args.reload, hangup));
             announce(&format!("http://{address}"), &names, global);
         }
         ended = &mut serving => return outcome(ended),
@@ -227,6 +253,42 @@ fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Outp
             tell.notify_one();
         }
     })
+}
+
+/// Lets the process open as many files as connections want, as far as it may; where it may not, there are fewer connections.
+#[cfg(unix)]
+fn fit_descriptors(limits: &mut Limits) {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let (wanted, open) = (limits.max_connections, limits.wanted_descriptors());
+    let own = getrlimit(Resource::Nofile);
+    // None is no limit. The soft limit may be raised up to the hard one.
+    let raised = Rlimit { current: Some(open.min(own.maximum.unwrap_or(open))), ..own };
+    let is_short = own.current.is_some_and(|current| current < open);
+    let allowed = if is_short && setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { own.current };
+    if let Some(descriptors) = allowed.filter(|&descriptors| limits.fit_descriptors(descriptors)) {
+        let allowed = limits.max_connections;
+        tracing::warn!("{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections");
+    }
+}
+
+#[cfg(not(unix))]
+fn fit_descriptors(_limits: &mut Limits) {}
+
+/// Each SIGHUP notifies `hangup`; from here on none ends the process.
+#[cfg(unix)]
+fn watch_hangup(hangup: Arc<Notify>) -> std::io::Result<()> {
+    let mut signal = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::hangup())?;
+    tokio::spawn(async move {
+        while signal.recv().await.is_some() {
+            hangup.notify_one();
+        }
+    });
+    Ok(())
+}
+
+#[cfg(not(unix))]
+fn watch_hangup(_hangup: Arc<Notify>) -> std::io::Result<()> {
+    Ok(())
 }
 
 #[cfg(unix)]

@@ -87,9 +87,9 @@ impl CheckArgs {
 /// Prints a report: JSON on stdout if asked for, else the table; failures alone when told to be quiet.
 pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
     if global.json {
-        print!("{}", report.to_json()?);
+        print!("{}", s2s_runtime::printable::json(&report.to_json()?));
     } else if !global.quiet {
-        println!("{}", report.table());
+        println!("{}", s2s_runtime::printable::lines(&report.table()));
     }
     Ok(())
 }

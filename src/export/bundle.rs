@@ -48,7 +48,7 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
         graphs.insert(role, GraphFile { file: role.file().to_owned(), sha256: sha256(&bytes) });
         files.insert(role.file().to_owned(), bytes);
     }
-    let manifest = manifest(input, options, graphs, weights)?;
+    let mut manifest = manifest(input, options, graphs, weights)?;
     if !options.graphs_only {
         let test = match options.dtype {
             Dtype::F32 => self_test::vectors(input, options)?,
@@ -58,6 +58,7 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
         files.insert(file::SELF_TEST.to_owned(), test);
         let readme = readme::text(&manifest, input.network, options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
+        manifest.files = [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
     }
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
     Ok(files)
@@ -196,6 +197,7 @@ fn manifest(
         languages: languages(input.provenance.as_ref()),
         io: options.io,
         graphs,
+        files: BTreeMap::new(),
         weights_sha256: Some(weights_sha256),
         wiring,
         special_ids: SpecialIds::default(),

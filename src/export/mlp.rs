@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use prost::Message as _;
 use s2s_runtime::bundle::sha256;
+use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::contract::{FORMAT_VERSION, file};
 use s2s_runtime::engine::{self, EngineKind, graph::DataView, graph::Graph, graph::TensorView};
 use s2s_runtime::files;
@@ -21,7 +22,6 @@ use crate::files::write_atomically;
 use crate::network::Parameters;
 use crate::network::architecture::check_stored;
 use crate::network::mlp::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
-use crate::onnx::messages::ModelProto;
 use crate::onnx::{GraphBuilder, OPSETS, ir_version};
 use crate::random::Random;
 
@@ -117,8 +117,8 @@ impl MlpBundle {
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("export the bundle again");
         let network = impossible(Mlp::new(self.manifest.architecture.clone()), &self.path)?;
         impossible(check_stored(network.layout(), self.model.len(), 1), &self.path)?;
-        let model = ModelProto::decode(self.model.as_slice()).map_err(|e| wrong("not an ONNX model").caused_by(e))?;
-        let tensors = model.graph.unwrap_or_default().initializer;
+        let model = CheckedModel::read(name, &self.model)?;
+        let tensors = &model.graph().initializer;
         let find = |name: &str| tensors.iter().find(|t| t.name == name).and_then(|t| Some((t.shape()?, t.floats()?)));
         let parameters = network.import(find)?;
         if weights_sha256(&parameters) != self.manifest.weights_sha256 {

@@ -1,11 +1,21 @@
 //! Pictures of graphs: SVG, DOT and Mermaid from the same boxes and arrows.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::fmt::Write;
+
+use s2s_runtime::printable;
 
 use super::model::{Edge, Layer, Model, one_direction};
 use super::shapes::display;
 use super::svg::{Arrow, Node};
+use crate::error::{Error, ErrorKind, Result};
+
+/// Boxes of a picture; more are a wall, and megabytes of SVG.
+pub const MOST_BOXES: usize = 20_000;
+/// Arrows of a picture.
+pub const MOST_ARROWS: usize = 60_000;
+/// Characters of a name that are drawn.
+const LONGEST_NAME: usize = 120;
 
 /// Fill and border of inputs and outputs.
 pub const PLAIN: (&str, &str) = ("#f4f4f4", "#888888");
@@ -31,13 +41,32 @@ pub fn colours(layer: &str) -> (&'static str, &'static str) {
     }
 }
 
+/// Whether a picture of so many boxes and arrows is drawn.
+///
+/// # Errors
+/// [`ErrorKind::Usage`] with what can be done instead.
+pub fn check_size(name: &str, boxes: usize, arrows: usize) -> Result<()> {
+    if boxes <= MOST_BOXES && arrows <= MOST_ARROWS {
+        return Ok(());
+    }
+    let message = format!("{boxes} boxes and {arrows} arrows; at most {MOST_BOXES} and {MOST_ARROWS} are drawn");
+    Err(Error::new(ErrorKind::Usage, message).in_graph(name, None).help("`s2s inspect` without --graph lists them as a table"))
+}
+
 /// Boxes and arrows of a model; outputs get a box of their own.
-pub fn picture(model: &Model) -> (Vec<Node>, Vec<Arrow>) {
-    let mut nodes: Vec<Node> = model.layers.iter().map(|layer| node(model, layer)).collect();
+///
+/// # Errors
+/// As [`check_size`].
+pub fn picture(model: &Model) -> Result<(Vec<Node>, Vec<Arrow>)> {
+    let edges = model.layers.iter().map(|layer| layer.inputs.len()).sum::<usize>();
+    check_size(&model.name, model.layers.len() + model.outputs.len(), edges + model.outputs.len())?;
+    let kinds: HashMap<&str, &str> = model.inputs.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
+    let mut nodes: Vec<Node> = model.layers.iter().map(|layer| node_of(model, layer, &kinds)).collect();
     let mut arrows: Vec<Arrow> = Vec::new();
     let said = said_in_boxes(model);
     for (to, layer) in model.layers.iter().enumerate() {
         let mut merged: Vec<Arrow> = Vec::new();
+        let mut at: HashMap<(usize, bool), usize> = HashMap::new();
         for edge in &layer.inputs {
             let dashed = edge.label == "mask";
             let line = match dashed {
@@ -45,19 +74,22 @@ pub fn picture(model: &Model) -> (Vec<Node>, Vec<Arrow>) {
                 false if said.contains(&(edge.from, value(edge))) => None,
                 false => Some(value(edge)),
             };
-            match merged.iter_mut().find(|a| a.from == edge.from && a.dashed == dashed) {
-                Some(arrow) => arrow.label.extend(line),
-                None => merged.push(Arrow { from: edge.from, to, label: line.into_iter().collect(), dashed }),
+            match at.get(&(edge.from, dashed)) {
+                Some(&at) => merged[at].label.extend(line),
+                None => {
+                    at.insert((edge.from, dashed), merged.len());
+                    merged.push(Arrow { from: edge.from, to, label: line.into_iter().collect(), dashed });
+                }
             }
         }
         // A mask that comes along with the value itself is drawn as part of it.
-        let plain: Vec<usize> = merged.iter().filter(|a| !a.dashed).map(|a| a.from).collect();
+        let plain: HashSet<usize> = merged.iter().filter(|a| !a.dashed).map(|a| a.from).collect();
         merged.retain(|a| !a.dashed || !plain.contains(&a.from));
         arrows.extend(merged);
     }
+    let outputs = output_lines(model);
     for (from, line) in &said {
-        let is_output = model.outputs.iter().any(|(name, _, shape)| *line == format!("{name} {}", display(shape)));
-        if model.layers[*from].kind != "Input" && !is_output {
+        if model.layers[*from].kind != "Input" && !outputs.contains(line) {
             nodes[*from].lines.push(line.clone());
         }
     }
@@ -65,47 +97,60 @@ pub fn picture(model: &Model) -> (Vec<Node>, Vec<Arrow>) {
         model.layers.iter().enumerate().flat_map(|(i, l)| l.outputs.iter().map(move |(label, _)| (label.as_str(), i))).collect();
     for (name, kind, shape) in &model.outputs {
         if let Some(&from) = by_layer.get(name.as_str()) {
-            nodes.push(Node { title: name.clone(), lines: vec![format!("{kind} {}", display(shape))], colours: PLAIN, round: true });
+            nodes.push(Node { title: shortened(name), lines: vec![format!("{kind} {}", display(shape))], colours: PLAIN, round: true });
             arrows.push(Arrow { from, to: nodes.len() - 1, label: Vec::new(), dashed: false });
         }
     }
-    (nodes, arrows)
+    Ok((nodes, arrows))
+}
+
+/// A name as it is drawn.
+fn shortened(name: &str) -> String {
+    match name.char_indices().nth(LONGEST_NAME) {
+        Some((end, _)) => format!("{}...", &name[..end]),
+        None => name.to_owned(),
+    }
 }
 
 /// What a value is, beside its arrow.
 fn value(edge: &Edge) -> String {
-    format!("{} {}", edge.label, display(&edge.shape)).trim().to_owned()
+    format!("{} {}", shortened(&edge.label), display(&edge.shape)).trim().to_owned()
+}
+
+/// The outputs of a graph, as [`value`] has them.
+fn output_lines(model: &Model) -> HashSet<String> {
+    model.outputs.iter().map(|(name, _, shape)| format!("{} {}", shortened(name), display(shape))).collect()
 }
 
 /// Values that stand in a box and would crowd the arrows: an input, an output of the graph, the one value of a layer that
 /// several others read.
 fn said_in_boxes(model: &Model) -> BTreeSet<(usize, String)> {
+    let mut read: BTreeMap<usize, Vec<String>> = BTreeMap::new();
+    for edge in model.layers.iter().flat_map(|layer| &layer.inputs).filter(|edge| edge.label != "mask") {
+        read.entry(edge.from).or_default().push(value(edge));
+    }
+    let outputs = output_lines(model);
     let mut said = BTreeSet::new();
-    for (from, layer) in model.layers.iter().enumerate() {
-        let read: Vec<String> =
-            model.layers.iter().flat_map(|l| &l.inputs).filter(|e| e.from == from && e.label != "mask").map(value).collect();
-        let is_one = read.iter().all(|line| *line == read[0]);
-        let is_output = |line: &String| model.outputs.iter().any(|(name, _, shape)| *line == format!("{name} {}", display(shape)));
-        said.extend(
-            read.iter().filter(|&l| layer.kind == "Input" || is_output(l) || (is_one && read.len() > 1)).map(|l| (from, l.clone())),
-        );
+    for (from, lines) in read {
+        let is_input = model.layers[from].kind == "Input";
+        let is_one = lines.len() > 1 && lines.iter().all(|line| *line == lines[0]);
+        said.extend(lines.into_iter().filter(|line| is_input || is_one || outputs.contains(line)).map(|line| (from, line)));
     }
     said
 }
 
-/// The box of a layer.
-pub fn node(model: &Model, layer: &Layer) -> Node {
+/// The box of a layer; `kinds` has the element types of the graph's inputs.
+pub fn node_of(model: &Model, layer: &Layer, kinds: &HashMap<&str, &str>) -> Node {
     let parameters = model.parameters(layer);
     let mut lines = Vec::new();
     let input = layer.kind == "Input";
     if input {
-        let kind = model.inputs.iter().find(|i| i.0 == layer.name).map_or("", |i| i.1.as_str());
-        let kind = kind.trim_end_matches('?');
+        let kind = kinds.get(layer.name.as_str()).map_or("", |kind| kind.trim_end_matches('?'));
         lines.push(format!("{kind} {}", display(&layer.output)).trim().to_owned());
     } else {
         let title = layer.name.rsplit('.').next().unwrap_or(&layer.name);
         if !title.eq_ignore_ascii_case(&layer.kind) && !layer.name.ends_with(&layer.kind) {
-            lines.push(layer.kind.clone());
+            lines.push(shortened(&layer.kind));
         }
         if parameters > 0 {
             lines.push(format!("{} parameters", thousands(parameters)));
@@ -116,7 +161,7 @@ pub fn node(model: &Model, layer: &Layer) -> Node {
     let embedding = layer.tensors.iter().map(|&t| model.tensors[t].name.as_str()).find(|name| name.ends_with(".embedding"));
     let named = embedding.into_iter().chain([layer.name.as_str(), scope]).map(colours).find(|&c| c != PLAIN);
     let colours = if input { PLAIN } else { named.unwrap_or(PLAIN) };
-    Node { title: layer.name.clone(), lines, colours, round: input }
+    Node { title: shortened(&layer.name), lines, colours, round: input }
 }
 
 /// `1,234,567`.
@@ -134,7 +179,7 @@ pub fn thousands(number: usize) -> String {
 
 /// Graphviz.
 pub fn dot(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
-    let quoted = |text: &str| text.replace('\\', "\\\\").replace('"', "\\\"");
+    let quoted = |text: &str| printable::line(text).replace('\\', "\\\\").replace('"', "\\\"");
     let mut out = format!("digraph \"{}\" {{\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n", quoted(title));
     for (i, node) in nodes.iter().enumerate() {
         let text = std::iter::once(&node.title).chain(&node.lines).map(|l| quoted(l)).collect::<Vec<_>>().join("\\n");
@@ -151,7 +196,21 @@ pub fn dot(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
 
 /// Mermaid, which Markdown viewers draw.
 pub fn mermaid(nodes: &[Node], arrows: &[Arrow]) -> String {
-    let quoted = |text: &str| text.replace('"', "&quot;");
+    // Mermaid takes a label for HTML, a number sign for the beginning of an entity, and a backtick for Markdown.
+    let quoted = |text: &str| {
+        let mut out = String::with_capacity(text.len());
+        for c in printable::line(text).chars() {
+            match c {
+                '"' => out.push_str("&quot;"),
+                '&' => out.push_str("&amp;"),
+                '<' => out.push_str("&lt;"),
+                '>' => out.push_str("&gt;"),
+                '#' | '`' => out.push_str(&format!("#{};", u32::from(c))),
+                c => out.push(c),
+            }
+        }
+        out
+    };
     let mut out = "flowchart TD\n".to_owned();
     for (i, node) in nodes.iter().enumerate() {
         let text = std::iter::once(&node.title).chain(&node.lines).map(|l| quoted(l)).collect::<Vec<_>>().join("<br/>");

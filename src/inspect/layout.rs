@@ -1,5 +1,10 @@
 //! A layered drawing of a directed graph: ranks by longest path, order by barycentres, positions by their neighbours
 //! (after Sugiyama, Tagawa and Toda, "Methods for Visual Understanding of Hierarchical System Structures", 1981).
+//!
+//! The work is a number of sweeps over boxes, edges and lanes, and [`MOST_LANES`] bounds the lanes: 5,000 boxes take a tenth
+//! of a second or two, however they hang together.
+
+use std::collections::HashMap;
 
 /// A box to place: its width and height.
 pub type Size = (f64, f64);
@@ -22,6 +27,9 @@ const GAP_X: f64 = 28.0;
 /// Width kept for an edge that passes a rank.
 const LANE: f64 = 14.0;
 
+/// Lanes of a drawing: places of edges in the ranks that they pass. Where edges want more, the longest go straight.
+pub const MOST_LANES: usize = 40_000;
+
 /// A box or, for an edge that passes several ranks, its place in one of them.
 struct Place {
     rank: usize,
@@ -39,10 +47,12 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
     let ranks = ranks(boxes.len(), edges);
     let mut places: Vec<Place> =
         boxes.iter().zip(&ranks).map(|(b, &rank)| Place { rank, width: b.0, above: vec![], below: vec![], x: 0.0 }).collect();
+    let longest = longest_with_lanes(edges, &ranks);
     let mut chains: Vec<Vec<usize>> = Vec::new();
     for &(from, to) in edges {
         let mut chain = vec![from];
-        for rank in ranks[from] + 1..ranks[to] {
+        let passed = if ranks[to].saturating_sub(ranks[from]) > longest { 0..0 } else { ranks[from] + 1..ranks[to] };
+        for rank in passed {
             places.push(Place { rank, width: LANE, above: vec![], below: vec![], x: 0.0 });
             chain.push(places.len() - 1);
         }
@@ -74,50 +84,93 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
     let left = places.iter().map(|p| p.x - p.width / 2.0).fold(f64::MAX, f64::min);
     let right = places.iter().map(|p| p.x + p.width / 2.0).fold(f64::MIN, f64::max);
     let centres = (0..boxes.len()).map(|i| (places[i].x - left, middle(i))).collect();
+    // Edges of one box leave and enter side by side: the place of each neighbour among all, and how many there are.
+    let ports = |neighbours: fn(&Place) -> &Vec<usize>| {
+        let mut ports: HashMap<(usize, usize), usize> = HashMap::new();
+        for (i, place) in places.iter().enumerate().take(boxes.len()) {
+            let mut sorted = neighbours(place).clone();
+            sorted.sort_by(|&a, &b| places[a].x.total_cmp(&places[b].x));
+            for (position, other) in sorted.into_iter().enumerate() {
+                ports.entry((i, other)).or_insert(position);
+            }
+        }
+        ports
+    };
+    let (leaving, entering) = (ports(|place| &place.below), ports(|place| &place.above));
+    let port = |i: usize, at: usize, count: usize, ports: &HashMap<(usize, usize), usize>| {
+        let position = ports.get(&(i, at)).copied().unwrap_or(0);
+        let step = (boxes[i].0 * 0.7 / count as f64).min(40.0);
+        places[i].x - left + (position as f64 - (count as f64 - 1.0) / 2.0) * step
+    };
     let paths = chains
         .iter()
         .map(|chain| {
             let (from, to) = (chain[0], chain[chain.len() - 1]);
-            // Edges of one box leave and enter side by side.
-            let port = |i: usize, at: usize, others: &[usize]| {
-                let mut sorted: Vec<usize> = others.to_vec();
-                sorted.sort_by(|&a, &b| places[a].x.total_cmp(&places[b].x));
-                let position = sorted.iter().position(|&o| o == at).unwrap_or(0);
-                let step = (boxes[i].0 * 0.7 / sorted.len() as f64).min(40.0);
-                places[i].x - left + (position as f64 - (sorted.len() as f64 - 1.0) / 2.0) * step
-            };
-            let mut points = vec![(port(from, chain[1], &places[from].below), middle(from) + boxes[from].1 / 2.0)];
+            let mut points = vec![(port(from, chain[1], places[from].below.len(), &leaving), middle(from) + boxes[from].1 / 2.0)];
             points.extend(chain[1..chain.len() - 1].iter().map(|&i| (places[i].x - left, middle(i))));
-            points.push((port(to, chain[chain.len() - 2], &places[to].above), middle(to) - boxes[to].1 / 2.0));
+            let x = port(to, chain[chain.len() - 2], places[to].above.len(), &entering);
+            points.push((x, middle(to) - boxes[to].1 / 2.0));
             points
         })
         .collect();
     Layout { centres, paths, width: right - left, height: tops[last] + heights[last] }
 }
 
+/// The most ranks that an edge may span to get lanes, so that all such edges have [`MOST_LANES`] together.
+fn longest_with_lanes(edges: &[(usize, usize)], ranks: &[usize]) -> usize {
+    let mut spans: Vec<usize> = edges.iter().map(|&(from, to)| ranks[to].saturating_sub(ranks[from])).collect();
+    spans.sort_unstable();
+    let mut lanes = 0usize;
+    for span in &spans {
+        lanes = lanes.saturating_add(span.saturating_sub(1));
+        if lanes > MOST_LANES {
+            // Edges of this length all go straight, or the choice among them would be an accident.
+            return span - 1;
+        }
+    }
+    usize::MAX
+}
+
 /// Longest path from a source; then what has no more inputs than readers moves down beside the first that reads it, so
 /// that the long edges are few.
 fn ranks(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
+    let (mut readers, mut inputs) = (vec![Vec::new(); count], vec![0usize; count]);
+    for &(from, to) in edges {
+        readers[from].push(to);
+        inputs[to] += 1;
+    }
     let mut ranks = vec![0; count];
-    let mut sorted = edges.to_vec();
-    sorted.sort_unstable();
-    for _ in 0..count {
-        let mut changed = false;
-        for &(from, to) in &sorted {
-            if ranks[to] <= ranks[from] {
-                ranks[to] = ranks[from] + 1;
-                changed = true;
+    let mut waiting = inputs.clone();
+    let mut ready: Vec<usize> = (0..count).filter(|&i| inputs[i] == 0).collect();
+    let (mut done, mut next) = (vec![false; count], 0);
+    loop {
+        while let Some(i) = ready.pop() {
+            if std::mem::replace(&mut done[i], true) {
+                continue;
+            }
+            for &to in readers[i].iter().filter(|&&to| to != i) {
+                if !done[to] {
+                    ranks[to] = ranks[to].max(ranks[i] + 1);
+                }
+                waiting[to] -= 1;
+                if waiting[to] == 0 {
+                    ready.push(to);
+                }
             }
         }
-        if !changed {
-            break;
+        // Layers that read each other in turn: the first of them breaks the circle.
+        match (next..count).find(|&i| !done[i]) {
+            Some(i) => {
+                next = i;
+                ready.push(i);
+            }
+            None => break,
         }
     }
     for i in (0..count).rev() {
-        let inputs = edges.iter().filter(|e| e.1 == i).count();
-        let readers = edges.iter().filter(|e| e.0 == i);
-        if let Some(least) = readers.clone().map(|e| ranks[e.1]).min()
-            && inputs <= readers.count()
+        if let Some(least) = readers[i].iter().map(|&to| ranks[to]).min()
+            && inputs[i] <= readers[i].len()
+            && least > 0
         {
             ranks[i] = least - 1;
         }
@@ -127,17 +180,15 @@ fn ranks(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
 
 /// Fewer crossings: each row in the order of the mean position of its neighbours, downwards and upwards in turn.
 fn order(rows: &mut [Vec<usize>], places: &[Place]) {
+    let mut position = vec![0.0; places.len()];
+    let number = |row: &[usize], position: &mut [f64]| {
+        row.iter().enumerate().for_each(|(at, &i)| position[i] = (at as f64 + 0.5) / row.len() as f64);
+    };
+    rows.iter().for_each(|row| number(row, &mut position));
     for sweep in 0..12 {
-        let mut position = vec![0.0; places.len()];
-        let number = |rows: &[Vec<usize>], position: &mut Vec<f64>| {
-            for row in rows {
-                row.iter().enumerate().for_each(|(at, &i)| position[i] = (at as f64 + 0.5) / row.len() as f64);
-            }
-        };
         let downwards = sweep % 2 == 0;
         let count = rows.len();
         for step in 0..count {
-            number(rows, &mut position);
             let row = if downwards { step } else { count - 1 - step };
             let key = |i: usize| {
                 let neighbours = if downwards { &places[i].above } else { &places[i].below };
@@ -146,10 +197,10 @@ fn order(rows: &mut [Vec<usize>], places: &[Place]) {
                     n => neighbours.iter().map(|&o| position[o]).sum::<f64>() / n as f64,
                 }
             };
-            let keys: Vec<(f64, usize)> = rows[row].iter().map(|&i| (key(i), i)).collect();
-            let mut sorted = keys;
-            sorted.sort_by(|a, b| a.0.total_cmp(&b.0));
-            rows[row] = sorted.into_iter().map(|(_, i)| i).collect();
+            let mut keys: Vec<(f64, usize)> = rows[row].iter().map(|&i| (key(i), i)).collect();
+            keys.sort_by(|a, b| a.0.total_cmp(&b.0));
+            rows[row] = keys.into_iter().map(|(_, i)| i).collect();
+            number(&rows[row], &mut position);
         }
     }
 }
@@ -172,16 +223,14 @@ fn spread(rows: &[Vec<usize>], places: &mut [Place]) {
                 .iter()
                 .map(|&i| {
                     let p = &places[i];
-                    let near: Vec<usize> = if sweep > 36 {
-                        [&p.above[..], &p.below].concat()
-                    } else if sweep % 2 == 0 {
-                        p.above.clone()
-                    } else {
-                        p.below.clone()
+                    let (above, below): (&[usize], &[usize]) = match sweep {
+                        37.. => (&p.above, &p.below),
+                        _ if sweep % 2 == 0 => (&p.above, &[]),
+                        _ => (&p.below, &[]),
                     };
-                    match near.len() {
+                    match above.len() + below.len() {
                         0 => p.x,
-                        n => near.iter().map(|&o| places[o].x).sum::<f64>() / n as f64,
+                        n => above.iter().chain(below).map(|&o| places[o].x).sum::<f64>() / n as f64,
                     }
                 })
                 .collect();
@@ -201,35 +250,27 @@ fn spread(rows: &[Vec<usize>], places: &mut [Place]) {
 
 /// Moves a row's boxes to where they want to be, in their order and without overlap: blocks that touch move together.
 fn settle(row: &[usize], wanted: &[f64], places: &mut [Place]) {
-    // Each block: its members' offsets from the first, and the mean of what they want.
+    // Each block: its members, and the mean of what they want its first one to have.
     struct Block {
         first: usize,
         count: usize,
         sum: f64,
-        width: f64,
     }
-    let distance = |a: usize, b: usize, places: &[Place]| (places[a].width + places[b].width) / 2.0 + GAP_X;
-    let mut offsets = vec![0.0; row.len()];
+    // Where each would stand if all of the row touched: within a block they do.
+    let mut touching = vec![0.0; row.len()];
+    for at in 1..row.len() {
+        touching[at] = touching[at - 1] + (places[row[at - 1]].width + places[row[at]].width) / 2.0 + GAP_X;
+    }
     let mut blocks: Vec<Block> = Vec::new();
     for at in 0..row.len() {
-        let mut block = Block { first: at, count: 1, sum: wanted[at], width: 0.0 };
-        offsets[at] = 0.0;
+        let mut block = Block { first: at, count: 1, sum: wanted[at] };
         while let Some(previous) = blocks.last() {
-            let end = previous.sum / previous.count as f64 + previous.width;
-            let gap = distance(row[block.first - 1], row[block.first], places);
-            if end + gap <= block.sum / block.count as f64 {
+            let shift = touching[block.first] - touching[previous.first];
+            if previous.sum / previous.count as f64 + shift <= block.sum / block.count as f64 {
                 break;
             }
-            let shift = previous.width + gap;
-            for offset in &mut offsets[block.first..block.first + block.count] {
-                *offset += shift;
-            }
-            block = Block {
-                first: previous.first,
-                count: previous.count + block.count,
-                sum: previous.sum + block.sum - shift * block.count as f64,
-                width: shift + block.width,
-            };
+            let (count, sum) = (previous.count + block.count, previous.sum + block.sum - shift * block.count as f64);
+            block = Block { first: previous.first, count, sum };
             blocks.pop();
         }
         blocks.push(block);
@@ -237,7 +278,7 @@ fn settle(row: &[usize], wanted: &[f64], places: &mut [Place]) {
     for block in blocks {
         let start = block.sum / block.count as f64;
         for at in block.first..block.first + block.count {
-            places[row[at]].x = start + offsets[at];
+            places[row[at]].x = start + touching[at] - touching[block.first];
         }
     }
 }

@@ -8,13 +8,14 @@ use std::path::Path;
 
 use prost::Message as _;
 use s2s_runtime::bundle::Bundle;
+use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::files;
 use s2s_runtime::manifest::{Io, Role};
+pub use s2s_runtime::shapes;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::MlpBundle;
 use crate::network::architecture::{Architecture, AttentionScore, Cell};
-use crate::onnx::messages::ModelProto;
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
 use crate::train::{Run, Which};
 
@@ -25,7 +26,6 @@ pub mod model;
 pub mod overview;
 #[cfg(feature = "png")]
 pub mod png;
-pub mod shapes;
 pub mod svg;
 pub mod table;
 #[cfg(test)]
@@ -197,34 +197,36 @@ impl Subject {
                 (Model::read(&graph.file, &graph.bytes, Detail::Nodes)?, title)
             }
         };
-        let (nodes, arrows) = draw::picture(&model);
+        let (nodes, arrows) = draw::picture(&model)?;
         Ok((title, nodes, arrows))
     }
 
     /// A picture as SVG.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] for a graph that is not there.
+    /// [`ErrorKind::Usage`] for a graph that is not there, or too large to be drawn.
     pub fn svg(&self, view: View) -> Result<String> {
         if view == View::Overview && self.graphs.len() >= 3 {
             let files = [Role::Training, Role::Encoder, Role::Decoder].into_iter().filter_map(|role| {
                 let graph = self.graphs.iter().find(|g| g.role == Some(role))?;
                 Some((role, graph.file.clone(), graph.model.clone()))
             });
-            return Ok(overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>()));
+            return overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>());
         }
         let (title, nodes, arrows) = self.picture(view)?;
         let whole = svg::graph(&title, &nodes, &arrows);
         let mut pictures = vec![whole];
         if let View::Graph(role) = view
             && let Some(graph) = self.graphs.iter().find(|g| g.role == Some(role))
-            && let Ok(model) = ModelProto::decode(graph.bytes.as_slice())
         {
-            for (name, body) in body::bodies(&model) {
-                if let Some(model) = Model::of(&body, Detail::Nodes) {
-                    let (nodes, arrows) = draw::picture(&model);
-                    pictures.push(svg::graph(&format!("the body of {name}, once a token"), &nodes, &arrows));
-                }
+            let (mut boxes, mut lines) = (nodes.len(), arrows.len());
+            for body in body::bodies(&CheckedModel::read(&graph.file, &graph.bytes)?) {
+                let (name, body) = body?;
+                let (nodes, arrows) = draw::picture(&Model::of(&body, Detail::Nodes))?;
+                // All bodies together, as if they were one graph.
+                (boxes, lines) = (boxes + nodes.len(), lines + arrows.len());
+                draw::check_size(&graph.file, boxes, lines)?;
+                pictures.push(svg::graph(&format!("the body of {name}, once a token"), &nodes, &arrows));
             }
         }
         Ok(svg::beside(&title, pictures))

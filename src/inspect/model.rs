@@ -5,12 +5,12 @@
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
-use prost::Message as _;
+use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::contract::{ENCODER_INPUT, axis::BATCH};
 
 use super::shapes::{Axis, Shape, Shapes, declared};
-use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::messages::{DataType, GraphProto, ModelProto, NodeProto};
+use crate::error::Result;
+use crate::onnx::messages::{DataType, GraphProto, NodeProto};
 
 /// A weight or constant tensor.
 #[derive(Clone, Debug)]
@@ -89,24 +89,22 @@ impl Model {
     /// Reads an ONNX file.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] if it is none.
+    /// As [`CheckedModel::read`].
     pub fn read(name: &str, bytes: &[u8], detail: Detail) -> Result<Self> {
-        let wrong = |message: &str| Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("name a file that ends in .onnx");
-        let model = ModelProto::decode(bytes).map_err(|e| wrong("not an ONNX model, or a truncated one").caused_by(e))?;
-        Self::of(&model, detail).ok_or_else(|| wrong("the ONNX model has no graph"))
+        CheckedModel::read(name, bytes).map(|model| Self::of(&model, detail))
     }
 
-    /// The layers of a decoded model; `None` if it has no graph.
-    pub fn of(model: &ModelProto, detail: Detail) -> Option<Self> {
-        let graph = model.graph.as_ref()?;
+    /// The layers of a model.
+    pub fn of(model: &CheckedModel, detail: Detail) -> Self {
+        let graph = model.graph();
         let opset = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx").map_or(0, |set| set.version);
         let typed = |info: &crate::onnx::messages::ValueInfoProto| {
             let kind = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
             (info.name.clone(), type_name(kind), declared(info))
         };
         let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-        let named = detail == Detail::Layers && model.producer_name == "s2s";
-        Some(Self {
+        let named = detail == Detail::Layers && model.producer_name == "s2s" && graph.node.len() <= MOST_NAMED;
+        Self {
             name: graph.name.clone(),
             layers: Grouping::new(graph, named).layers(),
             tensors: graph.initializer.iter().map(tensor).collect(),
@@ -114,7 +112,7 @@ impl Model {
             inputs: graph.input.iter().filter(|i| !weights.contains(i.name.as_str())).map(typed).collect(),
             outputs: graph.output.iter().map(typed).collect(),
             about: format!("{} {}, opset {opset}, IR {}", model.producer_name, model.producer_version, model.ir_version),
-        })
+        }
     }
 
     /// Numbers in the tensors of a layer; weights only.
@@ -190,7 +188,15 @@ struct Grouping<'a> {
     constant: HashMap<&'a str, BTreeSet<usize>>,
     /// Which output of the graph a value is, or leads to through operators that only rearrange.
     output_names: HashMap<&'a str, &'a str>,
+    /// The value that each is with its axes moved, for values that operators made which only rearrange.
+    origins: HashMap<&'a str, &'a str>,
+    /// Which output of a recurrent layer a value is; of both directions where they were joined.
+    parts: HashMap<&'a str, &'static str>,
 }
+
+/// Nodes of a graph whose names are taken for layers, a few times as many as our own have: each constant is followed to the
+/// weights that it comes from.
+const MOST_NAMED: usize = 2_000;
 
 const REARRANGING: [&str; 7] = ["Squeeze", "Unsqueeze", "Transpose", "Identity", "Reshape", "Cast", "Flatten"];
 
@@ -213,7 +219,8 @@ impl<'a> Grouping<'a> {
                 output_names.entry(input).or_insert(name);
             }
         }
-        Self { graph, shapes: Shapes::of(graph), named, tensors, constant, output_names }
+        let (origins, parts) = (origins(graph), parts(graph));
+        Self { graph, shapes: Shapes::of(graph), named, tensors, constant, output_names, origins, parts }
     }
 
     fn layers(&self) -> Vec<Layer> {
@@ -237,6 +244,7 @@ impl<'a> Grouping<'a> {
             });
         }
         let owners: HashSet<&str> = self.graph.initializer.iter().filter_map(|t| owner(&t.name)).collect();
+        let mut known: HashSet<(usize, Edge)> = HashSet::new();
         for (number, node) in self.graph.node.iter().enumerate() {
             if node.output.iter().all(|name| self.constant.contains_key(name.as_str())) {
                 continue;
@@ -255,8 +263,7 @@ impl<'a> Grouping<'a> {
                 layers.len() - 1
             });
             // The body of a Loop reads values from outside too.
-            let bodies = node.attribute.iter().filter_map(|a| a.g.as_ref());
-            let captured = bodies.flat_map(GraphProto::all_nodes).flat_map(|inner| &inner.input);
+            let captured = node.bodies().flat_map(GraphProto::all_nodes).flat_map(|inner| &inner.input);
             for input in node.input.iter().chain(captured).filter(|name| !name.is_empty()) {
                 if let Some(from) = self.constant.get(input.as_str()) {
                     for &tensor in from {
@@ -271,7 +278,7 @@ impl<'a> Grouping<'a> {
                     let moved = self.named && layers[from].kind == "Input" && label.is_empty();
                     let shape = if moved { layers[from].output.clone() } else { self.shape(input) };
                     let edge = Edge { from, label, shape };
-                    if !layers[position].inputs.contains(&edge) {
+                    if known.insert((position, edge.clone())) {
                         layers[position].inputs.push(edge);
                     }
                 }
@@ -295,11 +302,11 @@ impl<'a> Grouping<'a> {
             .output
             .iter()
             .filter_map(|o| Some(Edge { from: *giver.get(o.name.as_str())?, label: o.name.clone(), shape: self.shape(&o.name) }));
+        let mut known: HashSet<Edge> = HashSet::new();
         for edge in edges.into_iter().chain(ends.collect::<Vec<_>>()) {
             let layer = &mut layers[edge.from];
-            let given = (edge.label, edge.shape);
-            if layer.kind != "Input" && !given.0.is_empty() && !layer.outputs.contains(&given) {
-                layer.outputs.push(given);
+            if layer.kind != "Input" && !edge.label.is_empty() && known.insert(edge.clone()) {
+                layer.outputs.push((edge.label, edge.shape));
             }
         }
         layers
@@ -309,7 +316,7 @@ impl<'a> Grouping<'a> {
     /// networks are written, whatever order the graph computes in.
     fn shape(&self, value: &str) -> Shape {
         let shape = self.shapes.get(value)?;
-        let batch = Axis::Symbol(BATCH.to_owned());
+        let batch = Axis::Symbol(BATCH.into());
         if !self.named || shape.first() == Some(&batch) || !shape.contains(&batch) {
             return Some(shape);
         }
@@ -352,43 +359,50 @@ impl<'a> Grouping<'a> {
 
     fn label(&self, value: &str, from: &Layer) -> String {
         if from.kind == "Input" {
-            return if value == from.name || self.is_rearranged(value, &from.name) { String::new() } else { "mask".to_owned() };
+            let is_itself = value == from.name || self.origins.get(value).is_some_and(|origin| *origin == from.name);
+            return if is_itself { String::new() } else { "mask".to_owned() };
         }
         if let Some(name) = self.output_names.get(value) {
             return (*name).to_owned();
         }
-        self.part(value).unwrap_or_default().to_owned()
+        self.parts.get(value).copied().unwrap_or_default().to_owned()
     }
+}
 
-    fn giver(&self, value: &str) -> Option<&NodeProto> {
-        self.graph.node.iter().find(|n| n.output.iter().any(|o| o == value))
-    }
-
-    /// Which output of a recurrent layer a value is; of both directions where they were joined.
-    fn part(&self, value: &str) -> Option<&'static str> {
-        let node = self.giver(value)?;
-        match node.op_type.as_str() {
-            "LSTM" | "GRU" | "RNN" => Some(match node.output.iter().position(|o| o == value)? {
-                0 => "sequence",
-                1 => "state_h",
-                _ => "state_c",
-            }),
-            "Concat" => {
-                let first = node.input.first()?;
-                let squeezed = || self.giver(first).filter(|n| n.op_type == "Squeeze")?.input.first();
-                self.part(first).or_else(|| self.part(squeezed()?))
-            }
-            _ => None,
+/// One walk over the nodes, each of which stands behind those that it reads.
+fn origins(graph: &GraphProto) -> HashMap<&str, &str> {
+    let mut origins: HashMap<&str, &str> = HashMap::new();
+    for node in graph.node.iter().filter(|node| REARRANGING.contains(&node.op_type.as_str()) && node.op_type != "Cast") {
+        if let Some(input) = node.input.first() {
+            let origin = origins.get(input.as_str()).copied().unwrap_or(input);
+            origins.extend(node.output.iter().map(|output| (output.as_str(), origin)));
         }
     }
+    origins
+}
 
-    /// Whether `value` is `input` with its axes moved.
-    fn is_rearranged(&self, value: &str, input: &str) -> bool {
-        let Some(node) = self.giver(value) else { return false };
-        REARRANGING.contains(&node.op_type.as_str())
-            && node.op_type != "Cast"
-            && node.input.first().is_some_and(|from| from == input || self.is_rearranged(from, input))
+fn parts(graph: &GraphProto) -> HashMap<&str, &'static str> {
+    let mut parts: HashMap<&str, &'static str> = HashMap::new();
+    let mut squeezed: HashMap<&str, &str> = HashMap::new();
+    for node in &graph.node {
+        match node.op_type.as_str() {
+            "LSTM" | "GRU" | "RNN" => parts.extend(node.output.iter().map(String::as_str).zip(["sequence", "state_h", "state_c"])),
+            "Squeeze" => {
+                if let (Some(input), Some(output)) = (node.input.first(), node.output.first()) {
+                    squeezed.insert(output, input);
+                }
+            }
+            "Concat" => {
+                let first = node.input.first().map_or("", String::as_str);
+                let part = parts.get(first).or_else(|| parts.get(squeezed.get(first)?));
+                if let (Some(&part), Some(output)) = (part, node.output.first()) {
+                    parts.insert(output, part);
+                }
+            }
+            _ => {}
+        }
     }
+    parts
 }
 
 /// `encoder.lstm_0` of `encoder.lstm_0.W`.

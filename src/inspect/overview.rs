@@ -1,12 +1,15 @@
 //! The one network with the three graphs as cuts of it: the same weights in the same colour.
 
+use std::collections::{BTreeMap, HashMap, HashSet};
+
 use s2s_runtime::contract::{DECODER_INPUT, DECODER_TARGET, ENCODER_INPUT};
 use s2s_runtime::manifest::Role;
 
-use super::draw::{PLAIN, colours, node, thousands};
+use super::draw::{PLAIN, check_size, colours, node_of, thousands};
 use super::model::{Edge, Model};
 use super::shapes::display;
 use super::svg::{Canvas, Node, size, text_width};
+use crate::error::Result;
 
 /// Where a layer stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,13 +44,22 @@ fn lines_of(edges: &[&Edge]) -> Vec<String> {
 }
 
 /// The picture, as SVG; `training` is in layers, `files` are all graphs with the names of their files.
-pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -> String {
+///
+/// # Errors
+/// As [`check_size`].
+pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -> Result<String> {
+    let tensors = files.iter().map(|(_, _, model)| model.tensors.len()).sum::<usize>();
+    let edges = training.layers.iter().map(|layer| layer.inputs.len()).sum();
+    check_size(name, training.layers.len() + tensors, edges)?;
+    let kinds: HashMap<&str, &str> = training.inputs.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
+    let trained: HashSet<&str> = training.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
+    let embedded = trained.contains("decoder.embedding");
     let mut placed: Vec<Placed> = training
         .layers
         .iter()
         .enumerate()
         .map(|(layer, l)| {
-            let node = node(training, l);
+            let node = node_of(training, l, &kinds);
             let size = size(&node);
             Placed { layer, column: column(&l.name), node, centre: (0.0, 0.0), size }
         })
@@ -82,13 +94,12 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
         bottoms[index] += p.size.1 + GAP;
     }
     // The encoder's last layer stands beside the first layer of the decoder that reads it, the loss beside the logits.
-    let place_of = |layer: usize, placed: &[Placed]| placed.iter().position(|p| p.layer == layer);
     let reader = training.layers.iter().enumerate().find_map(|(to, l)| {
         let from =
             l.inputs.iter().find(|e| column(&training.layers[e.from].name) == Column::Encoder && column(&l.name) == Column::Decoder)?.from;
         Some((from, to))
     });
-    if let Some((from, to)) = reader.and_then(|(f, t)| Some((place_of(f, &placed)?, place_of(t, &placed)?))) {
+    if let Some((from, to)) = reader {
         let difference = placed[to].centre.1 - placed[from].centre.1;
         let moved = if difference > 0.0 { Column::Encoder } else { Column::Decoder };
         placed.iter_mut().filter(|p| p.column == moved).for_each(|p| p.centre.1 += difference.abs());
@@ -150,9 +161,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
         for tensor in model.tensors.iter().filter(|t| t.is_weight()) {
             let axes = tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let layer = if tensor.name.ends_with(".embedding") { &tensor.name } else { tensor.name.rsplit_once('.').map_or("", |n| n.0) };
-            let trained = training.tensors.iter().any(|t| t.name == tensor.name);
-            let embedded = training.tensors.iter().any(|t| t.name == "decoder.embedding");
-            let folded = match (trained, tensor.name.ends_with(".table"), embedded) {
+            let folded = match (trained.contains(tensor.name.as_str()), tensor.name.ends_with(".table"), embedded) {
                 (true, ..) => "",
                 (_, true, true) => " = embedding x W + bias",
                 (_, true, false) => " = W + bias",
@@ -173,23 +182,20 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
         }
         y += 36.0;
     }
-    canvas.finish(widest.max(right) + 28.0, y, &format!("{name}: one network, three graphs"))
+    Ok(canvas.finish(widest.max(right) + 28.0, y, &format!("{name}: one network, three graphs")))
 }
 
 /// Downwards within a column, across between columns; what skips a box goes round on the left.
 fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed], x_of: impl Fn(Column) -> (f64, f64)) {
     for to in placed {
-        let mut givers: Vec<usize> = training.layers[to.layer].inputs.iter().map(|e| e.from).collect();
-        givers.dedup();
-        givers.sort_unstable();
-        givers.dedup();
-        for from in givers.into_iter().filter_map(|g| placed.iter().find(|p| p.layer == g)) {
-            let all: Vec<&Edge> = training.layers[to.layer].inputs.iter().filter(|e| e.from == from.layer).collect();
-            // The padding mask goes everywhere and says nothing about the network.
-            let edges: Vec<&Edge> = all.into_iter().filter(|e| e.label != "mask").collect();
-            if edges.is_empty() {
-                continue;
-            }
+        let mut givers: BTreeMap<usize, Vec<&Edge>> = BTreeMap::new();
+        // The padding mask goes everywhere and says nothing about the network.
+        for edge in training.layers[to.layer].inputs.iter().filter(|edge| edge.label != "mask") {
+            givers.entry(edge.from).or_default().push(edge);
+        }
+        for (from, edges) in givers {
+            // Layers were placed in their order.
+            let from = &placed[from];
             let (a, b) = (from.centre, to.centre);
             let lines = lines_of(&edges);
             if from.column == to.column {

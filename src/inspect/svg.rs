@@ -1,6 +1,10 @@
 //! SVG: a graph of boxes with shapes on its edges.
 
+use std::cell::Cell;
+use std::collections::HashMap;
 use std::fmt::Write;
+
+use s2s_runtime::printable;
 
 use super::layout::{Size, place};
 
@@ -75,9 +79,13 @@ pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
     text.chars().map(|c| f64::from(advance(c))).sum::<f64>() / 1000.0 * size
 }
 
-/// Text as it may stand in XML.
+/// Text as it may stand in XML, in elements and attributes: control characters, which XML has none of, as escapes.
 fn escape(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+    let text = printable::line(text);
+    if !text.contains(['&', '<', '>', '"', '\'']) {
+        return text.into_owned();
+    }
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
 }
 
 impl Canvas {
@@ -198,6 +206,59 @@ fn overlap(a: &[f64; 4], b: &[f64; 4]) -> f64 {
     side(0) * side(1)
 }
 
+/// Side of a square of [`Grid`], a few lines of text.
+const SQUARE: f64 = 64.0;
+/// Squares that one thing is entered in; what is larger is compared with everything.
+const MOST_SQUARES: usize = 256;
+/// Points of all lines together up to which each piece of a line is looked at in twenty places.
+const FINELY_SAMPLED: usize = 10_000;
+/// Comparisons that placing the labels of a picture may take, some thousand for each of an ordinary graph.
+const MOST_COMPARISONS: usize = 20_000_000;
+
+/// Things by where they lie, so that what is near a place is found without looking at all.
+struct Grid<T> {
+    items: Vec<T>,
+    squares: HashMap<(i64, i64), Vec<usize>>,
+    large: Vec<usize>,
+}
+
+impl<T> Default for Grid<T> {
+    fn default() -> Self {
+        Self { items: Vec::new(), squares: HashMap::new(), large: Vec::new() }
+    }
+}
+
+impl<T> Grid<T> {
+    /// The squares that an area touches; none where they are too many.
+    fn touched(area: [f64; 4]) -> Option<impl Iterator<Item = (i64, i64)>> {
+        let [left, top, right, bottom] = area.map(|at| (at / SQUARE).floor() as i64);
+        let count = (right - left + 1) as usize * (bottom - top + 1) as usize;
+        (count <= MOST_SQUARES).then(move || (left..=right).flat_map(move |x| (top..=bottom).map(move |y| (x, y))))
+    }
+
+    fn add(&mut self, area: [f64; 4], item: T) {
+        let number = self.items.len();
+        self.items.push(item);
+        match Self::touched(area) {
+            Some(squares) => squares.for_each(|square| self.squares.entry(square).or_default().push(number)),
+            None => self.large.push(number),
+        }
+    }
+
+    /// Shows `see` everything whose squares an area touches, each thing once, in the order in which they were added.
+    fn near(&self, area: [f64; 4], mut see: impl FnMut(&T)) {
+        let Some(squares) = Self::touched(area) else {
+            self.items.iter().for_each(see);
+            return;
+        };
+        let mut found: Vec<usize> = squares.filter_map(|square| self.squares.get(&square)).flatten().copied().collect();
+        found.extend(&self.large);
+        found.sort_unstable();
+        found.dedup();
+        found.into_iter().for_each(|number| see(&self.items[number]));
+    }
+}
+
 /// Pictures side by side, their upper edges level.
 pub fn beside(title: &str, mut pictures: Vec<Picture>) -> String {
     if pictures.len() == 1 {
@@ -230,18 +291,25 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
         canvas.path(&points, arrow.dashed, if arrow.dashed { "#999" } else { "#555" });
     }
     // Points of the lines and boxes, that labels keep away from.
-    let lines: Vec<Vec<(f64, f64)>> = layout
-        .paths
-        .iter()
-        .map(|path| {
-            let pairs = path.windows(2).map(|pair| (moved(pair[0]), moved(pair[1])));
-            pairs.flat_map(|(a, b)| (0..=20).map(move |i| along(a, b, f64::from(i) / 20.0))).collect()
-        })
-        .collect();
-    let mut taken: Vec<[f64; 4]> = layout.centres.iter().zip(&sizes).map(|(&c, &(w, h))| around(moved(c), w + 6.0, h + 6.0)).collect();
+    let mut points: Grid<(usize, (f64, f64), bool)> = Grid::default();
+    let samples = if layout.paths.iter().map(Vec::len).sum::<usize>() > FINELY_SAMPLED { 4 } else { 20 };
+    for (number, path) in layout.paths.iter().enumerate() {
+        let pairs = path.windows(2).map(|pair| (moved(pair[0]), moved(pair[1])));
+        let line: Vec<(f64, f64)> =
+            pairs.flat_map(|(a, b)| (0..=samples).map(move |i| along(a, b, f64::from(i) / f64::from(samples)))).collect();
+        for (at, &point) in line.iter().enumerate() {
+            points.add(around(point, 0.0, 0.0), (number, point, at + 1 == line.len()));
+        }
+    }
+    let mut taken: Grid<[f64; 4]> = Grid::default();
+    for (&centre, &(wide, high)) in layout.centres.iter().zip(&sizes) {
+        let area = around(moved(centre), wide + 6.0, high + 6.0);
+        taken.add(area, area);
+    }
     if arrows.iter().any(|a| a.dashed) {
         canvas.text(width / 2.0, 44.0, 10.0, "middle", false, "#777", "dashed: which places are padding");
     }
+    let comparisons = Cell::new(0);
     for (number, arrow) in arrows.iter().enumerate().filter(|(_, a)| !a.label.is_empty() && !a.dashed) {
         let wide = arrow.label.iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max) + 6.0;
         let height = 12.5 * arrow.label.len() as f64;
@@ -255,15 +323,37 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
         let cost = |&(x, y): &(f64, f64)| -> f64 {
             let me = around((x, y), wide, height);
             let outside = (8.0 - shift - me[0]).max(0.0) + (me[2] + shift + 8.0 - width).max(0.0);
-            let inside = |&&(px, py): &&(f64, f64)| px > me[0] && px < me[2] && py > me[1] && py < me[3];
-            let crossed = lines.iter().enumerate().filter(|(other, _)| *other != number).flat_map(|(_, l)| l).filter(inside).count();
-            // The tip of an arrow is worth more than its line.
-            let tips = lines.iter().filter_map(|l| l.last()).filter(|&&(px, py)| inside(&&(px, py - 3.0))).count();
-            2.0 * taken.iter().map(|other| overlap(&me, other)).sum::<f64>() + 30.0 * crossed as f64 + 300.0 * tips as f64 + 100.0 * outside
+            let inside = |px: f64, py: f64| px > me[0] && px < me[2] && py > me[1] && py < me[3];
+            let (mut crossed, mut tips) = (0, 0);
+            // Three units lower, for the tips.
+            points.near([me[0], me[1], me[2], me[3] + 3.0], |&(other, (px, py), is_tip)| {
+                crossed += usize::from(other != number && inside(px, py));
+                // The tip of an arrow is worth more than its line.
+                tips += usize::from(is_tip && inside(px, py - 3.0));
+                comparisons.update(|count| count + 1);
+            });
+            let mut covered = 0.0;
+            taken.near(me, |other| {
+                covered += overlap(&me, other);
+                comparisons.update(|count| count + 1);
+            });
+            2.0 * covered + 30.0 * crossed as f64 + 300.0 * tips as f64 + 100.0 * outside
         };
-        let least = candidates.flat_map(beside).map(|at| (cost(&at), at)).min_by(|a, b| a.0.total_cmp(&b.0));
+        let mut least: Option<(f64, (f64, f64))> = None;
+        for at in candidates.flat_map(beside) {
+            // Crowded beyond what a search can mend: the label stays where it would begin.
+            if comparisons.get() > MOST_COMPARISONS {
+                least = least.or(Some((0.0, at)));
+                break;
+            }
+            let cost = cost(&at);
+            if least.is_none_or(|(known, _)| cost < known) {
+                least = Some((cost, at));
+            }
+        }
         if let Some((_, (x, y))) = least {
-            taken.push(around((x, y), wide, height));
+            let area = around((x, y), wide, height);
+            taken.add(area, area);
             canvas.label((x + shift, y), &arrow.label);
         }
     }

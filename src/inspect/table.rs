@@ -1,6 +1,9 @@
 //! The table that Keras users know: layer, output shape, parameters, what it is connected to.
 
+use std::collections::HashMap;
+
 use comfy_table::{Cell, CellAlignment, ContentArrangement, Table};
+use s2s_runtime::printable;
 use serde_json::{Value, json};
 
 use super::draw::thousands;
@@ -22,13 +25,20 @@ fn outputs(layer: &Layer) -> Vec<String> {
     }
 }
 
+/// One line each, whatever the names have in them.
+fn in_lines(texts: &[String]) -> String {
+    texts.iter().map(|text| printable::line(text)).collect::<Vec<_>>().join("\n")
+}
+
 fn connections(model: &Model, layer: &Layer) -> Vec<String> {
     let mut lines: Vec<(usize, Vec<&str>)> = Vec::new();
+    let mut known: HashMap<usize, usize> = HashMap::new();
     for edge in &layer.inputs {
-        match lines.iter_mut().find(|l| l.0 == edge.from) {
-            Some(line) => line.1.push(&edge.label),
-            None => lines.push((edge.from, vec![&edge.label])),
+        let at = *known.entry(edge.from).or_insert(lines.len());
+        if at == lines.len() {
+            lines.push((edge.from, Vec::new()));
         }
+        lines[at].1.push(&edge.label);
     }
     let text = |(from, labels): (usize, Vec<&str>)| {
         let name = &model.layers[from].name;
@@ -57,10 +67,10 @@ pub fn layers(model: &Model) -> String {
     let mut table = new_table(&["Layer (type)", "Output shape", "Parameters", "Connected to"]);
     for layer in &model.layers {
         table.add_row([
-            Cell::new(format!("{} ({})", layer.name, layer.kind)),
-            Cell::new(outputs(layer).join("\n")),
+            Cell::new(printable::line(&format!("{} ({})", layer.name, layer.kind))),
+            Cell::new(in_lines(&outputs(layer))),
             Cell::new(thousands(model.parameters(layer))).set_alignment(CellAlignment::Right),
-            Cell::new(connections(model, layer).join("\n")),
+            Cell::new(in_lines(&connections(model, layer))),
         ]);
     }
     trimmed(&table)
@@ -72,8 +82,13 @@ pub fn tensors(model: &Model) -> String {
     for t in &model.tensors {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let shape = format!("({})", t.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
-        let mut row =
-            vec![Cell::new(&t.name), Cell::new(&t.data_type), Cell::new(shape), right(thousands(t.len())), right(thousands(t.bytes))];
+        let mut row = vec![
+            Cell::new(printable::line(&t.name)),
+            Cell::new(&t.data_type),
+            Cell::new(shape),
+            right(thousands(t.len())),
+            right(thousands(t.bytes)),
+        ];
         row.extend(t.range.iter().flatten().map(|v| right(format!("{v:.4}"))));
         table.add_row(row);
     }
@@ -94,7 +109,7 @@ pub fn summary(subject: &Subject, with_tensors: bool) -> String {
         let mut table = new_table(&["Graph", "Inputs", "Outputs", "Nodes", "Weights", "Size"]);
         for graph in &subject.graphs {
             let list = |values: &[(String, String, super::shapes::Shape)]| {
-                values.iter().map(|(name, kind, shape)| format!("{name} {kind} {}", display(shape))).collect::<Vec<_>>().join("\n")
+                in_lines(&values.iter().map(|(name, kind, shape)| format!("{name} {kind} {}", display(shape))).collect::<Vec<_>>())
             };
             let (count, bytes) = graph.model.totals();
             table.add_row([

@@ -4,6 +4,8 @@
 //! for several instruction sets ([`Level`]); the product has a hand-written tile for AVX-512 and for AVX2 with FMA,
 //! because a tile left to the auto-vectoriser lost more than half of its speed whenever a buffer moved.
 
+#![allow(unsafe_code)]
+
 mod activations;
 mod adam;
 mod gates;

@@ -6,13 +6,12 @@ use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
-use prost::Message as _;
-use s2s_runtime::files;
+use s2s_runtime::checked::CheckedModel;
+use s2s_runtime::{files, printable};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::onnx::messages::ModelProto;
 
 pub mod rules;
 #[cfg(test)]
@@ -175,7 +174,8 @@ impl fmt::Display for Effect {
 /// Reads `path` and holds it against the rules; `runtimes` limits what is said to these, empty for all.
 ///
 /// # Errors
-/// [`ErrorKind::Bundle`] for a file that is no ONNX model.
+/// [`ErrorKind::Bundle`] for a file that is no ONNX model, or that no runtime should be given: with a cycle, with weights in
+/// other files (see [`CheckedModel`]).
 pub fn lint(path: &Path, runtimes: &[Runtime]) -> Result<Report> {
     let bytes = files::read(path, files::GRAPH)?;
     lint_bytes(&path.display().to_string(), &bytes, runtimes)
@@ -187,9 +187,9 @@ pub fn lint(path: &Path, runtimes: &[Runtime]) -> Result<Report> {
 /// As [`lint`].
 pub fn lint_bytes(file: &str, bytes: &[u8], runtimes: &[Runtime]) -> Result<Report> {
     let no_model = || Error::new(ErrorKind::Bundle, "not an ONNX model, or a damaged one").in_file(file);
-    let model = ModelProto::decode(bytes).map_err(|e| no_model().caused_by(e))?;
-    // Other files may happen to decode: a model has a graph, and names its operators.
-    if model.graph.as_ref().is_none_or(|graph| graph.node.is_empty() && graph.output.is_empty()) || model.opset_import.is_empty() {
+    let model = CheckedModel::read(file, bytes)?;
+    // Other files may happen to decode: a model has nodes, and names its operators.
+    if model.graph().node.is_empty() && model.graph().output.is_empty() || model.opset_import.is_empty() {
         return Err(no_model());
     }
     let view = View::new(&model);
@@ -280,7 +280,7 @@ impl fmt::Display for Report {
             write!(f, "\n\n  {}: {}", first.rule, first.about)?;
             for finding in group {
                 let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
-                write!(f, "\n    at {}{detail}", finding.place)?;
+                write!(f, "\n    at {}{}", printable::line(&finding.place), printable::line(&detail))?;
             }
             for effect in [Effect::Wrong, Effect::Refuses, Effect::Slow] {
                 let names: Vec<&str> = first.effects.iter().filter(|(_, e)| *e == effect).map(|(runtime, _)| runtime.name()).collect();

@@ -7,7 +7,7 @@ use super::Effect::{Refuses, Slow, Wrong};
 use super::Runtime::{Candle, EmxOnnxCgen, Iree, Mnn, OnnxRuntime, OpenCv, OpenVino, Reference, Rten, Tract};
 use super::view::{Site, View};
 use super::{Effect, Runtime};
-use crate::onnx::messages::{Dimension, NodeProto};
+use crate::onnx::messages::Dimension;
 
 /// One thing that some runtime does not do.
 pub struct Rule {
@@ -174,7 +174,7 @@ pub const RULES: &[Rule] = &[
         check: Check::Node(|site| {
             let x = site.node.input(0).filter(|_| site.node.is_recurrent())?;
             let from = site.producer(x).filter(|from| from.node.is("Concat"))?;
-            let first = !site.depends_on(x, NodeProto::is_recurrent);
+            let first = !site.is_after_recurrent(x);
             first.then(|| format!("{}: its product is moved out of the loop", from.place()))
         }),
     },
@@ -239,11 +239,7 @@ pub const RULES: &[Rule] = &[
         check: Check::Node(|site| {
             let weights = site.node.input(1).filter(|_| site.node.is("MatMul"))?;
             let from = site.producer(weights).filter(|from| from.node.is("DequantizeLinear"))?;
-            let signed = |name: &str| {
-                let graphs = site.view().scopes.iter().filter_map(|scope| scope.graph);
-                graphs.flat_map(|graph| &graph.initializer).any(|tensor| tensor.name == name && tensor.data_type == INT8)
-            };
-            from.node.input(0).is_some_and(signed).then(|| from.place())
+            from.node.input(0).is_some_and(|name| site.view().signed_bytes.contains(name)).then(|| from.place())
         }),
     },
     Rule {
@@ -269,17 +265,18 @@ pub const RULES: &[Rule] = &[
         fix: "rewrite them: onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(tensor), tensor.name)",
         effects: &[(Candle, Refuses)],
         check: Check::Model(|view| {
-            let typed = view.tensors().filter_map(|(path, name, tensor)| {
+            let typed = view.tensors().filter_map(|(scope, name, tensor)| {
                 let lengths = [tensor.float_data.len(), tensor.int32_data.len(), tensor.int64_data.len(), tensor.double_data.len()];
                 let field = ["float_data", "int32_data", "int64_data", "double_data"].into_iter().zip(lengths).find(|(_, n)| *n > 0)?.0;
-                Some((if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }, field))
+                Some((scope, name, field))
             });
-            let typed: Vec<(String, &str)> = typed.collect();
+            let typed: Vec<(usize, &str, &str)> = typed.collect();
             let more = match typed.len() {
                 0 | 1 => String::new(),
                 n => format!(" and {} more tensors", n - 1),
             };
-            typed.into_iter().take(1).map(|(place, field)| (place, format!("{field}{more}"))).collect()
+            let first = typed.first();
+            first.map(|(scope, name, field)| (view.place(*scope, name), format!("{field}{more}"))).into_iter().collect()
         }),
     },
     Rule {
@@ -316,6 +313,3 @@ pub const RULES: &[Rule] = &[
         }),
     },
 ];
-
-/// ONNX element type int8.
-const INT8: i32 = 3;

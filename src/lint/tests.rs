@@ -2,12 +2,14 @@
 
 use s2s_runtime::manifest::{Io, Role};
 
+use prost::Message as _;
+
 use super::*;
 use crate::network::architecture::{Architecture, AttentionScore, Cell, InputForm};
 use crate::network::{Parameters, Seq2Seq};
 use crate::onnx::messages::{
-    AttributeProto, DataType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto,
-    ValueInfoProto,
+    AttributeProto, DataType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 use crate::onnx::{GraphBuilder, ir_version};
 
@@ -29,7 +31,8 @@ fn texts(name: &str, s: &[&str]) -> AttributeProto {
 }
 
 fn tensor(name: &str, data_type: DataType) -> TensorProto {
-    TensorProto { name: name.to_owned(), dims: vec![1], data_type: data_type as i32, ..TensorProto::default() }
+    let raw_data = vec![0; if data_type == DataType::Int8 { 1 } else { 4 }];
+    TensorProto { name: name.to_owned(), dims: vec![1], data_type: data_type as i32, raw_data, ..TensorProto::default() }
 }
 
 fn value(name: &str, axis: Dimension) -> ValueInfoProto {
@@ -40,14 +43,14 @@ fn free(name: &str) -> ValueInfoProto {
     value(name, Dimension::Param("batch".to_owned()))
 }
 
-/// A model of these nodes: reads `x` and `lengths`, has the weights `W`, `R`, `q`, `table`, gives `y`.
+/// A model of these nodes: reads `x`, `lengths` and the states `h` and `c`, has the weights `W`, `R`, `q`, `table`; gives
+/// `y` if a node does, and what the last node gives.
 fn model(nodes: Vec<NodeProto>) -> ModelProto {
     let weights = [("W", DataType::Float), ("R", DataType::Float), ("q", DataType::Int8), ("table", DataType::Int32)];
     let graph = GraphProto {
         node: nodes,
         initializer: weights.map(|(name, data_type)| tensor(name, data_type)).to_vec(),
-        input: vec![free("x"), free("lengths")],
-        output: vec![free("y")],
+        input: ["x", "lengths", "h", "c"].map(free).to_vec(),
         ..GraphProto::default()
     };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
@@ -83,8 +86,19 @@ fn with_graph(mut model: ModelProto, change: impl FnOnce(&mut GraphProto)) -> Mo
     model
 }
 
+/// The model's bytes, with what its last node gives for its outputs.
+fn bytes(model: &ModelProto) -> Vec<u8> {
+    let mut model = model.clone();
+    let graph = model.graph.as_mut().unwrap();
+    if graph.output.is_empty() {
+        graph.output =
+            graph.node.last().unwrap().output.iter().filter(|name| !name.is_empty() && *name != "unread").map(|name| free(name)).collect();
+    }
+    model.encode_to_vec()
+}
+
 fn findings(model: &ModelProto, runtimes: &[Runtime]) -> Vec<Finding> {
-    lint_bytes("test.onnx", &model.encode_to_vec(), runtimes).unwrap().findings
+    lint_bytes("test.onnx", &bytes(model), runtimes).unwrap().findings
 }
 
 fn rules(model: &ModelProto) -> Vec<&'static str> {
@@ -118,6 +132,7 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
             lstm(|n| n.input.truncate(6)),
             with_graph(lstm(|n| n.input.truncate(3)), |g| {
                 g.input = vec![value("x", Dimension::Value(1))];
+                g.node[0].input[1..].iter_mut().for_each(|name| "W".clone_into(name));
             }),
         ),
         ("layout", lstm(|n| n.attribute.push(int("layout", 1))), lstm(|n| n.attribute.push(int("layout", 0)))),
@@ -157,7 +172,13 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
                 vec![AttributeProto { name: "value".into(), t: Some(tensor("", DataType::Float)), ..AttributeProto::default() }],
             ),
         ),
-        ("typed-data", with_graph(plain(), |g| g.initializer[0].float_data = vec![1.0]), plain()),
+        (
+            "typed-data",
+            with_graph(plain(), |g| {
+                (g.initializer[0].float_data, g.initializer[0].raw_data) = (vec![1.0], vec![]);
+            }),
+            plain(),
+        ),
         (
             "value-info",
             with_graph(plain(), |g| g.value_info.push(free("last_h"))),
@@ -218,7 +239,7 @@ fn only_the_asked_runtimes_are_spoken_of() {
 
 #[test]
 fn slowness_alone_is_no_fault() {
-    let report = lint_bytes("f.onnx", &one("TopK", &["x", "table"], vec![]).encode_to_vec(), &[]).unwrap();
+    let report = lint_bytes("f.onnx", &bytes(&one("TopK", &["x", "table"], vec![])), &[]).unwrap();
     assert_eq!(report.findings.len(), 1);
     assert!(report.check().is_ok());
 }
@@ -227,8 +248,11 @@ fn slowness_alone_is_no_fault() {
 fn bodies_and_functions_are_walked_and_see_the_values_around_them() {
     let mut inner = node("LSTM", &["x", "W", "R", "", "lengths", "h", "c"], &["", "a", "b"], vec![]);
     inner.name = "inner".to_owned();
-    let constant =
-        NodeProto { input: vec!["x".into(), "W".into(), "R".into(), "".into(), "table".into(), "h".into(), "c".into()], ..inner.clone() };
+    let constant = NodeProto {
+        input: ["x", "W", "R", "", "table", "h", "c"].map(str::to_owned).to_vec(),
+        output: vec!["".into(), "d".into(), "e".into()],
+        ..inner.clone()
+    };
     let body = GraphProto { node: vec![inner.clone(), constant], ..GraphProto::default() };
     let attribute = |name: &str, body: GraphProto| AttributeProto { name: name.to_owned(), g: Some(body), ..AttributeProto::default() };
     let middle = NodeProto { name: "if_1".to_owned(), ..node("If", &["x"], &["z"], vec![attribute("then_branch", body)]) };
@@ -244,7 +268,8 @@ fn bodies_and_functions_are_walked_and_see_the_values_around_them() {
         .collect();
     // `table` is an initialiser two graphs further out.
     assert_eq!(computed, ["loop_1.body/if_1.then_branch/inner"]);
-    nested.functions = vec![FunctionProto { name: "Cell".to_owned(), node: vec![inner] }];
+    let input = ["x", "W", "R", "lengths", "h", "c"].map(str::to_owned).to_vec();
+    nested.functions = vec![FunctionProto { name: "Cell".to_owned(), input, node: vec![inner], ..FunctionProto::default() }];
     assert!(findings(&nested, &[]).iter().any(|finding| finding.place == "function Cell/inner"));
 }
 
@@ -274,10 +299,10 @@ fn the_first_runtime_that_reads_an_operator_set_is_named() {
 
 #[test]
 fn files_that_are_no_models_are_refused_and_damaged_ones_never_panic() {
-    for bytes in [&b""[..], b"not a model", &[0xff; 64], &lstm(|_| ()).encode_to_vec()[..7]] {
-        assert_eq!(lint_bytes("f", bytes, &[]).unwrap_err().kind(), ErrorKind::Bundle, "{bytes:?}");
+    for damaged in [&b""[..], b"not a model", &[0xff; 64], &bytes(&lstm(|_| ()))[..7]] {
+        assert_eq!(lint_bytes("f", damaged, &[]).unwrap_err().kind(), ErrorKind::Bundle, "{damaged:?}");
     }
-    let whole = cases().into_iter().map(|(_, bad, _)| bad.encode_to_vec()).max_by_key(Vec::len).unwrap();
+    let whole = cases().into_iter().map(|(_, bad, _)| bytes(&bad)).max_by_key(Vec::len).unwrap();
     for at in 0..whole.len() {
         drop(lint_bytes("f", &whole[..at], &[]));
         for bit in [1, 0x80] {
@@ -289,12 +314,37 @@ fn files_that_are_no_models_are_refused_and_damaged_ones_never_panic() {
 }
 
 #[test]
-fn a_value_that_depends_on_itself_ends_the_search() {
+fn graphs_that_no_runtime_should_be_given_are_refused() {
     let mut circle = lstm(|n| n.input[0] = "a".to_owned());
     let nodes = &mut circle.graph.as_mut().unwrap().node;
-    nodes.push(node("Concat", &["b"], &["a"], vec![]));
-    nodes.push(node("Identity", &["a"], &["b"], vec![]));
-    assert_eq!(rules(&circle), ["concat-before-lstm"]);
+    nodes.insert(0, node("Concat", &["b"], &["a"], vec![]));
+    nodes.insert(1, node("Identity", &["a"], &["b"], vec![]));
+    let outside = with_graph(lstm(|_| ()), |graph| {
+        let tensor = &mut graph.initializer[0];
+        (tensor.data_location, tensor.raw_data) = (1, vec![]);
+        let location = StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() };
+        tensor.external_data.push(location);
+    });
+    for (model, said) in [(circle, "a cycle"), (outside, "\"../../../etc/passwd\"")] {
+        let error = lint_bytes("f.onnx", &bytes(&model), &[]).unwrap_err();
+        assert_eq!(error.kind(), ErrorKind::Bundle);
+        assert!(error.to_string().starts_with("f.onnx:") && error.to_string().contains(said), "{error}");
+    }
+}
+
+#[test]
+fn what_follows_a_recurrent_operator_is_found_through_bodies_too() {
+    // The second cell's Concat reads the first cell's output, from within the body of an If.
+    let mut inner = node("LSTM", &["joined", "W", "R", "", "", "h", "c"], &["", "i", "j"], vec![]);
+    inner.name = "second".to_owned();
+    let body = GraphProto { node: vec![node("Concat", &["last_h", "last_c"], &["joined"], vec![]), inner], ..GraphProto::default() };
+    let branch = AttributeProto { name: "then_branch".to_owned(), g: Some(body), ..AttributeProto::default() };
+    let mut model = lstm(|_| ());
+    model.graph.as_mut().unwrap().node.push(node("If", &["x"], &["y"], vec![branch]));
+    assert!(!rules(&model).contains(&"concat-before-lstm"));
+    model.graph.as_mut().unwrap().node.remove(0);
+    model.graph.as_mut().unwrap().input.extend(["last_h", "last_c"].map(free));
+    assert!(rules(&model).contains(&"concat-before-lstm"));
 }
 
 fn exported(architecture: Architecture, role: Role, io: Io) -> Vec<u8> {

@@ -2,7 +2,10 @@
 
 use std::collections::{HashMap, HashSet};
 
-use crate::onnx::messages::{Dimension, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::onnx::messages::{DataType, Dimension, GraphProto, ModelProto, NodeProto, TensorProto};
+
+/// The attribute that stands for a function's nodes.
+const FUNCTION: &str = "function";
 
 /// A model with its bodies laid side by side.
 pub struct View<'a> {
@@ -10,13 +13,17 @@ pub struct View<'a> {
     pub model: &'a ModelProto,
     /// The graph first, then bodies and functions.
     pub scopes: Vec<Scope<'a>>,
+    /// What any node reads.
+    read: HashSet<&'a str>,
+    /// Names of tensors of signed bytes.
+    pub signed_bytes: HashSet<&'a str>,
 }
 
 /// A graph, a body or a function.
 #[derive(Default)]
 pub struct Scope<'a> {
-    /// Where it is: empty for the graph, else for example `loop_1.body`.
-    pub path: String,
+    /// The node that has it and its attribute; empty for the graph, and for a function.
+    place: (&'a str, &'a str),
     /// Its message; none for a function.
     pub graph: Option<&'a GraphProto>,
     nodes: &'a [NodeProto],
@@ -24,6 +31,8 @@ pub struct Scope<'a> {
     parent: Option<usize>,
     producers: HashMap<&'a str, &'a NodeProto>,
     constants: HashSet<&'a str>,
+    /// Values that are computed from the output of a recurrent operator.
+    after_recurrent: HashSet<&'a str>,
 }
 
 /// A node in its place.
@@ -38,23 +47,30 @@ pub struct Site<'a, 'v> {
 impl<'a> View<'a> {
     /// Lays the bodies of `model` out.
     pub fn new(model: &'a ModelProto) -> Self {
-        let mut view = Self { model, scopes: Vec::new() };
+        let mut view = Self { model, scopes: Vec::new(), read: HashSet::new(), signed_bytes: HashSet::new() };
         if let Some(graph) = &model.graph {
-            view.add(String::new(), Some(graph), &graph.node, None);
+            view.add(("", ""), Some(graph), &graph.node, None);
         }
         for function in &model.functions {
-            view.add(format!("function {}", function.name), None, &function.node, None);
+            view.add((&function.name, FUNCTION), None, &function.node, None);
         }
+        view.read = view.scopes.iter().flat_map(|scope| scope.nodes).flat_map(|node| &node.input).map(String::as_str).collect();
+        let tensors = view.scopes.iter().filter_map(|scope| scope.graph).flat_map(|graph| &graph.initializer);
+        view.signed_bytes = tensors.filter(|tensor| tensor.data_type == DataType::Int8 as i32).map(|tensor| tensor.name.as_str()).collect();
         view
     }
 
     // Recursion is bounded: decoding refuses messages that are nested deeper than 100.
-    fn add(&mut self, path: String, graph: Option<&'a GraphProto>, nodes: &'a [NodeProto], parent: Option<usize>) {
+    fn add(&mut self, place: (&'a str, &'a str), graph: Option<&'a GraphProto>, nodes: &'a [NodeProto], parent: Option<usize>) {
         let index = self.scopes.len();
-        let mut scope = Scope { path, graph, nodes, parent, ..Scope::default() };
+        let mut scope = Scope { place, graph, nodes, parent, ..Scope::default() };
         scope.constants.extend(graph.iter().flat_map(|graph| &graph.initializer).map(|tensor| tensor.name.as_str()));
         for node in nodes {
             scope.producers.extend(node.output.iter().map(|name| (name.as_str(), node)));
+            let after = |input: &String| scope.after_recurrent.contains(input.as_str()) || self.is_after_recurrent(parent, input);
+            if node.is_recurrent() || node.input.iter().any(after) {
+                scope.after_recurrent.extend(node.output.iter().map(String::as_str));
+            }
             if node.is("Constant") {
                 scope.constants.extend(node.output.iter().map(String::as_str));
             }
@@ -63,13 +79,42 @@ impl<'a> View<'a> {
         for node in nodes {
             for attribute in &node.attribute {
                 for body in attribute.g.iter().chain(&attribute.graphs) {
-                    let outer = &self.scopes[index].path;
-                    let inner = format!("{}.{}", name(node), attribute.name);
-                    let path = if outer.is_empty() { inner } else { format!("{outer}/{inner}") };
-                    self.add(path, Some(body), &body.node, Some(index));
+                    self.add((node.label(), &attribute.name), Some(body), &body.node, Some(index));
                 }
             }
         }
+    }
+
+    fn is_after_recurrent(&self, mut scope: Option<usize>, value: &str) -> bool {
+        while let Some(at) = scope {
+            if self.scopes[at].after_recurrent.contains(value) {
+                return true;
+            }
+            scope = self.scopes[at].parent;
+        }
+        false
+    }
+
+    /// Where a scope is: empty for the graph, else for example `loop_1.body`, `function Cell`.
+    pub fn path(&self, scope: usize) -> String {
+        let mut parts = Vec::new();
+        let mut at = Some(scope);
+        while let Some(scope) = at {
+            match self.scopes[scope].place {
+                ("", "") => {}
+                (function, FUNCTION) => parts.push(format!("function {function}")),
+                (node, attribute) => parts.push(format!("{node}.{attribute}")),
+            }
+            at = self.scopes[scope].parent;
+        }
+        parts.reverse();
+        parts.join("/")
+    }
+
+    /// A place in a scope.
+    pub fn place(&self, scope: usize, name: &str) -> String {
+        let path = self.path(scope);
+        if path.is_empty() { name.to_owned() } else { format!("{path}/{name}") }
     }
 
     /// Every node of every scope.
@@ -78,13 +123,13 @@ impl<'a> View<'a> {
         (0..self.scopes.len()).flat_map(sites)
     }
 
-    /// Constant tensors of every scope, with the scope's path; those of Constant nodes too.
-    pub fn tensors(&self) -> impl Iterator<Item = (&str, &'a str, &'a TensorProto)> {
-        self.scopes.iter().flat_map(|scope| {
+    /// Constant tensors of every scope, with the scope; those of Constant nodes too.
+    pub fn tensors(&self) -> impl Iterator<Item = (usize, &'a str, &'a TensorProto)> {
+        self.scopes.iter().enumerate().flat_map(|(at, scope)| {
             let initializers = scope.graph.into_iter().flat_map(|graph| &graph.initializer).map(|tensor| (tensor.name.as_str(), tensor));
             let constants = scope.nodes.iter().filter(|node| node.is("Constant"));
-            let constants = constants.filter_map(|node| Some((name(node), node.attribute("value")?.t.as_ref()?)));
-            initializers.chain(constants).map(|(name, tensor)| (scope.path.as_str(), name, tensor))
+            let constants = constants.filter_map(|node| Some((node.label(), node.attribute("value")?.t.as_ref()?)));
+            initializers.chain(constants).map(move |(name, tensor)| (at, name, tensor))
         })
     }
 
@@ -108,8 +153,7 @@ impl<'a> View<'a> {
 impl<'a> Site<'a, '_> {
     /// Where it is: its name, or else what it gives, with the body that it stands in.
     pub fn place(&self) -> String {
-        let path = &self.view.scopes[self.scope].path;
-        if path.is_empty() { name(self.node).to_owned() } else { format!("{path}/{}", name(self.node)) }
+        self.view.place(self.scope, self.node.label())
     }
 
     /// The whole model.
@@ -141,22 +185,9 @@ impl<'a> Site<'a, '_> {
         false
     }
 
-    /// Whether a value is computed from the output of a node for which `wanted` holds.
-    pub fn depends_on(&self, value: &'a str, wanted: impl Fn(&NodeProto) -> bool) -> bool {
-        let mut open = vec![value];
-        let mut seen: HashSet<&str> = HashSet::new();
-        while let Some(value) = open.pop() {
-            if !seen.insert(value) {
-                continue;
-            }
-            if let Some(site) = self.producer(value) {
-                if wanted(site.node) {
-                    return true;
-                }
-                open.extend(site.node.input.iter().map(String::as_str).filter(|name| !name.is_empty()));
-            }
-        }
-        false
+    /// Whether a value is computed from the output of a recurrent operator.
+    pub fn is_after_recurrent(&self, value: &str) -> bool {
+        self.view.is_after_recurrent(Some(self.scope), value)
     }
 
     /// Whether anything reads the output of this number.
@@ -165,12 +196,6 @@ impl<'a> Site<'a, '_> {
         let scope = &self.view.scopes[self.scope];
         let given = scope.graph.is_some_and(|graph| graph.output.iter().any(|value| value.name == *name));
         // A body may read it too.
-        given || self.view.scopes.iter().flat_map(|scope| scope.nodes).any(|node| node.input.contains(name))
+        given || self.view.read.contains(name.as_str())
     }
-}
-
-/// What a node is called: its name, else its first output.
-fn name(node: &NodeProto) -> &str {
-    let first = node.output.iter().map(String::as_str).find(|name| !name.is_empty());
-    if node.name.is_empty() { first.unwrap_or(&node.op_type) } else { &node.name }
 }

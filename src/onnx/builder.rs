@@ -237,7 +237,7 @@ impl GraphBuilder {
             doc_string: String::new(),
             input: self.inputs,
             output: self.outputs,
-            value_info: Vec::new(),
+            ..GraphProto::default()
         };
         ModelProto {
             ir_version: ir,
@@ -247,7 +247,7 @@ impl GraphBuilder {
             graph: Some(graph),
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
             metadata_props: metadata.iter().map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() }).collect(),
-            functions: Vec::new(),
+            ..ModelProto::default()
         }
     }
 

@@ -101,6 +101,7 @@ impl Bundle {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
+        check_side_files(&manifest, &kept, files)?;
         let mut infos = BTreeMap::new();
         for (&role, graph) in &manifest.graphs {
             infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
@@ -162,6 +163,23 @@ impl Bundle {
     pub fn file(&self, name: &str) -> Option<&[u8]> {
         self.files.get(name).map(|bytes| bytes.as_slice())
     }
+}
+
+/// What the manifest lists is there and is what was written: a self test that is gone would otherwise not be missed.
+fn check_side_files(manifest: &Manifest, kept: &BTreeMap<String, Arc<Vec<u8>>>, files: &dyn Files) -> Result<()> {
+    for (name, sha256) in &manifest.files {
+        let found = kept.get(name).map(|bytes| hex(&Sha256::digest(bytes.as_slice())));
+        let message = match found {
+            Some(found) if found.eq_ignore_ascii_case(sha256) => continue,
+            Some(found) => format!("changed since the export: its sha256 is {found}, the manifest says {sha256}"),
+            None => "missing, and the manifest lists it".to_owned(),
+        };
+        return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
+            "copy the whole bundle again, or export it again; who changed it on purpose takes it out of `files` in {}",
+            file::MANIFEST
+        )));
+    }
+    Ok(())
 }
 
 fn no_graph(path: &Path, role: Role) -> Error {

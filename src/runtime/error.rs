@@ -4,6 +4,8 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use crate::printable;
+
 /// What went wrong, coarse enough to be mapped to an exit code or an HTTP status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[non_exhaustive]
@@ -18,8 +20,10 @@ pub enum ErrorKind {
     Bundle,
     /// Two computations that must agree do not.
     Parity,
-    /// One text or one request cannot be handled: too long, unknown character under `error`, bad parameter.
+    /// One text or one request cannot be handled: unknown character under `error`, bad parameter.
     Input,
+    /// One text, or what is asked for it, is longer than a limit.
+    TooLong,
     /// An engine is missing, too old, or failed on a graph.
     Engine,
     /// Reading or writing failed.
@@ -60,22 +64,24 @@ impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::File { path, line, key } => {
-                write!(f, "{}", path.display())?;
+                f.write_str(&printable::line(&path.to_string_lossy()))?;
                 if let Some(line) = line {
                     write!(f, ":{line}")?;
                 }
                 if let Some(key) = key {
-                    write!(f, ":{key}")?;
+                    write!(f, ":{}", printable::line(key))?;
                 }
                 Ok(())
             }
-            Self::Graph { graph, node: Some(node) } => write!(f, "{graph}:{node}"),
-            Self::Graph { graph, node: None } => write!(f, "{graph}"),
+            Self::Graph { graph, node: Some(node) } => write!(f, "{}:{}", printable::line(graph), printable::line(node)),
+            Self::Graph { graph, node: None } => f.write_str(&printable::line(graph)),
         }
     }
 }
 
 /// Something that went wrong; [`Display`](fmt::Display) prints `place: message`, [`StdError::source`] gives the cause.
+///
+/// What is printed is [`printable`]: names out of files and graphs cannot steer a terminal.
 #[derive(Debug)]
 pub struct Error(Box<Inner>);
 
@@ -174,7 +180,7 @@ impl fmt::Display for Error {
         if let Some(place) = &self.0.place {
             write!(f, "{place}: ")?;
         }
-        f.write_str(&self.0.message)
+        f.write_str(&printable::lines(&self.0.message))
     }
 }
 
@@ -202,6 +208,19 @@ mod tests {
     fn an_error_says_place_then_message_and_keeps_the_innermost_place() {
         let error = Error::new(ErrorKind::Config, "unknown key").at_line("a.yaml", Some(3), Some("model.hiden")).in_file("outer.yaml");
         assert_eq!(error.to_string(), "a.yaml:3:model.hiden: unknown key");
+    }
+
+    #[test]
+    fn names_out_of_files_and_graphs_cannot_steer_a_terminal() {
+        let evil = "a\u{1b}[31m\u{202e}\u{9b}b";
+        let escaped = "a\\u{1b}[31m\\u{202e}\\u{9b}b";
+        for error in [
+            Error::new(ErrorKind::Bundle, format!("no `{evil}`")).in_graph(evil, Some(evil)),
+            Error::new(ErrorKind::Bundle, format!("no `{evil}`")).at_line(evil, Some(1), Some(evil)),
+        ] {
+            let said = error.to_string();
+            assert_eq!((said.matches(escaped).count(), said.contains(printable::is_unprintable)), (3, false), "{said:?}");
+        }
     }
 
     #[test]

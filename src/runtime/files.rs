@@ -26,8 +26,8 @@ pub const ARCHIVE: FileKind = FileKind { name: "a bundle", limit: 16 << 30, erro
 pub const MANIFEST: FileKind = FileKind { name: "a manifest", limit: 64 << 20, error: ErrorKind::Bundle };
 /// An ONNX file: protobuf's own limit.
 pub const GRAPH: FileKind = FileKind { name: "an ONNX graph", limit: (2 << 30) - 1, error: ErrorKind::Bundle };
-/// A file beside manifest and graphs.
-pub const SIDE_FILE: FileKind = FileKind { name: "a file of a bundle", limit: 64 << 20, error: ErrorKind::Bundle };
+/// A file beside manifest and graphs; reading JSON takes some ten times as much memory.
+pub const SIDE_FILE: FileKind = FileKind { name: "a file of a bundle", limit: 16 << 20, error: ErrorKind::Bundle };
 /// A config of a training.
 pub const CONFIG: FileKind = FileKind { name: "a config", limit: 16 << 20, error: ErrorKind::Config };
 /// Decoding options in YAML.

@@ -8,15 +8,20 @@
 //! | [`contract`] | names, axes and files of the graphs, spelled once |
 //! | [`manifest`], [`bundle`] | the folder: schema, hashes, versions |
 //! | [`files`] | the one way in which files are opened |
-//! | [`onnx`], [`graph_info`] | ONNX's messages, and what a file says about itself |
+//! | [`onnx`], [`checked`] | ONNX's messages, and the one check that every graph passes before anything walks it |
+//! | [`graph_info`], [`shapes`] | what a file says about itself, and the axes of all its values |
 //! | [`yaml`] | YAML in, errors with file, line and key out |
+//! | [`printable`] | text of others, as a terminal may show it |
 //! | [`self_test`] | vectors that every opened bundle is held against |
 //! | [`vocabulary`] | text to ids and back |
 //! | [`engine`] | what runs the graphs |
 //! | [`decoding`] | the loop from ids to ids, and its options |
 //! | [`translator`] | text in, text out |
 
+#![forbid(unsafe_code)]
+
 pub mod bundle;
+pub mod checked;
 pub mod contract;
 pub mod decoding;
 pub mod engine;
@@ -25,7 +30,10 @@ pub mod files;
 pub mod graph_info;
 pub mod manifest;
 pub mod onnx;
+mod panics;
+pub mod printable;
 pub mod self_test;
+pub mod shapes;
 pub mod translator;
 pub mod vocabulary;
 pub mod yaml;

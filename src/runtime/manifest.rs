@@ -6,6 +6,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::contract::{self, FORMAT_VERSION};
 use crate::decoding::DecodingOptions;
@@ -31,6 +32,9 @@ pub struct Manifest {
     pub io: Io,
     /// The graphs; encoder and decoder at least.
     pub graphs: BTreeMap<Role, GraphFile>,
+    /// sha256 of the bundle's other files, by name: one that is listed must be there and be the same.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub files: BTreeMap<String, String>,
     /// sha256 of all weights, equal in the graphs of one export.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub weights_sha256: Option<String>,
@@ -295,6 +299,22 @@ impl FromStr for Io {
     }
 }
 
+/// Files beside the graphs that a manifest may list with their hashes.
+pub(crate) const SIDE_FILES: [&str; 3] = [contract::file::SELF_TEST, contract::file::CONFORMANCE, contract::file::README];
+/// Symbols of a vocabulary: the largest in use have a quarter of that.
+pub const MOST_SYMBOLS: usize = 1 << 20;
+/// Ids of the longest training text, from which self tests and defaults are made.
+const LONGEST_TEXT: usize = 1 << 24;
+/// Bytes of a model's name, which stands in addresses and tables.
+const LONGEST_NAME: usize = 1024;
+/// States and memories of a decoder; a layer has two.
+const MOST_WIRES: usize = 1024;
+const SHA256_HELP: &str = "write the 64 hexadecimal digits that `sha256sum` prints for the file";
+
+fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|b| b.is_ascii_hexdigit())
+}
+
 /// `major.minor` of a format version.
 fn version(text: &str) -> Option<(u32, u32)> {
     let (major, minor) = text.split_once('.')?;
@@ -355,10 +375,37 @@ impl Manifest {
                 let help = "write the name of a file that lies beside the manifest, without folders";
                 return wrong(&format!("graphs.{role}.file"), format!("{:?} is not a plain file name", graph.file), help);
             }
-            if graph.sha256.len() != 64 || !graph.sha256.bytes().all(|b| b.is_ascii_hexdigit()) {
-                let help = "write the 64 hexadecimal digits that `sha256sum` prints for the file";
-                return wrong(&format!("graphs.{role}.sha256"), format!("{:?} is not a sha256", graph.sha256), help);
+            if !is_sha256(&graph.sha256) {
+                return wrong(&format!("graphs.{role}.sha256"), format!("{:?} is not a sha256", graph.sha256), SHA256_HELP);
             }
+        }
+        for (name, sha256) in &self.files {
+            let key = format!("files.{name}");
+            if !SIDE_FILES.contains(&name.as_str()) {
+                return wrong(&key, "no file that bundles list".to_owned(), "the files are self_test.json, conformance.json and README.md");
+            }
+            if !is_sha256(sha256) {
+                return wrong(&key, format!("{sha256:?} is not a sha256"), SHA256_HELP);
+            }
+        }
+        if self.name.len() > LONGEST_NAME {
+            return wrong("name", format!("{} bytes; at most {LONGEST_NAME} are read", self.name.len()), "give the model a short name");
+        }
+        for (key, spec) in [("source", &self.source), ("target", &self.target)] {
+            let (symbols, longest) = (spec.symbols.len(), spec.longest);
+            if symbols > MOST_SYMBOLS {
+                let message = format!("{symbols} symbols; at most {MOST_SYMBOLS} are read");
+                return wrong(&format!("{key}.symbols"), message, "is this the right file?");
+            }
+            if longest > LONGEST_TEXT {
+                let message = format!("{longest} ids; at most {LONGEST_TEXT} are read");
+                return wrong(&format!("{key}.longest"), message, "write the ids of the longest training text, or leave it out");
+            }
+        }
+        let wires = self.wiring.states.len() + self.wiring.memory.len();
+        if wires > MOST_WIRES {
+            let message = format!("{wires} states and memories; at most {MOST_WIRES} are read");
+            return wrong("wiring", message, "is this the right file?");
         }
         if self.special_ids != SpecialIds::default() {
             let help = "this version reads pad 0, start 1, end 2, unk 3 only; reorder the rows of the embedding and of the output layer";
@@ -420,39 +467,82 @@ fn line_of(text: &str, key: &str) -> Option<u64> {
     u64::try_from(line + 1).ok()
 }
 
-/// Reads a manifest of a newer minor version: keys that this version does not know are dropped, one after the other.
+/// Reads a manifest of a newer minor version: keys that this version does not know are dropped.
 fn read_newer(text: &str, file: &Path) -> Result<Manifest> {
-    let mut value: serde_json::Value = yaml::from_str(text, file, ErrorKind::Bundle)?;
-    loop {
-        let mut track = serde_path_to_error::Track::new();
-        let error = match Manifest::deserialize(serde_path_to_error::Deserializer::new(&value, &mut track)) {
-            Ok(manifest) => return Ok(manifest),
-            Err(error) => error.to_string(),
-        };
-        let path = track.path();
-        let unknown = error.strip_prefix("unknown field `").and_then(|rest| rest.split_once('`')).map(|(field, _)| field.to_owned());
-        if !unknown.is_some_and(|field| remove(&mut value, &path, &field)) {
-            return Err(Error::new(ErrorKind::Bundle, error).at_line(file, None, Some(&path.to_string())));
+    let mut value: Value = yaml::from_str(text, file, ErrorKind::Bundle)?;
+    drop_unknown(&mut value);
+    let mut track = serde_path_to_error::Track::new();
+    Manifest::deserialize(serde_path_to_error::Deserializer::new(&value, &mut track))
+        .map_err(|error| Error::new(ErrorKind::Bundle, error.to_string()).at_line(file, None, Some(&track.path().to_string())))
+}
+
+/// Keeps the keys that each part of [`Manifest`] has. What is of no fixed form (architecture, provenance) stays.
+fn drop_unknown(manifest: &mut Value) {
+    keep::<Manifest>(manifest);
+    let mut part = |keys: &[&str], keep: fn(&mut Value)| {
+        if let Some(value) = keys.iter().try_fold(&mut *manifest, |value, key| value.get_mut(key)) {
+            match value {
+                Value::Array(items) => items.iter_mut().for_each(keep),
+                value => keep(value),
+            }
         }
+    };
+    part(&["languages"], keep::<Languages>);
+    part(&["graphs"], |graphs| graphs.as_object_mut().into_iter().flat_map(|graphs| graphs.values_mut()).for_each(keep::<GraphFile>));
+    part(&["files"], |files| {
+        if let Some(files) = files.as_object_mut() {
+            files.retain(|name, _| SIDE_FILES.contains(&name.as_str()));
+        }
+    });
+    part(&["wiring"], keep::<Wiring>);
+    part(&["wiring", "states"], keep::<StateWire>);
+    part(&["wiring", "memory"], keep::<MemoryWire>);
+    part(&["special_ids"], keep::<SpecialIds>);
+    part(&["decoding"], keep::<DecodingOptions>);
+    part(&["provenance"], keep::<Provenance>);
+    part(&["provenance", "data"], keep::<DataFile>);
+    for side in ["source", "target"] {
+        part(&[side], keep::<VocabularySpec>);
+        part(&[side, "padding"], keep::<crate::vocabulary::Padding>);
     }
 }
 
-/// Removes `field` from the object at `path`, which may end in the field itself; false if there is no such field.
-fn remove(value: &mut serde_json::Value, path: &serde_path_to_error::Path, field: &str) -> bool {
-    use serde_path_to_error::Segment;
-    let mut at = value;
-    for segment in path {
-        let next = match segment {
-            Segment::Seq { index } => at.get_mut(*index).is_some().then_some(()).and_then(|()| at.get_mut(*index)),
-            Segment::Map { key } if key != field => at.get_mut(key),
-            _ => break,
-        };
-        match next {
-            Some(next) => at = next,
-            None => return false,
+/// Keeps the keys of an object that `T` has.
+fn keep<'de, T: Deserialize<'de>>(value: &mut Value) {
+    if let Some(object) = value.as_object_mut() {
+        let known = keys_of::<T>();
+        object.retain(|key, _| known.contains(&key.as_str()));
+    }
+}
+
+/// The keys of a struct, as serde hands them to whoever reads it.
+fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
+    struct Keys<'k>(&'k mut &'static [&'static str]);
+    impl<'de> serde::Deserializer<'de> for Keys<'_> {
+        type Error = serde::de::value::Error;
+
+        fn deserialize_any<V: serde::de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
+            Err(serde::de::Error::custom("not a struct"))
+        }
+
+        fn deserialize_struct<V: serde::de::Visitor<'de>>(
+            self,
+            _: &'static str,
+            fields: &'static [&'static str],
+            _: V,
+        ) -> Result<V::Value, Self::Error> {
+            *self.0 = fields;
+            Err(serde::de::Error::custom("only the keys are wanted"))
+        }
+
+        serde::forward_to_deserialize_any! {
+            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
+            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
         }
     }
-    at.as_object_mut().is_some_and(|object| object.shift_remove(field).is_some())
+    let mut keys: &'static [&'static str] = &[];
+    drop(T::deserialize(Keys(&mut keys)));
+    keys
 }
 
 /// A YAML flow list of double-quoted strings, wrapped; `indent` spaces before each line.

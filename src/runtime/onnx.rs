@@ -29,10 +29,18 @@ pub struct ModelProto {
     /// Named texts; the keys are those of [`contract::metadata`](crate::contract::metadata).
     #[prost(message, repeated, tag = "14")]
     pub metadata_props: Vec<StringStringEntryProto>,
+    /// How a model is trained further; never written here, and refused by
+    /// [`CheckedModel`](crate::checked::CheckedModel): its graphs would pass by all who walk the model.
+    #[prost(message, repeated, tag = "20")]
+    pub training_info: Vec<TrainingInfoProto>,
     /// Operators that are defined by others; never written here.
     #[prost(message, repeated, tag = "25")]
     pub functions: Vec<FunctionProto>,
 }
+
+/// How a model is trained further; only its presence is read.
+#[derive(Clone, PartialEq, Message)]
+pub struct TrainingInfoProto {}
 
 /// An operator that is defined by others.
 #[derive(Clone, PartialEq, Message)]
@@ -40,9 +48,21 @@ pub struct FunctionProto {
     /// Its name.
     #[prost(string, tag = "1")]
     pub name: String,
+    /// Names of the values that it reads.
+    #[prost(string, repeated, tag = "4")]
+    pub input: Vec<String>,
+    /// Names of the values that it gives.
+    #[prost(string, repeated, tag = "5")]
+    pub output: Vec<String>,
     /// Its nodes.
     #[prost(message, repeated, tag = "7")]
     pub node: Vec<NodeProto>,
+    /// The operator set that it belongs to.
+    #[prost(string, tag = "10")]
+    pub domain: String,
+    /// Attributes with their defaults.
+    #[prost(message, repeated, tag = "11")]
+    pub attribute_proto: Vec<AttributeProto>,
 }
 
 /// A key with a text.
@@ -91,6 +111,9 @@ pub struct GraphProto {
     /// Types of values in between; never written here, because stale ones break engines when shapes are pinned.
     #[prost(message, repeated, tag = "13")]
     pub value_info: Vec<ValueInfoProto>,
+    /// Constant tensors of which only the values that are not zero are kept; never written here.
+    #[prost(message, repeated, tag = "15")]
+    pub sparse_initializer: Vec<SparseTensorProto>,
 }
 
 /// One application of an operator.
@@ -146,12 +169,21 @@ pub struct AttributeProto {
     /// Texts.
     #[prost(bytes = "vec", repeated, tag = "9")]
     pub strings: Vec<Vec<u8>>,
+    /// Tensors; never written here.
+    #[prost(message, repeated, tag = "10")]
+    pub tensors: Vec<TensorProto>,
     /// Graphs; never written here.
     #[prost(message, repeated, tag = "11")]
     pub graphs: Vec<GraphProto>,
     /// Which field holds the value.
     #[prost(enumeration = "AttributeType", tag = "20")]
     pub r#type: i32,
+    /// A sparse tensor; never written here.
+    #[prost(message, optional, tag = "22")]
+    pub sparse_tensor: Option<SparseTensorProto>,
+    /// Sparse tensors; never written here.
+    #[prost(message, repeated, tag = "23")]
+    pub sparse_tensors: Vec<SparseTensorProto>,
 }
 
 /// Kinds of an attribute.
@@ -193,6 +225,9 @@ pub struct TensorProto {
     /// Elements as small integers, or the bits of half-width floats.
     #[prost(int32, repeated, tag = "5")]
     pub int32_data: Vec<i32>,
+    /// Elements as texts.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub string_data: Vec<Vec<u8>>,
     /// Elements as integers.
     #[prost(int64, repeated, tag = "7")]
     pub int64_data: Vec<i64>,
@@ -205,6 +240,30 @@ pub struct TensorProto {
     /// Elements as doubles.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
+    /// Elements as unsigned integers.
+    #[prost(uint64, repeated, tag = "11")]
+    pub uint64_data: Vec<u64>,
+    /// Where the elements lie if not in here: `location`, `offset`, `length`; never written here, and refused by
+    /// [`CheckedModel`](crate::checked::CheckedModel).
+    #[prost(message, repeated, tag = "13")]
+    pub external_data: Vec<StringStringEntryProto>,
+    /// 1 if the elements lie in another file.
+    #[prost(int32, tag = "14")]
+    pub data_location: i32,
+}
+
+/// A tensor of which only some values are kept; all others are zero.
+#[derive(Clone, PartialEq, Message)]
+pub struct SparseTensorProto {
+    /// The values that are kept, and the tensor's name.
+    #[prost(message, optional, tag = "1")]
+    pub values: Option<TensorProto>,
+    /// Where they stand.
+    #[prost(message, optional, tag = "2")]
+    pub indices: Option<TensorProto>,
+    /// Axes of the whole tensor.
+    #[prost(int64, repeated, packed = "false", tag = "3")]
+    pub dims: Vec<i64>,
 }
 
 /// Element types.
@@ -347,16 +406,35 @@ impl ValueInfoProto {
 impl GraphProto {
     /// All nodes, those of bodies after the node that has them.
     pub fn all_nodes(&self) -> Vec<&NodeProto> {
-        let mut nodes = Vec::new();
-        for node in &self.node {
-            nodes.push(node);
-            node.attribute.iter().filter_map(|a| a.g.as_ref()).for_each(|body| nodes.extend(body.all_nodes()));
-        }
-        nodes
+        all_nodes(&self.node)
     }
 }
 
+/// `nodes`, and those of their bodies.
+pub(crate) fn all_nodes(nodes: &[NodeProto]) -> Vec<&NodeProto> {
+    fn collect<'a>(nodes: &'a [NodeProto], found: &mut Vec<&'a NodeProto>) {
+        for node in nodes {
+            found.push(node);
+            node.bodies().for_each(|body| collect(&body.node, found));
+        }
+    }
+    let mut found = Vec::new();
+    collect(nodes, &mut found);
+    found
+}
+
 impl NodeProto {
+    /// The graphs in its attributes: bodies of Loop and Scan, branches of If.
+    pub fn bodies(&self) -> impl Iterator<Item = &GraphProto> {
+        self.attribute.iter().flat_map(|attribute| attribute.g.iter().chain(&attribute.graphs))
+    }
+
+    /// What it is called: its name, else its first output, else its operator.
+    pub fn label(&self) -> &str {
+        let first = self.output.iter().map(String::as_str).find(|name| !name.is_empty());
+        if self.name.is_empty() { first.unwrap_or(&self.op_type) } else { &self.name }
+    }
+
     /// An attribute.
     pub fn attribute(&self, name: &str) -> Option<&AttributeProto> {
         self.attribute.iter().find(|attribute| attribute.name == name)

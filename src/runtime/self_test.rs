@@ -34,6 +34,13 @@ pub struct Case {
     pub output_ids: Vec<u32>,
 }
 
+/// Cases of a self test; `s2s export` writes four.
+const MOST_CASES: usize = 64;
+/// Ids of a source or an output; `s2s export` writes 24 at most.
+const LONGEST_CASE: usize = 1024;
+/// Cases times the ids of the longest source: what an engine encodes at once, some kilobytes for each in a large model.
+const MOST_IDS: usize = 8192;
+
 /// Scores that are kept of a row.
 const KEPT_SCORES: usize = 16;
 /// Scores further below the highest are not compared: as probabilities they are next to nothing.
@@ -53,7 +60,25 @@ impl SelfTest {
         if !(test.tolerance.is_finite() && test.tolerance > 0.0) {
             return Err(wrong(format!("the self test has the tolerance {}", test.tolerance)));
         }
+        test.check_size().map_err(wrong)?;
         Ok(test)
+    }
+
+    /// What running it costs is bounded before it is run.
+    fn check_size(&self) -> Result<(), String> {
+        let cases = self.cases.len();
+        let longest = |ids: fn(&Case) -> usize| self.cases.iter().map(ids).max().unwrap_or_default();
+        let (source, output) = (longest(|case| case.source_ids.len()), longest(|case| case.output_ids.len()));
+        if cases > MOST_CASES {
+            return Err(format!("the self test has {cases} cases; at most {MOST_CASES} are run"));
+        }
+        if source.max(output) > LONGEST_CASE {
+            return Err(format!("the self test has a case of {} ids; at most {LONGEST_CASE} are run", source.max(output)));
+        }
+        match cases * source {
+            ..=MOST_IDS => Ok(()),
+            ids => Err(format!("the self test has {cases} cases with up to {source} ids, {ids} together; at most {MOST_IDS} are run")),
+        }
     }
 
     /// The text of `self_test.json`.
@@ -199,4 +224,29 @@ fn highest(scores: &[f32], count: usize) -> Vec<(u32, f32)> {
     ranked.sort_by(|a, b| b.1.total_cmp(&a.1).then(a.0.cmp(&b.0)));
     ranked.truncate(count);
     ranked
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_self_test_costs_is_bounded_before_it_is_run() {
+        let case = |source: usize, output: usize| Case { source_ids: vec![4; source], output_ids: vec![4; output], ..Case::default() };
+        let read = |cases: Vec<Case>| {
+            let json = SelfTest { tolerance: SelfTest::TOLERANCE, cases }.to_json().unwrap_or_default();
+            SelfTest::from_json(&json).map_err(|error| (error.kind(), error.to_string()))
+        };
+        for (cases, said) in [
+            (vec![case(200_000, 1)], "a case of 200000 ids"),
+            (vec![case(1, 200_000)], "a case of 200000 ids"),
+            (vec![case(1, 1); 65], "65 cases"),
+            // One long source makes every row as long.
+            ([vec![case(1024, 1)], vec![case(1, 1); 8]].concat(), "9216 together"),
+        ] {
+            let (kind, message) = read(cases).err().unwrap_or((ErrorKind::Internal, String::new()));
+            assert!(kind == ErrorKind::Bundle && message.contains(said), "{message}");
+        }
+        assert!(read(vec![case(24, 24); 4]).is_ok());
+    }
 }

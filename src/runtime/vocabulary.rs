@@ -1,7 +1,7 @@
 //! Text to ids and back: normalisation, units, and the four special symbols.
 
 use std::borrow::Cow;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
 use unicode_normalization::UnicodeNormalization;
@@ -112,6 +112,22 @@ pub struct Encoded {
     pub unknown: Vec<String>,
 }
 
+/// How much of a text is read; one that goes on is refused there, before what follows is stored.
+///
+/// Normalisation may make a text longer (one U+FDFA becomes 18 characters under NFKC), so that its bytes bound nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextLimits {
+    /// Characters after any step of the normalisation.
+    pub characters: usize,
+    /// Symbols that become ids.
+    pub symbols: usize,
+}
+
+impl TextLimits {
+    /// Whole texts, whatever their length.
+    pub const NONE: Self = Self { characters: usize::MAX, symbols: usize::MAX };
+}
+
 /// Symbols and their ids.
 #[derive(Clone, Debug)]
 pub struct Vocabulary {
@@ -129,6 +145,9 @@ pub(crate) struct VocabularyMetadata<'a> {
     pub(crate) symbols: Cow<'a, [String]>,
 }
 
+/// Characters of an unknown symbol that an error shows: a token may be as long as its text.
+const LONGEST_SHOWN: usize = 40;
+
 /// What [`Vocabulary::decode`] writes for UNK and for ids outside the vocabulary.
 pub const REPLACEMENT: &str = "\u{fffd}";
 
@@ -141,29 +160,40 @@ impl PartialEq for Vocabulary {
 impl Eq for Vocabulary {}
 
 impl Normalisation {
-    fn apply(self, text: &str) -> String {
+    /// The text after this step; `None` if that has more than `most` characters.
+    fn apply(self, text: &str, most: usize) -> Option<String> {
         match self {
-            Self::Nfc => text.nfc().collect(),
-            Self::Nfd => text.nfd().collect(),
-            Self::Nfkc => text.nfkc().collect(),
-            Self::Nfkd => text.nfkd().collect(),
-            Self::Lowercase => text.to_lowercase(),
-            Self::Trim => text.trim().to_owned(),
+            Self::Nfc => collect(text.nfc(), text, most),
+            Self::Nfd => collect(text.nfd(), text, most),
+            Self::Nfkc => collect(text.nfkc(), text, most),
+            Self::Nfkd => collect(text.nfkd(), text, most),
+            // One character becomes three at most.
+            Self::Lowercase => Some(text.to_lowercase()),
+            Self::Trim => Some(text.trim().to_owned()),
             Self::CollapseWhitespace => {
-                let mut collapsed = String::with_capacity(text.len());
                 let mut inside = false;
-                for c in text.chars() {
-                    if !c.is_whitespace() {
-                        collapsed.push(c);
-                    } else if !inside {
-                        collapsed.push(' ');
-                    }
-                    inside = c.is_whitespace();
-                }
-                collapsed
+                let collapsed = text.chars().filter_map(|c| {
+                    let first = !std::mem::replace(&mut inside, c.is_whitespace());
+                    if !c.is_whitespace() { Some(c) } else { first.then_some(' ') }
+                });
+                collect(collapsed, text, most)
             }
         }
     }
+}
+
+/// The characters as a text; `None` as soon as there are more than `most`.
+///
+/// - `source`: what they are made of, about as long.
+fn collect(characters: impl Iterator<Item = char>, source: &str, most: usize) -> Option<String> {
+    let mut text = String::with_capacity(source.len().min(most.saturating_mul(4)));
+    for (count, c) in characters.enumerate() {
+        if count == most {
+            return None;
+        }
+        text.push(c);
+    }
+    Some(text)
 }
 
 impl VocabularySpec {
@@ -304,21 +334,37 @@ impl Vocabulary {
 
     /// `text` after every step of the normalisation.
     pub fn normalise(&self, text: &str) -> String {
-        self.spec.normalisation.iter().fold(text.to_owned(), |text, step| step.apply(&text))
+        // Nothing has more characters than the largest number.
+        self.normalise_within(text, usize::MAX).unwrap_or_default().into_owned()
+    }
+
+    /// The same; `None` if it has more than `most` characters before, between or after the steps.
+    fn normalise_within<'a>(&self, text: &'a str, most: usize) -> Option<Cow<'a, str>> {
+        let fits = |text: &str| text.len() <= most || text.chars().nth(most).is_none();
+        let mut normalised = fits(text).then_some(Cow::Borrowed(text))?;
+        for step in &self.spec.normalisation {
+            normalised = Cow::Owned(step.apply(&normalised, most).filter(|text| fits(text))?);
+        }
+        Some(normalised)
     }
 
     /// The symbols of a text that is normalised already.
     pub fn split<'a>(&self, normalised: &'a str) -> Vec<&'a str> {
-        match self.spec.unit {
-            Unit::Character => normalised.char_indices().map(|(at, c)| &normalised[at..at + c.len_utf8()]).collect(),
-            Unit::Token => normalised.split_whitespace().collect(),
-        }
+        self.symbols_of(normalised).collect()
+    }
+
+    /// The same, one after the other.
+    fn symbols_of<'a>(&self, normalised: &'a str) -> impl Iterator<Item = &'a str> {
+        let is_character = self.spec.unit == Unit::Character;
+        let characters = is_character.then(|| normalised.char_indices().map(|(at, c)| &normalised[at..at + c.len_utf8()]));
+        let tokens = (!is_character).then(|| normalised.split_whitespace());
+        characters.into_iter().flatten().chain(tokens.into_iter().flatten())
     }
 
     /// Normalises and splits `text`; unknown symbols become [`UNK`]; neither START nor END is added. Filled up as
     /// [`VocabularySpec::padding`] says.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let mut ids = self.split(&self.normalise(text)).into_iter().map(|symbol| self.known(symbol).unwrap_or(UNK)).collect();
+        let mut ids = self.symbols_of(&self.normalise(text)).map(|symbol| self.known(symbol).unwrap_or(UNK)).collect();
         self.fill(&mut ids);
         ids
     }
@@ -337,25 +383,33 @@ impl Vocabulary {
         (before, behind)
     }
 
-    /// The symbols of a text, with a choice of what becomes of unknown ones; not filled up yet.
+    /// The symbols of a text, with a choice of what becomes of unknown ones; not filled up yet. Time and memory grow
+    /// with the text, and stop growing at `limits`.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] under [`UnknownPolicy::Error`], naming the unknown symbols.
-    pub fn encode_with(&self, text: &str, policy: UnknownPolicy) -> Result<Encoded> {
-        let normalised = self.normalise(text);
+    /// [`ErrorKind::TooLong`] beyond the limits; [`ErrorKind::Input`] under [`UnknownPolicy::Error`], naming the
+    /// unknown symbols.
+    pub fn encode_with(&self, text: &str, policy: UnknownPolicy, limits: TextLimits) -> Result<Encoded> {
+        let too_long = |most: usize, what: &str| Error::new(ErrorKind::TooLong, format!("the text has more than {most} {what}"));
+        let normalised = self.normalise_within(text, limits.characters).ok_or_else(|| too_long(limits.characters, "characters"))?;
         let mut encoded = Encoded::default();
-        for symbol in self.split(&normalised) {
+        let mut seen = HashSet::new();
+        for symbol in self.symbols_of(&normalised) {
             let known = self.known(symbol);
-            if known.is_none() && !encoded.unknown.iter().any(|seen| seen == symbol) {
+            if known.is_none() && seen.insert(symbol) {
                 encoded.unknown.push(symbol.to_owned());
             }
             if known.is_some() || policy != UnknownPolicy::Skip {
+                if encoded.ids.len() == limits.symbols {
+                    return Err(too_long(limits.symbols, "tokens"));
+                }
                 encoded.ids.push(known.unwrap_or(UNK));
                 encoded.symbols.push(symbol.to_owned());
             }
         }
         if policy == UnknownPolicy::Error && !encoded.unknown.is_empty() {
-            let shown: Vec<String> = encoded.unknown.iter().take(8).map(|symbol| format!("{symbol:?}")).collect();
+            let cut = |symbol: &String| format!("{:?}", symbol.chars().take(LONGEST_SHOWN).collect::<String>());
+            let shown: Vec<String> = encoded.unknown.iter().take(8).map(cut).collect();
             let more = encoded.unknown.len() - shown.len();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
             return Err(Error::new(ErrorKind::Input, format!("symbols that the model does not know: {}{more}", shown.join(", ")))

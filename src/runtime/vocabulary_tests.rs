@@ -58,16 +58,50 @@ fn a_token_spelled_like_a_special_symbol_is_unknown() {
 #[test]
 fn unknown_symbols_follow_the_policy() {
     let vocabulary = characters(&["abc"]);
-    let unk = vocabulary.encode_with("aXbX!", UnknownPolicy::Unk).unwrap();
+    let unk = vocabulary.encode_with("aXbX!", UnknownPolicy::Unk, TextLimits::NONE).unwrap();
     assert_eq!(unk.ids, [4, UNK, 5, UNK, UNK]);
     assert_eq!(unk.unknown, ["X", "!"]);
-    let copy = vocabulary.encode_with("aX", UnknownPolicy::Copy).unwrap();
+    let copy = vocabulary.encode_with("aX", UnknownPolicy::Copy, TextLimits::NONE).unwrap();
     assert_eq!((copy.ids, copy.symbols), (vec![4, UNK], vec!["a".to_owned(), "X".to_owned()]));
-    assert_eq!(vocabulary.encode_with("aXb", UnknownPolicy::Skip).unwrap().ids, [4, 5]);
-    let error = vocabulary.encode_with("aX!", UnknownPolicy::Error).unwrap_err();
+    assert_eq!(vocabulary.encode_with("aXb", UnknownPolicy::Skip, TextLimits::NONE).unwrap().ids, [4, 5]);
+    let error = vocabulary.encode_with("aX!", UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
     assert!(error.to_string().contains(r#""X", "!""#), "{error}");
-    assert!(vocabulary.encode_with("abc", UnknownPolicy::Error).unwrap().unknown.is_empty());
+    let tokens = Vocabulary::build(Unit::Token, [], ["a"]);
+    let error = tokens.encode_with(&"x".repeat(10_000), UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
+    assert!(error.message().len() < 100, "{error}");
+    assert!(vocabulary.encode_with("abc", UnknownPolicy::Error, TextLimits::NONE).unwrap().unknown.is_empty());
+}
+
+#[test]
+fn a_text_is_read_no_further_than_its_limits() {
+    let limits = |characters, symbols| TextLimits { characters, symbols };
+    let with = |steps: &[Normalisation], text: &str, limits: TextLimits| {
+        let encoded = Vocabulary::build(Unit::Character, steps, ["ab"]).encode_with(text, UnknownPolicy::Skip, limits);
+        encoded.map(|encoded| encoded.ids.len()).map_err(|error| (error.kind(), error.message().to_owned()))
+    };
+    let refused = |most: &str| Err((ErrorKind::TooLong, format!("the text has more than {most}")));
+    assert_eq!(with(&[], "abab", limits(4, 4)), Ok(4));
+    assert_eq!(with(&[], "ababa", limits(5, 4)), refused("4 tokens"));
+    assert_eq!(with(&[], "abxyz", limits(4, 4)), refused("4 characters"));
+    assert_eq!(with(&[], "abxyz", limits(5, 2)), Ok(2), "what a policy leaves out is no token");
+    // One character that becomes 18, twice: the first step is too long, whatever later ones leave.
+    let expanded = "\u{fdfa}\u{fdfa}";
+    assert_eq!(with(&[Normalisation::Nfkc, Normalisation::Trim], expanded, limits(36, 0)), Ok(0));
+    assert_eq!(with(&[Normalisation::Nfkc, Normalisation::Trim], expanded, limits(35, 0)), refused("35 characters"));
+    // Three characters for one, then white space that goes again.
+    assert_eq!(with(&[Normalisation::Lowercase, Normalisation::Trim], "\u{130}   ", limits(4, 9)), refused("4 characters"));
+    assert_eq!(with(&[Normalisation::Trim], "  ab  ", limits(5, 9)), refused("5 characters"));
+    assert_eq!(with(&[Normalisation::CollapseWhitespace], "a \t b", limits(5, 9)), Ok(2));
+}
+
+#[test]
+fn the_work_for_unknown_symbols_grows_with_the_text_and_not_with_its_square() {
+    // Every code point that is assigned or not, unknown each: a list of them searched for each would take 10^12 steps.
+    let all: String = ('\u{80}'..=char::MAX).collect();
+    let vocabulary = Vocabulary::build(Unit::Character, [], ["ab"]);
+    let encoded = vocabulary.encode_with(&all, UnknownPolicy::Unk, TextLimits::NONE).unwrap();
+    assert_eq!((encoded.unknown.len(), encoded.ids.len()), (all.chars().count(), all.chars().count()));
 }
 
 #[test]
@@ -108,7 +142,7 @@ proptest! {
         let vocabulary = Vocabulary::build(Unit::Character, steps, &texts);
         for text in &texts {
             prop_assert_eq!(vocabulary.decode(vocabulary.encode(text)), vocabulary.normalise(text));
-            prop_assert!(vocabulary.encode_with(text, UnknownPolicy::Error).is_ok());
+            prop_assert!(vocabulary.encode_with(text, UnknownPolicy::Error, TextLimits::NONE).is_ok());
         }
         prop_assert_eq!(&Vocabulary::from_spec(vocabulary.spec()).unwrap(), &vocabulary);
     }
@@ -144,7 +178,7 @@ fn sources_are_filled_up_with_an_ordinary_symbol_where_the_model_learnt_so() {
     assert_eq!(filled(PaddingSide::Right, 4).encode("aX"), [a, UNK, fill, fill]);
     assert_eq!(filled(PaddingSide::Right, 1).encode("ab"), [a, b], "longer texts stay as they are");
     assert!(filled(PaddingSide::Right, 4).encode("").is_empty(), "an empty text is not decoded");
-    assert_eq!(filled(PaddingSide::Left, 4).encode_with("ab", UnknownPolicy::Unk).unwrap().ids, [a, b]);
+    assert_eq!(filled(PaddingSide::Left, 4).encode_with("ab", UnknownPolicy::Unk, TextLimits::NONE).unwrap().ids, [a, b]);
 }
 
 #[test]

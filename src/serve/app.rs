@@ -14,10 +14,13 @@ use axum::routing::{MethodRouter, get};
 use axum::{Json, Router};
 use serde_json::{Value, json};
 use tower_http::catch_panic::CatchPanicLayer;
-use tower_http::decompression::RequestDecompressionLayer;
 
 use super::auth::ApiKey;
+use super::body::{Bodies, check_coding};
+use super::client::Caller;
+use super::connection::READ_BUFFER;
 use super::error::{ApiError, Fault};
+use super::hosts::Hosts;
 use super::limits::Limits;
 use super::metrics::Metrics;
 use super::scheduler::{Answer, Scheduler, panic_message};
@@ -29,7 +32,9 @@ const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 pub struct Server {
     limits: Limits,
     key: Option<ApiKey>,
+    hosts: Option<Hosts>,
     metrics: Arc<Metrics>,
+    bodies: Arc<Bodies>,
     models: RwLock<Phase>,
     /// Request ids are this and a counter.
     nonce: u64,
@@ -47,7 +52,23 @@ impl Server {
     /// A server that still loads its models.
     pub fn new(limits: Limits, key: Option<ApiKey>) -> Self {
         let nonce = RandomState::new().build_hasher().finish();
-        Self { limits, key, metrics: Arc::default(), models: RwLock::new(Phase::Loading), nonce, counter: AtomicU64::new(0) }
+        Self {
+            bodies: Arc::new(Bodies::new(&limits)),
+            limits,
+            key,
+            hosts: None,
+            metrics: Arc::default(),
+            models: RwLock::new(Phase::Loading),
+            nonce,
+            counter: AtomicU64::new(0),
+        }
+    }
+
+    /// Answers to these names only.
+    #[must_use]
+    pub fn at(mut self, hosts: Hosts) -> Self {
+        self.hosts = Some(hosts);
+        self
     }
 
     /// The models are loaded.
@@ -136,9 +157,14 @@ impl Server {
         &self.metrics
     }
 
-    /// When the request that has just arrived must be answered.
-    pub(super) fn deadline(&self) -> Instant {
-        Instant::now() + self.limits.request_timeout
+    /// The memory of all bodies in flight.
+    pub(super) fn bodies(&self) -> &Arc<Bodies> {
+        &self.bodies
+    }
+
+    /// Who sent the request that has just arrived, and when it must be answered.
+    pub(super) fn caller(&self, request: &Request) -> Caller {
+        Caller::new(request.extensions(), Instant::now() + self.limits.request_timeout)
     }
 
     /// Whether requests need a key.
@@ -188,7 +214,6 @@ pub fn app(server: Arc<Server>) -> Router {
         .method_not_allowed_fallback(async |request: Request| {
             ApiError::new(Fault::MethodNotAllowed, format!("{} does not take {}", request.uri().path(), request.method()))
         })
-        .layer(RequestDecompressionLayer::new())
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
             tracing::error!(panic = panic_message(&*panic), "a handler panicked");
             ApiError::new(Fault::Internal, "the server failed on this request").into_response()
@@ -211,38 +236,88 @@ pub(super) fn accounting(answer: &Answer) -> [(HeaderName, String); 3] {
     ]
 }
 
-/// Around every request: its id, refusal while draining and of encodings that are not read, a line in the log.
+/// Around every request: its id, refusal of strange hosts, while draining, and of encodings that are not read, a line in the
+/// log.
 async fn envelope(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(&server, request.headers());
     let (method, path) = (request.method().clone(), request.uri().path().to_owned());
     let route = request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let _in_flight = server.metrics.enter();
-    let unread = request.headers().get_all(header::CONTENT_ENCODING).iter().find(|encoding| {
-        let name = encoding.as_bytes().trim_ascii();
-        !(name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"identity"))
-    });
-    let mut response = match unread {
-        _ if server.is_draining() => ApiError::new(Fault::Draining, "the server is shutting down").into_response(),
-        Some(encoding) => {
-            let message = format!("content encoding {} is not read here; send gzip or none", String::from_utf8_lossy(encoding.as_bytes()));
-            ApiError::new(Fault::UnsupportedMediaType, message).into_response()
-        }
-        None => next.run(request).await,
+    let mut response = match server.admit(&request) {
+        Err(error) => error.into_response(),
+        Ok(()) => next.run(request).await,
     };
     tracing::debug!(%method, path, status = response.status().as_u16(), elapsed = ?started.elapsed(), id = ?id, "request");
     let fault = response.extensions().get::<Fault>().map(|fault| fault.entry().1);
-    server.metrics.answered(&method, &route, response.status().as_u16(), fault, started.elapsed());
-    response.headers_mut().insert(REQUEST_ID, id);
+    server.metrics.answered(method.as_str(), &route, response.status().as_u16(), fault, started.elapsed());
+    let headers = response.headers_mut();
+    headers.insert(REQUEST_ID, id);
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Pages say more themselves; a picture has styles and nothing else.
+    let nothing = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+    headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
     response
+}
+
+impl Server {
+    /// Whether a request may go to its handler.
+    fn admit(&self, request: &Request) -> Result<(), ApiError> {
+        if let Some(hosts) = &self.hosts {
+            hosts.check(request.version(), request.uri(), request.headers())?;
+        }
+        if self.is_draining() {
+            return Err(ApiError::new(Fault::Draining, "the server is shutting down"));
+        }
+        check_coding(request.headers())
+    }
+
+    /// The answer to a head that hyper could not read, in place of hyper's `head`, which has no body.
+    pub(super) fn refused_head(&self, head: &[u8]) -> Vec<u8> {
+        let head = String::from_utf8_lossy(head);
+        let error = match head.split(' ').nth(1) {
+            Some("431" | "414") => {
+                ApiError::new(Fault::HeadTooLarge, format!("the head of the request has more than {READ_BUFFER} bytes or 100 headers"))
+            }
+            _ => ApiError::new(Fault::BadRequest, "the request is not HTTP/1.1"),
+        };
+        self.closing(&error, head.lines().find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("date:"))))
+    }
+
+    /// The answer to a client whose address has too many connections.
+    pub(super) fn refused_connection(&self) -> Vec<u8> {
+        let most = self.limits.max_connections_per_address;
+        let message = format!("the limit is {most} connections from one address; close some, or try again later");
+        self.closing(&ApiError::new(Fault::TooManyConnections, message), None)
+    }
+
+    /// The last answer of a connection, as it is sent.
+    fn closing(&self, error: &ApiError, date: Option<&str>) -> Vec<u8> {
+        let (status, error_type) = error.fault.entry();
+        self.metrics.answered("", "other", status.as_u16(), Some(error_type), Duration::ZERO);
+        let body = error.body().to_string();
+        let mut answer = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        answer.push_str("connection: close\r\nx-content-type-options: nosniff\r\nx-request-id: ");
+        answer.push_str(self.new_id().to_str().unwrap_or("-"));
+        if error.fault == Fault::TooManyConnections {
+            answer.push_str("\r\nretry-after: 1");
+        }
+        if let Some(line) = date {
+            answer.push_str("\r\n");
+            answer.push_str(line);
+        }
+        (answer + "\r\n\r\n" + &body).into_bytes()
+    }
+
+    fn new_id(&self) -> HeaderValue {
+        let count = self.counter.fetch_add(1, Ordering::Relaxed);
+        let id = format!("{:016x}-{count:x}", self.nonce);
+        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"))
+    }
 }
 
 /// The client's own id where it is short and printable, else a new one.
 fn request_id(server: &Server, headers: &HeaderMap) -> HeaderValue {
     let given = headers.get(REQUEST_ID).filter(|id| id.len() <= 128 && !id.is_empty() && id.to_str().is_ok());
-    given.cloned().unwrap_or_else(|| {
-        let count = server.counter.fetch_add(1, Ordering::Relaxed);
-        let id = format!("{:016x}-{count:x}", server.nonce);
-        HeaderValue::from_str(&id).unwrap_or(HeaderValue::from_static("-"))
-    })
+    given.cloned().unwrap_or_else(|| server.new_id())
 }

@@ -20,8 +20,8 @@ pub(super) fn routes() -> [Route; 2] {
 }
 
 async fn translate(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
-    let deadline = server.deadline();
-    let fields = Fields::read(request, server.limits()).await?;
+    let caller = server.caller(&request);
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("auth_key")?)?;
     let (texts, _) = fields.texts("text")?;
     let target = fields.required("target_lang")?;
@@ -31,7 +31,7 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
     }
     let scheduler = server.find(source, target)?;
     let settings = scheduler.settings(&DecodingOptions::default())?;
-    let answer = scheduler.translate(&texts, &settings, deadline).await?;
+    let answer = scheduler.translate(&texts, &settings, caller).await?;
     let language = source.or(scheduler.model().card().source_language.as_deref()).unwrap_or(UNDETERMINED).to_ascii_uppercase();
     let translation = |(text, translation): (&String, &s2s_runtime::translator::Translation)| json!({ "detected_source_language": language, "text": translation.text, "billed_characters": text.chars().count() });
     let translations: Vec<Value> = texts.iter().zip(&answer.texts).map(translation).collect();
@@ -39,7 +39,7 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
 }
 
 async fn languages(State(server): State<Arc<Server>>, request: Request) -> Result<Json<Vec<Value>>, ApiError> {
-    let fields = Fields::read(request, server.limits()).await?;
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("auth_key")?)?;
     let is_target = match fields.text("type")? {
         None | Some("" | "source") => false,

@@ -17,6 +17,8 @@ pub enum Fault {
     MissingKey,
     /// The key is not the server's.
     WrongKey,
+    /// A page of another site sent the request.
+    ForeignOrigin,
     /// No such path.
     NotFound,
     /// The path exists with other methods.
@@ -27,6 +29,10 @@ pub enum Fault {
     PayloadTooLarge,
     /// The content type or encoding is not one that the server reads.
     UnsupportedMediaType,
+    /// The request is for another host than this.
+    WrongHost,
+    /// The head of the request is too large, or has too many headers.
+    HeadTooLarge,
     /// A text has too many tokens, or a request too many texts.
     TooLong,
     /// A text is not UTF-8.
@@ -35,6 +41,10 @@ pub enum Fault {
     InvalidParameter,
     /// The queue is full.
     Overloaded,
+    /// The client's address has too many connections.
+    TooManyConnections,
+    /// The bodies in flight take all the memory that they may.
+    BodiesFull,
     /// A defect, or an engine that failed on this request.
     Internal,
     /// The model is not loaded yet.
@@ -47,20 +57,25 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, for the document of the interface and for tests.
-    pub const ALL: [Self; 17] = [
+    pub const ALL: [Self; 22] = [
         Self::BadRequest,
         Self::UnsupportedLanguage,
         Self::MissingKey,
         Self::WrongKey,
+        Self::ForeignOrigin,
         Self::NotFound,
         Self::MethodNotAllowed,
         Self::SlowBody,
         Self::PayloadTooLarge,
         Self::UnsupportedMediaType,
+        Self::WrongHost,
+        Self::HeadTooLarge,
         Self::TooLong,
         Self::InvalidUtf8,
         Self::InvalidParameter,
         Self::Overloaded,
+        Self::TooManyConnections,
+        Self::BodiesFull,
         Self::Internal,
         Self::Loading,
         Self::Draining,
@@ -74,15 +89,20 @@ impl Fault {
             Self::UnsupportedLanguage => (StatusCode::BAD_REQUEST, "unsupported_language"),
             Self::MissingKey => (StatusCode::UNAUTHORIZED, "missing_key"),
             Self::WrongKey => (StatusCode::FORBIDDEN, "wrong_key"),
+            Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::SlowBody => (StatusCode::REQUEST_TIMEOUT, "slow_body"),
             Self::PayloadTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
             Self::UnsupportedMediaType => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::WrongHost => (StatusCode::MISDIRECTED_REQUEST, "wrong_host"),
+            Self::HeadTooLarge => (StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE, "head_too_large"),
             Self::TooLong => (StatusCode::UNPROCESSABLE_ENTITY, "too_long"),
             Self::InvalidUtf8 => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_utf8"),
             Self::InvalidParameter => (StatusCode::UNPROCESSABLE_ENTITY, "invalid_parameter"),
             Self::Overloaded => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+            Self::TooManyConnections => (StatusCode::TOO_MANY_REQUESTS, "too_many_connections"),
+            Self::BodiesFull => (StatusCode::SERVICE_UNAVAILABLE, "bodies_full"),
             Self::Internal => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
             Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
@@ -109,12 +129,13 @@ impl ApiError {
     /// An error of the runtime: what the client did is explained to it, anything else is logged and stays here.
     pub fn from_runtime(error: &Error) -> Self {
         match error.kind() {
-            ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage => {
+            kind @ (ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage | ErrorKind::TooLong) => {
                 let message = match error.help_text() {
                     Some(help) => format!("{}; {help}", error.message()),
                     None => error.message().to_owned(),
                 };
-                Self::new(Fault::InvalidParameter, message)
+                let too_long = kind == ErrorKind::TooLong;
+                Self::new(if too_long { Fault::TooLong } else { Fault::InvalidParameter }, message)
             }
             ErrorKind::Timeout => Self::new(Fault::Deadline, error.message()),
             _ => {
@@ -140,14 +161,14 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self.fault);
         let headers = response.headers_mut();
         match self.fault {
-            Fault::Overloaded | Fault::Loading | Fault::Draining => {
+            Fault::Overloaded | Fault::TooManyConnections | Fault::BodiesFull | Fault::Loading | Fault::Draining => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Fault::MissingKey => {
                 headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
             }
-            // What is left of the body is not read, so that the connection cannot be used again.
-            Fault::SlowBody | Fault::PayloadTooLarge => {
+            // The rest of the body is not waited for a second time.
+            Fault::SlowBody => {
                 headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
             }
             _ => {}

@@ -1,14 +1,14 @@
 //! Named values of a request, from a JSON object, a form, or the query string; read strictly: what is not UTF-8 is
 //! refused, never replaced.
 
-use axum::body::Body;
 use axum::extract::Request;
 use axum::http::{HeaderMap, header, request::Parts};
-use http_body_util::{BodyExt, LengthLimitError, Limited};
 use serde_json::{Map, Value};
 
+use super::app::Server;
+use super::body::{Held, Received, read_body};
 use super::error::{ApiError, Fault};
-use super::limits::Limits;
+use super::json::{self, Any, Budget, VALUES};
 
 /// Named values, and the head of the request that they came in.
 #[derive(Debug)]
@@ -16,19 +16,8 @@ pub(super) struct Fields {
     /// Method, URI, headers.
     pub(super) head: Parts,
     values: Map<String, Value>,
-}
-
-/// The whole body, within its limits of size and time.
-pub(super) async fn read_body(body: Body, limits: &Limits) -> Result<Vec<u8>, ApiError> {
-    let body = Limited::new(body, limits.max_payload).collect();
-    match tokio::time::timeout(limits.body_timeout, body).await {
-        Err(_) => Err(ApiError::new(Fault::SlowBody, format!("the body did not arrive within {:?}", limits.body_timeout))),
-        Ok(Ok(body)) => Ok(body.to_bytes().into()),
-        Ok(Err(error)) if error.is::<LengthLimitError>() => {
-            Err(ApiError::new(Fault::PayloadTooLarge, format!("the body is larger than {} bytes", limits.max_payload)))
-        }
-        Ok(Err(error)) => Err(ApiError::new(Fault::BadRequest, format!("the body cannot be read: {error}"))),
-    }
+    /// The values are as large as the body was.
+    _held: Held,
 }
 
 enum Format {
@@ -58,28 +47,29 @@ fn format_of(headers: &HeaderMap) -> Result<Option<Format>, ApiError> {
 
 impl Fields {
     /// Reads a request: a JSON object alone, or the query string and then a form.
-    pub(super) async fn read(request: Request, limits: &Limits) -> Result<Self, ApiError> {
+    pub(super) async fn read(request: Request, server: &Server) -> Result<Self, ApiError> {
         let format = format_of(request.headers())?;
         let (head, body) = request.into_parts();
-        let body = read_body(body, limits).await?;
-        let values = match format {
-            Some(Format::Json) => json_object(&body)?,
-            None if !body.is_empty() => {
+        let Received { bytes, held } = read_body(&head.headers, body, server.bodies(), server.limits()).await?;
+        let query = head.uri.query().map(str::to_owned);
+        let values = server.bodies().parsed(bytes.len(), move || match format {
+            Some(Format::Json) => json_object(&bytes),
+            None if !bytes.is_empty() => {
                 let message = "the body has no content type; send application/json or application/x-www-form-urlencoded";
-                return Err(ApiError::new(Fault::UnsupportedMediaType, message));
+                Err(ApiError::new(Fault::UnsupportedMediaType, message))
             }
             Some(Format::Form) | None => {
                 let mut values = Map::new();
-                pairs_into(head.uri.query().unwrap_or("").as_bytes(), &mut values)?;
+                pairs_into(query.as_deref().unwrap_or("").as_bytes(), &mut values)?;
                 let mut form = Map::new();
-                pairs_into(&body, &mut form)?;
+                pairs_into(&bytes, &mut form)?;
                 for (name, value) in form {
                     values.entry(name).or_insert(value);
                 }
-                values
+                Ok(values)
             }
-        };
-        Ok(Self { head, values })
+        });
+        Ok(Self { head, values: values.await?, _held: held })
     }
 
     /// Any value; `None` where the field is left out.
@@ -151,17 +141,19 @@ fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
 
 fn json_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     let text = utf8(body)?;
-    // serde_json stops at 128 levels, so that deep nesting is an error and not a stack overflow.
-    match serde_json::from_str(text) {
-        Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(ApiError::new(Fault::BadRequest, "the body must be a JSON object")),
-        Err(error) => Err(ApiError::new(Fault::BadRequest, format!("the body is not JSON: {error}"))),
+    let budget = Budget::new();
+    match json::read(text, &budget, Any(&budget))? {
+        Value::Object(object) => Ok(object),
+        _ => Err(ApiError::new(Fault::BadRequest, "the body must be a JSON object")),
     }
 }
 
 /// Adds `a=1&b=2` to `values`; a name that comes several times becomes an array.
 fn pairs_into(encoded: &[u8], values: &mut Map<String, Value>) -> Result<(), ApiError> {
-    for pair in encoded.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()) {
+    for (at, pair) in encoded.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).enumerate() {
+        if at == VALUES {
+            return Err(ApiError::new(Fault::BadRequest, format!("the form has more than {VALUES} fields")));
+        }
         let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
         let name = percent_decoded(&pair[..equals])?;
         let value = Value::String(percent_decoded(pair.get(equals + 1..).unwrap_or_default())?);

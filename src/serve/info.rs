@@ -8,6 +8,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
+use tokio::sync::Semaphore;
 
 use super::app::{Route, Server};
 use super::error::{ApiError, Fault};
@@ -29,7 +30,14 @@ pub(super) fn routes() -> [Route; 6] {
 /// A page that takes nothing from anywhere but this server.
 fn page(html: &'static str) -> Response {
     let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    ([(header::CONTENT_SECURITY_POLICY, policy), (header::CACHE_CONTROL, "no-cache")], Html(html)).into_response()
+    let headers = [
+        (header::CONTENT_SECURITY_POLICY, policy),
+        (header::CACHE_CONTROL, "no-cache"),
+        (header::REFERRER_POLICY, "no-referrer"),
+        // For browsers that do not know frame-ancestors.
+        (header::X_FRAME_OPTIONS, "DENY"),
+    ];
+    (headers, Html(html)).into_response()
 }
 
 async fn openapi() -> Response {
@@ -62,6 +70,7 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
             "max_input_tokens": limits.max_input_tokens,
             "max_new_tokens": limits.max_new_tokens,
             "max_payload": limits.max_payload,
+            "max_body_memory": limits.max_body_memory,
             "max_connections": limits.max_connections,
             "request_timeout": limits.request_timeout.as_secs_f64(),
         },
@@ -70,9 +79,17 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
 
 /// A graph as a picture; without a role, the network with its three graphs.
 async fn picture(named: Named) -> Result<Response, ApiError> {
+    // One at a time, whoever asks: those who wait take no thread, and what is drawn is kept.
+    static DRAWING: Semaphore = Semaphore::const_new(1);
     let (scheduler, role) = (Arc::clone(&named.scheduler), named.role);
+    let permit = DRAWING.acquire().await;
     // Laying out a graph takes a while.
-    let drawn = tokio::task::spawn_blocking(move || scheduler.model().picture(role)).await;
+    let drawn = tokio::task::spawn_blocking(move || {
+        // Held for as long as is drawn, whether or not the one who asked is still there.
+        let _permit = permit;
+        scheduler.model().picture(role)
+    })
+    .await;
     let drawn = drawn.map_err(|_| ApiError::new(Fault::Internal, "the picture could not be drawn"))?;
     let missing = || ApiError::new(Fault::NotFound, format!("there is no picture of {}", named.name));
     let svg = drawn.ok_or_else(missing)?.map_err(|error| ApiError::from_runtime(&error))?;
@@ -85,5 +102,5 @@ async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result
     let schedulers = server.schedulers();
     let depths: Vec<(String, usize)> =
         schedulers.iter().flat_map(|all| all.iter()).map(|s| (s.model().card().name.clone(), s.depth())).collect();
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(&depths)).into_response())
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(&depths, server.bodies().held())).into_response())
 }

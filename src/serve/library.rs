@@ -13,6 +13,7 @@ use s2s_runtime::manifest::Manifest;
 use s2s_runtime::translator::TextCoder;
 use s2s_runtime::{Error, ErrorKind, Result};
 use serde_json::json;
+use tokio::sync::Notify;
 
 use super::app::Server;
 use super::bundle_model::BundleModel;
@@ -168,6 +169,16 @@ impl Library {
     ///
     /// A bundle is loaded when it has looked the same twice, lest it be read while it is copied.
     pub fn look(&self, shelf: &mut Shelf, server: &Server) {
+        self.visit(shelf, server, false);
+    }
+
+    /// Looks as [`look`](Self::look) does, but loads what has changed at once, and tries again what could not be loaded:
+    /// whoever asks for it says that the bundles are whole.
+    pub fn reload(&self, shelf: &mut Shelf, server: &Server) {
+        self.visit(shelf, server, true);
+    }
+
+    fn visit(&self, shelf: &mut Shelf, server: &Server, at_once: bool) {
         let paths = match find(&self.paths) {
             Ok(paths) => paths,
             Err(error) => {
@@ -177,12 +188,13 @@ impl Library {
         };
         for path in paths {
             let now = stamp(&path);
-            let known = shelf.served.get(&path).map(|shelved| &shelved.stamp).into_iter().chain(shelf.refused.get(&path));
+            let refused = shelf.refused.get(&path).filter(|_| !at_once);
+            let known = shelf.served.get(&path).map(|shelved| &shelved.stamp).into_iter().chain(refused);
             if !is_bundle(&path) || known.into_iter().any(|known| *known == now) {
                 shelf.changing.remove(&path);
                 continue;
             }
-            if shelf.changing.get(&path) != Some(&now) {
+            if !at_once && shelf.changing.get(&path) != Some(&now) {
                 shelf.changing.insert(path, now);
                 continue;
             }
@@ -207,13 +219,17 @@ impl Library {
         Ok(())
     }
 
-    /// Looks every `interval`, for as long as it is awaited.
-    pub async fn watch(self: Arc<Self>, mut shelf: Shelf, server: Arc<Server>, interval: Duration) {
+    /// Looks every `interval` (zero: never), and loads what has changed at once when `hangup` says so, for as long as it is
+    /// awaited.
+    pub async fn watch(self: Arc<Self>, mut shelf: Shelf, server: Arc<Server>, interval: Duration, hangup: Arc<Notify>) {
         loop {
-            tokio::time::sleep(interval).await;
+            let at_once = tokio::select! {
+                () = tokio::time::sleep(interval), if !interval.is_zero() => false,
+                () = hangup.notified() => true,
+            };
             let (library, at) = (Arc::clone(&self), Arc::clone(&server));
             let looked = tokio::task::spawn_blocking(move || {
-                library.look(&mut shelf, &at);
+                library.visit(&mut shelf, &at, at_once);
                 shelf
             });
             match looked.await {
@@ -222,6 +238,9 @@ impl Library {
                     tracing::error!(%panic, "looking for changed bundles panicked; they are not looked for any more");
                     return;
                 }
+            }
+            if at_once {
+                tracing::info!("looked for changed bundles, as SIGHUP asked");
             }
         }
     }

@@ -23,8 +23,8 @@ pub(super) fn routes() -> [Route; 4] {
 }
 
 async fn translate(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
-    let deadline = server.deadline();
-    let fields = Fields::read(request, server.limits()).await?;
+    let caller = server.caller(&request);
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
     let (texts, is_list) = fields.texts("q")?;
     let (source, target) = (fields.required("source")?, fields.required("target")?);
@@ -45,7 +45,7 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
         let options = DecodingOptions { num_return_sequences: Some(wanted), num_beams: Some(num_beams), ..DecodingOptions::default() };
         settings = scheduler.settings(&options)?;
     }
-    let answer = scheduler.translate(&texts, &settings, deadline).await?;
+    let answer = scheduler.translate(&texts, &settings, caller).await?;
 
     let mut body = Map::new();
     if source.eq_ignore_ascii_case("auto") {
@@ -68,7 +68,7 @@ fn each(is_list: bool, mut items: impl Iterator<Item = Value>) -> Value {
 
 /// Nothing is guessed from the text: the answer is the source languages that this server serves.
 async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
-    let fields = Fields::read(request, server.limits()).await?;
+    let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
     fields.texts("q")?;
     let codes: Vec<String> = pairs(&server)?.into_iter().map(|(source, _)| source).collect();

@@ -15,10 +15,18 @@ pub struct Limits {
     pub max_input_tokens: usize,
     /// Tokens of one translation, END counted.
     pub max_new_tokens: usize,
+    /// Bytes that the hypotheses of one request may take while they are decoded and written as an answer: for each token
+    /// its text and, where they are asked for, its score and its attention on every source token.
+    pub max_answer: usize,
     /// Bytes of a request body, counted after decompression.
     pub max_payload: usize,
-    /// Connections open at once; more wait in the kernel until one closes.
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503. There is
+    /// always room for two of the largest size, and for many small ones beside large ones.
+    pub max_body_memory: usize,
+    /// Connections open at once; more displace quiet ones, or wait until one closes.
     pub max_connections: usize,
+    /// Connections of one address; more displace its quiet ones, or are answered 429.
+    pub max_connections_per_address: usize,
     /// From a request's headers to its answer.
     pub request_timeout: Duration,
     /// From a connection's opening to its first byte.
@@ -35,6 +43,34 @@ pub struct Limits {
     pub grace: Duration,
 }
 
+/// File descriptors that are kept for bundles, libraries, event queues and connections that are refused.
+const RESERVED_DESCRIPTORS: u64 = 128;
+
+impl Limits {
+    /// Lowers the number of connections to what a process may open that has `descriptors` file descriptors; gives whether
+    /// that was needed.
+    pub fn fit_descriptors(&mut self, descriptors: u64) -> bool {
+        let reserved = RESERVED_DESCRIPTORS.min(descriptors / 2);
+        let most = usize::try_from(descriptors - reserved).unwrap_or(usize::MAX).max(1);
+        let is_lowered = self.max_connections > most;
+        if is_lowered {
+            self.max_connections = most;
+            self.max_connections_per_address = self.max_connections_per_address.min(Self::share(most));
+        }
+        is_lowered
+    }
+
+    /// What one address may have of `connections`, unless it is said otherwise.
+    pub fn share(connections: usize) -> usize {
+        (connections - connections / 4).max(1)
+    }
+
+    /// Descriptors that `max_connections` want.
+    pub fn wanted_descriptors(&self) -> u64 {
+        (self.max_connections as u64).saturating_add(RESERVED_DESCRIPTORS)
+    }
+}
+
 impl Default for Limits {
     fn default() -> Self {
         Self {
@@ -43,8 +79,11 @@ impl Default for Limits {
             max_client_batch: 32,
             max_input_tokens: 512,
             max_new_tokens: 1024,
+            max_answer: 32_000_000,
             max_payload: 2_000_000,
+            max_body_memory: 64 << 20,
             max_connections: 1024,
+            max_connections_per_address: 768,
             request_timeout: Duration::from_secs(60),
             first_byte_timeout: Duration::from_secs(10),
             header_timeout: Duration::from_secs(10),
@@ -53,5 +92,22 @@ impl Default for Limits {
             write_timeout: Duration::from_secs(10),
             grace: Duration::from_secs(30),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_fit_the_file_descriptors_that_there_are() {
+        let mut limits = Limits::default();
+        assert!(!limits.fit_descriptors(limits.wanted_descriptors()) && limits == Limits::default());
+        assert!(limits.fit_descriptors(256));
+        assert_eq!((limits.max_connections, limits.max_connections_per_address), (128, 96));
+        assert!(limits.fit_descriptors(10));
+        assert_eq!((limits.max_connections, limits.max_connections_per_address), (5, 4));
+        assert!(limits.fit_descriptors(0));
+        assert_eq!((limits.max_connections, limits.max_connections_per_address), (1, 1));
     }
 }

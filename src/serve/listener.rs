@@ -1,36 +1,37 @@
-//! The accept loop: connection limit, timeouts, and a drain that ends.
+//! The accept loop: connection limits, and a drain that ends.
 //!
 //! `axum::serve` has no timeouts: half a header, an idle or a dribbling client holds a connection for ever, and one of
 //! them is enough to block shutting down. This loop gives each connection to hyper inside a
 //! `Timed` stream.
 
-use std::convert::Infallible;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use hyper::Request;
-use hyper::body::Incoming;
-use hyper::server::conn::http1;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
 use s2s_runtime::{Error, ErrorKind, Result};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
-use tower::ServiceExt;
+use tokio::time::{Instant, sleep, timeout, timeout_at};
 
 use super::app::{Server, app};
-use super::limits::Limits;
-use super::timed::{Gate, Timed};
+use super::connection::connection;
+use super::connections::{Connections, Place};
+use super::timed::Gate;
 
-/// Largest request head, and the buffer that hyper reads into.
-const READ_BUFFER: usize = 64 * 1024;
-/// After the signal, a connection whose next request has not arrived whole within this time is closed.
-const HALF_REQUEST: Duration = Duration::from_millis(500);
+/// How long to wait before looking again for a place or a file descriptor.
+const AGAIN: Duration = Duration::from_millis(50);
+/// Connections that are told at once that their address has too many.
+const REFUSALS: usize = 32;
+/// How long they are told.
+const REFUSING: Duration = Duration::from_secs(1);
+/// More connections than the kernel holds for a listener.
+const BACKLOG: usize = 4096;
+
+/// Where a request came from, among its extensions; what a proxy in between tells of its clients is not looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// Binds `host:port`; port 0 takes a free one.
 ///
@@ -66,33 +67,50 @@ pub enum Ended {
 /// until `cut`.
 pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) -> Ended {
     let router = app(Arc::clone(&server));
-    let limits = Arc::new(server.limits().clone());
+    let limits = server.limits();
     let (drain, draining) = watch::channel(false);
-    let mut connections = JoinSet::new();
+    let mut connections = Connections::new(limits.max_connections, limits.max_connections_per_address);
+    let mut refusals = JoinSet::new();
+    // The one that has no place yet.
+    let mut waiting: Option<(TcpStream, ClientAddress)> = None;
+    let spawn = |connections: &mut Connections, stream, client| {
+        let gate = Gate::default();
+        let serving = connection(stream, client, gate.clone(), router.clone(), Arc::clone(&server), draining.clone());
+        connections.spawn(client, gate, serving);
+    };
     tokio::pin!(stop, cut);
     loop {
         tokio::select! {
-            accepted = listener.accept(), if connections.len() < limits.max_connections => match accepted {
-                Ok((stream, _)) => {
-                    connections.spawn(connection(stream, router.clone(), Arc::clone(&limits), draining.clone()));
-                }
+            accepted = listener.accept(), if waiting.is_none() => match accepted {
+                Ok((stream, peer)) => waiting = Some((stream, ClientAddress(peer.ip().to_canonical()))),
                 // Out of file descriptors, or a connection that is gone already.
                 Err(error) => {
                     tracing::warn!(%error, "a connection could not be accepted");
-                    sleep(Duration::from_millis(50)).await;
+                    sleep(AGAIN).await;
                 }
             },
-            Some(_) = connections.join_next() => {}
+            Some(()) = connections.ended() => {}
+            Some(_) = refusals.join_next() => {}
+            // A connection falls quiet without ending.
+            () = sleep(AGAIN), if waiting.is_some() => {}
             () = &mut stop => break,
         }
+        let Some((stream, client)) = waiting.take() else { continue };
+        match connections.place(client) {
+            Place::Free => spawn(&mut connections, stream, client),
+            Place::None => waiting = Some((stream, client)),
+            Place::Denied if refusals.len() < REFUSALS => drop(refusals.spawn(refuse(stream, server.refused_connection()))),
+            Place::Denied => {}
+        }
     }
-    drop(listener);
     let deadline = Instant::now() + limits.grace;
     let schedulers = server.drain();
+    let accepted = waiting.into_iter().chain(backlog(listener));
+    accepted.for_each(|(stream, client)| spawn(&mut connections, stream, client));
     // Every receiver is a connection; without one there is nobody to tell.
     let _ = drain.send(true);
     tracing::info!(connections = connections.len(), "draining");
-    let all_closed = async { while connections.join_next().await.is_some() {} };
+    let all_closed = async { while connections.ended().await.is_some() {} };
     let drained = tokio::select! {
         done = timeout_at(deadline, all_closed) => done.is_ok(),
         () = &mut cut => false,
@@ -115,36 +133,32 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
     Ended::Drained
 }
 
-async fn connection(stream: TcpStream, router: Router, limits: Arc<Limits>, mut draining: watch::Receiver<bool>) {
-    // Answers are small and written whole.
-    let _ = stream.set_nodelay(true);
-    let gate = Gate::default();
-    let io = TokioIo::new(Timed::new(stream, gate.clone(), &limits));
-    let requests = gate.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let in_flight = requests.enter();
-        let router = router.clone();
-        async move {
-            let response = router.oneshot(request.map(Body::new)).await?;
-            Ok::<_, Infallible>(response.map(|body| in_flight.until_sent(body)))
-        }
-    });
-    let connection =
-        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
-    tokio::pin!(connection);
-    tokio::select! {
-        result = connection.as_mut() => {
-            if let Err(error) = result {
-                tracing::debug!(%error, "a connection ended early");
+/// Closes the listener after taking what the kernel has accepted already: closing alone would reset those clients.
+fn backlog(listener: TcpListener) -> Vec<(TcpStream, ClientAddress)> {
+    let Ok(listener) = listener.into_std() else { return Vec::new() };
+    let mut taken = Vec::new();
+    // Clients that go on connecting do not keep the server from stopping.
+    for _ in 0..BACKLOG {
+        match listener.accept() {
+            Ok((stream, peer)) => {
+                let stream = stream.set_nonblocking(true).and_then(|()| TcpStream::from_std(stream));
+                taken.extend(stream.ok().map(|stream| (stream, ClientAddress(peer.ip().to_canonical()))));
             }
-            return;
-        }
-        _ = draining.wait_for(|&draining| draining) => connection.as_mut().graceful_shutdown(),
-    }
-    loop {
-        tokio::select! {
-            _ = connection.as_mut() => return,
-            () = sleep(HALF_REQUEST) => if !gate.is_busy() { return },
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionAborted => {}
+            Err(_) => break,
         }
     }
+    taken
+}
+
+/// Tells a client why it is not served, and waits a moment that it may read that.
+async fn refuse(mut stream: TcpStream, answer: Vec<u8>) {
+    let _ = timeout(REFUSING, async {
+        stream.write_all(&answer).await?;
+        stream.shutdown().await?;
+        let mut scratch = [0; 4096];
+        while stream.read(&mut scratch).await? > 0 {}
+        Ok::<_, std::io::Error>(())
+    })
+    .await;
 }

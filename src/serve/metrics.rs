@@ -180,9 +180,9 @@ impl Metrics {
     /// A request has been answered.
     ///
     /// - `path`: as the route is written, so that clients cannot invent labels.
-    pub(super) fn answered(&self, method: &axum::http::Method, path: &str, status: u16, error_type: Option<&'static str>, took: Duration) {
+    pub(super) fn answered(&self, method: &str, path: &str, status: u16, error_type: Option<&'static str>, took: Duration) {
         const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"];
-        let method = METHODS.into_iter().find(|&known| known == method.as_str()).unwrap_or("OTHER");
+        let method = METHODS.into_iter().find(|&known| known == method).unwrap_or("OTHER");
         self.duration.time(took);
         let mut requests = self.requests();
         *requests.by_outcome.entry((method, path.to_owned(), status)).or_default() += 1;
@@ -199,7 +199,8 @@ impl Metrics {
     /// The page that Prometheus scrapes.
     ///
     /// - `depths`: the name of each loaded model, and texts in its queue.
-    pub(super) fn render(&self, depths: &[(String, usize)]) -> String {
+    /// - `bodies`: bytes of request bodies in flight.
+    pub(super) fn render(&self, depths: &[(String, usize)], bodies: usize) -> String {
         let mut page = Page::default();
         page.head("s2s_build_info", "gauge", "The version that runs");
         page.line("s2s_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
@@ -216,6 +217,8 @@ impl Metrics {
         }
         page.head("s2s_http_requests_in_flight", "gauge", "Requests being answered");
         page.line("s2s_http_requests_in_flight", "", self.in_flight.load(Ordering::Relaxed));
+        page.head("s2s_http_request_body_bytes", "gauge", "Bytes of request bodies in flight that --max-body-memory counts");
+        page.line("s2s_http_request_body_bytes", "", bodies);
         page.head("s2s_http_request_duration_seconds", "histogram", "From a request's arrival to the head of its answer");
         self.duration.render(&mut page, "s2s_http_request_duration_seconds", "");
         page.head("s2s_model_ready", "gauge", "1 if the model takes requests");
@@ -334,14 +337,8 @@ mod tests {
     fn a_strange_name_is_escaped_and_a_strange_method_is_other() {
         let metrics = Metrics::default();
         metrics.model("a\"b\\c\n");
-        metrics.answered(
-            &axum::http::Method::from_bytes(b"BREW").unwrap_or_default(),
-            "/x",
-            405,
-            Some("method_not_allowed"),
-            Duration::ZERO,
-        );
-        let page = metrics.render(&[]);
+        metrics.answered("BREW", "/x", 405, Some("method_not_allowed"), Duration::ZERO);
+        let page = metrics.render(&[], 0);
         assert!(page.contains(r#"s2s_inferences_total{model="a\"b\\c\n"} 0"#), "{page}");
         assert!(page.contains(r#"s2s_http_requests_total{method="OTHER",path="/x",status="405"} 1"#), "{page}");
         assert!(page.contains(r#"s2s_request_failures_total{error_type="method_not_allowed"} 1"#), "{page}");

@@ -5,20 +5,28 @@
 
 pub mod app;
 pub mod auth;
+mod body;
 pub mod bundle_model;
+pub mod client;
+mod connection;
+mod connections;
 mod deepl;
 pub mod error;
 mod fields;
 mod generate;
+pub mod hosts;
 mod info;
+mod json;
 pub mod library;
 mod libretranslate;
 pub mod limits;
 pub mod listener;
 pub mod metrics;
 pub mod model;
+mod offload;
 mod oip;
 mod paths;
+mod queue;
 pub mod raw;
 pub mod scheduler;
 mod timed;

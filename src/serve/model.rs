@@ -89,15 +89,17 @@ pub trait Model: Send + Sync {
 
     /// Text to ids. What is wrong with a text is found here, before it waits in the queue.
     ///
+    /// - `most_characters`: a text that has more, before, between or after the steps of its normalisation, is refused.
+    ///
     /// # Errors
-    /// `Input` where the text cannot be handled as `settings` say.
-    fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText>;
+    /// `Input` where the text cannot be handled as `settings` say, `TooLong` where there is too much of it.
+    fn encode(&self, text: &str, settings: &Settings, most_characters: usize) -> Result<SourceText>;
 
     /// An engine of its own for one thread, which counts its calls in `metrics`.
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>>;
 
-    /// The network or one of its graphs, drawn as SVG; `None` where there is nothing to draw.
-    fn picture(&self, _role: Option<Role>) -> Option<Result<String>> {
+    /// The network or one of its graphs, drawn as SVG once and then kept; `None` where there is nothing to draw.
+    fn picture(&self, _role: Option<Role>) -> Option<Result<axum::body::Bytes>> {
         None
     }
 

@@ -4,24 +4,38 @@
 //! decoded again, each alone: only the row that fails alone is answered with the failure. Rows decode the same alone
 //! and in company, so a stream simply goes on after the tokens that it has already sent.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use s2s_runtime::decoding::{DecodingOptions, Settings, Truncate};
+use s2s_runtime::decoding::{DecodingOptions, Settings};
 use s2s_runtime::translator::{SourceText, Translation};
 use s2s_runtime::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
+use super::client::{Caller, Client};
 use super::error::{ApiError, Fault};
 use super::limits::Limits;
 use super::metrics::{ModelMetrics, add};
 use super::model::{Event, Model, Row, Session, Token, Worker};
+use super::offload;
+use super::queue::{FairQueue, Queued, Room};
 
 /// Replies that a slow reader may leave unread before its row is dropped.
 const UNREAD_REPLIES: usize = 4096;
+/// Bytes of a request's texts that are encoded at once, under a millisecond's work; more is encoded beside the event loop.
+const ENCODED_AT_ONCE: usize = 4096;
+/// Characters of a text, before, between and after the steps of its normalisation, for each token that it may have: white
+/// space that goes again and the letters of long words count.
+const CHARACTERS_A_TOKEN: usize = 128;
+/// What a token takes as an id and in the text of its hypothesis.
+const TEXT_BYTES: usize = 12;
+/// What a token takes as a text of its own, in memory and in JSON.
+const STRING_BYTES: usize = 64;
+/// What a number takes, in memory and in JSON.
+const NUMBER_BYTES: usize = 18;
 
 /// What a worker sends about one text of a request.
 #[derive(Debug)]
@@ -70,12 +84,32 @@ struct Entry {
     /// Tokens sent so far, and tokens seen since the row was last admitted.
     sent: usize,
     seen: usize,
+    client: Client,
+    request: u64,
     metrics: Arc<ModelMetrics>,
+}
+
+impl Queued for Entry {
+    fn client(&self) -> Client {
+        self.client
+    }
+
+    fn request(&self) -> u64 {
+        self.request
+    }
+
+    fn cost(&self) -> u64 {
+        (self.rows() * (self.source.ids.len() + self.settings.prefix.len() + self.settings.max_new_tokens)) as u64
+    }
+
+    fn is_abandoned(&self) -> bool {
+        self.reply.is_closed()
+    }
 }
 
 impl Entry {
     fn rows(&self) -> usize {
-        rows(&self.settings)
+        self.settings.most_rows()
     }
 
     fn finish(self, result: Result<Box<Translation>, ApiError>) {
@@ -103,14 +137,10 @@ pub(super) fn generated_tokens(translation: &Translation) -> usize {
     translation.generated_tokens + translation.alternatives.iter().map(|a| a.generated_tokens).sum::<usize>()
 }
 
-/// Rows of the batch that one text takes.
-fn rows(settings: &Settings) -> usize {
-    if settings.do_sample { settings.num_beams.max(settings.num_return_sequences) } else { settings.num_beams }
-}
-
 #[derive(Default)]
 struct Waiting {
-    entries: VecDeque<Entry>,
+    entries: FairQueue<Entry>,
+    requests: u64,
     closed: bool,
 }
 
@@ -135,6 +165,7 @@ pub struct Scheduler {
     max_client_batch: usize,
     max_input_tokens: usize,
     max_new_tokens: usize,
+    max_answer: usize,
     metrics: Arc<ModelMetrics>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
@@ -159,6 +190,7 @@ impl Scheduler {
             max_client_batch: limits.max_client_batch,
             max_input_tokens: limits.max_input_tokens,
             max_new_tokens: limits.max_new_tokens,
+            max_answer: limits.max_answer,
             metrics: Arc::clone(metrics),
             threads: Mutex::default(),
             model,
@@ -197,8 +229,9 @@ impl Scheduler {
     /// The option that is wrong or beyond a limit.
     pub fn settings(&self, request: &DecodingOptions) -> Result<Arc<Settings>, ApiError> {
         let mut settings = self.model.settings(request).map_err(|error| ApiError::from_runtime(&error))?;
-        if rows(&settings) > self.max_batch_size {
-            let message = format!("{} beams or samples a text, the limit is {}", rows(&settings), self.max_batch_size);
+        let rows = settings.most_rows();
+        if rows > self.max_batch_size {
+            let message = format!("{rows} beams or samples a text, the limit is {}", self.max_batch_size);
             return Err(ApiError::new(Fault::InvalidParameter, message));
         }
         if let Some(asked) = request.max_new_tokens.filter(|&asked| asked > self.max_new_tokens) {
@@ -210,31 +243,85 @@ impl Scheduler {
             settings.max_new_tokens = self.max_new_tokens;
             settings.min_new_tokens = settings.min_new_tokens.min(self.max_new_tokens);
         }
-        if settings.truncate != Truncate::Error && settings.max_input_length.is_none_or(|most| most > self.max_input_tokens) {
+        if settings.max_input_length.is_none_or(|most| most > self.max_input_tokens) {
             Arc::make_mut(&mut settings).max_input_length = Some(self.max_input_tokens);
+        }
+        if settings.prefix.len() > self.max_input_tokens {
+            let message = format!("`target_prefix`: {} tokens, the limit is {}", settings.prefix.len(), self.max_input_tokens);
+            return Err(ApiError::new(Fault::InvalidParameter, message));
         }
         Ok(settings)
     }
 
-    /// Checks texts and puts them into the queue, all or none. Dropping the receiver cancels them.
+    /// Texts as the model reads them, checked against the server's limits. Long ones are encoded beside the event loop.
     ///
     /// # Errors
-    /// What is wrong with a text, a full queue, or a server that is shutting down.
-    pub fn submit(&self, texts: &[String], settings: &Arc<Settings>, stream: bool) -> Result<mpsc::Receiver<Reply>, ApiError> {
+    /// What is wrong with a text; too many of them; an answer that might become larger than the limit.
+    pub async fn encode(&self, texts: &[String], settings: &Arc<Settings>) -> Result<Vec<SourceText>, ApiError> {
         if texts.len() > self.max_client_batch {
             let message = format!("{} texts in one request, the limit is {}", texts.len(), self.max_client_batch);
             return Err(ApiError::new(Fault::TooLong, message));
         }
-        let (reply, receiver) = mpsc::channel(if stream { UNREAD_REPLIES } else { texts.len().max(1) });
+        let most_characters = self.max_input_tokens.saturating_mul(CHARACTERS_A_TOKEN);
+        let sources = if texts.iter().map(String::len).sum::<usize>() <= ENCODED_AT_ONCE {
+            encode_all(&*self.model, texts, settings, most_characters)?
+        } else {
+            let (model, texts, settings) = (Arc::clone(&self.model), texts.to_vec(), Arc::clone(settings));
+            offload::run(move || encode_all(&*model, &texts, &settings, most_characters)).await??
+        };
+        self.check_answer(&sources, settings)?;
+        Ok(sources)
+    }
+
+    /// Whether all that the hypotheses of a request may take is within the limit.
+    fn check_answer(&self, sources: &[SourceText], settings: &Settings) -> Result<(), ApiError> {
+        let attends = settings.keeps_attention() && self.model.card().has_attention;
+        let bytes_of = |source: &SourceText| {
+            let text = TEXT_BYTES + if settings.token_scores || settings.attention { STRING_BYTES } else { 0 };
+            let numbers = usize::from(settings.token_scores) + if attends { source.ids.len() } else { 0 };
+            settings.most_tokens().saturating_mul(text + numbers * NUMBER_BYTES)
+        };
+        let bytes = sources.iter().map(bytes_of).fold(0, usize::saturating_add);
+        if bytes <= self.max_answer {
+            return Ok(());
+        }
+        let longest = sources.iter().map(|source| source.ids.len()).max().unwrap_or(0);
+        let attention = if attends { format!(" with attention on up to {longest} source tokens") } else { String::new() };
+        let message = format!(
+            "{} texts, {} hypotheses each, up to {} tokens{attention}: the answer may take {bytes} bytes, the limit is {}; \
+             ask for fewer beams or samples, fewer tokens (max_new_tokens), fewer texts, or no attention",
+            sources.len(),
+            settings.most_hypotheses(),
+            settings.max_new_tokens,
+            self.max_answer
+        );
+        Err(ApiError::new(Fault::TooLong, message))
+    }
+
+    /// Puts the texts of a request into the queue, all or none. Dropping the receiver cancels them.
+    ///
+    /// - `sources`: of [`Self::encode`].
+    ///
+    /// # Errors
+    /// A full queue, or a server that is shutting down.
+    pub fn submit(
+        &self,
+        sources: Vec<SourceText>,
+        settings: &Arc<Settings>,
+        stream: bool,
+        client: Client,
+    ) -> Result<mpsc::Receiver<Reply>, ApiError> {
+        let (reply, receiver) = mpsc::channel(if stream { UNREAD_REPLIES } else { sources.len().max(1) });
         let enqueued = Instant::now();
-        let mut entries = Vec::with_capacity(texts.len());
-        for (index, text) in texts.iter().enumerate() {
-            let source = self.model.encode(text, settings).map_err(|error| ApiError::from_runtime(&error))?;
-            if source.ids.len() > self.max_input_tokens {
-                let message = format!("text {index} has {} tokens, the limit is {}", source.ids.len(), self.max_input_tokens);
-                return Err(ApiError::new(Fault::TooLong, message));
-            }
-            entries.push(Entry {
+        let mut waiting = self.queue.lock();
+        if waiting.closed {
+            return Err(ApiError::new(Fault::Draining, "the server is shutting down"));
+        }
+        waiting.requests += 1;
+        let request = waiting.requests;
+        let entries: Vec<Entry> = (0..)
+            .zip(sources)
+            .map(|(index, source)| Entry {
                 source,
                 settings: Arc::clone(settings),
                 index,
@@ -244,22 +331,33 @@ impl Scheduler {
                 admitted: None,
                 sent: 0,
                 seen: 0,
+                client,
+                request,
                 metrics: Arc::clone(&self.metrics),
-            });
+            })
+            .collect();
+        let full = |waiting: &Waiting| waiting.entries.len() + entries.len() > self.max_queue;
+        if full(&waiting) {
+            let gone = waiting.entries.take_abandoned();
+            add(&self.metrics.cancelled, gone.len());
         }
-        let mut waiting = self.queue.lock();
-        if waiting.closed {
-            return Err(ApiError::new(Fault::Draining, "the server is shutting down"));
-        }
-        if waiting.entries.len() + entries.len() > self.max_queue {
-            waiting.entries.retain(|entry| !entry.reply.is_closed());
+        let mut shed = Vec::new();
+        if full(&waiting) {
+            shed = waiting.entries.shed(client, entries.len(), self.max_queue);
         }
         // An empty queue takes any request, however the limits are set.
-        if !waiting.entries.is_empty() && waiting.entries.len() + entries.len() > self.max_queue {
-            return Err(ApiError::new(Fault::Overloaded, "the queue is full; try again later"));
+        let refused = !waiting.entries.is_empty() && full(&waiting);
+        if !refused {
+            waiting.entries.push(entries);
         }
-        waiting.entries.extend(entries);
         drop(waiting);
+        let overloaded = || ApiError::new(Fault::Overloaded, "the queue is full; try again later");
+        for entry in shed {
+            entry.finish(Err(overloaded()));
+        }
+        if refused {
+            return Err(overloaded());
+        }
         self.queue.wake.notify_all();
         Ok(receiver)
     }
@@ -267,13 +365,22 @@ impl Scheduler {
     /// Decodes all texts of a request.
     ///
     /// # Errors
-    /// As [`Scheduler::submit`]; the first failure of any text; the deadline.
-    pub async fn translate(&self, texts: &[String], settings: &Arc<Settings>, deadline: Instant) -> Result<Answer, ApiError> {
-        let mut receiver = self.submit(texts, settings, false)?;
-        let mut done: Vec<Option<Translation>> = vec![None; texts.len()];
+    /// As [`Self::encode`] and [`Self::submit`]; the first failure of any text; the deadline.
+    pub async fn translate(&self, texts: &[String], settings: &Arc<Settings>, caller: Caller) -> Result<Answer, ApiError> {
+        let sources = self.encode(texts, settings).await?;
+        self.decode(sources, settings, caller).await
+    }
+
+    /// The same for texts that are encoded already.
+    ///
+    /// # Errors
+    /// As [`Self::submit`]; the first failure of any text; the deadline.
+    pub async fn decode(&self, sources: Vec<SourceText>, settings: &Arc<Settings>, caller: Caller) -> Result<Answer, ApiError> {
+        let mut done: Vec<Option<Translation>> = vec![None; sources.len()];
+        let mut receiver = self.submit(sources, settings, false, caller.client)?;
         let (mut queued, mut inference) = (Duration::ZERO, Duration::ZERO);
         while done.iter().any(Option::is_none) {
-            let reply = tokio::time::timeout_at(deadline.into(), receiver.recv())
+            let reply = tokio::time::timeout_at(caller.deadline.into(), receiver.recv())
                 .await
                 .map_err(|_| ApiError::new(Fault::Deadline, "no answer within the request timeout"))?;
             match reply {
@@ -309,6 +416,16 @@ impl Drop for Scheduler {
     }
 }
 
+fn encode_all(model: &dyn Model, texts: &[String], settings: &Settings, most_characters: usize) -> Result<Vec<SourceText>, ApiError> {
+    let encode = |(index, text): (usize, &String)| {
+        model.encode(text, settings, most_characters).map_err(|error| {
+            let error = ApiError::from_runtime(&error);
+            if texts.len() == 1 { error } else { ApiError::new(error.fault, format!("text {index}: {}", error.message)) }
+        })
+    };
+    texts.iter().enumerate().map(encode).collect()
+}
+
 /// A worker's thread: sessions one after another, a new one (and a new engine) only after a failure.
 fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max_batch_size: usize, metrics: &Arc<ModelMetrics>) {
     let mut worker = Some(first);
@@ -338,7 +455,7 @@ fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max_batch_size
         worker = None;
         if active.is_empty() && !was_alone {
             // The engine itself cannot be had; whoever waits is told, and the next request tries again.
-            let entry = queue.lock().entries.pop_front();
+            let entry = queue.lock().entries.pop(|_| Room::Free);
             active.extend(entry.map(|entry| (0, entry)));
         }
         if was_alone || active.len() == 1 {
@@ -451,22 +568,30 @@ fn wait_for_work(queue: &Queue) -> bool {
 }
 
 /// What joins the batch now; waits while the batch is empty; `None` when the queue is closed and nothing is left to do.
+///
+/// A quarter more than the batch is kept for clients without any text in it, so that one who sends a word does not wait
+/// for the pages of others to end.
 fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize) -> Option<Vec<Entry>> {
     let mut rows: usize = active.values().map(Entry::rows).sum();
+    let mut known: HashSet<Client> = active.values().map(|entry| entry.client).collect();
     let mut waiting = queue.lock();
     loop {
-        let mut entries = Vec::new();
-        while let Some(entry) = waiting.entries.front() {
-            if entry.reply.is_closed() {
+        let mut entries: Vec<Entry> = Vec::new();
+        let room = |rows: usize, known: &HashSet<Client>, entry: &Entry| match rows + entry.rows() {
+            // Nobody waits for it: out it goes.
+            _ if entry.is_abandoned() => Room::Kept,
+            together if rows == 0 || together <= max_batch_size => Room::Free,
+            together if together <= max_batch_size + max_batch_size / 4 && !known.contains(&entry.client) => Room::Kept,
+            _ => Room::Full,
+        };
+        while let Some(entry) = waiting.entries.pop(|entry| room(rows, &known, entry)) {
+            if entry.is_abandoned() {
                 add(&entry.metrics.cancelled, 1);
-                waiting.entries.pop_front();
                 continue;
             }
-            if rows > 0 && rows + entry.rows() > max_batch_size {
-                break;
-            }
             rows += entry.rows();
-            entries.extend(waiting.entries.pop_front());
+            known.insert(entry.client);
+            entries.push(entry);
         }
         if !entries.is_empty() || !active.is_empty() {
             return Some(entries);

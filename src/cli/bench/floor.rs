@@ -5,14 +5,14 @@ use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
 use std::time::Instant;
 
-use prost::Message;
 use s2s_runtime::bundle::Bundle;
+use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::manifest::Role;
 use serde::Serialize;
 
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::kernels::{MatRef, Packed, Scratch, Store, matmul_packed};
-use crate::onnx::messages::{GraphProto, ModelProto};
+use crate::onnx::messages::GraphProto;
 
 /// Weights that every token is multiplied with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -89,11 +89,8 @@ pub(super) struct Floor {
 impl Floor {
     /// Reads the graphs and measures the machine.
     pub(super) fn measure(bundle: &Bundle, threads: usize) -> Result<Self> {
-        let weights = |role| -> Result<Weights> {
-            let model = ModelProto::decode(bundle.graph(role)?)
-                .map_err(|e| Error::new(ErrorKind::Bundle, "not an ONNX model").in_graph(bundle.graph_name(role), None).caused_by(e))?;
-            Ok(Weights::of(&model.graph.unwrap_or_default()))
-        };
+        let weights =
+            |role| -> Result<Weights> { Ok(Weights::of(CheckedModel::read(bundle.graph_name(role), bundle.graph(role)?)?.graph())) };
         let (encoder, decoder) = (weights(Role::Encoder)?, weights(Role::Decoder)?);
         Ok(Self { encoder, decoder, peak: Peak::measure(threads, decoder.all()) })
     }

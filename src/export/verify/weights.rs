@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, HashMap};
 
-use prost::Message;
 use s2s_runtime::bundle::Bundle;
+use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::contract::file;
 use s2s_runtime::manifest::Role;
 
@@ -34,10 +34,8 @@ pub(super) fn decode(bundle: &Bundle) -> Result<BTreeMap<Role, ModelProto>> {
         .graphs
         .keys()
         .map(|&role| {
-            let model = ModelProto::decode(bundle.graph(role)?).map_err(|e| {
-                Error::new(ErrorKind::Bundle, "not an ONNX model, or a damaged one").in_graph(bundle.graph_name(role), None).caused_by(e)
-            })?;
-            Ok((role, model))
+            let model = CheckedModel::read(bundle.graph_name(role), bundle.graph(role)?)?;
+            Ok((role, model.into_model()))
         })
         .collect()
 }

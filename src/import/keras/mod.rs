@@ -152,6 +152,18 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     Ok(Imported { keras: saved.version, encoder: names(&model.encoder), decoder: names(&model.decoder), run })
 }
 
+/// Reads a saved model as far as that goes without a vocabulary. Hidden: it is the door of the fuzz targets, which have bytes and
+/// no symbols.
+///
+/// # Errors
+/// As [`import`].
+#[doc(hidden)]
+pub fn read_bytes(bytes: Vec<u8>) -> Result<()> {
+    let saved = file::read(bytes)?;
+    let model = graph::find(&saved.config)?;
+    weights::Tensors::gather(&model, &saved).map(drop)
+}
+
 /// What sources are filled up with: the row of the model that stands there (none for zeros), and a vocabulary's entry for it.
 struct Filler {
     symbol: Option<String>,

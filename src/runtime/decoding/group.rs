@@ -12,7 +12,6 @@ use super::score::score;
 use super::stopping::beams_done;
 use crate::contract::{END, START};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::UnknownPolicy;
 
 /// Buffers shared by all requests of a loop.
 #[derive(Debug, Default)]
@@ -95,7 +94,7 @@ impl Group {
             finished: Vec::new(),
             no_rules: filters::no_rules(s),
             wants_log_p: s.scores || s.token_scores,
-            keeps_attention: s.attention || s.replace_unknowns || s.unknown == UnknownPolicy::Copy,
+            keeps_attention: s.keeps_attention(),
             needs_attention: s.attention_key(),
             request,
         }

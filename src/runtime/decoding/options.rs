@@ -98,16 +98,72 @@ pub struct Strings(pub Vec<String>);
 
 impl<'de> Deserialize<'de> for Strings {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        #[derive(Deserialize)]
-        #[serde(untagged, expecting = "a string or a list of strings")]
-        enum Form {
-            One(String),
-            Many(Vec<String>),
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Strings;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a string or a list of at most {} strings", DecodingOptions::MOST_STOP_STRINGS)
+            }
+            fn visit_str<E: serde::de::Error>(self, one: &str) -> Result<Strings, E> {
+                Ok(Strings(vec![one.to_owned()]))
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<Strings, A::Error> {
+                at_most(DecodingOptions::MOST_STOP_STRINGS, items, &self).map(Strings)
+            }
         }
-        Ok(Self(match Form::deserialize(deserializer)? {
-            Form::One(one) => vec![one],
-            Form::Many(many) => many,
-        }))
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// The items of a list, read no further than `most`.
+fn at_most<'de, T: Deserialize<'de>, A: serde::de::SeqAccess<'de>>(
+    most: usize,
+    mut items: A,
+    expected: &dyn serde::de::Expected,
+) -> Result<Vec<T>, A::Error> {
+    let mut read = Vec::new();
+    while let Some(item) = items.next_element()? {
+        if read.len() == most {
+            return Err(serde::de::Error::invalid_length(most + 1, expected));
+        }
+        read.push(item);
+    }
+    Ok(read)
+}
+
+/// Symbols as a list.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct Symbols(pub Vec<SymbolRef>);
+
+impl FromIterator<SymbolRef> for Symbols {
+    fn from_iter<I: IntoIterator<Item = SymbolRef>>(symbols: I) -> Self {
+        Self(symbols.into_iter().collect())
+    }
+}
+
+impl<'a> IntoIterator for &'a Symbols {
+    type Item = &'a SymbolRef;
+    type IntoIter = std::slice::Iter<'a, SymbolRef>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.iter()
+    }
+}
+
+impl<'de> Deserialize<'de> for Symbols {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> serde::de::Visitor<'de> for Visitor {
+            type Value = Symbols;
+            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+                write!(f, "a list of at most {} symbols", DecodingOptions::MOST_SUPPRESSED)
+            }
+            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<Symbols, A::Error> {
+                at_most(DecodingOptions::MOST_SUPPRESSED, items, &self).map(Symbols)
+            }
+        }
+        deserializer.deserialize_seq(Visitor)
     }
 }
 
@@ -167,7 +223,7 @@ overlay! {
         num_beams: usize, "beam_size";
         /// Hypotheses returned: at most `num_beams`, or any number with `do_sample`; default 1.
         num_return_sequences: usize, "num_hypotheses";
-        /// The exponent a of `length_penalty_type`; above 0 favours long outputs; default 1; beams only.
+        /// The exponent a of `length_penalty_type`, -6 to 6; above 0 favours long outputs; default 1; beams only.
         length_penalty: f32;
         /// `avg` (default), `gnmt` or `none`.
         length_penalty_type: LengthPenaltyType;
@@ -182,7 +238,7 @@ overlay! {
         /// No n-gram of this size comes twice; default 0 (off).
         no_repeat_ngram_size: usize;
         /// Symbols that are never generated, as ids or text; default none.
-        suppress_tokens: Vec<SymbolRef>;
+        suppress_tokens: Symbols;
         /// UNK is never generated; default false.
         disable_unk: bool;
         /// The output begins with this text; default empty.
@@ -284,16 +340,26 @@ impl DecodingOptions {
         count("min_new_tokens", self.min_new_tokens, 0, Self::MOST_TOKENS)?;
         count("num_beams", self.num_beams, 1, Self::MOST_BEAMS)?;
         count("num_return_sequences", self.num_return_sequences, 1, Self::MOST_BEAMS)?;
-        finite("length_penalty", self.length_penalty, |_| true, "a finite number")?;
-        finite("patience", self.patience, |v| v > 0.0, "a number above 0")?;
-        finite("coverage_penalty", self.coverage_penalty, |v| v >= 0.0, "a number of at least 0")?;
-        finite("repetition_penalty", self.repetition_penalty, |v| v > 0.0, "a number above 0 (1 is off)")?;
+        // (2^20)^6 is the last power of the greatest length that f32 has.
+        finite("length_penalty", self.length_penalty, |v| v.abs() <= 6.0, "between -6 and 6")?;
+        finite("patience", self.patience, |v| v > 0.0 && v <= 16.0, "above 0 and at most 16")?;
+        finite("coverage_penalty", self.coverage_penalty, |v| (0.0..=1e6).contains(&v), "between 0 and 1e6")?;
+        // Logits times or over it must stay numbers.
+        finite("repetition_penalty", self.repetition_penalty, |v| (1e-6..=1e6).contains(&v), "between 1e-6 and 1e6 (1 is off)")?;
         finite("temperature", self.temperature, |v| v > 0.0, "a number above 0 (for the most probable token, say do_sample: false)")?;
         finite("top_p", self.top_p, |v| v > 0.0 && v <= 1.0, "above 0 and at most 1 (1 is off)")?;
         finite("min_p", self.min_p, |v| (0.0..=1.0).contains(&v), "between 0 and 1 (0 is off)")?;
         finite("time_limit", self.time_limit, |v| v > 0.0 && v <= 1e9, "a number of seconds above 0")?;
         if self.stop_strings.as_ref().is_some_and(|s| s.0.iter().any(String::is_empty)) {
             return Err(("stop_strings", "an empty string would stop at once".to_owned()));
+        }
+        let stop_strings = self.stop_strings.iter().flat_map(|strings| &strings.0);
+        let prefix = self.target_prefix.iter();
+        let texts = stop_strings.map(|text| ("stop_strings", text, Self::MOST_STOP_CHARACTERS));
+        for (key, text, most) in texts.chain(prefix.map(|text| ("target_prefix", text, Self::MOST_PREFIX_CHARACTERS))) {
+            if text.chars().nth(most).is_some() {
+                return Err((key, format!("a text of more than {most} characters")));
+            }
         }
         Ok(())
     }
@@ -302,6 +368,14 @@ impl DecodingOptions {
     pub const MOST_TOKENS: usize = 1 << 20;
     /// Highest `num_beams` and `num_return_sequences`.
     pub const MOST_BEAMS: usize = 1024;
+    /// Most `stop_strings`, each of which is looked for after every token.
+    pub const MOST_STOP_STRINGS: usize = 64;
+    /// Characters of the longest of `stop_strings`.
+    pub const MOST_STOP_CHARACTERS: usize = 256;
+    /// Most `suppress_tokens`.
+    pub const MOST_SUPPRESSED: usize = 1 << 16;
+    /// Characters of the longest `target_prefix`.
+    pub const MOST_PREFIX_CHARACTERS: usize = 1 << 14;
 }
 
 /// A [`ErrorKind::Config`] error about `key`.

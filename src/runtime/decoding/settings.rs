@@ -284,6 +284,21 @@ impl Settings {
         .find_map(|(key, asked)| asked.then_some(key))
     }
 
+    /// Hypotheses that one request may hold at once: rows under way and, with beams, finished ones that may be returned.
+    pub fn most_hypotheses(&self) -> usize {
+        self.most_rows() + if self.num_beams > 1 { self.enough } else { 0 }
+    }
+
+    /// Whether the attention of every token is kept: it is asked for, or symbols are copied by it.
+    pub fn keeps_attention(&self) -> bool {
+        self.attention || self.replace_unknowns || self.unknown == UnknownPolicy::Copy
+    }
+
+    /// Tokens that the hypotheses of one request may hold at once, their prefixes counted.
+    pub fn most_tokens(&self) -> usize {
+        self.most_hypotheses().saturating_mul(self.prefix.len().saturating_add(self.max_new_tokens))
+    }
+
     /// Rows of the batch that one request may take.
     pub fn most_rows(&self) -> usize {
         if self.do_sample { self.num_return_sequences } else { self.num_beams }

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::time::Instant;
 
-use super::{Engine, EngineKind, IdMatrix, StepOutput};
+use super::{Deadline, Engine, EngineKind, IdMatrix, OPENING, StepOutput};
 use crate::bundle::Bundle;
 use crate::contract::{START, UNK};
 use crate::error::{Error, ErrorKind, Result};
@@ -55,10 +55,10 @@ impl FromStr for Device {
 pub fn open_on(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dyn Engine>> {
     match device {
         Device::Cpu => super::open(bundle, kind),
-        Device::Cuda => super::open_with(bundle, cuda_engine(kind)?, Device::Cuda),
+        Device::Cuda => super::open_with(bundle, cuda_engine(kind)?, Device::Cuda, Deadline::after(OPENING)),
         Device::Auto => {
             let cpu = super::open(bundle, kind)?;
-            let cuda = match cuda_engine(kind).and_then(|kind| super::open_with(bundle, kind, Device::Cuda)) {
+            let cuda = match cuda_engine(kind).and_then(|kind| super::open_with(bundle, kind, Device::Cuda, Deadline::after(OPENING))) {
                 Ok(cuda) => cuda,
                 Err(error) => {
                     tracing::info!("running on the processor: {error}");

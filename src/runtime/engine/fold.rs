@@ -11,10 +11,9 @@
 
 use prost::Message as _;
 
+use crate::checked::CheckedModel;
 use crate::contract::{PAD, metadata};
-use crate::onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, ModelProto, NodeProto, TensorProto, ValueInfoProto,
-};
+use crate::onnx::{AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
 
 /// Values of a table that is not worth its memory (16 MiB).
 const LARGEST_TABLE: usize = 4 << 20;
@@ -55,7 +54,7 @@ pub fn split_decoder(model: &[u8]) -> Option<Vec<u8>> {
 
 /// A model of ours after `rewrite`, which says whether it found what it wanted.
 fn rewritten(model: &[u8], rewrite: impl FnOnce(&mut GraphProto) -> bool) -> Option<Vec<u8>> {
-    let mut model = ModelProto::decode(model).ok()?;
+    let mut model = CheckedModel::read("the graph", model).ok()?.into_model();
     // That the last channel is 1 at tokens and 0 at PAD is our own rule.
     model.metadata(metadata::FORMAT_VERSION)?;
     let graph = model.graph.as_mut()?;
@@ -154,8 +153,8 @@ impl<'a> Layer<'a> {
         let (pad, mask) = (made_by(add.input(0)?, "Pad")?, made_by(add.input(1)?, "Mul")?);
         let lookup = made_by(pad.input(0)?, "Gather").or_else(|| made_by(pad.input(0)?, "OneHot"))?;
         let ids = usize::from(lookup.is("Gather"));
-        let fits =
-            lookup.int("axis", if ids == 1 { 0 } else { -1 }) == if ids == 1 { 0 } else { -1 } && symbols * 4 * hidden <= LARGEST_TABLE;
+        let fits = lookup.int("axis", if ids == 1 { 0 } else { -1 }) == if ids == 1 { 0 } else { -1 }
+            && symbols.saturating_mul(4).saturating_mul(hidden) <= LARGEST_TABLE;
         let is_read = |name: &&str| {
             graph.node.iter().any(|node| node.input.iter().any(|input| input == name)) || graph.output.iter().any(|o| o.name == *name)
         };

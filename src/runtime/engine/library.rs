@@ -1,16 +1,23 @@
 //! Where ONNX Runtime's shared library may lie.
+//!
+//! A library is foreign code, so that it is looked for only where whoever runs the program has said that code is: what
+//! `ORT_DYLIB_PATH` names, beside the program, the active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`), the Python on `PATH`,
+//! the user's own packages, the system's folders. Folders that one merely stands in do not count, in whatever way they come
+//! up: neither `.venv` of the working folder, nor a relative entry of a variable, nor Python's own habit to import from there.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use super::Place;
+
 /// A library file, and why it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Library {
     /// The file; it exists.
     pub path: PathBuf,
-    /// For example `ORT_DYLIB_PATH` or `Python package`.
+    /// For example `ORT_DYLIB_PATH` or `active environment`.
     pub origin: &'static str,
 }
 
@@ -21,43 +28,55 @@ struct Surroundings {
     explicit: Option<PathBuf>,
     /// The folder of the running program.
     program: Option<PathBuf>,
+    /// Prefixes of virtual environments and Python installations, and what each is.
+    prefixes: Vec<(PathBuf, &'static str)>,
+    /// Interpreters on `PATH`, to be asked if all else fails.
+    pythons: Vec<PathBuf>,
     /// The system's library folders.
     system: Vec<PathBuf>,
-    /// Prefixes of Python installations and virtual environments.
-    prefixes: Vec<PathBuf>,
 }
 
 /// The libraries found, best first.
 pub fn find() -> Vec<Library> {
     let surroundings = Surroundings::here();
     let found = surroundings.find();
-    if found.is_empty() && surroundings.explicit.is_none() { ask_python() } else { found }
+    if found.is_empty() && surroundings.explicit.is_none() { surroundings.ask_python() } else { found }
 }
 
-/// The folders that [`find`] looks into, for `s2s doctor`.
-pub fn places() -> Vec<PathBuf> {
+/// The places that [`find`] looks at, in order, for `s2s doctor`.
+pub fn places() -> Vec<Place> {
     let surroundings = Surroundings::here();
-    surroundings.explicit.clone().map_or_else(|| surroundings.folders().into_iter().map(|(folder, _)| folder).collect(), |path| vec![path])
+    let place = |(path, origin): (PathBuf, &'static str)| Place { libraries: libraries_in(&path).len(), path, origin };
+    match &surroundings.explicit {
+        Some(path) => {
+            vec![Place { libraries: surroundings.find().iter().filter(|l| l.path.is_file()).count(), path: path.clone(), origin: EXPLICIT }]
+        }
+        None => surroundings.folders().into_iter().map(place).collect(),
+    }
 }
+
+/// Origins, as they are shown.
+const EXPLICIT: &str = "ORT_DYLIB_PATH";
+const ENVIRONMENT: &str = "active environment";
+const PYTHON: &str = "Python on PATH";
 
 impl Surroundings {
     fn here() -> Self {
-        let mut prefixes: Vec<PathBuf> = ["VIRTUAL_ENV", "CONDA_PREFIX"].iter().filter_map(|name| path_from(name)).collect();
-        if let Ok(here) = env::current_dir() {
-            prefixes.extend(here.ancestors().map(|folder| folder.join(".venv")).filter(|folder| folder.is_dir()));
-        }
+        let absolute = |name: &str| path_from(name).filter(|path| path.is_absolute());
+        let active = ["VIRTUAL_ENV", "CONDA_PREFIX"].into_iter().filter_map(absolute);
+        let mut prefixes: Vec<(PathBuf, &str)> = active.map(|prefix| (prefix, ENVIRONMENT)).collect();
+        let mut pythons = vec![];
         for folder in split_path("PATH") {
             let python = ["python3", "python", "python.exe"].iter().map(|name| folder.join(name)).find(|file| file.is_file());
             // `bin/python3` may be a link into the installation: both of its sides count.
             for python in python.iter().flat_map(|python| [Some(python.clone()), python.canonicalize().ok()]).flatten() {
                 let parent = python.parent();
-                prefixes.extend(if cfg!(windows) { parent } else { parent.and_then(Path::parent) }.map(Path::to_owned));
+                let prefix = if cfg!(windows) { parent } else { parent.and_then(Path::parent) };
+                prefixes.extend(prefix.map(|prefix| (prefix.to_owned(), PYTHON)));
             }
+            pythons.extend(python);
         }
-        // Packages that were installed for one user.
-        if let Some(home) = path_from("HOME") {
-            prefixes.push(home.join(".local"));
-        }
+        prefixes.extend(absolute("HOME").map(|home| (home.join(".local"), "packages of this user")));
         let mut system = vec![];
         for name in ["LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "DYLD_FALLBACK_LIBRARY_PATH"] {
             system.extend(split_path(name));
@@ -70,10 +89,11 @@ impl Surroundings {
             system.extend(usual.iter().map(PathBuf::from));
         }
         Self {
-            explicit: path_from("ORT_DYLIB_PATH"),
+            explicit: path_from(EXPLICIT),
             program: env::current_exe().ok().and_then(|file| file.parent().map(Path::to_owned)),
-            system,
             prefixes,
+            pythons,
+            system,
         }
     }
 
@@ -85,10 +105,10 @@ impl Surroundings {
             folders.push((program.join("lib"), "beside the program"));
             folders.extend(program.parent().map(|parent| (parent.join("lib"), "beside the program")));
         }
-        folders.extend(self.system.iter().map(|folder| (folder.clone(), "system")));
-        for packages in self.prefixes.iter().flat_map(|prefix| package_folders(prefix)) {
-            folders.push((packages.join("onnxruntime").join("capi"), "Python package"));
+        for (prefix, origin) in &self.prefixes {
+            folders.extend(package_folders(prefix).into_iter().map(|packages| (packages.join("onnxruntime").join("capi"), *origin)));
         }
+        folders.extend(self.system.iter().map(|folder| (folder.clone(), "system")));
         let mut seen: Vec<PathBuf> = vec![];
         folders.retain(|(folder, _)| {
             let fresh = !seen.contains(folder);
@@ -100,7 +120,7 @@ impl Surroundings {
 
     fn find(&self) -> Vec<Library> {
         if let Some(explicit) = &self.explicit {
-            let origin = "ORT_DYLIB_PATH";
+            let origin = EXPLICIT;
             if explicit.is_dir() {
                 return libraries_in(explicit).into_iter().map(|path| Library { path, origin }).collect();
             }
@@ -109,6 +129,23 @@ impl Surroundings {
         }
         let folders = self.folders().into_iter();
         folders.flat_map(|(folder, origin)| libraries_in(&folder).into_iter().map(move |path| Library { path, origin })).collect()
+    }
+
+    /// The last resort: a Python that finds its packages in ways of its own.
+    fn ask_python(&self) -> Vec<Library> {
+        const SCRIPT: &str =
+            "import importlib.util as u; s = u.find_spec('onnxruntime'); print(s.submodule_search_locations[0] if s else '')";
+        for python in &self.pythons {
+            // -I: nothing from the working folder, nor from where PYTHONPATH and PYTHONHOME point.
+            let output = Command::new(python).args(["-I", "-c", SCRIPT]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+            let Ok(output) = output else { continue };
+            let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+            if output.status.success() && folder.is_absolute() {
+                let found = libraries_in(&folder.join("capi"));
+                return found.into_iter().map(|path| Library { path, origin: PYTHON }).collect();
+            }
+        }
+        vec![]
     }
 }
 
@@ -167,21 +204,6 @@ fn starts_with(path: &Path, prefix: &str) -> bool {
     path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(prefix))
 }
 
-/// The last resort: a Python that finds its packages in ways of its own.
-fn ask_python() -> Vec<Library> {
-    const SCRIPT: &str = "import importlib.util as u; s = u.find_spec('onnxruntime'); print(s.submodule_search_locations[0] if s else '')";
-    for python in ["python3", "python"] {
-        let output = Command::new(python).args(["-c", SCRIPT]).stdin(Stdio::null()).stderr(Stdio::null()).output();
-        let Ok(output) = output else { continue };
-        let folder = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        if output.status.success() && !folder.is_empty() {
-            let found = libraries_in(&Path::new(&folder).join("capi"));
-            return found.into_iter().map(|path| Library { path, origin: "Python package" }).collect();
-        }
-    }
-    vec![]
-}
-
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used)]
@@ -208,10 +230,14 @@ mod tests {
             explicit: None,
             program: Some(root.path().join("bin")),
             system: vec![root.path().join("usr/lib"), root.path().join("nowhere")],
-            prefixes: vec![root.path().join("venv"), root.path().join("venv")],
+            prefixes: vec![(root.path().join("venv"), ENVIRONMENT), (root.path().join("venv"), PYTHON)],
+            pythons: vec![],
         };
-        let found: Vec<PathBuf> = surroundings.find().into_iter().map(|library| library.path).collect();
-        assert_eq!(found, [beside, system, new, old]);
+        let found = surroundings.find();
+        let paths: Vec<&PathBuf> = found.iter().map(|library| &library.path).collect();
+        assert_eq!(paths, [&beside, &new, &old, &system]);
+        let origins: Vec<&str> = found.iter().map(|library| library.origin).collect();
+        assert_eq!(origins, ["beside the program", ENVIRONMENT, ENVIRONMENT, "system"]);
     }
 
     #[test]
@@ -224,6 +250,46 @@ mod tests {
         assert_eq!(surroundings.find(), [Library { path: missing, origin: "ORT_DYLIB_PATH" }]);
         let folder = Surroundings { explicit: Some(root.path().join("usr/lib")), ..Surroundings::default() };
         assert_eq!(folder.find().len(), 1);
+    }
+
+    /// Runs this test alone in a folder where all kinds of bait lie: it says which places it would look at.
+    #[cfg(unix)]
+    #[test]
+    fn nothing_is_loaded_from_a_folder_that_one_merely_stands_in() {
+        const INSIDE: &str = "S2S_TEST_STANDING_IN";
+        if env::var_os(INSIDE).is_some() {
+            let here = env::current_dir().unwrap();
+            let (found, pythons) = (find(), Surroundings::here().pythons);
+            assert!(found.iter().all(|library| !library.path.starts_with(&here)), "{found:?}");
+            assert!(places().iter().all(|place| place.path.is_absolute() && !place.path.starts_with(&here)), "{:?}", places());
+            assert!(pythons.iter().all(|python| !python.starts_with(&here)), "{pythons:?}");
+            return;
+        }
+        use std::os::unix::fs::PermissionsExt;
+        let root = tempfile::tempdir().unwrap();
+        let here = root.path().canonicalize().unwrap().join("inner");
+        // A virtual environment here and above, a package, a Python that says anything.
+        for venv in ["inner/.venv", ".venv", "inner/relative"] {
+            file(root.path(), &format!("{venv}/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so"));
+        }
+        file(root.path(), "inner/onnxruntime/__init__.py");
+        file(root.path(), "inner/onnxruntime/capi/libonnxruntime.so");
+        file(root.path(), "inner/libonnxruntime.so");
+        let script = format!("#!/bin/sh\necho {}\n", here.join("onnxruntime").display());
+        let python = file(root.path(), "inner/python3");
+        std::fs::write(&python, script).unwrap();
+        std::fs::set_permissions(&python, std::fs::Permissions::from_mode(0o755)).unwrap();
+        // With Pythons of the machine behind the relative entries, and with the one in the folder alone.
+        let path = env::var("PATH").unwrap_or_default();
+        for path in [format!(".::{path}"), ".:".to_owned()] {
+            let mut test = Command::new(env::current_exe().unwrap());
+            test.args(["--exact", "engine::library::tests::nothing_is_loaded_from_a_folder_that_one_merely_stands_in"]);
+            test.current_dir(&here).env(INSIDE, "1").env("PATH", &path).env_remove("ORT_DYLIB_PATH").env_remove("PYTHONPATH");
+            test.env("VIRTUAL_ENV", "relative").env("CONDA_PREFIX", ".").env("LD_LIBRARY_PATH", ".:").env("HOME", ".");
+            let output = test.output().unwrap();
+            let said = String::from_utf8_lossy(&output.stdout);
+            assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        }
     }
 
     #[test]

@@ -3,6 +3,8 @@
 //! [`Engine`] is small so that tests drive the loop with a scripted one. The real ones are [`onnx::OnnxEngine`] over a
 //! [`graph::Graph`] runner: `tract` (pure Rust, the default) or `ort` (ONNX Runtime, loaded when the program runs).
 
+mod budget;
+mod deadline;
 mod device;
 mod fold;
 pub mod graph;
@@ -15,6 +17,7 @@ pub mod ort;
 pub mod tract;
 mod wide;
 
+use deadline::{Deadline, OPENING};
 pub use device::{Device, open_on};
 pub use fold::{folded_encoder, split_decoder};
 
@@ -26,6 +29,7 @@ use std::sync::Arc;
 use serde::Serialize;
 
 use crate::bundle::Bundle;
+use crate::checked::CheckedModel;
 use crate::contract::file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::GraphInfo;
@@ -58,8 +62,21 @@ pub struct EngineReport {
     pub problem: Option<String>,
     /// What to do about the problem.
     pub help: Option<String>,
-    /// Folders where the library was looked for, in order.
-    pub searched: Vec<PathBuf>,
+    /// Why that library was taken: the kind of the place where it lies.
+    pub origin: Option<&'static str>,
+    /// Places where the library was looked for, in order.
+    pub searched: Vec<Place>,
+}
+
+/// A place where an engine's library may lie.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct Place {
+    /// The folder, or the file that `ORT_DYLIB_PATH` names.
+    pub path: PathBuf,
+    /// Why it was looked at, for example `active environment`.
+    pub origin: &'static str,
+    /// Libraries in it.
+    pub libraries: usize,
 }
 
 /// Ids of several texts, (rows, columns) row-major; sources are left-padded with [`PAD`](crate::contract::PAD).
@@ -126,6 +143,8 @@ pub trait Engine: Send {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 impl EngineKind {
@@ -177,37 +196,38 @@ impl FromStr for EngineKind {
 /// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one.
 ///
 /// # Errors
-/// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self test fails.
+/// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self test fails;
+/// [`ErrorKind::Timeout`] if all that takes longer than a minute.
 pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
-    open_with(bundle, kind, Device::Cpu)
+    open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING))
 }
 
-/// The same on the processor or through CUDA.
-fn open_with(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dyn Engine>> {
+/// The same on the processor or through CUDA, within a time.
+fn open_with(bundle: &Bundle, kind: EngineKind, device: Device, deadline: Deadline) -> Result<Box<dyn Engine>> {
     let kind = kind.resolve()?;
     let encoder = bundle.graph_name(Role::Encoder);
-    let mut engine = onnx::OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| {
-        let graph = load_graph_with(kind, device, name, model, inputs, outputs)?;
+    let mut engine = onnx::OnnxEngine::new(kind.as_str(), bundle, |name, _, inputs, outputs| {
         let is_encoder = name == encoder;
+        let model = Arc::clone(bundle.shared_graph(if is_encoder { Role::Encoder } else { Role::Decoder })?);
+        let loader = Loader::new(kind, device, name, inputs, outputs);
+        let graph = loader.load(Arc::clone(&model), &deadline)?;
         // tract has a plan for each batch size instead of another form of the decoder.
         if device != Device::Cpu || !(is_encoder || kind == EngineKind::Ort) {
             return Ok(graph);
         }
-        let model = Arc::clone(bundle.shared_graph(if is_encoder { Role::Encoder } else { Role::Decoder })?);
-        let (name, symbols) = (name.to_owned(), bundle.source().len());
-        let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect::<Vec<String>>());
+        let symbols = bundle.source().len();
         let maker = move || {
             let for_many_rows = if is_encoder { folded_encoder(&model, symbols) } else { split_decoder(&model) };
-            let Some(model) = for_many_rows else { return Ok(None) };
-            let [inputs, outputs] = [&inputs, &outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
-            load_graph_with(kind, device, &name, &model, &inputs, &outputs).map(Some)
+            for_many_rows.map(|model| loader.load(Arc::new(model), &Deadline::after(OPENING))).transpose()
         };
         Ok(Box::new(wide::TwoForms::new(graph, Arc::new(maker))))
     })?;
     if let Some(json) = bundle.file(file::SELF_TEST) {
         let path = bundle.path().join(file::SELF_TEST);
         let test = SelfTest::from_json(json).map_err(|error| error.in_file(&path))?;
-        test.run(&mut engine, &bundle.manifest().wiring).map_err(|error| error.in_file(&path))?;
+        let wiring = bundle.manifest().wiring.clone();
+        let run = move || test.run(&mut engine, &wiring).map(|()| engine);
+        engine = deadline.run(file::SELF_TEST, "the self test", run).map_err(|error| error.in_file(&path))?;
     }
     Ok(Box::new(engine))
 }
@@ -220,30 +240,49 @@ fn open_with(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dy
 /// - `outputs`: the outputs to read, in the order in which they will be given.
 ///
 /// # Errors
-/// [`ErrorKind::Bundle`] if the bytes or the names are wrong, [`ErrorKind::Engine`] if the engine is missing or fails.
+/// [`ErrorKind::Bundle`] if the bytes or the names are wrong, [`ErrorKind::Engine`] if the engine is missing or fails,
+/// [`ErrorKind::Timeout`] if it takes longer than a minute.
 pub fn load_graph(kind: EngineKind, name: &str, model: &[u8], inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn graph::Graph>> {
-    load_graph_with(kind, Device::Cpu, name, model, inputs, outputs)
+    Loader::new(kind, Device::Cpu, name, inputs, outputs).load(Arc::new(model.to_vec()), &Deadline::after(OPENING))
 }
 
-fn load_graph_with(
+/// How graphs of one outside are loaded.
+#[derive(Clone)]
+struct Loader {
     kind: EngineKind,
     device: Device,
-    name: &str,
-    model: &[u8],
-    inputs: &[&str],
-    outputs: &[&str],
-) -> Result<Box<dyn graph::Graph>> {
-    let info = GraphInfo::read(name, model)?;
-    match kind.resolve()? {
-        #[cfg(feature = "tract")]
-        EngineKind::Tract => tract::load(name, model, &info, inputs, outputs),
-        #[cfg(feature = "ort")]
-        EngineKind::Ort => ort::load(device, name, model, &info, inputs, outputs),
-        #[allow(unreachable_patterns)] // Unless a feature is off.
-        kind => {
-            let _ = (device, info, inputs, outputs);
-            Err(Error::new(ErrorKind::Internal, format!("the engine {kind} has no loader")))
-        }
+    name: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+impl Loader {
+    fn new(kind: EngineKind, device: Device, name: &str, inputs: &[&str], outputs: &[&str]) -> Self {
+        let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        Self { kind, device, name: name.to_owned(), inputs, outputs }
+    }
+
+    /// Every graph that an engine sees comes this way: it is checked, its memory is bounded, and its time.
+    fn load(&self, model: Arc<Vec<u8>>, deadline: &Deadline) -> Result<Box<dyn graph::Graph>> {
+        let checked = CheckedModel::read(&self.name, &model)?;
+        budget::check(&self.name, &checked, model.len())?;
+        let (loader, info, inner) = (self.clone(), GraphInfo::of(&checked), deadline.clone());
+        drop(checked);
+        deadline.run(&self.name, "loading it", move || {
+            let Self { kind, device, name, inputs, outputs } = &loader;
+            let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+            match kind.resolve()? {
+                #[cfg(feature = "tract")]
+                EngineKind::Tract => tract::load(name, model, &info, &inputs, &outputs),
+                #[cfg(feature = "ort")]
+                EngineKind::Ort => ort::load(*device, name, model, &info, &inputs, &outputs, &inner),
+                #[allow(unreachable_patterns)] // Unless a feature is off.
+                kind => {
+                    let _ = (device, model, info, inputs, outputs, inner);
+                    Err(Error::new(ErrorKind::Internal, format!("the engine {kind} has no loader")))
+                }
+            }
+        })
     }
 }
 
@@ -253,7 +292,7 @@ pub fn available() -> Vec<EngineReport> {
 }
 
 fn report(kind: EngineKind) -> EngineReport {
-    let empty = EngineReport { name: kind.as_str(), version: None, path: None, problem: None, help: None, searched: vec![] };
+    let empty = EngineReport { name: kind.as_str(), version: None, path: None, problem: None, help: None, origin: None, searched: vec![] };
     match kind {
         #[cfg(feature = "tract")]
         EngineKind::Tract => EngineReport { version: Some(tract::VERSION.to_owned()), ..empty },
@@ -261,7 +300,9 @@ fn report(kind: EngineKind) -> EngineReport {
         EngineKind::Ort => {
             let searched = library::places();
             match ort::loaded() {
-                Ok(loaded) => EngineReport { version: loaded.version(), path: Some(loaded.path), searched, ..empty },
+                Ok(loaded) => {
+                    EngineReport { version: loaded.version(), path: Some(loaded.path), origin: Some(loaded.origin), searched, ..empty }
+                }
                 Err(error) => {
                     EngineReport { problem: Some(error.to_string()), help: error.help_text().map(str::to_owned), searched, ..empty }
                 }

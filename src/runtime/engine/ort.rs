@@ -1,19 +1,20 @@
 //! Graphs through ONNX Runtime, whose shared library is looked for and loaded when it is first needed.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
-use ort::session::{Session, SessionInputValue};
+use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::TensorRef;
 
 use super::Device;
+use super::deadline::Deadline;
 use super::graph::{DataView, Graph, Signature, Tensor, TensorView};
 use super::library::{self, Library};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::GraphInfo;
+use crate::panics::caught;
 
 /// The oldest ONNX Runtime that is taken, `1.NN`.
 pub const OLDEST: &str = "1.17";
@@ -24,6 +25,8 @@ pub(super) struct Loaded {
     environment: Environment,
     /// Where it was found.
     pub(super) path: PathBuf,
+    /// Why it was looked for there.
+    pub(super) origin: &'static str,
 }
 
 impl Loaded {
@@ -47,11 +50,11 @@ pub(super) fn loaded() -> Result<Loaded> {
         return Ok(loaded.clone());
     }
     let mut failures = vec![];
-    for Library { path, .. } in library::find() {
+    for Library { path, origin } in library::find() {
         match initialise(&path) {
             Ok(environment) => {
                 tracing::debug!(path = %path.display(), "loaded ONNX Runtime");
-                return Ok(slot.insert(Loaded { environment, path }).clone());
+                return Ok(slot.insert(Loaded { environment, path, origin }).clone());
             }
             Err(reason) => failures.push(format!("{}: {reason}", path.display())),
         }
@@ -70,15 +73,17 @@ fn initialise(path: &std::path::Path) -> Result<Environment, String> {
     // `init_from` gives an error where the crate's other ways in panic; the guard is for a library that is none.
     let attempt =
         || ort::init_from(path).map_err(|e| e.to_string())?.with_name("s2s").with_telemetry(false).build().map_err(|e| e.to_string());
-    catch_unwind(AssertUnwindSafe(attempt)).unwrap_or_else(|_| Err("not an ONNX Runtime that fits".to_owned()))
+    caught(attempt).unwrap_or_else(|_| Err("not an ONNX Runtime that fits".to_owned()))
 }
 
 /// One session; ONNX Runtime's calls want it alone, so that every worker has its own.
 struct OrtGraph {
     session: Session,
     device: Device,
-    model: Arc<[u8]>,
+    model: Arc<Vec<u8>>,
     signature: Signature,
+    /// Through which a run that does not end is stopped while the bundle is opened.
+    options: Arc<RunOptions>,
     /// The session's inputs, as positions in the caller's list.
     inputs: Vec<usize>,
     /// The caller's outputs, as positions in the session's list.
@@ -88,13 +93,14 @@ struct OrtGraph {
 pub(super) fn load(
     device: Device,
     name: &str,
-    model: &[u8],
+    model: Arc<Vec<u8>>,
     info: &GraphInfo,
     inputs: &[&str],
     outputs: &[&str],
+    deadline: &Deadline,
 ) -> Result<Box<dyn Graph>> {
     let signature = Signature::new(name, info, inputs, outputs)?;
-    let session = open_session(device, name, model)?;
+    let session = open_session(device, name, &model)?;
     let positions = |wanted: &[&str], present: &[&str]| -> Result<Vec<usize>> {
         let position = |name: &&str| present.iter().position(|present| present == name);
         wanted.iter().map(|name| position(name).ok_or_else(|| failure(signature.name(), "lost", name))).collect()
@@ -102,11 +108,19 @@ pub(super) fn load(
     let session_inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
     let session_outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
     let (from_caller, to_caller) = (positions(&session_inputs, inputs)?, positions(outputs, &session_outputs)?);
-    Ok(Box::new(OrtGraph { session, device, model: Arc::from(model), signature, inputs: from_caller, outputs: to_caller }))
+    let options = run_options(name)?;
+    let stopped = Arc::clone(&options);
+    // Where stopping fails the time is over all the same.
+    deadline.on_end(move || drop(stopped.terminate()));
+    Ok(Box::new(OrtGraph { session, device, model, signature, options, inputs: from_caller, outputs: to_caller }))
+}
+
+fn run_options(name: &str) -> Result<Arc<RunOptions>> {
+    RunOptions::new().map(Arc::new).map_err(|e| failure(name, "cannot load this graph", &e.to_string()))
 }
 
 fn open_session(device: Device, name: &str, model: &[u8]) -> Result<Session> {
-    let Loaded { environment, path } = loaded()?;
+    let Loaded { environment, path, .. } = loaded()?;
     let builder = || -> ort::Result<SessionBuilder> {
         Ok(Session::builder(&environment)?
             .with_optimization_level(GraphOptimizationLevel::All)?
@@ -148,7 +162,7 @@ fn failure(graph: &str, what: &str, cause: &str) -> Error {
 impl Graph for OrtGraph {
     fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
         self.signature.check(inputs)?;
-        let (session, from_caller, to_caller) = (&mut self.session, &self.inputs, &self.outputs);
+        let (session, options, from_caller, to_caller) = (&mut self.session, &*self.options, &self.inputs, &self.outputs);
         let mut run = || -> ort::Result<()> {
             let mut values: Vec<SessionInputValue<'_>> = Vec::with_capacity(inputs.len());
             for &position in from_caller {
@@ -158,7 +172,7 @@ impl Graph for OrtGraph {
                     DataView::F32(data) => TensorRef::from_array_view((shape, data))?.into(),
                 });
             }
-            let results = session.run(values.as_slice())?;
+            let results = session.run_with_options(values.as_slice(), options)?;
             outputs.resize_with(to_caller.len(), Tensor::default);
             for (output, &position) in outputs.iter_mut().zip(to_caller) {
                 let result = &results[position];
@@ -185,6 +199,7 @@ impl Graph for OrtGraph {
             device: self.device,
             model: Arc::clone(&self.model),
             signature: self.signature.clone(),
+            options: run_options(self.signature.name())?,
             inputs,
             outputs,
         }))

@@ -1,6 +1,5 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
@@ -10,6 +9,7 @@ use tract_onnx::prelude::{
 use super::graph::{DataView, Graph, Signature, Tensor, TensorView};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::{Dimension, GraphInfo, INT64, RecurrentNode};
+use crate::panics::caught;
 
 /// The version that this crate is built with.
 pub const VERSION: &str = "0.23.9";
@@ -47,7 +47,7 @@ struct Pinning {
 /// What a plan is made of.
 struct Source {
     name: String,
-    model: Vec<u8>,
+    model: Arc<Vec<u8>>,
     inputs: Vec<String>,
     outputs: Vec<String>,
     /// Element type and axes of each input, -1 for the batch.
@@ -57,12 +57,12 @@ struct Source {
 impl Source {
     /// The plan for any batch size, or for one.
     fn plan(&self, batch: Option<usize>) -> TractResult<Arc<TypedRunnableModel>> {
-        let mut model = self.model.as_slice();
+        let mut bytes = self.model.as_slice();
         let mut model = tract_onnx::onnx()
             // Outputs are what the nodes give; a stale annotation is no reason to fail.
             .with_ignore_output_shapes(true)
             .with_ignore_value_info(true)
-            .model_for_read(&mut model)?
+            .model_for_read(&mut bytes)?
             .with_input_names(&self.inputs)?
             .with_outputs_by_name(&self.outputs)?;
         if let Some(batch) = batch {
@@ -108,7 +108,7 @@ impl Pinning {
     }
 }
 
-pub(super) fn load(name: &str, model: &[u8], info: &GraphInfo, inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn Graph>> {
+pub(super) fn load(name: &str, model: Arc<Vec<u8>>, info: &GraphInfo, inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn Graph>> {
     let signature = Signature::new(name, info, inputs, outputs)?;
     if let Some(node) = info.recurrent.iter().find(|node| !tract_computes(node)) {
         return Err(Error::new(
@@ -120,15 +120,10 @@ pub(super) fn load(name: &str, model: &[u8], info: &GraphInfo, inputs: &[&str], 
     }
     let shapes = open_batch(info, inputs);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    let source = Source {
-        name: name.to_owned(),
-        model: model.to_vec(),
-        inputs: names(inputs),
-        outputs: names(outputs),
-        shapes: shapes.clone().unwrap_or_default(),
-    };
-    let plan = guarded(name, "cannot load this graph", || source.plan(None))?;
     let worth = shapes.is_some() && info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
+    let source =
+        Source { name: name.to_owned(), model, inputs: names(inputs), outputs: names(outputs), shapes: shapes.clone().unwrap_or_default() };
+    let plan = guarded(name, "cannot load this graph", || source.plan(None))?;
     let pinning = worth.then(|| Pinning { source: Arc::new(source), plans: Arc::default(), batch: 0, calls: 0, plan: None });
     Ok(Box::new(TractGraph { plan, signature, outputs: outputs.len(), pinning }))
 }
@@ -163,13 +158,10 @@ fn tract_computes(node: &RecurrentNode) -> bool {
 /// Errors and panics of tract as our errors.
 fn guarded<T>(graph: &str, what: &str, call: impl FnOnce() -> TractResult<T>) -> Result<T> {
     // What the closure touches is dropped or rebuilt after a panic: plans are immutable, run states are per call.
-    let message = match catch_unwind(AssertUnwindSafe(call)) {
+    let message = match caught(call) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => format!("{error:#}"),
-        Err(panic) => {
-            let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-            text.unwrap_or_else(|| "panic".to_owned())
-        }
+        Err(panic) => panic,
     };
     let message = message.lines().next().unwrap_or_default();
     Err(Error::new(ErrorKind::Engine, format!("tract {what}: {message}"))

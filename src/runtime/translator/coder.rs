@@ -6,9 +6,9 @@ use serde::Serialize;
 
 use crate::bundle::Bundle;
 use crate::contract::UNK;
-use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TargetSymbols, UnknownPolicy};
+use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, TargetSymbols, UnknownPolicy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::{REPLACEMENT, Unit, Vocabulary};
+use crate::vocabulary::{REPLACEMENT, TextLimits, Unit, Vocabulary};
 
 impl TargetSymbols for Vocabulary {
     fn size(&self) -> usize {
@@ -151,9 +151,23 @@ impl TextCoder {
     /// A text as the loop reads it.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for unknown symbols under `unknown: error`, and for a text that is too long.
+    /// [`ErrorKind::Input`] for unknown symbols under `unknown: error`; [`ErrorKind::TooLong`] for a text that is too
+    /// long.
     pub fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText> {
-        let mut encoded = self.source().encode_with(text, settings.unknown)?;
+        self.encode_within(text, settings, usize::MAX)
+    }
+
+    /// The same for texts of strangers.
+    ///
+    /// - `most_characters`: a text that has more, before, between or after the steps of the normalisation, is refused
+    ///   even where longer ones are cut.
+    ///
+    /// # Errors
+    /// As [`encode`](Self::encode).
+    pub fn encode_within(&self, text: &str, settings: &Settings, most_characters: usize) -> Result<SourceText> {
+        let limits = TextLimits { characters: most_characters, symbols: settings.most_source_tokens() };
+        let encoded = self.source().encode_with(text, settings.unknown, limits);
+        let mut encoded = encoded.map_err(|e| if e.kind() == ErrorKind::TooLong { e.help(TOO_LONG_HELP) } else { e })?;
         let part = settings.fit(encoded.ids.len())?;
         if part.len() < encoded.ids.len() {
             encoded.ids = encoded.ids[part.clone()].to_vec();

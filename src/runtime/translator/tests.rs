@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::decoding::tests::scripted::Scripted;
-use crate::decoding::{FinishReason, OutputOptions, Strings, SymbolRef, UnknownPolicy};
+use crate::decoding::{FinishReason, OutputOptions, Strings, SymbolRef, Symbols, UnknownPolicy};
 use crate::vocabulary::{Normalisation, Unit, Vocabulary};
 
 /// Sources of a to f; targets of `unit` with four symbols.
@@ -90,14 +90,14 @@ fn a_bad_text_fails_alone() {
     let found = translator.translate_each(&["ab", "axb", "abcde", "ba"], &options).unwrap();
     assert!(found[0].is_ok() && found[3].is_ok());
     assert!(found[1].as_ref().unwrap_err().message().contains("\"x\""));
-    assert!(found[2].as_ref().unwrap_err().message().contains("5 tokens"));
+    assert!(found[2].as_ref().unwrap_err().message().contains("more than 4 tokens"));
     assert!(translator.translate(&["ab", "axb"], &options).is_err());
 }
 
 #[test]
 fn unknown_symbols_are_reported_and_copied_in_their_order_without_attention() {
     // Only UNK may come.
-    let only_unk = [2, 4, 5, 6, 7].map(SymbolRef::Id).to_vec();
+    let only_unk = [2, 4, 5, 6, 7].map(SymbolRef::Id).into_iter().collect();
     let options = DecodingOptions { suppress_tokens: Some(only_unk), max_new_tokens: Some(3), ..DecodingOptions::default() };
     let mut translator = translator(Unit::Character, 1, false);
     let plain = translator.translate(&["axby"], &options).unwrap().remove(0);
@@ -108,7 +108,7 @@ fn unknown_symbols_are_reported_and_copied_in_their_order_without_attention() {
 
 #[test]
 fn with_attention_an_unknown_becomes_the_source_symbol_most_attended() {
-    let only_unk = [2, 4, 5, 6, 7].map(SymbolRef::Id).to_vec();
+    let only_unk = [2, 4, 5, 6, 7].map(SymbolRef::Id).into_iter().collect();
     let options = DecodingOptions {
         suppress_tokens: Some(only_unk),
         max_new_tokens: Some(6),
@@ -182,7 +182,8 @@ fn without_a_limit_outputs_may_be_as_long_as_the_longest_in_training_and_end() {
 fn options_that_the_model_or_its_vocabulary_cannot_serve_are_errors_that_name_the_key() {
     let coder = translator(Unit::Character, 3, false).coder().clone();
     let prefix = DecodingOptions { target_prefix: Some("Px".to_owned()), ..DecodingOptions::default() };
-    let suppressed = DecodingOptions { suppress_tokens: Some(vec![SymbolRef::Text("x".to_owned())]), ..DecodingOptions::default() };
+    let suppressed =
+        DecodingOptions { suppress_tokens: Some(Symbols(vec![SymbolRef::Text("x".to_owned())])), ..DecodingOptions::default() };
     let attention = DecodingOptions { replace_unknowns: Some(true), ..DecodingOptions::default() };
     for (options, key) in [(prefix, "target_prefix"), (suppressed, "suppress_tokens"), (attention, "replace_unknowns")] {
         let error = coder.settings(&options).unwrap_err();

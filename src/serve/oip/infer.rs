@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use super::tensors::{Data, DataType, InferRequest, Tensor};
 use crate::serve::app::{Server, accounting};
+use crate::serve::body::{Received, read_body};
+use crate::serve::client::Caller;
 use crate::serve::error::{ApiError, Fault};
-use crate::serve::fields::read_body;
 use crate::serve::generate::decoding_options;
 use crate::serve::limits::Limits;
 use crate::serve::paths::{Named, VERSION};
@@ -29,17 +30,17 @@ pub(super) const SCORE: &str = "score";
 
 /// Answers an inference.
 pub(super) async fn infer(State(server): State<Arc<Server>>, named: Named, request: Request) -> Result<Response, ApiError> {
-    let deadline = server.deadline();
+    let caller = server.caller(&request);
     let (head, body) = request.into_parts();
-    let body = read_body(body, server.limits()).await?;
-    let request = InferRequest::read(&head.headers, &body)?;
+    let Received { bytes, held: _held } = read_body(&head.headers, body, server.bodies(), server.limits()).await?;
+    let request = server.bodies().parsed(bytes.len(), move || InferRequest::read(&head.headers, &bytes)).await?;
     match named.role {
-        None => text(&named.name, &named.scheduler, &request, deadline).await,
-        Some(role) => graph(&named.name, Arc::clone(&named.scheduler), role, request, server.limits(), deadline).await,
+        None => text(&named.name, &named.scheduler, &request, caller).await,
+        Some(role) => graph(&named.name, Arc::clone(&named.scheduler), role, request, server.limits(), caller.deadline).await,
     }
 }
 
-async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, deadline: Instant) -> Result<Response, ApiError> {
+async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, caller: Caller) -> Result<Response, ApiError> {
     let [Tensor { name: input, shape, data: Data::Bytes(texts) }] = &*request.inputs else {
         return Err(ApiError::new(Fault::BadRequest, format!("{name} takes one tensor, {TEXT_INPUT} of BYTES")));
     };
@@ -59,7 +60,7 @@ async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, deadlin
         options.output.get_or_insert_default().scores = Some(true);
     }
     let settings = scheduler.settings(&options)?;
-    let answer = scheduler.translate(texts, &settings, deadline).await?;
+    let answer = scheduler.translate(texts, &settings, caller).await?;
     let scores = answer.texts.iter().map(|text| text.score).collect();
     let headers = accounting(&answer);
     let texts = answer.texts.into_iter().map(|text| text.best.text).collect();

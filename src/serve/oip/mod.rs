@@ -6,6 +6,7 @@
 mod infer;
 mod metadata;
 mod tensors;
+mod wire;
 
 use axum::routing::{get, post};
 

@@ -6,7 +6,9 @@ use axum::response::{IntoResponse, Response};
 use s2s_runtime::graph_info::{FLOAT, INT64};
 use serde_json::{Map, Value, json};
 
+use super::wire::{RawRequest, RawTensor};
 use crate::serve::error::{ApiError, Fault};
+use crate::serve::json::{Flat, VALUES};
 
 /// Bytes of JSON before the binary part.
 pub(super) const HEADER_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
@@ -154,17 +156,16 @@ impl InferRequest {
             }
         };
         let text = std::str::from_utf8(json).map_err(|_| ApiError::new(Fault::InvalidUtf8, "the JSON is not UTF-8"))?;
-        let value: Value = serde_json::from_str(text).map_err(|error| bad(format!("the body is not JSON: {error}")))?;
-        let request = object(&value, "the body")?;
+        let RawRequest { fields: request, inputs } = RawRequest::read(text)?;
         let id = match request.get("id") {
             None => None,
             Some(Value::String(id)) => Some(id.clone()),
             Some(_) => return Err(bad("id must be a string")),
         };
-        let of_request = parameters(request)?;
+        let of_request = parameters(&request)?;
         let binary_output = flag(of_request, "binary_data_output")?.unwrap_or(false);
-        let inputs = request.get("inputs").and_then(Value::as_array).ok_or_else(|| bad("inputs must be an array of tensors"))?;
-        let inputs = inputs.iter().map(|input| read_tensor(object(input, "a tensor")?, &mut binary)).collect::<Result<Vec<_>, _>>()?;
+        let inputs = inputs.ok_or_else(|| bad("inputs must be an array of tensors"))?;
+        let inputs = inputs.into_iter().map(|input| read_tensor(input, &mut binary)).collect::<Result<Vec<_>, _>>()?;
         if !binary.is_empty() {
             return Err(bad(format!("{} bytes are left after the last tensor", binary.len())));
         }
@@ -230,8 +231,9 @@ impl InferRequest {
     }
 }
 
-fn read_tensor(tensor: &Map<String, Value>, binary: &mut &[u8]) -> Result<Tensor, ApiError> {
-    let name = name_of(tensor)?;
+fn read_tensor(tensor: RawTensor, binary: &mut &[u8]) -> Result<Tensor, ApiError> {
+    let RawTensor { fields: tensor, data } = tensor;
+    let name = name_of(&tensor)?;
     let shape = tensor.get("shape").and_then(Value::as_array).ok_or_else(|| bad(format!("the tensor {name:?} has no shape")))?;
     let shape: Option<Vec<usize>> = shape.iter().map(|axis| axis.as_u64().and_then(|axis| usize::try_from(axis).ok())).collect();
     let shape = shape.ok_or_else(|| bad(format!("the shape of {name:?} must be whole numbers of at least 0")))?;
@@ -243,8 +245,8 @@ fn read_tensor(tensor: &Map<String, Value>, binary: &mut &[u8]) -> Result<Tensor
         Some("FP32") => DataType::Float32,
         other => return Err(bad(format!("the datatype of {name:?} is {other:?}; BYTES, INT64 and FP32 are read here"))),
     };
-    let size = parameters(tensor)?.and_then(|parameters| parameters.get("binary_data_size"));
-    let data = match (size, tensor.get("data")) {
+    let size = parameters(&tensor)?.and_then(|parameters| parameters.get("binary_data_size"));
+    let data = match (size, data) {
         (Some(_), Some(_)) => return Err(bad(format!("{name:?} has both data and binary_data_size"))),
         (Some(size), None) => {
             let size = size.as_u64().and_then(|size| usize::try_from(size).ok());
@@ -253,7 +255,7 @@ fn read_tensor(tensor: &Map<String, Value>, binary: &mut &[u8]) -> Result<Tensor
             *binary = rest;
             from_bytes(bytes, data_type, &name)?
         }
-        (None, Some(data)) => from_json(data, data_type, count, &name)?,
+        (None, Some(data)) => from_json(data, data_type, &name)?,
         (None, None) => return Err(bad(format!("the tensor {name:?} has no data"))),
     };
     if data.len() != count {
@@ -282,6 +284,9 @@ fn from_bytes(mut bytes: &[u8], data_type: DataType, name: &str) -> Result<Data,
         DataType::Bytes => {
             let mut texts = Vec::new();
             while !bytes.is_empty() {
+                if texts.len() == VALUES {
+                    return Err(bad(format!("{name:?} has more than {VALUES} texts")));
+                }
                 let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(incomplete)?;
                 let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(incomplete)?;
                 let text = std::str::from_utf8(text)
@@ -294,27 +299,21 @@ fn from_bytes(mut bytes: &[u8], data_type: DataType, name: &str) -> Result<Data,
     })
 }
 
-/// Values in one array or in nested ones, row-major either way.
-fn from_json(data: &Value, data_type: DataType, count: usize, name: &str) -> Result<Data, ApiError> {
-    fn flatten<'a>(value: &'a Value, into: &mut Vec<&'a Value>) {
-        match value {
-            Value::Array(items) => items.iter().for_each(|item| flatten(item, into)),
-            other => into.push(other),
+/// Values that came in one array or in nested ones.
+fn from_json(data: Flat, data_type: DataType, name: &str) -> Result<Data, ApiError> {
+    let wrong = || bad(format!("a value of {name:?} is not {}", data_type.as_str()));
+    let Flat { integers, floats, texts, is_mixed } = data;
+    let (is_number, is_text) = (!integers.is_empty() || !floats.is_empty(), !texts.is_empty());
+    match data_type {
+        DataType::Bytes if !is_number && !is_mixed => Ok(Data::Bytes(texts)),
+        DataType::Int64 if floats.is_empty() && !is_text && !is_mixed => Ok(Data::Int64(integers)),
+        DataType::Float32 if !is_text && !is_mixed => {
+            #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what the type says; what overflows is refused")]
+            let rounded = |value: f64| Some(value as f32).filter(|value| value.is_finite());
+            #[expect(clippy::cast_precision_loss, reason = "rounding to f32 is what the type says")]
+            let whole = integers.into_iter().map(|integer| integer as f64);
+            whole.chain(floats).map(rounded).collect::<Option<_>>().map(Data::Float32).ok_or_else(wrong)
         }
+        _ => Err(wrong()),
     }
-    if !data.is_array() {
-        return Err(bad(format!("the data of {name:?} must be an array")));
-    }
-    let mut values = Vec::with_capacity(count.min(1 << 16));
-    flatten(data, &mut values);
-    let read = match data_type {
-        DataType::Bytes => values.iter().map(|v| v.as_str().map(str::to_owned)).collect::<Option<_>>().map(Data::Bytes),
-        DataType::Int64 => values.iter().map(|v| v.as_i64()).collect::<Option<_>>().map(Data::Int64),
-        #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what the type says; what overflows is refused")]
-        DataType::Float32 => {
-            let read = |v: &&Value| v.as_f64().map(|v| v as f32).filter(|v| v.is_finite());
-            values.iter().map(read).collect::<Option<_>>().map(Data::Float32)
-        }
-    };
-    read.ok_or_else(|| bad(format!("a value of {name:?} is not {}", data_type.as_str())))
 }

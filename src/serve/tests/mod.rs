@@ -1,10 +1,14 @@
 //! The server over a scripted model: [`router`] without a socket, [`socket`] on loopback.
 #![allow(clippy::unwrap_used)]
 
+mod costs;
+mod crowd;
+mod hostile;
 mod protocols;
 mod router;
 mod scripted;
 mod socket;
+mod unread;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -45,6 +45,7 @@ pub(crate) struct Record {
     pub(crate) steps: AtomicUsize,
     pub(crate) cancelled: AtomicUsize,
     pub(crate) engines: AtomicUsize,
+    pub(crate) encoded_on: Mutex<Vec<std::thread::ThreadId>>,
 }
 
 #[derive(Clone, Default)]
@@ -62,9 +63,13 @@ impl Model for Scripted {
         Settings::new(request).map(Arc::new)
     }
 
-    fn encode(&self, text: &str, _settings: &Settings) -> Result<SourceText> {
+    fn encode(&self, text: &str, settings: &Settings, most_characters: usize) -> Result<SourceText> {
+        self.record.encoded_on.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current().id());
         if text.contains('\u{fffd}') {
             return Err(Error::new(ErrorKind::Input, "unknown symbol").help("leave it out"));
+        }
+        if text.chars().count() > most_characters.min(settings.most_source_tokens()) {
+            return Err(Error::new(ErrorKind::TooLong, format!("more than {}", settings.most_source_tokens())));
         }
         Ok(SourceText { ids: text.chars().map(u32::from).collect(), ..SourceText::default() })
     }

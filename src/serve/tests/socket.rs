@@ -17,17 +17,20 @@ use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
 use crate::serve::model::Card;
 
-struct Running {
-    address: SocketAddr,
-    record: Arc<Record>,
-    stop: Arc<Notify>,
-    cut: Arc<Notify>,
-    ended: JoinHandle<Ended>,
+pub(super) struct Running {
+    pub(super) address: SocketAddr,
+    pub(super) record: Arc<Record>,
+    pub(super) stop: Arc<Notify>,
+    pub(super) cut: Arc<Notify>,
+    pub(super) ended: JoinHandle<Ended>,
 }
 
-async fn start(limits: Limits) -> Running {
-    let (server, record) =
-        server(&limits, Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() }, None);
+pub(super) async fn start(limits: Limits) -> Running {
+    start_with(limits, None).await
+}
+
+pub(super) async fn start_with(limits: Limits, key: Option<&str>) -> Running {
+    let (server, record) = server(&limits, Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() }, key);
     let (listener, address) = bind("127.0.0.1", 0).await.unwrap();
     let (stop, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (stopped, was_cut) = (Arc::clone(&stop), Arc::clone(&cut));
@@ -35,20 +38,20 @@ async fn start(limits: Limits) -> Running {
     Running { address, record, stop, cut, ended }
 }
 
-fn request(q: &str) -> String {
+pub(super) fn request(q: &str) -> String {
     let body = format!("{{\"q\": \"{q}\", \"source\": \"en\", \"target\": \"de\"}}");
     let length = body.len();
     format!("POST /translate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
 }
 
-async fn connect(running: &Running, bytes: &str) -> TcpStream {
+pub(super) async fn connect(running: &Running, bytes: &str) -> TcpStream {
     let mut stream = TcpStream::connect(running.address).await.unwrap();
     stream.write_all(bytes.as_bytes()).await.unwrap();
     stream
 }
 
 /// Everything until the server closes, which must be well before a minute.
-async fn rest(mut stream: TcpStream) -> String {
+pub(super) async fn rest(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset instead of an orderly close is a close too.
     let _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes)).await.expect("the connection stays open");
@@ -56,7 +59,7 @@ async fn rest(mut stream: TcpStream) -> String {
 }
 
 /// One answer on a connection that stays open.
-async fn answer(stream: &mut TcpStream) -> String {
+pub(super) async fn answer(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     loop {
         let mut more = [0; 1024];
@@ -247,13 +250,17 @@ async fn a_port_in_use_and_a_strange_host_cannot_be_bound() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let running = start(Limits { max_connections: 1, ..Limits::default() }).await;
+    let running = start(Limits { max_connections: 1, max_connections_per_address: 2, ..Limits::default() }).await;
+    running.record.gate.close();
     let mut first = connect(&running, &request("one")).await;
-    answer(&mut first).await;
+    until("it is being decoded", || running.record.admitted.load(Ordering::Relaxed) == 1).await;
     let mut second = connect(&running, &request("two")).await;
     assert!(tokio::time::timeout(SHORT, second.readable()).await.is_err(), "the second is answered beside the first");
-    drop(first);
+    running.record.gate.open();
+    assert!(answer(&mut first).await.ends_with(r#"{"translatedText":"ONE"}"#));
+    // The first stays open, but is quiet now.
     assert!(answer(&mut second).await.ends_with(r#"{"translatedText":"TWO"}"#));
+    assert_eq!(rest(first).await, "");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -152,7 +152,7 @@ fn a_source_that_is_too_long_is_refused_or_cut_as_asked() {
     let mut engine = Scripted::new(VOCABULARY, 3);
     let mut options = DecodingOptions { max_input_length: Some(2), ..DecodingOptions::default() };
     let error = decode_batch(&mut engine, &[vec![4, 5, 6]], &options).unwrap_err();
-    assert_eq!(error.kind(), ErrorKind::Input);
+    assert_eq!(error.kind(), ErrorKind::TooLong);
     assert!(error.message().contains("3 tokens") && error.message().contains("max_input_length (2)"), "{error}");
     let expected: Vec<_> = [&[4, 5], &[5, 6]].map(|s| alone(&mut engine, s, &options)).into();
     options.truncate = Some(Truncate::Right);
@@ -200,7 +200,7 @@ fn attention_weights_are_those_of_the_source_without_padding() {
 #[test]
 fn ids_outside_the_vocabulary_are_an_error_that_names_the_key() {
     let mut engine = Scripted::new(VOCABULARY, 3);
-    let options = DecodingOptions { suppress_tokens: Some(vec![SymbolRef::Id(7)]), ..DecodingOptions::default() };
+    let options = DecodingOptions { suppress_tokens: Some(Symbols(vec![SymbolRef::Id(7)])), ..DecodingOptions::default() };
     let error = decode_batch(&mut engine, &[vec![4]], &options).unwrap_err();
     assert_eq!(error.message(), "`suppress_tokens`: id 7 is outside the target vocabulary of 7 symbols");
 }

@@ -19,7 +19,7 @@ fn every_key_is_read_and_written_back() {
     let options = DecodingOptions::from_yaml(yaml, "d.yaml").unwrap();
     options.check().unwrap();
     assert_eq!(options.early_stopping, Some(EarlyStopping::Never));
-    assert_eq!(options.suppress_tokens.as_ref().unwrap()[2], SymbolRef::Text("7".to_owned()));
+    assert_eq!(options.suppress_tokens.as_ref().unwrap().0[2], SymbolRef::Text("7".to_owned()));
     let value = serde_json::to_value(&options).unwrap();
     let keys = value.as_object().unwrap().len();
     assert_eq!(keys, yaml.lines().count(), "every key was set: {value}");
@@ -91,9 +91,33 @@ fn wrong_types_and_values_are_named_with_line_and_key() {
         ("time_limit: -3", "d.yaml:1:time_limit"),
         ("repetition_penalty: 0", "d.yaml:1:repetition_penalty"),
         ("stop_strings: ['']", "d.yaml:1:stop_strings"),
+        ("repetition_penalty: 1.0e-38", "d.yaml:1:repetition_penalty"),
+        ("length_penalty: -7", "d.yaml:1:length_penalty"),
+        ("patience: 17", "d.yaml:1:patience"),
     ] {
         let error = refused(yaml);
         assert!(error.to_string().starts_with(place), "{yaml:?}: {error}");
+    }
+}
+
+#[test]
+fn lists_and_texts_are_counted_while_they_are_read() {
+    let list = |item: &str, count: usize| format!("[{}]", vec![item; count].join(", "));
+    for (key, item, most, what) in [
+        ("stop_strings", "\"a\"", DecodingOptions::MOST_STOP_STRINGS, "at most 64 strings"),
+        ("suppress_tokens", "7", DecodingOptions::MOST_SUPPRESSED, "at most 65536 symbols"),
+    ] {
+        let read = |count| serde_json::from_str::<DecodingOptions>(&format!("{{\"{key}\": {}}}", list(item, count)));
+        assert!(read(most).is_ok());
+        let error = read(most + 1).unwrap_err().to_string();
+        assert!(error.contains(what), "{error}");
+    }
+    for (key, most) in [("stop_strings", DecodingOptions::MOST_STOP_CHARACTERS), ("target_prefix", DecodingOptions::MOST_PREFIX_CHARACTERS)]
+    {
+        let yaml = |count: usize| format!("{key}: {}", "é".repeat(count));
+        DecodingOptions::from_yaml(&yaml(most), "d.yaml").unwrap().check().unwrap();
+        let error = refused(&yaml(most + 1));
+        assert!(error.to_string().starts_with(&format!("d.yaml:1:{key}: ")), "{error}");
     }
 }
 

@@ -4,8 +4,13 @@
 
 use std::collections::HashMap;
 use std::fmt;
+use std::sync::Arc;
 
-use crate::onnx::messages::{DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::checked::MOST_AXES;
+use crate::onnx::{DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+
+/// Characters of a symbol, and axes of a shape, that are shown: long ones would be repeated at every value.
+const SHOWN: (usize, usize) = (60, 16);
 
 /// The length of one axis.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,7 +18,7 @@ pub enum Axis {
     /// Known.
     Fixed(i64),
     /// Known when the graph runs; equal wherever the name is equal.
-    Symbol(String),
+    Symbol(Arc<str>),
     /// Not known.
     Unknown,
 }
@@ -33,7 +38,10 @@ impl fmt::Display for Axis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Fixed(length) => write!(f, "{length}"),
-            Self::Symbol(name) => f.write_str(name),
+            Self::Symbol(name) => match name.char_indices().nth(SHOWN.0) {
+                Some((end, _)) => write!(f, "{}...", &name[..end]),
+                None => f.write_str(name),
+            },
             Self::Unknown => f.write_str("?"),
         }
     }
@@ -41,16 +49,34 @@ impl fmt::Display for Axis {
 
 /// A shape as `(batch, 128)`; `?` where it is unknown.
 pub fn display(shape: &Shape) -> String {
-    match shape {
-        None => "?".to_owned(),
-        Some(axes) => format!("({})", axes.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")),
+    let Some(axes) = shape else { return "?".to_owned() };
+    let mut shown: Vec<String> = axes.iter().take(SHOWN.1).map(ToString::to_string).collect();
+    if axes.len() > SHOWN.1 {
+        shown.push("...".to_owned());
     }
+    format!("({})", shown.join(", "))
+}
+
+/// Elements of a value where each axis that is not known is 1 long: as few as it can have. 2^64 - 1 for more than fit.
+pub fn least_elements(axes: &[Axis]) -> u64 {
+    let length = |axis: &Axis| if let Axis::Fixed(length) = axis { u64::try_from(*length).unwrap_or(1) } else { 1 };
+    if axes.contains(&Axis::Fixed(0)) { 0 } else { axes.iter().map(length).fold(1, u64::saturating_mul) }
+}
+
+/// A length that is known unless it does not fit.
+fn fixed(length: Option<i64>) -> Axis {
+    length.map_or(Axis::Unknown, Axis::Fixed)
+}
+
+/// The product of lengths, if all are known and it fits.
+fn product(axes: &[Axis]) -> Option<i64> {
+    axes.iter().try_fold(1i64, |n, axis| if let Axis::Fixed(length) = axis { n.checked_mul(*length) } else { None })
 }
 
 fn axis(dim: &DimensionProto) -> Axis {
     match &dim.value {
         Some(Dimension::Value(length)) if *length >= 0 => Axis::Fixed(*length),
-        Some(Dimension::Param(name)) if !name.is_empty() => Axis::Symbol(name.clone()),
+        Some(Dimension::Param(name)) if !name.is_empty() => Axis::Symbol(name.as_str().into()),
         _ => Axis::Unknown,
     }
 }
@@ -61,45 +87,100 @@ pub fn declared(info: &ValueInfoProto) -> Shape {
     Some(tensor.shape.as_ref()?.dim.iter().map(axis).collect())
 }
 
+/// A small tensor of integers.
 fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
-    let count = tensor.shape()?.iter().product::<usize>();
-    (tensor.data_type == DataType::Int64 as i32 && tensor.raw_data.len() == 8 * count && count <= 64)
-        .then(|| tensor.raw_data.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+    let count = tensor.shape()?.iter().try_fold(1usize, |n, &length| n.checked_mul(length)).filter(|&count| count <= MOST_AXES)?;
+    const INT64: i32 = DataType::Int64 as i32;
+    const INT32: i32 = DataType::Int32 as i32;
+    let raw = tensor.raw_data.as_slice();
+    match tensor.data_type {
+        INT64 if raw.len() == 8 * count => Some(raw.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
+        INT32 if raw.len() == 4 * count => Some(raw.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect()),
+        INT64 if tensor.int64_data.len() == count => Some(tensor.int64_data.clone()),
+        INT32 if tensor.int32_data.len() == count => Some(tensor.int32_data.iter().map(|&value| value.into()).collect()),
+        _ => None,
+    }
+}
+
+/// An attribute that lists axes; none where it is longer than any list of axes.
+fn listed(node: &NodeProto, name: &str) -> Option<Vec<i64>> {
+    node.attribute(name).map(|attribute| &attribute.ints).filter(|ints| ints.len() <= 2 * MOST_AXES).cloned()
 }
 
 impl Shapes {
     /// Walks the nodes in order; declared shapes of values in between fill what the operators leave unknown.
     pub fn of(graph: &GraphProto) -> Self {
         let mut found = Self::default();
+        found.walk(graph, &mut |_, _, _| ());
+        found
+    }
+
+    /// The same, bodies too, and tells `seen` of each node, with the shapes of its outputs and what is known so far.
+    pub fn walk(&mut self, graph: &GraphProto, seen: &mut dyn FnMut(&NodeProto, &[Shape], &Self)) {
         for tensor in &graph.initializer {
-            found.shapes.insert(tensor.name.clone(), tensor.dims.iter().map(|&d| Axis::Fixed(d)).collect());
+            self.shapes.insert(tensor.name.clone(), tensor.dims.iter().map(|&d| Axis::Fixed(d)).collect());
             if let Some(values) = integers(tensor) {
-                found.values.insert(tensor.name.clone(), values.into_iter().map(Axis::Fixed).collect());
+                self.know(&tensor.name, values.into_iter().map(Axis::Fixed).collect());
             }
         }
         for input in &graph.input {
             if let Some(shape) = declared(input) {
-                found.shapes.entry(input.name.clone()).or_insert(shape);
+                self.shapes.entry(input.name.clone()).or_insert(shape);
             }
         }
         let declared: HashMap<&str, Vec<Axis>> =
             graph.value_info.iter().chain(&graph.output).filter_map(|v| Some((v.name.as_str(), declared(v)?))).collect();
         for node in &graph.node {
-            let shapes = found.infer(node);
+            // No name of the graph is written again in a body.
+            node.bodies().for_each(|body| self.walk(body, seen));
+            let mut shapes = self.infer(node);
+            for shape in &mut shapes {
+                if shape.as_ref().is_some_and(|axes| axes.len() > MOST_AXES) {
+                    *shape = None;
+                }
+            }
+            seen(node, &shapes, self);
             for (name, shape) in node.output.iter().zip(shapes) {
                 let known = shape.as_ref().is_some_and(|axes| !axes.contains(&Axis::Unknown));
                 let shape = if known { shape } else { declared.get(name.as_str()).cloned().or(shape) };
                 if let Some(shape) = shape.filter(|_| !name.is_empty()) {
-                    found.shapes.insert(name.clone(), shape);
+                    self.shapes.insert(name.clone(), shape);
                 }
             }
             for name in node.output.iter().filter(|name| !name.is_empty()) {
                 if let Some(shape) = declared.get(name.as_str()) {
-                    found.shapes.entry(name.clone()).or_insert_with(|| shape.clone());
+                    self.shapes.entry(name.clone()).or_insert_with(|| shape.clone());
                 }
             }
         }
-        found
+    }
+
+    /// Keeps the values of a small tensor.
+    fn know(&mut self, name: &str, values: Vec<Axis>) {
+        if values.len() <= MOST_AXES {
+            self.values.insert(name.to_owned(), values);
+        }
+    }
+
+    /// Integers of two small tensors, element by element.
+    fn calculated(node: &NodeProto, a: &[Axis], b: &[Axis]) -> Option<Vec<Axis>> {
+        let operation: fn(i64, i64) -> Option<i64> = match node.op_type.as_str() {
+            "Add" => i64::checked_add,
+            "Sub" => i64::checked_sub,
+            "Mul" => i64::checked_mul,
+            "Div" => i64::checked_div,
+            "Max" => |a, b| Some(a.max(b)),
+            "Min" => |a, b| Some(a.min(b)),
+            _ => return None,
+        };
+        let count = if a.len() == 1 { b.len() } else { a.len() };
+        let at = |values: &[Axis], i: usize| values.get(if values.len() == 1 { 0 } else { i }).cloned();
+        (0..count)
+            .map(|i| match (at(a, i)?, at(b, i)?) {
+                (Axis::Fixed(a), Axis::Fixed(b)) => Some(fixed(operation(a, b))),
+                _ => Some(Axis::Unknown),
+            })
+            .collect()
     }
 
     /// The shape of the value called `name`.
@@ -112,7 +193,7 @@ impl Shapes {
         let dimension = |axis: &Axis| DimensionProto {
             value: match axis {
                 Axis::Fixed(length) => Some(Dimension::Value(*length)),
-                Axis::Symbol(symbol) => Some(Dimension::Param(symbol.clone())),
+                Axis::Symbol(symbol) => Some(Dimension::Param(symbol.to_string())),
                 Axis::Unknown => None,
             },
         };
@@ -126,12 +207,22 @@ impl Shapes {
         let input = |i: usize| node.input.get(i).and_then(|name| self.shapes.get(name)).cloned();
         let value = |i: usize| node.input.get(i).and_then(|name| self.values.get(name)).cloned();
         let known = |i: usize| value(i).and_then(|v| v.iter().map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
-        let axes = || known(1).or_else(|| node.attribute("axes").map(|a| a.ints.clone()));
+        let axes = || known(1).or_else(|| listed(node, "axes"));
         let all = |shape: Shape| vec![shape; node.output.len()];
         match node.op_type.as_str() {
             "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Mean" | "Sum" | "Greater" | "GreaterOrEqual" | "Less"
             | "LessOrEqual" | "Equal" | "And" | "Or" | "Xor" | "Where" | "PRelu" | "Mod" => {
-                vec![(1..node.input.len()).fold(input(0), |shape, i| broadcast(shape, input(i)))]
+                let mut calculated = None;
+                if let (Some(a), Some(b), Some(name)) = (value(0), value(1), node.output.first())
+                    && let Some(values) = Self::calculated(node, &a, &b)
+                {
+                    calculated = Some((name, values));
+                }
+                let shape = (1..node.input.len()).fold(input(0), |shape, i| broadcast(shape, input(i)));
+                if let Some((name, values)) = calculated {
+                    self.know(name, values);
+                }
+                vec![shape]
             }
             "Abs" | "Cast" | "Ceil" | "Clip" | "CumSum" | "Dropout" | "Elu" | "Erf" | "Exp" | "Floor" | "Gelu" | "HardSigmoid"
             | "Identity" | "LayerNormalization" | "LeakyRelu" | "Log" | "LogSoftmax" | "Neg" | "Not" | "Reciprocal" | "Relu" | "Round"
@@ -140,26 +231,49 @@ impl Shapes {
                 if let (Some(values), Some(name)) = (value(0), node.output.first())
                     && matches!(node.op_type.as_str(), "Cast" | "Identity")
                 {
-                    self.values.insert(name.clone(), values);
+                    self.know(name, values);
                 }
                 all(node.input.first().and_then(|name| self.shapes.get(name)).cloned())
             }
             "Shape" => {
                 let shape = input(0);
                 if let (Some(shape), Some(name)) = (&shape, node.output.first()) {
-                    self.values.insert(name.clone(), shape.clone());
+                    self.know(name, shape.clone());
                 }
                 vec![shape.map(|s| vec![Axis::Fixed(s.len() as i64)])]
             }
             "Constant" => {
                 let tensor = node.attribute("value").and_then(|a| a.t.as_ref());
+                let (one, several) = (node.attribute("value_int"), node.attribute("value_ints"));
+                let plain = one.map(|a| vec![a.i()]).or_else(|| several.map(|a| a.ints.clone()));
+                if let (Some(values), Some(name)) = (plain, node.output.first()) {
+                    let shape = if one.is_some() { vec![] } else { vec![Axis::Fixed(values.len() as i64)] };
+                    if values.len() <= MOST_AXES {
+                        self.know(name, values.into_iter().map(Axis::Fixed).collect());
+                    }
+                    return vec![Some(shape)];
+                }
                 if let (Some(values), Some(name)) = (tensor.and_then(integers), node.output.first()) {
-                    self.values.insert(name.clone(), values.into_iter().map(Axis::Fixed).collect());
+                    self.know(name, values.into_iter().map(Axis::Fixed).collect());
                 }
                 vec![tensor.map(|t| t.dims.iter().map(|&d| Axis::Fixed(d)).collect())]
             }
             "ConstantOfShape" => vec![value(0)],
             "Expand" => vec![broadcast(input(0), value(1))],
+            "Tile" => vec![input(0).zip(known(1)).map(|(shape, repeats)| scaled(&shape, &repeats))],
+            "Range" => vec![known_scalar(&value(0)).zip(known_scalar(&value(1))).zip(known_scalar(&value(2))).map_or(
+                Some(vec![Axis::Unknown]),
+                |((start, limit), delta)| {
+                    let steps = i128::from(limit) - i128::from(start) + i128::from(delta) - i128::from(delta.signum());
+                    let count = if delta == 0 { None } else { i64::try_from((steps / i128::from(delta)).max(0)).ok() };
+                    Some(vec![fixed(count)])
+                },
+            )],
+            "RandomNormal" | "RandomUniform" => {
+                vec![listed(node, "shape").map(|shape| shape.into_iter().map(Axis::Fixed).collect())]
+            }
+            "Resize" | "Upsample" => vec![known(3).map(|sizes: Vec<i64>| sizes.into_iter().map(Axis::Fixed).collect())],
+            "HannWindow" | "HammingWindow" | "BlackmanWindow" => vec![value(0).filter(|size| size.len() == 1)],
             "Reshape" => vec![reshape(input(0), value(1))],
             "Flatten" => vec![input(0).map(|s| flatten(&s, node.int("axis", 1)))],
             "Transpose" => vec![input(0).map(|s| match node.attribute("perm") {
@@ -168,13 +282,13 @@ impl Shapes {
             })],
             "Unsqueeze" => {
                 if let (Some(values), Some(name)) = (value(0), node.output.first()) {
-                    self.values.insert(name.clone(), values);
+                    self.know(name, values);
                 }
                 vec![self.shape_of(node, 0).zip(self.axes_of(node)).map(|(s, axes)| unsqueeze(&s, &axes))]
             }
             "Squeeze" => {
                 if let (Some(values), Some(name)) = (value(0), node.output.first()) {
-                    self.values.insert(name.clone(), values);
+                    self.know(name, values);
                 }
                 vec![self.shape_of(node, 0).zip(self.axes_of(node)).map(|(s, axes)| squeeze(&s, &axes))]
             }
@@ -182,7 +296,7 @@ impl Shapes {
                 let parts: Option<Vec<Vec<Axis>>> = (0..node.input.len()).map(&input).collect();
                 let values: Option<Vec<Vec<Axis>>> = (0..node.input.len()).map(&value).collect();
                 if let (Some(values), Some(name)) = (values, node.output.first()) {
-                    self.values.insert(name.clone(), values.concat());
+                    self.know(name, values.concat());
                 }
                 vec![parts.map(|parts| concat(&parts, node.int("axis", 0)))]
             }
@@ -198,7 +312,7 @@ impl Shapes {
                 let (data, indices) = (input(0), input(1));
                 if let (Some(values), Some(picked), Some(name)) = (value(0), known(1), node.output.first()) {
                     let picked: Vec<i64> = picked;
-                    self.values.insert(name.clone(), picked.iter().map(|&i| at(&values, i)).collect());
+                    self.know(name, picked.iter().map(|&i| at(&values, i)).collect());
                 }
                 vec![data.zip(indices).map(|(data, indices)| {
                     let along = wrap(along, data.len());
@@ -216,7 +330,7 @@ impl Shapes {
                 })]
             }
             "Pad" => {
-                let pads: Option<Vec<i64>> = known(1).or_else(|| node.attribute("pads").map(|a| a.ints.clone()));
+                let pads: Option<Vec<i64>> = known(1).or_else(|| listed(node, "pads"));
                 vec![input(0).map(|s| pad(&s, pads.as_deref()))]
             }
             "Slice" => vec![input(0).map(|s| slice(&s, known(1), known(2), known(3), known(4)))],
@@ -255,7 +369,7 @@ impl Shapes {
     fn axes_of(&self, node: &NodeProto) -> Option<Vec<i64>> {
         let given = node.input.get(1).and_then(|name| self.values.get(name));
         let given = given.map(|v| v.iter().filter_map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
-        given.or_else(|| node.attribute("axes").map(|a| a.ints.clone()))
+        given.or_else(|| listed(node, "axes"))
     }
 }
 
@@ -281,6 +395,7 @@ fn broadcast(a: Shape, b: Shape) -> Shape {
         (x, y) if x == y || y == one => x,
         (x, y) if x == one => y,
         (Axis::Unknown, y) => y,
+        (Axis::Symbol(_), Axis::Fixed(length)) if length > LARGE => Axis::Fixed(length),
         (x, _) => x,
     };
     Some((0..rank).map(axis).collect())
@@ -288,7 +403,6 @@ fn broadcast(a: Shape, b: Shape) -> Shape {
 
 fn reshape(data: Shape, target: Option<Vec<Axis>>) -> Shape {
     let target = target?;
-    let product = |axes: &[Axis]| axes.iter().try_fold(1i64, |n, a| if let Axis::Fixed(m) = a { Some(n * m) } else { None });
     let kept: Vec<Axis> = target
         .iter()
         .enumerate()
@@ -306,9 +420,7 @@ fn flatten(shape: &[Axis], axis: i64) -> Vec<Axis> {
     let axis = wrap(axis, shape.len()).min(shape.len());
     let side = |part: &[Axis]| match part {
         [one] => one.clone(),
-        part => {
-            part.iter().try_fold(1i64, |n, a| if let Axis::Fixed(m) = a { Some(n * m) } else { None }).map_or(Axis::Unknown, Axis::Fixed)
-        }
+        part => fixed(product(part)),
     };
     vec![side(&shape[..axis]), side(&shape[axis..])]
 }
@@ -328,8 +440,8 @@ fn squeeze(shape: &[Axis], axes: &[i64]) -> Vec<Axis> {
 fn concat(parts: &[Vec<Axis>], axis: i64) -> Vec<Axis> {
     let Some(first) = parts.first() else { return Vec::new() };
     let along = wrap(axis, first.len());
-    let sum = parts.iter().try_fold(0, |n, p| if let Some(Axis::Fixed(m)) = p.get(along) { Some(n + m) } else { None });
-    with(first, along, sum.map_or(Axis::Unknown, Axis::Fixed))
+    let sum = parts.iter().try_fold(0i64, |n, p| if let Some(Axis::Fixed(m)) = p.get(along) { n.checked_add(*m) } else { None });
+    with(first, along, fixed(sum))
 }
 
 fn split_size(shape: &[Axis], along: usize, sizes: Option<&[i64]>, part: usize, parts: usize) -> Axis {
@@ -341,16 +453,39 @@ fn split_size(shape: &[Axis], along: usize, sizes: Option<&[i64]>, part: usize, 
 }
 
 fn pad(shape: &[Axis], pads: Option<&[i64]>) -> Vec<Axis> {
-    let added = |i: usize| pads.and_then(|p| Some(p.get(i)? + p.get(i + shape.len())?));
+    let added = |i: usize| pads.and_then(|p| p.get(i)?.checked_add(*p.get(i + shape.len())?));
     shape
         .iter()
         .enumerate()
         .map(|(i, a)| match (a, added(i)) {
             (a, Some(0)) => a.clone(),
-            (Axis::Fixed(n), Some(m)) => Axis::Fixed(n + m),
+            (Axis::Fixed(n), Some(m)) => fixed(n.checked_add(m)),
+            // However long the axis is, it becomes this long at least.
+            (_, Some(m)) if m > LARGE => Axis::Fixed(m),
             _ => Axis::Unknown,
         })
         .collect()
+}
+
+/// Lengths beyond which an axis counts as known though only its least length is: see [`least_elements`].
+const LARGE: i64 = 1 << 20;
+
+/// Each axis so many times.
+fn scaled(shape: &[Axis], times: &[i64]) -> Vec<Axis> {
+    let axis = |(axis, times): (&Axis, &i64)| match axis {
+        Axis::Fixed(length) => fixed(length.checked_mul(*times)),
+        axis if *times == 1 => axis.clone(),
+        _ if *times > LARGE => Axis::Fixed(*times),
+        _ => Axis::Unknown,
+    };
+    shape.iter().zip(times).map(axis).collect()
+}
+
+fn known_scalar(values: &Shape) -> Option<i64> {
+    match values.as_deref() {
+        Some([Axis::Fixed(value)]) => Some(*value),
+        _ => None,
+    }
 }
 
 fn slice(shape: &[Axis], starts: Option<Vec<i64>>, ends: Option<Vec<i64>>, axes: Option<Vec<i64>>, steps: Option<Vec<i64>>) -> Vec<Axis> {
@@ -364,8 +499,8 @@ fn slice(shape: &[Axis], starts: Option<Vec<i64>>, ends: Option<Vec<i64>>, axes:
         let (Some(axis), true) = (out.get_mut(along), step > 0) else { return unknown() };
         *axis = match axis {
             Axis::Fixed(n) => {
-                let clamp = |v: i64| if v < 0 { (v + *n).max(0) } else { v.min(*n) };
-                Axis::Fixed(((clamp(end) - clamp(start)).max(0) + step - 1) / step)
+                let clamp = |v: i64| if v < 0 { v.saturating_add(*n).max(0) } else { v.min(*n) };
+                Axis::Fixed(clamp(end).saturating_sub(clamp(start)).max(0).saturating_add(step - 1) / step)
             }
             // A window of known length from one end; whether the axis is that long is known only when it runs.
             _ if start >= 0 && end >= start && end < i64::MAX / 2 && step == 1 => Axis::Fixed(end - start),
