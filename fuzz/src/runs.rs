@@ -1,6 +1,7 @@
 //! Configs, checkpoints and run folders.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use s2s::config::mlp::MlpConfig;
@@ -15,13 +16,12 @@ use super::properties::looked_at;
 pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    /// One folder for each thread; each file holds what was last written.
-    pub(crate) fn shared() -> &'static Self {
+    /// One folder for each thread, which goes with it; each file holds what was last written.
+    pub(crate) fn shared() -> Rc<Self> {
         thread_local! {
-            // Never removed: a fuzzer's threads end with the process.
-            static FOLDER: &'static Scratch = Box::leak(Box::new(Scratch::new()));
+            static FOLDER: Rc<Scratch> = Rc::new(Scratch::new());
         }
-        FOLDER.with(|folder| *folder)
+        FOLDER.with(Rc::clone)
     }
 
     fn new() -> Self {
