@@ -57,15 +57,18 @@ pub(crate) fn read(bytes: &[u8]) {
     for layer in &model.layers {
         assert!(layer.inputs.iter().all(|edge| edge.from < model.layers.len()), "an edge from nowhere");
     }
+    for (_, body) in checked.iter().flat_map(body::bodies).filter_map(looked_at) {
+        Model::of(&body, Detail::Nodes);
+    }
+    let is_overview = bytes.len().is_multiple_of(5);
     let one = Graph { role: None, file: "fuzz.onnx".to_owned(), bytes: bytes.to_vec(), model };
-    drawn(&Subject { name: "fuzz".to_owned(), graphs: vec![one.clone()], architecture: None });
+    if !is_overview {
+        return drawn(&Subject { name: "fuzz".to_owned(), graphs: vec![one], architecture: None });
+    }
     let three = [Role::Training, Role::Encoder, Role::Decoder].map(|role| Graph { role: Some(role), ..one.clone() });
     let subject = Subject { name: "fuzz".to_owned(), graphs: three.into(), architecture: None };
     if let Some(svg) = looked_at(subject.svg(View::Overview)) {
         is_xml("the overview", &svg);
-    }
-    for (_, body) in checked.iter().flat_map(body::bodies).filter_map(looked_at) {
-        Model::of(&body, Detail::Nodes);
     }
 }
 
@@ -86,17 +89,14 @@ fn is_in_order(graph: &GraphProto, outer: &HashSet<&str>) {
     }
 }
 
-/// Every picture and table of a subject.
+/// A table and one of the pictures of a subject; which one, the size of its first graph says, because all of them are slow.
 pub(crate) fn drawn(subject: &Subject) {
-    for view in [View::Overview, View::Network, View::Graph(Role::Training), View::Graph(Role::Encoder)] {
-        if let Some(svg) = looked_at(subject.svg(view)) {
-            is_xml("a picture", &svg);
-        }
-        for text in [subject.dot(view), subject.mermaid(view)] {
-            if let Some(text) = looked_at(text) {
-                is_printable("a picture's source", &text);
-            }
-        }
+    let choice = subject.main().bytes.len();
+    let view = [View::Overview, View::Network, View::Graph(Role::Training), View::Graph(Role::Encoder)][choice % 4];
+    match choice % 3 {
+        0 => _ = looked_at(subject.svg(view)).inspect(|svg| is_xml("a picture", svg)),
+        1 => _ = looked_at(subject.dot(view)).inspect(|text| is_printable("a picture in DOT", text)),
+        _ => _ = looked_at(subject.mermaid(view)).inspect(|text| is_printable("a picture in Mermaid", text)),
     }
     is_printable("a table", &printable::lines(&table::summary(subject, true)));
     assert!(table::to_json(subject, true).is_object());

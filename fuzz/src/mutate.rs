@@ -84,7 +84,7 @@ const ATTRIBUTES: [&str; 16] = [
 /// Bodies within bodies; protobuf readers stop at 100 messages, which are about 30 of these.
 const DEEPEST: usize = 40;
 /// Nodes that one change adds at most.
-const MOST_ADDED: usize = 400;
+const MOST_ADDED: usize = 200;
 /// Bytes of a graph after which it no longer grows.
 const LARGEST: usize = 1 << 20;
 

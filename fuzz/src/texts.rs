@@ -26,7 +26,7 @@ pub(crate) fn vocabulary(data: &[u8]) {
     let text = input.text(0);
     // Doubled until it is long: time must not grow with its square.
     let repeated = text.repeat(1 << input.below(10));
-    let text = if repeated.len() <= 1 << 18 { repeated } else { text };
+    let text = if repeated.len() <= 1 << 15 { repeated } else { text };
     let lines: Vec<String> = (0..input.below(8)).map(|_| input.text(b'\n')).collect();
     let vocabulary = Vocabulary::build(unit, steps.clone(), &lines);
     let again = looked_at(Vocabulary::from_spec(vocabulary.spec())).expect("what was built is right");
