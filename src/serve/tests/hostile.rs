@@ -21,7 +21,10 @@ fn served(hosts: Option<Hosts>) -> (Arc<Server>, Arc<Record>) {
     let model = Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() };
     let (record, limits) = (Arc::clone(&model.record), Limits::default());
     let server = Server::new(limits.clone(), None);
-    let server = hosts.map_or_else(|| Server::new(limits.clone(), None), |hosts| server.at(hosts));
+    let server = match hosts {
+        Some(hosts) => server.at(hosts),
+        None => server,
+    };
     let metrics = server.metrics().model("");
     server.ready([Scheduler::start(Arc::new(model), 1, &limits, &metrics).unwrap()]);
     (Arc::new(server), record)
