@@ -250,3 +250,22 @@ fn a_triton_repository_holds_each_graph_as_a_model_and_replaces_only_its_own_kin
     }
     assert!(Bundle::open(&path).is_ok());
 }
+
+#[test]
+fn a_manifest_cannot_ask_for_a_network_that_its_graphs_do_not_hold() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    let manifest = bundle.join("s2s.yaml");
+    let sound = std::fs::read_to_string(&manifest).unwrap();
+    for (key, wrong, said) in [
+        ("  layers: 1\n", "  layers: 100000000000\n", "s2s.yaml:architecture: `layers` is 100000000000, and can be 1 to 64"),
+        ("  hidden: 24\n", "  hidden: 65536\n", "s2s.yaml:architecture: a network of these sizes has"),
+        ("  hidden: 24\n", "  hidden: 4096\n", "s2s.yaml:architecture: the architecture asks for"),
+    ] {
+        assert!(sound.contains(key), "{sound}");
+        std::fs::write(&manifest, sound.replace(key, wrong)).unwrap();
+        let output = common::server::s2s().arg("verify").arg(&bundle).output().unwrap();
+        let stderr = String::from_utf8(output.stderr).unwrap();
+        assert!(output.status.code() == Some(5) && stderr.contains(said), "{wrong}: {stderr}");
+    }
+}

@@ -5,6 +5,7 @@
 mod common;
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -165,6 +166,21 @@ fn a_perceptron_is_trained_resumed_exported_verified_and_run() {
     let (code, _, stderr) = run(s2s().arg("predict").arg(at("bundle")).arg(at("wrong.csv")));
     assert!(code == 4 && stderr.contains("wrong.csv:2"), "{stderr}");
 
+    let manifest = at("bundle").join("s2s.yaml");
+    let sound = std::fs::read_to_string(&manifest).unwrap();
+    for (key, wrong, said) in [
+        ("inputs: 2", "inputs: 0", "s2s.yaml:architecture: `inputs` is 0"),
+        ("classes: 2", "classes: 100000000000", "s2s.yaml:architecture: `classes` is 100000000000"),
+        ("inputs: 2", "inputs: 9000000", "s2s.yaml:architecture: the architecture asks for"),
+    ] {
+        std::fs::write(&manifest, sound.replace(key, wrong)).unwrap();
+        let (code, _, stderr) = run(s2s().args(["verify", "--no-write"]).arg(at("bundle")));
+        assert!(code == 5 && stderr.contains(said), "{wrong}: {code} {stderr}");
+        let (code, _, stderr) = run(s2s().arg("predict").arg(at("bundle")).arg(at("points.csv")));
+        assert!(matches!(code, 4 | 5), "{wrong}: {code} {stderr}");
+    }
+    std::fs::write(&manifest, sound).unwrap();
+
     let model = at("bundle").join("model.onnx");
     let mut bytes = std::fs::read(&model).unwrap();
     let middle = bytes.len() / 2;
@@ -172,6 +188,24 @@ fn a_perceptron_is_trained_resumed_exported_verified_and_run() {
     std::fs::write(&model, bytes).unwrap();
     let (code, _, stderr) = run(s2s().arg("verify").arg(at("bundle")));
     assert!(code == 5 && stderr.contains("model.onnx"), "{stderr}");
+}
+
+#[test]
+fn samples_that_unpack_to_more_than_a_line_of_numbers_can_be_are_refused_as_they_come() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = |name: &str| folder.path().join(name);
+    let config = "name: points\ndata: {train: points.csv.gz, validation: {split: shuffled, fraction: 0.2}}\n\
+        model: {kind: mlp, inputs: 2, hidden: [16], classes: 2}\n\
+        training: {epochs: 1, batch_size: 32, learning_rate: 1.0e-2, threads: 1}\n";
+    std::fs::write(at("points.yaml"), config).unwrap();
+    // One line of 200 MB, in 200 kB.
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    packed.write_all(points(20).as_bytes()).unwrap();
+    (0..200).for_each(|_| packed.write_all(&[b'1'; 1 << 20]).unwrap());
+    std::fs::write(at("points.csv.gz"), packed.finish().unwrap()).unwrap();
+    let (code, _, stderr) = run(s2s().arg("train").arg(at("points.yaml")).arg("-o").arg(at("run")));
+    assert!(code == 4 && stderr.contains("points.csv.gz:21: the line is longer than 1152 bytes, where 2 features belong"), "{stderr}");
+    assert!(!at("run").exists(), "nothing is written");
 }
 
 #[test]

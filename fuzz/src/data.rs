@@ -56,7 +56,7 @@ pub(crate) fn samples(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !bytes.starts_with(&[0x1f, 0x8b])
     {
-        let parsed = looked_at(mlp::parse_samples(text, Path::new("samples.csv"), inputs, classes));
+        let parsed = looked_at(mlp::parse_samples(text.as_bytes(), Path::new("samples.csv"), inputs, classes));
         assert_eq!(parsed.map(|samples| samples.labels), read.map(|(samples, _)| samples.labels));
     }
 }

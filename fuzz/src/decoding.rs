@@ -48,6 +48,7 @@ fn checked(options: &DecodingOptions) {
 }
 
 /// An engine whose logits are a hash of source and history: whoever else is in the batch changes nothing.
+#[derive(Clone)]
 pub(crate) struct Hashed {
     vocabulary: usize,
     seed: u64,
@@ -98,7 +99,7 @@ impl Engine for Hashed {
     }
 
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self { ..*self }))
+        Ok(Box::new(self.clone()))
     }
 }
 

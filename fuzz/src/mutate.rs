@@ -3,6 +3,7 @@
 //! Raw bytes hardly ever rewire a graph: names are strings that must be met twice. Here the choices are about nodes, names and
 //! sizes, so that cycles, doubled names, bodies within bodies and absurd shapes come at once.
 
+use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use prost::Message as _;
@@ -83,7 +84,7 @@ const ATTRIBUTES: [&str; 16] = [
 /// Bodies within bodies; protobuf readers stop at 100 messages, which are about 30 of these.
 const DEEPEST: usize = 40;
 /// Nodes that one change adds at most.
-const MOST_ADDED: usize = 400;
+const MOST_ADDED: usize = 200;
 /// Bytes of a graph after which it no longer grows.
 const LARGEST: usize = 1 << 20;
 
@@ -136,10 +137,95 @@ pub(crate) fn bases() -> &'static [ModelProto] {
 /// A model out of the choices in `input`.
 pub(crate) fn model(input: &mut Input<'_>) -> ModelProto {
     let mut model = input.pick(bases()).clone();
+    // Every second graph is put in order again, so that what lies behind the check is met too.
+    let repaired = input.flag();
     while !input.is_empty() && model.encoded_len() < LARGEST {
         change(&mut model, input);
     }
+    if repaired {
+        model.functions.clear();
+        if let Some(graph) = &mut model.graph {
+            repair(graph, &HashSet::new(), &mut 0);
+        }
+    }
     model
+}
+
+/// Makes a graph one that passes the check, and leaves what else is strange in it.
+fn repair(graph: &mut GraphProto, outer: &HashSet<String>, count: &mut usize) {
+    let mut known = outer.clone();
+    let mut fresh = |name: &mut String, known: &mut HashSet<String>| {
+        if name.len() > 1000 || known.contains(name) {
+            *count += 1;
+            *name = format!("value_{count}");
+        }
+        known.insert(name.clone());
+    };
+    graph.input.iter_mut().for_each(|input| fresh(&mut input.name, &mut known));
+    for tensor in &mut graph.initializer {
+        fresh(&mut tensor.name, &mut known);
+        fit(tensor);
+    }
+    for declared in graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info) {
+        let shape = declared.r#type.as_mut().and_then(|kind| kind.tensor_type.as_mut()).and_then(|tensor| tensor.shape.as_mut());
+        for dim in shape.into_iter().flat_map(|shape| &mut shape.dim) {
+            dim.value = dim.value.take().filter(|value| !matches!(value, Dimension::Value(8..)));
+        }
+    }
+    for node in &mut graph.node {
+        if node.name.len() > 1000 {
+            node.name.clear();
+        }
+        node.input.iter_mut().filter(|input| !known.contains(*input)).for_each(String::clear);
+        for attribute in &mut node.attribute {
+            attribute.t.iter_mut().for_each(fit);
+        }
+        for output in node.output.iter_mut().filter(|output| !output.is_empty()) {
+            fresh(output, &mut known);
+        }
+    }
+    // Bodies read what is there before their node; the outer inputs and tensors always are.
+    let before: HashSet<String> = graph.input.iter().map(|input| input.name.clone()).chain(outer.iter().cloned()).collect();
+    let taken = known.clone();
+    for body in graph.node.iter_mut().flat_map(|node| &mut node.attribute).flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+        apart(body, &taken, count);
+        repair(body, &before, count);
+    }
+    graph.output.retain(|output| known.contains(&output.name));
+}
+
+/// Names that a body must not give again become its own.
+fn apart(body: &mut GraphProto, taken: &HashSet<String>, count: &mut usize) {
+    let outputs = body.node.iter_mut().flat_map(|node| &mut node.output);
+    let names = body.input.iter_mut().map(|input| &mut input.name).chain(body.initializer.iter_mut().map(|tensor| &mut tensor.name));
+    for name in names.chain(outputs).filter(|name| taken.contains(*name)) {
+        *count += 1;
+        *name = format!("inner_{count}");
+    }
+}
+
+/// Makes a tensor's bytes as many as it says, if that is few; else it becomes a scalar.
+fn fit(tensor: &mut TensorProto) {
+    let size = tensor.dims.iter().try_fold(1usize, |size, &dim| size.checked_mul(usize::try_from(dim).ok()?)).filter(|&size| size <= 4096);
+    let (size, width) = match (size, tensor.data_type) {
+        (Some(size), 1 | 6) => (size, 4),
+        (Some(size), 7 | 11) => (size, 8),
+        (Some(size), 2 | 3 | 9) => (size, 1),
+        (Some(size), 10 | 16) => (size, 2),
+        _ => {
+            tensor.data_type = DataType::Float as i32;
+            tensor.dims.clear();
+            (1, 4)
+        }
+    };
+    tensor.raw_data.resize(size * width, 0);
+    *tensor = TensorProto {
+        dims: std::mem::take(&mut tensor.dims),
+        data_type: tensor.data_type,
+        name: std::mem::take(&mut tensor.name),
+        raw_data: std::mem::take(&mut tensor.raw_data),
+        ..TensorProto::default()
+    };
 }
 
 /// Every name in a graph, empty ones too.
@@ -256,7 +342,7 @@ fn change(model: &mut ModelProto, input: &mut Input<'_>) {
         4 => model.producer_name = (*input.pick(&NAMES)).to_owned(),
         5 => {
             let node = model.graph.iter().flat_map(|graph| graph.node.iter().cloned()).take(input.below(20)).collect();
-            model.functions.push(FunctionProto { name: (*input.pick(&OPERATORS)).to_owned(), node });
+            model.functions.push(FunctionProto { name: (*input.pick(&OPERATORS)).to_owned(), node, ..Default::default() });
         }
         _ => {
             if let Some(top) = &mut model.graph {
@@ -316,7 +402,12 @@ fn change_graph(graph: &mut GraphProto, kind: u8, input: &mut Input<'_>) {
                 0 => tensor.dims = integers(input),
                 1 => tensor.data_type = i32::from(input.byte() % 24),
                 2 => tensor.raw_data.truncate(input.below(64)),
-                3 => tensor.raw_data.fill(input.byte()),
+                3 if input.flag() => tensor.raw_data.fill(input.byte()),
+                3 => {
+                    let (key, value) = ("location".to_owned(), (*input.pick(&NAMES)).to_owned());
+                    tensor.external_data.push(StringStringEntryProto { key, value });
+                    tensor.data_location = i32::from(input.byte() % 3);
+                }
                 4 => tensor.dims.push(integer(input)),
                 _ => tensor.name = any,
             }

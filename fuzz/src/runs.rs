@@ -1,11 +1,13 @@
 //! Configs, checkpoints and run folders.
 
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::OnceLock;
 
 use s2s::config::mlp::MlpConfig;
 use s2s::config::{Config, LoadOptions};
 use s2s::train::checkpoint::Checkpoint;
+use s2s::train::run::fingerprint;
 use s2s::train::{Run, Which};
 
 use super::input::Input;
@@ -15,13 +17,12 @@ use super::properties::looked_at;
 pub(crate) struct Scratch(tempfile::TempDir);
 
 impl Scratch {
-    /// One folder for each thread; each file holds what was last written.
-    pub(crate) fn shared() -> &'static Self {
+    /// One folder for each thread, which goes with it; each file holds what was last written.
+    pub(crate) fn shared() -> Rc<Self> {
         thread_local! {
-            // Never removed: a fuzzer's threads end with the process.
-            static FOLDER: &'static Scratch = Box::leak(Box::new(Scratch::new()));
+            static FOLDER: Rc<Scratch> = Rc::new(Scratch::new());
         }
-        FOLDER.with(|folder| *folder)
+        FOLDER.with(Rc::clone)
     }
 
     fn new() -> Self {
@@ -111,8 +112,11 @@ pub(crate) fn run_folder(data: &[u8]) {
         // An empty part is the plain file, so that the parts behind it are reached.
         scratch.file(&format!("run/{name}"), if given.is_empty() { plain } else { given });
     }
-    let rest = input.rest();
-    scratch.file("run/checkpoints/best.safetensors", &if rest.starts_with(b"{") { framed(rest) } else { rest.to_vec() });
+    // A checkpoint names its config by a hash, which nobody guesses.
+    let config = Config::load(&scratch.path().join("run/config.yaml"), &LoadOptions::default());
+    let hash = looked_at(config).map_or_else(String::new, |config| fingerprint(&config));
+    let rest = replaced(input.rest(), b"FINGERPRINT", hash.as_bytes());
+    scratch.file("run/checkpoints/best.safetensors", &if rest.starts_with(b"{") { framed(&rest) } else { rest });
     let Some(run) = looked_at(Run::open(&scratch.path().join("run"))) else { return };
     looked_at(run.metrics());
     looked_at(run.provenance(Which::Best));
@@ -121,6 +125,14 @@ pub(crate) fn run_folder(data: &[u8]) {
     }
     looked_at(run.write_config()).expect("the folder is ours");
     looked_at(Run::open(&run.folder)).expect("what was written can be read");
+}
+
+/// The bytes with the first `old` replaced.
+fn replaced(bytes: &[u8], old: &[u8], new: &[u8]) -> Vec<u8> {
+    match bytes.windows(old.len()).position(|window| window == old) {
+        Some(at) => [&bytes[..at], new, &bytes[at + old.len()..]].concat(),
+        None => bytes.to_vec(),
+    }
 }
 
 const CONFIG: &str = "name: fuzz

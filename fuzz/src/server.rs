@@ -34,9 +34,12 @@ impl Model for Upper {
         Settings::new(request).map(Arc::new)
     }
 
-    fn encode(&self, text: &str, _settings: &Settings) -> Result<SourceText> {
+    fn encode(&self, text: &str, settings: &Settings, most_characters: usize) -> Result<SourceText> {
         if text.contains('\u{fffd}') {
             return Err(Error::new(ErrorKind::Input, "unknown symbol").help("leave it out"));
+        }
+        if text.chars().nth(most_characters.min(settings.most_source_tokens())).is_some() {
+            return Err(Error::new(ErrorKind::TooLong, "a long text").help("cut it"));
         }
         Ok(SourceText { ids: text.chars().map(u32::from).collect(), ..SourceText::default() })
     }

@@ -80,7 +80,7 @@ impl Corpus {
             DataOrigin::Files(files) => files,
         };
         let mut sources = Vec::new();
-        let [mut source, mut target] = [&data.source, &data.target].map(|side| Counter { side, vocabulary: None });
+        let mut counters = [&data.source, &data.target].map(|side| Counter { side, vocabulary: None });
         let mut read = |path: &Path, limit| -> Result<Vec<Pair>> {
             let bytes = files::read(path, files::DATA).map_err(|e| match e.kind() {
                 ErrorKind::Io => e.help("data paths start at --data DIR (or S2S_DATA), else at `data.folder`, else at the config's folder"),
@@ -88,8 +88,7 @@ impl Corpus {
             })?;
             let mut pairs = Vec::new();
             pairs::each(&bytes, path, files.format, limit, |line, pair| {
-                check_length(&pair.source, "source", &mut source, path, line)?;
-                check_length(&pair.target, "target", &mut target, path, line)?;
+                check_length(&pair, &mut counters, path, line)?;
                 pairs.push(pair);
                 Ok(())
             })?;
@@ -155,9 +154,10 @@ impl Corpus {
     }
 }
 
-/// Longest text that is trained on, in tokens after normalisation: the memory of a step grows with the tokens of its pairs,
-/// and of attention with source times target.
+/// Longest text that is trained on, in tokens after normalisation: the memory of a step grows with the tokens of its pairs.
 pub const LONGEST_TEXT: usize = 16_384;
+/// Most source tokens times target tokens of a pair: the memory of attention grows with them, 8 bytes each.
+pub const LARGEST_PAIR: usize = (LONGEST_TEXT / 2) * (LONGEST_TEXT / 2);
 
 /// Counts the tokens of one side's texts.
 struct Counter<'a> {
@@ -166,24 +166,40 @@ struct Counter<'a> {
     vocabulary: Option<Vocabulary>,
 }
 
-fn check_length(text: &str, what: &str, counter: &mut Counter<'_>, file: &Path, line: u64) -> Result<()> {
-    let Counter { side, vocabulary } = counter;
-    // Compatibility decomposition makes at most 18 characters of one (U+FDFA), lowercasing three: shorter texts need no look.
-    let growth = if side.normalisation.is_empty() { 1 } else { 18 * 3 };
-    if text.len() <= LONGEST_TEXT / growth {
+impl Counter<'_> {
+    /// Whether a text is far from every bound, whatever its tokens are.
+    fn is_short(&self, text: &str) -> bool {
+        // Compatibility decomposition makes at most 18 characters of one (U+FDFA), lowercasing three.
+        let growth = if self.side.normalisation.is_empty() { 1 } else { 18 * 3 };
+        text.len() <= LONGEST_TEXT / 2 / growth
+    }
+
+    fn count(&mut self, text: &str) -> usize {
+        let empty = || Vocabulary::build(self.side.unit, self.side.normalisation.clone(), std::iter::empty::<&str>());
+        let vocabulary = self.vocabulary.get_or_insert_with(empty);
+        let normalised = vocabulary.normalise(text);
+        match self.side.unit {
+            Unit::Character => normalised.chars().count(),
+            Unit::Token => vocabulary.split(&normalised).len(),
+        }
+    }
+}
+
+/// Whether a pair can be trained on.
+fn check_length(pair: &Pair, counters: &mut [Counter<'_>; 2], file: &Path, line: u64) -> Result<()> {
+    let [source, target] = counters;
+    if source.is_short(&pair.source) && target.is_short(&pair.target) {
         return Ok(());
     }
-    let empty = || Vocabulary::build(side.unit, side.normalisation.clone(), std::iter::empty::<&str>());
-    let vocabulary = vocabulary.get_or_insert_with(empty);
-    let normalised = vocabulary.normalise(text);
-    let tokens = match side.unit {
-        Unit::Character => normalised.chars().count(),
-        Unit::Token => vocabulary.split(&normalised).len(),
+    let (sources, targets) = (source.count(&pair.source), target.count(&pair.target));
+    let message = match () {
+        () if sources > LONGEST_TEXT => format!("the source has {sources} tokens; at most {LONGEST_TEXT} can be trained on"),
+        () if targets > LONGEST_TEXT => format!("the target has {targets} tokens; at most {LONGEST_TEXT} can be trained on"),
+        () if sources * targets > LARGEST_PAIR => {
+            format!("{sources} source and {targets} target tokens; their product can be at most {LARGEST_PAIR}")
+        }
+        () => return Ok(()),
     };
-    if tokens <= LONGEST_TEXT {
-        return Ok(());
-    }
-    let message = format!("the {what} has {tokens} tokens; at most {LONGEST_TEXT} can be trained on");
     let error = Error::new(ErrorKind::Data, message).at_line(file, Some(line), None);
     Err(error.help("cut the text into sentences, or take the line out: the memory of a step grows with its longest texts"))
 }

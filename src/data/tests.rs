@@ -140,6 +140,8 @@ fn a_text_too_long_to_train_on_is_named_with_its_line_before_anything_is_made_of
         let said = format!("pairs.tsv:2: the source has {tokens} tokens; at most {longest} can be trained on");
         assert!(error.to_string().ends_with(&said), "{error}");
     }
+    let error = load(&format!("a\tb\n{}\t{}\n", "x".repeat(longest), "y".repeat(longest)), characters).unwrap_err();
+    assert!(error.to_string().contains("pairs.tsv:2: 16384 source and 16384 target tokens"), "{error}");
     for (text, side) in [("x".repeat(longest), characters), ("long ".repeat(longest), "{unit: token}")] {
         assert_eq!(load(&format!("a\tb\n{text}\tb\n"), side).unwrap().validation.len(), 1);
     }

@@ -5,11 +5,13 @@ use std::fs;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use s2s_runtime::bundle::{Bundle, sha256};
 use s2s_runtime::contract::file;
 use s2s_runtime::files;
 
 use super::staging::Staging;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 
 /// What happens to a folder that is there already.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +66,30 @@ impl Staged {
     pub fn commit(self) -> Result<()> {
         self.0.commit()
     }
+}
+
+/// Writes `conformance.json` beside the graphs and, where the manifest lists files, its hash into the manifest.
+///
+/// The bundle can be opened at each moment: its entry is taken out of the list before the file changes, and comes back
+/// last. The manifest is changed as text, so that comments and the keys of later versions stay.
+///
+/// # Errors
+/// [`ErrorKind::Io`].
+pub(super) fn write_record(bundle: &Bundle, json: &[u8]) -> Result<()> {
+    let (path, record) = (bundle.path().join(file::MANIFEST), bundle.path().join(file::CONFORMANCE));
+    let text = String::from_utf8_lossy(bundle.file(file::MANIFEST).unwrap_or_default()).into_owned();
+    const LIST: &str = "\nfiles:\n";
+    if bundle.manifest().files.is_empty() || !text.contains(LIST) {
+        return write_atomically(&record, json);
+    }
+    let entry = format!("  {}: ", file::CONFORMANCE);
+    let bare: String = text.split_inclusive('\n').filter(|line| !line.starts_with(&entry)).collect();
+    // A list of nothing would be no list.
+    if bare != text && bundle.manifest().files.len() > 1 {
+        write_atomically(&path, bare.as_bytes())?;
+    }
+    write_atomically(&record, json)?;
+    write_atomically(&path, bare.replacen(LIST, &format!("{LIST}{entry}{}\n", sha256(json)), 1).as_bytes())
 }
 
 /// Empty folders are always replaced, folders that are no bundle never.

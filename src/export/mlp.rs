@@ -68,6 +68,14 @@ pub struct MlpBundle {
     path: PathBuf,
 }
 
+/// What is wrong with an architecture, with the key of the manifest that holds it.
+fn impossible<T>(checked: Result<T>, folder: &Path) -> Result<T> {
+    checked.map_err(|e| {
+        let error = Error::new(ErrorKind::Bundle, e.message()).at_line(folder.join(file::MANIFEST), None, Some("architecture"));
+        error.help("export the bundle again")
+    })
+}
+
 impl MlpBundle {
     /// Whether `folder` holds such a bundle, damaged or not.
     pub fn exists(folder: &Path) -> bool {
@@ -91,6 +99,7 @@ impl MlpBundle {
         if manifest.graph.file.contains(['/', '\\']) {
             return Err(wrong(&path, "the graph is not in the folder".to_owned()));
         }
+        impossible(manifest.architecture.check(), folder)?;
         let path = folder.join(&manifest.graph.file);
         let model = files::read(&path, files::GRAPH)?;
         if sha256(&model) != manifest.graph.sha256 {
@@ -106,12 +115,8 @@ impl MlpBundle {
     pub fn rebuild(&self) -> Result<(Mlp, Parameters<f32>)> {
         let name = &self.manifest.graph.file;
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("export the bundle again");
-        let impossible = |e: Error| {
-            let error = Error::new(ErrorKind::Bundle, e.message()).at_line(self.path.join(file::MANIFEST), None, Some("architecture"));
-            error.help("export the bundle again")
-        };
-        let network = Mlp::new(self.manifest.architecture.clone()).map_err(impossible)?;
-        check_stored(network.layout(), self.model.len(), 1).map_err(impossible)?;
+        let network = impossible(Mlp::new(self.manifest.architecture.clone()), &self.path)?;
+        impossible(check_stored(network.layout(), self.model.len(), 1), &self.path)?;
         let model = CheckedModel::read(name, &self.model)?;
         let tensors = &model.graph().initializer;
         let find = |name: &str| tensors.iter().find(|t| t.name == name).and_then(|t| Some((t.shape()?, t.floats()?)));

@@ -79,6 +79,14 @@ fn model(files: &Files, role: Role) -> ModelProto {
 }
 
 /// Puts a changed graph in, and its hash into the manifest.
+/// Takes the self test out, of the manifest's list too.
+fn drop_self_test(files: &mut Files) {
+    files.remove(file::SELF_TEST);
+    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    manifest.files.remove(file::SELF_TEST);
+    files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
+}
+
 fn replace(files: &mut Files, role: Role, model: &ModelProto) {
     let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
     let bytes = model.encode_to_vec();
@@ -192,7 +200,7 @@ fn smaller_weights_pass_every_check_take_less_space_and_leave_recurrent_nodes_in
 fn a_smaller_weight_that_was_tampered_with_is_found() {
     let toy = Toy::new(InputForm::Embedding(16), InputForm::Embedding(16), 32, 1, 7);
     let mut files = toy.files(&ExportOptions { dtype: Dtype::F16, ..ExportOptions::default() });
-    files.remove(file::SELF_TEST);
+    drop_self_test(&mut files);
     let mut decoder = model(&files, Role::Decoder);
     let weight = decoder.graph.as_mut().unwrap().initializer.iter_mut().find(|tensor| tensor.name == "decoder.dense.weight.f16").unwrap();
     weight.raw_data[1] ^= 0x40;
@@ -319,7 +327,7 @@ fn an_edited_vocabulary_is_refused_with_the_id_that_differs() {
 fn corrupted(role: Role, tensor: &str) -> Bundle {
     let mut files = Toy::embedded().files(&ExportOptions::default());
     // The self test would notice first; here the verification is to be seen at work.
-    files.remove(file::SELF_TEST);
+    drop_self_test(&mut files);
     let mut model = model(&files, role);
     let tensors = &mut model.graph.as_mut().unwrap().initializer;
     let tensor = tensors.iter_mut().find(|t| t.name == tensor).unwrap();
@@ -402,6 +410,18 @@ fn an_export_that_fails_its_verification_leaves_nothing_behind() {
     let opened = Bundle::open(&target).unwrap();
     assert!(std::str::from_utf8(opened.file(file::README).unwrap()).unwrap().contains("Licence of the data: CC0"));
     verify_path(&target, &usual, true).unwrap().check().unwrap();
+    // Side files are listed with their hashes, and verifying again lists the new record.
+    for _ in 0..2 {
+        let bundle = Bundle::open(&target).unwrap();
+        assert!(bundle.manifest().files.keys().eq([file::README, file::CONFORMANCE, file::SELF_TEST]), "{:?}", bundle.manifest().files);
+        verify_path(&target, &usual, true).unwrap();
+    }
+    for name in [file::README, file::CONFORMANCE, file::SELF_TEST] {
+        let bytes = std::fs::read(target.join(name)).unwrap();
+        std::fs::remove_file(target.join(name)).unwrap();
+        assert!(Bundle::open(&target).unwrap_err().to_string().contains("missing, and the manifest lists it"), "{name}");
+        std::fs::write(target.join(name), bytes).unwrap();
+    }
 }
 
 proptest! {

@@ -30,7 +30,7 @@ pub fn colours(layer: &str) -> (&'static str, &'static str) {
     let layer = one_direction(layer);
     let decoder = usize::from(layer.starts_with("decoder"));
     let last = layer.rsplit('.').next().unwrap_or(layer);
-    let number = last.chars().filter(char::is_ascii_digit).fold(0, |n, c| n * 10 + c as usize - '0' as usize);
+    let number = last.chars().filter(char::is_ascii_digit).fold(0usize, |n, c| n.wrapping_mul(10).wrapping_add(c as usize - '0' as usize));
     match last {
         "embedding" => [("#c9efe9", "#2b8a7c"), ("#fff0b0", "#a58a16")][decoder],
         "dense" => ("#c5e8b7", "#4f8a3d"),

@@ -169,8 +169,8 @@ impl Subject {
                     match last {
                         "embedding" => Some(width),
                         // The last column is the bias.
-                        "W" if width == vocabulary + 1 && t.name.contains("_0") => Some(t.len() / width),
-                        "weight" | "bias" if width == vocabulary => Some(t.len() / width),
+                        "W" if width.checked_sub(1) == Some(vocabulary) && t.name.contains("_0") => t.len().checked_div(width),
+                        "weight" | "bias" if width == vocabulary => t.len().checked_div(width),
                         _ => None,
                     }
                 })
@@ -179,8 +179,8 @@ impl Subject {
         Some(Special {
             source: 4 * of("encoder", a.source_vocabulary),
             target: 2 * of("decoder", a.target_vocabulary),
-            source_tokens: a.source_vocabulary - 4,
-            target_tokens: a.target_vocabulary - 2,
+            source_tokens: a.source_vocabulary.saturating_sub(4),
+            target_tokens: a.target_vocabulary.saturating_sub(2),
             is_keras: a.cell == Cell::Lstm && a.attention == AttentionScore::None && !a.tied_embeddings,
         })
     }

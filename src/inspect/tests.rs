@@ -147,3 +147,105 @@ fn pictures_name_every_layer_and_shared_weights_have_one_colour() {
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
     }
 }
+
+/// A file of one input `x0`, with the nodes (name, inputs, output) of Adds, that gives `output`.
+fn adds(nodes: &[(String, Vec<String>, String)], output: &str) -> Vec<u8> {
+    use crate::onnx::messages::{DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
+    let value = |name: &str| ValueInfoProto::tensor(name, crate::onnx::DataType::Float, vec![DimensionProto { value: None }]);
+    let node = |(name, input, output): &(String, Vec<String>, String)| NodeProto {
+        name: name.clone(),
+        op_type: "Add".to_owned(),
+        input: input.clone(),
+        output: vec![output.clone()],
+        ..NodeProto::default()
+    };
+    let node = nodes.iter().map(node).collect();
+    let graph = GraphProto { name: "g".to_owned(), node, input: vec![value("x0")], output: vec![value(output)], ..GraphProto::default() };
+    ModelProto { ir_version: 8, graph: Some(graph), ..ModelProto::default() }.encode_to_vec()
+}
+
+fn foreign(bytes: Vec<u8>) -> Subject {
+    let model = Model::read("g.onnx", &bytes, Detail::Layers).unwrap();
+    Subject { name: "g.onnx".into(), graphs: vec![Graph { role: None, file: "g.onnx".into(), bytes, model }], architecture: None }
+}
+
+/// `count` nodes: each reads the one before, the input, or three at random.
+fn shaped(count: usize) -> [Vec<u8>; 3] {
+    let mut random = crate::random::Random::new(1, 0);
+    let of = |mut inputs: Box<dyn FnMut(usize) -> Vec<String>>| {
+        let nodes: Vec<_> = (1..=count).map(|i| (format!("Add_{i}"), inputs(i), format!("x{i}"))).collect();
+        adds(&nodes, &format!("x{count}"))
+    };
+    [
+        of(Box::new(|i| vec![format!("x{}", i - 1), format!("x{}", i - 1)])),
+        of(Box::new(|i| vec![format!("x{}", i - 1), "x0".to_owned()])),
+        of(Box::new(move |i| (0..3).map(|_| format!("x{}", random.below(i))).collect())),
+    ]
+}
+
+#[test]
+fn graphs_of_5000_nodes_are_laid_out_with_a_bounded_number_of_lanes_and_drawn_whole() {
+    for bytes in shaped(5000) {
+        let subject = foreign(bytes);
+        let (nodes, arrows) = draw::picture(&subject.main().model).unwrap();
+        assert_eq!(nodes.len(), 5002);
+        let edges: Vec<(usize, usize)> = arrows.iter().map(|arrow| (arrow.from, arrow.to)).collect();
+        let sizes: Vec<_> = nodes.iter().map(svg::size).collect();
+        let layout = layout::place(&sizes, &edges, 36.0);
+        // An edge that passes n ranks had n lanes, and each sweep walked all of them: 12 million here.
+        let points: usize = layout.paths.iter().map(Vec::len).sum();
+        assert!(points <= 2 * edges.len() + layout::MOST_LANES, "{points}");
+        let upwards = layout.paths.iter().filter(|path| path.windows(2).any(|pair| pair[0].1 >= pair[1].1)).count();
+        assert_eq!(upwards, 0);
+        let svg = subject.svg(View::Network).unwrap();
+        assert_eq!(svg.matches("<rect").count() >= 5002, svg.contains("Add_5000"));
+        assert!(subject.dot(View::Network).is_ok() && subject.mermaid(View::Network).is_ok());
+        assert_eq!(table::summary(&subject, true).matches("(Add)").count(), 5000);
+    }
+}
+
+#[test]
+fn a_picture_of_more_boxes_than_anyone_can_read_is_refused_and_the_table_is_not() {
+    let [chain, ..] = shaped(draw::MOST_BOXES);
+    let subject = foreign(chain);
+    for error in
+        [subject.svg(View::Network).unwrap_err(), subject.dot(View::Network).unwrap_err(), subject.mermaid(View::Network).unwrap_err()]
+    {
+        assert_eq!(error.kind(), ErrorKind::Usage);
+        assert!(error.to_string().contains("20002 boxes") && error.help_text().unwrap().contains("table"), "{error}");
+    }
+    assert!(table::summary(&subject, false).lines().count() > draw::MOST_BOXES);
+}
+
+#[test]
+fn names_of_others_can_neither_steer_a_terminal_nor_leave_the_picture() {
+    let name = "</text><script>alert(1)</script>&\"']]>\u{1b}[31m\u{202e}\n%%{init}%%`#\\";
+    let subject = foreign(adds(&[(name.to_owned(), vec!["x0".to_owned(), "x0".to_owned()], name.to_owned())], name));
+    let text = table::summary(&subject, true);
+    assert!(!text.contains(|c: char| s2s_runtime::printable::is_unprintable(c) && c != '\n'), "{text:?}");
+    assert_eq!(text.lines().filter(|line| line.contains("%%{init}%%")).count(), 1, "{text}");
+    let svg = subject.svg(View::Network).unwrap();
+    assert!(!svg.contains("<script") && !svg.contains(|c: char| c.is_control() && c != '\n'), "{svg}");
+    #[cfg(feature = "png")]
+    {
+        let tree = resvg::usvg::roxmltree::Document::parse(&svg).unwrap();
+        assert!(tree.descendants().all(|node| !node.has_tag_name("script")));
+        assert!(tree.descendants().any(|node| node.text().is_some_and(|text| text.contains("</text><script>alert(1)</script>&\"']]>"))));
+    }
+    let (dot, mermaid) = (subject.dot(View::Network).unwrap(), subject.mermaid(View::Network).unwrap());
+    for text in [&dot, &mermaid] {
+        assert!(!text.contains(|c: char| s2s_runtime::printable::is_unprintable(c) && c != '\n'), "{text:?}");
+    }
+    // A label ends where it should: quotes come in pairs on each line.
+    assert!(dot.lines().all(|line| line.replace("\\\\", "").replace("\\\"", "").matches('"').count().is_multiple_of(2)), "{dot}");
+    assert!(mermaid.lines().all(|line| line.matches('"').count().is_multiple_of(2)) && !mermaid.contains("<script"), "{mermaid}");
+}
+
+#[test]
+fn graphs_that_never_end_are_refused_before_they_are_walked() {
+    let own = |op: &str, output: &str| (op.to_owned(), vec![output.to_owned(), "x0".to_owned()], output.to_owned());
+    for nodes in [vec![own("Concat", "c")], vec![own("Transpose", "c")]] {
+        let error = Model::read("g.onnx", &adds(&nodes, "c"), Detail::Layers).unwrap_err();
+        assert!(error.to_string().contains("reads its own output `c`"), "{error}");
+    }
+}

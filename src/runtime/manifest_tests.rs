@@ -168,6 +168,69 @@ fn a_newer_minor_version_is_read_and_its_unknown_keys_are_passed_over() {
 }
 
 #[test]
+fn sixty_thousand_keys_of_a_newer_version_are_passed_over_in_no_time() {
+    let text = manifest().to_yaml().unwrap().replace("1.0", "1.99");
+    let keys: String = (0..60_000).map(|i| format!("k{i}: 1\n")).collect();
+    let start = std::time::Instant::now();
+    let again = Manifest::from_yaml(&format!("{keys}{text}"), "s2s.yaml").unwrap();
+    // It took 26 s when each key was found by an error of its own.
+    assert!(start.elapsed().as_secs() < 5, "took {:?}", start.elapsed());
+    assert_eq!(again.wiring, manifest().wiring);
+}
+
+#[test]
+fn every_part_of_a_newer_manifest_may_have_keys_that_are_not_known_yet() {
+    let mut full = manifest();
+    full.languages = Some(Languages { source: Some("en".to_owned()), target: None });
+    full.files = [(contract::file::README.to_owned(), "0".repeat(64))].into();
+    full.wiring.memory.push(MemoryWire { encoder_output: "encoder_output".to_owned(), decoder_input: "encoder_output".to_owned() });
+    full.provenance.as_mut().unwrap().data.push(DataFile { file: "a.tsv".to_owned(), sha256: "0".repeat(64), pairs: 3 });
+    full.source.padding = Some(crate::vocabulary::Padding { symbol: "a".to_owned(), length: 4, side: Default::default() });
+    let mut value: Value = serde_json::to_value(&full).unwrap();
+    let expected = value.clone();
+    value["format_version"] = "1.99".into();
+    /// Gives every object a key more, but for those whose keys are names: roles are fixed, and settings have no fixed form.
+    fn extend(value: &mut Value, path: &str) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(|item| extend(item, path)),
+            Value::Object(object) => {
+                object.iter_mut().for_each(|(key, value)| extend(value, &format!("{path}.{key}")));
+                if !matches!(path, ".graphs") && !path.starts_with(".architecture") {
+                    object.insert("later".to_owned(), true.into());
+                }
+            }
+            _ => {}
+        }
+    }
+    extend(&mut value, "");
+    assert!(value.to_string().matches("later").count() > 12);
+    let mut found = serde_json::to_value(Manifest::from_yaml(&value.to_string(), "s2s.yaml").unwrap()).unwrap();
+    found["format_version"] = expected["format_version"].clone();
+    assert_eq!(found, expected);
+}
+
+#[test]
+fn numbers_that_nothing_honest_has_are_refused_before_anything_is_made_of_them() {
+    let check = |change: fn(&mut Manifest), key: &str| {
+        let mut manifest = manifest();
+        change(&mut manifest);
+        let error = manifest.to_yaml().unwrap_err();
+        assert!(error.to_string().contains(&format!(":{key}: ")) && error.help_text().is_some(), "{error}");
+    };
+    check(|m| m.source.longest = usize::MAX, "source.longest");
+    check(|m| m.name = "n".repeat(2000), "name");
+    check(
+        |m| m.wiring.states = (0..1025).map(|i| StateWire { decoder_input: i.to_string(), ..m.wiring.states[0].clone() }).collect(),
+        "wiring",
+    );
+    check(|m| drop(m.files.insert("../x".to_owned(), "0".repeat(64))), "files.../x");
+    check(|m| drop(m.files.insert("README.md".to_owned(), "0".to_owned())), "files.README.md");
+    let mut many = manifest();
+    many.target.symbols = vec![String::new(); MOST_SYMBOLS + 1];
+    assert_eq!(many.check().unwrap_err().0, "target.symbols");
+}
+
+#[test]
 fn another_major_version_is_refused_with_a_readable_error() {
     let text = manifest().to_yaml().unwrap().replace("1.0", "2.0");
     let error = Manifest::from_yaml(&text, "s2s.yaml").unwrap_err();

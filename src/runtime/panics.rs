@@ -30,3 +30,27 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
         text.unwrap_or_else(|| "panic".to_owned())
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Runs this test alone, in a process of its own, whose output shows what the hook prints.
+    #[test]
+    fn a_caught_panic_becomes_its_message_and_is_not_printed() {
+        const INSIDE: &str = "S2S_TEST_CAUGHT";
+        if std::env::var_os(INSIDE).is_some() {
+            assert_eq!(caught(|| panic!("inside {}", 1)), Err::<(), _>("inside 1".to_owned()));
+            assert_eq!(caught(|| 2), Ok(2));
+            // Others' panics are told of as before.
+            assert!(std::thread::spawn(|| panic!("outside")).join().is_err());
+            return;
+        }
+        let mut test = std::process::Command::new(std::env::current_exe().unwrap_or_default());
+        test.args(["--exact", "--nocapture", "panics::tests::a_caught_panic_becomes_its_message_and_is_not_printed"]);
+        let Ok(output) = test.env(INSIDE, "1").output() else { unreachable!("the test itself can be started") };
+        let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
+        assert!(output.status.success() && said.contains("1 passed"), "{said}");
+        assert!(said.contains("outside") && !said.contains("inside"), "{said}");
+    }
+}

@@ -225,3 +225,28 @@ fn highest(scores: &[f32], count: usize) -> Vec<(u32, f32)> {
     ranked.truncate(count);
     ranked
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_self_test_costs_is_bounded_before_it_is_run() {
+        let case = |source: usize, output: usize| Case { source_ids: vec![4; source], output_ids: vec![4; output], ..Case::default() };
+        let read = |cases: Vec<Case>| {
+            let json = SelfTest { tolerance: SelfTest::TOLERANCE, cases }.to_json().unwrap_or_default();
+            SelfTest::from_json(&json).map_err(|error| (error.kind(), error.to_string()))
+        };
+        for (cases, said) in [
+            (vec![case(200_000, 1)], "a case of 200000 ids"),
+            (vec![case(1, 200_000)], "a case of 200000 ids"),
+            (vec![case(1, 1); 65], "65 cases"),
+            // One long source makes every row as long.
+            ([vec![case(1024, 1)], vec![case(1, 1); 8]].concat(), "9216 together"),
+        ] {
+            let (kind, message) = read(cases).err().unwrap_or((ErrorKind::Internal, String::new()));
+            assert!(kind == ErrorKind::Bundle && message.contains(said), "{message}");
+        }
+        assert!(read(vec![case(24, 24); 4]).is_ok());
+    }
+}

@@ -115,6 +115,16 @@ impl Shapes {
         found
     }
 
+    /// What is known before the walk: inputs, with 1 for each axis that is open.
+    pub fn smallest(graph: &GraphProto) -> Self {
+        let mut found = Self::default();
+        for (input, shape) in graph.input.iter().filter_map(|input| Some((input, declared(input)?))) {
+            let axes = shape.into_iter().map(|axis| if matches!(axis, Axis::Fixed(_)) { axis } else { Axis::Fixed(1) });
+            found.shapes.insert(input.name.clone(), axes.collect());
+        }
+        found
+    }
+
     /// The same, bodies too, and tells `seen` of each node, with the shapes of its outputs and what is known so far.
     pub fn walk(&mut self, graph: &GraphProto, seen: &mut dyn FnMut(&NodeProto, &[Shape], &Self)) {
         for tensor in &graph.initializer {

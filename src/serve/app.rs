@@ -23,7 +23,8 @@ use super::error::{ApiError, Fault};
 use super::hosts::Hosts;
 use super::limits::Limits;
 use super::metrics::Metrics;
-use super::scheduler::{Answer, Scheduler, panic_message};
+use super::panics::panic_message;
+use super::scheduler::{Answer, Scheduler};
 use super::{deepl, generate, info, libretranslate, oip};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

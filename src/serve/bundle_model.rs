@@ -1,15 +1,17 @@
 //! A bundle as a [`Model`]: the runtime's text coder and decoding loop.
 
 use std::collections::HashMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
-use s2s_runtime::Result;
+use axum::body::Bytes;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::{self, DecodingLoop, DecodingOptions, Request, Settings};
 use s2s_runtime::engine::{DecoderState, Engine, EngineKind, IdMatrix, StepOutput};
 use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::{SourceText, TextCoder, TextStream};
+use s2s_runtime::{Error, ErrorKind, Result};
 
 use crate::inspect::{Subject, View};
 
@@ -25,6 +27,23 @@ pub struct BundleModel {
     engine: Mutex<Box<dyn Engine>>,
     raw: Vec<RawGraph>,
     bundle: Option<Arc<Bundle>>,
+    pictures: Pictures,
+}
+
+/// Drawings by role, each made once, one at a time; where it failed the reason is kept, and nothing is drawn again.
+#[derive(Default)]
+struct Pictures(Mutex<HashMap<Option<Role>, std::result::Result<Bytes, (ErrorKind, String)>>>);
+
+impl Pictures {
+    fn get(&self, role: Option<Role>, draw: impl FnOnce() -> Result<String>) -> Result<Bytes> {
+        let mut drawn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let picture = drawn.entry(role).or_insert_with(|| {
+            let drawn = catch_unwind(AssertUnwindSafe(draw));
+            let drawn = drawn.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the picture could not be drawn")));
+            drawn.map(Bytes::from).map_err(|error| (error.kind(), error.to_string()))
+        });
+        picture.clone().map_err(|(kind, message)| Error::new(kind, message))
+    }
 }
 
 impl BundleModel {
@@ -34,7 +53,7 @@ impl BundleModel {
     /// Of the options.
     pub fn new(card: Card, coder: TextCoder, engine: Box<dyn Engine>, options: DecodingOptions) -> Result<Self> {
         coder.settings(&options)?;
-        Ok(Self { card, coder, options, engine: Mutex::new(engine), raw: Vec::new(), bundle: None })
+        Ok(Self { card, coder, options, engine: Mutex::new(engine), raw: Vec::new(), bundle: None, pictures: Pictures::default() })
     }
 
     /// Serves the graphs as they are, too; each is loaded when it is first asked for.
@@ -67,9 +86,13 @@ impl Model for BundleModel {
         Ok(Box::new(EngineWorker { coder: self.coder.clone(), engine }))
     }
 
-    fn picture(&self, role: Option<Role>) -> Option<Result<String>> {
+    fn picture(&self, role: Option<Role>) -> Option<Result<Bytes>> {
         let bundle = self.bundle.as_ref()?;
-        Some(Subject::of_bundle(bundle).and_then(|subject| subject.svg(role.map_or(View::Overview, View::Graph))))
+        // A role that the bundle does not have is not worth remembering.
+        role.is_none_or(|role| bundle.manifest().graphs.contains_key(&role)).then(|| {
+            let draw = || Subject::of_bundle(bundle).and_then(|subject| subject.svg(role.map_or(View::Overview, View::Graph)));
+            self.pictures.get(role, draw)
+        })
     }
 
     fn raw(&self, role: Role) -> Option<&RawGraph> {
@@ -193,5 +216,32 @@ impl Session for LoopSession<'_> {
     fn cancel(&mut self, row: u64) {
         self.rows.remove(&row);
         self.decoding.cancel(row);
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn a_picture_is_drawn_once_and_a_failed_one_is_not_tried_again() {
+        let (pictures, draws) = (Pictures::default(), Cell::new(0));
+        let get = |role: Role, drawn: &dyn Fn() -> Result<String>| {
+            pictures.get(Some(role), || {
+                draws.set(draws.get() + 1);
+                drawn()
+            })
+        };
+        for _ in 0..3 {
+            let svg = get(Role::Encoder, &|| Ok("<svg/>".to_owned())).unwrap();
+            let error = get(Role::Decoder, &|| Err(Error::new(ErrorKind::Bundle, "a cycle"))).unwrap_err();
+            let panic = get(Role::Training, &|| panic!("a defect")).unwrap_err();
+            assert_eq!((&svg[..], error.kind(), error.message()), (&b"<svg/>"[..], ErrorKind::Bundle, "a cycle"));
+            assert_eq!(panic.kind(), ErrorKind::Internal);
+        }
+        assert_eq!(draws.get(), 3);
     }
 }

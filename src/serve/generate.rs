@@ -22,7 +22,7 @@ use super::error::{ApiError, Fault};
 use super::fields::Fields;
 use super::offload;
 use super::paths::{Named, VERSION};
-use super::scheduler::Reply;
+use super::work::Reply;
 
 /// Routes of this protocol.
 pub(super) fn routes() -> [Route; 4] {

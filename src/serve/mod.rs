@@ -25,11 +25,13 @@ pub mod metrics;
 pub mod model;
 mod offload;
 mod oip;
+mod panics;
 mod paths;
 mod queue;
 pub mod raw;
 pub mod scheduler;
 mod timed;
+mod work;
 
 #[cfg(test)]
 mod tests;

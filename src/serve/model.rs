@@ -98,8 +98,8 @@ pub trait Model: Send + Sync {
     /// An engine of its own for one thread, which counts its calls in `metrics`.
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>>;
 
-    /// The network or one of its graphs, drawn as SVG; `None` where there is nothing to draw.
-    fn picture(&self, _role: Option<Role>) -> Option<Result<String>> {
+    /// The network or one of its graphs, drawn as SVG once and then kept; `None` where there is nothing to draw.
+    fn picture(&self, _role: Option<Role>) -> Option<Result<axum::body::Bytes>> {
         None
     }
 

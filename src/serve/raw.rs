@@ -13,7 +13,7 @@ use s2s_runtime::{Error, ErrorKind, Result};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, Fault};
-use super::scheduler::panic_message;
+use super::panics::panic_message;
 
 /// A graph and the engines that run it.
 pub struct RawGraph {

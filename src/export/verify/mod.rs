@@ -31,8 +31,8 @@ mod weights;
 pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
 
 use super::Dtype;
+use super::folder::write_record;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::write_atomically;
 use runtimes::{Process, Runtime};
 use weights::Rebuilt;
 
@@ -188,7 +188,7 @@ pub fn verify_path(path: &Path, options: &VerifyOptions, write: bool) -> Result<
     let bundle = Bundle::open(path)?;
     let report = verify(&bundle, options)?;
     if write && bundle.path().is_dir() {
-        write_atomically(&bundle.path().join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
+        write_record(&bundle, report.to_json()?.as_bytes())?;
     }
     Ok(report)
 }

@@ -53,8 +53,8 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
     let wrong = |message: String| Error::new(ErrorKind::Bundle, message).help("export the bundle again");
     let architecture: Architecture =
         serde_json::from_value(architecture.clone()).map_err(|e| wrong(format!("the manifest's architecture cannot be read: {e}")))?;
-    let (manifest, key) = (bundle.path().join(file::MANIFEST), Some("architecture"));
-    let impossible = |e: Error| wrong(e.message().to_owned()).at_line(&manifest, None, key);
+    // The report shows the message alone.
+    let impossible = |e: Error| wrong(format!("{}:architecture: {}", file::MANIFEST, e.message()));
     let network = Seq2Seq::new(architecture).map_err(impossible)?;
     // Weights may be stored in one byte each.
     check_stored(network.layout(), bundle.graph(Role::Training)?.len(), 1).map_err(impossible)?;

@@ -146,7 +146,7 @@ fn read_zip(bytes: Vec<u8>) -> Result<Saved> {
 
 /// Most bytes that a part of a file of so many bytes may become.
 fn most(bytes: usize) -> u64 {
-    (bytes as u64).saturating_mul(LARGEST_RATIO).max(FREE_SIZE).min(files::FOREIGN_MODEL.limit)
+    (bytes as u64).saturating_mul(LARGEST_RATIO).clamp(FREE_SIZE, files::FOREIGN_MODEL.limit)
 }
 
 /// Each layer is looked up by walking over all of them.

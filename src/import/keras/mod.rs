@@ -18,7 +18,7 @@ use serde_json::json;
 use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::InputForm;
+use crate::network::{Architecture, InputForm, Seq2Seq};
 use crate::train::checkpoint::{Checkpoint, Header, Progress};
 use crate::train::lock::RunLock;
 use crate::train::run::{Record, Run, Which, fingerprint};
@@ -110,6 +110,17 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     let filling = filling(options, &model, &symbols)?;
     let source = vocabulary::source(&symbols, filling.as_ref(), model.encoder.masked)?;
     let target = vocabulary::target(&symbols, model.decoder.masked)?;
+    let architecture = Architecture {
+        source_vocabulary: source.spec.symbols.len(),
+        target_vocabulary: target.spec.symbols.len(),
+        source_input: tensors.source_input,
+        target_input: tensors.target_input,
+        hidden: tensors.hidden,
+        layers: model.encoder.layers.len(),
+        ..Architecture::default()
+    };
+    let network = Seq2Seq::new(architecture.clone())
+        .map_err(|e| Error::new(ErrorKind::Data, e.message()).in_file(path).help("a model of such sizes cannot be imported"))?;
     let limit = options.target_length.unwrap_or(symbols.longest_target);
     let name = options.name.clone().unwrap_or_else(|| default_name(path));
     let config = config(options, &model, &tensors, &symbols, &name, limit, output)?;
@@ -129,8 +140,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
         init_from: None,
         data: std::iter::once(DataFile { file: file_name(path), sha256: hash, pairs: 0 }).chain(symbols.file.clone()).collect(),
     };
-    let architecture = config.model.architecture(record.source.symbols.len(), record.target.symbols.len());
-    let network = crate::network::Seq2Seq::new(architecture.clone())?;
+    debug_assert_eq!(architecture, config.model.architecture(record.source.symbols.len(), record.target.symbols.len()));
     let parameters = tensors.parameters(&network, &source.rows, &target.rows)?;
 
     let _lock = RunLock::take(output)?;

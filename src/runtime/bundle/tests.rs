@@ -9,7 +9,7 @@ use super::*;
 use crate::contract::{self, SPECIAL_SYMBOLS};
 use crate::decoding::DecodingOptions;
 use crate::manifest::{GraphFile, OutputForm, StateWire, Wiring};
-use crate::onnx::{GraphProto, ModelProto, StringStringEntryProto, ValueInfoProto};
+use crate::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
 
 fn vocabulary(symbols: &[&str]) -> VocabularySpec {
     let symbols = SPECIAL_SYMBOLS.iter().chain(symbols).map(|&symbol| symbol.to_owned()).collect();
@@ -30,7 +30,14 @@ fn props(role: Role) -> BTreeMap<&'static str, String> {
 
 fn model(inputs: &[&str], outputs: &[&str], props: &BTreeMap<&'static str, String>) -> Vec<u8> {
     let values = |names: &[&str]| names.iter().map(|&name| ValueInfoProto { name: name.to_owned(), ..Default::default() }).collect();
-    let graph = GraphProto { input: values(inputs), output: values(outputs), ..GraphProto::default() };
+    let give = |output: &&str| NodeProto {
+        op_type: "Identity".to_owned(),
+        input: vec![inputs[0].to_owned()],
+        output: vec![(*output).to_owned()],
+        ..NodeProto::default()
+    };
+    let node = outputs.iter().map(give).collect();
+    let graph = GraphProto { node, input: values(inputs), output: values(outputs), ..GraphProto::default() };
     let metadata_props = props.iter().map(|(&key, value)| StringStringEntryProto { key: key.to_owned(), value: value.clone() }).collect();
     ModelProto { graph: Some(graph), metadata_props, ..ModelProto::default() }.encode_to_vec()
 }
@@ -219,6 +226,42 @@ fn a_wiring_name_that_no_graph_has_is_refused_with_the_names_there_are() {
     let error = Bundle::from_files("b", files).unwrap_err();
     assert!(error.to_string().starts_with("decoder.onnx:state_h_0: "), "{error}");
     assert!(error.help_text().unwrap().contains("state_h_1"), "{error}");
+}
+
+/// `good()` with a self test, and a manifest that lists it and the README.
+fn listed() -> BTreeMap<String, Vec<u8>> {
+    let mut files = good();
+    files.insert(file::SELF_TEST.to_owned(), br#"{"tolerance":1e-4,"cases":[]}"#.to_vec());
+    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    manifest.files = [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
+    files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
+    files
+}
+
+#[test]
+fn a_side_file_that_the_manifest_lists_must_be_there_and_be_the_same() {
+    assert_eq!(Bundle::from_files("b", listed()).unwrap().manifest().files.len(), 2);
+    for name in [file::SELF_TEST, file::README] {
+        let mut files = listed();
+        files.remove(name);
+        refused(files.clone(), &[name, "missing, and the manifest lists it"]);
+        assert!(Bundle::open(write(&files).path()).unwrap_err().to_string().contains("missing"));
+        files.insert(name.to_owned(), b"{}".to_vec());
+        refused(files, &[name, "changed since the export"]);
+    }
+    // Bundles of older versions list nothing.
+    let mut files = good();
+    files.remove(file::README);
+    Bundle::from_files("b", files).unwrap();
+}
+
+#[test]
+fn a_graph_with_weights_elsewhere_is_refused_when_the_bundle_is_opened() {
+    let mut model = ModelProto::decode(encoder(&props(Role::Encoder)).as_slice()).unwrap();
+    let location = StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() };
+    let tensor = TensorProto { name: "w".to_owned(), dims: vec![8], data_type: 1, external_data: vec![location], ..TensorProto::default() };
+    model.graph.as_mut().unwrap().initializer.push(tensor);
+    refused(files_of(model.encode_to_vec(), decoder(&props(Role::Decoder))), &["encoder.onnx:w", "../../../etc/passwd"]);
 }
 
 #[test]

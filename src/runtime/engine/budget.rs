@@ -8,7 +8,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{GraphProto, NodeProto};
 use crate::shapes::{Shapes, least_elements};
 
-/// Elements of one value where every open axis is 1 long: 1 GiB of f32.
+/// Elements of one value where each open axis of the inputs is 1 long: 1 GiB of f32.
 const LARGEST_VALUE: u64 = 1 << 28;
 /// Bytes that values out of constants alone may have together, over [`FOLDED_TIMES`] those of the file.
 const MOST_FOLDED: u64 = 64 << 20;
@@ -29,7 +29,7 @@ pub(super) fn check(name: &str, model: &CheckedModel, size: usize) -> Result<()>
     let most_folded = (size as u64).saturating_mul(FOLDED_TIMES).saturating_add(MOST_FOLDED);
     let constants = constants(model.graph());
     let (mut folded, mut fault) = (0u64, None);
-    Shapes::default().walk(model.graph(), &mut |node, shapes, _| {
+    Shapes::smallest(model.graph()).walk(model.graph(), &mut |node, shapes, _| {
         for (output, axes) in node.output.iter().zip(shapes).filter_map(|(output, shape)| Some((output, shape.as_ref()?))) {
             let elements = least_elements(axes);
             if elements > LARGEST_VALUE {

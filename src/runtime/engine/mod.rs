@@ -143,6 +143,8 @@ pub trait Engine: Send {
 }
 
 #[cfg(test)]
+mod hostile_tests;
+#[cfg(test)]
 mod tests;
 
 impl EngineKind {

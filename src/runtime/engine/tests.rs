@@ -35,7 +35,7 @@ fn golden() -> Vec<Golden> {
 }
 
 /// The engines to test.
-fn engines() -> Vec<EngineKind> {
+pub(super) fn engines() -> Vec<EngineKind> {
     let required = std::env::var("S2S_REQUIRE_ORT").is_ok_and(|value| value == "1");
     let present = |kind: &EngineKind| {
         let report = report(*kind);
@@ -116,7 +116,7 @@ fn manifest(form: &str) -> Manifest {
     }
 }
 
-fn files(form: &str) -> BTreeMap<String, Vec<u8>> {
+pub(super) fn files(form: &str) -> BTreeMap<String, Vec<u8>> {
     let mut files: BTreeMap<String, Vec<u8>> = graphs(form).into_iter().map(|(role, bytes)| (role.file().to_owned(), bytes)).collect();
     files.insert(file::MANIFEST.to_owned(), manifest(form).to_yaml().unwrap().into_bytes());
     files
