@@ -175,37 +175,3 @@ async fn a_tensor_of_many_numbers_is_read_without_a_value_for_each() {
     let message = refused(send(&server, post("/v2/models/m/infer", "application/json", request)).await, Fault::BadRequest).await;
     assert!(message.contains("takes one tensor, text_input of BYTES"), "{message}");
 }
-
-/// `cargo test --release --lib what_the_worst_bodies_cost -- --ignored --nocapture --test-threads 1`
-#[test]
-#[ignore = "measures; the load script of benches measures the whole server"]
-fn what_the_worst_bodies_cost() {
-    let resident = || {
-        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let field = |name: &str| status.lines().find_map(|l| l.strip_prefix(name)?.split_whitespace().next()?.parse::<u64>().ok());
-        (field("VmRSS:").unwrap_or(0) / 1024, field("VmHWM:").unwrap_or(0) / 1024)
-    };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    for (path, content_type, bytes) in many_values().into_iter().chain(deep_and_long()) {
-        // The longest that a task of the same thread has to wait beside the request.
-        let (start, before) = (bytes[..24].to_owned(), resident());
-        let longest = runtime.block_on(async {
-            let (server, _) = served(None);
-            let (stop, mut stopped) = tokio::sync::oneshot::channel::<()>();
-            let watch = tokio::spawn(async move {
-                let mut longest = std::time::Duration::ZERO;
-                while stopped.try_recv().is_err() {
-                    let begun = std::time::Instant::now();
-                    tokio::task::yield_now().await;
-                    longest = longest.max(begun.elapsed());
-                }
-                longest
-            });
-            tokio::task::yield_now().await;
-            send(&server, post(path, content_type, bytes)).await;
-            stop.send(()).unwrap();
-            watch.await.unwrap()
-        });
-        println!("{path} {start:24} event loop held {longest:?}, RSS {} MB, peak {} MB", before.0, resident().1);
-    }
-}
