@@ -91,7 +91,7 @@ def kinds(name):
         "the encoder's graph as SVG": request(f"/v2/models/{name}.encoder/graph.svg", method="GET"),
         "a body of 10 MB": request("/translate", b" " * 10_000_000),
         "200 MB in 200 kB of gzip": request("/translate", zipped, extra="content-encoding: gzip\r\n"),
-        "a head of 100 kB": request("/health", method="GET", extra=f"x: {'y' * 100_000}\r\n"),
+        "a head of 1 MB": request("/health", method="GET", extra=f"x: {'y' * 1_000_000}\r\n"),
         "a stranger's Host": request("/health", method="GET", host="evil.example"),
         "two Hosts": request("/health", method="GET", extra="host: localhost\r\n"),
         "nothing there, with a body": request("/nothing", b"x" * 1000),

@@ -120,6 +120,25 @@ async fn the_graphs_of_a_bundle_are_models_of_their_own_and_check_what_they_are_
     assert_eq!(status, StatusCode::NOT_FOUND);
 }
 
+#[tokio::test]
+async fn outputs_of_a_graph_that_are_larger_than_an_answer_may_be_are_refused_before_it_runs() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = common::bundle(folder.path());
+    // Two states of 2 x 24 numbers: 8 bytes each as bytes, 29 as JSON.
+    let (server, _) = open(&library(&[&bundle]), Limits { max_answer: 1000, ..Limits::default() });
+    let request = |binary: bool| {
+        let input = json!({"name": "encoder_input", "shape": [2, 3], "datatype": "INT64", "data": [[4, 5, 6], [0, 0, 7]]});
+        json!({"inputs": [input], "parameters": {"binary_data_output": binary}})
+    };
+    let (status, error) = ask(&server, "/v2/models/random.encoder/infer", &request(false)).await;
+    assert_eq!((status, &error["error_type"]), (StatusCode::UNPROCESSABLE_ENTITY, &json!("too_long")), "{error}");
+    assert!(error["message"].as_str().unwrap().contains("would take 2784 bytes; the limit is 1000"), "{error}");
+    let body = Body::from(request(true).to_string());
+    let asked = Request::post("/v2/models/random.encoder/infer").header("content-type", "application/json").body(body).unwrap();
+    let response = app(Arc::clone(&server)).oneshot(asked).await.unwrap();
+    assert_eq!(response.status(), StatusCode::OK);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_bundle_that_is_replaced_is_loaded_anew_and_no_request_is_lost() {
     let folder = tempfile::tempdir().unwrap();

@@ -262,8 +262,8 @@ fn settle(row: &[usize], wanted: &[f64], places: &mut [Place]) {
         touching[at] = touching[at - 1] + (places[row[at - 1]].width + places[row[at]].width) / 2.0 + GAP_X;
     }
     let mut blocks: Vec<Block> = Vec::new();
-    for at in 0..row.len() {
-        let mut block = Block { first: at, count: 1, sum: wanted[at] };
+    for (at, &sum) in wanted.iter().enumerate() {
+        let mut block = Block { first: at, count: 1, sum };
         while let Some(previous) = blocks.last() {
             let shift = touching[block.first] - touching[previous.first];
             if previous.sum / previous.count as f64 + shift <= block.sum / block.count as f64 {

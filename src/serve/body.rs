@@ -105,14 +105,12 @@ fn coding(headers: &HeaderMap) -> Result<Coding, ApiError> {
     let mut found = Coding::Identity;
     for (at, value) in headers.get_all(header::CONTENT_ENCODING).iter().enumerate() {
         let name = value.as_bytes().trim_ascii();
-        found = match () {
-            () if at == 0 && (name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip")) => Coding::Gzip,
-            () if at == 0 && name.eq_ignore_ascii_case(b"identity") => Coding::Identity,
-            () => {
-                let message = format!("content encoding {} is not read here; send gzip or none", String::from_utf8_lossy(value.as_bytes()));
-                return Err(ApiError::new(Fault::UnsupportedMediaType, message));
-            }
-        };
+        if at == 0 && (name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip")) {
+            found = Coding::Gzip;
+        } else if at > 0 || !name.eq_ignore_ascii_case(b"identity") {
+            let message = format!("content encoding {} is not read here; send gzip or none", String::from_utf8_lossy(value.as_bytes()));
+            return Err(ApiError::new(Fault::UnsupportedMediaType, message));
+        }
     }
     Ok(found)
 }
@@ -196,7 +194,7 @@ impl Gunzip {
         while !compressed.is_empty() {
             match self.member.write(compressed) {
                 // The member has ended, and something follows it: the next one.
-                Ok(0) => self.next()?,
+                Ok(0) => self.next_member()?,
                 Ok(taken) => compressed = &compressed[taken..],
                 Err(error) => return Err(self.fault(&error)),
             }
@@ -204,7 +202,7 @@ impl Gunzip {
         Ok(())
     }
 
-    fn next(&mut self) -> Result<(), ApiError> {
+    fn next_member(&mut self) -> Result<(), ApiError> {
         self.members += 1;
         if self.members >= MEMBERS {
             return Err(ApiError::new(Fault::BadRequest, format!("the gzip body has more than {MEMBERS} members")));

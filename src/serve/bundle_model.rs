@@ -32,7 +32,10 @@ pub struct BundleModel {
 
 /// Drawings by role, each made once, one at a time; where it failed the reason is kept, and nothing is drawn again.
 #[derive(Default)]
-struct Pictures(Mutex<HashMap<Option<Role>, std::result::Result<Bytes, (ErrorKind, String)>>>);
+struct Pictures(Mutex<HashMap<Option<Role>, Drawn>>);
+
+/// An SVG, or the kind and message of the error.
+type Drawn = std::result::Result<Bytes, (ErrorKind, String)>;
 
 impl Pictures {
     fn get(&self, role: Option<Role>, draw: impl FnOnce() -> Result<String>) -> Result<Bytes> {

@@ -41,6 +41,11 @@ impl Connections {
         self.open.len()
     }
 
+    /// Connections that had to make room and have not closed yet: each still has its file open.
+    pub(super) fn leaving(&self) -> usize {
+        self.tasks.len().saturating_sub(self.open.len())
+    }
+
     /// Serves a connection, whether there is a place or not.
     pub(super) fn spawn(&mut self, client: ClientAddress, gate: Gate, serving: impl Future<Output = ()> + Send + 'static) {
         let task = self.tasks.spawn(serving);

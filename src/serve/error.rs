@@ -111,6 +111,9 @@ impl Fault {
     }
 }
 
+/// Bytes of a sentence for the client.
+const LONGEST_MESSAGE: usize = 1000;
+
 /// A fault and the sentence for the client.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApiError {
@@ -121,9 +124,14 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// A fault and the sentence for the client.
+    /// A fault and the sentence for the client, which may quote what the client sent, but not two megabytes of it.
     pub fn new(fault: Fault, message: impl Into<String>) -> Self {
-        Self { fault, message: message.into() }
+        let mut message = message.into();
+        if message.len() > LONGEST_MESSAGE {
+            message.truncate(message.floor_char_boundary(LONGEST_MESSAGE));
+            message.push_str(" ...");
+        }
+        Self { fault, message }
     }
 
     /// An error of the runtime: what the client did is explained to it, anything else is logged and stays here.

@@ -152,7 +152,7 @@ fn json_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
 fn pairs_into(encoded: &[u8], values: &mut Map<String, Value>) -> Result<(), ApiError> {
     for (at, pair) in encoded.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).enumerate() {
         if at == VALUES {
-            return Err(ApiError::new(Fault::BadRequest, format!("the form has more than {VALUES} fields")));
+            return Err(ApiError::new(Fault::TooLong, format!("the form has more than {VALUES} values")));
         }
         let equals = pair.iter().position(|&byte| byte == b'=').unwrap_or(pair.len());
         let name = percent_decoded(&pair[..equals])?;

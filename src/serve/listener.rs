@@ -20,6 +20,8 @@ use super::connection::connection;
 use super::connections::{Connections, Place};
 use super::timed::Gate;
 
+/// Connections that may be closing to make room while others are accepted; their files count among those that may be open.
+const LEAVING: usize = 16;
 /// How long to wait before looking again for a place or a file descriptor.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Connections that are told at once that their address has too many.
@@ -81,7 +83,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
     tokio::pin!(stop, cut);
     loop {
         tokio::select! {
-            accepted = listener.accept(), if waiting.is_none() => match accepted {
+            accepted = listener.accept(), if waiting.is_none() && connections.leaving() < LEAVING => match accepted {
                 Ok((stream, peer)) => waiting = Some((stream, ClientAddress(peer.ip().to_canonical()))),
                 // Out of file descriptors, or a connection that is gone already.
                 Err(error) => {

@@ -146,7 +146,8 @@ fn external_data_is_refused_wherever_a_tensor_can_stand() {
 
 #[test]
 fn tensors_have_as_many_bytes_as_axes_and_type_say() {
-    let changes: [(fn(&mut TensorProto), &str); 9] = [
+    type Change = fn(&mut TensorProto);
+    let changes: [(Change, &str); 9] = [
         (|t| t.dims = vec![3], "need 12"),
         (|t| t.dims = vec![-1], "no tensor can have"),
         (|t| t.dims = vec![1 << 40, 1 << 40], "no tensor can have"),

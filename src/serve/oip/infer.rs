@@ -1,12 +1,13 @@
 //! `POST /v2/models/{model}/infer`.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Instant;
 
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use s2s_runtime::engine::graph::{DataView, TensorView};
-use s2s_runtime::graph_info::GraphInfo;
+use s2s_runtime::graph_info::{Dimension, GraphInfo};
 use s2s_runtime::manifest::Role;
 use serde_json::Value;
 
@@ -65,8 +66,8 @@ async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, caller:
     let headers = accounting(&answer);
     let texts = answer.texts.into_iter().map(|text| text.best.text).collect();
     let outputs = [(TEXT_OUTPUT, Data::Bytes(texts)), (SCORE, Data::Float32(scores))];
-    let outputs = outputs.into_iter().map(|(name, data)| Tensor { name: name.to_owned(), shape: shape.clone(), data }).collect();
-    Ok((headers, request.answer(name, VERSION, outputs)?).into_response())
+    let outputs = outputs.map(|(name, data)| Tensor { name: name.to_owned(), shape: shape.clone(), data });
+    Ok((headers, request.answer(name, VERSION, &outputs)?).into_response())
 }
 
 async fn graph(
@@ -83,24 +84,60 @@ async fn graph(
         return Err(ApiError::new(Fault::InvalidParameter, format!("{name} is a graph and has no parameter {parameter:?}")));
     }
     check(raw, &request.inputs, limits).map_err(|message| ApiError::new(Fault::InvalidParameter, message))?;
+    let most = limits.max_answer;
+    let names = raw.info().outputs.iter().map(|output| output.name.as_str());
+    let bytes = request.answer_bytes(names.zip(output_values(raw.info(), &request.inputs)));
+    if bytes > most {
+        let message = format!("the outputs of {name} would take {bytes} bytes; the limit is {most}");
+        return Err(ApiError::new(Fault::TooLong, message));
+    }
     let late = |_| ApiError::new(Fault::Deadline, "no answer within the request timeout");
     let permit = tokio::time::timeout_at(deadline.into(), raw.permit(limits.max_queue)).await.map_err(late)??;
-    let handle = Arc::clone(&scheduler);
+    let (handle, owned) = (Arc::clone(&scheduler), name.to_owned());
+    // A large answer takes a while to write, too.
     let ran = tokio::task::spawn_blocking(move || {
         let _permit = permit;
         let raw = handle.model().raw(role)?;
         let ordered = in_order(raw.info(), &request.inputs)?;
         let outputs = raw.run(&ordered.iter().map(|tensor| view(tensor)).collect::<Option<Vec<_>>>()?);
-        Some((request, outputs))
+        let answer = outputs.map_err(|error| ApiError::from_runtime(&error)).and_then(|outputs| {
+            let names = raw.info().outputs.iter().map(|output| output.name.as_str());
+            let bytes = request.answer_bytes(names.clone().zip(outputs.iter().map(|output| output.data.len())));
+            if bytes > most {
+                let message = format!("the outputs of {owned} take {bytes} bytes; the limit is {most}");
+                return Err(ApiError::new(Fault::TooLong, message));
+            }
+            let tensor = |(name, made): (&str, s2s_runtime::engine::graph::Tensor)| Tensor {
+                name: name.to_owned(),
+                shape: made.shape,
+                data: Data::Float32(made.data),
+            };
+            request.answer(&owned, VERSION, &names.zip(outputs).map(tensor).collect::<Vec<_>>())
+        });
+        Some(answer)
     });
     let ran = tokio::time::timeout_at(deadline.into(), ran).await.map_err(late)?;
     let defect = || ApiError::new(Fault::Internal, "the model failed on this request");
-    let (request, outputs) = ran.ok().flatten().ok_or_else(defect)?;
-    let outputs = outputs.map_err(|error| ApiError::from_runtime(&error))?;
-    let names = raw.info().outputs.iter().map(|output| output.name.clone());
-    let tensor =
-        |(name, made): (String, s2s_runtime::engine::graph::Tensor)| Tensor { name, shape: made.shape, data: Data::Float32(made.data) };
-    request.answer(name, VERSION, names.zip(outputs).map(tensor).collect())
+    ran.ok().flatten().ok_or_else(defect)?
+}
+
+/// Values of each output for these inputs, as far as the inputs tell: an axis of another size counts as one.
+fn output_values(info: &GraphInfo, inputs: &[Tensor]) -> Vec<usize> {
+    let mut sizes: HashMap<&str, usize> = HashMap::new();
+    for wanted in &info.inputs {
+        let given = inputs.iter().find(|input| input.name == wanted.name).map_or(&[][..], |input| &input.shape);
+        for (axis, &size) in wanted.shape.iter().flatten().zip(given) {
+            if let Dimension::Symbol(symbol) = axis {
+                sizes.insert(symbol, size);
+            }
+        }
+    }
+    let size = |axis: &Dimension| match axis {
+        Dimension::Fixed(size) => *size,
+        Dimension::Symbol(symbol) => sizes.get(symbol.as_str()).copied().unwrap_or(1),
+        Dimension::Unknown => 1,
+    };
+    info.outputs.iter().map(|output| output.shape.iter().flatten().map(size).fold(1, usize::saturating_mul)).collect()
 }
 
 fn in_order<'a>(info: &GraphInfo, inputs: &'a [Tensor]) -> Option<Vec<&'a Tensor>> {

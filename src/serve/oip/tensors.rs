@@ -4,6 +4,7 @@ use axum::body::Body;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use s2s_runtime::graph_info::{FLOAT, INT64};
+use serde::{Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
 use super::wire::{RawRequest, RawTensor};
@@ -75,14 +76,6 @@ impl Data {
         }
     }
 
-    fn to_json(&self) -> Value {
-        match self {
-            Self::Bytes(v) => json!(v),
-            Self::Int64(v) => json!(v),
-            Self::Float32(v) => json!(v),
-        }
-    }
-
     fn write(&self, bytes: &mut Vec<u8>) {
         match self {
             Self::Bytes(v) => {
@@ -94,6 +87,17 @@ impl Data {
             }
             Self::Int64(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
             Self::Float32(v) => bytes.extend(v.iter().flat_map(|x| x.to_le_bytes())),
+        }
+    }
+}
+
+impl Serialize for Data {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self {
+            Self::Bytes(v) => v.serialize(serializer),
+            Self::Int64(v) => v.serialize(serializer),
+            // As the numbers that they are, not as the shortest ones that round to them.
+            Self::Float32(v) => serializer.collect_seq(v.iter().map(|&x| f64::from(x))),
         }
     }
 }
@@ -116,6 +120,31 @@ pub(super) struct InferRequest {
     /// Names, and whether as bytes; `None` is all outputs.
     outputs: Option<Vec<(String, bool)>>,
     binary_output: bool,
+}
+
+/// Bytes of a 32-bit number in JSON, with its comma, at most.
+const JSON_NUMBER: usize = 25;
+
+/// An output as it is written in JSON.
+#[derive(Serialize)]
+struct Output<'a> {
+    name: &'a str,
+    datatype: &'a str,
+    shape: &'a [usize],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parameters: Option<Value>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    data: Option<&'a Data>,
+}
+
+/// An answer as it is written in JSON.
+#[derive(Serialize)]
+struct Answer<'a> {
+    model_name: &'a str,
+    model_version: &'a str,
+    outputs: Vec<Output<'a>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    id: Option<&'a str>,
 }
 
 fn bad(message: impl Into<String>) -> ApiError {
@@ -189,33 +218,41 @@ impl InferRequest {
         Ok(Self { id, parameters, inputs, outputs, binary_output })
     }
 
-    /// The answer: the outputs that were asked for, in that order.
-    pub(super) fn answer(&self, model: &str, version: &str, mut made: Vec<Tensor>) -> Result<Response, ApiError> {
-        let wanted = match &self.outputs {
-            None => made.iter().map(|tensor| (tensor.name.clone(), self.binary_output)).collect(),
-            Some(outputs) => outputs.clone(),
+    /// Bytes in memory of an answer with outputs of these names and numbers of values.
+    pub(super) fn answer_bytes<'a>(&self, outputs: impl Iterator<Item = (&'a str, usize)>) -> usize {
+        let is_json = |name: &str| match &self.outputs {
+            None => !self.binary_output,
+            Some(outputs) => outputs.iter().any(|(output, as_bytes)| output == name && !as_bytes),
         };
-        let (mut outputs, mut binary) = (Vec::with_capacity(wanted.len()), Vec::new());
-        for (name, as_bytes) in wanted {
-            let Some(at) = made.iter().position(|tensor| tensor.name == name) else {
-                return Err(bad(format!("{model} has no output {name:?}, or it is asked for twice")));
-            };
-            let tensor = made.remove(at);
-            let mut output = json!({ "name": tensor.name, "datatype": tensor.data.data_type().as_str(), "shape": tensor.shape });
+        let bytes = |(name, values): (&str, usize)| values.saturating_mul(if is_json(name) { 4 + JSON_NUMBER } else { 8 });
+        outputs.map(bytes).fold(0, usize::saturating_add)
+    }
+
+    /// The answer: the outputs that were asked for, in that order.
+    pub(super) fn answer(&self, model: &str, version: &str, made: &[Tensor]) -> Result<Response, ApiError> {
+        let wanted: Vec<(&str, bool)> = match &self.outputs {
+            None => made.iter().map(|tensor| (tensor.name.as_str(), self.binary_output)).collect(),
+            Some(outputs) => outputs.iter().map(|(name, as_bytes)| (name.as_str(), *as_bytes)).collect(),
+        };
+        let (mut outputs, mut binary) = (Vec::with_capacity(wanted.len().min(made.len())), Vec::new());
+        for (at, &(name, as_bytes)) in wanted.iter().enumerate() {
+            let tensor = made.iter().find(|tensor| tensor.name == name && wanted[..at].iter().all(|(other, _)| *other != name));
+            let tensor = tensor.ok_or_else(|| bad(format!("{model} has no output {name:?}, or it is asked for twice")))?;
+            let before = binary.len();
             if as_bytes {
-                let before = binary.len();
                 tensor.data.write(&mut binary);
-                output["parameters"] = json!({ "binary_data_size": binary.len() - before });
-            } else {
-                output["data"] = tensor.data.to_json();
             }
-            outputs.push(output);
+            outputs.push(Output {
+                name,
+                datatype: tensor.data.data_type().as_str(),
+                shape: &tensor.shape,
+                parameters: as_bytes.then(|| json!({ "binary_data_size": binary.len() - before })),
+                data: (!as_bytes).then_some(&tensor.data),
+            });
         }
-        let mut body = json!({ "model_name": model, "model_version": version, "outputs": outputs });
-        if let Some(id) = &self.id {
-            body["id"] = json!(id);
-        }
-        let mut bytes = body.to_string().into_bytes();
+        let answer = Answer { model_name: model, model_version: version, outputs, id: self.id.as_deref() };
+        let written = serde_json::to_vec(&answer);
+        let mut bytes = written.map_err(|_| ApiError::new(Fault::Internal, "the answer could not be written"))?;
         if binary.is_empty() {
             return Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response());
         }
@@ -285,7 +322,7 @@ fn from_bytes(mut bytes: &[u8], data_type: DataType, name: &str) -> Result<Data,
             let mut texts = Vec::new();
             while !bytes.is_empty() {
                 if texts.len() == VALUES {
-                    return Err(bad(format!("{name:?} has more than {VALUES} texts")));
+                    return Err(ApiError::new(Fault::TooLong, format!("{name:?} has more than {VALUES} texts")));
                 }
                 let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(incomplete)?;
                 let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(incomplete)?;
