@@ -1,5 +1,6 @@
 //! The one error type of the project: a public kind, a private cause, and the place where it happened.
 
+use std::borrow::Cow;
 use std::error::Error as StdError;
 use std::fmt;
 use std::path::{Path, PathBuf};
@@ -69,11 +70,13 @@ impl fmt::Display for Place {
                     write!(f, ":{line}")?;
                 }
                 if let Some(key) = key {
-                    write!(f, ":{}", printable::line(key))?;
+                    write!(f, ":{}", printable::line(&cut(key, LONGEST_NAME)))?;
                 }
                 Ok(())
             }
-            Self::Graph { graph, node: Some(node) } => write!(f, "{}:{}", printable::line(graph), printable::line(node)),
+            Self::Graph { graph, node: Some(node) } => {
+                write!(f, "{}:{}", printable::line(graph), printable::line(&cut(node, LONGEST_NAME)))
+            }
             Self::Graph { graph, node: None } => f.write_str(&printable::line(graph)),
         }
     }
@@ -180,7 +183,20 @@ impl fmt::Display for Error {
         if let Some(place) = &self.0.place {
             write!(f, "{place}: ")?;
         }
-        f.write_str(&printable::lines(&self.0.message))
+        f.write_str(&printable::lines(&cut(&self.0.message, LONGEST_MESSAGE)))
+    }
+}
+
+/// Characters of a name or a path of names that are shown: in foreign files they may be of any length.
+const LONGEST_NAME: usize = 400;
+/// Characters of a message that are shown, with all that it quotes.
+const LONGEST_MESSAGE: usize = 8000;
+
+/// The text, or its beginning and how long it is.
+fn cut(text: &str, most: usize) -> Cow<'_, str> {
+    match text.char_indices().nth(most) {
+        Some((end, _)) => Cow::Owned(format!("{}... ({} bytes)", &text[..end], text.len())),
+        None => Cow::Borrowed(text),
     }
 }
 
@@ -190,10 +206,23 @@ impl StdError for Error {
     }
 }
 
+/// Bytes of a name that another one is proposed for, and of the proposal.
+const LONGEST_TYPED: usize = 128;
+/// Names that it is compared with, the first ones: a comparison costs the product of both lengths.
+const MOST_COMPARED: usize = 1000;
+
 /// The name in `known` nearest to `typed`, if it is near enough to be what was meant.
+///
+/// Nothing is proposed for names that nobody types, and of many known names only the first are looked at, because both may
+/// come out of foreign files.
 pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    if typed.len() > LONGEST_TYPED {
+        return None;
+    }
     known
         .into_iter()
+        .take(MOST_COMPARED)
+        .filter(|name| name.len() <= LONGEST_TYPED)
         .map(|name| (strsim::damerau_levenshtein(typed, name), name))
         .filter(|(distance, name)| *distance <= 1 + name.len().min(typed.len()) / 4)
         .min()
@@ -221,6 +250,27 @@ mod tests {
             let said = error.to_string();
             assert_eq!((said.matches(escaped).count(), said.contains(printable::is_unprintable)), (3, false), "{said:?}");
         }
+    }
+
+    #[test]
+    fn an_error_shows_the_beginnings_of_names_and_messages_of_any_length() {
+        let long = "n".repeat(100_000);
+        for error in [
+            Error::new(ErrorKind::Bundle, format!("no `{long}`")).in_graph("g.onnx", Some(&long)),
+            Error::new(ErrorKind::Config, format!("no `{long}`")).at_line("a.yaml", Some(1), Some(&long)),
+        ] {
+            let said = error.to_string();
+            assert!(said.len() < 9_000 && said.contains("n... (100000 bytes): no `n") && said.ends_with("... (100005 bytes)"), "{said:?}");
+        }
+    }
+
+    #[test]
+    fn proposals_for_foreign_names_cost_little() {
+        let begin = std::time::Instant::now();
+        let (long, names) = ("n".repeat(4096), vec!["m".repeat(4096); 20_000]);
+        assert_eq!(did_you_mean(&long, names.iter().map(String::as_str)), None);
+        assert_eq!(did_you_mean(&long[..100], names.iter().map(String::as_str)), None);
+        assert!(begin.elapsed().as_secs() < 2, "{:?}", begin.elapsed());
     }
 
     #[test]
