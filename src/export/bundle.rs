@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use prost::Message;
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::contract::{
-    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, FORMAT_VERSION, file,
+    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, FORMAT_VERSION, MANIFEST_VERSION, file,
     metadata::{
         DATA_ATTRIBUTION, DATA_LICENCE, FORMAT_VERSION as VERSION_KEY, ROLE, SOURCE_VOCABULARY, SPECIAL_IDS, TARGET_VOCABULARY,
         WEIGHTS_SHA256,
@@ -58,6 +58,7 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
         files.insert(file::SELF_TEST.to_owned(), test);
         let readme = readme::text(&manifest, input.network, options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
+        MANIFEST_VERSION.clone_into(&mut manifest.format_version);
         manifest.files = [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
     }
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());

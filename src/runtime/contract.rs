@@ -112,5 +112,7 @@ pub mod metadata {
     pub const DATA_ATTRIBUTION: &str = "s2s.data_attribution";
 }
 
-/// Version of this contract and of the manifest: older majors are always read, newer minors too.
+/// Version of this contract, as each graph says it: older majors are always read, newer minors too.
 pub const FORMAT_VERSION: &str = "1.0";
+/// Version of the manifest. 1.1 lists side files with their hashes; versions that read 1.0 pass over what they do not know.
+pub const MANIFEST_VERSION: &str = "1.1";

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::contract::{self, FORMAT_VERSION};
+use crate::contract::{self, MANIFEST_VERSION};
 use crate::decoding::DecodingOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::VocabularySpec;
@@ -18,7 +18,7 @@ use crate::yaml;
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Manifest {
-    /// Version of the contract, `major.minor`.
+    /// Version of the manifest, `major.minor`; a graph says that of its own contract, of the same major.
     pub format_version: String,
     /// The model's name, as servers show it.
     pub name: String,
@@ -324,12 +324,12 @@ fn version(text: &str) -> Option<(u32, u32)> {
 /// Whether `found` can be read; `Ok(true)` if it is a newer minor version, whose unknown keys are passed over.
 pub(crate) fn check_version(found: &str) -> Result<bool> {
     let unreadable = |help: &str| {
-        Error::new(ErrorKind::Bundle, format!("format version {found:?}; this program reads {FORMAT_VERSION}")).help(help.to_owned())
+        Error::new(ErrorKind::Bundle, format!("format version {found:?}; this program reads {MANIFEST_VERSION}")).help(help.to_owned())
     };
     let Some((major, minor)) = version(found) else {
         return Err(unreadable("a version is written as \"major.minor\", for example \"1.0\""));
     };
-    let (our_major, our_minor) = version(FORMAT_VERSION).unwrap_or_default();
+    let (our_major, our_minor) = version(MANIFEST_VERSION).unwrap_or_default();
     match major.cmp(&our_major) {
         std::cmp::Ordering::Greater => Err(unreadable("the bundle comes from a later version: update s2s")),
         std::cmp::Ordering::Less => Err(unreadable("the bundle comes from an experimental version: export it again")),

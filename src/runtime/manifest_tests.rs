@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::contract::SPECIAL_SYMBOLS;
+use crate::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
 
 fn spec(symbols: &[&str]) -> VocabularySpec {
     let symbols = SPECIAL_SYMBOLS.iter().chain(symbols).map(|&symbol| symbol.to_owned()).collect();
