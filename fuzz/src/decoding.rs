@@ -30,8 +30,8 @@ fn checked(options: &DecodingOptions) {
     assert_eq!(DecodingOptions::layered([&DecodingOptions::default(), &merged]), merged, "options laid over nothing");
     let json = serde_json::to_string(options).expect("options are JSON");
     let again: DecodingOptions = serde_json::from_str(&json).expect("what was written can be read");
-    // NaN is no JSON, and equals nothing.
-    if options == options && !json.contains("null") {
+    // A number that is none is written as null, and equals nothing.
+    if !json.contains("null") {
         assert_eq!(&again, options);
     }
     let valid = looked_at(options.check()).is_some();
