@@ -12,6 +12,7 @@ mod gates;
 mod level;
 mod matmul;
 mod matrix;
+mod memory;
 mod pack;
 mod real;
 mod softmax;
@@ -26,6 +27,7 @@ pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm
 pub use level::Level;
 pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed};
 pub use matrix::{MatMut, MatRef};
+pub use memory::give_memory_back;
 pub use pack::Packed;
 pub use real::Real;
 pub use softmax::{RowLoss, softmax, softmax_cross_entropy};

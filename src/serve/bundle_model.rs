@@ -63,8 +63,10 @@ impl BundleModel {
     #[must_use]
     pub fn with_graphs(mut self, bundle: &Arc<Bundle>, kind: EngineKind, workers: usize) -> Self {
         self.bundle = Some(Arc::clone(bundle));
+        // A graph may be given a whole batch of the longest texts; half of the processors are left to texts.
+        let at_once = (workers / 2).max(1);
         self.raw =
-            bundle.manifest().graphs.keys().filter_map(|&role| RawGraph::new(Arc::clone(bundle), role, kind, workers).ok()).collect();
+            bundle.manifest().graphs.keys().filter_map(|&role| RawGraph::new(Arc::clone(bundle), role, kind, at_once).ok()).collect();
         self
     }
 }

@@ -6,6 +6,7 @@
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use s2s_runtime::{Error, ErrorKind, Result};
@@ -22,6 +23,10 @@ use super::timed::Gate;
 
 /// Connections that may be closing to make room while others are accepted; their files count among those that may be open.
 const LEAVING: usize = 16;
+/// Between two times that memory is given back.
+const TIDYING: Duration = Duration::from_secs(10);
+/// How many times it is given back after the last request.
+const AFTERWARDS: usize = 5;
 /// How long to wait before looking again for a place or a file descriptor.
 const AGAIN: Duration = Duration::from_millis(50);
 /// Connections that are told at once that their address has too many.
@@ -80,6 +85,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
         let serving = connection(stream, client, gate.clone(), router.clone(), Arc::clone(&server), draining.clone());
         connections.spawn(client, gate, serving);
     };
+    let tidying = tokio::spawn(give_memory_back(Arc::clone(&server)));
     tokio::pin!(stop, cut);
     loop {
         tokio::select! {
@@ -105,6 +111,7 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
             Place::Denied => {}
         }
     }
+    tidying.abort();
     let deadline = Instant::now() + limits.grace;
     let schedulers = server.drain();
     let accepted = waiting.into_iter().chain(backlog(listener));
@@ -133,6 +140,21 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
     // Nobody waits for an answer any more: a worker that has not ended is inside its last step.
     let _ = timeout_at(deadline, workers_end).await;
     Ended::Drained
+}
+
+/// Now and then, while requests come and for a while after: what large ones have left behind would otherwise stay with the
+/// process for good. Slow clients hold theirs until their timeouts.
+async fn give_memory_back(server: Arc<Server>) {
+    let (mut seen, mut quiet) = (0, AFTERWARDS);
+    loop {
+        sleep(TIDYING).await;
+        let arrived = server.metrics().arrived.load(Ordering::Relaxed);
+        quiet = if std::mem::replace(&mut seen, arrived) == arrived { quiet + 1 } else { 0 };
+        if quiet < AFTERWARDS {
+            // It cannot fail; a thread that cannot be had is no reason to stop.
+            let _ = tokio::task::spawn_blocking(crate::kernels::give_memory_back).await;
+        }
+    }
 }
 
 /// Closes the listener after taking what the kernel has accepted already: closing alone would reset those clients.

@@ -136,6 +136,8 @@ pub struct Metrics {
     /// From a request's arrival to the head of its answer.
     pub(super) duration: Histogram,
     in_flight: AtomicUsize,
+    /// Requests that have arrived so far.
+    pub(super) arrived: AtomicU64,
     models: Mutex<BTreeMap<String, Arc<ModelMetrics>>>,
     started: SystemTime,
 }
@@ -146,6 +148,7 @@ impl Default for Metrics {
             requests: Mutex::new(Requests { by_outcome: BTreeMap::new(), failures: BTreeMap::new() }),
             duration: Histogram::new(SECONDS),
             in_flight: AtomicUsize::new(0),
+            arrived: AtomicU64::new(0),
             models: Mutex::default(),
             started: SystemTime::now(),
         }
@@ -170,6 +173,7 @@ impl Metrics {
     /// A request has arrived.
     pub(super) fn enter(self: &Arc<Self>) -> InFlight {
         self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.arrived.fetch_add(1, Ordering::Relaxed);
         InFlight(Arc::clone(self))
     }
 

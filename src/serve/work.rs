@@ -21,6 +21,15 @@ use super::model::{Event, Model, Row, Session, Token, Worker};
 use super::panics::panic_message;
 use super::queue::{FairQueue, Queued, Room};
 
+/// Source tokens, padding counted, that may join a batch at once: while the encoder reads them, no row goes on. So many
+/// are a full batch of ordinary texts.
+const ENCODED_TOGETHER: isize = 1024;
+/// Source tokens that may join for each step that the batch has made meanwhile: as many as leave with 32 rows of texts
+/// whose translations are a quarter as long.
+const ENCODED_A_STEP: isize = 128;
+/// Source tokens of a text that joins whatever has been encoded just before.
+const SHORT: usize = 64;
+
 /// What a worker sends about one text of a request.
 #[derive(Debug)]
 pub enum Reply {
@@ -188,12 +197,13 @@ fn run_session(
 ) -> Result<Ended> {
     let isolated = alone.is_some();
     let mut next_id = 0;
+    let mut credit = ENCODED_TOGETHER;
     loop {
         let joining = match alone.take() {
             Some(entry) => vec![entry],
             None if isolated && active.is_empty() => return Ok(Ended::Alone),
             None if isolated => Vec::new(),
-            None => match take(queue, active, max_batch_size) {
+            None => match take(queue, active, max_batch_size, &mut credit) {
                 Some(entries) => entries,
                 None => return Ok(Ended::Closed),
             },
@@ -275,28 +285,47 @@ fn wait_for_work(queue: &Queue) -> bool {
 ///
 /// A quarter more than the batch is kept for clients without any text in it, so that one who sends a word does not wait
 /// for the pages of others to end.
-fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize) -> Option<Vec<Entry>> {
+///
+/// - `credit`: source tokens that may still join; long texts are spread over the steps of a batch, so that it never stands
+///   still for long.
+fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize, credit: &mut isize) -> Option<Vec<Entry>> {
+    *credit = if active.is_empty() { ENCODED_TOGETHER } else { (*credit + ENCODED_A_STEP).min(ENCODED_TOGETHER) };
     let mut rows: usize = active.values().map(Entry::rows).sum();
     let mut known: HashSet<Client> = active.values().map(|entry| entry.client).collect();
     let mut waiting = queue.lock();
     loop {
         let mut entries: Vec<Entry> = Vec::new();
-        let room = |rows: usize, known: &HashSet<Client>, entry: &Entry| match rows + entry.rows() {
-            // Nobody waits for it: out it goes.
-            _ if entry.is_abandoned() => Room::Kept,
-            together if rows == 0 || together <= max_batch_size => Room::Free,
-            together if together <= max_batch_size + max_batch_size / 4 && !known.contains(&entry.client) => Room::Kept,
-            _ => Room::Full,
+        let mut longest = 0;
+        let room = |rows: usize, spent: isize, known: &HashSet<Client>, entry: &Entry| {
+            let together = rows + entry.rows();
+            let is_spent = spent >= *credit;
+            match () {
+                // Nobody waits for it: out it goes.
+                () if entry.is_abandoned() => Room::Kept,
+                () if is_spent && entry.source.ids.len() > SHORT => Room::Full,
+                () if rows == 0 || together <= max_batch_size => {
+                    if is_spent {
+                        Room::Kept
+                    } else {
+                        Room::Free
+                    }
+                }
+                () if together <= max_batch_size + max_batch_size / 4 && !known.contains(&entry.client) => Room::Kept,
+                () => Room::Full,
+            }
         };
-        while let Some(entry) = waiting.entries.pop(|entry| room(rows, &known, entry)) {
+        let padded = |entries: &[Entry], longest: usize| isize::try_from(entries.len() * longest).unwrap_or(isize::MAX);
+        while let Some(entry) = waiting.entries.pop(|entry| room(rows, padded(&entries, longest), &known, entry)) {
             if entry.is_abandoned() {
                 add(&entry.metrics.cancelled, 1);
                 continue;
             }
             rows += entry.rows();
             known.insert(entry.client);
+            longest = longest.max(entry.source.ids.len());
             entries.push(entry);
         }
+        *credit -= padded(&entries, longest);
         if !entries.is_empty() || !active.is_empty() {
             return Some(entries);
         }
