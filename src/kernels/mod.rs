@@ -1,4 +1,5 @@
-//! The arithmetic of training: matrix products, the cell's gates, softmax cross-entropy, Adam.
+//! The arithmetic of training: matrix products, the cell's gates, softmax cross-entropy, Adam; and what is asked of the
+//! machine beside it: how it rounds, and when it gets memory back.
 //!
 //! The only `unsafe` code of the project lives here. Each element-wise kernel is written once as plain Rust and compiled
 //! for several instruction sets ([`Level`]); the product has a hand-written tile for AVX-512 and for AVX2 with FMA,
@@ -27,7 +28,7 @@ pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm
 pub use level::Level;
 pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed};
 pub use matrix::{MatMut, MatRef};
-pub use memory::give_memory_back;
+pub use memory::{give_memory_back, share_heaps};
 pub use pack::Packed;
 pub use real::Real;
 pub use softmax::{RowLoss, softmax, softmax_cross_entropy};
