@@ -498,6 +498,9 @@ fn known_scalar(values: &Shape) -> Option<i64> {
     }
 }
 
+/// Elements of the longest part of an axis that is taken for a window of that length.
+const LONGEST_WINDOW: i64 = 1 << 16;
+
 fn slice(shape: &[Axis], starts: Option<Vec<i64>>, ends: Option<Vec<i64>>, axes: Option<Vec<i64>>, steps: Option<Vec<i64>>) -> Vec<Axis> {
     let unknown = || vec![Axis::Unknown; shape.len()];
     let (Some(starts), Some(ends)) = (starts, ends) else { return unknown() };
@@ -512,8 +515,9 @@ fn slice(shape: &[Axis], starts: Option<Vec<i64>>, ends: Option<Vec<i64>>, axes:
                 let clamp = |v: i64| if v < 0 { v.saturating_add(*n).max(0) } else { v.min(*n) };
                 Axis::Fixed(clamp(end).saturating_sub(clamp(start)).max(0).saturating_add(step - 1) / step)
             }
-            // A window of known length from one end; whether the axis is that long is known only when it runs.
-            _ if start >= 0 && end >= start && end < i64::MAX / 2 && step == 1 => Axis::Fixed(end - start),
+            // A window of known length from one end; whether the axis is that long is known only when it runs. Larger
+            // numbers stand for the end itself: TensorFlow's converter writes 2^31 - 1, PyTorch's 2^63 - 1.
+            _ if start >= 0 && end >= start && end - start <= LONGEST_WINDOW && step == 1 => Axis::Fixed(end - start),
             _ => Axis::Unknown,
         };
     }

@@ -35,6 +35,16 @@ fn integers(name: &str, values: &[i64]) -> TensorProto {
 }
 
 #[test]
+fn a_slice_to_the_end_of_an_open_axis_is_not_as_long_as_the_number_that_stands_for_it() {
+    for end in [i64::from(i32::MAX), i64::MAX] {
+        let nodes = vec![node("Slice", &["x", "a", "b"], "y")];
+        let bytes = model(nodes, vec![integers("a", &[0]), integers("b", &[end])]).encode_to_vec();
+        let checked = CheckedModel::read("g.onnx", &bytes).unwrap();
+        budget::check("g.onnx", &checked, bytes.len()).unwrap();
+    }
+}
+
+#[test]
 fn values_larger_than_memory_are_refused_before_an_engine_sees_them() {
     let huge = 1i64 << 45;
     let scalar = |name: &str, value: i64| TensorProto::of_integers(name, &[], &[value]);

@@ -200,3 +200,25 @@ async fn a_full_queue_refuses_those_who_fill_it_first() {
         assert_eq!(task.await.unwrap(), StatusCode::OK);
     }
 }
+
+#[tokio::test]
+async fn long_texts_join_a_batch_a_few_at_a_time_and_short_ones_pass_them() {
+    let (server, record) = plain(&Limits::default());
+    let running = tokio::spawn({
+        let server = Arc::clone(&server);
+        async move { send(&server, ask(1, "slowly forever")).await }
+    });
+    until("one is under way", || record.admitted.load(Ordering::Relaxed) == 1).await;
+    record.gate.close();
+    let done = Arc::default();
+    let long = noting(&server, "long", &done, ask(2, vec!["x".repeat(500); 16]));
+    until("the long ones wait", || depth(&server) >= 13).await;
+    let short = noting(&server, "short", &done, ask(3, "w"));
+    until("the short one waits", || depth(&server) >= 14).await;
+    record.gate.open();
+    assert_eq!((short.await.unwrap(), long.await.unwrap()), (StatusCode::OK, StatusCode::OK));
+    assert_eq!(*done.lock().unwrap(), ["short", "long"]);
+    let most = record.largest_join.load(Ordering::Relaxed);
+    assert!(most <= 1500, "{most} symbols joined at once");
+    running.abort();
+}

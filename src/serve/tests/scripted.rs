@@ -42,6 +42,8 @@ pub(crate) struct Record {
     pub(crate) gate: StepGate,
     pub(crate) admitted: AtomicUsize,
     pub(crate) largest_batch: AtomicUsize,
+    /// Symbols, padding counted, that joined at once.
+    pub(crate) largest_join: AtomicUsize,
     pub(crate) steps: AtomicUsize,
     pub(crate) cancelled: AtomicUsize,
     pub(crate) engines: AtomicUsize,
@@ -98,6 +100,8 @@ fn text_of(row: &Row) -> String {
 impl Session for Batch<'_> {
     fn admit(&mut self, rows: Vec<Row>) -> Result<()> {
         self.record.admitted.fetch_add(rows.len(), Ordering::Relaxed);
+        let longest = rows.iter().map(|row| row.source.ids.len()).max().unwrap_or(0);
+        self.record.largest_join.fetch_max(rows.len() * longest, Ordering::Relaxed);
         self.rows.extend(rows.into_iter().map(|row| (row, Vec::new())));
         self.record.largest_batch.fetch_max(self.rows.len(), Ordering::Relaxed);
         Ok(())
