@@ -7,8 +7,7 @@ use axum::http::Extensions;
 
 use super::listener::ClientAddress;
 
-/// Who asks, as far as the server can tell: requests of one client wait for one another, see
-/// [`queue`](super::queue).
+/// Who asks, as far as the server can tell: requests of one client wait for one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Client {
     /// Requests that came through no socket.

@@ -1,5 +1,5 @@
 //! The front door of a model: what is asked is checked, encoded and put into a bounded queue, before the threads of
-//! [`work`](super::work), which join requests of many clients into batches.
+//! `work`, which join requests of many clients into batches.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;

@@ -10,7 +10,7 @@
 //! | `curves.svg` | the same as a picture |
 //! | `checkpoints/last.safetensors` | weights, the optimiser's state, how far it came: `--resume` goes on here |
 //! | `checkpoints/best.safetensors` | weights of the best epoch: `s2s export` takes these |
-//! | `.lock` | locked while a process writes to the folder ([`lock`](super::lock)) |
+//! | `.lock` | locked while a process writes to the folder (`lock.rs`) |
 
 use std::path::{Path, PathBuf};
 

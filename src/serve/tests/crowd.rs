@@ -110,7 +110,7 @@ async fn slow_bodies_together_take_no_more_memory_than_they_may() {
         slow.push(connect(&running, &part).await);
     }
     let mut refused = 0;
-    for stream in slow.drain(..).collect::<Vec<_>>() {
+    for stream in std::mem::take(&mut slow) {
         match tokio::time::timeout(Duration::from_millis(100), stream.readable()).await {
             Ok(_) => {
                 let answer = rest(stream).await;
