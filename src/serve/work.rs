@@ -298,7 +298,9 @@ fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize, cre
         let mut longest = 0;
         let room = |rows: usize, spent: isize, known: &HashSet<Client>, entry: &Entry| {
             let together = rows + entry.rows();
-            let is_spent = spent >= *credit;
+            // Who is alone in the batch holds up nobody but itself, and whoever comes while the encoder runs.
+            let is_alone = known.iter().all(|client| *client == entry.client);
+            let is_spent = spent >= if is_alone { ENCODED_TOGETHER } else { *credit };
             match () {
                 // Nobody waits for it: out it goes.
                 () if entry.is_abandoned() => Room::Kept,
@@ -325,7 +327,7 @@ fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize, cre
             longest = longest.max(entry.source.ids.len());
             entries.push(entry);
         }
-        *credit -= padded(&entries, longest);
+        *credit = (*credit - padded(&entries, longest)).max(-ENCODED_TOGETHER);
         if !entries.is_empty() || !active.is_empty() {
             return Some(entries);
         }
