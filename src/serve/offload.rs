@@ -20,6 +20,11 @@ pub(super) async fn run<T: Send + 'static>(work: impl FnOnce() -> T + Send + 'st
         tracing::error!(what, "work beside the event loop failed");
         ApiError::new(Fault::Internal, "the server failed on this request")
     };
-    let _place = PLACES.acquire().await.map_err(|_| defect("no places"))?;
+    let place = PLACES.acquire().await.map_err(|_| defect("no places"))?;
+    let work = move || {
+        // Held for as long as the work takes, whether or not the one who asked is still there.
+        let _place = place;
+        work()
+    };
     tokio::task::spawn_blocking(work).await.map_err(|error| defect(&error.to_string()))
 }
