@@ -1,15 +1,19 @@
-"""What a run found: conformance.json for programs, RESULTS.md and the table in README.md for people."""
+"""What a run found: conformance.json for programs, RESULTS.md and the table in the READMEs for people.
+
+    python tests/runtimes/report.py     writes the tables again from conformance.json
+"""
 
 import json
 import re
 from fnmatch import fnmatchcase
+from pathlib import Path
 
 import checks
 import variants
 from runtimes import HERE, ROOT, RUNTIMES
 
 TITLES = {runtime.name: runtime.title for runtime in RUNTIMES}
-# Columns of the short table, each over some variants.
+# Columns of the table of kinds, each over some variants.
 GROUPS = {
     "LSTM, embedding": ["lstm", "lstm-tied"],
     "LSTM, symbols": ["lstm-symbols"],
@@ -21,6 +25,9 @@ GROUPS = {
     "f16": ["*+f16"],
     "int8": ["*+int8"],
 }
+# Those that fit on a page beside the runtime's name: the READMEs have these.
+SHORT = ["LSTM, embedding", "GRU", "attention", "int8"]
+READMES = [ROOT / "README.md", ROOT / "README.zh.md"]
 
 
 def matching(globs):
@@ -98,10 +105,17 @@ def write(record, entries, failed):
     numbers = {"tolerance": checks.TOLERANCE, "failed": failed, "exceptions": entries, "runtimes": tidy}
     (HERE / "conformance.json").write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
-    short = table(record, {title: matching(globs) for title, globs in GROUPS.items()})
-    replace(ROOT / "README.md", short)
+    tables(tidy, entries)
+
+
+def tables(record, entries):
+    """The tables for people, from results as conformance.json has them."""
+    groups = {title: matching(globs) for title, globs in GROUPS.items()}
+    for readme in filter(Path.exists, READMES):
+        replace(readme, table(record, {title: groups[title] for title in SHORT}))
 
     lines = ["# Which runtimes run which graphs", "", "Written by `tests/runtimes/run --all`; [README.md](README.md) says how to read it.", ""]
+    lines += ["## By kind of model", "", *table(record, groups), "", "## Every model", ""]
     runtimes = list(record)
     lines += ["| variant | " + " | ".join(TITLES[name] for name in runtimes) + " |", "|---" * (len(runtimes) + 1) + "|"]
     for variant in variants.VARIANTS:
@@ -117,3 +131,8 @@ def replace(path, lines):
     if begin not in text or end not in text:
         raise SystemExit(f"{path} has no place for the table: {begin} ... {end}")
     path.write_text(re.sub(f"{begin}.*?{end}", lambda _: "\n".join([begin, *lines, end]), text, flags=re.S), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    numbers = json.loads((HERE / "conformance.json").read_text(encoding="utf-8"))
+    tables(numbers["runtimes"], numbers["exceptions"])

@@ -1,0 +1,126 @@
+//! The documents, run as a reader would run them: every block of commands and of Python in README, `docs`, the loops to copy
+//! and the shipped bundle, in order, in a folder of its own, and what a block is said to print is compared.
+//!
+//! A document is written for readers; what only this test must know stands in HTML comments in front of a block
+//! (`documents/block.rs` lists them). `S2S_DATA` names the public data sets: without it a small stand-in of the same form is
+//! used, and what the blocks that need the real data print is not compared. `S2S_DOCUMENTS=full` trains as long as the text
+//! says, and compares what only full trainings print.
+#![cfg(unix)]
+#![allow(clippy::unwrap_used)]
+
+#[path = "documents/block.rs"]
+mod block;
+#[path = "documents/pattern.rs"]
+mod pattern;
+#[path = "documents/runner.rs"]
+mod runner;
+#[path = "documents/stand_in.rs"]
+mod stand_in;
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+use block::Block;
+use runner::Runner;
+
+const ROOT: &str = env!("CARGO_MANIFEST_DIR");
+
+/// Every document for users, relative to the project.
+fn documents() -> Vec<String> {
+    let mut found = vec!["README.md".to_owned(), "README.zh.md".to_owned(), "examples/loops/README.md".to_owned()];
+    let markdown = |folder: &Path| {
+        let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+        paths.filter(|path| path.extension().is_some_and(|e| e == "md")).collect::<Vec<PathBuf>>()
+    };
+    let mut paths = markdown(&Path::new(ROOT).join("docs"));
+    for bundle in std::fs::read_dir(Path::new(ROOT).join("exported")).unwrap() {
+        paths.extend(markdown(&bundle.unwrap().path()));
+    }
+    found.extend(paths.into_iter().map(|path| path.strip_prefix(ROOT).unwrap().to_string_lossy().into_owned()));
+    found.retain(|name| Path::new(ROOT).join(name).exists());
+    found.sort();
+    found
+}
+
+fn run(document: &str) {
+    let text = std::fs::read_to_string(Path::new(ROOT).join(document)).unwrap();
+    let blocks = block::parse(document, &text);
+    let mut runner = Runner::new(document);
+    for block in &blocks {
+        if let Err(fault) = runner.run(block) {
+            panic!("{document}, line {}:\n{}\n{fault}", block.line, block.code);
+        }
+    }
+}
+
+/// One test a document, so that a failure names it; [`every_document_has_a_test`] holds the list.
+macro_rules! documents {
+    ($($name:ident: $path:literal;)*) => {
+        $(#[test]
+        fn $name() {
+            run($path);
+        })*
+
+        #[test]
+        fn every_document_has_a_test() {
+            let tested: BTreeSet<String> = [$($path.to_owned()),*].into();
+            assert_eq!(tested, documents().into_iter().collect());
+        }
+    };
+}
+
+documents! {
+    the_readme_runs: "README.md";
+    the_page_about_exports_runs: "docs/export.md";
+    the_page_about_keras_runs: "docs/keras.md";
+    the_page_about_lint_runs: "docs/lint.md";
+    the_page_about_return_sequences_runs: "docs/return_sequences.md";
+    the_page_about_serving_runs: "docs/serving.md";
+    the_english_tutorial_runs: "docs/tutorial.en.md";
+    the_chinese_tutorial_runs: "docs/tutorial.zh.md";
+    the_loops_run: "examples/loops/README.md";
+    the_shipped_bundle_runs: "exported/dates/README.md";
+}
+
+/// Runs a document of a few lines and gives the fault.
+fn fault(text: &str) -> Option<String> {
+    let mut runner = Runner::new("README.md");
+    block::parse("a document", text).iter().find_map(|block: &Block| runner.run(block).err())
+}
+
+#[test]
+fn a_wrong_command_a_wrong_output_and_a_wrong_program_are_found() {
+    assert_eq!(fault("```sh\ns2s list exported\n```\n"), None);
+    let wrong = fault("```sh\ns2s lst exported\n```\n").unwrap();
+    assert!(wrong.contains("exit status: 2"), "{wrong}");
+    // The first command of a block counts as much as the last, and so does the first of a pipe.
+    assert!(fault("```sh\ns2s lst exported\ntrue\n```\n").is_some());
+    assert!(fault("```sh\ns2s lst exported | cat\n```\n").is_some());
+    let says =
+        |date: &str| format!("```sh\necho '3 April 1999' | s2s translate exported/dates\n```\n\n<!-- prints -->\n```text\n{date}\n```\n");
+    assert_eq!(fault(&says("1999-04-03")), None);
+    assert_eq!(fault(&says("1999-...-03")), None);
+    assert!(fault(&says("1999-04-04")).unwrap().contains("1999-04-03"));
+    if Path::new(ROOT).join(".venv/bin/python").exists() {
+        assert_eq!(fault("```python\nimport yaml\n```\n"), None);
+        assert!(fault("```python\nimport yaml\nyaml.no_such_name\n```\n").unwrap().contains("no_such_name"));
+    }
+}
+
+#[test]
+fn a_block_that_asks_a_server_has_one() {
+    let ask = "<!-- server: exported/dates -->\n```sh\ncurl localhost:8080/health\n```\n\n<!-- prints -->\n```text\n{\"status\":\"ok\"}...\n```\n";
+    assert_eq!(fault(ask), None);
+    assert_eq!(fault("```sh\ns2s serve-local exported/dates\n```\n"), None);
+    assert!(fault("<!-- server: exported/dates -->\n```sh\ncurl localhost:8080/none\n```\n").unwrap().contains("404"));
+    assert!(fault("```sh\ns2s serve-local exported/none\n```\n").is_some());
+}
+
+#[test]
+fn what_is_not_run_says_why() {
+    let parse = |text: &str| std::panic::catch_unwind(|| block::parse("a document", text).len());
+    assert_eq!(parse("<!-- not run: needs Triton -->\n```sh\ntritonserver\n```\n").unwrap(), 1);
+    assert!(parse("<!-- not run -->\n```sh\ntritonserver\n```\n").is_err());
+    assert!(parse("<!-- sever: exported/dates -->\n```sh\ncurl localhost:8080\n```\n").is_err());
+    assert!(parse("<!-- prints -->\n```text\nnothing stands before\n```\n").is_err());
+}
