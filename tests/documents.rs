@@ -82,6 +82,34 @@ documents! {
     the_shipped_bundle_runs: "exported/dates/README.md";
 }
 
+/// Bundles of each kind write a README of their own; what it says runs in their folder.
+#[test]
+fn the_readmes_of_exported_bundles_run() {
+    let small = "--set training.epochs=1 --set model.hidden=16 --set data.task.train=300 --set data.task.dev=30 -q";
+    let train = |set: &str| format!("s2s train configs/dates.yaml {small} {set} -o run && s2s export run -o bundle");
+    let keras = format!("{ROOT}/tests/keras");
+    let kinds = [
+        ("a GRU", train("--set model.cell=gru")),
+        ("attention", train("--set model.attention=general --set model.bidirectional=true")),
+        ("one-hot rows", train("") + " --io one-hot"),
+        ("a fused graph", train("") + " --fused"),
+        ("Keras", format!("s2s import keras {keras}/one_hot.h5 --pairs {keras}/pairs.tsv -o run && s2s export run -o bundle")),
+    ];
+    for (kind, commands) in kinds {
+        let mut runner = Runner::new("README.md");
+        let set_up = |code: &str| block::parse("the set-up", &format!("```sh\n{code}\n```\n")).remove(0);
+        runner.run(&set_up(&commands)).unwrap_or_else(|fault| panic!("{kind}: {fault}"));
+        runner.enter("bundle");
+        let blocks = block::parse(kind, &std::fs::read_to_string(runner.folder().join("README.md")).unwrap());
+        assert!(blocks.len() >= 2, "{kind}: commands and a program");
+        for block in &blocks {
+            runner
+                .run(block)
+                .unwrap_or_else(|fault| panic!("README.md of a bundle ({kind}), line {}:\n{}\n{fault}", block.line, block.code));
+        }
+    }
+}
+
 /// Runs a document of a few lines and gives the fault.
 fn fault(text: &str) -> Option<String> {
     let mut runner = Runner::new("README.md");

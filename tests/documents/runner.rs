@@ -114,6 +114,16 @@ impl Runner {
         Self { _scratch: scratch, folder, path, home, data: data.is_some(), full }
     }
 
+    /// Where the blocks run.
+    pub(crate) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Goes on in a folder below.
+    pub(crate) fn enter(&mut self, folder: &str) {
+        self.folder.push(folder);
+    }
+
     fn command(&self, program: impl AsRef<std::ffi::OsStr>) -> Command {
         let mut command = Command::new(program);
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
