@@ -8,8 +8,8 @@ use s2s_runtime::manifest::Io;
 
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
-use crate::data::corpus::{Corpus, group};
-use crate::data::pairs::{self, Pair};
+use crate::data::groups::group;
+use crate::data::{Corpus, Part, pairs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::export_mlp;
 use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions};
@@ -114,11 +114,12 @@ fn share(typed: &str) -> std::result::Result<f64, String> {
     typed.parse().ok().filter(|x: &f64| (0.0..=1.0).contains(x)).ok_or_else(|| "it must be a number from 0 to 1".to_owned())
 }
 
-fn dev_pairs(args: &Args, run: &Run) -> Result<Vec<Pair>> {
+fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
     if let Some(file) = &args.dev {
-        return pairs::read(file, None);
+        return Ok(Part::whole(pairs::read(file, None)?.into()));
     }
-    let corpus = Corpus::load(&run.config.data, run.config.training.seed).map_err(|error| error.help("name pairs to score with --dev"))?;
+    let corpus = Corpus::load(&run.config.data, run.config.training.seed, &mut |_, _, _| ())
+        .map_err(|error| error.help("name pairs to score with --dev"))?;
     if corpus.validation.is_empty() {
         let error = Error::new(ErrorKind::Usage, "the run has no validation data to score smaller weights on");
         return Err(error.help("name pairs with --dev"));

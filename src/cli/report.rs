@@ -22,7 +22,12 @@ pub fn stderr_has_colours() -> bool {
 /// The error in lines: what, the line of the file, causes, and what would be right.
 pub fn render(error: &Error, colours: bool) -> String {
     let paint = |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
-    let mut text = format!("{} {}\n", paint("1;31", "error:"), printable::lines(&error.to_string()));
+    let said = printable::lines(&error.to_string()).into_owned();
+    // Who asks a program to stop has met no error.
+    let mut text = match error.kind() {
+        ErrorKind::Interrupted => format!("{said}\n"),
+        _ => format!("{} {said}\n", paint("1;31", "error:")),
+    };
     if let Some(Place::File { path, line: Some(line), .. }) = error.place()
         && let Some(excerpt) = line_of(path, *line)
     {
@@ -109,6 +114,12 @@ mod tests {
         );
         assert_eq!(render(&error, false), expected);
         Ok(())
+    }
+
+    #[test]
+    fn an_interruption_is_no_error() {
+        let error = Error::new(ErrorKind::Interrupted, "stopped and saved").in_file("runs/a").help("go on");
+        assert_eq!(render(&error, false), "runs/a: stopped and saved\n  help: go on\n");
     }
 
     #[test]
