@@ -9,6 +9,7 @@ use s2s_runtime::printable;
 
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use crate::inspect::{Subject, View as Drawn, table};
 
 /// Show a model: its layers as a table, or as a picture
@@ -104,28 +105,10 @@ fn png(_: &str) -> Result<Vec<u8>> {
 
 fn write(bytes: &[u8], format: Format, output: Option<&Path>) -> Result<()> {
     match output {
-        Some(path) => {
-            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|e| Error::io(path, e))?;
-            file.write_all(bytes).map_err(|e| Error::io(path, e))?;
-            readable(&file, path)?;
-            file.persist(path).map_err(|e| Error::io(path, e.error)).map(drop)
-        }
+        Some(path) => write_atomically(path, bytes),
         None if format == Format::Png && std::io::stdout().is_terminal() => {
             Err(Error::new(ErrorKind::Usage, "a PNG does not go to a terminal").help("add -o FILE.png"))
         }
         None => std::io::stdout().write_all(bytes).map_err(|e| Error::io("stdout", e)),
     }
-}
-
-/// Temporary files are for their owner alone; a picture is for everyone.
-fn readable(file: &tempfile::NamedTempFile, path: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).map_err(|e| Error::io(path, e))?;
-    }
-    #[cfg(not(unix))]
-    let _ = (file, path);
-    Ok(())
 }
