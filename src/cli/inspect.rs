@@ -7,7 +7,7 @@ use clap::builder::FalseyValueParser;
 use s2s_runtime::manifest::Role;
 use s2s_runtime::printable;
 
-use crate::cli::Global;
+use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
 use crate::inspect::{Subject, View as Drawn, table};
@@ -71,7 +71,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         if global.json {
             println!("{}", printable::json(&table::to_json(&subject, args.tensors).to_string()));
         } else {
-            print!("{}", printable::lines(&table::summary(&subject, args.tensors)));
+            print!("{}", printable::lines(&table::summary(&subject, args.tensors, terminal::stdout_width())));
+            println!("\n{}", terminal::paint("32", &printable::line(&table::verdict(&subject)), terminal::stdout_has_colours()));
         }
         return Ok(());
     };

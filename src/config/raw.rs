@@ -321,9 +321,11 @@ impl<'a> Field<'a> {
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
         let Value::String(typed) = &self.node.value else { return Err(self.mismatch(&format!("one of: {}", names.join(", ")))) };
-        choices.iter().find(|(name, _)| name == typed).map(|(_, value)| *value).ok_or_else(|| {
-            self.error(format!("`{typed}` is not known here"), guess(typed, "known words here", names.iter().copied()))
-        })
+        choices
+            .iter()
+            .find(|(name, _)| name == typed)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| self.error(format!("`{typed}` is not known here"), guess(typed, "known words here", names.iter().copied())))
     }
 
     /// The items of a list.
