@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::decoding::{DecodingOptions, OutputOptions};
 use s2s_runtime::files;
 use s2s_runtime::vocabulary::{Normalisation, Unit};
 
 use super::raw::{Field, Node, Section, Value};
 use super::training::{Training, seed, training};
-use crate::error::{Result, did_you_mean};
+use crate::error::{Result, guess};
 use crate::network::architecture::{MOST_LAYERS, WIDEST};
 use crate::network::{Architecture, AttentionScore, Cell, InputForm, Seq2Seq};
 
@@ -488,21 +488,23 @@ fn decoding(field: &Field<'_>) -> Result<DecodingOptions> {
     let Value::Map(entries) = &field.node().value else {
         return Err(field.error("this is not a section of decoding options", "for example `decoding: {max_new_tokens: 64}`"));
     };
+    let known_keys = |field: &Field<'_>, entries: &[(String, Node)], known: &[&str]| {
+        let unknown = entries.iter().find(|(key, _)| !known.contains(&key.as_str()));
+        unknown.map_or(Ok(()), |(key, node)| {
+            Err(field.child(key, node).error("unknown key", guess(key, "known keys here", known.iter().copied())))
+        })
+    };
+    known_keys(field, entries, DecodingOptions::KEYS)?;
+    if let Some((key, node)) = entries.iter().find(|(key, _)| key == "output")
+        && let Value::Map(inner) = &node.value
+    {
+        known_keys(&field.child(key, node), inner, OutputOptions::KEYS)?;
+    }
     let blame = |message: String| {
         // The reader of the options names the key in backquotes; its line is better than the section's.
         let hit = entries.iter().find(|(key, _)| message.contains(&format!("`{key}`")));
-        let (place, help) = match hit {
-            Some((key, node)) => {
-                let known = message.split_once("expected one of ").map(|(_, list)| list.split('`').skip(1).step_by(2));
-                let near = known.and_then(|mut known| did_you_mean(key, &mut known).map(str::to_owned));
-                let help =
-                    near.map_or_else(|| "see the decoding options in the documentation".to_owned(), |n| format!("did you mean `{n}`?"));
-                (field.child(key, node), help)
-            }
-            None => (field.clone(), "see the decoding options in the documentation".to_owned()),
-        };
-        let message = if message.starts_with("unknown field") { "unknown key".to_owned() } else { message };
-        place.error(message, help)
+        let place = hit.map_or_else(|| field.clone(), |(key, node)| field.child(key, node));
+        place.error(message, "see the decoding options in the documentation")
     };
     let options: DecodingOptions = serde_json::from_value(field.node().to_json()).map_err(|e| blame(e.to_string()))?;
     options.check().map_err(|e| blame(e.message().to_owned()))?;

@@ -93,7 +93,7 @@ pub enum UnknownPolicy {
     /// It becomes [`UNK`].
     #[default]
     Unk,
-    /// It becomes [`UNK`], and the decoder may copy it into the output where it gives UNK.
+    /// It becomes [`UNK`], and is copied into the output: where attention, or its place in the source, says that it belongs.
     Copy,
     /// It is left out.
     Skip,
