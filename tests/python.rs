@@ -200,6 +200,7 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         decoding: DecodingOptions::default(),
         architecture: None,
         provenance: None,
+        examples: Vec::new(),
         source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, padding: None, symbols: words.clone() },
         target: VocabularySpec { unit: Unit::Character, normalisation: vec![], longest: 1, padding: None, symbols: characters.clone() },
     };
