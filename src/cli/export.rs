@@ -15,6 +15,7 @@ use crate::export::mlp::export_mlp;
 use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 use crate::train::comparison::compare;
+use crate::train::examples::choose;
 use crate::train::mlp::MlpRun;
 use crate::train::{Run, Which};
 
@@ -61,6 +62,13 @@ pub struct Args {
     /// Which weights of the run
     #[arg(long, value_enum, default_value_t, env = "S2S_CHECKPOINT")]
     pub checkpoint: Checkpoint,
+    /// A source text that whoever tries the bundle is offered; up to five, one a line in the variable [default: some of the
+    /// run's validation data that the model gets right]
+    #[arg(long = "example", value_name = "TEXT", env = "S2S_EXAMPLES", value_delimiter = '\n', conflicts_with = "no_examples")]
+    pub examples: Vec<String>,
+    /// Offer no source texts; without it a few of the validation data stand in the bundle
+    #[arg(long, env = "S2S_NO_EXAMPLES", value_parser = FalseyValueParser::new())]
+    pub no_examples: bool,
     /// Replace a bundle of another name, a damaged one, or one with files of yours in it
     #[arg(long, env = "S2S_FORCE")]
     pub force: bool,
@@ -139,6 +147,11 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let input = run.export_input(&parameters, Some(run.provenance(which)?));
     let opset = args.opset.unwrap_or(DEFAULT_OPSET);
     let mut options = ExportOptions { io: args.io, opset, dtype: args.dtype, fused: args.fused, ..ExportOptions::default() };
+    options.examples = match (args.no_examples, args.examples.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, false) => args.examples.clone(),
+        (false, true) => choose(&input, &run.examples),
+    };
     if let Some(name) = &args.target {
         let target: &Target = name.parse()?;
         options = target.fit(run.network.architecture(), options, args.opset)?;

@@ -59,6 +59,7 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
         let readme = readme::text(&manifest, input.network, options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
         MANIFEST_VERSION.clone_into(&mut manifest.format_version);
+        manifest.examples.clone_from(&options.examples);
         manifest.files = [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
     }
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
@@ -205,6 +206,7 @@ fn manifest(
         decoding: input.decoding.clone(),
         architecture: Some(serde_json::to_value(input.network.architecture()).map_err(|e| unwritable("architecture", e))?),
         provenance: input.provenance.clone(),
+        examples: Vec::new(),
         source: input.source.spec().clone(),
         target: input.target.spec().clone(),
     })

@@ -114,5 +114,6 @@ pub mod metadata {
 
 /// Version of this contract, as each graph says it: older majors are always read, newer minors too.
 pub const FORMAT_VERSION: &str = "1.0";
-/// Version of the manifest. 1.1 lists side files with their hashes; versions that read 1.0 pass over what they do not know.
-pub const MANIFEST_VERSION: &str = "1.1";
+/// Version of the manifest. 1.1 lists side files with their hashes, 1.2 example texts; programs that read an older minor version pass
+/// over what they do not know.
+pub const MANIFEST_VERSION: &str = "1.2";

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{Best, Checkpoint, Progress};
+use super::examples::candidates;
 use super::initial::{InitFrom, Initial};
 use super::lock::RunLock;
 use super::logs;
@@ -96,6 +97,7 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
                 statistics: counted.statistics,
                 data: corpus.sources.clone(),
                 init_from: initial.as_ref().map(|i| i.origin.clone()),
+                examples: candidates(corpus.validation.iter().map(|pair| (pair.source.as_str(), pair.target.as_str()))),
             };
             _lock = RunLock::take(&options.output)?;
             reports.iter().for_each(|data| report.event(&Event::Data { report: data }));

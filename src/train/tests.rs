@@ -97,6 +97,7 @@ fn a_run_folder_holds_what_an_export_needs() {
     let provenance = opened.provenance(Which::Best).unwrap();
     assert_eq!(provenance.scores.unwrap()["epoch"], outcome.best.epoch);
     assert_eq!(provenance.data[0].pairs, 180);
+    assert_eq!(opened.examples.len(), 24.min(opened.statistics.validation));
     assert!(opened.metrics().unwrap().iter().all(|m| m.exact_match.is_some() && m.token_error_rate.is_some()));
 }
 

@@ -94,7 +94,7 @@ def main():
                 passed += 1
                 print(f"ok    {name}, {title}: {len(TEXTS.splitlines())} lines as s2s translate writes them", flush=True)
             except Missing as missing:
-                print(f"skip  {name}: {missing}", flush=True)
+                print(f"skipped: loops, {name}: {missing}", flush=True)
                 break
             except (AssertionError, subprocess.SubprocessError) as error:
                 failed += 1
