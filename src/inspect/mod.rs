@@ -21,6 +21,7 @@ use crate::train::{Run, Which};
 
 pub mod body;
 pub mod draw;
+pub mod language;
 pub mod layout;
 pub mod model;
 pub mod overview;
@@ -31,6 +32,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+use language::Language;
 use model::{Detail, Model};
 
 /// What is looked at.
@@ -42,6 +44,8 @@ pub struct Subject {
     pub graphs: Vec<Graph>,
     /// Sizes, where it is a network of this project.
     pub architecture: Option<Architecture>,
+    /// The language of the words in its pictures.
+    pub language: Language,
 }
 
 /// One ONNX file.
@@ -93,7 +97,12 @@ impl Subject {
         if path.is_file() && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("zip")) {
             let bytes = files::read(path, files::GRAPH)?;
             let model = Model::read(&file, &bytes, Detail::Layers)?;
-            return Ok(Self { name: file.clone(), graphs: vec![Graph { role: None, file, bytes, model }], architecture: None });
+            return Ok(Self {
+                name: file.clone(),
+                graphs: vec![Graph { role: None, file, bytes, model }],
+                architecture: None,
+                language: Language::English,
+            });
         }
         if path.is_dir() && Run::exists(path) && !path.join(s2s_runtime::contract::file::MANIFEST).exists() {
             return Self::of_run(&Run::open(path)?);
@@ -102,7 +111,12 @@ impl Subject {
             let MlpBundle { manifest, model: bytes, .. } = MlpBundle::open(path)?;
             let file = manifest.graph.file;
             let model = Model::read(&file, &bytes, Detail::Layers)?;
-            return Ok(Self { name: manifest.name, graphs: vec![Graph { role: None, file, bytes, model }], architecture: None });
+            return Ok(Self {
+                name: manifest.name,
+                graphs: vec![Graph { role: None, file, bytes, model }],
+                architecture: None,
+                language: Language::English,
+            });
         }
         Self::of_bundle(&Bundle::open(path)?)
     }
@@ -122,7 +136,7 @@ impl Subject {
         if graphs.is_empty() {
             return Err(Error::new(ErrorKind::Bundle, "the bundle has no graphs").in_file(bundle.path()));
         }
-        Ok(Self { name: manifest.name.clone(), graphs, architecture })
+        Ok(Self { name: manifest.name.clone(), graphs, architecture, language: Language::English })
     }
 
     /// The graphs that a run would export, with the weights of its best epoch, or zeros before there is one.
@@ -142,7 +156,12 @@ impl Subject {
             .into_iter()
             .map(|role| graph(role, role.file(), emit(role)))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { name: run.config.name.clone(), graphs, architecture: Some(run.network.architecture().clone()) })
+        Ok(Self {
+            name: run.config.name.clone(),
+            graphs,
+            architecture: Some(run.network.architecture().clone()),
+            language: Language::English,
+        })
     }
 
     /// The graph that has the whole network.
@@ -188,7 +207,7 @@ impl Subject {
     /// Title, boxes and arrows of a view that is one graph.
     fn picture(&self, view: View) -> Result<(String, Vec<svg::Node>, Vec<svg::Arrow>)> {
         let (model, title) = match view {
-            View::Overview | View::Network => (self.main().model.clone(), format!("{}: the layers", self.name)),
+            View::Overview | View::Network => (self.main().model.clone(), self.language.layers_of(&self.name)),
             View::Graph(role) => {
                 let found = self.graphs.iter().find(|g| g.role == Some(role) || (self.graphs.len() == 1 && g.role.is_none()));
                 let missing = || Error::new(ErrorKind::Usage, format!("there is no {role} graph")).in_graph(&self.name, None);
@@ -197,7 +216,7 @@ impl Subject {
                 (Model::read(&graph.file, &graph.bytes, Detail::Nodes)?, title)
             }
         };
-        let (nodes, arrows) = draw::picture(&model)?;
+        let (nodes, arrows) = draw::picture(&model, self.language)?;
         Ok((title, nodes, arrows))
     }
 
@@ -211,10 +230,10 @@ impl Subject {
                 let graph = self.graphs.iter().find(|g| g.role == Some(role))?;
                 Some((role, graph.file.clone(), graph.model.clone()))
             });
-            return overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>());
+            return overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>(), self.language);
         }
         let (title, nodes, arrows) = self.picture(view)?;
-        let whole = svg::graph(&title, &nodes, &arrows);
+        let whole = svg::graph(&title, &nodes, &arrows, self.language);
         let mut pictures = vec![whole];
         if let View::Graph(role) = view
             && let Some(graph) = self.graphs.iter().find(|g| g.role == Some(role))
@@ -222,14 +241,14 @@ impl Subject {
             let (mut boxes, mut lines) = (nodes.len(), arrows.len());
             for body in body::bodies(&CheckedModel::read(&graph.file, &graph.bytes)?) {
                 let (name, body) = body?;
-                let (nodes, arrows) = draw::picture(&Model::of(&body, Detail::Nodes))?;
+                let (nodes, arrows) = draw::picture(&Model::of(&body, Detail::Nodes), self.language)?;
                 // All bodies together, as if they were one graph.
                 (boxes, lines) = (boxes + nodes.len(), lines + arrows.len());
                 draw::check_size(&graph.file, boxes, lines)?;
-                pictures.push(svg::graph(&format!("the body of {name}, once a token"), &nodes, &arrows));
+                pictures.push(svg::graph(&self.language.body_of(&name), &nodes, &arrows, self.language));
             }
         }
-        Ok(svg::beside(&title, pictures))
+        Ok(svg::beside(&title, pictures, self.language))
     }
 
     /// A picture in Graphviz's language.

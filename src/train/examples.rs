@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::score::decode;
-use crate::data::corpus::Group;
+use crate::data::groups::Group;
 use crate::export::ExportInput;
 use s2s_runtime::manifest::{LONGEST_EXAMPLE, MOST_EXAMPLES};
 

@@ -97,7 +97,7 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
                 statistics: counted.statistics,
                 data: corpus.sources.clone(),
                 init_from: initial.as_ref().map(|i| i.origin.clone()),
-                examples: candidates(corpus.validation.iter().map(|pair| (pair.source.as_str(), pair.target.as_str()))),
+                examples: candidates(corpus.validation.iter()),
             };
             _lock = RunLock::take(&options.output)?;
             reports.iter().for_each(|data| report.event(&Event::Data { report: data }));
