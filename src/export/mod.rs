@@ -7,6 +7,7 @@
 //! | `folder`, `staging` | the folder: written beside its place, then put there in one step |
 //! | `self_test` | vectors that are run whenever the bundle is opened |
 //! | `target` | what each runtime can take |
+//! | `front_matter` | what model hubs read at the head of the README |
 //! | `readme` | the text for the reader of the folder |
 //! | `reference` | greedy decoding by the trainer's own pass |
 //! | `triton` | the same graphs as a model repository of Triton and KServe |
@@ -26,6 +27,7 @@ use crate::onnx::DEFAULT_OPSET;
 mod bundle;
 mod compression;
 mod folder;
+mod front_matter;
 pub mod mlp;
 mod readme;
 mod reference;

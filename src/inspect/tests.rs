@@ -24,7 +24,7 @@ fn subject(architecture: Architecture) -> Subject {
         }
         graph(role, role.file(), g.finish(17, 8, &[]).encode_to_vec()).unwrap()
     });
-    Subject { name: "test".into(), graphs: graphs.into(), architecture: Some(architecture) }
+    Subject { name: "test".into(), graphs: graphs.into(), architecture: Some(architecture), graph_padding: None }
 }
 
 #[test]
@@ -166,7 +166,12 @@ fn adds(nodes: &[(String, Vec<String>, String)], output: &str) -> Vec<u8> {
 
 fn foreign(bytes: Vec<u8>) -> Subject {
     let model = Model::read("g.onnx", &bytes, Detail::Layers).unwrap();
-    Subject { name: "g.onnx".into(), graphs: vec![Graph { role: None, file: "g.onnx".into(), bytes, model }], architecture: None }
+    Subject {
+        name: "g.onnx".into(),
+        graphs: vec![Graph { role: None, file: "g.onnx".into(), bytes, model }],
+        architecture: None,
+        graph_padding: None,
+    }
 }
 
 /// `count` nodes: each reads the one before, the input, or three at random.
