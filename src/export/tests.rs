@@ -20,6 +20,8 @@ use crate::onnx::messages::ModelProto;
 
 mod filled;
 mod folded;
+mod rounding;
+mod shipped;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -415,7 +417,7 @@ fn an_export_that_fails_its_verification_leaves_nothing_behind() {
     let toy = Toy::embedded();
     let replace = Replace::OlderOf("toy".to_owned());
     // A tolerance that rounding cannot meet.
-    let strict = VerifyOptions { tolerances: Tolerances::with_atol(1e-12), random: 5, ..VerifyOptions::default() };
+    let strict = VerifyOptions { atol: Some(1e-12), random: 5, ..VerifyOptions::default() };
     let error = export(&toy.input(), &ExportOptions::default(), &strict, &target, &replace).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Parity, "{error}");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);
