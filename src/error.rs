@@ -1,6 +1,6 @@
 //! Errors: the type of `s2s-runtime`, and the exit code that each kind becomes.
 
-pub use s2s_runtime::error::{Error, ErrorKind, Place, Result, did_you_mean};
+pub use s2s_runtime::error::{Error, ErrorKind, Place, Result, did_you_mean, guess};
 
 /// 0 is success; the table of `s2s --help`.
 pub fn exit_code(kind: ErrorKind) -> u8 {

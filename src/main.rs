@@ -6,7 +6,7 @@ use std::any::Any;
 use std::panic::{catch_unwind, set_hook, take_hook};
 use std::process::ExitCode;
 
-use s2s::cli::{self, report};
+use s2s::cli::{self, report, terminal};
 use s2s::error::exit_code;
 use tracing_subscriber::EnvFilter;
 
@@ -26,7 +26,7 @@ fn main() -> ExitCode {
         Ok(Err(error)) => {
             match json {
                 true => eprintln!("{}", report::render_json(&error)),
-                false => eprint!("{}", report::render(&error, report::stderr_has_colours())),
+                false => eprint!("{}", report::render(&error, terminal::stderr_has_colours())),
             }
             ExitCode::from(exit_code(error.kind()))
         }
@@ -51,7 +51,7 @@ fn log_to_stderr(global: &cli::Global) {
         _ => "warn,s2s=info,s2s_runtime=info",
     };
     let filter = EnvFilter::try_from_env("S2S_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(report::stderr_has_colours());
+    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal::stderr_has_colours());
     let lines = lines.with_target(global.verbose);
     if global.verbose { lines.init() } else { lines.without_time().init() }
 }

@@ -32,7 +32,7 @@ fn python() -> Option<PathBuf> {
     let required = std::env::var_os("S2S_REQUIRE_ORT").is_some_and(|value| !value.is_empty());
     assert!(found.is_some() || !required, "no Python with the packages of tests/python/clients.txt; run scripts/test");
     if found.is_none() {
-        eprintln!("skipped: no Python with the packages of tests/python/clients.txt; scripts/test makes one in .venv");
+        common::skipped("no Python with the packages of tests/python/clients.txt; scripts/test makes one in .venv");
     }
     found
 }
@@ -95,7 +95,7 @@ fn tritons_client_infers_texts_and_graphs() {
 #[test]
 fn kserves_client_infers_texts() {
     let Some(python) = std::env::var_os("S2S_KSERVE_PYTHON").map(PathBuf::from) else {
-        eprintln!("skipped: S2S_KSERVE_PYTHON names no Python with kserve (pip install kserve==0.21.0 into an environment of its own)");
+        common::skipped("S2S_KSERVE_PYTHON names no Python with kserve; S2S_TEST_KSERVE=1 scripts/test makes one");
         return;
     };
     check(&python, "kserve", &[None, Some("secret")]);
@@ -105,18 +105,6 @@ fn kserves_client_infers_texts() {
 fn schemathesis_finds_no_answer_that_the_document_does_not_describe() {
     let Some(python) = python() else { return };
     check(&python, "schemathesis", &[None]);
-}
-
-/// A browser that needs no screen, or `None` after printing why the test is skipped.
-fn chromium() -> Option<PathBuf> {
-    let named = std::env::var_os("S2S_CHROMIUM").map(PathBuf::from);
-    let names = ["chromium", "chromium-browser", "google-chrome"].map(PathBuf::from);
-    let starts = |browser: &PathBuf| Command::new(browser).arg("--version").output().is_ok_and(|output| output.status.success());
-    let found = named.into_iter().chain(names).find(starts);
-    if found.is_none() {
-        eprintln!("skipped: no Chromium; S2S_CHROMIUM can name one");
-    }
-    found
 }
 
 /// The page at `address` as it is when its scripts have run for a while.
@@ -133,7 +121,7 @@ fn page(browser: &Path, address: &str) -> String {
 
 #[test]
 fn the_page_translates_in_a_browser_and_shows_hypotheses_and_graphs() {
-    let Some(browser) = chromium() else { return };
+    let Some(browser) = common::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
     let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
@@ -143,7 +131,7 @@ fn the_page_translates_in_a_browser_and_shows_hypotheses_and_graphs() {
     let page = page(&browser, &format!("http://{}/#text=hello%20there&method=beam&graphs", server.address));
     assert!(page.contains(&format!(">{}</p>", made.text)), "the output {:?} is not there:\n{page}", made.text);
     for hypothesis in std::iter::once(&made.best).chain(&made.alternatives) {
-        assert!(page.contains(&format!("<td>{}</td>", hypothesis.text)), "{:?} is not there:\n{page}", hypothesis.text);
+        assert!(page.contains(&format!(">{}</td>", hypothesis.text)), "{:?} is not there:\n{page}", hypothesis.text);
     }
     assert!(page.contains("src=\"blob:"), "the picture of the graphs is not there:\n{page}");
     assert!(page.contains("lstm") && page.contains("encoder.onnx"), "the model card is not there:\n{page}");

@@ -36,7 +36,7 @@ fn shared_data() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let found = std::env::var_os("S2S_DATA").map(PathBuf::from).into_iter().chain([beside]).find(|p| p.join("mnist").is_dir());
     if found.is_none() {
-        eprintln!("skipped: no folder with mnist/mnist_5k.csv.gz (S2S_DATA, ../shared/data)");
+        common::skipped("no folder with mnist/mnist_5k.csv.gz (S2S_DATA, ../shared/data)");
     }
     found
 }

@@ -4,6 +4,8 @@
 //! tests print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does): then they fail.
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
@@ -29,7 +31,7 @@ fn python() -> Option<PathBuf> {
     let required = std::env::var_os("S2S_REQUIRE_ORT").is_some_and(|value| !value.is_empty());
     assert!(found.is_some() || !required, "no Python with the packages of tests/python/requirements.txt; run scripts/test");
     if found.is_none() {
-        eprintln!("skipped: no Python with the packages of tests/python/requirements.txt; scripts/test makes one in .venv");
+        common::skipped("no Python with the packages of tests/python/requirements.txt; scripts/test makes one in .venv");
     }
     found
 }
@@ -215,6 +217,7 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         decoding: DecodingOptions::default(),
         architecture: None,
         provenance: None,
+        examples: Vec::new(),
         source: VocabularySpec {
             unit: Unit::Token,
             normalisation: vec![],

@@ -98,7 +98,9 @@ pub(crate) fn drawn(subject: &Subject) {
         1 => _ = looked_at(subject.dot(view)).inspect(|text| is_printable("a picture in DOT", text)),
         _ => _ = looked_at(subject.mermaid(view)).inspect(|text| is_printable("a picture in Mermaid", text)),
     }
-    is_printable("a table", &printable::lines(&table::summary(subject, true)));
+    for width in [None, Some(80)] {
+        is_printable("a table", &printable::lines(&table::summary(subject, true, width)));
+    }
     assert!(table::to_json(subject, true).is_object());
     subject.special();
 }

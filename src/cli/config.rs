@@ -3,9 +3,15 @@
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use s2s_runtime::printable;
+
 use crate::cli::Global;
+use crate::config::checked::{DataOrigin, Validation};
 use crate::config::mlp::{MlpConfig, is_mlp};
 use crate::config::{Config, LoadOptions, schema};
+use crate::data::Corpus;
+use crate::data::corpus::WHERE_DATA_LIES;
+use crate::data::report::DataReport;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Start, check, show or describe a config
@@ -20,7 +26,7 @@ pub struct Args {
 enum Action {
     /// Write a commented config to start from
     Init(Init),
-    /// Check configs without training; says file, line and key of a mistake
+    /// Check configs and their data without training; says file, line and key of a mistake
     Check(Files),
     /// Print a config as it would be used: overrides laid over, as YAML or with --json as JSON
     Show(File),
@@ -134,14 +140,41 @@ fn start(init: &Init, global: &Global) -> Result<()> {
 fn check(files: &Files, global: &Global) -> Result<()> {
     for file in &files.files {
         let options = files.load.options();
-        let name = if is_mlp(file, &options) { MlpConfig::load(file, &options)?.name } else { Config::load(file, &options)?.name };
+        let (name, data, missing) = if is_mlp(file, &options) {
+            let config = MlpConfig::load(file, &options)?;
+            (config.name, Vec::new(), Some(config.train).filter(|path| !path.exists()))
+        } else {
+            let config = Config::load(file, &options)?;
+            let missing = missing(&config);
+            let data = if missing.is_none() { look(&config)? } else { Vec::new() };
+            (config.name, data, missing)
+        };
         if global.json {
-            println!("{}", serde_json::json!({ "file": file, "name": name, "ok": true }));
+            let json = serde_json::json!({ "file": file, "name": name, "ok": true, "data": data, "missing": missing });
+            println!("{json}");
         } else if !global.quiet {
             println!("{}: ok, trains {name:?}", file.display());
+            data.iter().for_each(|report| eprintln!("{}", printable::lines(&report.to_string())));
+            if let Some(path) = missing {
+                let path = path.display().to_string();
+                eprintln!("{}", printable::lines(&format!("  its data is not there: {path}\n  {WHERE_DATA_LIES}")));
+            }
         }
     }
     Ok(())
+}
+
+/// The first file of data that is not there.
+fn missing(config: &Config) -> Option<PathBuf> {
+    let DataOrigin::Files(files) = &config.data.origin else { return None };
+    let dev = if let Validation::File(path) = &files.validation { Some(path) } else { None };
+    std::iter::once(&files.train).chain(dev).find(|path| !path.exists()).cloned()
+}
+
+/// What a training would say about the data.
+fn look(config: &Config) -> Result<Vec<DataReport>> {
+    let corpus = Corpus::load(&config.data, config.training.seed, &mut |_, _, _| ())?;
+    Ok(corpus.reports(&config.data, &mut |_, _, _| ()))
 }
 
 fn show(file: &File, global: &Global) -> Result<()> {

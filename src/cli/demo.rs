@@ -73,9 +73,15 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
             println!("{text:28} -> {}", translation.text);
         }
     }
-    let folder = folder.display();
+    let (run, folder) = (args.output.display(), folder.display());
     say(&format!(
-        "\nNext:\n  s2s translate {folder} \"4th of July 1976\"\n  s2s serve-local {folder}\n  s2s train configs/cmn_chars.yaml --data DIR"
+        "\nIt is all in {run}; the bundle, which is what you would give to others, in {folder}. Next:\n\
+         \x20 s2s translate {folder} \"4th of July 1976\"\n\
+         \x20 s2s translate -i {folder}          one line after another\n\
+         \x20 s2s serve-local {folder}           then open http://localhost:8080\n\
+         \x20 s2s inspect {folder}               its layers and graphs\n\
+         and with pairs of your own:\n\
+         \x20 s2s config init my.yaml && s2s config check my.yaml && s2s train my.yaml"
     ));
     Ok(())
 }

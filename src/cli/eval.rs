@@ -12,8 +12,8 @@ use serde::Serialize;
 use crate::cli::Global;
 use crate::cli::translate::{DecodingFlags, at_least_one, decoding_options, engine_kind};
 use crate::config::training::{TOKENISATIONS, Tokenisation};
-use crate::data::corpus::group;
-use crate::data::pairs;
+use crate::data::groups::group;
+use crate::data::{Part, pairs};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::train::score::{Decoded, Measures, Score, evaluate};
 
@@ -28,7 +28,7 @@ pub struct Args {
     /// A folder that `s2s export` wrote, or a zip of it
     #[arg(value_name = "DIR")]
     bundle: PathBuf,
-    /// Source and target in the first two columns: tabs, or commas if the name ends in .csv
+    /// Source and target in the first two columns: tabs, or commas if the name ends in .csv; JSON if it ends in .jsonl
     #[arg(value_name = "PAIRS")]
     pairs: PathBuf,
     /// What runs the graphs: auto, tract or ort
@@ -87,7 +87,7 @@ struct Report {
 /// Runs `s2s eval`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let options = decoding_options(args.decoding.as_deref(), &args.flags)?;
-    let pairs = pairs::read(&args.pairs, args.limit)?;
+    let pairs = Part::whole(pairs::read(&args.pairs, args.limit)?.into());
     let translator = Translator::open_on(&args.bundle, args.engine, args.device)?;
     let mut pool = TranslatorPool::new(translator, args.workers.unwrap_or_else(default_workers))?;
     let groups = group(&pairs, pool.coder().source());

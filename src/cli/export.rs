@@ -8,20 +8,21 @@ use s2s_runtime::manifest::Io;
 
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
-use crate::data::corpus::{Corpus, group};
-use crate::data::pairs::{self, Pair};
+use crate::data::groups::group;
+use crate::data::{Corpus, Part, pairs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::export_mlp;
 use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 use crate::train::comparison::compare;
+use crate::train::examples::choose;
 use crate::train::mlp::MlpRun;
 use crate::train::{Run, Which};
 
 /// Export a trained run as three ONNX graphs, and verify them
 ///
-/// The bundle is written beside its place and moved there only if every check passed. A bundle of the same name that is
-/// there already is replaced; for anything else see --force.
+/// The bundle is written beside its place and moved there only if every check passed. Where -o names the place, a bundle of
+/// the same name that is there already is replaced; for anything else see --force.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder that `s2s train` wrote
@@ -61,6 +62,13 @@ pub struct Args {
     /// Which weights of the run
     #[arg(long, value_enum, default_value_t, env = "S2S_CHECKPOINT")]
     pub checkpoint: Checkpoint,
+    /// A source text that whoever tries the bundle is offered; up to five, one a line in the variable [default: some of the
+    /// run's validation data that the model gets right]
+    #[arg(long = "example", value_name = "TEXT", env = "S2S_EXAMPLES", value_delimiter = '\n', conflicts_with = "no_examples")]
+    pub examples: Vec<String>,
+    /// Offer no source texts; without it a few of the validation data stand in the bundle
+    #[arg(long, env = "S2S_NO_EXAMPLES", value_parser = FalseyValueParser::new())]
+    pub no_examples: bool,
     /// Replace a bundle of another name, a damaged one, or one with files of yours in it
     #[arg(long, env = "S2S_FORCE")]
     pub force: bool,
@@ -114,11 +122,12 @@ fn share(typed: &str) -> std::result::Result<f64, String> {
     typed.parse().ok().filter(|x: &f64| (0.0..=1.0).contains(x)).ok_or_else(|| "it must be a number from 0 to 1".to_owned())
 }
 
-fn dev_pairs(args: &Args, run: &Run) -> Result<Vec<Pair>> {
+fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
     if let Some(file) = &args.dev {
-        return pairs::read(file, None);
+        return Ok(Part::whole(pairs::read(file, None)?.into()));
     }
-    let corpus = Corpus::load(&run.config.data, run.config.training.seed).map_err(|error| error.help("name pairs to score with --dev"))?;
+    let corpus = Corpus::load(&run.config.data, run.config.training.seed, &mut |_, _, _| ())
+        .map_err(|error| error.help("name pairs to score with --dev"))?;
     if corpus.validation.is_empty() {
         let error = Error::new(ErrorKind::Usage, "the run has no validation data to score smaller weights on");
         return Err(error.help("name pairs with --dev"));
@@ -158,6 +167,11 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let input = run.export_input(&parameters, Some(run.provenance(which)?));
     let opset = args.opset.unwrap_or(DEFAULT_OPSET);
     let mut options = ExportOptions { io: args.io, opset, dtype: args.dtype, fused: args.fused, ..ExportOptions::default() };
+    options.examples = match (args.no_examples, args.examples.is_empty()) {
+        (true, _) => Vec::new(),
+        (false, false) => args.examples.clone(),
+        (false, true) => choose(&input, &run.examples),
+    };
     if let Some(name) = &args.target {
         let target: &Target = name.parse()?;
         options = target.fit(run.network.architecture(), options, args.opset)?;

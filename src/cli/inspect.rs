@@ -7,8 +7,9 @@ use clap::builder::FalseyValueParser;
 use s2s_runtime::manifest::Role;
 use s2s_runtime::printable;
 
-use crate::cli::Global;
+use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::files::write_atomically;
 use crate::inspect::{Subject, View as Drawn, table};
 
 /// Show a model: its layers as a table, or as a picture
@@ -70,7 +71,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         if global.json {
             println!("{}", printable::json(&table::to_json(&subject, args.tensors).to_string()));
         } else {
-            print!("{}", printable::lines(&table::summary(&subject, args.tensors)));
+            print!("{}", printable::lines(&table::summary(&subject, args.tensors, terminal::stdout_width())));
+            println!("\n{}", terminal::paint("32", &printable::line(&table::verdict(&subject)), terminal::stdout_has_colours()));
         }
         return Ok(());
     };
@@ -104,28 +106,10 @@ fn png(_: &str) -> Result<Vec<u8>> {
 
 fn write(bytes: &[u8], format: Format, output: Option<&Path>) -> Result<()> {
     match output {
-        Some(path) => {
-            let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-            let mut file = tempfile::NamedTempFile::new_in(parent).map_err(|e| Error::io(path, e))?;
-            file.write_all(bytes).map_err(|e| Error::io(path, e))?;
-            readable(&file, path)?;
-            file.persist(path).map_err(|e| Error::io(path, e.error)).map(drop)
-        }
+        Some(path) => write_atomically(path, bytes),
         None if format == Format::Png && std::io::stdout().is_terminal() => {
             Err(Error::new(ErrorKind::Usage, "a PNG does not go to a terminal").help("add -o FILE.png"))
         }
         None => std::io::stdout().write_all(bytes).map_err(|e| Error::io("stdout", e)),
     }
-}
-
-/// Temporary files are for their owner alone; a picture is for everyone.
-fn readable(file: &tempfile::NamedTempFile, path: &Path) -> Result<()> {
-    #[cfg(unix)]
-    {
-        use std::os::unix::fs::PermissionsExt;
-        std::fs::set_permissions(file.path(), std::fs::Permissions::from_mode(0o644)).map_err(|e| Error::io(path, e))?;
-    }
-    #[cfg(not(unix))]
-    let _ = (file, path);
-    Ok(())
 }

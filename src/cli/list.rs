@@ -9,7 +9,7 @@ use s2s_runtime::bundle::Bundle;
 use serde::Serialize;
 use serde_json::Value;
 
-use crate::cli::Global;
+use crate::cli::{Global, bundles};
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::library::{card, find};
 use crate::serve::model::Card;
@@ -45,7 +45,7 @@ fn row(path: PathBuf) -> Row {
             let network = bundle.manifest().architecture.clone();
             Row { name: Some(name), source_language, target_language, network, graph_bytes: graphs.map(<[u8]>::len).sum(), ..empty }
         }
-        Err(error) => Row { problem: Some(error.to_string()), ..empty },
+        Err(error) => Row { problem: Some(bundles::explain(error).to_string()), ..empty },
     }
 }
 

@@ -8,6 +8,7 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 use crate::error::Result;
 
 pub mod bench;
+mod bundles;
 pub mod config;
 pub mod demo;
 pub mod doctor;
@@ -21,13 +22,23 @@ pub mod predict;
 pub mod report;
 pub mod serve_local;
 pub mod shell;
+pub mod terminal;
 pub mod train;
 pub mod translate;
 pub mod verify;
 
-/// The table of [`exit_code`](crate::error::exit_code).
-const EXIT_CODES: &str = "\
-Data goes to stdout, all else to stderr. Every flag has an S2S_ environment variable; NO_COLOR turns colours off.
+/// The way of a newcomer, and the table of [`exit_code`](crate::error::exit_code).
+const AFTER_HELP: &str = "\
+First steps:
+    s2s demo                                     train, export and translate, in about a minute
+    s2s config init my.yaml                      a commented config for pairs of your own
+    s2s train my.yaml                            writes the run folder, runs/NAME
+    s2s export runs/NAME -o exported/NAME        writes and checks the bundle
+    s2s translate exported/NAME \"some text\"
+    s2s serve-local exported/NAME                a page and an API at http://localhost:8080
+
+Data goes to stdout, all else to stderr. Every flag has an S2S_ environment variable; NO_COLOR
+turns colours off.
 
 Exit codes:
     0  done                         5  bad bundle, or parity failure
@@ -38,7 +49,7 @@ Exit codes:
 
 /// Train a sequence-to-sequence model, export it as three ONNX graphs, serve it.
 #[derive(Debug, Parser)]
-#[command(name = "s2s", version, propagate_version = true, arg_required_else_help = true, after_help = EXIT_CODES)]
+#[command(name = "s2s", version, propagate_version = true, arg_required_else_help = true, after_help = AFTER_HELP)]
 pub struct Cli {
     #[command(flatten)]
     global: Global,
@@ -109,7 +120,7 @@ enum Command {
 /// Runs the parsed command line.
 pub fn run(cli: Cli) -> Result<()> {
     let Cli { global, command } = cli;
-    match command {
+    let outcome = match command {
         Command::Train(args) => train::run(args, &global),
         Command::Import(args) => import::run(args, &global),
         Command::Export(args) => export::run(args, &global),
@@ -127,7 +138,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Config(args) => config::run(&args, &global),
         Command::Completions(args) => shell::completions(&args),
         Command::Man(args) => shell::man(&args, &global),
-    }
+    };
+    outcome.map_err(bundles::explain)
 }
 
 #[cfg(test)]

@@ -1,11 +1,13 @@
 //! `s2s predict`: rows of numbers in, classes out.
 
-use std::io::Write;
+use std::io::{BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::engine::EngineKind;
+use s2s_runtime::printable;
+use sha2::{Digest, Sha256};
 
-use crate::cli::Global;
+use crate::cli::{Global, bundles, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::{MlpBundle, best, predict};
 use crate::train::mlp::{parse_samples, read_samples};
@@ -13,7 +15,7 @@ use crate::train::mlp::{parse_samples, read_samples};
 /// Predict classes with a perceptron's bundle
 ///
 /// Reads rows of comma-separated numbers and prints a class for each. Where the rows end with a label, the accuracy is
-/// said on stderr.
+/// said on stderr, and so is whether the file is the one that the model was trained on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A folder that `s2s export` wrote from a run of `model.kind: mlp`
@@ -33,15 +35,23 @@ const BATCH: usize = 256;
 /// Runs `s2s predict`.
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     if !MlpBundle::exists(&args.bundle) {
-        let error = Error::new(ErrorKind::Usage, "this is no bundle of a perceptron").in_file(&args.bundle);
-        return Err(error.help("`s2s translate` runs sequence-to-sequence bundles; configs/mlp_mnist.yaml trains a perceptron"));
+        let (message, help) = bundles::what_it_is(&args.bundle).unwrap_or_else(|| {
+            let help = "`s2s translate` runs bundles of sequence models; `s2s config init --template mlp-mnist` starts a perceptron";
+            ("this is no bundle of a perceptron".to_owned(), help.to_owned())
+        });
+        return Err(Error::new(ErrorKind::Usage, message).in_file(&args.bundle).help(help));
     }
     let bundle = MlpBundle::open(&args.bundle)?;
     let a = &bundle.manifest.architecture;
-    let samples = match &args.file {
-        Some(path) => read_samples(path, a.inputs, None)?.0,
-        None => parse_samples(std::io::stdin().lock(), Path::new("stdin"), a.inputs, None)?,
+    let (samples, hash) = match &args.file {
+        Some(path) => read_samples(path, a.inputs, None)?,
+        None => {
+            let mut hashed = BufReader::new(Hashed { inner: std::io::stdin().lock(), hash: Sha256::new() });
+            let samples = parse_samples(&mut hashed, Path::new("stdin"), a.inputs, None)?;
+            (samples, hashed.into_inner().hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
+        }
     };
+    let learnt = bundle.manifest.provenance.iter().flat_map(|provenance| &provenance.data).find(|data| data.sha256 == hash);
     let mut graph = bundle.load(args.engine)?;
     let mut stdout = std::io::stdout().lock();
     let mut right = 0;
@@ -62,5 +72,27 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         let share = 100.0 * right as f64 / samples.len() as f64;
         eprintln!("{right} of {} labels are right: {share:.2} %", samples.len());
     }
+    if let Some(data) = learnt.filter(|_| !global.quiet) {
+        let colours = terminal::stderr_has_colours();
+        eprintln!(
+            "{} these are the rows that it was trained on ({}): they do not tell how well it does on others",
+            terminal::paint("1;33", "warning:", colours),
+            printable::line(&data.file)
+        );
+    }
     Ok(())
+}
+
+/// What was read, with its sha256.
+struct Hashed<R> {
+    inner: R,
+    hash: Sha256,
+}
+
+impl<R: Read> Read for Hashed<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let read = self.inner.read(buffer)?;
+        self.hash.update(&buffer[..read]);
+        Ok(read)
+    }
 }

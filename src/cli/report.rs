@@ -2,27 +2,29 @@
 
 use std::error::Error as _;
 use std::fmt::Write as _;
-use std::io::IsTerminal;
 use std::path::Path;
 
 use s2s_runtime::files::{self, FileKind};
 use s2s_runtime::printable;
 use serde_json::json;
 
+use crate::cli::terminal;
 use crate::error::{Error, ErrorKind, Place, exit_code};
 
 /// Longest line of a file that is shown.
 const LONGEST_EXCERPT: usize = 120;
 
-/// Whether stderr takes colours: a terminal, and `NO_COLOR` is not set.
-pub fn stderr_has_colours() -> bool {
-    std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
-}
-
 /// The error in lines: what, the line of the file, causes, and what would be right.
 pub fn render(error: &Error, colours: bool) -> String {
-    let paint = |code: &str, text: &str| if colours { format!("\u{1b}[{code}m{text}\u{1b}[0m") } else { text.to_owned() };
-    let mut text = format!("{} {}\n", paint("1;31", "error:"), printable::lines(&error.to_string()));
+    let paint = |code: &str, text: &str| terminal::paint(code, text, colours);
+    let said = printable::lines(&error.to_string()).into_owned();
+    // Who asks a program to stop has met no error.
+    let mut text = match error.kind() {
+        ErrorKind::Interrupted => format!("{said}
+"),
+        _ => format!("{} {said}
+", paint("1;31", "error:")),
+    };
     if let Some(Place::File { path, line: Some(line), .. }) = error.place()
         && let Some(excerpt) = line_of(path, *line)
     {
@@ -109,6 +111,12 @@ mod tests {
         );
         assert_eq!(render(&error, false), expected);
         Ok(())
+    }
+
+    #[test]
+    fn an_interruption_is_no_error() {
+        let error = Error::new(ErrorKind::Interrupted, "stopped and saved").in_file("runs/a").help("go on");
+        assert_eq!(render(&error, false), "runs/a: stopped and saved\n  help: go on\n");
     }
 
     #[test]

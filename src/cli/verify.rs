@@ -3,11 +3,12 @@
 use std::path::PathBuf;
 
 use s2s_runtime::engine::EngineKind;
-use s2s_runtime::files;
+use s2s_runtime::{files, printable};
 
-use crate::cli::Global;
+use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::{MlpBundle, verify_mlp};
+use crate::export::verify::Outcome;
 use crate::export::verify::runtimes::Runtime;
 use crate::export::{Report, VerifyOptions, verify_path};
 
@@ -84,12 +85,33 @@ impl CheckArgs {
     }
 }
 
+/// In the colour of an outcome: green, red, yellow.
+fn paint(outcome: Outcome, text: &str, colours: bool) -> String {
+    let code = match outcome {
+        Outcome::Passed => "32",
+        Outcome::Failed => "1;31",
+        Outcome::Skipped => "33",
+    };
+    terminal::paint(code, text, colours)
+}
+
 /// Prints a report: JSON on stdout if asked for, else the table; failures alone when told to be quiet.
 pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
     if global.json {
-        print!("{}", s2s_runtime::printable::json(&report.to_json()?));
+        print!("{}", printable::json(&report.to_json()?));
     } else if !global.quiet {
-        println!("{}", s2s_runtime::printable::lines(&report.table()));
+        let colours = terminal::stdout_has_colours();
+        for line in printable::lines(&report.table_within(terminal::stdout_width())).lines() {
+            let mark = [Outcome::Passed, Outcome::Failed, Outcome::Skipped].into_iter().find(|outcome| {
+                line.strip_prefix(' ').and_then(|line| line.strip_prefix(outcome.mark())).is_some_and(|rest| rest.starts_with(' '))
+            });
+            match mark {
+                Some(mark) => println!(" {}{}", paint(mark, mark.mark(), colours), &line[1 + mark.mark().len()..]),
+                None => println!("{line}"),
+            }
+        }
+        let outcome = if report.passed { Outcome::Passed } else { Outcome::Failed };
+        println!("\n{}", paint(outcome, &printable::line(&report.verdict()), colours));
     }
     Ok(())
 }

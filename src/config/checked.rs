@@ -2,13 +2,13 @@
 
 use std::path::{Path, PathBuf};
 
-use s2s_runtime::decoding::DecodingOptions;
+use s2s_runtime::decoding::{DecodingOptions, OutputOptions};
 use s2s_runtime::files;
 use s2s_runtime::vocabulary::{Normalisation, Unit};
 
 use super::raw::{Field, Node, Section, Value};
 use super::training::{Training, seed, training};
-use crate::error::{Result, did_you_mean};
+use crate::error::{Result, guess};
 use crate::network::architecture::{MOST_LAYERS, WIDEST};
 use crate::network::{Architecture, AttentionScore, Cell, InputForm, Seq2Seq};
 
@@ -73,27 +73,60 @@ pub struct Files {
 }
 
 /// How a line becomes a pair.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Format {
-    /// What separates columns.
+    /// How a line is cut.
     pub kind: FormatKind,
     /// 0-based column of the source.
     pub source: usize,
     /// 0-based column of the target.
     pub target: usize,
-    /// Whether further columns are an error rather than ignored.
-    pub extra_is_error: bool,
+    /// What columns behind these are.
+    pub extra: Extra,
     /// Whether the first line names the columns and is left out.
     pub header: bool,
+    /// Whether a line without a source or a target is left out rather than an error.
+    pub skip_empty: bool,
+    /// Lines that begin so are left out.
+    pub comment: Option<String>,
 }
 
-/// What separates columns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+/// How a line is cut.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum FormatKind {
-    /// One tab, no quoting.
-    Tsv,
-    /// A comma; fields may be quoted (RFC 4180).
-    Csv,
+    /// At a separator, a tab by default; no quoting.
+    Separated(String),
+    /// At an ASCII character, a comma by default; fields may be quoted (RFC 4180).
+    Csv(u8),
+    /// An object of JSON a line, with the keys of source and target; `source` and `target`, or the only two texts, by default.
+    Jsonl(Option<[String; 2]>),
+}
+
+/// What columns behind those of source and target are.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Extra {
+    /// A mistake.
+    #[default]
+    Error,
+    /// Nothing.
+    Ignore,
+    /// Text of the last column that is wanted, with the separators between them.
+    Join,
+}
+
+impl Default for Format {
+    /// Source, a tab, target.
+    fn default() -> Self {
+        let kind = FormatKind::Separated("\t".to_owned());
+        Self { kind, source: 0, target: 1, extra: Extra::Error, header: false, skip_empty: false, comment: None }
+    }
+}
+
+impl Format {
+    /// Columns that a line has at least.
+    pub fn needed(&self) -> usize {
+        1 + self.source.max(self.target)
+    }
 }
 
 /// Where the validation pairs come from.
@@ -268,7 +301,7 @@ const NORMALISATIONS: [(&str, Normalisation); 7] = [
 
 fn data(field: &Field<'_>, folder: &Path, options: &LoadOptions) -> Result<Data> {
     let common = ["source", "target", "vocabulary", "licence", "attribution"];
-    let of_files = ["folder", "train", "dev", "validation", "format", "columns", "header", "limit"];
+    let of_files = ["folder", "train", "dev", "validation", "format", "separator", "columns", "header", "comment", "empty", "limit"];
     let section = field.section(&[&["task"][..], &of_files, &common].concat())?;
     let text = |key: &str| section.get(key).map(|f| f.string().map(str::to_owned)).transpose();
     let origin = match section.get("task") {
@@ -319,21 +352,72 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
                 .error("no validation pairs are named", "add `dev: dev.tsv` or `validation: {split: shuffled, fraction: 0.1}`"));
         }
     };
-    let kind = section.get("format").map_or(Ok(FormatKind::Tsv), |f| f.choice(&[("tsv", FormatKind::Tsv), ("csv", FormatKind::Csv)]))?;
-    let header = section.get("header").map_or(Ok(false), |f| f.boolean())?;
-    let mut format = Format { kind, source: 0, target: 1, extra_is_error: true, header };
-    if let Some(field) = section.get("columns") {
-        let columns = field.section(&["source", "target", "extra"])?;
-        let column = |key: &str, default| columns.get(key).map_or(Ok(default), |f| f.count(1..=1_000).map(|c| c - 1));
-        format.source = column("source", 0)?;
-        format.target = column("target", 1)?;
-        format.extra_is_error = columns.get("extra").map_or(Ok(true), |f| f.choice(&[("error", true), ("ignore", false)]))?;
-        if format.source == format.target {
-            return Err(field.error("source and target are the same column", "columns count from 1: {source: 1, target: 2}"));
-        }
-    }
+    let format = format(section)?;
     let limit = section.get("limit").map(|f| f.count(2..=u32::MAX)).transpose()?;
     Ok(Files { folder: base, train, validation: part, format, limit })
+}
+
+/// The keys that say how a line becomes a pair.
+fn format(section: &Section<'_>) -> Result<Format> {
+    let tabs = || FormatKind::Separated("\t".to_owned());
+    let [tsv, csv, jsonl] = [0, 1, 2];
+    let named = section.get("format").map_or(Ok(tsv), |f| f.choice(&[("tsv", tsv), ("csv", csv), ("jsonl", jsonl)]))?;
+    // Neither fits objects, whose keys are named.
+    if named == jsonl
+        && let Some(other) = ["separator", "header", "comment"].iter().find_map(|key| section.get(key))
+    {
+        return Err(other.error("`format: jsonl` has no such thing", "leave this key out, or name another format"));
+    }
+    let one_byte = |field: &Field<'_>, text: &str| match text.as_bytes() {
+        [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(*byte),
+        _ => Err(field.error(
+            format!("`format: csv` takes one ASCII character here, not {text:?}"),
+            "give one such as \";\", or leave `format: csv` out: then it may be of any length, and quotes are text",
+        )),
+    };
+    let kind = match (named == csv, section.get("separator")) {
+        (true, None) => FormatKind::Csv(b','),
+        (true, Some(field)) => FormatKind::Csv(one_byte(&field, field.string()?)?),
+        (false, None) => tabs(),
+        (false, Some(field)) => {
+            let separator = field.string()?;
+            if separator.contains(['\n', '\r']) {
+                return Err(field.error("a line ends there and is not cut", "give what stands between source and target in a line"));
+            }
+            FormatKind::Separated(separator.to_owned())
+        }
+    };
+    let comment = section.get("comment").map(|f| {
+        let mark = f.string()?;
+        if named == csv { one_byte(&f, mark).map(|_| mark.to_owned()) } else { Ok(mark.to_owned()) }
+    });
+    let mut format = Format {
+        kind: if named == jsonl { FormatKind::Jsonl(None) } else { kind },
+        header: section.get("header").map_or(Ok(false), |f| f.boolean())?,
+        skip_empty: section.get("empty").map_or(Ok(false), |f| f.choice(&[("error", false), ("skip", true)]))?,
+        comment: comment.transpose()?,
+        ..Format::default()
+    };
+    let Some(field) = section.get("columns") else { return Ok(format) };
+    let columns = field.section(&["source", "target", "extra"])?;
+    let extra = [("error", Extra::Error), ("ignore", Extra::Ignore), ("join", Extra::Join)];
+    format.extra = columns.get("extra").map_or(Ok(Extra::Error), |f| f.choice(&extra))?;
+    let same = |help: &str| Err(field.error("source and target are the same column", help));
+    if let FormatKind::Jsonl(names) = &mut format.kind {
+        let name = |key: &str| columns.get(key).map_or(Ok(key), |f| f.string()).map(str::to_owned);
+        let both = [name("source")?, name("target")?];
+        if both[0] == both[1] {
+            return same("name two keys of the objects: {source: en, target: fr}");
+        }
+        *names = (columns.get("source").is_some() || columns.get("target").is_some()).then_some(both);
+        return Ok(format);
+    }
+    let column = |key: &str, default| columns.get(key).map_or(Ok(default), |f| f.count(1..=1_000).map(|c| c - 1));
+    (format.source, format.target) = (column("source", 0)?, column("target", 1)?);
+    if format.source == format.target {
+        return same("columns count from 1: {source: 1, target: 2}");
+    }
+    Ok(format)
 }
 
 /// A part of the data, for validation.
@@ -404,21 +488,23 @@ fn decoding(field: &Field<'_>) -> Result<DecodingOptions> {
     let Value::Map(entries) = &field.node().value else {
         return Err(field.error("this is not a section of decoding options", "for example `decoding: {max_new_tokens: 64}`"));
     };
+    let known_keys = |field: &Field<'_>, entries: &[(String, Node)], known: &[&str]| {
+        let unknown = entries.iter().find(|(key, _)| !known.contains(&key.as_str()));
+        unknown.map_or(Ok(()), |(key, node)| {
+            Err(field.child(key, node).error("unknown key", guess(key, "known keys here", known.iter().copied())))
+        })
+    };
+    known_keys(field, entries, DecodingOptions::KEYS)?;
+    if let Some((key, node)) = entries.iter().find(|(key, _)| key == "output")
+        && let Value::Map(inner) = &node.value
+    {
+        known_keys(&field.child(key, node), inner, OutputOptions::KEYS)?;
+    }
     let blame = |message: String| {
         // The reader of the options names the key in backquotes; its line is better than the section's.
         let hit = entries.iter().find(|(key, _)| message.contains(&format!("`{key}`")));
-        let (place, help) = match hit {
-            Some((key, node)) => {
-                let known = message.split_once("expected one of ").map(|(_, list)| list.split('`').skip(1).step_by(2));
-                let near = known.and_then(|mut known| did_you_mean(key, &mut known).map(str::to_owned));
-                let help =
-                    near.map_or_else(|| "see the decoding options in the documentation".to_owned(), |n| format!("did you mean `{n}`?"));
-                (field.child(key, node), help)
-            }
-            None => (field.clone(), "see the decoding options in the documentation".to_owned()),
-        };
-        let message = if message.starts_with("unknown field") { "unknown key".to_owned() } else { message };
-        place.error(message, help)
+        let place = hit.map_or_else(|| field.clone(), |(key, node)| field.child(key, node));
+        place.error(message, "see the decoding options in the documentation")
     };
     let options: DecodingOptions = serde_json::from_value(field.node().to_json()).map_err(|e| blame(e.to_string()))?;
     options.check().map_err(|e| blame(e.message().to_owned()))?;

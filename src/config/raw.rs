@@ -11,7 +11,7 @@ use serde::Deserialize;
 use serde::de::{Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_yaml::Spanned;
 
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::error::{Error, ErrorKind, Result, guess};
 
 /// Where a value was typed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -191,6 +191,10 @@ impl<'de> Deserialize<'de> for Value {
     }
 }
 
+/// Names of the Keras tutorial that no letter of ours is like.
+const KERAS_NAMES: [(&str, &str); 4] =
+    [("latent_dim", "hidden"), ("units", "hidden"), ("validation_split", "validation"), ("num_samples", "limit")];
+
 /// One value with its file and dotted key, ready to be read as what it should be.
 #[derive(Clone, Debug)]
 pub struct Field<'a> {
@@ -260,8 +264,11 @@ impl<'a> Field<'a> {
         let section = Section { field: self.clone(), entries };
         for (key, node) in entries {
             if !known.contains(&key.as_str()) {
-                let help = did_you_mean(key, known.iter().copied())
-                    .map_or_else(|| format!("known keys here: {}", known.join(", ")), |near| format!("did you mean `{near}`?"));
+                #[cfg(test)]
+                tests::KNOWN.set(known.iter().map(|&key| key.to_owned()).collect());
+                let keras = KERAS_NAMES.iter().find(|(name, ours)| name == key && known.contains(ours));
+                let help = keras
+                    .map_or_else(|| guess(key, "known keys here", known.iter().copied()), |(_, ours)| format!("did you mean `{ours}`?"));
                 return Err(self.child(key, node).error("unknown key", help));
             }
         }
@@ -313,13 +320,12 @@ impl<'a> Field<'a> {
     /// One word of a fixed set.
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let wanted = || format!("one of: {}", names.join(", "));
-        let Value::String(typed) = &self.node.value else { return Err(self.mismatch(&wanted())) };
-        choices.iter().find(|(name, _)| name == typed).map(|(_, value)| *value).ok_or_else(|| {
-            let help = did_you_mean(typed, names.iter().copied())
-                .map_or_else(|| format!("give {}", wanted()), |near| format!("did you mean `{near}`?"));
-            self.error(format!("`{typed}` is not {}", wanted()), help)
-        })
+        let Value::String(typed) = &self.node.value else { return Err(self.mismatch(&format!("one of: {}", names.join(", ")))) };
+        choices
+            .iter()
+            .find(|(name, _)| name == typed)
+            .map(|(_, value)| *value)
+            .ok_or_else(|| self.error(format!("`{typed}` is not known here"), guess(typed, "known words here", names.iter().copied())))
     }
 
     /// The items of a list.
@@ -348,5 +354,15 @@ impl<'a> Section<'a> {
     /// A key that must be there; `example` shows one.
     pub fn required(&self, key: &str, example: &str) -> Result<Field<'a>> {
         self.get(key).ok_or_else(|| self.field.error(format!("`{key}` is missing here"), format!("add `{key}: {example}`")))
+    }
+}
+
+#[cfg(test)]
+pub(super) mod tests {
+    use std::cell::RefCell;
+
+    thread_local! {
+        /// What the section knows whose unknown key was refused last: an error names but a few of many keys.
+        pub(in crate::config) static KNOWN: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
     }
 }

@@ -1,11 +1,20 @@
-//! Pairs of text, from files or self-made, and their order in training.
+//! Pairs of text, from files or self-made: read, looked at, counted, encoded, and their order in training.
 
 pub mod batches;
 pub mod corpus;
+mod counting;
 pub mod dates;
+pub mod encoded;
+pub mod groups;
+mod jsonl;
 pub mod pairs;
+pub mod report;
+mod separated;
 #[cfg(test)]
 mod tests;
 
 pub use corpus::Corpus;
-pub use pairs::Pair;
+pub use pairs::{Pair, Pairs, Part};
+
+/// Hears how far the work on data has come: what is done, how much of it, out of how much.
+pub type Progress<'a> = dyn FnMut(&'static str, usize, usize) + 'a;

@@ -60,6 +60,7 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
             _ => self_test::recorded(input, &files, &manifest)?,
         };
         files.insert(file::SELF_TEST.to_owned(), test);
+        manifest.examples.clone_from(&options.examples);
         let readme = readme::text(&manifest, input.network, options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
         MANIFEST_VERSION.clone_into(&mut manifest.format_version);
@@ -220,6 +221,7 @@ fn manifest(
         decoding: input.decoding.clone(),
         architecture: Some(serde_json::to_value(input.network.architecture()).map_err(|e| unwritable("architecture", e))?),
         provenance: input.provenance.clone(),
+        examples: Vec::new(),
         source: input.source.spec().clone(),
         target: input.target.spec().clone(),
     })

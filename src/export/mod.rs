@@ -80,11 +80,13 @@ pub struct ExportOptions {
     pub fused: bool,
     /// Encoder, decoder and manifest only: enough to decode, for scores during training.
     pub graphs_only: bool,
+    /// Source texts for whoever tries the model; at most [`MOST_EXAMPLES`](s2s_runtime::manifest::MOST_EXAMPLES).
+    pub examples: Vec<String>,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { io: Io::Ids, opset: DEFAULT_OPSET, dtype: Dtype::F32, fused: false, graphs_only: false }
+        Self { io: Io::Ids, opset: DEFAULT_OPSET, dtype: Dtype::F32, fused: false, graphs_only: false, examples: Vec::new() }
     }
 }
 

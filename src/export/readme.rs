@@ -219,8 +219,11 @@ print(translate({sample}))
     )
 }
 
-/// A text to try: some symbols that the model knows, the plainest of them.
+/// A text to try: an example of the bundle that is no flag, or some symbols that the model knows, the plainest of them.
 fn sample(manifest: &Manifest) -> String {
+    if let Some(example) = manifest.examples.iter().find(|text| !text.starts_with('-') && !text.chars().any(char::is_control)) {
+        return example.clone();
+    }
     const SYMBOLS: usize = 6;
     let known = || manifest.source.symbols.iter().skip(SPECIAL_SYMBOLS.len()).map(String::as_str);
     let is = |symbol: &&str, kind: fn(char) -> bool| symbol.chars().all(kind) && !symbol.is_empty();

@@ -50,10 +50,14 @@ fn connections(model: &Model, layer: &Layer) -> Vec<String> {
     lines.into_iter().map(text).collect()
 }
 
-fn new_table(header: &[&str]) -> Table {
+/// - `width`: columns that lines are wrapped at; none where they may be as long as they are.
+fn new_table(header: &[&str], width: Option<usize>) -> Table {
     let mut table = Table::new();
     table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
+    if let Some(width) = width {
+        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
+    }
     table.set_header(header.iter().map(Cell::new));
     table
 }
@@ -63,8 +67,8 @@ fn trimmed(table: &Table) -> String {
 }
 
 /// Layers of one graph, with the totals.
-pub fn layers(model: &Model) -> String {
-    let mut table = new_table(&["Layer (type)", "Output shape", "Parameters", "Connected to"]);
+pub fn layers(model: &Model, width: Option<usize>) -> String {
+    let mut table = new_table(&["Layer (type)", "Output shape", "Parameters", "Connected to"], width);
     for layer in &model.layers {
         table.add_row([
             Cell::new(printable::line(&format!("{} ({})", layer.name, layer.kind))),
@@ -77,8 +81,8 @@ pub fn layers(model: &Model) -> String {
 }
 
 /// Every tensor, constants too.
-pub fn tensors(model: &Model) -> String {
-    let mut table = new_table(&["Tensor", "Type", "Shape", "Values", "Bytes", "Least", "Largest", "Mean", "Deviation"]);
+pub fn tensors(model: &Model, width: Option<usize>) -> String {
+    let mut table = new_table(&["Tensor", "Type", "Shape", "Values", "Bytes", "Least", "Largest", "Mean", "Deviation"], width);
     for t in &model.tensors {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let shape = format!("({})", t.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
@@ -95,42 +99,86 @@ pub fn tensors(model: &Model) -> String {
     trimmed(&table)
 }
 
-/// The whole answer of `s2s inspect`.
-pub fn summary(subject: &Subject, with_tensors: bool) -> String {
+/// The whole answer of `s2s inspect`, no line wider than `width` columns.
+pub fn summary(subject: &Subject, with_tensors: bool, width: Option<usize>) -> String {
     let mut out = format!("{}\n\n", subject.title());
     let main = subject.main();
-    out += &layers(&main.model);
+    out += &layers(&main.model, width);
     let (count, bytes) = main.model.totals();
     out += &format!("\nTotal parameters: {} ({})\n", thousands(count), megabytes(bytes));
     if let Some(s) = subject.special() {
-        out += &special_note(count, &s);
+        out += &wrapped(&special_note(count, &s), width);
     }
     if subject.graphs.len() > 1 {
-        let mut table = new_table(&["Graph", "Inputs", "Outputs", "Nodes", "Weights", "Size"]);
-        for graph in &subject.graphs {
-            let list = |values: &[(String, String, super::shapes::Shape)]| {
-                in_lines(&values.iter().map(|(name, kind, shape)| format!("{name} {kind} {}", display(shape))).collect::<Vec<_>>())
-            };
-            let (count, bytes) = graph.model.totals();
-            table.add_row([
-                Cell::new(&graph.file),
-                Cell::new(list(&graph.model.inputs)),
-                Cell::new(list(&graph.model.outputs)),
-                Cell::new(graph.model.nodes).set_alignment(CellAlignment::Right),
-                Cell::new(thousands(count)).set_alignment(CellAlignment::Right),
-                Cell::new(megabytes(bytes)).set_alignment(CellAlignment::Right),
-            ]);
-        }
-        out += &format!("\n{}", trimmed(&table));
+        out += &format!("\n{}", graphs(subject, width));
     } else {
-        out += &format!("{} nodes; {}\n", main.model.nodes, main.model.about);
+        out += &wrapped(&format!("{} nodes; {}\n", main.model.nodes, main.model.about), width);
     }
     if with_tensors {
         for graph in &subject.graphs {
-            out += &format!("\n{}\n{}", graph.file, tensors(&graph.model));
+            out += &format!("\n{}\n{}", graph.file, tensors(&graph.model, width));
         }
     }
     out
+}
+
+/// The graphs of a bundle: a line for each where they are that wide, else a line for each input and output.
+fn graphs(subject: &Subject, width: Option<usize>) -> String {
+    let sizes = |graph: &super::Graph| {
+        let (count, bytes) = graph.model.totals();
+        [graph.model.nodes.to_string(), thousands(count), megabytes(bytes)].map(|size| Cell::new(size).set_alignment(CellAlignment::Right))
+    };
+    let mut wide = new_table(&["Graph", "Inputs", "Outputs", "Nodes", "Weights", "Size"], None);
+    for graph in &subject.graphs {
+        let list = |values: &[(String, String, super::shapes::Shape)]| {
+            in_lines(&values.iter().map(|(name, kind, shape)| format!("{name} {kind} {}", display(shape))).collect::<Vec<_>>())
+        };
+        let texts = [graph.file.clone(), list(&graph.model.inputs), list(&graph.model.outputs)];
+        wide.add_row(texts.map(Cell::new).into_iter().chain(sizes(graph)));
+    }
+    let wide = trimmed(&wide);
+    let Some(width) = width.filter(|&width| wide.lines().any(|line| line.chars().count() > width)) else { return wide };
+    let mut totals = new_table(&["Graph", "Nodes", "Weights", "Size"], Some(width));
+    let mut values = new_table(&["Graph", "", "Name", "Type", "Shape"], Some(width));
+    for graph in &subject.graphs {
+        totals.add_row([Cell::new(&graph.file)].into_iter().chain(sizes(graph)));
+        let inputs = graph.model.inputs.iter().map(|value| ("in", value));
+        for (at, (side, (name, kind, shape))) in inputs.chain(graph.model.outputs.iter().map(|value| ("out", value))).enumerate() {
+            let file = if at == 0 { graph.file.as_str() } else { "" };
+            values.add_row([file, side, &printable::line(name), kind, &display(shape)]);
+        }
+    }
+    format!("{}\n{}", trimmed(&totals), trimmed(&values))
+}
+
+/// Lines broken at spaces, so that none is wider; the rest of a line is indented two columns deeper than it.
+fn wrapped(text: &str, width: Option<usize>) -> String {
+    let Some(width) = width else { return text.to_owned() };
+    let mut out = String::new();
+    for line in text.lines() {
+        let indent = line.len() - line.trim_start().len();
+        let mut column = 0;
+        for word in line.split_whitespace() {
+            let length = word.chars().count();
+            let start = if column == 0 { " ".repeat(indent) } else { " ".to_owned() };
+            if column > 0 && column + 1 + length > width {
+                out += &format!("\n{}{word}", " ".repeat(indent + 2));
+                column = indent + 2 + length;
+            } else {
+                out += &format!("{start}{word}");
+                column += start.len() + length;
+            }
+        }
+        out.push('\n');
+    }
+    out
+}
+
+/// What was read, in one line.
+pub fn verdict(subject: &Subject) -> String {
+    let (count, _) = subject.main().model.totals();
+    let graphs = if subject.graphs.len() == 1 { "1 graph".to_owned() } else { format!("{} graphs", subject.graphs.len()) };
+    format!("OK: {graphs}, {} parameters, read without a fault; nothing was run", thousands(count))
 }
 
 fn special_note(total: usize, s: &Special) -> String {

@@ -37,7 +37,7 @@ fn the_totals_of_the_tutorials_model_are_those_of_keras_but_for_the_special_symb
     assert_eq!(total - special.source - special.target, keras);
     assert_eq!((keras, bytes), (3_374_453, 4 * total));
     assert_eq!((special.source_tokens, special.target_tokens), (73, 2165));
-    let text = table::summary(&subject, false);
+    let text = table::summary(&subject, false, None);
     assert!(text.contains("without them: 3,374,453"), "{text}");
 }
 
@@ -205,7 +205,7 @@ fn graphs_of_5000_nodes_are_laid_out_with_a_bounded_number_of_lanes_and_drawn_wh
         let svg = subject.svg(View::Network).unwrap();
         assert_eq!(svg.matches("<rect").count() >= 5002, svg.contains("Add_5000"));
         assert!(subject.dot(View::Network).is_ok() && subject.mermaid(View::Network).is_ok());
-        assert_eq!(table::summary(&subject, true).matches("(Add)").count(), 5000);
+        assert_eq!(table::summary(&subject, true, None).matches("(Add)").count(), 5000);
     }
 }
 
@@ -219,14 +219,14 @@ fn a_picture_of_more_boxes_than_anyone_can_read_is_refused_and_the_table_is_not(
         assert_eq!(error.kind(), ErrorKind::Usage);
         assert!(error.to_string().contains("20002 boxes") && error.help_text().unwrap().contains("table"), "{error}");
     }
-    assert!(table::summary(&subject, false).lines().count() > draw::MOST_BOXES);
+    assert!(table::summary(&subject, false, None).lines().count() > draw::MOST_BOXES);
 }
 
 #[test]
 fn names_of_others_can_neither_steer_a_terminal_nor_leave_the_picture() {
     let name = "</text><script>alert(1)</script>&\"']]>\u{1b}[31m\u{202e}\n%%{init}%%`#\\";
     let subject = foreign(adds(&[(name.to_owned(), vec!["x0".to_owned(), "x0".to_owned()], name.to_owned())], name));
-    let text = table::summary(&subject, true);
+    let text = table::summary(&subject, true, None);
     assert!(!text.contains(|c: char| s2s_runtime::printable::is_unprintable(c) && c != '\n'), "{text:?}");
     assert_eq!(text.lines().filter(|line| line.contains("%%{init}%%")).count(), 1, "{text}");
     let svg = subject.svg(View::Network).unwrap();

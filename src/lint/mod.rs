@@ -11,7 +11,7 @@ use s2s_runtime::{files, printable};
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::error::{Error, ErrorKind, Result, guess};
 
 pub mod rules;
 #[cfg(test)]
@@ -152,11 +152,7 @@ impl FromStr for Runtime {
     fn from_str(text: &str) -> Result<Self> {
         let names = || Self::ALL.into_iter().map(Self::name);
         Self::ALL.into_iter().find(|runtime| runtime.name() == text).ok_or_else(|| {
-            let help = did_you_mean(text, names()).map_or_else(
-                || format!("choose out of {}", names().collect::<Vec<_>>().join(", ")),
-                |near| format!("did you mean {near}?"),
-            );
-            Error::new(ErrorKind::Usage, format!("`{text}` is no runtime that the rules know")).help(help)
+            Error::new(ErrorKind::Usage, format!("`{text}` is no runtime that the rules know")).help(guess(text, "known runtimes", names()))
         })
     }
 }

@@ -234,7 +234,7 @@ fn only_the_asked_runtimes_are_spoken_of() {
     let finding = findings(&bad, &[Runtime::Tract]).remove(0);
     assert_eq!(finding.effects, [(Runtime::Tract, Effect::Wrong)]);
     assert_eq!("mnn".parse::<Runtime>().unwrap(), Runtime::Mnn);
-    assert_eq!("tracd".parse::<Runtime>().unwrap_err().help_text(), Some("did you mean tract?"));
+    assert_eq!("tracd".parse::<Runtime>().unwrap_err().help_text(), Some("did you mean `tract`?"));
 }
 
 #[test]

@@ -115,6 +115,6 @@ pub mod metadata {
 
 /// Version of this contract, as each graph says it: older majors are always read, newer minors too.
 pub const FORMAT_VERSION: &str = "1.0";
-/// Version of the manifest. 1.1 lists side files with their hashes; 1.2 has `source.graph_padding`, which graphs do by
-/// themselves. Versions that read an older one pass over what they do not know, and are right.
+/// Version of the manifest. 1.1 lists side files with their hashes; 1.2 has example texts and `source.graph_padding`, which graphs
+/// make by themselves. Programs that read an older minor version pass over what they do not know, and are right.
 pub const MANIFEST_VERSION: &str = "1.2";

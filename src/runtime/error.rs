@@ -211,7 +211,15 @@ const LONGEST_TYPED: usize = 128;
 /// Names that it is compared with, the first ones: a comparison costs the product of both lengths.
 const MOST_COMPARED: usize = 1000;
 
-/// The name in `known` nearest to `typed`, if it is near enough to be what was meant.
+/// Words of a name that are compared with those of another.
+const MOST_WORDS: usize = 8;
+/// Names that are all said where none is near; of more, the nearest are.
+const FEW_NAMES: usize = 8;
+/// How many of the nearest.
+const NEAREST: usize = 3;
+
+/// The name in `known` nearest to `typed`, if it is near enough to be what was meant: a few letters off, another case,
+/// `-` for `_`, half of its words (`hidden_size` for `hidden`), or the first letters of its words (`lr` for `learning_rate`).
 ///
 /// Nothing is proposed for names that nobody types, and of many known names only the first are looked at, because both may
 /// come out of foreign files.
@@ -219,14 +227,58 @@ pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -
     if typed.len() > LONGEST_TYPED {
         return None;
     }
+    let plain_typed = plain(typed);
     known
         .into_iter()
         .take(MOST_COMPARED)
         .filter(|name| name.len() <= LONGEST_TYPED)
-        .map(|name| (strsim::damerau_levenshtein(typed, name), name))
-        .filter(|(distance, name)| *distance <= 1 + name.len().min(typed.len()) / 4)
+        .filter_map(|name| likeness(&plain_typed, &plain(name)).map(|rank| (rank, name)))
         .min()
         .map(|(_, name)| name)
+}
+
+/// What is said to someone who typed a name that is not among the `known`: the one that was meant, else all of them if
+/// they are few, else the nearest and how many there are.
+///
+/// - `what`: what the names are, in the plural and with where they are known, as in `known keys here`.
+pub fn guess<'a>(typed: &str, what: &str, known: impl IntoIterator<Item = &'a str>) -> String {
+    let known: Vec<&str> = known.into_iter().collect();
+    if let Some(near) = did_you_mean(typed, known.iter().copied()) {
+        return format!("did you mean `{near}`?");
+    }
+    if known.len() <= FEW_NAMES || typed.len() > LONGEST_TYPED {
+        let shown: Vec<&str> = known.iter().copied().take(FEW_NAMES).collect();
+        let more = if known.len() > shown.len() { format!(" and {} more", known.len() - shown.len()) } else { String::new() };
+        return format!("{what}: {}{more}", shown.join(", "));
+    }
+    let compared = known.iter().take(MOST_COMPARED).filter(|name| name.len() <= LONGEST_TYPED);
+    let mut nearest: Vec<(usize, &str)> = compared.map(|name| (strsim::damerau_levenshtein(&plain(typed), &plain(name)), *name)).collect();
+    nearest.sort_unstable();
+    let nearest: Vec<&str> = nearest.into_iter().take(NEAREST).map(|(_, name)| name).collect();
+    format!("none of the {} {what} is like it; the nearest are {}", known.len(), nearest.join(", "))
+}
+
+/// As all ways to write a name come out alike.
+fn plain(name: &str) -> String {
+    name.to_lowercase().replace(['-', ' '], "_")
+}
+
+/// How near two plain names are, lower is nearer: a class, then a distance; `None` for names that are not alike.
+fn likeness(typed: &str, name: &str) -> Option<(usize, usize)> {
+    let distance = strsim::damerau_levenshtein(typed, name);
+    if distance <= 1 + name.len().min(typed.len()) / 4 {
+        return Some((0, distance));
+    }
+    let words = |text: &str| text.split('_').filter(|word| !word.is_empty()).map(str::to_owned).take(MOST_WORDS).collect::<Vec<_>>();
+    let (typed_words, name_words) = (words(typed), words(name));
+    let initials: String = name_words.iter().filter_map(|word| word.chars().next()).collect();
+    if name_words.len() > 1 && initials == typed {
+        return Some((1, distance));
+    }
+    let same = |a: &str, b: &str| a == b || (a.len() > 3 && b.len() > 3 && strsim::damerau_levenshtein(a, b) <= 1);
+    let shared = typed_words.iter().filter(|word| word.len() >= 3 && name_words.iter().any(|other| same(word, other))).count();
+    let most = typed_words.len().max(name_words.len());
+    (shared > 0 && 2 * shared >= most).then_some((1 + most - shared, distance))
 }
 
 #[cfg(test)]
@@ -277,5 +329,33 @@ mod tests {
     fn a_near_name_is_proposed_and_a_far_one_is_not() {
         assert_eq!(did_you_mean("hiden", ["hidden", "layers"]), Some("hidden"));
         assert_eq!(did_you_mean("zebra", ["hidden", "layers"]), None);
+    }
+
+    #[test]
+    fn a_name_is_found_by_its_words_its_first_letters_and_in_any_case() {
+        let known = ["epochs", "batch_size", "learning_rate", "dropout", "label_smoothing", "hidden", "num_beams"];
+        for (typed, meant) in [
+            ("lr", "learning_rate"),
+            ("Learning-Rate", "learning_rate"),
+            ("hidden_size", "hidden"),
+            ("dropout_rate", "dropout"),
+            ("num_beam_size", "num_beams"),
+            ("smoothing", "label_smoothing"),
+            ("BATCH SIZE", "batch_size"),
+        ] {
+            assert_eq!(did_you_mean(typed, known), Some(meant), "{typed}");
+        }
+        assert_eq!(did_you_mean("a_b_c", known), None);
+    }
+
+    #[test]
+    fn where_no_name_is_near_a_few_are_all_said_and_of_many_the_nearest() {
+        assert_eq!(guess("zebra", "known keys here", ["cell", "layers"]), "known keys here: cell, layers");
+        assert_eq!(guess("layer", "known keys here", ["cell", "layers"]), "did you mean `layers`?");
+        let many: Vec<String> = (0..37).map(|i| format!("{}", (b'a' + i % 26) as char).repeat(20 + usize::from(i))).collect();
+        let said = guess("zebra", "keys", many.iter().map(String::as_str));
+        assert!(said.starts_with("none of the 37 keys is like it; the nearest are ") && said.matches(", ").count() == 2, "{said}");
+        let said = guess(&"z".repeat(4096), "keys", many.iter().map(String::as_str));
+        assert!(said.len() < 400 && said.ends_with("and 29 more"), "{said}");
     }
 }

@@ -38,4 +38,4 @@ pub mod translator;
 pub mod vocabulary;
 pub mod yaml;
 
-pub use error::{Error, ErrorKind, Place, Result, did_you_mean};
+pub use error::{Error, ErrorKind, Place, Result, did_you_mean, guess};

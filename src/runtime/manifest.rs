@@ -52,6 +52,9 @@ pub struct Manifest {
     /// Where the weights come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
+    /// Source texts for whoever tries the model, at most [`MOST_EXAMPLES`].
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<String>,
     /// Source text to ids.
     pub source: VocabularySpec,
     /// Ids to target text.
@@ -301,6 +304,10 @@ impl FromStr for Io {
 
 /// Files beside the graphs that a manifest may list with their hashes.
 pub(crate) const SIDE_FILES: [&str; 3] = [contract::file::SELF_TEST, contract::file::CONFORMANCE, contract::file::README];
+/// Most example texts of a bundle.
+pub const MOST_EXAMPLES: usize = 5;
+/// Bytes of the longest example text.
+pub const LONGEST_EXAMPLE: usize = 200;
 /// Symbols of a vocabulary: the largest in use have a quarter of that.
 pub const MOST_SYMBOLS: usize = 1 << 20;
 /// Ids of the longest training text, from which self tests and defaults are made.
@@ -391,6 +398,10 @@ impl Manifest {
         if self.name.len() > LONGEST_NAME {
             return wrong("name", format!("{} bytes; at most {LONGEST_NAME} are read", self.name.len()), "give the model a short name");
         }
+        if self.examples.len() > MOST_EXAMPLES || self.examples.iter().any(|text| text.len() > LONGEST_EXAMPLE) {
+            let message = format!("a bundle has at most {MOST_EXAMPLES} examples of at most {LONGEST_EXAMPLE} bytes each");
+            return wrong("examples", message, "keep a few short ones; nothing but the page of `s2s serve-local` needs them");
+        }
         for (key, spec) in [("source", &self.source), ("target", &self.target)] {
             let (symbols, longest) = (spec.symbols.len(), spec.longest);
             if symbols > MOST_SYMBOLS {
@@ -446,6 +457,7 @@ impl Manifest {
         let internal = |message: String| Error::new(ErrorKind::Internal, message);
         let mut bare = self.clone();
         let symbols = [std::mem::take(&mut bare.source.symbols), std::mem::take(&mut bare.target.symbols)];
+        let examples = std::mem::take(&mut bare.examples);
         let mut text = serde_yaml::to_string(&bare).map_err(|e| internal(format!("the manifest cannot be written: {e}")))?;
         // Serde would write one symbol a line, quoted only where YAML needs it: long, and hard to compare by eye.
         for (section, symbols) in ["\nsource:\n", "\ntarget:\n"].into_iter().zip(&symbols) {
@@ -454,8 +466,13 @@ impl Manifest {
             let at = section + text[section..].find(EMPTY).ok_or_else(|| internal("no symbols in the manifest".to_owned()))?;
             text.replace_range(at..at + EMPTY.len(), &format!("\n  symbols: {}\n", flow_list(symbols, 4)));
         }
+        if !examples.is_empty() {
+            let at = text.find("\nsource:\n").ok_or_else(|| internal("no source in the manifest".to_owned()))?;
+            text.insert_str(at + 1, &format!("examples: {}\n", flow_list(&examples, 2)));
+        }
         let again = Self::from_yaml(&text, contract::file::MANIFEST)?;
-        if (&again.source, &again.target, &again.wiring, &again.graphs) != (&self.source, &self.target, &self.wiring, &self.graphs) {
+        let texts = (&again.source, &again.target, &again.examples) == (&self.source, &self.target, &self.examples);
+        if !texts || (&again.wiring, &again.graphs) != (&self.wiring, &self.graphs) {
             return Err(internal("the manifest would not be read back as it was written".to_owned()));
         }
         Ok(text)

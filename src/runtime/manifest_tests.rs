@@ -38,6 +38,7 @@ fn manifest() -> Manifest {
         decoding: DecodingOptions::default(),
         architecture: Some(serde_json::json!({"symbols": [], "source": {"symbols": []}, "hidden": 256})),
         provenance: Some(Provenance { licence: Some("source:\n  symbols: []\n".to_owned()), ..Provenance::default() }),
+        examples: Vec::new(),
         source: spec(&["a", "b"]),
         target: spec(&["c"]),
     }
@@ -133,6 +134,18 @@ fn symbols_that_yaml_might_misread_come_back_unchanged() {
 }
 
 #[test]
+fn examples_that_yaml_might_misread_come_back_unchanged() {
+    for texts in
+        [["yes", "null", "1.0", "---", "2026-01-01"], ["\nsource:\n", "# no", "\u{85}\u{2028}\u{feff}", "\u{202e}\u{5d0}", "'\"\\"]]
+    {
+        let manifest = Manifest { examples: texts.map(str::to_owned).to_vec(), ..manifest() };
+        let written = manifest.to_yaml().unwrap();
+        assert!(written.contains("\nexamples: [\n"), "{written}");
+        assert_eq!(Manifest::from_yaml(&written, "s2s.yaml").unwrap().examples, texts);
+    }
+}
+
+#[test]
 fn symbols_may_stand_in_a_block_list_without_quotes() {
     let block = "  symbols:\n  - <pad>\n  - <start>\n  - <end>\n  - <unk>\n  - c\n";
     let written = manifest().to_yaml().unwrap();
@@ -183,6 +196,7 @@ fn every_part_of_a_newer_manifest_may_have_keys_that_are_not_known_yet() {
     let mut full = manifest();
     full.languages = Some(Languages { source: Some("en".to_owned()), target: None });
     full.files = [(contract::file::README.to_owned(), "0".repeat(64))].into();
+    full.examples.push("abba".to_owned());
     full.wiring.memory.push(MemoryWire { encoder_output: "encoder_output".to_owned(), decoder_input: "encoder_output".to_owned() });
     full.provenance.as_mut().unwrap().data.push(DataFile { file: "a.tsv".to_owned(), sha256: "0".repeat(64), pairs: 3 });
     full.source.padding = Some(crate::vocabulary::Padding { symbol: "a".to_owned(), length: 4, side: Default::default() });
@@ -223,6 +237,8 @@ fn numbers_that_nothing_honest_has_are_refused_before_anything_is_made_of_them()
         |m| m.wiring.states = (0..1025).map(|i| StateWire { decoder_input: i.to_string(), ..m.wiring.states[0].clone() }).collect(),
         "wiring",
     );
+    check(|m| m.examples = vec!["a".to_owned(); MOST_EXAMPLES + 1], "examples");
+    check(|m| m.examples = vec!["a".repeat(LONGEST_EXAMPLE + 1)], "examples");
     check(|m| drop(m.files.insert("../x".to_owned(), "0".repeat(64))), "files.../x");
     check(|m| drop(m.files.insert("README.md".to_owned(), "0".to_owned())), "files.README.md");
     let mut many = manifest();

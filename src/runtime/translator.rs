@@ -4,6 +4,7 @@
 //! [`Translator`] is a coder with an engine; [`TranslatorPool`] is several translators on threads of their own.
 
 mod coder;
+mod copying;
 mod pool;
 mod stream;
 

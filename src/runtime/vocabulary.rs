@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use serde::{Deserialize, Serialize};
-use unicode_normalization::UnicodeNormalization;
+use unicode_normalization::{IsNormalized, UnicodeNormalization, is_nfc_quick};
 
 use crate::contract::{SPECIAL_SYMBOLS, UNK};
 use crate::error::{Error, ErrorKind, Result};
@@ -97,7 +97,7 @@ pub enum UnknownPolicy {
     /// It becomes [`UNK`].
     #[default]
     Unk,
-    /// It becomes [`UNK`], and the decoder may copy it into the output where it gives UNK.
+    /// It becomes [`UNK`], and is copied into the output: where attention, or its place in the source, says that it belongs.
     Copy,
     /// It is left out.
     Skip,
@@ -167,15 +167,18 @@ impl Eq for Vocabulary {}
 
 impl Normalisation {
     /// The text after this step; `None` if that has more than `most` characters.
-    fn apply(self, text: &str, most: usize) -> Option<String> {
-        match self {
+    fn apply(self, text: &str, most: usize) -> Option<Cow<'_, str>> {
+        let normalised = match self {
+            // ASCII is in every form of Unicode's.
+            Self::Nfc | Self::Nfd | Self::Nfkc | Self::Nfkd if text.is_ascii() => return Some(Cow::Borrowed(text)),
+            Self::Nfc if is_nfc_quick(text.chars()) == IsNormalized::Yes => return Some(Cow::Borrowed(text)),
             Self::Nfc => collect(text.nfc(), text, most),
             Self::Nfd => collect(text.nfd(), text, most),
             Self::Nfkc => collect(text.nfkc(), text, most),
             Self::Nfkd => collect(text.nfkd(), text, most),
             // One character becomes three at most.
             Self::Lowercase => Some(text.to_lowercase()),
-            Self::Trim => Some(text.trim().to_owned()),
+            Self::Trim => return Some(Cow::Borrowed(text.trim())),
             Self::CollapseWhitespace => {
                 let mut inside = false;
                 let collapsed = text.chars().filter_map(|c| {
@@ -184,7 +187,8 @@ impl Normalisation {
                 });
                 collect(collapsed, text, most)
             }
-        }
+        };
+        normalised.map(Cow::Owned)
     }
 }
 
@@ -266,7 +270,7 @@ impl Vocabulary {
             let symbols = self.split(&normalised);
             self.spec.longest = self.spec.longest.max(symbols.len());
             for symbol in symbols {
-                if !self.ids.contains_key(symbol) && !fresh.contains(symbol) {
+                if self.known(symbol).is_none() && !fresh.contains(symbol) {
                     fresh.insert(symbol.to_owned());
                 }
             }
@@ -280,7 +284,7 @@ impl Vocabulary {
     /// The vocabulary that was written down as `spec`.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] if the special symbols are not the first four, or a symbol is empty, appears twice, or can
+    /// [`ErrorKind::Bundle`] if the special symbols are not the first four, or an ordinary symbol is empty, appears twice, or can
     /// never be met because splitting gives something else.
     pub fn from_spec(spec: &VocabularySpec) -> Result<Self> {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message);
@@ -295,6 +299,7 @@ impl Vocabulary {
         for (id, symbol) in spec.symbols.iter().enumerate() {
             if let Some(&last) = ids.get(symbol.as_str())
                 && last as usize != id
+                && id >= SPECIAL_SYMBOLS.len()
             {
                 return Err(wrong(format!("symbol {symbol:?} appears twice, as ids {id} and {last}")));
             }
@@ -344,8 +349,13 @@ impl Vocabulary {
 
     /// `text` after every step of the normalisation.
     pub fn normalise(&self, text: &str) -> String {
+        self.normalised(text).into_owned()
+    }
+
+    /// The same, without a copy where nothing changes.
+    pub fn normalised<'a>(&self, text: &'a str) -> Cow<'a, str> {
         // Nothing has more characters than the largest number.
-        self.normalise_within(text, usize::MAX).unwrap_or_default().into_owned()
+        self.normalise_within(text, usize::MAX).unwrap_or_default()
     }
 
     /// The same; `None` if it has more than `most` characters before, between or after the steps.
@@ -353,7 +363,11 @@ impl Vocabulary {
         let fits = |text: &str| text.len() <= most || text.chars().nth(most).is_none();
         let mut normalised = fits(text).then_some(Cow::Borrowed(text))?;
         for step in &self.spec.normalisation {
-            normalised = Cow::Owned(step.apply(&normalised, most).filter(|text| fits(text))?);
+            normalised = match normalised {
+                Cow::Borrowed(text) => step.apply(text, most),
+                Cow::Owned(text) => step.apply(&text, most).map(|after| Cow::Owned(after.into_owned())),
+            }
+            .filter(|text| fits(text))?;
         }
         Some(normalised)
     }
@@ -444,12 +458,12 @@ impl Vocabulary {
         self.spec.symbols.get(id as usize).map(String::as_str)
     }
 
-    /// The id of `symbol`, the special ones included.
+    /// The id of `symbol`, the special ones included; that of the ordinary one where there is one of the same spelling.
     pub fn id(&self, symbol: &str) -> Option<u32> {
         self.ids.get(symbol).copied()
     }
 
-    /// The id of a symbol met in a text: a token that is spelled like a special symbol is no such symbol.
+    /// The id of a symbol met in a text: a token that is spelled like a special symbol is no such symbol, but one of its own.
     fn known(&self, symbol: &str) -> Option<u32> {
         self.id(symbol).filter(|&id| id > UNK)
     }

@@ -49,10 +49,16 @@ fn tokens_are_split_at_whitespace_and_joined_by_one_space() {
 }
 
 #[test]
-fn a_token_spelled_like_a_special_symbol_is_unknown() {
+fn a_token_spelled_like_a_special_symbol_is_an_ordinary_one() {
     let vocabulary = Vocabulary::build(Unit::Token, [], ["<end> a <pad>"]);
-    assert_eq!(vocabulary.len(), 5);
-    assert_eq!(vocabulary.encode("<end> a <pad>"), [UNK, 4, UNK]);
+    assert_eq!(vocabulary.len(), 7);
+    assert_eq!(vocabulary.encode("<end> a <pad> <unk>"), [4, 6, 5, UNK]);
+    assert_eq!(vocabulary.decode([4, 6, 5, 2]), "<end> a <pad>");
+    let written = Vocabulary::from_spec(vocabulary.spec()).unwrap();
+    assert_eq!(written.encode("<end> a <pad> <unk>"), [4, 6, 5, UNK]);
+    let mut twice = vocabulary.spec().clone();
+    twice.symbols.push("<end>".to_owned());
+    assert!(Vocabulary::from_spec(&twice).unwrap_err().to_string().contains("appears twice, as ids 4 and 7"));
 }
 
 #[test]

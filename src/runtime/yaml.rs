@@ -4,7 +4,7 @@ use std::path::Path;
 
 use serde::de::DeserializeOwned;
 
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::error::{Error, ErrorKind, Result, guess};
 
 /// Reads `text` as one YAML document of type `T`.
 ///
@@ -57,10 +57,9 @@ fn convert(error: &serde_yaml::Error, path: &str, file: &Path, kind: ErrorKind) 
 }
 
 fn unknown_key_help(field: &str, expected: &[&'static str]) -> String {
-    match did_you_mean(field, expected.iter().copied()) {
-        Some(near) => format!("did you mean `{near}`?"),
-        None if expected.is_empty() => "no keys are expected here".to_owned(),
-        None => format!("the keys here are {}", expected.join(", ")),
+    match expected.is_empty() {
+        true => "no keys are expected here".to_owned(),
+        false => guess(field, "known keys here", expected.iter().copied()),
     }
 }
 

@@ -179,7 +179,7 @@ impl Session for LoopSession<'_> {
             if !source.ids.is_empty() {
                 requests.push(Request { id, source: source.ids.clone(), settings: Arc::clone(&settings), stream });
             }
-            let text = stream.then(|| TextStream::new(self.coder.clone(), Arc::clone(&settings)));
+            let text = stream.then(|| TextStream::new(self.coder.clone(), &source, Arc::clone(&settings)));
             self.rows.insert(id, Running { source, settings, text });
         }
         self.decoding.admit(requests);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::State;
 use axum::http::{HeaderMap, header};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 use tokio::sync::Semaphore;
@@ -13,31 +13,19 @@ use tokio::sync::Semaphore;
 use super::app::{Route, Server};
 use super::error::{ApiError, Fault};
 use super::metrics;
+use super::page;
 use super::paths::Named;
 
 /// Routes of these pages.
 pub(super) fn routes() -> [Route; 6] {
     [
-        ("/", get(async || page(include_str!("page.html")))),
-        ("/docs", get(async || page(include_str!("docs.html")))),
+        ("/", get(async || page::TRANSLATE.response())),
+        ("/docs", get(async || page::DOCUMENT.response())),
         ("/openapi.json", get(openapi)),
         ("/info", get(info)),
         ("/metrics", get(scrape)),
         ("/v2/models/{model}/graph.svg", get(picture)),
     ]
-}
-
-/// A page that takes nothing from anywhere but this server.
-fn page(html: &'static str) -> Response {
-    let policy = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; img-src data: blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
-    let headers = [
-        (header::CONTENT_SECURITY_POLICY, policy),
-        (header::CACHE_CONTROL, "no-cache"),
-        (header::REFERRER_POLICY, "no-referrer"),
-        // For browsers that do not know frame-ancestors.
-        (header::X_FRAME_OPTIONS, "DENY"),
-    ];
-    (headers, Html(html)).into_response()
 }
 
 async fn openapi() -> Response {

@@ -123,6 +123,7 @@ pub fn card(manifest: &Manifest) -> Card {
             "source": side(&manifest.source),
             "target": side(&manifest.target),
             "decoding": manifest.decoding,
+            "examples": manifest.examples,
             "training_pairs": if pairs > 0 { json!(pairs) } else { serde_json::Value::Null },
             "scores": provenance.and_then(|p| p.scores.clone()),
             "licence": provenance.and_then(|p| p.licence.clone()),

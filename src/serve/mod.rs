@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod model;
 mod offload;
 mod oip;
+mod page;
 mod panics;
 mod paths;
 mod queue;

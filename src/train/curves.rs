@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::metrics::EpochMetrics;
+use super::report::percent;
 
 const FONT: &str = "'DejaVu Sans', Verdana, 'Segoe UI', sans-serif";
 const WIDTH: f64 = 860.0;
@@ -100,7 +101,7 @@ fn round_step(least: f64) -> f64 {
 /// A number as short as it is exact enough.
 fn number(value: f64, unit: Unit) -> String {
     match unit {
-        Unit::Percent => trimmed(&format!("{value:.1}")).to_owned(),
+        Unit::Percent => trimmed(&percent(value / 100.0, 1)).to_owned(),
         Unit::Rate if value == 0.0 => "0".to_owned(),
         Unit::Rate => {
             let text = format!("{value:.2e}");
@@ -121,14 +122,15 @@ fn panels(metrics: &[EpochMetrics]) -> Vec<Panel> {
         let points = metrics.iter().filter_map(|m| value(m).map(|v| (m.epoch as f64, v))).filter(|p| p.1.is_finite()).collect();
         Curve { name, colour, points }
     };
+    let of_samples = metrics.iter().any(|m| m.samples_per_second.is_some());
     let all = vec![
         Panel {
-            title: "Loss: nats a target token",
+            title: if of_samples { "Loss: nats a sample" } else { "Loss: nats a target token" },
             unit: Unit::Nats,
             curves: vec![curve("training", "#0072b2", |m| Some(m.train_loss)), curve("validation", "#d55e00", |m| Some(m.validation_loss))],
         },
         Panel {
-            title: "Scores on the validation pairs, out of 100",
+            title: if of_samples { "Accuracy on the validation samples, out of 100" } else { "Scores on the validation pairs, out of 100" },
             unit: Unit::Percent,
             curves: vec![
                 curve("accuracy", "#56b4e9", |m| Some(100.0 * m.validation_accuracy)),
@@ -303,5 +305,10 @@ mod tests {
         assert_eq!(number(0.00123, Unit::Rate), "1.23e-3");
         assert_eq!(number(0.5, Unit::Rate), "5e-1");
         assert_eq!(number(50.0, Unit::Percent), "50");
+        // Not all of them were right, and not all were wrong.
+        assert_eq!(
+            [99.97, 99.996, 100.0, 0.03, 0.0, 99.94].map(|v| number(v, Unit::Percent)),
+            ["99.97", "99.996", "100", "0.03", "0", "99.9"]
+        );
     }
 }

@@ -89,8 +89,8 @@ impl Initial {
         if let Some((key, _)) = keys.into_iter().find(|(_, same)| !same) {
             return differs(key, "weights fit the network that they were trained in: copy the section `model` of its config.yaml");
         }
-        let (source, new_source) = fitted(&from.source, corpus.texts(&config.data, |p| &p.source), init.extend_vocabulary)?;
-        let (target, new_target) = fitted(&from.target, corpus.texts(&config.data, |p| &p.target), init.extend_vocabulary)?;
+        let (source, new_source) = fitted(&from.source, corpus.counted(&config.data).map(|p| p.0), init.extend_vocabulary)?;
+        let (target, new_target) = fitted(&from.target, corpus.counted(&config.data).map(|p| p.1), init.extend_vocabulary)?;
         let bytes = files::read(&path, files::CHECKPOINT)?;
         let origin = Origin {
             run: from.config.name.clone(),

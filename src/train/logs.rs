@@ -80,7 +80,13 @@ mod tests {
 
     #[test]
     fn a_column_comes_where_its_figure_stands_and_is_empty_where_it_was_not_measured() -> Result<()> {
-        let metrics = |epoch, exact_match| EpochMetrics { epoch, exact_match, best: epoch == 1, ..EpochMetrics::default() };
+        let metrics = |epoch, exact_match| EpochMetrics {
+            epoch,
+            exact_match,
+            best: epoch == 1,
+            validation_loss_padded: Some(0.0),
+            ..EpochMetrics::default()
+        };
         let text = String::from_utf8(csv(&[metrics(1, None), metrics(2, Some(0.25))])?).unwrap_or_default();
         let lines: Vec<&str> = text.lines().collect();
         let head = "epoch,step,train_loss,train_accuracy,validation_loss,validation_accuracy,validation_loss_padded,exact_match,best,";

@@ -17,7 +17,7 @@ pub struct EpochMetrics {
     pub epoch: usize,
     /// Optimiser steps since the beginning.
     pub step: u64,
-    /// Mean nats a target token (END counted, padding left out), averaged while the weights move.
+    /// Mean nats a target token, or a sample of a perceptron (END counted, padding left out), averaged while the weights move.
     pub train_loss: f64,
     /// Fraction of target tokens predicted right, likewise.
     pub train_accuracy: f64,
@@ -25,8 +25,9 @@ pub struct EpochMetrics {
     pub validation_loss: f64,
     /// Fraction of target tokens predicted right on the validation pairs.
     pub validation_accuracy: f64,
-    /// The same nats divided by samples times the longest target's steps, as Keras averages over padded steps.
-    pub validation_loss_padded: f64,
+    /// The same nats divided by samples times the longest target's steps, as Keras averages over padded steps; absent for samples that are no texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub validation_loss_padded: Option<f64>,
     /// Fraction of the sample whose decoded text equals a reference; absent where not measured.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub exact_match: Option<f64>,
@@ -53,8 +54,12 @@ pub struct EpochMetrics {
     pub seconds: f64,
     /// Optimiser steps a second of training.
     pub steps_per_second: f64,
-    /// Target tokens a second of training, END counted.
-    pub target_tokens_per_second: f64,
+    /// Target tokens a second of training, END counted; absent for samples that are no texts.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub target_tokens_per_second: Option<f64>,
+    /// Samples a second of training, of a perceptron.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub samples_per_second: Option<f64>,
 }
 
 /// Adds a line and syncs it.
@@ -97,7 +102,7 @@ impl EpochMetrics {
     pub fn scores(&self) -> serde_json::Value {
         let mut json = serde_json::to_value(self).unwrap_or_default();
         if let Some(map) = json.as_object_mut() {
-            for key in ["best", "train_seconds", "seconds", "steps_per_second", "target_tokens_per_second"] {
+            for key in ["best", "train_seconds", "seconds", "steps_per_second", "target_tokens_per_second", "samples_per_second"] {
                 map.shift_remove(key);
             }
         }

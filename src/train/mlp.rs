@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `config.yaml` | the config, overrides laid over, data folder and threads fixed |
-//! | `metrics.jsonl` | one JSON object an epoch; a sample counts as one target token |
+//! | `metrics.jsonl` | one JSON object an epoch |
 //! | `checkpoints/last.safetensors` | weights and the optimiser's state after the last whole epoch: `--resume` goes on here |
 //! | `checkpoints/best.safetensors` | weights of the epoch with the lowest validation loss |
 
@@ -30,6 +30,7 @@ use super::session::{Mode, TrainOptions, absolute};
 use super::step::{OptimiserState, StepOptions, Stepper};
 use super::tensors::TensorFile;
 use crate::config::LoadOptions;
+use crate::config::callbacks::Monitor;
 use crate::config::checked::Validation;
 use crate::config::mlp::{MlpConfig, is_mlp};
 use crate::config::training::Optimiser;
@@ -342,7 +343,13 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
     while header.epoch < t.epochs && !header.callbacks.stop(t, header.epoch) {
         epoch(&run, &samples, &training, &held_out, &mut stepper, &mut header, options, report)?;
     }
-    report.event(&Event::Finished { folder: &run.folder, best_epoch: header.best.map_or(0, |b| b.0) });
+    let mut metrics = metrics::read(&run.folder.join("metrics.jsonl"))?;
+    let best_epoch = header.best.map_or(0, |b| b.0);
+    let best = metrics.iter().find(|m| m.epoch == best_epoch).cloned();
+    if let Some(last) = metrics.pop() {
+        let monitor = Monitor::ValidationLoss.name();
+        report.event(&Event::Finished { folder: &run.folder, best_epoch, best: best.as_ref(), last: &last, monitor });
+    }
     Ok(run)
 }
 
@@ -408,7 +415,7 @@ fn epoch(
         train_accuracy: sums.correct as f64 / count,
         validation_loss,
         validation_accuracy: found.correct as f64 / found.tokens.max(1) as f64,
-        validation_loss_padded: validation_loss,
+        validation_loss_padded: None,
         exact_match: None,
         token_error_rate: None,
         chrf: None,
@@ -419,7 +426,8 @@ fn epoch(
         train_seconds,
         seconds: started.elapsed().as_secs_f64(),
         steps_per_second: batches as f64 / train_seconds.max(1e-9),
-        target_tokens_per_second: count / train_seconds.max(1e-9),
+        target_tokens_per_second: None,
+        samples_per_second: Some(count / train_seconds.max(1e-9)),
     };
     header.callbacks.epoch(t, &metrics);
     if best {

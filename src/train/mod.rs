@@ -4,6 +4,7 @@ pub mod callbacks;
 pub mod checkpoint;
 pub mod comparison;
 mod curves;
+pub mod examples;
 mod initial;
 pub(crate) mod lock;
 mod logs;

@@ -21,6 +21,7 @@ use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
 use serde::{Deserialize, Serialize};
 
 use super::checkpoint::{Checkpoint, Header, Progress};
+use super::examples::Candidate;
 use super::initial::Origin;
 use super::logs;
 use super::metrics::{self, EpochMetrics};
@@ -63,6 +64,9 @@ pub struct Record {
     /// The run whose weights and vocabularies this one took.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub init_from: Option<Origin>,
+    /// Pairs that a bundle's examples are chosen from; runs of older versions have none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub examples: Vec<Candidate>,
 }
 
 /// An opened run folder.
@@ -84,6 +88,8 @@ pub struct Run {
     pub data: Vec<DataFile>,
     /// The run whose weights and vocabularies this one took.
     pub init_from: Option<Origin>,
+    /// Pairs that a bundle's examples are chosen from.
+    pub examples: Vec<Candidate>,
 }
 
 impl Which {
@@ -181,8 +187,8 @@ impl Run {
         let target = Vocabulary::from_spec(&record.target)?;
         let network = Seq2Seq::new(config.model.architecture(source.len(), target.len()))
             .map_err(|e| e.at_line(folder.join(CONFIG), None, Some("model")))?;
-        let Record { statistics, data, init_from, .. } = record.clone();
-        Ok(Self { folder: folder.to_owned(), config, source, target, network, statistics, data, init_from })
+        let Record { statistics, data, init_from, examples, .. } = record.clone();
+        Ok(Self { folder: folder.to_owned(), config, source, target, network, statistics, data, init_from, examples })
     }
 
     /// Writes `config.yaml` again, after an override.

@@ -8,7 +8,7 @@ use s2s_runtime::vocabulary::Vocabulary;
 
 use super::ngrams::{Bleu, Chrf};
 use crate::config::training::Tokenisation;
-use crate::data::corpus::Group;
+use crate::data::groups::Group;
 use crate::error::{ErrorKind, Result};
 use crate::export::{self, ExportInput, ExportOptions};
 

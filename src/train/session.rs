@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{Best, Checkpoint, Progress};
+use super::examples::candidates;
 use super::initial::{InitFrom, Initial};
 use super::lock::RunLock;
 use super::logs;
@@ -13,14 +14,15 @@ use super::report::{Event, Report};
 use super::run::{Record, Run, Which};
 use super::schedule::Rates;
 use super::score::{self, Decoded, Measures, Score};
-use super::step::{OptimiserState, StepOptions, StepReport, Stepper};
+use super::step::{EVALUATION_BATCH, OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
 use crate::config::callbacks::Monitor;
 use crate::config::training::Optimiser;
-use crate::data::corpus::{self, Corpus, EncodedPair, Group};
-use crate::data::{Pair, batches};
+use crate::data::encoded::{Batch, EncodedPairs};
+use crate::data::groups::{Group, Groups};
+use crate::data::{Corpus, Part, batches};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{Example, Sums};
+use crate::network::Sums;
 use crate::random::Random;
 
 /// What happens where the run folder is there already.
@@ -69,7 +71,8 @@ const EXAMPLE_STREAM: u64 = u64::MAX - 2;
 /// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite; unreadable data; a
 /// run folder that is there already, or that cannot be resumed with this config.
 pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
-    let corpus = Corpus::load(&config.data, config.training.seed)?;
+    let mut preparing = |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
+    let corpus = Corpus::load(&config.data, config.training.seed, &mut preparing)?;
     let folder = corpus.folder.as_deref().map(absolute).transpose()?;
     let _lock;
     let run = match options.mode {
@@ -81,27 +84,31 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
         Mode::New | Mode::Force => {
             let threads = config.training.threads.unwrap_or_else(available_threads);
             config.settle(threads, folder.as_deref())?;
+            let reports = corpus.reports(&config.data, &mut preparing);
             let initial = options.init_from.as_ref().map(|from| Initial::open(from, &config, &corpus)).transpose()?;
+            let counted = corpus.count(&config.data, &mut preparing)?;
             let (source, target) = match &initial {
-                Some(initial) => (initial.source.clone(), initial.target.clone()),
-                None => corpus.vocabularies(&config.data),
+                Some(initial) => (&initial.source, &initial.target),
+                None => (&counted.source, &counted.target),
             };
             let record = Record {
                 source: source.spec().clone(),
                 target: target.spec().clone(),
-                statistics: corpus.statistics(&source, &target),
+                statistics: counted.statistics,
                 data: corpus.sources.clone(),
                 init_from: initial.as_ref().map(|i| i.origin.clone()),
+                examples: candidates(corpus.validation.iter()),
             };
             _lock = RunLock::take(&options.output)?;
+            reports.iter().for_each(|data| report.event(&Event::Data { report: data }));
             Run::create(&options.output, config, &record, options.mode == Mode::Force, |run| {
                 let start = initial.map(|initial| initial.checkpoint(run)).transpose()?;
                 Ok(start.map(|checkpoint| (Which::Last, checkpoint)))
             })?
         }
     };
-    Session::new(run, &corpus)
-        .and_then(|session| session.run(&corpus, options.stop, report))
+    Session::new(run, corpus, report)
+        .and_then(|session| session.run(options.stop, report))
         .map_err(|error| say_how_to_go_on(error, &options.output))
 }
 
@@ -167,14 +174,23 @@ struct Session {
     stepper: Stepper,
     rates: Rates,
     progress: Progress,
-    train: Vec<EncodedPair>,
-    validation: Vec<EncodedPair>,
+    train: EncodedPairs,
+    validation: EncodedPairs,
+    /// Positions of the validation pairs, the short ones first.
+    by_length: Vec<u32>,
     /// Validation sources that are decoded after an epoch.
     sample: Vec<Group>,
+    /// Training and validation sources that are decoded at the end.
+    examples: [Vec<Group>; 2],
+    /// The last step's, for its memory.
+    batch: Batch,
 }
 
+/// Validation pairs whose ids are laid out at a time.
+const LAID_OUT: usize = 256 * EVALUATION_BATCH;
+
 impl Session {
-    fn new(run: Run, corpus: &Corpus) -> Result<Self> {
+    fn new(run: Run, corpus: Corpus, report: &mut dyn Report) -> Result<Self> {
         let training = &run.config.training;
         let Optimiser::Adam { beta_1, beta_2, epsilon } = training.optimiser;
         let checkpoint = run.checkpoint(Which::Last)?;
@@ -206,13 +222,21 @@ impl Session {
         };
         metrics::truncate(&run.metrics_path(), progress.epoch)?;
         logs::begin(&run.folder, training, &run.metrics_path())?;
-        let train = corpus::encode(&corpus.train, &run.source, &run.target)?;
-        let validation = corpus::encode(&corpus.validation, &run.source, &run.target)?;
+        // What is decoded is chosen before anything is encoded, so that the memory of both is not needed at once.
         let sample = sample(&corpus.validation, &run, training.exact_match_sample, SAMPLE_STREAM);
-        Ok(Self { run, stepper, rates, progress, train, validation, sample })
+        let examples = [&corpus.train, &corpus.validation].map(|part| self::sample(part, &run, training.examples, EXAMPLE_STREAM));
+        let mut preparing = |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
+        let train = EncodedPairs::new(&corpus.train, &run.source, &run.target, &mut preparing)?;
+        let validation = EncodedPairs::new(&corpus.validation, &run.source, &run.target, &mut preparing)?;
+        let mut by_length: Vec<u32> = (0..validation.len() as u32).collect();
+        by_length.sort_by_cached_key(|&p| {
+            let (source, target) = validation.lengths(p as usize);
+            source + target
+        });
+        Ok(Self { run, stepper, rates, progress, train, validation, by_length, sample, examples, batch: Batch::default() })
     }
 
-    fn run(mut self, corpus: &Corpus, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome> {
+    fn run(mut self, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome> {
         let parameters = self.stepper.parameters().len();
         report.event(&Event::Started {
             name: &self.run.config.name,
@@ -238,19 +262,25 @@ impl Session {
             let best = self.run.parameters(Which::Best)?;
             self.stepper.restore(best, self.stepper.optimiser().clone());
         }
-        for (set, pairs) in [("training", &corpus.train), ("validation", &corpus.validation)] {
-            let groups = sample(pairs, &self.run, self.run.config.training.examples, EXAMPLE_STREAM);
+        for (set, groups) in ["training", "validation"].into_iter().zip(&self.examples) {
             let decoded = self.decode(&groups.iter().collect::<Vec<_>>())?;
             if !decoded.is_empty() {
                 let weights = if restored { Which::Best } else { Which::Last };
                 report.event(&Event::Examples { set, weights, decoded: &decoded });
             }
         }
-        let last = self.run.metrics()?.pop();
-        let (Some(last), Some(best)) = (last, self.progress.best) else {
+        let mut metrics = self.run.metrics()?;
+        let of_best = self.progress.best.and_then(|best| metrics.iter().find(|m| m.epoch == best.epoch).cloned());
+        let (Some(last), Some(best)) = (metrics.pop(), self.progress.best) else {
             return Err(Error::new(ErrorKind::Data, "the run has no metrics").in_file(self.run.metrics_path()));
         };
-        report.event(&Event::Finished { folder: &self.run.folder, best_epoch: best.epoch });
+        report.event(&Event::Finished {
+            folder: &self.run.folder,
+            best_epoch: best.epoch,
+            best: of_best.as_ref(),
+            last: &last,
+            monitor: training.best.name(),
+        });
         Ok(Outcome { run: self.run, last, best })
     }
 
@@ -258,16 +288,16 @@ impl Session {
     fn epoch(&mut self, stop: &AtomicBool, report: &mut dyn Report) -> Result<()> {
         let training = self.run.config.training.clone();
         let epoch = self.progress.epoch + 1;
-        let lengths: Vec<(usize, usize)> = self.train.iter().map(|p| (p.source.len(), p.target.len())).collect();
-        let order = batches::epoch(&lengths, training.batch_size, training.batches, training.seed, epoch);
+        let lengths = |p| self.train.lengths(p);
+        let order = batches::epoch(self.train.len(), lengths, training.batch_size, training.batches, training.seed, epoch);
         let learning_rate = self.progress.callbacks.learning_rate(&training);
         let (before, started) = (self.progress.milliseconds, Instant::now());
         let mut nats = f64::from_bits(self.progress.nats_bits);
         let done = self.progress.batches;
         for batch in order.iter().skip(done) {
-            let examples: Vec<Example<'_>> = batch.iter().map(|&p| example(&self.train[p])).collect();
+            self.train.fill(batch.iter().map(|&p| p as usize), &mut self.batch);
             self.stepper.set_learning_rate(self.rates.at(self.progress.step, learning_rate));
-            let StepReport { sums, gradient_norm } = self.stepper.step(&examples);
+            let StepReport { sums, gradient_norm } = self.stepper.step(&self.batch.examples());
             self.progress.batches += 1;
             if sums.nats.is_finite() && gradient_norm.is_finite() {
                 self.progress.step += 1;
@@ -325,7 +355,7 @@ impl Session {
             train_accuracy: progress.correct as f64 / tokens,
             validation_loss,
             validation_accuracy: validation.correct as f64 / count(validation.tokens),
-            validation_loss_padded: validation.nats / count(padded_steps),
+            validation_loss_padded: Some(validation.nats / count(padded_steps)),
             exact_match: given(Monitor::ExactMatch, |s| s.exact_match()),
             token_error_rate: given(Monitor::TokenErrorRate, |s| s.token_error_rate()),
             chrf: given(Monitor::Chrf, |s| s.chrf.score()),
@@ -336,7 +366,8 @@ impl Session {
             train_seconds,
             seconds: progress.milliseconds as f64 / 1e3 + started.elapsed().as_secs_f64(),
             steps_per_second: steps as f64 / train_seconds.max(1e-9),
-            target_tokens_per_second: tokens / train_seconds.max(1e-9),
+            target_tokens_per_second: Some(tokens / train_seconds.max(1e-9)),
+            samples_per_second: None,
         };
         let new = Best::of(training.best, &metrics);
         metrics.best = progress.best.is_none_or(|old| new.is_better(training.best, old));
@@ -366,8 +397,16 @@ impl Session {
     }
 
     fn evaluate(&mut self) -> Sums {
-        let examples: Vec<Example<'_>> = self.validation.iter().map(example).collect();
-        self.stepper.evaluate(&examples)
+        let mut sums = Sums::default();
+        let mut rest = &self.by_length[..];
+        while !rest.is_empty() {
+            // Whole units but for the last one, which is never alone: the sums are those of one pass over all pairs.
+            let (part, more) = rest.split_at(if rest.len() < LAID_OUT + EVALUATION_BATCH { rest.len() } else { LAID_OUT });
+            self.validation.fill(part.iter().map(|&p| p as usize), &mut self.batch);
+            self.stepper.evaluate_onto(&mut sums, &self.batch.examples());
+            rest = more;
+        }
+        sums
     }
 
     fn decode(&self, groups: &[&Group]) -> Result<Vec<Decoded>> {
@@ -402,16 +441,15 @@ impl Session {
     }
 }
 
-fn example(pair: &EncodedPair) -> Example<'_> {
-    Example { source: &pair.source, target: &pair.target }
-}
-
 /// `n` sources of `pairs` with all their references, drawn with the training's seed, in the order of the file.
-fn sample(pairs: &[Pair], run: &Run, n: usize, stream: u64) -> Vec<Group> {
-    let groups = corpus::group(pairs, &run.source);
-    let mut positions: Vec<usize> = (0..groups.len()).collect();
+fn sample(pairs: &Part, run: &Run, n: usize, stream: u64) -> Vec<Group> {
+    if n == 0 {
+        return Vec::new();
+    }
+    let groups = Groups::new(pairs, &run.source);
+    let mut positions: Vec<u32> = (0..groups.len() as u32).collect();
     Random::new(run.config.training.seed, stream).shuffle(&mut positions);
     positions.truncate(n);
     positions.sort_unstable();
-    positions.into_iter().map(|p| groups[p].clone()).collect()
+    positions.into_iter().map(|p| groups.get(p as usize)).collect()
 }

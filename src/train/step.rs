@@ -79,7 +79,7 @@ pub struct Stepper<N: Trainable = Seq2Seq> {
 }
 
 /// Texts of one unit of evaluation.
-const EVALUATION_BATCH: usize = 64;
+pub(super) const EVALUATION_BATCH: usize = 64;
 
 impl<N: Trainable> Stepper<N> {
     /// Starts from `parameters`, with moments of zero.
@@ -156,6 +156,13 @@ impl<N: Trainable> Stepper<N> {
 
     /// Loss and accuracy under teacher forcing; the result does not depend on the number of threads.
     pub fn evaluate(&mut self, examples: &[N::Example<'_>]) -> Sums {
+        let mut sums = Sums::default();
+        self.evaluate_onto(&mut sums, examples);
+        sums
+    }
+
+    /// The same, added to `sums` unit by unit: sorted examples may be given in parts of whole units.
+    pub(super) fn evaluate_onto(&mut self, sums: &mut Sums, examples: &[N::Example<'_>]) {
         let mut sorted: Vec<N::Example<'_>> = examples.to_vec();
         sorted.sort_by_key(N::cost);
         let units: Vec<&[N::Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
@@ -166,9 +173,7 @@ impl<N: Trainable> Stepper<N> {
         self.team.each_with(&mut self.workspaces, units.iter().zip(&mut results), |workspace, (unit, sums)| {
             *sums = network.evaluate(parameters, &prepared, unit, workspace);
         });
-        let mut sums = Sums::default();
-        results.into_iter().for_each(|s| sums += s);
-        sums
+        results.into_iter().for_each(|s| *sums += s);
     }
 
     /// Adam on the gradients, whose norm is this.

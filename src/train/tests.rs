@@ -97,6 +97,7 @@ fn a_run_folder_holds_what_an_export_needs() {
     let provenance = opened.provenance(Which::Best).unwrap();
     assert_eq!(provenance.scores.unwrap()["epoch"], outcome.best.epoch);
     assert_eq!(provenance.data[0].pairs, 180);
+    assert_eq!(opened.examples.len(), 24.min(opened.statistics.validation));
     assert!(opened.metrics().unwrap().iter().all(|m| m.exact_match.is_some() && m.token_error_rate.is_some()));
 }
 
@@ -373,7 +374,7 @@ fn another_runs_weights_still_know_the_old_sentences_and_new_symbols_come_after_
         let initial = super::initial::Initial::open(
             &InitFrom { path: old.folder.clone(), extend_vocabulary: true },
             &stopped.config,
-            &crate::data::corpus::Corpus::load(&stopped.config.data, 1).unwrap(),
+            &crate::data::corpus::Corpus::load(&stopped.config.data, 1, &mut |_, _, _| ()).unwrap(),
         );
         let initial = initial.unwrap().parameters(&stopped.network, 1).unwrap();
         let (sources, inputs) = ([old.source.encode("may 1, 1990"), old.source.encode("7")], [vec![1, 4, 5], vec![1]]);

@@ -195,7 +195,7 @@ def main():
                     check(f"{name}, {kind}", expected, lambda: loop(bundle, texts))
                 except Missing as problem:
                     missing.add(name)
-                    print(f"skip  {name}: {problem}", flush=True)
+                    print(f"skipped: loops, {name}: {problem}", flush=True)
         classifier = perceptron(Path(folder))
         for name, loop in loops.items():
             if name not in missing and name != "browser":

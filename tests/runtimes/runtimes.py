@@ -1,5 +1,6 @@
 """Which runtimes there are, what each needs, and how its process is started."""
 
+import json
 import os
 import shutil
 import subprocess
@@ -60,14 +61,17 @@ class Runtime:
         need("npm")
         environment = {"NODE_PATH": str(folder / "node_modules")}
         if self.kind == "web":
-            environment["CHROMIUM"] = os.environ.get("CHROMIUM") or need("chromium", "chromium-browser", "google-chrome")
-        stamp, wanted = folder / "packages.txt", "\n".join(NODE_PACKAGES)
+            names = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+            environment["CHROMIUM"] = os.environ.get("CHROMIUM") or need(*names)
+        stamp, wanted = folder / "installed.json", (HERE / "package-lock.json").read_text()
         if not (stamp.exists() and stamp.read_text() == wanted):
-            say(f"installing {', '.join(NODE_PACKAGES)}")
+            packages = json.loads((HERE / "package.json").read_text())["dependencies"]
+            say(f"installing {', '.join(f'{name}@{version}' for name, version in packages.items())}")
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "package.json").write_text('{"private": true}')
+            for file in ("package.json", "package-lock.json"):
+                shutil.copyfile(HERE / file, folder / file)
             # The CPU library lies in the package; its script would fetch those of other processors.
-            run([need("npm"), "install", "--ignore-scripts", "--no-audit", "--no-fund", *NODE_PACKAGES], cwd=folder)
+            run([need("npm"), "ci", "--ignore-scripts", "--no-audit", "--no-fund"], cwd=folder)
             stamp.write_text(wanted)
         return environment
 
@@ -79,9 +83,6 @@ class Runtime:
         run(command, environment={**os.environ, "PROTOC": protoc(say)})
         return str(program)
 
-
-# What Node's runners and the loops of examples/loops import.
-NODE_PACKAGES = ["onnxruntime-node@1.30.0", "onnxruntime-web@1.30.0", "js-yaml@5.5.0"]
 
 RUNTIMES = [
     Runtime("onnxruntime", "ONNX Runtime", "python", "run_onnxruntime.py", quick=True),

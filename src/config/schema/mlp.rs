@@ -79,6 +79,7 @@ mod tests {
     use super::*;
     use crate::config::LoadOptions;
     use crate::config::mlp::MlpConfig;
+    use crate::config::raw::tests::KNOWN;
     use std::collections::BTreeSet;
     use std::path::Path;
 
@@ -95,9 +96,8 @@ mod tests {
             let pointer = at.split('.').filter(|key| !key.is_empty()).map(|key| format!("/properties/{key}")).collect::<String>();
             let properties = schema.pointer(&pointer).unwrap()["properties"].as_object().unwrap();
             let error = refusal(format!("{at}{}qqqqqqqq=1", if at.is_empty() { "" } else { "." }));
-            let help = error.help_text().unwrap().to_owned();
-            let known = help.strip_prefix("known keys here: ").unwrap_or_else(|| panic!("{at}: {help}")).split(", ");
-            assert_eq!(properties.keys().map(String::as_str).collect::<BTreeSet<_>>(), known.collect(), "{at}");
+            assert_eq!(error.message(), "unknown key", "{at}");
+            assert_eq!(properties.keys().cloned().collect::<BTreeSet<_>>(), KNOWN.take().into_iter().collect(), "{at}");
             for key in schema.pointer(&pointer).unwrap()["required"].as_array().unwrap() {
                 let key = key.as_str().unwrap();
                 let path = [at, key].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(".");

@@ -23,7 +23,8 @@ fn the_shipped_bundle_is_what_this_version_writes_graph_by_graph_and_its_readme_
         decoding: manifest.decoding.clone(),
         provenance: manifest.provenance.clone(),
     };
-    let files = bundle_files(&input, &ExportOptions::default()).unwrap();
+    let options = ExportOptions { examples: manifest.examples.clone(), ..ExportOptions::default() };
+    let files = bundle_files(&input, &options).unwrap();
     for role in Role::ALL {
         assert!(files[role.file()] == bundle.graph(role).unwrap(), "{role}: other bytes than the shipped ones");
     }

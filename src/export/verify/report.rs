@@ -1,6 +1,6 @@
 //! What a verification found: for people as a table, for machines as `conformance.json`.
 
-use comfy_table::{Cell, CellAlignment, Table};
+use comfy_table::{CellAlignment, ContentArrangement, Table};
 use serde::{Deserialize, Serialize};
 
 use super::super::Dtype;
@@ -205,6 +205,17 @@ pub enum Outcome {
     Skipped,
 }
 
+impl Outcome {
+    /// As the table says it.
+    pub fn mark(self) -> &'static str {
+        match self {
+            Self::Passed => "ok",
+            Self::Failed => "FAIL",
+            Self::Skipped => "skip",
+        }
+    }
+}
+
 impl Check {
     /// A check of a number against its limit; a number that is not finite fails.
     pub(in crate::export) fn measured(subject: &str, what: impl Into<String>, engine: Option<&str>, measured: f64, limit: f32) -> Self {
@@ -252,29 +263,66 @@ impl Report {
         self.passed = self.checks.iter().all(|check| check.outcome != Outcome::Failed);
     }
 
-    /// The table for people.
+    /// The table for people, a line a check.
     pub fn table(&self) -> String {
+        self.table_within(None)
+    }
+
+    /// The same, no line wider than `width` columns: where the table is, subject, check and detail share a column.
+    pub fn table_within(&self, width: Option<usize>) -> String {
+        let wide = self.rows(["", "subject", "check", "engine", "measured", "limit", ""], None, |check| {
+            [check.subject.clone(), check.what.clone()].into_iter().chain(numbers(check)).chain([check.detail.clone()]).collect()
+        });
+        match width {
+            Some(width) if wide.lines().any(|line| line.chars().count() > width) => {
+                self.rows(["", "check", "engine", "measured", "limit"], Some(width), |check| {
+                    let detail = if check.detail.is_empty() { String::new() } else { format!(" ({})", check.detail) };
+                    [format!("{}: {}{detail}", check.subject, check.what)].into_iter().chain(numbers(check)).collect()
+                })
+            }
+            _ => wide,
+        }
+    }
+
+    fn rows<const N: usize>(&self, header: [&str; N], width: Option<usize>, cells: impl Fn(&Check) -> Vec<String>) -> String {
         let mut table = Table::new();
-        table.load_style(comfy_table::presets::NOTHING);
-        table.set_header(["", "subject", "check", "engine", "measured", "limit", ""]);
+        table.load_style(comfy_table::presets::NOTHING).set_header(header);
+        if let Some(width) = width {
+            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
+        }
         for check in &self.checks {
-            let mark = match check.outcome {
-                Outcome::Passed => "ok",
-                Outcome::Failed => "FAIL",
-                Outcome::Skipped => "skip",
-            };
-            let number = |value: Option<f64>| Cell::new(value.map_or_else(String::new, short)).set_alignment(CellAlignment::Right);
-            table.add_row([
-                Cell::new(mark),
-                Cell::new(&check.subject),
-                Cell::new(&check.what),
-                Cell::new(check.engine.as_deref().unwrap_or("")),
-                number(check.measured),
-                number(check.limit),
-                Cell::new(&check.detail),
-            ]);
+            table.add_row([check.outcome.mark().to_owned()].into_iter().chain(cells(check)));
+        }
+        for (at, name) in header.into_iter().enumerate() {
+            if let Some(column) = table.column_mut(at).filter(|_| ["measured", "limit"].contains(&name)) {
+                column.set_cell_alignment(CellAlignment::Right);
+            }
         }
         table.lines().map(|line| line.trim_end().to_owned()).collect::<Vec<_>>().join("\n")
+    }
+
+    /// The result in one line: how many checks passed, failed and were skipped, and in which engines.
+    pub fn verdict(&self) -> String {
+        let count = |outcome| self.checks.iter().filter(|check| check.outcome == outcome).count();
+        let [passed, failed, skipped] = [Outcome::Passed, Outcome::Failed, Outcome::Skipped].map(count);
+        let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
+        let names = |available: bool| -> String {
+            let names = self.engines.iter().filter(|engine| engine.available == available).map(|engine| engine.name.as_str());
+            names.collect::<Vec<_>>().join(" and ")
+        };
+        let ran = match names(true) {
+            none if none.is_empty() => String::new(),
+            ran => format!(", in {ran}"),
+        };
+        let missing = match names(false) {
+            none if none.is_empty() => String::new(),
+            missing => format!(" ({missing} not available here)"),
+        };
+        let checks = |n: usize| if n == 1 { "1 check".to_owned() } else { format!("{n} checks") };
+        match failed {
+            0 => format!("PASSED: {}{skipped}{ran}{missing}", checks(passed)),
+            failed => format!("FAILED: {} of {}{skipped}{ran}{missing}", checks(failed), self.checks.len()),
+        }
     }
 
     /// The text of `conformance.json`.
@@ -337,6 +385,12 @@ impl Report {
         }
         format!("every decoded text agrees; {enough} allows such an error, --texts FILE decodes texts of your own instead of random ones")
     }
+}
+
+/// Engine, measured value and limit.
+fn numbers(check: &Check) -> [String; 3] {
+    let number = |value: Option<f64>| value.map_or_else(String::new, short);
+    [check.engine.clone().unwrap_or_default(), number(check.measured), number(check.limit)]
 }
 
 fn short(value: f64) -> String {

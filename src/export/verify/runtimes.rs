@@ -14,7 +14,7 @@ use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::error::{Error, ErrorKind, Result, guess};
 
 /// The longest that a runtime may take for one answer; the first call of some compiles the graph.
 const LIMIT: Duration = Duration::from_secs(300);
@@ -72,11 +72,8 @@ impl Runtime {
             return Ok(Self::ALL.to_vec());
         }
         Self::ALL.iter().find(|runtime| runtime.name == name).map(|&runtime| vec![Self { required: true, ..runtime }]).ok_or_else(|| {
-            let near = did_you_mean(name, Self::ALL.iter().map(|runtime| runtime.name));
-            let near = near.map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-            let names: Vec<&str> = Self::ALL.iter().map(|runtime| runtime.name).collect();
-            Error::new(ErrorKind::Usage, format!("`{name}` is not a runtime that s2s can drive"))
-                .help(format!("all, {}{near}", names.join(", ")))
+            let names = Self::ALL.iter().map(|runtime| runtime.name).chain(["all"]);
+            Error::new(ErrorKind::Usage, format!("`{name}` is not a runtime that s2s can drive")).help(guess(name, "known runtimes", names))
         })
     }
 

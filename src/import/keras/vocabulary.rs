@@ -11,6 +11,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Filler;
+use crate::data::pairs::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 
 /// Where symbols come from.
@@ -173,6 +174,7 @@ fn written(path: &Path) -> Result<Symbols> {
 fn pairs(path: &Path, samples: usize, rows: [usize; 2]) -> Result<Symbols> {
     let bytes = files::read(path, files::DATA)?;
     let hash = sha256(&bytes);
+    check_encoding(&bytes, path)?;
     let text = files::to_text(bytes, path, files::DATA)?;
     // Python turns both into newlines when it reads text.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");

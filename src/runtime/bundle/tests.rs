@@ -80,6 +80,7 @@ fn files_of(encoder: Vec<u8>, decoder: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
         decoding: DecodingOptions::default(),
         architecture: None,
         provenance: None,
+        examples: Vec::new(),
         source: vocabulary(&["a", "b"]),
         target: vocabulary(&["c"]),
     };

@@ -209,7 +209,8 @@ overlay! {
     ///
     /// No key at all is the greedy loop: take the most probable token until END or the longest length.
     DecodingOptions {
-        /// What to do with source symbols outside the vocabulary: `unk` (default), `copy`, `skip` or `error`.
+        /// What to do with source symbols outside the vocabulary: `unk` (default), `copy` (they come into the
+        /// output, where attention or their place in the source says), `skip` or `error`.
         unknown: UnknownPolicy;
         /// Longest source in tokens; longer ones are treated as `truncate` says; default 1024; 0 is no limit.
         max_input_length: usize;

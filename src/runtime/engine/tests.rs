@@ -111,6 +111,7 @@ fn manifest(form: &str) -> Manifest {
         decoding: DecodingOptions::default(),
         architecture: None,
         provenance: None,
+        examples: Vec::new(),
         source: symbols(12),
         target: symbols(9),
     }

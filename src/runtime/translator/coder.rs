@@ -1,9 +1,11 @@
 //! Text to source ids, hypotheses to text.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use serde::Serialize;
 
+use super::copying::Pieces;
 use crate::bundle::Bundle;
 use crate::contract::UNK;
 use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, TargetSymbols, UnknownPolicy};
@@ -130,6 +132,11 @@ impl TextCoder {
         &self.0.target
     }
 
+    /// The bundle's decoding defaults.
+    pub fn defaults(&self) -> &DecodingOptions {
+        &self.0.defaults
+    }
+
     /// Lays `options` over the bundle's defaults and checks the result. Without `max_new_tokens` in either, outputs may be
     /// as long as the longest target in training, and END.
     ///
@@ -203,12 +210,12 @@ impl TextCoder {
 
     fn alternative(&self, source: &SourceText, hypothesis: Hypothesis, settings: &Settings) -> Alternative {
         let generated_tokens = hypothesis.generated();
-        let target = self.target();
-        let pieces = pieces(target, source, &hypothesis, settings);
-        let mut text = pieces.join(target.separator());
+        let separator = self.target().separator();
+        let mut all = Pieces::new([self.source(), self.target()], source, &hypothesis, settings);
+        let mut text = all.pieces.join(separator);
+        let mut kept = all.pieces.len();
         if let Some(stop) = settings.stop.as_ref().filter(|_| hypothesis.finish == FinishReason::Stop) {
-            let separator = target.separator();
-            let mut generated = pieces[..hypothesis.prefix].join(separator).len();
+            let mut generated = all.pieces[..hypothesis.prefix].join(separator).len();
             if hypothesis.prefix > 0 {
                 generated += separator.len();
             }
@@ -218,7 +225,18 @@ impl TextCoder {
                 if !separator.is_empty() && text.ends_with(separator) {
                     text.truncate(text.len() - separator.len());
                 }
+                // A piece that the stop string begins in goes to the copies' account: they stand before it.
+                let ends = all.pieces.iter().scan(0, |end, piece| {
+                    *end += piece.len() + separator.len();
+                    Some(*end - separator.len())
+                });
+                kept = ends.take_while(|&end| end <= text.len()).count().max(hypothesis.prefix);
             }
+        }
+        if settings.unknown == UnknownPolicy::Copy && source.ids.contains(&UNK) {
+            let whole = all.pieces[..kept].join(separator).len();
+            let cut = text.get(whole..).unwrap_or_default().to_owned();
+            text = all.copy_rest(hypothesis.prefix..kept, &hypothesis.attention) + &cut;
         }
         let shows_tokens = settings.token_scores || settings.attention;
         Alternative {
@@ -226,31 +244,9 @@ impl TextCoder {
             score: hypothesis.score,
             finish: hypothesis.finish,
             generated_tokens,
-            tokens: if shows_tokens { pieces.iter().map(|&p| p.to_owned()).collect() } else { Vec::new() },
+            tokens: if shows_tokens { all.pieces.into_iter().map(Cow::into_owned).collect() } else { Vec::new() },
             token_scores: hypothesis.token_scores,
             attention: if settings.attention { hypothesis.attention } else { Vec::new() },
         }
     }
-}
-
-/// The symbols of a hypothesis, with UNK replaced by source symbols as `replace_unknowns` and `unknown: copy` say.
-fn pieces<'a>(target: &'a Vocabulary, source: &'a SourceText, hypothesis: &Hypothesis, settings: &Settings) -> Vec<&'a str> {
-    let copies = settings.unknown == UnknownPolicy::Copy;
-    let is_unknown = |at: usize| source.ids[at] == UNK;
-    // Without attention the first UNK of the output is taken for the first unknown symbol of the source, and so on.
-    let mut in_order = (0..source.ids.len()).filter(|&at| is_unknown(at));
-    let mut replacement = |step: usize| -> Option<&'a str> {
-        let attended = hypothesis.attention.get(step).and_then(|weights| {
-            let candidates = (0..weights.len().min(source.ids.len())).filter(|&at| settings.replace_unknowns || is_unknown(at));
-            candidates.max_by(|&a, &b| weights[a].total_cmp(&weights[b]).then(b.cmp(&a)))
-        });
-        let at = if hypothesis.attention.is_empty() && copies { in_order.next() } else { attended };
-        at.map(|at| source.symbols[at].as_str())
-    };
-    let replaces = copies || settings.replace_unknowns;
-    let piece = |(step, &id): (usize, &u32)| match id {
-        UNK if replaces => replacement(step).unwrap_or(REPLACEMENT),
-        id => target.piece(id),
-    };
-    hypothesis.ids.iter().enumerate().map(piece).collect()
 }

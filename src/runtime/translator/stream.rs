@@ -10,7 +10,7 @@ use crate::error::Result;
 /// Collects the tokens of one hypothesis and gives text as soon as it is certain.
 ///
 /// Pieces are whole symbols, never part of a character. Text that may be the beginning of a stop string is held back, and
-/// so is everything from an UNK on that is still to be replaced. All pieces together are the text of the translation.
+/// so is everything from an UNK on that is still to be replaced, and everything where unknown symbols are copied. All pieces together are the text of the translation.
 #[derive(Debug)]
 pub struct TextStream {
     coder: TextCoder,
@@ -25,9 +25,11 @@ pub struct TextStream {
 }
 
 impl TextStream {
-    /// For a request with these settings.
-    pub fn new(coder: TextCoder, settings: Arc<Settings>) -> Self {
-        let mut stream = Self { coder, settings, text: String::new(), given: 0, prefix: 0, tokens: 0, waits: false };
+    /// For a source with these settings.
+    pub fn new(coder: TextCoder, source: &SourceText, settings: Arc<Settings>) -> Self {
+        // Where unknown symbols are put into the text is known at its end.
+        let waits = settings.unknown == UnknownPolicy::Copy && source.ids.contains(&UNK);
+        let mut stream = Self { coder, settings, text: String::new(), given: 0, prefix: 0, tokens: 0, waits };
         for id in stream.settings.prefix.clone() {
             stream.append(id);
         }
@@ -42,7 +44,7 @@ impl TextStream {
         }
         self.text.push_str(target.piece(id));
         self.tokens += 1;
-        self.waits |= id == UNK && (self.settings.replace_unknowns || self.settings.unknown == UnknownPolicy::Copy);
+        self.waits |= id == UNK && self.settings.replace_unknowns;
     }
 
     /// Takes the next token and gives the text that has become certain; may be empty.
@@ -100,7 +102,7 @@ pub struct TranslationStream<'t> {
 
 impl<'t> TranslationStream<'t> {
     pub(super) fn new(decoding: DecodingLoop<'t>, coder: &'t TextCoder, source: SourceText, settings: Arc<Settings>) -> Self {
-        let text = TextStream::new(coder.clone(), Arc::clone(&settings));
+        let text = TextStream::new(coder.clone(), &source, Arc::clone(&settings));
         let mut stream = Self { decoding, coder, source, settings, text, waiting: std::collections::VecDeque::new(), done: false };
         if stream.source.ids.is_empty() {
             stream.end(Vec::new());
