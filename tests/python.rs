@@ -16,7 +16,7 @@ use s2s::network::Seq2Seq;
 use s2s_runtime::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::manifest::{GraphFile, Io, Manifest, OutputForm, Role, SpecialIds, StateWire, Wiring};
-use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
+use s2s_runtime::vocabulary::{Padding, PaddingSide, Unit, Vocabulary, VocabularySpec};
 use serde_json::json;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
@@ -94,8 +94,8 @@ fn onnx_accepts_the_three_graphs_of_the_shipped_bundle() {
     assert_success(&Command::new(python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(SHIPPED).output().unwrap());
 }
 
-/// A small network of every kind, untrained, in the operator set.
-fn bundles(folder: &Path) -> Vec<PathBuf> {
+/// A small network of every kind, untrained, in the operator set; with padding that it reads those that can have it.
+fn bundles(folder: &Path, reads: Option<PaddingSide>) -> Vec<PathBuf> {
     let kinds = [
         (13, json!({"cell": "lstm", "source_input": {"embedding": 4}, "target_input": {"embedding": 5}})),
         (14, json!({"cell": "gru", "layers": 2, "source_input": "one_hot", "target_input": "one_hot"})),
@@ -114,6 +114,8 @@ fn bundles(folder: &Path) -> Vec<PathBuf> {
         ),
     ];
     let [source, target] = ["abcdefgh", "uvwxyz123"].map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
+    let padding = reads.map(|side| Padding { symbol: "a".to_owned(), length: 9, side });
+    let source = Vocabulary::from_spec(&VocabularySpec { padding, ..source.spec().clone() }).unwrap();
     let write = |(opset, mut kind): (i64, serde_json::Value)| {
         for (key, value) in [("source_vocabulary", source.len()), ("target_vocabulary", target.len()), ("hidden", 12)] {
             kind[key] = value.into();
@@ -137,15 +139,28 @@ fn bundles(folder: &Path) -> Vec<PathBuf> {
         write_bundle(&path, &files, &Replace::AnyBundle).unwrap();
         path
     };
-    kinds.into_iter().map(write).collect()
+    kinds.into_iter().filter(|(_, kind)| reads.is_none() || kind["attention"].is_null()).map(write).collect()
 }
 
 #[test]
 fn onnx_accepts_every_kind_of_network_in_every_operator_set_and_its_fused_graph_decodes_as_the_loop() {
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
-    for bundle in bundles(folder.path()) {
+    for bundle in bundles(folder.path(), None) {
         assert_success(&Command::new(&python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(bundle).output().unwrap());
+    }
+}
+
+#[test]
+fn onnx_accepts_graphs_that_make_padding_which_the_model_reads() {
+    let Some(python) = python() else { return };
+    for side in [PaddingSide::Left, PaddingSide::Right] {
+        let folder = tempfile::tempdir().unwrap();
+        let bundles = bundles(folder.path(), Some(side));
+        assert_eq!(bundles.len(), 5);
+        for bundle in bundles {
+            assert_success(&Command::new(&python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(bundle).output().unwrap());
+        }
     }
 }
 
@@ -203,8 +218,22 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
         architecture: None,
         provenance: None,
         examples: Vec::new(),
-        source: VocabularySpec { unit: Unit::Token, normalisation: vec![], longest: 1, padding: None, symbols: words.clone() },
-        target: VocabularySpec { unit: Unit::Character, normalisation: vec![], longest: 1, padding: None, symbols: characters.clone() },
+        source: VocabularySpec {
+            unit: Unit::Token,
+            normalisation: vec![],
+            longest: 1,
+            padding: None,
+            graph_padding: None,
+            symbols: words.clone(),
+        },
+        target: VocabularySpec {
+            unit: Unit::Character,
+            normalisation: vec![],
+            longest: 1,
+            padding: None,
+            graph_padding: None,
+            symbols: characters.clone(),
+        },
     };
     let read = "import json, sys, yaml; m = yaml.safe_load(sys.stdin.buffer.read()); \
                 print(json.dumps([m[side]['symbols'] for side in ('source', 'target')]))";

@@ -1,6 +1,6 @@
 //! `s2s export`: a run folder to a bundle of three ONNX graphs.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser};
 use s2s_runtime::bundle::Bundle;
@@ -21,16 +21,16 @@ use crate::train::{Run, Which};
 
 /// Export a trained run as three ONNX graphs, and verify them
 ///
-/// The bundle is written beside its place and moved there only if every check passed. A bundle of the same name that is
-/// there already is replaced; for anything else see --force.
+/// The bundle is written beside its place and moved there only if every check passed. Where -o names the place, a bundle of
+/// the same name that is there already is replaced; for anything else see --force.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder that `s2s train` wrote
     #[arg(value_name = "RUN")]
     pub run: PathBuf,
-    /// The folder of the bundle
+    /// The folder of the bundle [default: exported/NAME, the name in the run's config, if nothing is there]
     #[arg(short, long, value_name = "DIR", env = "S2S_BUNDLE")]
-    pub output: PathBuf,
+    pub output: Option<PathBuf>,
     /// The format; onnx is the only one
     #[arg(long, value_enum, default_value_t, env = "S2S_FORMAT")]
     pub format: Format,
@@ -135,6 +135,25 @@ fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
     Ok(corpus.validation)
 }
 
+/// Where the bundle goes. A place that nobody named is never written over without --force, not even an older export of the
+/// same name: what is there may be somebody's only copy.
+fn place(args: &Args, name: &str) -> Result<PathBuf> {
+    if let Some(output) = &args.output {
+        return Ok(output.clone());
+    }
+    let own = match args.layout {
+        Layout::Bundle => name.to_owned(),
+        Layout::Triton => format!("{name}-triton"),
+    };
+    let output = Path::new("exported").join(own);
+    let is_free = output.read_dir().map_or_else(|_| !output.exists(), |mut entries| entries.next().is_none());
+    if is_free || args.force {
+        return Ok(output);
+    }
+    let error = Error::new(ErrorKind::Usage, "the default place is taken").in_file(&output);
+    Err(error.help("-o names another folder; --force replaces a bundle that is there"))
+}
+
 /// Runs `s2s export`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let verification = args.checks.options()?;
@@ -142,6 +161,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         return run_mlp(&args, &verification, global);
     }
     let run = Run::open(&args.run)?;
+    let place = place(&args, &run.config.name)?;
     let which = Which::from(args.checkpoint);
     let parameters = run.parameters(which)?;
     let input = run.export_input(&parameters, Some(run.provenance(which)?));
@@ -169,24 +189,24 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     }
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(run.config.name.clone()) };
     let report = match args.layout {
-        Layout::Bundle => export::export(&input, &options, &verification, &args.output, &replace),
-        Layout::Triton => triton(&input, &options, &verification, &args, &replace),
+        Layout::Bundle => export::export(&input, &options, &verification, &place, &replace),
+        Layout::Triton => triton(&input, &options, &verification, &place, args.force, &replace),
     };
-    let report = report.map_err(|error: Error| error.in_file(&args.output))?;
+    let report = report.map_err(|error: Error| error.in_file(&place))?;
     show(&report, global)?;
     if args.layout == Layout::Triton {
         if !global.quiet {
             eprintln!(
                 "Wrote {} ({} checks). Next: tritonserver --model-repository {}",
-                args.output.display(),
+                place.display(),
                 report.checks.len(),
-                args.output.display()
+                place.display()
             );
         }
         return Ok(());
     }
     if !global.quiet {
-        eprintln!("Wrote {} ({} checks). Next: s2s translate {}", args.output.display(), report.checks.len(), args.output.display());
+        eprintln!("Wrote {} ({} checks). Next: s2s translate {}", place.display(), report.checks.len(), place.display());
     }
     Ok(())
 }
@@ -196,13 +216,14 @@ fn triton(
     input: &ExportInput<'_>,
     options: &ExportOptions,
     verification: &VerifyOptions,
-    args: &Args,
+    place: &Path,
+    force: bool,
     replace: &Replace,
 ) -> Result<Report> {
     let folder = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
     let bundle = folder.path().join("bundle");
     let report = export::export(input, options, verification, &bundle, replace)?;
-    export::write_repository(&args.output, &Bundle::open(&bundle)?, args.force)?;
+    export::write_repository(place, &Bundle::open(&bundle)?, force)?;
     Ok(report)
 }
 
@@ -216,15 +237,16 @@ fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result
         return Err(Error::new(ErrorKind::Usage, format!("{flag} is for sequence models; this run is of another kind")));
     }
     let run = MlpRun::open(&args.run)?;
+    let place = place(args, &run.config.name)?;
     let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
     let name = &run.config.name;
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
     let report =
-        export_mlp(&run.network, &parameters, name, provenance, args.opset.unwrap_or(DEFAULT_OPSET), verification, &args.output, &replace)
-            .map_err(|error: Error| error.in_file(&args.output))?;
+        export_mlp(&run.network, &parameters, name, provenance, args.opset.unwrap_or(DEFAULT_OPSET), verification, &place, &replace)
+            .map_err(|error: Error| error.in_file(&place))?;
     show(&report, global)?;
     if !global.quiet {
-        eprintln!("Wrote {} ({} checks). Next: s2s predict {} FILE.csv", args.output.display(), report.checks.len(), args.output.display());
+        eprintln!("Wrote {} ({} checks). Next: s2s predict {} FILE.csv", place.display(), report.checks.len(), place.display());
     }
     Ok(())
 }

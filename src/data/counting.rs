@@ -70,6 +70,6 @@ impl Counter {
         let Self { longest, .. } = *self;
         let VocabularySpec { unit, normalisation, .. } = self.normaliser.spec().clone();
         let symbols = special.chain(characters).chain(tokens.into_iter().cloned()).collect();
-        Vocabulary::from_spec(&VocabularySpec { unit, normalisation, longest, padding: None, symbols })
+        Vocabulary::from_spec(&VocabularySpec { unit, normalisation, longest, padding: None, graph_padding: None, symbols })
     }
 }

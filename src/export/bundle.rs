@@ -13,12 +13,13 @@ use s2s_runtime::contract::{
     next,
 };
 use s2s_runtime::manifest::{GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire, Wiring};
+use s2s_runtime::vocabulary::Vocabulary;
 use sha2::{Digest, Sha256};
 
 use super::compression::{Compressor, Dtype};
 use super::{ExportInput, ExportOptions, readme, self_test};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{AttentionScore, Parameters, Seq2Seq};
+use crate::network::{AttentionScore, Filling, Parameters, Seq2Seq};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version, messages::ModelProto};
 
 /// All files of the bundle, by name: graphs, manifest, and unless `graphs_only` is set also self test and README.
@@ -30,7 +31,10 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
     check(input, options)?;
     let mut compressor = Compressor::new(options.dtype);
     let rounded = rounded(input, options, &mut compressor)?;
-    let input = &ExportInput { parameters: rounded.as_ref().unwrap_or(input.parameters), ..input.clone() };
+    let source = graph_padded(input.source)?;
+    let network = input.network.clone().with_filling(Filling::of(&source));
+    let parameters = rounded.as_ref().unwrap_or(input.parameters);
+    let input = &ExportInput { network: &network, parameters, source: &source, ..input.clone() };
     let weights = weights_sha256(input.parameters);
     let roles = match (options.graphs_only, options.fused) {
         (true, _) => &[Role::Encoder, Role::Decoder][..],
@@ -56,14 +60,21 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
             _ => self_test::recorded(input, &files, &manifest)?,
         };
         files.insert(file::SELF_TEST.to_owned(), test);
+        manifest.examples.clone_from(&options.examples);
         let readme = readme::text(&manifest, input.network, options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
         MANIFEST_VERSION.clone_into(&mut manifest.format_version);
-        manifest.examples.clone_from(&options.examples);
         manifest.files = [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
     }
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
     Ok(files)
+}
+
+/// The source vocabulary of the bundle: what a run fills up before the network, the graphs fill up by themselves.
+fn graph_padded(source: &Vocabulary) -> Result<Vocabulary> {
+    let mut spec = source.spec().clone();
+    spec.graph_padding = spec.padding.take().or(spec.graph_padding);
+    Vocabulary::from_spec(&spec)
 }
 
 /// The weights as graphs of this type compute with them; `None` if those are the ones there are.
@@ -134,6 +145,10 @@ fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
             let message = format!("the {side} vocabulary has {symbols} symbols, the network {expected}");
             return Err(Error::new(ErrorKind::Internal, message));
         }
+    }
+    if input.source.spec().padding.is_some() && architecture.attention != AttentionScore::None {
+        let message = "attention over sources that are filled up with a symbol cannot be exported";
+        return Err(Error::new(ErrorKind::Usage, message).help("take `padding` out of the run's source vocabulary"));
     }
     for (entry, values) in input.parameters.iter() {
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {

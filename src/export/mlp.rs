@@ -225,7 +225,8 @@ pub fn verify_mlp(folder: &Path, options: &VerifyOptions, write: bool) -> Result
         sources: 0,
         sources_from: format!("random features, seed {}", options.seed),
         dtype: super::Dtype::F32,
-        tolerances: options.tolerances,
+        tolerances: options.tolerances(),
+        rounding: None,
         checks: vec![Check::new(file::MANIFEST, "hashes and weights", None, Outcome::Passed)],
     };
     let usable = EngineKind::COMPILED.iter().filter(|kind| report.engines.iter().any(|e| e.available && e.name == kind.as_str()));
@@ -278,7 +279,7 @@ fn check_engine(bundle: &MlpBundle, network: &Mlp, p: &Parameters<f32>, kind: En
             alone += usize::from(best(&single, a.classes) != [class]);
         }
     }
-    let (name, t) = (Some(kind.as_str()), &options.tolerances);
+    let (name, t) = (Some(kind.as_str()), &options.tolerances());
     Ok(vec![
         Check::measured(MODEL, "logits against the trainer", name, of_logits, t.logits),
         Check::measured(MODEL, "probabilities against the trainer", name, of_probabilities, t.probabilities),

@@ -7,8 +7,10 @@
 //! | `folder`, `staging` | the folder: written beside its place, then put there in one step |
 //! | `self_test` | vectors that are run whenever the bundle is opened |
 //! | `target` | what each runtime can take |
+//! | `front_matter` | what model hubs read at the head of the README |
 //! | `readme` | the text for the reader of the folder |
 //! | `reference` | greedy decoding by the trainer's own pass |
+//! | `rounding` | what the network makes of rounding, from which bounds are made |
 //! | `triton` | the same graphs as a model repository of Triton and KServe |
 //! | [`verify`](mod@verify) | every graph in every engine against the trainer's own pass |
 
@@ -26,9 +28,11 @@ use crate::onnx::DEFAULT_OPSET;
 mod bundle;
 mod compression;
 mod folder;
+mod front_matter;
 pub mod mlp;
 mod readme;
 mod reference;
+mod rounding;
 mod self_test;
 mod staging;
 mod target;
@@ -42,7 +46,7 @@ pub use compression::Dtype;
 pub use folder::{Replace, Staged, stage, write_bundle};
 pub use target::{Need, TARGETS, Target};
 pub use triton::write_repository;
-pub use verify::{Report, Tolerances, VerifyOptions, verify, verify_path};
+pub use verify::{Report, Rounding, Tolerances, VerifyOptions, verify, verify_path};
 
 /// What is exported.
 #[derive(Clone, Debug)]

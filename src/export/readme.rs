@@ -4,12 +4,13 @@ use std::fmt::Write;
 
 use s2s_runtime::contract::{
     DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_OUTPUT, FORMAT_VERSION, GENERATED_IDS, GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS,
-    file,
+    SPECIAL_SYMBOLS, file,
 };
 use s2s_runtime::manifest::{Io, Manifest, Role};
 use s2s_runtime::vocabulary::{PaddingSide, Unit, VocabularySpec};
 
-use crate::network::Seq2Seq;
+use super::front_matter::front_matter;
+use crate::network::{Cell, Seq2Seq};
 
 /// README.md of a bundle: what the files are, the tensors of this one, how to run it without s2s, whose data it was.
 pub(super) fn text(manifest: &Manifest, network: &Seq2Seq, opset: i64) -> String {
@@ -21,7 +22,9 @@ pub(super) fn text(manifest: &Manifest, network: &Seq2Seq, opset: i64) -> String
 
 fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -> std::fmt::Result {
     let architecture = network.architecture();
-    writeln!(out, "# {}\n", manifest.name)?;
+    let tags = ["onnx", "seq2seq", if architecture.cell == Cell::Gru { "gru" } else { "lstm" }];
+    out.push_str(&front_matter(&manifest.name, manifest.languages.as_ref(), manifest.provenance.as_ref(), &tags, "translation"));
+    writeln!(out, "# {}\n", one_line(&manifest.name))?;
     writeln!(
         out,
         "A sequence-to-sequence model as ONNX graphs (opset {opset}), exported by {}. It reads {} and writes {}.\n",
@@ -49,11 +52,11 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     writeln!(out, "| `{}` | what `s2s verify` measured, for each engine |", file::CONFORMANCE)?;
     writeln!(out, "\nAll graphs carry the same weights; each names role, vocabularies and the weights' hash in its `metadata_props`.")?;
     writeln!(out, "Format version {FORMAT_VERSION}.\n\n## Use it\n")?;
-    writeln!(
-        out,
-        "```\ns2s translate THIS_FOLDER     # lines on stdin\ns2s serve-local THIS_FOLDER   # HTTP\ns2s verify THIS_FOLDER        # check it again\n```\n"
-    )?;
-    writeln!(out, "Without s2s (Python; `pip install onnxruntime numpy pyyaml`), run from this folder:\n")?;
+    writeln!(out, "From this folder, with `s2s`:\n")?;
+    writeln!(out, "```sh\ns2s translate . {}   # further texts as arguments, or lines on stdin", shell(&sample(manifest)))?;
+    writeln!(out, "s2s verify . --no-write   # every graph in every engine that is here\n```\n")?;
+    writeln!(out, "`s2s serve-local .` answers over HTTP and has a page to try it. Without s2s, in Python")?;
+    writeln!(out, "(`pip install onnxruntime numpy pyyaml`), from this folder too:\n")?;
     writeln!(out, "```python\n{}```\n", python(manifest))?;
 
     writeln!(out, "## Tensors\n")?;
@@ -127,14 +130,14 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
         out,
         "the result of a text does not depend on that padding; targets are padded on the right. One-hot rows of padding are zero.\n"
     )?;
-    if let Some(padding) = &manifest.source.padding {
+    if let Some(padding) = &manifest.source.graph_padding {
         let side = match padding.side {
             PaddingSide::Left => "before",
             PaddingSide::Right => "behind",
         };
         writeln!(
             out,
-            "The model learnt with padding that it reads: a source of fewer than {} symbols is filled up {side} the text with the\nordinary symbol `{}` (`source.padding` in `{}`), whatever it is batched with.\n",
+            "The model learnt with padding that it reads. The graphs make it themselves: a source of fewer than {} symbols is read\nas if so many stood there, filled up {side} the text with the symbol `{:?}` (`source.graph_padding` in `{}`). There is\nnothing to do about it, and what a text becomes does not depend on what it is batched with.\n",
             padding.length,
             padding.symbol,
             file::MANIFEST
@@ -149,11 +152,11 @@ fn origin(out: &mut String, manifest: &Manifest) -> std::fmt::Result {
     for data in &provenance.data {
         // A model that was imported is named too, and has no pairs.
         let pairs = if data.pairs > 0 { format!(": {} pairs", data.pairs) } else { String::new() };
-        writeln!(out, "- `{}`{pairs}, sha256 `{}`", data.file, data.sha256)?;
+        writeln!(out, "- `{}`{pairs}, sha256 `{}`", one_line(&data.file), data.sha256)?;
     }
-    writeln!(out, "- Licence of the data: {}", provenance.licence.as_deref().unwrap_or("not stated"))?;
+    writeln!(out, "- Licence of the data: {}", one_line(provenance.licence.as_deref().unwrap_or("not stated")))?;
     if let Some(attribution) = &provenance.attribution {
-        writeln!(out, "- Attribution: {attribution}")?;
+        writeln!(out, "- Attribution: {}", one_line(attribution))?;
     }
     if let Some(serde_json::Value::Object(scores)) = &provenance.scores {
         let scores: Vec<String> = scores.iter().map(|(name, value)| format!("{name} {value}")).collect();
@@ -173,7 +176,7 @@ fn describe(vocabulary: &VocabularySpec) -> String {
 /// A loop that works as it is pasted.
 fn python(manifest: &Manifest) -> String {
     let (split, join) = units(manifest);
-    let row = filled(manifest, &format!("[ids.get(s, 3) for s in {split}]"), split);
+    let row = format!("[ids.get(s, 3) for s in {split}]");
     let (rows, source, token) = match manifest.io {
         Io::Ids => ("", format!("np.array([{row}], dtype=np.int64)"), "np.array([[token]], dtype=np.int64)"),
         Io::OneHot => (
@@ -203,7 +206,7 @@ def translate(text, longest={longest}):
         feed.update(zip([s["decoder_input"] for s in states], new))
     return {join}
 
-print(translate(input("text: ")))
+print(translate({sample}))
 "#,
         MANIFEST = file::MANIFEST,
         longest = longest(manifest),
@@ -211,18 +214,34 @@ print(translate(input("text: ")))
         encoder_input = manifest.wiring.encoder_input,
         decoder_input = manifest.wiring.decoder_input,
         decoder_output = manifest.wiring.decoder_output,
+        // A string of JSON is one of Python.
+        sample = serde_json::Value::from(sample(manifest)),
     )
 }
 
-/// The ids of a source, filled up as the manifest says.
-fn filled(manifest: &Manifest, ids: &str, split: &str) -> String {
-    let Some(padding) = &manifest.source.padding else { return ids.to_owned() };
-    let id = manifest.source.symbols.iter().position(|symbol| *symbol == padding.symbol).unwrap_or_default();
-    let filling = format!("[{id}] * ({} - len({split}))", padding.length);
-    match padding.side {
-        PaddingSide::Left => format!("{filling} + {ids}"),
-        PaddingSide::Right => format!("{ids} + {filling}"),
+/// A text to try: an example of the bundle that is no flag, or some symbols that the model knows, the plainest of them.
+fn sample(manifest: &Manifest) -> String {
+    if let Some(example) = manifest.examples.iter().find(|text| !text.starts_with('-') && !text.chars().any(char::is_control)) {
+        return example.clone();
     }
+    const SYMBOLS: usize = 6;
+    let known = || manifest.source.symbols.iter().skip(SPECIAL_SYMBOLS.len()).map(String::as_str);
+    let is = |symbol: &&str, kind: fn(char) -> bool| symbol.chars().all(kind) && !symbol.is_empty();
+    let kinds: [fn(char) -> bool; 2] = [char::is_alphabetic, char::is_alphanumeric];
+    let mut found = kinds.into_iter().map(|kind| known().filter(|symbol| is(symbol, kind)).take(SYMBOLS).collect::<Vec<_>>());
+    let symbols = found.find(|symbols| !symbols.is_empty()).unwrap_or_else(|| vec!["a"]);
+    symbols.join(if manifest.source.unit == Unit::Token { " " } else { "" })
+}
+
+/// A text as one argument of a shell.
+fn shell(text: &str) -> String {
+    format!("'{}'", text.replace('\'', "'\\''"))
+}
+
+/// A name in a heading: no line of its own, no mark-up.
+fn one_line(text: &str) -> String {
+    let visible: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+    visible.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
 fn units(manifest: &Manifest) -> (&'static str, &'static str) {

@@ -3,12 +3,13 @@
 use std::collections::BTreeMap;
 
 use s2s_runtime::bundle::Bundle;
-use s2s_runtime::contract::{UNK, file};
+use s2s_runtime::contract::{START, UNK, file};
 use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::manifest::{Io, Manifest};
 use s2s_runtime::self_test::{Case, SelfTest};
 
 use super::reference::{greedy, log_softmax};
+use super::rounding::{allowed, throws};
 use super::{ExportInput, ExportOptions};
 use crate::error::Result;
 use crate::random::Random;
@@ -24,7 +25,7 @@ const LONGEST: usize = 24;
 /// weights, since a self test is to be reproducible and the training texts need not be at hand.
 pub(super) fn vectors(input: &ExportInput<'_>, options: &ExportOptions) -> Result<Vec<u8>> {
     let cases = sources(input).map(|source| case(input, options.io, source));
-    SelfTest { tolerance: SelfTest::TOLERANCE, cases: cases.into() }.to_json()
+    SelfTest { tolerance: tolerance(input), cases: cases.into() }.to_json()
 }
 
 /// The same sources through an engine: for weights that the graphs round, which the trainer does not.
@@ -33,7 +34,8 @@ pub(super) fn recorded(input: &ExportInput<'_>, files: &BTreeMap<String, Vec<u8>
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
     let bundle = Bundle::from_files("the new bundle", files)?;
     let mut engine = engine::open(&bundle, EngineKind::Auto)?;
-    SelfTest::record(&mut *engine, &manifest.wiring, &sources(input), STEPS)?.to_json()
+    let test = SelfTest::record(&mut *engine, &manifest.wiring, &sources(input), STEPS)?;
+    SelfTest { tolerance: tolerance(input), ..test }.to_json()
 }
 
 fn sources(input: &ExportInput<'_>) -> [Vec<u32>; 4] {
@@ -43,13 +45,28 @@ fn sources(input: &ExportInput<'_>) -> [Vec<u32>; 4] {
     [longest, 1, longest / 2, 3].map(|length| (0..length).map(|_| random_symbol(&mut random, symbols)).collect())
 }
 
+/// What engines may be off by: the usual tolerance, wider for a network that amplifies rounding (as
+/// [`Tolerances::for_rounding`]). The vectors themselves are f32, so that both sides round.
+fn tolerance(input: &ExportInput<'_>) -> f32 {
+    let sources = sources(input);
+    let start = sources.each_ref().map(|_| vec![START]);
+    let exact = input.network.forward(&input.parameters.map(f64::from), &sources, &start);
+    let error = |a: f32, b: f64| (f64::from(a) - b).abs() / (1.0 + b.abs());
+    let largest = throws(input.parameters).fold(0.0, |largest, parameters| {
+        let rounded = input.network.forward(&*parameters, &sources, &start);
+        let states = rounded.states.iter().flat_map(|(_, a)| a).zip(exact.states.iter().flat_map(|(_, b)| b));
+        states.chain(rounded.logits.iter().zip(&exact.logits)).map(|(&a, &b)| error(a, b)).fold(largest, f64::max)
+    });
+    allowed(SelfTest::TOLERANCE, largest as f32)
+}
+
 /// A source id that a text can have: any but PAD, START and END.
 pub(super) fn random_symbol(random: &mut Random, symbols: usize) -> u32 {
     UNK + random.below(symbols - UNK as usize) as u32
 }
 
 fn case(input: &ExportInput<'_>, io: Io, source: Vec<u32>) -> Case {
-    let forward = input.network.forward(input.parameters, std::slice::from_ref(&source), &[vec![s2s_runtime::contract::START]]);
+    let forward = input.network.forward(input.parameters, std::slice::from_ref(&source), &[vec![START]]);
     let decoded = greedy(input.network, input.parameters, std::slice::from_ref(&source), STEPS).swap_remove(0);
     // Graphs with one-hot tensors give probabilities, which the runtime reads as logits that are normalised.
     let logits = match io {

@@ -10,7 +10,7 @@ use s2s_runtime::bundle::{Bundle, sha256};
 use s2s_runtime::contract::{START, UNK, file, metadata};
 use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::manifest::{Io, Manifest, Provenance, Role};
-use s2s_runtime::vocabulary::{Unit, Vocabulary};
+use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
 
 use super::verify::{Check, Outcome};
 use super::*;
@@ -18,7 +18,10 @@ use crate::error::{Error, ErrorKind};
 use crate::network::{Architecture, AttentionScore, Cell, InputForm};
 use crate::onnx::messages::ModelProto;
 
+mod filled;
 mod folded;
+mod rounding;
+mod shipped;
 
 type Files = BTreeMap<String, Vec<u8>>;
 
@@ -236,6 +239,24 @@ fn the_same_network_gives_the_same_bytes() {
 }
 
 #[test]
+fn a_readme_begins_with_front_matter_and_odd_texts_add_no_lines_and_no_commands_to_it() {
+    let toy = Toy::embedded();
+    let odd = "a: [b\n```sh\nexit 1\n```\n---\n# c";
+    let provenance =
+        Provenance { licence: Some(odd.to_owned()), attribution: Some(odd.to_owned()), ..toy.input().provenance.unwrap_or_default() };
+    let input = ExportInput { name: odd, provenance: Some(provenance), ..toy.input() };
+    let readme = String::from_utf8(bundle_files(&input, &ExportOptions::default()).unwrap()[file::README].clone()).unwrap();
+    let (head, body) = readme.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
+    let head: serde_json::Value = serde_yaml::from_str(head).unwrap();
+    assert_eq!((head["model_name"].as_str(), head["license"].as_str()), (Some(odd), Some("other")));
+    assert_eq!(head["license_name"], "a-b-sh-exit-1-c");
+    assert_eq!(head["tags"], serde_json::json!(["onnx", "seq2seq", "lstm"]));
+    let fences: Vec<&str> = body.lines().filter(|line| line.starts_with("```")).collect();
+    assert_eq!(fences, ["```sh", "```", "```python", "```"]);
+    assert!(!body.lines().any(|line| line == "exit 1" || line == "---"), "{body}");
+}
+
+#[test]
 fn every_graph_alone_says_what_it_is() {
     let toy = Toy::embedded();
     let files = toy.files(&ExportOptions::default());
@@ -396,7 +417,7 @@ fn an_export_that_fails_its_verification_leaves_nothing_behind() {
     let toy = Toy::embedded();
     let replace = Replace::OlderOf("toy".to_owned());
     // A tolerance that rounding cannot meet.
-    let strict = VerifyOptions { tolerances: Tolerances::with_atol(1e-12), random: 5, ..VerifyOptions::default() };
+    let strict = VerifyOptions { atol: Some(1e-12), random: 5, ..VerifyOptions::default() };
     let error = export(&toy.input(), &ExportOptions::default(), &strict, &target, &replace).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Parity, "{error}");
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 0);

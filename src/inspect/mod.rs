@@ -12,6 +12,7 @@ use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::files;
 use s2s_runtime::manifest::{Io, Role};
 pub use s2s_runtime::shapes;
+use s2s_runtime::vocabulary::Padding;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::MlpBundle;
@@ -46,6 +47,8 @@ pub struct Subject {
     pub architecture: Option<Architecture>,
     /// The language of the words in its pictures.
     pub language: Language,
+    /// What the graphs do to sources by themselves.
+    pub graph_padding: Option<Padding>,
 }
 
 /// One ONNX file.
@@ -97,12 +100,7 @@ impl Subject {
         if path.is_file() && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("zip")) {
             let bytes = files::read(path, files::GRAPH)?;
             let model = Model::read(&file, &bytes, Detail::Layers)?;
-            return Ok(Self {
-                name: file.clone(),
-                graphs: vec![Graph { role: None, file, bytes, model }],
-                architecture: None,
-                language: Language::English,
-            });
+            return Ok(Self::alone(file.clone(), file, bytes, model));
         }
         if path.is_dir() && Run::exists(path) && !path.join(s2s_runtime::contract::file::MANIFEST).exists() {
             return Self::of_run(&Run::open(path)?);
@@ -111,14 +109,20 @@ impl Subject {
             let MlpBundle { manifest, model: bytes, .. } = MlpBundle::open(path)?;
             let file = manifest.graph.file;
             let model = Model::read(&file, &bytes, Detail::Layers)?;
-            return Ok(Self {
-                name: manifest.name,
-                graphs: vec![Graph { role: None, file, bytes, model }],
-                architecture: None,
-                language: Language::English,
-            });
+            return Ok(Self::alone(manifest.name, file, bytes, model));
         }
         Self::of_bundle(&Bundle::open(path)?)
+    }
+
+    /// One graph that is no part of three.
+    fn alone(name: String, file: String, bytes: Vec<u8>, model: Model) -> Self {
+        Self {
+            name,
+            graphs: vec![Graph { role: None, file, bytes, model }],
+            architecture: None,
+            graph_padding: None,
+            language: Language::English,
+        }
     }
 
     /// The graphs of an opened bundle.
@@ -136,7 +140,13 @@ impl Subject {
         if graphs.is_empty() {
             return Err(Error::new(ErrorKind::Bundle, "the bundle has no graphs").in_file(bundle.path()));
         }
-        Ok(Self { name: manifest.name.clone(), graphs, architecture, language: Language::English })
+        Ok(Self {
+            name: manifest.name.clone(),
+            graphs,
+            architecture,
+            graph_padding: manifest.source.graph_padding.clone(),
+            language: Language::English,
+        })
     }
 
     /// The graphs that a run would export, with the weights of its best epoch, or zeros before there is one.
@@ -160,6 +170,7 @@ impl Subject {
             name: run.config.name.clone(),
             graphs,
             architecture: Some(run.network.architecture().clone()),
+            graph_padding: None,
             language: Language::English,
         })
     }
@@ -170,10 +181,13 @@ impl Subject {
     }
 
     fn title(&self) -> String {
-        match self.graphs.len() {
+        let title = match self.graphs.len() {
             1 => format!("Graph: {}", self.name),
             _ => format!("Model: {}", self.name),
-        }
+        };
+        let Some(padding) = &self.graph_padding else { return title };
+        let (symbol, length) = (&padding.symbol, padding.length);
+        format!("{title}\nSources of fewer than {length} symbols: the graphs fill them up with {symbol:?}, there is nothing to do")
     }
 
     /// Parameters of special symbols, where the training graph and the architecture tell.

@@ -24,7 +24,13 @@ fn subject(architecture: Architecture) -> Subject {
         }
         graph(role, role.file(), g.finish(17, 8, &[]).encode_to_vec()).unwrap()
     });
-    Subject { name: "test".into(), graphs: graphs.into(), architecture: Some(architecture), language: Language::English }
+    Subject {
+        name: "test".into(),
+        graphs: graphs.into(),
+        architecture: Some(architecture),
+        graph_padding: None,
+        language: Language::English,
+    }
 }
 
 #[test]
@@ -196,6 +202,7 @@ fn foreign(bytes: Vec<u8>) -> Subject {
         graphs: vec![Graph { role: None, file: "g.onnx".into(), bytes, model }],
         architecture: None,
         language: Language::English,
+        graph_padding: None,
     }
 }
 

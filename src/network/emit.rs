@@ -137,7 +137,12 @@ impl Seq2Seq {
 
     /// The source in reading order and, for two directions, backwards.
     pub(super) fn emit_source(&self, g: &mut GraphBuilder, io: Io) -> EncoderSides {
-        let forward = emit_side(g, io, ENCODER_INPUT, SOURCE_TIME, self.architecture().source_vocabulary);
+        let vocabulary = self.architecture().source_vocabulary;
+        let mut forward = emit_side(g, io, ENCODER_INPUT, SOURCE_TIME, vocabulary);
+        if let Some(filling) = self.filling {
+            g.scope("encoder.filling");
+            forward = filling.emit(g, &forward, vocabulary);
+        }
         let reverse = self.architecture().bidirectional.then(|| {
             // A text of n tokens lies at T - n .. T; the opposite of position j is 2 T - 1 - n - j, that of padding itself.
             // All of it in f32, which is exact here: integers that come from a Shape break one engine.
@@ -284,7 +289,7 @@ fn emit_side(g: &mut GraphBuilder, io: Io, name: &str, time: &'static str, vocab
 }
 
 /// 1 at tokens, 0 at padding, f32 in the shape of the ids: ids are never negative, and PAD is 0.
-fn emit_mask(g: &mut GraphBuilder, ids: &Value) -> Value {
+pub(super) fn emit_mask(g: &mut GraphBuilder, ids: &Value) -> Value {
     let pad = g.int64(&[], &[i64::from(PAD)]);
     let is_token = g.node("Greater", &[ids, &pad], &[]);
     g.node("Cast", &[&is_token], &[("to", Attribute::Int(DataType::Float as i64))])

@@ -10,6 +10,7 @@ pub mod dense;
 pub mod dropout;
 mod emit;
 pub mod encoder;
+mod filling;
 mod gather;
 mod gradients;
 pub mod graph;
@@ -29,6 +30,7 @@ mod translate;
 
 pub use architecture::{Architecture, AttentionScore, Cell, InputForm};
 pub use dropout::Dropout;
+pub use filling::Filling;
 pub use gradients::{Gradients, Stretch, Summand, Summands};
 pub use graph::Io;
 pub use parameters::{Layout, ParameterId, Parameters};
@@ -107,6 +109,7 @@ pub struct Seq2Seq {
     attention: Option<Attention>,
     dense: Dense,
     layout: Layout,
+    filling: Option<Filling>,
 }
 
 impl Seq2Seq {
@@ -141,7 +144,14 @@ impl Seq2Seq {
         let dense = Dense::new(p, "decoder.dense", a.hidden, a.target_vocabulary, tied);
         let layout = std::mem::take(p);
         architecture::check_count(&layout)?;
-        Ok(Self { architecture, encoder, decoder, attention, dense, layout })
+        Ok(Self { architecture, encoder, decoder, attention, dense, layout, filling: None })
+    }
+
+    /// The same network with graphs that fill up short sources by themselves; so does [`forward`](Self::forward), which
+    /// they are held against. Training reads sources as they are given.
+    #[must_use]
+    pub fn with_filling(self, filling: Option<Filling>) -> Self {
+        Self { filling, ..self }
     }
 
     /// Sizes and options.

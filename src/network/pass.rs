@@ -182,7 +182,8 @@ impl Seq2Seq {
     /// `decoder_inputs` start with START; texts of any lengths.
     pub fn forward<R: Real>(&self, p: &Parameters<R>, sources: &[Vec<u32>], decoder_inputs: &[Vec<u32>]) -> Forward<R> {
         let inputs: Vec<&[u32]> = decoder_inputs.iter().map(Vec::as_slice).collect();
-        let sources: Vec<&[u32]> = sources.iter().map(Vec::as_slice).collect();
+        let filled: Option<Vec<Vec<u32>>> = self.filling.map(|filling| sources.iter().map(|ids| filling.fill(ids)).collect());
+        let sources: Vec<&[u32]> = filled.as_deref().unwrap_or(sources).iter().map(Vec::as_slice).collect();
         let shard = Shard::of(&sources, &inputs, &[]);
         let mut ws = Workspace::default();
         let prepared = self.prepare(p, shard.source.rows.max(shard.target.rows), false);

@@ -7,7 +7,8 @@
 //! | training | [`ENCODER_INPUT`], [`DECODER_INPUT`] and [`DECODER_TARGET`] int64 (batch, target_time) | [`DECODER_OUTPUT`] (batch, target_time, target_vocabulary), [`LOSS`] f32 () |
 //! | translate (only if asked for) | [`ENCODER_INPUT`], [`MAX_NEW_TOKENS`] int64 () | [`GENERATED_IDS`] int64 (batch, generated_time), [`GENERATED_LENGTHS`] int64 (batch) |
 //!
-//! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits.
+//! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits. Of a model that learnt with padding
+//! which it reads, the graphs make that padding themselves (`source.graph_padding` in the manifest): nothing changes for the caller.
 //! With one-hot tensors (`--io one-hot`) the ids become f32 (batch, time, vocabulary), PAD an all-zero row, and `DECODER_OUTPUT` probabilities.
 
 /// Source ids, int64 (batch, source_time), left-padded with [`PAD`].
@@ -114,6 +115,6 @@ pub mod metadata {
 
 /// Version of this contract, as each graph says it: older majors are always read, newer minors too.
 pub const FORMAT_VERSION: &str = "1.0";
-/// Version of the manifest. 1.1 lists side files with their hashes, 1.2 example texts; programs that read an older minor version pass
-/// over what they do not know.
+/// Version of the manifest. 1.1 lists side files with their hashes; 1.2 has example texts and `source.graph_padding`, which graphs
+/// make by themselves. Programs that read an older minor version pass over what they do not know, and are right.
 pub const MANIFEST_VERSION: &str = "1.2";

@@ -432,8 +432,14 @@ impl Manifest {
                 );
             }
         }
-        if self.target.padding.is_some() {
-            return wrong("target.padding", "only sources are filled up".to_owned(), "write the key under `source`, or leave it out");
+        for (key, padding) in [("target.padding", &self.target.padding), ("target.graph_padding", &self.target.graph_padding)] {
+            if padding.is_some() {
+                return wrong(key, "only sources are filled up".to_owned(), "write the key under `source`, or leave it out");
+            }
+        }
+        if self.source.padding.is_some() && self.source.graph_padding.is_some() {
+            let help = "leave `padding` out where the graphs fill up sources by themselves";
+            return wrong("source.padding", "sources are filled up twice".to_owned(), help);
         }
         for (key, spec) in [("source", &self.source), ("target", &self.target)] {
             if let Err(error) = crate::vocabulary::Vocabulary::from_spec(spec) {
@@ -521,6 +527,7 @@ fn drop_unknown(manifest: &mut Value) {
     for side in ["source", "target"] {
         part(&[side], keep::<VocabularySpec>);
         part(&[side, "padding"], keep::<crate::vocabulary::Padding>);
+        part(&[side, "graph_padding"], keep::<crate::vocabulary::Padding>);
     }
 }
 
@@ -588,7 +595,7 @@ fn flow_list(items: &[String], indent: usize) -> String {
 }
 
 /// A YAML double-quoted scalar: whatever might not be seen, or not survive an editor, is escaped.
-fn quote(text: &str) -> String {
+pub fn quote(text: &str) -> String {
     use fmt::Write as _;
     let mut quoted = "\"".to_owned();
     for c in text.chars() {

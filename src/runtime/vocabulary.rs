@@ -52,9 +52,13 @@ pub struct VocabularySpec {
     /// Ids of the longest training text; 0 if unknown.
     #[serde(default)]
     pub longest: usize,
-    /// How sources are filled up, for models that were trained without masking padding; none for all others.
+    /// How whoever runs the graphs has to fill up sources, for models that were trained without masking padding; none for
+    /// all others. Runs have it, and bundles before version 1.2 of the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<Padding>,
+    /// How the graphs fill up sources by themselves: to be known, not to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph_padding: Option<Padding>,
     /// All symbols; the position is the id; the first four are [`SPECIAL_SYMBOLS`].
     pub symbols: Vec<String>,
 }
@@ -142,6 +146,8 @@ pub(crate) struct VocabularyMetadata<'a> {
     pub(crate) normalisation: Cow<'a, [Normalisation]>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) padding: Option<Cow<'a, Padding>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph_padding: Option<Cow<'a, Padding>>,
     pub(crate) symbols: Cow<'a, [String]>,
 }
 
@@ -207,6 +213,7 @@ impl VocabularySpec {
             unit: self.unit,
             normalisation: Cow::Borrowed(&self.normalisation),
             padding: self.padding.as_ref().map(Cow::Borrowed),
+            graph_padding: self.graph_padding.as_ref().map(Cow::Borrowed),
             symbols: Cow::Borrowed(&self.symbols),
         };
         serde_json::to_string(&metadata).unwrap_or_default()
@@ -220,8 +227,10 @@ impl VocabularySpec {
         if self.normalisation != *metadata.normalisation {
             return Some(format!("the normalisation is {:?} here and {:?} there", self.normalisation, metadata.normalisation));
         }
-        if self.padding.as_ref() != metadata.padding.as_deref() {
-            return Some(format!("the padding is {:?} here and {:?} there", self.padding, metadata.padding));
+        for (here, there) in [(&self.padding, &metadata.padding), (&self.graph_padding, &metadata.graph_padding)] {
+            if here.as_ref() != there.as_deref() {
+                return Some(format!("the padding is {here:?} here and {there:?} there"));
+            }
         }
         if let Some(id) = self.symbols.iter().zip(metadata.symbols.iter()).position(|(here, there)| here != there) {
             return Some(format!("id {id} is {:?} here and {:?} there", self.symbols[id], metadata.symbols[id]));
@@ -244,6 +253,7 @@ impl Vocabulary {
             normalisation: normalisation.into(),
             longest: 0,
             padding: None,
+            graph_padding: None,
             symbols: SPECIAL_SYMBOLS.iter().map(|&symbol| symbol.to_owned()).collect(),
         };
         let ids = index(&spec.symbols);
@@ -306,7 +316,7 @@ impl Vocabulary {
             }
         }
         let vocabulary = Self { spec: spec.clone(), ids };
-        if let Some(padding) = &spec.padding {
+        for padding in spec.padding.iter().chain(&spec.graph_padding) {
             if vocabulary.known(&padding.symbol).is_none() {
                 return Err(wrong(format!(
                     "texts are to be filled with {:?}, which is no ordinary symbol of the vocabulary",

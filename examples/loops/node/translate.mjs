@@ -5,7 +5,11 @@ import { load } from "js-yaml";
 import ort from "onnxruntime-node";
 
 const bundle = process.argv[2];
-const { graphs, wiring, special_ids: special, source, target, decoding } = load(readFileSync(`${bundle}/s2s.yaml`, "utf8"));
+const { graph, graphs, wiring, special_ids: special, source, target, decoding } = load(readFileSync(`${bundle}/s2s.yaml`, "utf8"));
+if (!wiring) {
+  console.error(`${bundle} is a classifier, ${graph.file} alone: it has no decoding loop`);
+  process.exit(1);
+}
 const { states, memory = [] } = wiring;
 const options = { extra: { session: { disable_quant_qdq: "1" } } }; // int8 weights: restore them instead of multiplying in 8 bits.
 const open = (role) => ort.InferenceSession.create(`${bundle}/${graphs[role].file}`, options);

@@ -4,6 +4,8 @@ import re, sys, unicodedata
 import numpy as np, onnxruntime as ort, yaml
 bundle = sys.argv[1]
 m = yaml.safe_load(open(f"{bundle}/s2s.yaml", encoding="utf-8"))
+if "wiring" not in m:
+    sys.exit(f"{bundle} is a classifier, {m['graph']['file']} alone: it has no decoding loop")
 options = ort.SessionOptions()
 options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weights: restore them instead of multiplying in 8 bits.
 encoder, decoder = (ort.InferenceSession(f"{bundle}/{m['graphs'][role]['file']}", options) for role in ("encoder", "decoder"))

@@ -7,9 +7,10 @@ use s2s_runtime::manifest::{OutputForm, Role};
 
 use super::super::Tolerances;
 use super::super::reference::{log_softmax, softmax};
+use super::super::rounding::throws;
 use super::Subject;
 use super::inputs::{Batch, Side, Tokens};
-use super::report::Check;
+use super::report::{Check, NETWORK, Rounding};
 use super::weights::Rebuilt;
 use crate::error::Result;
 use crate::network::Forward;
@@ -126,25 +127,35 @@ struct Graphs<'a> {
 
 /// The trainer's own pass over every batch, computed in f64 and rounded once, so that an engine is charged with its own
 /// rounding alone; and how far the f32 pass of training is from it.
-pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch], tolerances: &Tolerances) -> (Vec<Forward<f32>>, Vec<Check>) {
+pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch]) -> (Vec<Forward<f32>>, Rounding) {
     let exact = rebuilt.parameters.map(f64::from);
-    let (mut states, mut scores) = (States::default(), Scores::default());
+    let forward = |batch: &Batch| rebuilt.network.forward(&exact, &batch.sources, &batch.inputs).rounded();
+    let references: Vec<Forward<f32>> = batches.iter().map(forward).collect();
+    let (mut states, mut scores, mut loss) = (States::default(), Scores::default(), Largest::default());
     let vocabulary = rebuilt.network.architecture().target_vocabulary;
-    let references: Vec<Forward<f32>> = batches
-        .iter()
-        .map(|batch| {
-            let reference = rebuilt.network.forward(&exact, &batch.sources, &batch.inputs).rounded();
-            let trained = rebuilt.network.forward(&rebuilt.parameters, &batch.sources, &batch.inputs);
+    for parameters in throws(&rebuilt.parameters) {
+        for (batch, reference) in batches.iter().zip(&references) {
+            let trained = rebuilt.network.forward(&*parameters, &batch.sources, &batch.inputs);
             trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.add(a, b));
             let rows = trained.logits.chunks_exact(vocabulary).zip(reference.logits.chunks_exact(vocabulary));
             rows.for_each(|(a, b)| scores.add(OutputForm::Logits, a, b));
-            reference
-        })
-        .collect();
-    let what = "of the trainer in f32, against f64";
-    let mut checks = vec![states.check("network", &format!("states, {what}"), None, tolerances)];
-    checks.push(scores.probabilities("network", what, None, tolerances));
-    (references, checks)
+            loss.relative(&[mean_nats(batch, &trained, vocabulary)], &[mean_nats(batch, reference, vocabulary)]);
+        }
+    }
+    let of = |largest: Largest| largest.0 as f32;
+    let [logits, probabilities] = [scores.logits, scores.probabilities].map(of);
+    (references, Rounding { states: of(states.relative), probabilities, logits, loss: of(loss) })
+}
+
+/// Whether the network's own rounding leaves room for that of an engine.
+///
+/// - `atol`: what somebody allows the engines; more than the ceiling leaves more room.
+pub(super) fn rounding_checks(rounding: Rounding, atol: Option<f32>) -> Vec<Check> {
+    let limit = (Tolerances::CEILING / Tolerances::ROUNDING_FACTOR).max(atol.unwrap_or_default());
+    let check = |what: &str, measured: f32| {
+        Check::measured(NETWORK, format!("{what}, of the trainer in f32, against f64"), None, f64::from(measured), limit)
+    };
+    vec![check("states", rounding.states), check("probabilities", rounding.probabilities)]
 }
 
 /// Runs every batch through every graph.

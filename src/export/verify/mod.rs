@@ -28,7 +28,8 @@ pub(super) mod report;
 pub mod runtimes;
 mod weights;
 
-pub use report::{Check, EngineEntry, Outcome, Report, Tolerances};
+use report::NETWORK;
+pub use report::{Check, EngineEntry, Outcome, Report, Rounding, Tolerances};
 
 use super::Dtype;
 use super::folder::write_record;
@@ -51,8 +52,9 @@ pub struct VerifyOptions {
     pub beams: Option<usize>,
     /// Other runtimes to hold the graphs against; one that is not installed is reported as such.
     pub runtimes: Vec<Runtime>,
-    /// What is allowed.
-    pub tolerances: Tolerances,
+    /// The largest error of states and probabilities; by default what the network's own rounding makes of
+    /// [`Tolerances::ATOL`] ([`Tolerances::for_rounding`]).
+    pub atol: Option<f32>,
 }
 
 /// What runs the graphs: an engine of the runtime crate, or a process.
@@ -93,15 +95,14 @@ impl Subject {
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self {
-            texts: None,
-            random: 128,
-            seed: 0,
-            require: Vec::new(),
-            beams: None,
-            runtimes: Vec::new(),
-            tolerances: Tolerances::default(),
-        }
+        Self { texts: None, random: 128, seed: 0, require: Vec::new(), beams: None, runtimes: Vec::new(), atol: None }
+    }
+}
+
+impl VerifyOptions {
+    /// What is allowed before the network's own rounding is known.
+    pub(super) fn tolerances(&self) -> Tolerances {
+        Tolerances::with_atol(self.atol.unwrap_or(Tolerances::ATOL))
     }
 }
 
@@ -129,7 +130,7 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         return Err(Error::new(ErrorKind::Engine, "no engine is available").help("`s2s doctor` shows what was looked for"));
     }
     let dtype = weights::decode(bundle).map(|models| Dtype::of(models.values())).unwrap_or_default();
-    let options = &VerifyOptions { tolerances: options.tolerances.for_dtype(dtype), ..options.clone() };
+    let tolerances = options.tolerances().for_dtype(dtype);
     let mut report = Report {
         name: bundle.manifest().name.clone(),
         weights_sha256: bundle.manifest().weights_sha256.clone(),
@@ -139,7 +140,8 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         sources: sources.len(),
         sources_from,
         dtype,
-        tolerances: options.tolerances,
+        tolerances,
+        rounding: None,
         checks: vec![
             Check::new(file::MANIFEST, "hashes, roles, vocabularies and wiring", None, Outcome::Passed)
                 .detail(format!("{} graphs", bundle.manifest().graphs.len())),
@@ -157,22 +159,30 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
             }
         }
     }
-    let rebuilt = files(bundle, &options.tolerances, &mut report);
+    let rebuilt = files(bundle, &tolerances, &mut report);
     if let Some(rebuilt) = &rebuilt {
         let mut sets = vec![("on every size", inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed))];
         if options.texts.is_some() {
             sets.push(("on texts", inputs::of_texts(&sources, rebuilt, bundle.target().spec().longest)));
         }
-        for (on, batches) in &sets {
-            let (references, checks) = graphs::references(rebuilt, batches, &options.tolerances);
-            report.push("network", "the trainer's own pass", None, Ok(checks));
+        let references: Vec<_> = sets.iter().map(|(_, batches)| graphs::references(rebuilt, batches)).collect();
+        let measured = references.iter().fold(Rounding::default(), |all, (_, rounding)| all.max(*rounding));
+        let weights = bundle.manifest().weights_sha256.as_deref();
+        let recorded = bundle.file(file::CONFORMANCE).and_then(|json| Rounding::recorded(json, weights)).unwrap_or_default();
+        let rounding = measured.max(recorded);
+        report.rounding = Some(rounding);
+        if options.atol.is_none() {
+            report.tolerances = tolerances.for_rounding(rounding);
+        }
+        report.push(NETWORK, "the trainer's own pass", None, Ok(graphs::rounding_checks(measured, options.atol)));
+        for ((on, batches), (references, _)) in sets.iter().zip(&references) {
             for subject in &usable {
-                let checks = graphs::check(bundle, subject, &references, batches, on, &options.tolerances);
+                let checks = graphs::check(bundle, subject, references, batches, on, &report.tolerances);
                 report.push("graphs", &format!("run {on}"), Some(subject.name()), checks);
             }
         }
     }
-    texts(bundle, &usable, &sources, rebuilt.as_ref(), options, &mut report);
+    texts(bundle, &usable, &sources, rebuilt.as_ref(), options.beams, &mut report);
     for engine in engines.iter().filter(|engine| !engine.available) {
         report.checks.push(Check::new("graphs", "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"));
     }
@@ -230,15 +240,8 @@ fn files(bundle: &Bundle, tolerances: &Tolerances, report: &mut Report) -> Optio
 }
 
 /// Checks of whole texts.
-fn texts(
-    bundle: &Bundle,
-    engines: &[Subject],
-    sources: &[Vec<u32>],
-    rebuilt: Option<&Rebuilt>,
-    options: &VerifyOptions,
-    report: &mut Report,
-) {
-    let tolerances = &options.tolerances;
+fn texts(bundle: &Bundle, engines: &[Subject], sources: &[Vec<u32>], rebuilt: Option<&Rebuilt>, beams: Option<usize>, report: &mut Report) {
+    let tolerances = &report.tolerances.clone();
     let longest = match bundle.target().spec().longest {
         0 => 64,
         longest => longest + 1,
@@ -280,7 +283,7 @@ fn texts(
         if let Some(checks) = fused {
             report.push(bundle.graph_name(Role::Translate), "greedy tokens", Some(name), checks);
         }
-        let Some(beams) = options.beams else { continue };
+        let Some(beams) = beams else { continue };
         let result = subject.open(bundle).and_then(|mut engine| {
             let batched = decoding::beam(&mut *engine, sources, decoding::BATCH, longest, beams)?;
             let single = decoding::beam(&mut *engine, sources, 1, longest, beams)?;

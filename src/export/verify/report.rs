@@ -1,10 +1,14 @@
 //! What a verification found: for people as a table, for machines as `conformance.json`.
 
 use comfy_table::{CellAlignment, ContentArrangement, Table};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use super::super::Dtype;
+use super::super::rounding::allowed;
 use crate::error::{Error, ErrorKind, Place, Result};
+
+/// The subject of checks of the trainer's own pass.
+pub(super) const NETWORK: &str = "network";
 
 /// The result of a verification; the text of `conformance.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -27,6 +31,10 @@ pub struct Report {
     pub dtype: Dtype,
     /// What was allowed.
     pub tolerances: Tolerances,
+    /// How far the trainer's own pass in f32 is from the one in f64, from which `tolerances` were made; a later verification
+    /// of the same weights allows as much, on whatever machine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rounding: Option<Rounding>,
     /// What was checked.
     pub checks: Vec<Check>,
 }
@@ -65,7 +73,71 @@ pub struct Tolerances {
     pub score: f32,
 }
 
+/// What rounding does to a network: the largest errors of the trainer's pass in f32 against the same pass in f64, with the
+/// weights as they are and each moved to a neighbour in f32 some times, in the units of [`Tolerances`]. Most networks stay below 3e-6; one that knows a few texts by heart, with weights in the tens,
+/// amplifies each rounding from step to step.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Rounding {
+    /// Of a state, over max(1, |state|).
+    pub states: f32,
+    /// Of a probability, over the largest |logit| of its row or 1.
+    pub probabilities: f32,
+    /// Of a logit, over the largest |logit| of its row or 1.
+    pub logits: f32,
+    /// Of the loss, over max(1, loss).
+    pub loss: f32,
+}
+
+impl Rounding {
+    /// The larger of each.
+    #[must_use]
+    pub fn max(self, other: Self) -> Self {
+        Self {
+            states: self.states.max(other.states),
+            probabilities: self.probabilities.max(other.probabilities),
+            logits: self.logits.max(other.logits),
+            loss: self.loss.max(other.loss),
+        }
+    }
+
+    /// What the record of a bundle says about these weights; nothing if it is of others, damaged, or older than the key.
+    pub(in crate::export) fn recorded(json: &[u8], weights_sha256: Option<&str>) -> Option<Self> {
+        #[derive(Deserialize)]
+        struct Record {
+            weights_sha256: Option<String>,
+            rounding: Option<Rounding>,
+        }
+        let record: Record = serde_json::from_slice(json).ok()?;
+        record.rounding.filter(|_| weights_sha256.is_some() && record.weights_sha256.as_deref() == weights_sha256)
+    }
+}
+
 impl Tolerances {
+    /// Of states and probabilities, where nobody asks for another and rounding alone does not make more.
+    pub const ATOL: f32 = 1e-5;
+    /// An engine may be so many times as far from f64 as the trainer's own f32 is: both round the same sums, but in another
+    /// order, and engines approximate exp more coarsely. (Measured: up to 4 times; three bits of 24 are allowed.)
+    pub const ROUNDING_FACTOR: f32 = 8.0;
+    /// However a network amplifies rounding, no more than this is allowed. A real fault is amplified as rounding is: a gate
+    /// swapped, a bias left out or a weight in f16 is as far beyond the bound in such a network as in any other.
+    pub const CEILING: f32 = 1e-2;
+
+    /// These, wider where the network itself amplifies rounding: [`Self::ROUNDING_FACTOR`] times what the trainer's f32 is
+    /// off by, never less than before and never more than [`Self::CEILING`].
+    #[must_use]
+    pub fn for_rounding(self, rounding: Rounding) -> Self {
+        Self {
+            states: allowed(self.states, rounding.states),
+            probabilities: allowed(self.probabilities, rounding.probabilities),
+            logits: allowed(self.logits, rounding.logits),
+            loss: allowed(self.loss, rounding.loss),
+            tie: allowed(self.tie, rounding.logits),
+            score: allowed(self.score, rounding.logits),
+            ..self
+        }
+    }
+
     /// The usual tolerances, with those of states and probabilities given.
     pub fn with_atol(atol: f32) -> Self {
         Self { states: atol, probabilities: atol, logits: 5.0 * atol, loss: atol, derived: 1e-5, tie: 1e-6, score: 1e-5 }
@@ -94,7 +166,7 @@ impl Tolerances {
 
 impl Default for Tolerances {
     fn default() -> Self {
-        Self::with_atol(1e-5)
+        Self::with_atol(Self::ATOL)
     }
 }
 
@@ -284,7 +356,34 @@ impl Report {
             return Ok(());
         }
         let checks = if failed.len() == 1 { "1 check".to_owned() } else { format!("{} checks", failed.len()) };
-        Err(Error::new(ErrorKind::Parity, format!("{checks} of {} failed: {}", self.checks.len(), failed.join("; "))))
+        let message = format!("{checks} of {} failed: {}", self.checks.len(), failed.join("; "));
+        Err(Error::new(ErrorKind::Parity, message).help(self.advice()))
+    }
+
+    /// What to do about the checks that failed.
+    fn advice(&self) -> String {
+        let failed = || self.checks.iter().filter(|check| check.outcome == Outcome::Failed);
+        // A number that is a little off, of states, scores or loss: neither another text nor another file.
+        let is_rounding = |check: &Check| {
+            let near = check.measured.is_some_and(|measured| measured <= f64::from(Tolerances::CEILING));
+            near && check.limit.is_some_and(|limit| limit > 0.0) && (check.engine.is_some() || check.subject == NETWORK)
+        };
+        if !failed().all(is_rounding) {
+            return "this is more than rounding: the bundle was changed (export the run again), or the engine that is named computes \
+                    something else (`--runtimes all` shows which others agree)"
+                .to_owned();
+        }
+        let largest = failed().filter_map(|check| check.measured).fold(0.0, f64::max);
+        // Rounded up to one digit.
+        let digit = 10f64.powf(largest.log10().floor());
+        let enough = format!("--atol {:.0e}", (largest / digit).ceil() * digit);
+        if failed().any(|check| check.subject == NETWORK) {
+            return format!(
+                "these weights amplify rounding, in training as here: train with a lower learning_rate, with clip_norm or for fewer \
+                 epochs; every decoded text agrees, and {enough} lets the bundle through as it is"
+            );
+        }
+        format!("every decoded text agrees; {enough} allows such an error, --texts FILE decodes texts of your own instead of random ones")
     }
 }
 

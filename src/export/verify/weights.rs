@@ -14,7 +14,7 @@ use super::graphs::Largest;
 use super::report::{Check, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::architecture::check_stored;
-use crate::network::{Architecture, Parameters, Seq2Seq};
+use crate::network::{Architecture, Filling, Parameters, Seq2Seq};
 use crate::onnx::OPSETS;
 use crate::onnx::messages::{ModelProto, TensorProto};
 
@@ -73,7 +73,7 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
             Some((tensor.shape()?, tensor.floats()?))
         })
         .map_err(|error| error.in_graph(bundle.graph_name(Role::Training), None))?;
-    Ok(Some(Rebuilt { network, parameters }))
+    Ok(Some(Rebuilt { network: network.with_filling(Filling::of(bundle.source())), parameters }))
 }
 
 /// Hash, shared weights, derived tensors.

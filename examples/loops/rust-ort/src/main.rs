@@ -2,6 +2,10 @@
 use {ort::{session::{Session, SessionInputValue}, value::{DynValue, Tensor}}, serde_json::{Value, from_str}, unicode_normalization::UnicodeNormalization as _};
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let bundle = std::env::args().nth(1).expect("name a bundle");
+    if std::path::Path::new(&bundle).join("model.onnx").exists() {
+        eprintln!("{bundle} is a classifier, model.onnx alone: it has no decoding loop");
+        std::process::exit(1);
+    }
     let library = ort::init_from(std::env::var("ORT_DYLIB_PATH")?)?.build()?;
     let load = |file| Session::builder(&library)?.with_config_entry("session.disable_quant_qdq", "1")?.commit_from_file(format!("{bundle}/{file}"));
     let (mut encoder, mut decoder) = (load("encoder.onnx")?, load("decoder.onnx")?);

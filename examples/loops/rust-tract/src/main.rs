@@ -2,6 +2,10 @@
 use {serde_json::{Value, from_str}, tract_onnx::prelude::*, unicode_normalization::UnicodeNormalization as _};
 fn main() -> TractResult<()> {
     let bundle = std::env::args().nth(1).expect("name a bundle");
+    if std::path::Path::new(&bundle).join("model.onnx").exists() {
+        eprintln!("{bundle} is a classifier, model.onnx alone: it has no decoding loop");
+        std::process::exit(1);
+    }
     let load = |file| tract_onnx::onnx().model_for_path(format!("{bundle}/{file}"))?.into_optimized()?.into_runnable();
     let (encoder, decoder) = (load("encoder.onnx")?, load("decoder.onnx")?);
     let metadata = tract_onnx::onnx().proto_model_for_path(format!("{bundle}/decoder.onnx"))?.metadata_props;
