@@ -130,4 +130,4 @@ const STRINGS = {
   },
 };
 // The first language of the browser that the page speaks.
-const spoken = (languages) => languages.map((tag) => tag.toLowerCase().split("-")[0]).find((tag) => tag in STRINGS) ?? "en";
+const spoken = (languages) => languages.map((tag) => tag.toLowerCase().split("-")[0]).find((tag) => Object.hasOwn(STRINGS, tag)) ?? "en";
