@@ -128,8 +128,9 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-const DOCUMENTS: [&str; 8] = [
+const DOCUMENTS: [&str; 9] = [
     "README.md",
+    "README.zh.md",
     "docs/export.md",
     "docs/tutorial.en.md",
     "docs/tutorial.zh.md",
