@@ -57,7 +57,9 @@ fn reading(server: &Server, fields: &Fields) -> Result<Reading, ApiError> {
     reading.ignored = match fields.value("ignore_tags") {
         None | Some(Value::Null) => Vec::new(),
         Some(Value::String(names)) => names.split(',').map(|name| name.trim().to_owned()).collect(),
-        Some(Value::Array(names)) => names.iter().filter_map(|name| name.as_str().map(str::to_owned)).collect(),
+        Some(Value::Array(names)) if names.iter().all(Value::is_string) => {
+            names.iter().filter_map(Value::as_str).map(str::to_owned).collect()
+        }
         Some(other) => return Err(unknown("ignore_tags", other, "a list of names")),
     };
     reading.ignored.retain(|name| !name.is_empty());

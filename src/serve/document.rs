@@ -100,7 +100,7 @@ impl Document {
                 (Part::Between(text), _) => whole.push_str(text),
                 (Part::Read(_) | Part::Decoded(..), None) => whole.push_str(made.next().unwrap_or_default()),
                 (Part::Read(_) | Part::Decoded(..), Some(markup)) => {
-                    whole.push_str(&markup::escaped(made.next().unwrap_or_default(), markup))
+                    whole.push_str(&markup::escaped(made.next().unwrap_or_default(), markup));
                 }
             }
         }

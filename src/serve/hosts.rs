@@ -215,7 +215,7 @@ impl Hosts {
             host.name == origin.name && host.port.map_or(port == default, |own| own == port)
         });
         is_same
-            || (self.is_loopback && origin.is_loopback())
+            || (origin.is_loopback() && (self.is_loopback || host.is_some_and(Place::is_loopback)))
             || self.is_named(&origin)
             || self.origins.iter().any(|known| known.is(&scheme, &origin))
     }
@@ -330,6 +330,8 @@ mod tests {
         let loads = |site: &str, to: &str| check(&local, "/", &[("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-dest", to)]);
         assert_eq!(loads("cross-site", "image"), Err(Fault::ForeignOrigin));
         assert_eq!((loads("cross-site", "document"), loads("same-origin", "empty"), loads("none", "document")), (Ok(()), Ok(()), Ok(())));
+        // In a container it listens beyond loopback, and the browser beside it calls it localhost.
+        assert_eq!(at(&hosts("0.0.0.0", &[]), "localhost:8080", "http://localhost:3000"), Ok(()));
         let wide = hosts("0.0.0.0", &["*"]);
         assert_eq!(at(&wide, "a.example:8080", "http://a.example:8080"), Ok(()));
         for origin in ["http://a.example", "http://b.example:8080", "http://localhost:8080", "null"] {

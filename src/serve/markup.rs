@@ -149,11 +149,10 @@ impl Reader<'_> {
                     self.kept = None;
                 }
             }
-            Some(_) => {}
             None if self.markup == Markup::Html && PREFORMATTED.iter().any(|tag| tag.as_bytes() == name) => {
                 self.preformatted = self.preformatted.saturating_sub(1);
             }
-            None => {}
+            Some(_) | None => {}
         }
     }
 
