@@ -238,8 +238,9 @@ fn a_training_line_fits_the_terminal_and_the_end_names_the_checkpoints_and_the_n
     assert!(first.contains("loss ") && first.contains(", dev ") && first.ends_with(" left"), "{first}");
     assert!(lines.iter().all(|line| line.chars().count() <= 80), "{stdout}");
     let end = &lines[lines.iter().position(|line| line.starts_with("The run is in")).unwrap()..];
-    assert!(end[1].starts_with("  best  epoch 2, by validation_loss: dev loss "), "{stdout}");
-    assert!(end[2].starts_with("  last  epoch 2, where --resume goes on: dev loss "), "{stdout}");
+    let is = |line: &str, start: &str, end: &str| line.starts_with(start) && line.ends_with(end);
+    assert!(is(end[1], "  best  epoch 2, dev loss ", "  (by validation_loss)"), "{stdout}");
+    assert!(is(end[2], "  last  epoch 2, dev loss ", "  (--resume goes on from it)"), "{stdout}");
     assert_eq!(end[3], "Next: s2s export runs/a");
 }
 
