@@ -212,7 +212,7 @@ fn a_word_spelled_like_a_special_symbol_is_learnt_and_written_as_it_is() {
 }
 
 #[test]
-fn an_evaluation_reads_files_as_a_training_does() {
+fn evaluations_and_imports_read_files_as_a_training_does() {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("exported/dates");
     let folder = tempfile::tempdir().unwrap();
     for (name, text, said) in [
@@ -226,6 +226,11 @@ fn an_evaluation_reads_files_as_a_training_does() {
         let (_, stdout, stderr) = run(s2s().arg("eval").arg(&bundle).arg(&file));
         assert!(stdout.contains(said) || stderr.contains(said), "{name}: {stdout}{stderr}");
     }
+    let keras = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras/one_hot.h5");
+    let pairs = folder.path().join("c.tsv");
+    let (code, _, stderr) =
+        run(s2s().args(["import", "keras"]).arg(keras).arg("--pairs").arg(pairs).arg("-o").arg(folder.path().join("run")));
+    assert!(code == 4 && stderr.contains("this is UTF-16") && stderr.contains("iconv"), "{stderr}");
 }
 
 #[test]
