@@ -212,7 +212,7 @@ fn a_word_spelled_like_a_special_symbol_is_learnt_and_written_as_it_is() {
 }
 
 #[test]
-fn an_evaluation_reads_files_as_a_training_does() {
+fn evaluations_and_imports_read_files_as_a_training_does() {
     let bundle = Path::new(env!("CARGO_MANIFEST_DIR")).join("exported/dates");
     let folder = tempfile::tempdir().unwrap();
     for (name, text, said) in [
@@ -226,6 +226,11 @@ fn an_evaluation_reads_files_as_a_training_does() {
         let (_, stdout, stderr) = run(s2s().arg("eval").arg(&bundle).arg(&file));
         assert!(stdout.contains(said) || stderr.contains(said), "{name}: {stdout}{stderr}");
     }
+    let keras = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras/one_hot.h5");
+    let pairs = folder.path().join("c.tsv");
+    let (code, _, stderr) =
+        run(s2s().args(["import", "keras"]).arg(keras).arg("--pairs").arg(pairs).arg("-o").arg(folder.path().join("run")));
+    assert!(code == 4 && stderr.contains("this is UTF-16") && stderr.contains("iconv"), "{stderr}");
 }
 
 #[test]
@@ -238,8 +243,9 @@ fn a_training_line_fits_the_terminal_and_the_end_names_the_checkpoints_and_the_n
     assert!(first.contains("loss ") && first.contains(", dev ") && first.ends_with(" left"), "{first}");
     assert!(lines.iter().all(|line| line.chars().count() <= 80), "{stdout}");
     let end = &lines[lines.iter().position(|line| line.starts_with("The run is in")).unwrap()..];
-    assert!(end[1].starts_with("  best  epoch 2, by validation_loss: dev loss "), "{stdout}");
-    assert!(end[2].starts_with("  last  epoch 2, where --resume goes on: dev loss "), "{stdout}");
+    let is = |line: &str, start: &str, end: &str| line.starts_with(start) && line.ends_with(end);
+    assert!(is(end[1], "  best  epoch 2, dev loss ", "  (by validation_loss)"), "{stdout}");
+    assert!(is(end[2], "  last  epoch 2, dev loss ", "  (--resume goes on from it)"), "{stdout}");
     assert_eq!(end[3], "Next: s2s export runs/a");
 }
 

@@ -150,7 +150,13 @@ fn a_perceptron_is_trained_resumed_exported_verified_and_run() {
         model: {kind: mlp, inputs: 2, hidden: [16, 8], classes: 2}\n\
         training: {epochs: 30, batch_size: 32, learning_rate: 1.0e-2, threads: 2}\n";
     std::fs::write(at("points.yaml"), config).unwrap();
-    ok(s2s().arg("train").arg(at("points.yaml")).arg("-o").arg(at("whole")));
+    let said = ok(s2s().arg("train").arg(at("points.yaml")).arg("-o").arg(at("whole")));
+    let metrics = std::fs::read_to_string(at("whole").join("metrics.jsonl")).unwrap();
+    let curves = std::fs::read_to_string(at("whole").join("curves.svg")).unwrap();
+    // Its own units: a sample is no token, and has no padding.
+    assert!(said.contains(" samples/s") && said.contains(", accuracy ") && !said.contains("token"), "{said}");
+    assert!(metrics.contains("\"samples_per_second\":") && !metrics.contains("token") && !metrics.contains("padded"), "{metrics}");
+    assert!(curves.contains("nats a sample") && !curves.contains("token"), "{curves}");
     assert_eq!(run(s2s().arg("train").arg(at("points.yaml")).arg("-o").arg(at("whole"))).0, 2, "a run is not overwritten");
     ok(s2s().arg("train").arg(at("points.yaml")).args(["--set", "training.epochs=11", "-o"]).arg(at("parts")));
     ok(s2s().arg("train").arg(at("points.yaml")).args(["--resume", "-o"]).arg(at("parts")));

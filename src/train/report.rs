@@ -227,13 +227,12 @@ impl Console {
         let folder = folder.display();
         self.print(&format!("The run is in {folder}; its checkpoints:"));
         if let Some(best) = best {
-            let what = if best.epoch == last.epoch { "the last epoch is the best" } else { "what export takes" };
-            self.print(&format!("  best  epoch {}, by {monitor}: {} ({what})", best.epoch, scores(best)));
+            self.print(&format!("  best  epoch {}, {}  (by {monitor})", best.epoch, scores(best)));
         }
-        self.print(&format!("  last  epoch {}, where --resume goes on: {}", last.epoch, scores(last)));
+        self.print(&format!("  last  epoch {}, {}  (--resume goes on from it)", last.epoch, scores(last)));
         self.print(&format!("Next: s2s export {folder}"));
         if best.is_some_and(|best| best.epoch != last.epoch) {
-            self.print("      (--checkpoint last exports the last epoch: better on what it was trained on)");
+            self.print("      takes best; --checkpoint last takes last, surer of what it was trained on");
         }
     }
 }
