@@ -169,6 +169,16 @@ fn a_perceptron_is_trained_resumed_exported_verified_and_run() {
     let (code, stdout, stderr) = run(s2s().arg("predict").arg(at("bundle")).arg(at("points.csv")));
     assert_eq!((code, stdout.lines().count()), (0, 400));
     assert!(stderr.contains("400 of 400 labels are right"), "{stderr}");
+    // That these are the rows that it knows is said, from a file and from a pipe, and of others it is not.
+    let warning = "these are the rows that it was trained on (points.csv)";
+    assert!(stderr.contains(warning), "{stderr}");
+    let piped = |rows: String| {
+        std::fs::write(at("piped.csv"), rows).unwrap();
+        let stdin = std::fs::File::open(at("piped.csv")).unwrap();
+        run(s2s().arg("predict").arg(at("bundle")).stdin(stdin)).2
+    };
+    assert!(piped(points(400)).contains(warning));
+    assert!(!piped(points(399)).contains(warning));
     std::fs::write(at("wrong.csv"), "1,2\n3,x\n").unwrap();
     let (code, _, stderr) = run(s2s().arg("predict").arg(at("bundle")).arg(at("wrong.csv")));
     assert!(code == 4 && stderr.contains("wrong.csv:2"), "{stderr}");

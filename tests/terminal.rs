@@ -120,7 +120,7 @@ fn a_wrong_name_gets_a_guess_and_never_the_whole_list() {
     let few = |stderr: &str| stderr.lines().last().unwrap().matches(", ").count() <= 8 && stderr.len() < 400;
     let stderr = set("training.qqqqq=1");
     assert!(few(&stderr) && stderr.contains("of the 2"), "{stderr}");
-    for (yaml, expected) in [("num_beam_size: 4\n", "did you mean `num_beams`?"), ("qqqq: 4\n", "of the 37 known keys")] {
+    for (yaml, expected) in [("num_beam_size: 4\n", "did you mean `beam_size`?"), ("qqqq: 4\n", "of the 37 known keys")] {
         std::fs::write(&decoding, yaml).unwrap();
         let (code, _, stderr) = run(s2s().arg("translate").arg(&bundle).args(["abc", "--decoding"]).arg(&decoding));
         assert!(code == 3 && stderr.contains(expected) && few(&stderr), "{stderr}");
@@ -131,10 +131,29 @@ fn a_wrong_name_gets_a_guess_and_never_the_whole_list() {
     assert!(code == 2 && stderr.contains("did you mean `openvino`?"), "{stderr}");
 }
 
+#[test]
+fn the_demo_ends_with_what_to_type_next_and_that_works() {
+    let folder = tempfile::tempdir().unwrap();
+    let at = folder.path().join("run");
+    let sets = ["data.task={name: dates, train: 200, dev: 20}", "model.hidden=16", "training.epochs=1", "decoding.max_new_tokens=12"];
+    let (code, stdout, stderr) = run(s2s().arg("demo").args(sets.iter().flat_map(|set| ["--set", set])).arg("-o").arg(&at));
+    assert!(code == 0 && stdout.contains(" -> "), "{stderr}");
+    let (_, next) = stderr.rsplit_once("Next:\n").unwrap();
+    let path = at.join("bundle");
+    for command in ["translate", "translate -i", "serve-local", "inspect"] {
+        assert!(next.contains(&format!("s2s {command} {}", path.display())), "{next}");
+    }
+    assert!(next.trim_end().ends_with("s2s train my.yaml"), "{next}");
+    assert_eq!(run(s2s().arg("translate").arg(&path).arg("4th of July 1976")).1.lines().count(), 1);
+    // A run that has its bundle inside says so.
+    let (code, _, stderr) = run(s2s().arg("translate").arg(&at).arg("x"));
+    assert!(code == 5 && stderr.contains(&format!("its bundle is in {}", path.display())), "{stderr}");
+}
+
 /// Runs a command at a terminal of 80 columns; `keys` are typed once the prompt is there. None where no Python is.
 fn at_terminal(folder: &Path, arguments: &[&str], environment: &[(&str, &str)], keys: &str) -> Option<(i32, String)> {
     let script = r#"
-import fcntl, os, pty, select, struct, sys, termios, time
+import fcntl, os, pty, re, select, struct, sys, termios, time
 keys, command = sys.argv[1].encode().decode("unicode_escape").encode(), sys.argv[2:]
 pid, terminal = pty.fork()
 if pid == 0:
@@ -142,12 +161,7 @@ if pid == 0:
     os.execv(command[0], command)
 seen, end = b"", time.time() + 60
 while time.time() < end:
-    if keys and seen.rstrip().endswith(b">"):
-        part, keys = keys.split(b"\0", 1) if b"\0" in keys else (keys, b"")
-        seen += b" "
-        os.write(terminal, part)
-        shown = len(seen)
-    if select.select([terminal], [], [], 0.2)[0]:
+    if select.select([terminal], [], [], 0.3)[0]:
         try:
             data = os.read(terminal, 65536)
         except OSError:
@@ -155,6 +169,10 @@ while time.time() < end:
         if not data:
             break
         seen += data
+    elif keys and re.search(rb"> (\r|\x1b\[[0-9;?]*[A-Za-z])*$", seen):
+        part, keys = keys.split(b"\0", 1) if b"\0" in keys else (keys, b"")
+        seen += b"\n"
+        os.write(terminal, part)
 else:
     os.kill(pid, 9)
 code = os.waitpid(pid, 0)[1]
@@ -231,6 +249,7 @@ fn the_conversation_edits_lines_brings_earlier_ones_back_and_ends_with_control_d
         assert!(shown.contains(&translate(text)), "{text} gives {}, not in {shown:?}", translate(text));
     }
     assert!(!shown.contains(&translate("hello")) && shown.contains("Ctrl-C once more"), "{shown:?}");
-    let (code, shown) = at_terminal(folder.path(), &["translate", "-i", path], &[], "\\x03\\0\\x03").unwrap();
+    // A terminal without -i and without texts is a conversation too; Ctrl-C twice ends it.
+    let (code, shown) = at_terminal(folder.path(), &["translate", path], &[], "\\x03\\0\\x03").unwrap();
     assert!(code == 0 && !shown.contains("error"), "{shown:?}");
 }

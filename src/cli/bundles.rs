@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
+use s2s_runtime::bundle::{NO_BUNDLE, NO_FOLDER};
 use s2s_runtime::contract::file;
 use s2s_runtime::did_you_mean;
 
@@ -16,18 +17,23 @@ const SHOWN: usize = 3;
 /// The error about a path that is no bundle, in terms of what it is: a run, a config, a graph, a folder of bundles, nothing
 /// at all. Other errors stay as they are.
 pub(super) fn explain(error: Error) -> Error {
-    let path = match error.place() {
-        Some(Place::File { path, key: None, .. }) if error.kind() == ErrorKind::Bundle => path.clone(),
+    let (path, key) = match error.place() {
+        Some(Place::File { path, key, .. }) if error.kind() == ErrorKind::Bundle => (path.clone(), key.clone()),
         _ => return error,
     };
-    // Some errors are about the manifest in it.
-    let folder = match path.parent() {
-        Some(folder) if path.ends_with(file::MANIFEST) => folder.to_owned(),
-        _ => path,
-    };
-    match what_it_is(&folder) {
-        Some((message, help)) => Error::new(error.kind(), message).in_file(folder).help(help),
-        None => error,
+    let is_manifest = path.ends_with(file::MANIFEST);
+    match (path.parent(), key.as_deref()) {
+        // The first thing that a reader of other manifests stumbles over.
+        (Some(folder), Some("kind")) if is_manifest && MlpBundle::exists(folder) => {
+            let error = Error::new(error.kind(), "this is the bundle of a perceptron, which reads numbers and not texts");
+            error.in_file(folder).help(format!("s2s predict {} FILE.csv predicts classes with it", folder.display()))
+        }
+        // Other errors are about files in a bundle.
+        (_, None) if error.message().starts_with(NO_BUNDLE) || error.message() == NO_FOLDER => match what_it_is(&path) {
+            Some((message, help)) => Error::new(error.kind(), message).in_file(path).help(help),
+            None => error,
+        },
+        _ => error,
     }
 }
 
@@ -40,7 +46,7 @@ fn has_bundle(path: &Path) -> bool {
     path.join(file::MANIFEST).is_file()
 }
 
-/// What a path is that is no bundle of a sequence model, and what to do; `None` for a bundle, and for what cannot be told.
+/// What a path is that is no bundle, and what to do; `None` for a bundle, and for what cannot be told.
 pub(super) fn what_it_is(path: &Path) -> Option<(String, String)> {
     let shown = path.display();
     let name = |path: &Path| path.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned());
@@ -54,10 +60,6 @@ pub(super) fn what_it_is(path: &Path) -> Option<(String, String)> {
             }
             false => (message, format!("export it first: s2s export {shown} -o exported/{}", name(path))),
         });
-    }
-    if MlpBundle::exists(path) {
-        let help = format!("s2s predict {shown} FILE.csv predicts classes with it");
-        return Some(("this is the bundle of a perceptron, which reads numbers and not texts".to_owned(), help));
     }
     if has_bundle(path) {
         return None;
@@ -153,10 +155,17 @@ mod tests {
             ("m.onnx", "lone ONNX file", "s2s inspect "),
             ("m.h5", "model of Keras", "s2s import keras "),
         ] {
-            let error = explain(Error::new(ErrorKind::Bundle, "not a bundle").in_file(at(name)));
+            let error = explain(Error::new(ErrorKind::Bundle, NO_BUNDLE).in_file(at(name)));
             assert!(error.message().contains(message), "{name}: {error}");
             assert!(error.help_text().unwrap().contains(help), "{name}: {:?}", error.help_text());
         }
+        let manifest = at("empty").join(file::MANIFEST);
+        std::fs::write(&manifest, "format_version: \"1.0\"\nkind: mlp\n").unwrap();
+        let error = explain(Error::new(ErrorKind::Bundle, "unknown key `kind`").at_line(&manifest, Some(2), Some("kind")));
+        assert!(error.message().contains("perceptron") && error.help_text().unwrap().contains("s2s predict"), "{error}");
+        // What is wrong with a perceptron's bundle itself is said.
+        let error = explain(Error::new(ErrorKind::Bundle, "changed").in_file(&manifest));
+        assert_eq!(error.message(), "changed");
         for name in ["exported/one", "empty"] {
             assert_eq!(explain(Error::new(ErrorKind::Bundle, "damaged").in_file(at(name))).message(), "damaged");
         }

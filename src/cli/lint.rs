@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use s2s_runtime::printable;
 
 use crate::cli::Global;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::lint::{Runtime, lint};
 
 const HELP: &str = "\
@@ -24,8 +24,12 @@ pub struct Args {
     #[arg(value_name = "FILE.onnx", required = true)]
     files: Vec<PathBuf>,
     /// Only what concerns this runtime; may be repeated
-    #[arg(long = "for", value_name = "RUNTIME", env = "S2S_FOR", value_delimiter = ',')]
+    #[arg(long = "for", value_name = "RUNTIME", env = "S2S_FOR", value_delimiter = ',', value_parser = runtime)]
     runtimes: Vec<Runtime>,
+}
+
+fn runtime(typed: &str) -> std::result::Result<Runtime, String> {
+    typed.parse().map_err(|error: Error| format!("{error}; {}", error.help_text().unwrap_or_default()))
 }
 
 /// Runs `s2s lint`.

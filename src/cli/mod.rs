@@ -30,15 +30,15 @@ pub mod verify;
 /// The way of a newcomer, and the table of [`exit_code`](crate::error::exit_code).
 const AFTER_HELP: &str = "\
 First steps:
-    s2s demo                                     train, export and translate, in about a minute
-    s2s config init my.yaml                      a commented config for pairs of your own
-    s2s train my.yaml                            writes the run folder, runs/NAME
-    s2s export runs/NAME -o exported/NAME        writes and checks the bundle
-    s2s translate exported/NAME \"some text\"
-    s2s serve-local exported/NAME                a page and an API at http://localhost:8080
+    s2s demo                               all of this once, in about a minute
+    s2s config init my.yaml                a config for pairs of your own
+    s2s train my.yaml                      writes the run: runs/NAME
+    s2s export runs/NAME -o exported/NAME  makes and checks the bundle
+    s2s translate exported/NAME \"a text\"
+    s2s serve-local exported/NAME          a page at http://localhost:8080
 
-Data goes to stdout, all else to stderr. Every flag has an S2S_ environment variable; NO_COLOR
-turns colours off.
+Data goes to stdout, all else to stderr. Every flag has an S2S_ environment
+variable; NO_COLOR turns colours off.
 
 Exit codes:
     0  done                         5  bad bundle, or parity failure
@@ -149,6 +149,23 @@ mod tests {
     #[test]
     fn the_definition_of_the_command_line_is_sound() {
         Cli::definition().debug_assert();
+    }
+
+    #[test]
+    fn every_help_fits_eighty_columns() {
+        fn check(command: &clap::Command, path: &str) {
+            for help in [command.clone().render_help(), command.clone().render_long_help()] {
+                for line in help.to_string().lines() {
+                    assert!(line.chars().count() <= 80, "{path}: {line}");
+                }
+            }
+            for sub in command.get_subcommands() {
+                check(sub, &format!("{path} {}", sub.get_name()));
+            }
+        }
+        let mut command = Cli::definition().term_width(80);
+        command.build();
+        check(&command, "s2s");
     }
 
     #[test]

@@ -1,12 +1,13 @@
 //! `s2s predict`: rows of numbers in, classes out.
 
-use std::io::{BufReader, Read, Write};
+use std::io::{BufReader, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::engine::EngineKind;
 use s2s_runtime::printable;
 use sha2::{Digest, Sha256};
 
+use crate::cli::translate::engine_kind;
 use crate::cli::{Global, bundles, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::{MlpBundle, best, predict};
@@ -25,7 +26,7 @@ pub struct Args {
     #[arg(value_name = "FILE")]
     file: Option<PathBuf>,
     /// What runs the graph: auto, tract or ort
-    #[arg(long, env = "S2S_ENGINE", default_value = "auto")]
+    #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
 }
 
@@ -46,6 +47,9 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let (samples, hash) = match &args.file {
         Some(path) => read_samples(path, a.inputs, None)?,
         None => {
+            if std::io::stdin().is_terminal() && !global.quiet {
+                eprintln!("Type rows of {} numbers with commas between them; Ctrl-D ends.", a.inputs);
+            }
             let mut hashed = BufReader::new(Hashed { inner: std::io::stdin().lock(), hash: Sha256::new() });
             let samples = parse_samples(&mut hashed, Path::new("stdin"), a.inputs, None)?;
             (samples, hashed.into_inner().hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())

@@ -4,7 +4,7 @@ mod interactive;
 mod lines;
 mod remarks;
 
-use std::io::BufReader;
+use std::io::{BufReader, IsTerminal};
 use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
@@ -31,7 +31,7 @@ pub struct Args {
     /// A folder that `s2s export` wrote, or a zip of it
     #[arg(value_name = "DIR")]
     bundle: PathBuf,
-    /// Texts; without any, lines are read from stdin
+    /// Texts; without any, lines are read from stdin, at a terminal as with -i
     #[arg(value_name = "TEXT")]
     texts: Vec<String>,
     /// Ask for one line after another, with a line editor, and show each translation while it is decoded
@@ -197,7 +197,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         remarks: Remarks::default(),
         out: std::io::stdout().lock(),
     };
-    if args.interactive {
+    // Who types nothing at a terminal would wait for an answer that never comes.
+    if args.interactive || (args.texts.is_empty() && std::io::stdin().is_terminal()) {
         return lines.interact(translator, &options);
     }
     let few = !args.texts.is_empty() && args.texts.len() <= args.max_batch_size;

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use s2s_runtime::engine::EngineKind;
 use s2s_runtime::{files, printable};
 
+use crate::cli::translate::engine_kind;
 use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::{MlpBundle, verify_mlp};
@@ -49,7 +50,7 @@ pub struct CheckArgs {
     #[arg(long, value_name = "ERROR", env = "S2S_ATOL", value_parser = atol)]
     pub atol: Option<f32>,
     /// Fail if this engine is not available (tract or ort); may be repeated
-    #[arg(long, value_name = "ENGINE", env = "S2S_REQUIRE_ENGINE", value_delimiter = ',')]
+    #[arg(long, value_name = "ENGINE", env = "S2S_REQUIRE_ENGINE", value_delimiter = ',', value_parser = engine_kind)]
     pub require_engine: Vec<EngineKind>,
 }
 

@@ -15,6 +15,11 @@ use crate::vocabulary::{Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
 
+/// How the error about a path begins at which no bundle lies.
+pub const NO_BUNDLE: &str = "not a bundle";
+/// The error about a file that is no zip.
+pub const NO_FOLDER: &str = "neither a folder nor a readable zip file";
+
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
 pub struct Bundle {
@@ -76,7 +81,7 @@ impl Bundle {
     fn read(path: &Path, files: &mut dyn Files) -> Result<Self> {
         let manifest_path = files.path(file::MANIFEST);
         let text = files.read(file::MANIFEST, files::MANIFEST)?.ok_or_else(|| {
-            Error::new(ErrorKind::Bundle, format!("not a bundle: there is no {}", file::MANIFEST))
+            Error::new(ErrorKind::Bundle, format!("{NO_BUNDLE}: there is no {}", file::MANIFEST))
                 .in_file(path)
                 .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
         })?;

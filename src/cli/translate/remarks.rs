@@ -30,8 +30,11 @@ enum Kind {
     Foreign,
 }
 
+/// A text, written otherwise.
+type Change = fn(&str) -> String;
+
 /// What would make a text known.
-const CHANGES: [(Kind, fn(&str) -> String); 5] = [
+const CHANGES: [(Kind, Change); 5] = [
     (Kind::Decomposed, |text| text.nfc().collect()),
     (Kind::Composed, |text| text.nfd().collect()),
     (Kind::TooLarge, |text| text.to_lowercase()),

@@ -28,9 +28,8 @@ impl<'a> Archive<'a> {
     pub(super) fn open(path: &'a Path) -> Result<Self> {
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message.to_owned()).in_file(path);
         let file = files::open(path, files::ARCHIVE)?;
-        let zip = ZipArchive::new(file).map_err(|e| {
-            wrong("neither a folder nor a readable zip file").help("give the folder that `s2s export` wrote, or a zip of it").caused_by(e)
-        })?;
+        let zip = ZipArchive::new(file)
+            .map_err(|e| wrong(super::NO_FOLDER).help("give the folder that `s2s export` wrote, or a zip of it").caused_by(e))?;
         if zip.len() > MOST_ENTRIES {
             return Err(wrong("too many files for a bundle").help("zip the bundle's folder alone"));
         }
