@@ -72,6 +72,36 @@ async fn a_folder_of_bundles_is_served_whole_and_chosen_by_language_or_name() {
     assert_eq!((status, &error["error_type"]), (StatusCode::BAD_REQUEST, &json!("unsupported_language")));
 }
 
+#[tokio::test]
+async fn one_bad_bundle_of_several_is_named_and_the_others_are_served_until_it_is_mended() {
+    let folder = tempfile::tempdir().unwrap();
+    let good = Random { name: "good", ..Random::default() }.write(&folder.path().join("good"));
+    let bad = Random { name: "bad", seed: 3, ..Random::default() }.write(&folder.path().join("bad"));
+    let whole = std::fs::read(bad.join("decoder.onnx")).unwrap();
+    std::fs::write(bad.join("decoder.onnx"), &whole[..whole.len() / 2]).unwrap();
+    let missing = folder.path().join("missing");
+    let library = library(&[&good, &bad, &missing]);
+    let (server, mut shelf) = open(&library, Limits::default());
+    let failed: Vec<&Path> = shelf.failed().iter().map(|(path, _)| path.as_path()).collect();
+    assert_eq!(failed, [bad.as_path(), missing.as_path()]);
+    assert!(shelf.failed().iter().all(|(path, error)| error.contains(&*path.file_name().unwrap().to_string_lossy())), "{shelf:?}");
+    let text = json!({"text_input": "hello there"});
+    let (status, answer) = ask(&server, "/v2/models/good/generate", &text).await;
+    assert_eq!((status, &answer["text_output"]), (StatusCode::OK, &json!(alone(&good, "hello there"))));
+    assert_eq!(ask(&server, "/v2/models/bad/generate", &text).await.0, StatusCode::NOT_FOUND);
+    // What has not changed is not tried again, and what was mended is.
+    library.look(&mut shelf, &server);
+    assert_eq!(ask(&server, "/v2/models/bad/generate", &text).await.0, StatusCode::NOT_FOUND);
+    std::fs::write(bad.join("decoder.onnx"), &whole).unwrap();
+    library.look(&mut shelf, &server);
+    library.look(&mut shelf, &server);
+    assert_eq!(ask(&server, "/v2/models/bad/generate", &text).await.0, StatusCode::OK);
+    // Alone it is an error, and so are several of which none is good.
+    for paths in [&[&*missing][..], &[&*missing, &*folder.path().join("gone")]] {
+        assert!(self::library(paths).open(&Server::new(Limits::default(), None)).is_err());
+    }
+}
+
 #[test]
 fn a_bundle_that_is_named_twice_is_served_once_and_two_of_one_name_are_refused() {
     let folder = tempfile::tempdir().unwrap();

@@ -71,10 +71,12 @@ macro_rules! documents {
 
 documents! {
     the_readme_runs: "README.md";
+    the_chinese_readme_runs: "README.zh.md";
     the_page_about_exports_runs: "docs/export.md";
     the_page_about_keras_runs: "docs/keras.md";
     the_page_about_lint_runs: "docs/lint.md";
     the_page_about_return_sequences_runs: "docs/return_sequences.md";
+    the_chinese_page_about_return_sequences_runs: "docs/return_sequences.zh.md";
     the_page_about_serving_runs: "docs/serving.md";
     the_english_tutorial_runs: "docs/tutorial.en.md";
     the_chinese_tutorial_runs: "docs/tutorial.zh.md";

@@ -107,6 +107,7 @@ fn a_config_is_started_checked_and_shown() {
         "cmn_chars",
         "cmn_attention",
         "cmn_embedding",
+        "cmn_first",
         "cmudict",
         "cmudict_small",
         "embedding_10k",

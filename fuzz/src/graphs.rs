@@ -3,6 +3,7 @@
 use std::collections::HashSet;
 
 use prost::Message as _;
+use s2s::inspect::language::Language;
 use s2s::inspect::model::{Detail, Model};
 use s2s::inspect::{Graph, Subject, View, body, layout, table};
 use s2s::lint;
@@ -63,10 +64,17 @@ pub(crate) fn read(bytes: &[u8]) {
     let is_overview = bytes.len().is_multiple_of(5);
     let one = Graph { role: None, file: "fuzz.onnx".to_owned(), bytes: bytes.to_vec(), model };
     if !is_overview {
-        return drawn(&Subject { name: "fuzz".to_owned(), graphs: vec![one], architecture: None, graph_padding: None });
+        return drawn(&Subject {
+            name: "fuzz".to_owned(),
+            graphs: vec![one],
+            architecture: None,
+            graph_padding: None,
+            language: Language::English,
+        });
     }
     let three = [Role::Training, Role::Encoder, Role::Decoder].map(|role| Graph { role: Some(role), ..one.clone() });
-    let subject = Subject { name: "fuzz".to_owned(), graphs: three.into(), architecture: None, graph_padding: None };
+    let subject =
+        Subject { name: "fuzz".to_owned(), graphs: three.into(), architecture: None, graph_padding: None, language: Language::English };
     if let Some(svg) = looked_at(subject.svg(View::Overview)) {
         is_xml("the overview", &svg);
     }

@@ -10,6 +10,7 @@ use s2s_runtime::printable;
 use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
+use crate::inspect::language::Language;
 use crate::inspect::{Subject, View as Drawn, table};
 
 /// Show a model: its layers as a table, or as a picture
@@ -29,6 +30,9 @@ pub struct Args {
     /// What is drawn [default: overview; of a lone file its graph]
     #[arg(long, value_enum, env = "S2S_VIEW", requires = "graph")]
     view: Option<View>,
+    /// The language of the picture's words; names stay as they are
+    #[arg(long, value_enum, value_name = "CODE", default_value = "en", env = "S2S_PICTURE_LANGUAGE", requires = "graph")]
+    language: Words,
     /// Where the picture goes [default: stdout]
     #[arg(short, long, value_name = "FILE", env = "S2S_PICTURE", requires = "graph")]
     output: Option<PathBuf>,
@@ -45,6 +49,15 @@ enum Format {
     Dot,
     /// Mermaid, for Markdown
     Mermaid,
+}
+
+/// Languages of a picture's words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Words {
+    /// English
+    En,
+    /// Chinese
+    Zh,
 }
 
 /// What of a model is drawn.
@@ -66,7 +79,11 @@ enum View {
 
 /// Runs `s2s inspect`.
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let subject = Subject::open(&args.path)?;
+    let mut subject = Subject::open(&args.path)?;
+    subject.language = match args.language {
+        Words::En => Language::English,
+        Words::Zh => Language::Chinese,
+    };
     let Some(format) = args.graph else {
         if global.json {
             println!("{}", printable::json(&table::to_json(&subject, args.tensors).to_string()));
@@ -87,7 +104,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     };
     let bytes = match format {
         Format::Svg => subject.svg(view)?.into_bytes(),
-        Format::Png => png(&subject.svg(view)?)?,
+        Format::Png => png(&subject.svg(view)?, subject.language)?,
         Format::Dot => subject.dot(view)?.into_bytes(),
         Format::Mermaid => subject.mermaid(view)?.into_bytes(),
     };
@@ -95,12 +112,17 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 }
 
 #[cfg(feature = "png")]
-fn png(svg: &str) -> Result<Vec<u8>> {
-    crate::inspect::png::render(svg, 2.0)
+fn png(svg: &str, language: Language) -> Result<Vec<u8>> {
+    use crate::inspect::png;
+    if language == Language::Chinese && !png::has_font_for('图') {
+        return Err(Error::new(ErrorKind::Usage, "no font of this machine has Chinese characters, which pixels are drawn with")
+            .help("use --graph svg, or install such a font (Debian: fonts-noto-cjk)"));
+    }
+    png::render(svg, 2.0)
 }
 
 #[cfg(not(feature = "png"))]
-fn png(_: &str) -> Result<Vec<u8>> {
+fn png(_: &str, _: Language) -> Result<Vec<u8>> {
     Err(Error::new(ErrorKind::Usage, "this s2s was built without PNG").help("use --graph svg, or build with `--features png`"))
 }
 

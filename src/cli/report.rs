@@ -20,10 +20,15 @@ pub fn render(error: &Error, colours: bool) -> String {
     let said = printable::lines(&error.to_string()).into_owned();
     // Who asks a program to stop has met no error.
     let mut text = match error.kind() {
-        ErrorKind::Interrupted => format!("{said}
-"),
-        _ => format!("{} {said}
-", paint("1;31", "error:")),
+        ErrorKind::Interrupted => format!(
+            "{said}
+"
+        ),
+        _ => format!(
+            "{} {said}
+",
+            paint("1;31", "error:")
+        ),
     };
     if let Some(Place::File { path, line: Some(line), .. }) = error.place()
         && let Some(excerpt) = line_of(path, *line)

@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{Device, EngineKind};
 use s2s_runtime::translator::default_workers;
 use tokio::sync::Notify;
 
 use crate::cli::Global;
 use crate::cli::translate::read_options;
 use crate::error::{Error, ErrorKind, Result};
+use crate::serve::access_log::{AccessLog, LogFormat};
 use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
 use crate::serve::hosts::Hosts;
 use crate::serve::library::Library;
 use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
+use crate::serve::split::Split;
 
 /// The key that clients must send; never a flag, because other users of the machine can read command lines.
 const API_KEY: &str = "S2S_API_KEY";
@@ -46,9 +48,24 @@ pub struct Args {
     /// Pages of a name that is given here may use the server too.
     #[arg(long, env = "S2S_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     allowed_host: Vec<String>,
+    /// Sites whose pages may use this server, such as https://app.example.org, http://a.example:* or null (files); * is any
+    ///
+    /// Pages of this server's own names always may, on loopback those of every port of localhost, and browser extensions.
+    /// Who may ask may read the answer: such requests are answered with CORS headers.
+    #[arg(long, env = "S2S_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
+    cors_origin: Vec<String>,
+    /// How texts are taken apart where a request does not say it: lines, sentences or none
+    #[arg(long, env = "S2S_SPLIT", value_name = "HOW", default_value = "lines", value_parser = split)]
+    split: Split,
+    /// Write a line for each request to stdout, after the address: common (Common Log Format) or json; never a text
+    #[arg(long, env = "S2S_ACCESS_LOG", value_name = "FORMAT", num_args = 0..=1, default_missing_value = "common", value_parser = log_format)]
+    access_log: Option<LogFormat>,
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
     engine: EngineKind,
+    /// Where texts are decoded: cpu, cuda (ONNX Runtime with its CUDA provider) or auto, which measures
+    #[arg(long, env = "S2S_DEVICE", default_value = "cpu")]
+    device: Device,
     /// Threads that decode, each with an engine of its own [default: as many as processors may be used]
     #[arg(long, env = "S2S_WORKERS", value_name = "N", value_parser = at_least_one)]
     workers: Option<usize>,
@@ -78,10 +95,13 @@ struct LimitArgs {
     /// Rows that a worker decodes together; a beam is a row
     #[arg(long, env = "S2S_MAX_BATCH_SIZE", value_name = "N", default_value = "32", value_parser = at_least_one)]
     max_batch_size: usize,
-    /// Texts of one request
-    #[arg(long, env = "S2S_MAX_CLIENT_BATCH", value_name = "N", default_value = "32", value_parser = at_least_one)]
+    /// Texts of one request; so many of its lines wait at once
+    #[arg(long, env = "S2S_MAX_CLIENT_BATCH", value_name = "N", default_value = "64", value_parser = at_least_one)]
     max_client_batch: usize,
-    /// Tokens of one text
+    /// Lines, sentences or texts between tags of one request, over all its texts; more are answered 422
+    #[arg(long, env = "S2S_MAX_LINES", value_name = "N", default_value = "4096", value_parser = at_least_one)]
+    max_lines: usize,
+    /// Tokens of one line
     #[arg(long, env = "S2S_MAX_INPUT_TOKENS", value_name = "N", default_value = "512", value_parser = at_least_one)]
     max_input_tokens: usize,
     /// Tokens of one translation; a request for more is answered 422
@@ -97,6 +117,12 @@ struct LimitArgs {
     /// [default: 64 MiB, or four times --max-payload if that is more]
     #[arg(long, env = "S2S_MAX_BODY_MEMORY", value_name = "BYTES", value_parser = at_least_one)]
     max_body_memory: Option<usize>,
+    /// Bytes of translated files that wait to be fetched; where there is no room, the oldest of who has most go
+    #[arg(long, env = "S2S_MAX_FILE_MEMORY", value_name = "BYTES", default_value = "67108864", value_parser = at_least_one)]
+    max_file_memory: usize,
+    /// How long a translated file can be fetched
+    #[arg(long, env = "S2S_FILE_LIFETIME", value_name = "SECONDS", default_value = "600", value_parser = seconds)]
+    file_lifetime: Duration,
     /// Connections open at once, or as many as there may be open files; more displace quiet ones, or wait
     #[arg(long, env = "S2S_MAX_CONNECTIONS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_connections: usize,
@@ -133,11 +159,14 @@ impl LimitArgs {
             max_queue: self.max_queue,
             max_batch_size: self.max_batch_size,
             max_client_batch: self.max_client_batch,
+            max_lines: self.max_lines,
             max_input_tokens: self.max_input_tokens,
             max_new_tokens: self.max_new_tokens,
             max_answer: self.max_answer,
             max_payload: self.max_payload,
             max_body_memory: self.max_body_memory.unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
+            max_file_memory: self.max_file_memory,
+            file_lifetime: self.file_lifetime,
             max_connections: self.max_connections,
             max_connections_per_address: self.max_connections_per_address.unwrap_or_else(|| Limits::share(self.max_connections)),
             request_timeout: self.request_timeout,
@@ -153,6 +182,14 @@ impl LimitArgs {
 
 fn engine_kind(typed: &str) -> Result<EngineKind, String> {
     typed.parse().map_err(|error: Error| error.help_text().unwrap_or(error.message()).to_owned())
+}
+
+fn split(typed: &str) -> Result<Split, String> {
+    typed.parse().map_err(|_| "choose lines, sentences or none".to_owned())
+}
+
+fn log_format(typed: &str) -> Result<LogFormat, String> {
+    typed.parse()
 }
 
 fn at_least_one(typed: &str) -> Result<usize, String> {
@@ -197,12 +234,16 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
     }
     let hosts = Hosts::new(address.ip(), &args.allowed_host);
     let hosts = hosts.map_err(|message| Error::new(ErrorKind::Usage, format!("--allowed-host: {message}")))?;
+    let hosts = hosts.with_origins(&args.cors_origin);
+    let hosts = hosts.map_err(|message| Error::new(ErrorKind::Usage, format!("--cors-origin: {message}")))?;
+    let log = args.access_log.map(|format| AccessLog::new(format, std::io::stdout())).transpose();
+    let log = log.map_err(|cause| Error::new(ErrorKind::Io, "no thread for the access log").caused_by(cause))?;
     let (stop, cut, hangup) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     tokio::spawn(watch_signals(Arc::clone(&stop), Arc::clone(&cut))?);
     watch_hangup(Arc::clone(&hangup)).map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
     let mut limits = args.limits.limits();
     fit_descriptors(&mut limits);
-    let server = Arc::new(Server::new(limits, key).at(hosts));
+    let server = Arc::new(Server::new(limits, key).at(hosts).splitting(args.split).logging(log));
     let mut serving = tokio::spawn({
         let (server, stop, cut) = (Arc::clone(&server), Arc::clone(&stop), Arc::clone(&cut));
         async move { serve(listener, server, stop.notified(), cut.notified()).await }
@@ -220,13 +261,18 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
         loaded = loading => {
             let (library, shelf, schedulers) = loaded.map_err(|panic| Error::new(ErrorKind::Internal, "loading a model panicked").caused_by(panic))??;
             let names: Vec<String> = schedulers.iter().map(|s| s.model().card().name.clone()).collect();
+            let failed: Vec<String> = shelf.failed().iter().map(|(path, _)| path.display().to_string()).collect();
             server.ready(schedulers);
             tokio::spawn(Arc::new(library).watch(shelf, Arc::clone(&server), args.reload, hangup));
-            announce(&format!("http://{address}"), &names, global);
+            announce(&format!("http://{address}"), &names, &failed, global);
+            // The first line is the address, whoever asked while models were loaded.
+            server.begin_access_log();
         }
         ended = &mut serving => return outcome(ended),
     }
-    outcome(serving.await)
+    let ended = serving.await;
+    server.close_access_log();
+    outcome(ended)
 }
 
 fn outcome(ended: Result<Ended, tokio::task::JoinError>) -> Result<()> {
@@ -238,8 +284,14 @@ fn outcome(ended: Result<Ended, tokio::task::JoinError>) -> Result<()> {
 }
 
 /// The address on stdout; whoever started the server without reading it is not an error.
-fn announce(url: &str, models: &[String], global: &Global) {
-    let line = if global.json { serde_json::json!({ "url": url, "models": models }).to_string() } else { url.to_owned() };
+///
+/// - `failed`: bundles that are not served.
+fn announce(url: &str, models: &[String], failed: &[String], global: &Global) {
+    let line = match global.json {
+        true if failed.is_empty() => serde_json::json!({ "url": url, "models": models }).to_string(),
+        true => serde_json::json!({ "url": url, "models": models, "failed": failed }).to_string(),
+        false => url.to_owned(),
+    };
     let mut stdout = std::io::stdout();
     let _ = writeln!(stdout, "{line}").and_then(|()| stdout.flush());
     tracing::info!("serving {} at {url}", models.join(", "));
@@ -331,6 +383,7 @@ fn library(args: &Args) -> Result<Library> {
     Ok(Library {
         paths: args.bundles.clone(),
         engine: args.engine,
+        device: args.device,
         workers: args.workers.unwrap_or_else(default_workers),
         decoding: args.decoding.as_deref().map_or_else(|| Ok(DecodingOptions::default()), read_options)?,
         source_language: args.source_language.clone(),

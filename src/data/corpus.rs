@@ -223,7 +223,8 @@ fn split_tail(mut pairs: Part, fraction: f64, file: &Path) -> Result<(Part, Part
     // As Keras rounds: the training part is the whole part of n * (1 - fraction).
     let kept = (pairs.len() as f64 * (1.0 - fraction)) as usize;
     if kept == 0 || kept == pairs.len() {
-        let message = format!("{} pairs cannot be split with fraction {fraction}", pairs.len());
+        let pairs = if pairs.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", pairs.len()) };
+        let message = format!("{pairs} cannot be split with fraction {fraction}");
         return Err(Error::new(ErrorKind::Data, message).in_file(file).help("both parts need at least one pair"));
     }
     let validation = pairs.split_off(kept);

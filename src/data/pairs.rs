@@ -290,7 +290,8 @@ pub fn collect(
 ) -> Result<Pairs> {
     check_encoding(bytes, file)?;
     let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-    let mut pairs = Pairs::default();
+    // Texts are no longer than the file; what is reserved and not written to is no memory.
+    let mut pairs = Pairs { text: String::with_capacity(bytes.len()), ..Pairs::default() };
     let mut visit = |line: u64, source: &str, target: &str| {
         check(line, source, target)?;
         pairs.push(line, source, target).map_err(|e| e.at_line(file, Some(line), None))
@@ -314,6 +315,8 @@ pub fn collect(
     }
     let Reading { empty, returns, .. } = reading;
     (pairs.empty, pairs.returns) = (empty, returns);
+    pairs.text.shrink_to_fit();
+    pairs.ends.shrink_to_fit();
     if pairs.is_empty() {
         return Err(Error::new(ErrorKind::Data, "the file holds no pair").in_file(file).help(expected(format)));
     }

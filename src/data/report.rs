@@ -161,16 +161,14 @@ impl<'a> Texts<'a> {
         let is_mixed = self.composed.count > 0 && self.decomposed.count > 0;
         // Those who ask write NFC: sources in another form are answered as unknown symbols. Targets may have either, but one.
         if !is_one_form && (is_mixed || name == "source" && self.decomposed.count > 0) {
-            let first = if is_mixed { self.decomposed.line.max(self.composed.line) } else { self.decomposed.line };
-            let met = Met { count: self.decomposed.count, line: first };
             let said = match is_mixed {
                 true => format!("{name}s in two Unicode forms: {} not in NFC", self.decomposed.count),
                 false => format!("{name}s change under NFC: {}", self.decomposed.count),
             };
             let help = format!("one letter, two spellings: add `normalisation: [nfc]` to `data.{name}`");
-            add("normalisation", met, said, &help);
+            add("normalisation", self.decomposed, said, &help);
         }
-        let texts = |met: Met, what: &str| format!("{what} in {} {name}s", met.count);
+        let texts = |met: Met, what: &str| format!("{what} in {}", counted(met.count, name));
         let out = "take them out, unless they are meant: they become symbols of their own";
         add(
             "byte-order marks",

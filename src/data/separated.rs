@@ -65,7 +65,8 @@ pub(super) fn lines(reading: &mut Reading<'_>, separator: &str) -> Result<()> {
         if line.bytes.len() > LONGEST_LINE {
             return Err(reading.too_long(line.number));
         }
-        if line.bytes.is_empty() || format.comment.as_ref().is_some_and(|mark| line.bytes.starts_with(mark.as_bytes())) {
+        let is_blank = line.bytes.trim_ascii().is_empty() && !line.bytes.contains(&b'\t');
+        if is_blank || format.comment.as_ref().is_some_and(|mark| line.bytes.starts_with(mark.as_bytes())) {
             continue;
         }
         if std::mem::take(&mut is_head) {

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use s2s_runtime::printable;
 
+use super::language::Language;
 use super::model::{Edge, Layer, Model, one_direction};
 use super::shapes::display;
 use super::svg::{Arrow, Node};
@@ -57,11 +58,11 @@ pub fn check_size(name: &str, boxes: usize, arrows: usize) -> Result<()> {
 ///
 /// # Errors
 /// As [`check_size`].
-pub fn picture(model: &Model) -> Result<(Vec<Node>, Vec<Arrow>)> {
+pub fn picture(model: &Model, language: Language) -> Result<(Vec<Node>, Vec<Arrow>)> {
     let edges = model.layers.iter().map(|layer| layer.inputs.len()).sum::<usize>();
     check_size(&model.name, model.layers.len() + model.outputs.len(), edges + model.outputs.len())?;
     let kinds: HashMap<&str, &str> = model.inputs.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
-    let mut nodes: Vec<Node> = model.layers.iter().map(|layer| node_of(model, layer, &kinds)).collect();
+    let mut nodes: Vec<Node> = model.layers.iter().map(|layer| node_of(model, layer, &kinds, language)).collect();
     let mut arrows: Vec<Arrow> = Vec::new();
     let said = said_in_boxes(model);
     for (to, layer) in model.layers.iter().enumerate() {
@@ -140,7 +141,7 @@ fn said_in_boxes(model: &Model) -> BTreeSet<(usize, String)> {
 }
 
 /// The box of a layer; `kinds` has the element types of the graph's inputs.
-pub fn node_of(model: &Model, layer: &Layer, kinds: &HashMap<&str, &str>) -> Node {
+pub fn node_of(model: &Model, layer: &Layer, kinds: &HashMap<&str, &str>, language: Language) -> Node {
     let parameters = model.parameters(layer);
     let mut lines = Vec::new();
     let input = layer.kind == "Input";
@@ -153,7 +154,7 @@ pub fn node_of(model: &Model, layer: &Layer, kinds: &HashMap<&str, &str>) -> Nod
             lines.push(shortened(&layer.kind));
         }
         if parameters > 0 {
-            lines.push(format!("{} parameters", thousands(parameters)));
+            lines.push(language.parameters(&thousands(parameters)));
         }
     }
     // A node of a layer, `encoder.lstm_0.MatMul`, has its layer's colour; one that looks an embedding up has that one's.

@@ -22,6 +22,7 @@ use crate::train::{Run, Which};
 
 pub mod body;
 pub mod draw;
+pub mod language;
 pub mod layout;
 pub mod model;
 pub mod overview;
@@ -32,6 +33,7 @@ pub mod table;
 #[cfg(test)]
 mod tests;
 
+use language::Language;
 use model::{Detail, Model};
 
 /// What is looked at.
@@ -43,6 +45,8 @@ pub struct Subject {
     pub graphs: Vec<Graph>,
     /// Sizes, where it is a network of this project.
     pub architecture: Option<Architecture>,
+    /// The language of the words in its pictures.
+    pub language: Language,
     /// What the graphs do to sources by themselves.
     pub graph_padding: Option<Padding>,
 }
@@ -112,7 +116,13 @@ impl Subject {
 
     /// One graph that is no part of three.
     fn alone(name: String, file: String, bytes: Vec<u8>, model: Model) -> Self {
-        Self { name, graphs: vec![Graph { role: None, file, bytes, model }], architecture: None, graph_padding: None }
+        Self {
+            name,
+            graphs: vec![Graph { role: None, file, bytes, model }],
+            architecture: None,
+            graph_padding: None,
+            language: Language::English,
+        }
     }
 
     /// The graphs of an opened bundle.
@@ -130,7 +140,13 @@ impl Subject {
         if graphs.is_empty() {
             return Err(Error::new(ErrorKind::Bundle, "the bundle has no graphs").in_file(bundle.path()));
         }
-        Ok(Self { name: manifest.name.clone(), graphs, architecture, graph_padding: manifest.source.graph_padding.clone() })
+        Ok(Self {
+            name: manifest.name.clone(),
+            graphs,
+            architecture,
+            graph_padding: manifest.source.graph_padding.clone(),
+            language: Language::English,
+        })
     }
 
     /// The graphs that a run would export, with the weights of its best epoch, or zeros before there is one.
@@ -150,7 +166,13 @@ impl Subject {
             .into_iter()
             .map(|role| graph(role, role.file(), emit(role)))
             .collect::<Result<Vec<_>>>()?;
-        Ok(Self { name: run.config.name.clone(), graphs, architecture: Some(run.network.architecture().clone()), graph_padding: None })
+        Ok(Self {
+            name: run.config.name.clone(),
+            graphs,
+            architecture: Some(run.network.architecture().clone()),
+            graph_padding: None,
+            language: Language::English,
+        })
     }
 
     /// The graph that has the whole network.
@@ -199,7 +221,7 @@ impl Subject {
     /// Title, boxes and arrows of a view that is one graph.
     fn picture(&self, view: View) -> Result<(String, Vec<svg::Node>, Vec<svg::Arrow>)> {
         let (model, title) = match view {
-            View::Overview | View::Network => (self.main().model.clone(), format!("{}: the layers", self.name)),
+            View::Overview | View::Network => (self.main().model.clone(), self.language.layers_of(&self.name)),
             View::Graph(role) => {
                 let found = self.graphs.iter().find(|g| g.role == Some(role) || (self.graphs.len() == 1 && g.role.is_none()));
                 let missing = || Error::new(ErrorKind::Usage, format!("there is no {role} graph")).in_graph(&self.name, None);
@@ -208,7 +230,7 @@ impl Subject {
                 (Model::read(&graph.file, &graph.bytes, Detail::Nodes)?, title)
             }
         };
-        let (nodes, arrows) = draw::picture(&model)?;
+        let (nodes, arrows) = draw::picture(&model, self.language)?;
         Ok((title, nodes, arrows))
     }
 
@@ -222,10 +244,10 @@ impl Subject {
                 let graph = self.graphs.iter().find(|g| g.role == Some(role))?;
                 Some((role, graph.file.clone(), graph.model.clone()))
             });
-            return overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>());
+            return overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>(), self.language);
         }
         let (title, nodes, arrows) = self.picture(view)?;
-        let whole = svg::graph(&title, &nodes, &arrows);
+        let whole = svg::graph(&title, &nodes, &arrows, self.language);
         let mut pictures = vec![whole];
         if let View::Graph(role) = view
             && let Some(graph) = self.graphs.iter().find(|g| g.role == Some(role))
@@ -233,14 +255,14 @@ impl Subject {
             let (mut boxes, mut lines) = (nodes.len(), arrows.len());
             for body in body::bodies(&CheckedModel::read(&graph.file, &graph.bytes)?) {
                 let (name, body) = body?;
-                let (nodes, arrows) = draw::picture(&Model::of(&body, Detail::Nodes))?;
+                let (nodes, arrows) = draw::picture(&Model::of(&body, Detail::Nodes), self.language)?;
                 // All bodies together, as if they were one graph.
                 (boxes, lines) = (boxes + nodes.len(), lines + arrows.len());
                 draw::check_size(&graph.file, boxes, lines)?;
-                pictures.push(svg::graph(&format!("the body of {name}, once a token"), &nodes, &arrows));
+                pictures.push(svg::graph(&self.language.body_of(&name), &nodes, &arrows, self.language));
             }
         }
-        Ok(svg::beside(&title, pictures))
+        Ok(svg::beside(&title, pictures, self.language))
     }
 
     /// A picture in Graphviz's language.

@@ -6,6 +6,7 @@ use s2s_runtime::contract::{DECODER_INPUT, DECODER_TARGET, ENCODER_INPUT};
 use s2s_runtime::manifest::Role;
 
 use super::draw::{PLAIN, check_size, colours, node_of, thousands};
+use super::language::Language;
 use super::model::{Edge, Model};
 use super::shapes::display;
 use super::svg::{Canvas, Node, size, text_width};
@@ -47,7 +48,7 @@ fn lines_of(edges: &[&Edge]) -> Vec<String> {
 ///
 /// # Errors
 /// As [`check_size`].
-pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -> Result<String> {
+pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)], language: Language) -> Result<String> {
     let tensors = files.iter().map(|(_, _, model)| model.tensors.len()).sum::<usize>();
     let edges = training.layers.iter().map(|layer| layer.inputs.len()).sum();
     check_size(name, training.layers.len() + tensors, edges)?;
@@ -59,7 +60,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
         .iter()
         .enumerate()
         .map(|(layer, l)| {
-            let node = node_of(training, l, &kinds);
+            let node = node_of(training, l, &kinds, language);
             let size = size(&node);
             Placed { layer, column: column(&l.name), node, centre: (0.0, 0.0), size }
         })
@@ -116,15 +117,15 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
     let has_loss = placed.iter().any(|p| p.column == Column::Outside);
     let right = if has_loss { x_outside + half_outside + 30.0 } else { x_decoder + half_decoder + 150.0 };
 
-    let mut canvas = Canvas::default();
+    let mut canvas = Canvas::new(language);
     let file = |role: Role| files.iter().find(|f| f.0 == role).map_or("", |f| f.1.as_str());
-    canvas.text(32.0, 26.0, 17.0, "start", true, "#222", &format!("{name}: one network, three graphs"));
+    canvas.text(32.0, 26.0, 17.0, "start", true, "#222", &language.one_network(name));
     let frame_bottom = lowest + 6.0;
     canvas.rectangle(28.0, 48.0, right - 28.0, frame_bottom - 48.0 + 18.0, 10.0, "#fbfbfb", "#777", "");
-    canvas.text(44.0, 66.0, 13.0, "start", true, "#444", &format!("{}: whole texts, teacher forcing", file(Role::Training)));
+    canvas.text(44.0, 66.0, 13.0, "start", true, "#444", &language.whole_texts(file(Role::Training)));
     for (x, half, role, words, bottom) in [
-        (x_encoder, half_encoder, Role::Encoder, "once a text", bottoms[0]),
-        (x_decoder, half_decoder, Role::Decoder, "once a token", bottoms[1]),
+        (x_encoder, half_encoder, Role::Encoder, language.once_a_text(file(Role::Encoder)), bottoms[0]),
+        (x_decoder, half_decoder, Role::Decoder, language.once_a_token(file(Role::Decoder)), bottoms[1]),
     ] {
         let left = x - half - 24.0;
         canvas.rectangle(
@@ -137,7 +138,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
             colours(&format!("{role}.lstm_0")).1,
             "7 4",
         );
-        canvas.text(left + 12.0, 97.0, 12.0, "start", true, colours(&format!("{role}.lstm_0")).1, &format!("{}: {words}", file(role)));
+        canvas.text(left + 12.0, 97.0, 12.0, "start", true, colours(&format!("{role}.lstm_0")).1, &words);
     }
     let edges_of = |c: Column| match c {
         Column::Encoder => (x_encoder - half_encoder - 24.0, x_encoder + half_encoder + 24.0),
@@ -146,15 +147,15 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
     };
     arrows(&mut canvas, training, &placed, edges_of);
     placed.iter().for_each(|p| canvas.node(&p.node, p.centre));
-    feedback(&mut canvas, training, &placed, x_decoder + half_decoder + 24.0);
+    feedback(&mut canvas, training, &placed, x_decoder + half_decoder + 24.0, language);
 
     let mut y = frame_bottom + 18.0 + 36.0;
-    canvas.text(32.0, y, 14.0, "start", true, "#222", "Weights in each file: the same name, the same bytes (dashed: computed from them)");
+    canvas.text(32.0, y, 14.0, "start", true, "#222", language.weights_in_files());
     y += 24.0;
     let mut widest = right;
     for (_, file, model) in files {
         let (parameters, bytes) = model.totals();
-        let about = format!("{file}: {} weights, {:.2} MB, {} nodes", thousands(parameters), bytes as f64 / 1048576.0, model.nodes);
+        let about = language.file_totals(file, &thousands(parameters), bytes as f64 / 1048576.0, model.nodes);
         canvas.text(32.0, y, 12.0, "start", true, "#333", &about);
         y += 20.0;
         let mut x = 32.0;
@@ -165,7 +166,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
                 (true, ..) => "",
                 (_, true, true) => " = embedding x W + bias",
                 (_, true, false) => " = W + bias",
-                _ => " of W",
+                _ => language.of_w(),
             };
             let text = format!("{} ({axes}){folded}", tensor.name);
             let width = text_width(&text, 11.0, false) + 18.0;
@@ -182,7 +183,7 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)]) -
         }
         y += 36.0;
     }
-    Ok(canvas.finish(widest.max(right) + 28.0, y, &format!("{name}: one network, three graphs")))
+    Ok(canvas.finish(widest.max(right) + 28.0, y, &language.one_network(name)))
 }
 
 /// Downwards within a column, across between columns; what skips a box goes round on the left.
@@ -239,7 +240,7 @@ fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed], x_of: impl F
 }
 
 /// The loop that the runtime closes: the best token and the states go back in.
-fn feedback(canvas: &mut Canvas, training: &Model, placed: &[Placed], edge: f64) {
+fn feedback(canvas: &mut Canvas, training: &Model, placed: &[Placed], edge: f64, language: Language) {
     let of = |name: &str| placed.iter().find(|p| training.layers[p.layer].name == name);
     let last = placed.iter().rfind(|p| p.column == Column::Decoder);
     let (Some(input), Some(last)) = (of(DECODER_INPUT), last) else { return };
@@ -254,6 +255,6 @@ fn feedback(canvas: &mut Canvas, training: &Model, placed: &[Placed], edge: f64)
         side - 12.0
     );
     canvas.line(&d, true, PLAIN.1);
-    let words = ["decoding:".to_owned(), "best token".to_owned(), "and states".to_owned(), "go back in".to_owned()];
+    let words = language.feedback().map(str::to_owned);
     canvas.aside((side + 8.0, f64::midpoint(y0, y1) - 20.0), &words);
 }

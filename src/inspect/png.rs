@@ -32,6 +32,18 @@ pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>> {
     pixels.encode_png().map_err(|e| internal(e.to_string()))
 }
 
+/// Whether a font that is carried, or one of this machine, has a character: what no font has is drawn as any such character is.
+pub fn has_font_for(c: char) -> bool {
+    let drawn = |c: char| {
+        let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"32\" height=\"32\" font-family=\"DejaVu Sans\">";
+        render(&format!("{svg}<text x=\"4\" y=\"24\" font-size=\"20\">{c}</text></svg>"), 1.0).ok()
+    };
+    is_covered(c) || drawn(c) != drawn(NOWHERE)
+}
+
+/// A character of a plane for private use, which no font of a machine should have.
+const NOWHERE: char = '\u{10fffd}';
+
 /// Whether the carried fonts have a character.
 fn is_covered(c: char) -> bool {
     matches!(c, '\n' | ' '..='~' | '\u{a0}'..='\u{ff}' | '\u{2190}'..='\u{2195}')
@@ -52,6 +64,18 @@ mod tests {
         );
         let pixels = Pixmap::decode_png(&render(&svg, 1.0).unwrap()).unwrap();
         pixels.pixels().iter().filter(|p| p.red() < 128).count()
+    }
+
+    #[test]
+    fn a_character_that_no_font_has_is_known_to_be_missing() {
+        assert!(has_font_for('a') && has_font_for('\u{2192}'));
+        // Another private character, in no font either.
+        assert!(!has_font_for('\u{10fff0}'));
+        // The judgement is that of the picture: a letter is drawn, and looks like no other.
+        let mut fonts = resvg::usvg::fontdb::Database::new();
+        fonts.load_system_fonts();
+        let has_chinese = fonts.faces().any(|face| face.families.iter().any(|(name, _)| name.contains("CJK")));
+        assert!(has_font_for('图') || !has_chinese);
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::fmt::Write;
 
 use s2s_runtime::printable;
 
+use super::language::Language;
 use super::layout::{Size, place};
 
 /// Family of every text; metrics below are those of DejaVu Sans, the widest of them.
@@ -55,6 +56,7 @@ pub struct Picture {
 #[derive(Clone, Debug, Default)]
 pub struct Canvas {
     body: String,
+    language: Language,
 }
 
 /// Advance widths of the printable ASCII characters in thousandths of the size, regular and bold.
@@ -89,6 +91,11 @@ fn escape(text: &str) -> String {
 }
 
 impl Canvas {
+    /// An empty drawing whose words are in a language.
+    pub fn new(language: Language) -> Self {
+        Self { body: String::new(), language }
+    }
+
     /// A rectangle; `dash` is empty or a dash pattern.
     #[allow(clippy::too_many_arguments)]
     pub fn rectangle(&mut self, x: f64, y: f64, width: f64, height: f64, radius: f64, fill: &str, stroke: &str, dash: &str) {
@@ -172,8 +179,13 @@ impl Canvas {
 
     /// The finished file.
     pub fn finish(self, width: f64, height: f64, title: &str) -> String {
+        // English is what a reader takes a file for that says nothing.
+        let language = match self.language {
+            Language::English => String::new(),
+            other => format!(" xml:lang=\"{}\"", other.code()),
+        };
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"{FONT}\">\n\
+            "<svg xmlns=\"http://www.w3.org/2000/svg\"{language} width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"{FONT}\">\n\
              <title>{}</title>\n<defs><marker id=\"head\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
              <path d=\"M0,1 L10,5 L0,9 z\" fill=\"#555\"/></marker></defs>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
             escape(title),
@@ -260,11 +272,11 @@ impl<T> Grid<T> {
 }
 
 /// Pictures side by side, their upper edges level.
-pub fn beside(title: &str, mut pictures: Vec<Picture>) -> String {
+pub fn beside(title: &str, mut pictures: Vec<Picture>, language: Language) -> String {
     if pictures.len() == 1 {
         return pictures.swap_remove(0).svg;
     }
-    let mut canvas = Canvas::default();
+    let mut canvas = Canvas::new(language);
     let (mut x, mut height) = (0.0, 0.0f64);
     for picture in &pictures {
         let _ = write!(canvas.body, "{}", picture.svg.replacen("<svg ", &format!("<svg x=\"{x:.0}\" "), 1));
@@ -275,7 +287,7 @@ pub fn beside(title: &str, mut pictures: Vec<Picture>) -> String {
 }
 
 /// A whole graph, laid out from top to bottom.
-pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
+pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow], language: Language) -> Picture {
     let sizes: Vec<Size> = nodes.iter().map(size).collect();
     let edges: Vec<(usize, usize)> = arrows.iter().map(|a| (a.from, a.to)).collect();
     let most = arrows.iter().map(|a| a.label.len()).max().unwrap_or(0) as f64;
@@ -284,7 +296,7 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
     let moved = |(x, y): (f64, f64)| (x + margin, y + top);
     let width = layout.width.max(text_width(title, 16.0, true)) + 2.0 * margin;
     let shift = (width - 2.0 * margin - layout.width) / 2.0;
-    let mut canvas = Canvas::default();
+    let mut canvas = Canvas::new(language);
     canvas.text(width / 2.0, 26.0, 16.0, "middle", true, "#222", title);
     for (arrow, path) in arrows.iter().zip(&layout.paths) {
         let points: Vec<(f64, f64)> = path.iter().map(|&p| moved(p)).map(|(x, y)| (x + shift, y)).collect();
@@ -307,7 +319,7 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow]) -> Picture {
         taken.add(area, area);
     }
     if arrows.iter().any(|a| a.dashed) {
-        canvas.text(width / 2.0, 44.0, 10.0, "middle", false, "#777", "dashed: which places are padding");
+        canvas.text(width / 2.0, 44.0, 10.0, "middle", false, "#777", language.dashed());
     }
     let comparisons = Cell::new(0);
     for (number, arrow) in arrows.iter().enumerate().filter(|(_, a)| !a.label.is_empty() && !a.dashed) {

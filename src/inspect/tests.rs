@@ -24,7 +24,13 @@ fn subject(architecture: Architecture) -> Subject {
         }
         graph(role, role.file(), g.finish(17, 8, &[]).encode_to_vec()).unwrap()
     });
-    Subject { name: "test".into(), graphs: graphs.into(), architecture: Some(architecture), graph_padding: None }
+    Subject {
+        name: "test".into(),
+        graphs: graphs.into(),
+        architecture: Some(architecture),
+        graph_padding: None,
+        language: Language::English,
+    }
 }
 
 #[test]
@@ -91,6 +97,31 @@ fn every_weight_belongs_to_one_layer_and_every_layer_has_its_kind() {
             assert_eq!(layer.kind, if both { format!("Bidirectional {cell}") } else { cell.to_owned() }, "{}", layer.name);
         }
         assert!(subject.svg(View::Overview).unwrap().contains("one network, three graphs"));
+    }
+}
+
+#[test]
+fn a_chinese_picture_has_no_english_words_but_names() {
+    let words = |svg: &str| -> Vec<String> {
+        let texts = svg.split("</text>").filter_map(|part| part.rsplit_once('>').map(|(_, text)| text.to_owned()));
+        texts.filter(|text| !text.trim().is_empty()).collect()
+    };
+    let is_chinese = |text: &str| text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
+    for architecture in variants() {
+        let english = subject(architecture);
+        let chinese = Subject { language: Language::Chinese, ..english.clone() };
+        for view in [View::Overview, View::Network, View::Graph(Role::Encoder), View::Graph(Role::Translate)] {
+            let (english, chinese) = (english.svg(view).unwrap(), chinese.svg(view).unwrap());
+            assert!(chinese.contains("xml:lang=\"zh-Hans\"") && !english.contains("xml:lang") && !is_chinese(&english));
+            let (english, chinese) = (words(&english), words(&chinese));
+            assert_eq!(english.len(), chinese.len());
+            // What both have are names, shapes and types, none of which is a sentence.
+            let sentences = ["whole", "once", "weights", "nodes", "parameters", "decoding:", "token", "states", "dashed", "graphs"];
+            for text in chinese.iter().filter(|text| english.contains(text)) {
+                assert!(!text.split([' ', ',', ':']).any(|word| sentences.contains(&word)), "{text}");
+            }
+            assert!(chinese.iter().any(|text| is_chinese(text)) || matches!(view, View::Graph(_)));
+        }
     }
 }
 
@@ -170,6 +201,7 @@ fn foreign(bytes: Vec<u8>) -> Subject {
         name: "g.onnx".into(),
         graphs: vec![Graph { role: None, file: "g.onnx".into(), bytes, model }],
         architecture: None,
+        language: Language::English,
         graph_padding: None,
     }
 }
@@ -192,7 +224,7 @@ fn shaped(count: usize) -> [Vec<u8>; 3] {
 fn graphs_of_5000_nodes_are_laid_out_with_a_bounded_number_of_lanes_and_drawn_whole() {
     for bytes in shaped(5000) {
         let subject = foreign(bytes);
-        let (nodes, arrows) = draw::picture(&subject.main().model).unwrap();
+        let (nodes, arrows) = draw::picture(&subject.main().model, Language::English).unwrap();
         assert_eq!(nodes.len(), 5002);
         let edges: Vec<(usize, usize)> = arrows.iter().map(|arrow| (arrow.from, arrow.to)).collect();
         let sizes: Vec<_> = nodes.iter().map(svg::size).collect();

@@ -2,10 +2,11 @@
 
 use axum::http::{HeaderMap, header};
 use sha2::{Digest, Sha256};
+use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Fault};
 
-/// The server's key, kept as its hash: comparing hashes of equal length takes the same time wherever they differ.
+/// The server's key, kept as its hash, so that keys of any length are compared in the same time wherever they differ.
 #[derive(Clone)]
 pub struct ApiKey([u8; 32]);
 
@@ -23,7 +24,7 @@ impl ApiKey {
 
     fn is(&self, given: &[u8]) -> bool {
         let given: [u8; 32] = Sha256::digest(given).into();
-        self.0.iter().zip(given).fold(0, |difference, (a, b)| difference | (a ^ b)) == 0
+        self.0.ct_eq(&given).into()
     }
 
     /// Accepts `Authorization: Bearer KEY`, or the `api_key` field that LibreTranslate's clients send.

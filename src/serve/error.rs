@@ -13,6 +13,10 @@ pub enum Fault {
     BadRequest,
     /// A language that no model of this server serves.
     UnsupportedLanguage,
+    /// The request names a model that is not here.
+    UnknownModel,
+    /// Several models can do what is asked, and the request does not say which.
+    AmbiguousModel,
     /// The server wants a key and the request has none.
     MissingKey,
     /// The key is not the server's.
@@ -57,9 +61,11 @@ pub enum Fault {
 
 impl Fault {
     /// Every fault, for the document of the interface and for tests.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 24] = [
         Self::BadRequest,
         Self::UnsupportedLanguage,
+        Self::UnknownModel,
+        Self::AmbiguousModel,
         Self::MissingKey,
         Self::WrongKey,
         Self::ForeignOrigin,
@@ -87,6 +93,8 @@ impl Fault {
         match self {
             Self::BadRequest => (StatusCode::BAD_REQUEST, "bad_request"),
             Self::UnsupportedLanguage => (StatusCode::BAD_REQUEST, "unsupported_language"),
+            Self::UnknownModel => (StatusCode::BAD_REQUEST, "unknown_model"),
+            Self::AmbiguousModel => (StatusCode::BAD_REQUEST, "ambiguous_model"),
             Self::MissingKey => (StatusCode::UNAUTHORIZED, "missing_key"),
             Self::WrongKey => (StatusCode::FORBIDDEN, "wrong_key"),
             Self::ForeignOrigin => (StatusCode::FORBIDDEN, "foreign_origin"),

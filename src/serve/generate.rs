@@ -1,5 +1,7 @@
-//! `/v2/models/{model}/generate` and `/generate_stream`: one text, every decoding option, the answer whole or as it comes.
+//! `/v2/models/{model}/generate` and `/generate_stream`: one text, every decoding option, the answer whole or as it comes. A
+//! text of several lines is answered as one, and line by line beside.
 
+use std::collections::VecDeque;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -17,11 +19,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
-use super::app::{Route, Server, accounting};
+use super::app::{Route, Server, accounts};
+use super::document::{Decoded, decode_parts};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
 use super::offload;
 use super::paths::{Named, VERSION};
+use super::scheduler::{Misread, Scheduler};
+use super::split::{Split, ranges};
 use super::work::Reply;
 
 /// Routes of this protocol.
@@ -46,24 +51,69 @@ pub(super) fn decoding_options(parameters: &Value) -> Result<DecodingOptions, Ap
 struct Question {
     id: Option<String>,
     text: String,
+    split: Split,
     options: DecodingOptions,
 }
 
 impl Question {
     async fn read(request: Request, server: &Server) -> Result<Self, ApiError> {
         let fields = Fields::read(request, server).await?;
-        if let Some(strange) = fields.names().find(|name| !["id", "text_input", "parameters"].contains(name)) {
-            let message = format!("the field {strange:?} is unknown; there are text_input, parameters and id");
+        if let Some(strange) = fields.names().find(|name| !["id", "text_input", "split", "parameters"].contains(name)) {
+            let message = format!("the field {strange:?} is unknown; there are text_input, parameters, split and id");
             return Err(ApiError::new(Fault::BadRequest, message));
         }
         let id = fields.text("id")?.map(str::to_owned);
         let text = fields.required("text_input")?.to_owned();
+        let split = server.split_of(fields.filled("split")?)?;
         let options = match fields.value("parameters") {
             None | Some(Value::Null) => DecodingOptions::default(),
             Some(parameters @ Value::Object(_)) => decoding_options(parameters)?,
             Some(_) => return Err(ApiError::new(Fault::BadRequest, "parameters must be an object")),
         };
-        Ok(Self { id, text, options })
+        Ok(Self { id, text, split, options })
+    }
+}
+
+/// A text as its model reads it: lines, and what stands before each and behind the last.
+struct Lines {
+    texts: Vec<String>,
+    gaps: Vec<String>,
+}
+
+impl Lines {
+    fn of(text: String, split: Split, most: usize) -> Result<Self, ApiError> {
+        let found = ranges(&text, split, most);
+        let found = found.ok_or_else(|| ApiError::new(Fault::TooLong, format!("the text has more than {most} lines or sentences")))?;
+        if found.is_empty() {
+            return Ok(Self { texts: vec![text], gaps: vec![String::new(), String::new()] });
+        }
+        let (mut texts, mut gaps, mut end) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len() + 1), 0);
+        for range in found {
+            gaps.push(text[end..range.start].to_owned());
+            end = range.end;
+            texts.push(text[range].to_owned());
+        }
+        gaps.push(text[end..].to_owned());
+        Ok(Self { texts, gaps })
+    }
+}
+
+/// Translations of all lines with what stands between them.
+fn joined(gaps: &[String], made: &[Translation]) -> String {
+    let mut whole = String::new();
+    for (at, gap) in gaps.iter().enumerate() {
+        whole.push_str(gap);
+        whole.push_str(made.get(at).map_or("", |made| made.text.as_str()));
+    }
+    whole
+}
+
+/// What is wrong with a line, and with which where there are several.
+fn named(lines: usize, misread: Misread) -> ApiError {
+    let Misread { index, error } = misread;
+    match index < lines && lines > 1 {
+        true => ApiError::new(error.fault, format!("line {} of those that are not blank: {}", index + 1, error.message)),
+        false => error,
     }
 }
 
@@ -131,6 +181,74 @@ impl<'a, H: Serialize> Answer<'a, H> {
     }
 }
 
+/// What is told of a text of several lines: all together, then each.
+#[derive(Serialize)]
+struct Many<'a, H: Serialize> {
+    #[serde(flatten)]
+    head: H,
+    text_output: &'a str,
+    finish_reason: FinishReason,
+    generated_tokens: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    score: Option<f32>,
+    source_tokens: usize,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    unknown: &'a [String],
+    lines: Vec<Answer<'a, NoHead>>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    generated_text: Option<&'a str>,
+}
+
+#[derive(Serialize)]
+struct NoHead {}
+
+/// A text, decoded, and all that it takes to tell of it.
+struct Text {
+    gaps: Vec<String>,
+    made: Vec<Translation>,
+    symbols: Vec<Vec<String>>,
+    settings: Arc<Settings>,
+}
+
+impl Text {
+    fn unknown(&self) -> Vec<String> {
+        let mut seen = std::collections::HashSet::new();
+        self.made.iter().flat_map(|made| &made.unknown).filter(|symbol| seen.insert(symbol.as_str())).cloned().collect()
+    }
+
+    /// - `streamed`: the last piece of a stream, whose end says the whole.
+    fn write<H: Serialize>(&self, head: H, streamed: Option<&str>) -> serde_json::Result<String> {
+        let whole = joined(&self.gaps, &self.made);
+        let text_output = streamed.unwrap_or(&whole);
+        let generated_text = streamed.map(|_| whole.as_str());
+        if let [made] = &*self.made {
+            let mut answer = Answer::new(head, made, &self.settings, self.symbols.first().map(Vec::as_slice));
+            answer.best.text_output = text_output;
+            answer.generated_text = generated_text;
+            return serde_json::to_string(&answer);
+        }
+        let each = |(at, made)| Answer::new(NoHead {}, made, &self.settings, self.symbols.get(at).map(Vec::as_slice));
+        let lines: Vec<Answer<'_, NoHead>> = self.made.iter().enumerate().map(each).collect();
+        let ended = self.made.iter().map(|made| made.finish);
+        serde_json::to_string(&Many {
+            head,
+            text_output,
+            finish_reason: ended.clone().find(|reason| *reason != FinishReason::Eos).unwrap_or(FinishReason::Eos),
+            generated_tokens: self.made.iter().map(|made| made.generated_tokens).sum(),
+            score: lines.iter().filter_map(|line| line.best.score).reduce(f32::min),
+            source_tokens: self.made.iter().map(|made| made.source_tokens).sum(),
+            unknown: &self.unknown(),
+            lines,
+            generated_text,
+        })
+    }
+
+    /// Numbers and tokens that will be written.
+    fn weight(&self) -> usize {
+        self.made.iter().map(weight).sum()
+    }
+}
+
 /// Numbers of an answer that are written at once; more are written beside the event loop.
 const WRITTEN_AT_ONCE: usize = 1 << 14;
 
@@ -149,11 +267,6 @@ async fn written(weight: usize, write: impl FnOnce() -> serde_json::Result<Strin
     })
 }
 
-/// The columns of the attention weights: the source as the model reads it.
-fn source_symbols(sources: &[SourceText], settings: &Settings) -> Option<Vec<String>> {
-    settings.attention.then(|| sources.first().map(|source| source.symbols.clone())).flatten()
-}
-
 #[derive(Serialize)]
 struct ModelHead {
     model_name: String,
@@ -162,39 +275,55 @@ struct ModelHead {
     id: Option<String>,
 }
 
-async fn generate(State(server): State<Arc<Server>>, named: Named, request: Request) -> Result<Response, ApiError> {
+async fn generate(State(server): State<Arc<Server>>, named_model: Named, request: Request) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
-    let Question { id, text, options } = Question::read(request, &server).await?;
-    let scheduler = named.text_model()?;
+    let Question { id, text, split, options } = Question::read(request, &server).await?;
+    let scheduler = named_model.text_model()?;
     let settings = scheduler.settings(&options)?;
-    let sources = scheduler.encode(&[text], &settings).await?;
-    let symbols = source_symbols(&sources, &settings);
-    let mut made = scheduler.decode(sources, &settings, caller).await?;
-    let headers = accounting(&made);
-    let translation = made.texts.pop().ok_or_else(|| ApiError::new(Fault::Internal, "the model failed on this request"))?;
-    let head = ModelHead { model_name: named.name, model_version: VERSION, id };
-    let body =
-        written(weight(&translation), move || serde_json::to_string(&Answer::new(head, &translation, &settings, symbols.as_deref())));
-    Ok((headers, [(header::CONTENT_TYPE, "application/json")], body.await?).into_response())
+    let characters = text.chars().count();
+    let Lines { texts, gaps } = Lines::of(text, split, server.limits().max_lines)?;
+    let parts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let decoded = decode_parts(scheduler, &parts, &settings, caller).await.map_err(|misread| named(parts.len(), misread))?;
+    server.count_characters(characters);
+    let Decoded { made, symbols, queued, inference, generated_tokens } = decoded;
+    let text = Text { gaps, made, symbols, settings };
+    let headers = accounts(queued, inference, generated_tokens, text.unknown().iter().map(String::as_str));
+    let head = ModelHead { model_name: named_model.name, model_version: VERSION, id };
+    let body = written(text.weight(), move || text.write(head, None)).await?;
+    Ok((headers, [(header::CONTENT_TYPE, "application/json")], body).into_response())
+}
+
+/// Reads the lines of a text that is streamed: all of them wait at once, so that they are no more than texts of a request.
+async fn read_lines(scheduler: &Scheduler, texts: Vec<String>, settings: &Arc<Settings>) -> Result<Vec<SourceText>, ApiError> {
+    scheduler.check_texts(texts.len())?;
+    let count = texts.len();
+    let sources = scheduler.encode_each(texts, settings).await.map_err(|misread| named(count, misread))?;
+    scheduler.check_answer(&sources.iter().map(|source| source.ids.len()).collect::<Vec<_>>(), settings)?;
+    Ok(sources)
 }
 
 async fn generate_stream(State(server): State<Arc<Server>>, named: Named, request: Request) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
-    let Question { id, text, mut options } = Question::read(request, &server).await?;
+    let Question { id, text, split, mut options } = Question::read(request, &server).await?;
     let scheduler = named.text_model()?;
     // Each token is sent with its logarithmic probability.
     options.output.get_or_insert_default().token_scores.get_or_insert(true);
     let settings = scheduler.settings(&options)?;
-    let sources = scheduler.encode(&[text], &settings).await?;
-    let symbols = source_symbols(&sources, &settings);
+    let characters = text.chars().count();
+    let Lines { texts, gaps } = Lines::of(text, split, server.limits().max_lines)?;
+    let sources = read_lines(scheduler, texts, &settings).await?;
+    let symbols = if settings.attention { sources.iter().map(|source| source.symbols.clone()).collect() } else { Vec::new() };
+    let early = sources.iter().map(|_| VecDeque::new()).collect();
     let replies = scheduler.submit(sources, &settings, true, caller.client)?;
+    server.count_characters(characters);
     let stream = EventStream {
         server,
         replies,
         deadline: Box::pin(sleep_until(caller.deadline.into())),
         last: None,
-        settings,
-        symbols,
+        gap: gaps[0].clone(),
+        text: Text { gaps, made: Vec::new(), symbols, settings },
+        early,
         id,
         index: 0,
         sent: String::new(),
@@ -207,14 +336,20 @@ async fn generate_stream(State(server): State<Arc<Server>>, named: Named, reques
 type Writing = dyn Future<Output = Result<String, ApiError>> + Send;
 
 /// Server-sent events: one a token, the last with the reason of the end; `text_output` of all together is the translation.
+/// Lines are decoded together and sent one after the other.
 struct EventStream {
     server: Arc<Server>,
     replies: mpsc::Receiver<Reply>,
     deadline: Pin<Box<Sleep>>,
-    settings: Arc<Settings>,
-    symbols: Option<Vec<String>>,
+    /// What is done of the text; the line that is being sent is the next.
+    text: Text,
+    /// Of each line, what came before its turn.
+    early: Vec<VecDeque<Reply>>,
+    /// What stands before the line and is not sent yet.
+    gap: String,
     id: Option<String>,
     index: usize,
+    /// Of the line.
     sent: String,
     /// The last event, while it is written.
     last: Option<Pin<Box<Writing>>>,
@@ -229,27 +364,39 @@ struct EventHead {
 }
 
 impl EventStream {
-    /// An event; none where it is the last, which [`Self::last`] writes.
-    fn event(&mut self, reply: Reply) -> Option<String> {
-        let head = EventHead { id: self.id.clone(), index: self.index };
+    fn head(&mut self) -> EventHead {
         self.index += 1;
+        EventHead { id: self.id.clone(), index: self.index - 1 }
+    }
+
+    /// An event; none where nothing is to be sent, or [`Self::last`] writes it.
+    fn event(&mut self, reply: Reply) -> Option<String> {
+        let gap = std::mem::take(&mut self.gap);
         match reply {
             Reply::Token { token, .. } => {
                 self.sent.push_str(&token.text);
-                let mut body = json!(head);
-                body["text_output"] = json!(token.text);
+                let mut body = json!(self.head());
+                body["text_output"] = json!(gap + &token.text);
                 body["token"] = json!({ "id": token.id, "text": token.text, "logprob": token.log_p });
                 Some(format!("data: {body}\n\n"))
             }
             Reply::Finished { result: Ok(translation), .. } => {
-                let (settings, symbols, sent) = (Arc::clone(&self.settings), self.symbols.take(), std::mem::take(&mut self.sent));
-                self.last = Some(Box::pin(written(weight(&translation), move || {
-                    let mut answer = Answer::new(head, &translation, &settings, symbols.as_deref());
-                    // Whatever was held back, for it might have become a stop string; without tokens on the way, everything.
-                    let text = &translation.text;
-                    answer.best.text_output = text.strip_prefix(sent.as_str()).unwrap_or(text);
-                    answer.generated_text = Some(text);
-                    serde_json::to_string(&answer).map(|body| format!("data: {body}\n\n"))
+                // Whatever was held back, for it might have become a stop string; without tokens on the way, everything.
+                let sent = std::mem::take(&mut self.sent);
+                let rest = gap + translation.text.strip_prefix(sent.as_str()).unwrap_or(&translation.text);
+                self.text.made.push(*translation);
+                let next = self.text.gaps[self.text.made.len()].clone();
+                let head = self.head();
+                if self.text.made.len() < self.early.len() {
+                    self.gap = next;
+                    let mut body = json!(head);
+                    body["text_output"] = json!(rest);
+                    return Some(format!("data: {body}\n\n"));
+                }
+                let nothing = Text { gaps: Vec::new(), made: Vec::new(), symbols: Vec::new(), settings: Arc::clone(&self.text.settings) };
+                let text = std::mem::replace(&mut self.text, nothing);
+                self.last = Some(Box::pin(written(text.weight(), move || {
+                    text.write(head, Some(&(rest + &next))).map(|body| format!("data: {body}\n\n"))
                 })));
                 None
             }
@@ -274,8 +421,20 @@ impl EventStream {
                 let late = ApiError::new(Fault::Deadline, "the text was not finished within the request timeout");
                 return Poll::Ready(self.failure(&late));
             }
-            match ready!(self.replies.poll_recv(cx)) {
+            let line = self.text.made.len();
+            let next = match self.early.get_mut(line).and_then(VecDeque::pop_front) {
+                Some(reply) => Some(reply),
+                None => ready!(self.replies.poll_recv(cx)),
+            };
+            match next {
                 Some(reply) => {
+                    let (Reply::Token { index, .. } | Reply::Finished { index, .. }) = &reply;
+                    if *index != line
+                        && let Some(early) = self.early.get_mut(*index)
+                    {
+                        early.push_back(reply);
+                        continue;
+                    }
                     if let Some(event) = self.event(reply) {
                         return Poll::Ready(event);
                     }

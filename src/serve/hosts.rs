@@ -4,6 +4,9 @@
 //! (a cross-site form; the browser says whose page it is in `Origin`), or give its own name this server's address (DNS
 //! rebinding; the browser then believes that they are one site, and only `Host` tells them apart). Nothing else stands
 //! between such a page and a server on loopback, which asks for no key.
+//!
+//! Whoever's page may ask may also read the answer, in the browser too: such requests are answered with CORS headers, and
+//! with them the question that a browser asks before (the preflight).
 
 use std::net::IpAddr;
 
@@ -19,6 +22,56 @@ pub struct Hosts {
     is_any: bool,
     /// Lower case.
     names: Vec<String>,
+    /// Whose pages may use the server beside its own.
+    origins: Vec<Origin>,
+    is_any_origin: bool,
+}
+
+/// Pages that may use the server.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Origin {
+    /// Files and sandboxed frames.
+    Null,
+    /// A site.
+    Site {
+        scheme: String,
+        /// A name beginning with a dot is everything below it.
+        name: String,
+        /// `None` is any.
+        port: Option<u16>,
+    },
+}
+
+impl Origin {
+    fn of(entry: &str) -> Option<Self> {
+        if entry == "null" {
+            return Some(Self::Null);
+        }
+        let (scheme, authority) = entry.split_once("://")?;
+        let scheme = scheme.to_ascii_lowercase();
+        let default = default_port(&scheme)?;
+        let (authority, is_any_port) = authority.strip_suffix(":*").map_or((authority, false), |authority| (authority, true));
+        let place = Place::of(authority.strip_prefix("*.").unwrap_or(authority))?;
+        let is_whole = !place.name.contains('*') && (!is_any_port || place.port.is_none());
+        let port = if is_any_port { None } else { Some(place.port.unwrap_or(default)) };
+        let name = if authority.starts_with("*.") { format!(".{}", place.name) } else { place.name };
+        is_whole.then_some(Self::Site { scheme, name, port })
+    }
+
+    fn is(&self, other_scheme: &str, place: &Place) -> bool {
+        let Self::Site { scheme, name, port } = self else { return false };
+        let is_named = if name.starts_with('.') { place.name.ends_with(name.as_str()) } else { place.name == *name };
+        let given = place.port.or_else(|| default_port(other_scheme));
+        is_named && scheme == other_scheme && (port.is_none() || *port == given)
+    }
+}
+
+fn default_port(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" => Some(80),
+        "https" => Some(443),
+        _ => None,
+    }
 }
 
 /// A host and its port, as `Host` and `Origin` have them.
@@ -61,7 +114,13 @@ impl Hosts {
     /// # Errors
     /// The entry that is no name, and why.
     pub fn new(bound: IpAddr, allowed: &[String]) -> Result<Self, String> {
-        let mut hosts = Self { is_loopback: bound.to_canonical().is_loopback(), is_any: false, names: Vec::new() };
+        let mut hosts = Self {
+            is_loopback: bound.to_canonical().is_loopback(),
+            is_any: false,
+            names: Vec::new(),
+            origins: Vec::new(),
+            is_any_origin: false,
+        };
         for entry in allowed.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
             if entry == "*" {
                 hosts.is_any = true;
@@ -77,6 +136,25 @@ impl Hosts {
         Ok(hosts)
     }
 
+    /// Lets pages of `origins` use the server too: `https://app.example.org`, `http://192.0.2.1:3000`, `http://a.example:*`,
+    /// `https://*.example.org`, `null` for files, or `*` for all.
+    ///
+    /// # Errors
+    /// The entry that is no origin, and what would be one.
+    pub fn with_origins(mut self, origins: &[String]) -> Result<Self, String> {
+        for entry in origins.iter().map(|entry| entry.trim()).filter(|entry| !entry.is_empty()) {
+            if entry == "*" {
+                self.is_any_origin = true;
+                continue;
+            }
+            let origin = Origin::of(entry);
+            self.origins.push(origin.ok_or_else(|| {
+                format!("{entry:?} is no origin; scheme, name and port, such as https://app.example.org or http://a.example:3000, or * are wanted")
+            })?);
+        }
+        Ok(self)
+    }
+
     fn is_named(&self, place: &Place) -> bool {
         let is_it = |name: &String| if name.starts_with('.') { place.name.ends_with(name.as_str()) } else { place.name == *name };
         self.names.iter().any(is_it)
@@ -88,11 +166,12 @@ impl Hosts {
         place.is_loopback() || (!self.is_loopback && (place.address().is_some() || !place.name.contains('.')))
     }
 
-    /// Checks whom a request is for, and whose page sends it.
+    /// Checks whom a request is for, and whose page sends it; gives who may read the answer, as
+    /// `Access-Control-Allow-Origin` has it, where a page asks.
     ///
     /// # Errors
     /// `BadRequest` where that is not clear, `WrongHost`, `ForeignOrigin`.
-    pub(super) fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<(), ApiError> {
+    pub(super) fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError> {
         let host = host(version, uri, headers)?;
         if let Some(host) = &host
             && !(self.is_any || self.is_own(host) || self.is_named(host))
@@ -103,12 +182,17 @@ impl Hosts {
         }
         let mut origins = headers.get_all(header::ORIGIN).iter();
         match (origins.next(), origins.next()) {
-            (None, _) => Ok(()),
-            (Some(origin), None) if self.is_welcome(origin, host.as_ref()) => Ok(()),
+            (None, _) if !self.is_any_origin && is_loaded_elsewhere(headers) => {
+                let message = "pages of other sites may not load anything from this server";
+                Err(ApiError::new(Fault::ForeignOrigin, message))
+            }
+            (None, _) => Ok(None),
+            (Some(_), None) if self.is_any_origin => Ok(Some(HeaderValue::from_static("*"))),
+            (Some(origin), None) if self.is_welcome(origin, host.as_ref()) => Ok(Some(origin.clone())),
             (Some(origin), _) => {
                 let origin = String::from_utf8_lossy(origin.as_bytes());
-                let name = origin.split_once("://").and_then(|(_, authority)| Place::of(authority)).map(|place| place.name);
-                let help = name.map_or_else(String::new, |name| format!("; start it with --allowed-host {name} if they should"));
+                let help = Origin::of(&origin).filter(|_| !origin.contains('*'));
+                let help = help.map_or_else(String::new, |_| format!("; start it with --cors-origin {origin} if they should"));
                 let message = format!("pages of {origin} may not use this server{help}");
                 Err(ApiError::new(Fault::ForeignOrigin, message))
             }
@@ -119,22 +203,28 @@ impl Hosts {
     fn is_welcome(&self, origin: &HeaderValue, host: Option<&Place>) -> bool {
         let Some((scheme, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
             // `null`: a sandboxed frame or a file, from anywhere.
-            return false;
+            return origin == "null" && self.origins.contains(&Origin::Null);
         };
-        let default = match scheme.to_ascii_lowercase().as_str() {
-            "http" => 80,
-            "https" => 443,
-            // Browser extensions and applications, which somebody has installed; no site can have such an origin.
-            _ => return true,
-        };
+        let scheme = scheme.to_ascii_lowercase();
+        // Browser extensions and applications, which somebody has installed; no site can have such an origin.
+        let Some(default) = default_port(&scheme) else { return true };
         let Some(origin) = Place::of(authority) else { return false };
         // The scheme that the client used is not known: a proxy may speak TLS in front of this server.
         let is_same = host.is_some_and(|host| {
             let port = origin.port.unwrap_or(default);
             host.name == origin.name && host.port.map_or(port == default, |own| own == port)
         });
-        is_same || (self.is_loopback && origin.is_loopback()) || self.is_named(&origin)
+        is_same
+            || (self.is_loopback && origin.is_loopback())
+            || self.is_named(&origin)
+            || self.origins.iter().any(|known| known.is(&scheme, &origin))
     }
+}
+
+/// Whether a page of another site loads a picture, a script or a frame from here: browsers send no `Origin` with those.
+fn is_loaded_elsewhere(headers: &HeaderMap) -> bool {
+    let said = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
+    said("sec-fetch-site", "cross-site") && !said("sec-fetch-dest", "document")
 }
 
 /// Whom a request is for. HTTP/1.0 need not say it: old health checks do not, and no browser speaks it.
@@ -168,7 +258,7 @@ mod tests {
 
     fn check(hosts: &Hosts, uri: &str, headers: &[(&'static str, &str)]) -> Result<(), Fault> {
         let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>();
-        hosts.check(Version::HTTP_11, &uri.parse().unwrap(), &headers).map_err(|error| error.fault)
+        hosts.check(Version::HTTP_11, &uri.parse().unwrap(), &headers).map(drop).map_err(|error| error.fault)
     }
 
     fn hosts(bound: &str, allowed: &[&str]) -> Hosts {
@@ -216,7 +306,7 @@ mod tests {
         assert_eq!(check(&hosts, "http://localhost:81/", &[("host", "localhost")]), Err(Fault::BadRequest));
         assert_eq!(check(&hosts, "http://evil.example/", &[("host", "evil.example")]), Err(Fault::WrongHost));
         let old = hosts.check(Version::HTTP_10, &"/".parse().unwrap(), &HeaderMap::new());
-        assert_eq!(old, Ok(()));
+        assert_eq!(old, Ok(None));
     }
 
     #[test]
@@ -237,10 +327,51 @@ mod tests {
         for origin in ["null", "http://evil.example", "https://localhost.evil.example", "http://", "http://[", "file"] {
             assert_eq!(at(&local, "localhost:8080", origin), Err(Fault::ForeignOrigin), "{origin}");
         }
+        let loads = |site: &str, to: &str| check(&local, "/", &[("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-dest", to)]);
+        assert_eq!(loads("cross-site", "image"), Err(Fault::ForeignOrigin));
+        assert_eq!((loads("cross-site", "document"), loads("same-origin", "empty"), loads("none", "document")), (Ok(()), Ok(()), Ok(())));
         let wide = hosts("0.0.0.0", &["*"]);
         assert_eq!(at(&wide, "a.example:8080", "http://a.example:8080"), Ok(()));
         for origin in ["http://a.example", "http://b.example:8080", "http://localhost:8080", "null"] {
             assert_eq!(at(&wide, "a.example:8080", origin), Err(Fault::ForeignOrigin), "{origin}");
+        }
+    }
+
+    #[test]
+    fn pages_that_are_named_may_ask_and_read_and_no_others() {
+        let origins = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
+        let named = ["https://app.example", "http://a.example:*", "https://*.b.example", "http://c.example:3000", "null"];
+        let named = hosts("127.0.0.1", &[]).with_origins(&origins(&named)).unwrap();
+        let may = |hosts: &Hosts, origin: &str| check(hosts, "/", &[("host", "localhost:8080"), ("origin", origin)]).is_ok();
+        for origin in [
+            "https://APP.example",
+            "https://app.example:443",
+            "http://a.example",
+            "http://a.example:9",
+            "https://x.b.example",
+            "http://c.example:3000",
+            "null",
+            "http://localhost:5173",
+        ] {
+            assert!(may(&named, origin), "{origin}");
+        }
+        for origin in [
+            "http://app.example",
+            "https://app.example:8443",
+            "https://b.example",
+            "https://xb.example",
+            "http://c.example",
+            "https://app.example.evil.example",
+            "http://evil.example",
+        ] {
+            assert!(!may(&named, origin), "{origin}");
+        }
+        let any = hosts("0.0.0.0", &[]).with_origins(&origins(&["*"])).unwrap();
+        assert!(may(&any, "http://evil.example") && may(&any, "null"));
+        for entry in
+            ["app.example", "ftp://a.example", "https://", "https://*", "https://a*.example", "https://a.example/path", "http://a:1:*"]
+        {
+            assert!(hosts("127.0.0.1", &[]).with_origins(&origins(&[entry])).is_err(), "{entry}");
         }
     }
 

@@ -55,6 +55,7 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
             "max_queue": limits.max_queue,
             "max_batch_size": limits.max_batch_size,
             "max_client_batch": limits.max_client_batch,
+            "max_lines": limits.max_lines,
             "max_input_tokens": limits.max_input_tokens,
             "max_new_tokens": limits.max_new_tokens,
             "max_payload": limits.max_payload,
@@ -90,5 +91,5 @@ async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result
     let schedulers = server.schedulers();
     let depths: Vec<(String, usize)> =
         schedulers.iter().flat_map(|all| all.iter()).map(|s| (s.model().card().name.clone(), s.depth())).collect();
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(&depths, server.bodies().held())).into_response())
+    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(depths, server.bodies().held())).into_response())
 }

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::file;
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::{self, EngineKind};
+use s2s_runtime::engine::{self, Device, EngineKind};
 use s2s_runtime::manifest::Manifest;
 use s2s_runtime::translator::TextCoder;
 use s2s_runtime::{Error, ErrorKind, Result};
@@ -27,6 +27,8 @@ pub struct Library {
     pub paths: Vec<PathBuf>,
     /// What runs the graphs.
     pub engine: EngineKind,
+    /// Where texts are decoded. Graphs that are asked for as they are run on the processor.
+    pub device: Device,
     /// Decoding threads of each model.
     pub workers: usize,
     /// Over the options of each bundle.
@@ -53,8 +55,17 @@ pub struct Shelf {
     served: BTreeMap<PathBuf, Shelved>,
     /// Bundles that could not be loaded, as they were then.
     refused: BTreeMap<PathBuf, Stamp>,
+    /// Those that could not be loaded at the start, and why.
+    failed: Vec<(PathBuf, String)>,
     /// Bundles that have changed since they were loaded, as they were at the last look: they may still be changing.
     changing: BTreeMap<PathBuf, Stamp>,
+}
+
+impl Shelf {
+    /// Bundles that could not be loaded at the start, and why.
+    pub fn failed(&self) -> &[(PathBuf, String)] {
+        &self.failed
+    }
 }
 
 fn is_bundle(path: &Path) -> bool {
@@ -137,7 +148,7 @@ impl Library {
         // Taken before reading, so that a change during it is seen at the next look.
         let stamp = stamp(path);
         let bundle = Arc::new(Bundle::open(path)?);
-        let engine = engine::open(&bundle, self.engine)?;
+        let engine = engine::open_on(&bundle, self.engine, self.device)?;
         let mut card = card(bundle.manifest());
         card.source_language = self.source_language.clone().or(card.source_language);
         card.target_language = self.target_language.clone().or(card.target_language);
@@ -147,14 +158,24 @@ impl Library {
         Ok((Scheduler::start(Arc::new(model), self.workers, server.limits(), &metrics)?, stamp))
     }
 
-    /// Loads every bundle.
+    /// Loads every bundle. One of several that cannot be loaded is named as an error in the log, and the others are served;
+    /// it is tried again when it has changed.
     ///
     /// # Errors
-    /// The first that cannot be loaded; two of the same name.
+    /// Why the first could not be loaded, if none could; two of the same name.
     pub fn open(&self, server: &Server) -> Result<(Shelf, Vec<Scheduler>)> {
-        let (mut shelf, mut schedulers) = (Shelf::default(), Vec::new());
+        let (mut shelf, mut schedulers, mut first) = (Shelf::default(), Vec::new(), None);
         for path in find(&self.paths)? {
-            let (scheduler, stamp) = self.load(&path, server)?;
+            let before = stamp(&path);
+            let (scheduler, stamp) = match self.load(&path, server) {
+                Ok(loaded) => loaded,
+                Err(error) => {
+                    shelf.failed.push((path.clone(), error.to_string()));
+                    shelf.refused.insert(path, before);
+                    first.get_or_insert(error);
+                    continue;
+                }
+            };
             let name = scheduler.model().card().name.clone();
             if shelf.served.values().any(|other| other.name == name) {
                 let message = format!("two bundles are called {name}");
@@ -163,7 +184,15 @@ impl Library {
             shelf.served.insert(path, Shelved { name, stamp });
             schedulers.push(scheduler);
         }
-        Ok((shelf, schedulers))
+        match first {
+            Some(error) if schedulers.is_empty() => Err(error),
+            _ => {
+                for (path, error) in &shelf.failed {
+                    tracing::error!(bundle = %path.display(), "NOT served: {error}");
+                }
+                Ok((shelf, schedulers))
+            }
+        }
     }
 
     /// Loads what is new or has been replaced; what cannot be loaded leaves the old one in its place.

@@ -1,4 +1,4 @@
-//! The protocol of LibreTranslate: `/translate`, `/detect`, `/languages`, `/frontend/settings`.
+//! The protocol of LibreTranslate: `/translate`, `/detect`, `/languages`, `/frontend/settings`. Files are in `files`.
 
 use std::sync::Arc;
 
@@ -7,36 +7,57 @@ use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::translator::Translation;
 use serde_json::{Map, Value, json};
 
 use super::app::{Route, Server, accounting};
+use super::choice::{InPath, Wanted};
+use super::document::{Reading, Whole, translate as translate_documents};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
+use super::files;
+use super::markup::Markup;
 
 /// The code of a language that the bundle does not name (ISO 639's "undetermined").
 pub(super) const UNDETERMINED: &str = "und";
 
-/// Routes of this protocol.
-pub(super) fn routes() -> [Route; 4] {
-    [("/translate", post(translate)), ("/detect", post(detect)), ("/languages", get(languages)), ("/frontend/settings", get(settings))]
+/// Routes of this protocol. With the name of a model in front, for clients whose requests cannot name one.
+pub(super) fn routes() -> [Route; 6] {
+    [
+        ("/translate", get(translate).post(translate)),
+        ("/models/{model}/translate", get(translate).post(translate)),
+        ("/detect", post(detect)),
+        ("/languages", get(languages)),
+        ("/models/{model}/languages", get(languages)),
+        ("/frontend/settings", get(settings)),
+    ]
 }
 
-async fn translate(State(server): State<Arc<Server>>, request: Request) -> Result<Response, ApiError> {
+/// The source language that a request names; `auto` is none.
+pub(super) fn source_of(fields: &Fields) -> Result<Option<&str>, ApiError> {
+    Ok(fields.filled("source")?.filter(|source| !source.eq_ignore_ascii_case("auto")))
+}
+
+async fn translate(State(server): State<Arc<Server>>, path: InPath, request: Request) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
     let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
+    if fields.value("q").is_none() && fields.value("text").is_some() {
+        let message = "Invalid request: missing q parameter; DeepL's `text` goes to /v2/translate";
+        return Err(ApiError::new(Fault::BadRequest, message));
+    }
     let (texts, is_list) = fields.texts("q")?;
-    let (source, target) = (fields.required("source")?, fields.required("target")?);
-    match fields.text("format")? {
-        None | Some("" | "text") => {}
+    let markup = match fields.filled("format")? {
+        None | Some("text") => None,
+        Some("html") => Some(Markup::Html),
         Some(other) => {
-            let message = format!("format {other:?} is not known here; send text");
+            let message = format!("format {other:?} is not known here; send text or html");
             return Err(ApiError::new(Fault::InvalidParameter, message));
         }
-    }
+    };
+    let reading = Reading { split: server.split_of(fields.filled("split")?)?, markup, ..Reading::default() };
     let alternatives = fields.count("alternatives")?.unwrap_or(0);
-    let scheduler = server.find(Some(source).filter(|source| !source.eq_ignore_ascii_case("auto")), target)?;
+    let source = source_of(&fields)?;
+    let scheduler = server.choose(Wanted { model: path.or_field(&fields)?, source, target: fields.filled("target")? })?;
 
     let mut settings = scheduler.settings(&DecodingOptions::default())?;
     if alternatives > 0 {
@@ -45,25 +66,25 @@ async fn translate(State(server): State<Arc<Server>>, request: Request) -> Resul
         let options = DecodingOptions { num_return_sequences: Some(wanted), num_beams: Some(num_beams), ..DecodingOptions::default() };
         settings = scheduler.settings(&options)?;
     }
-    let answer = scheduler.translate(&texts, &settings, caller).await?;
+    let answer = translate_documents(&server, &scheduler, texts, &reading, &settings, caller).await?;
 
+    let each = |item: &dyn Fn(&Whole) -> Value| match is_list {
+        true => answer.texts.iter().map(item).collect(),
+        false => answer.texts.first().map_or(Value::Null, item),
+    };
     let mut body = Map::new();
-    if source.eq_ignore_ascii_case("auto") {
+    if source.is_none() {
         let language = scheduler.model().card().source_language.as_deref().unwrap_or(UNDETERMINED);
-        let detected = json!({ "confidence": 100.0, "language": language });
-        body.insert("detectedLanguage".to_owned(), each(is_list, texts.iter().map(|_| detected.clone())));
+        body.insert("detectedLanguage".to_owned(), each(&|_| json!({ "confidence": 100.0, "language": language })));
     }
     if alternatives > 0 {
-        let others = |text: &Translation| text.alternatives.iter().map(|a| Value::from(a.text.as_str())).collect::<Value>();
-        body.insert("alternatives".to_owned(), each(is_list, answer.texts.iter().map(others)));
+        body.insert("alternatives".to_owned(), each(&|text| json!(text.alternatives)));
     }
-    body.insert("translatedText".to_owned(), each(is_list, answer.texts.iter().map(|text| Value::from(text.text.as_str()))));
+    if answer.unknown().next().is_some() {
+        body.insert("unknown".to_owned(), each(&|text| json!(text.unknown)));
+    }
+    body.insert("translatedText".to_owned(), each(&|text| json!(text.text)));
     Ok((accounting(&answer), Json(Value::Object(body))).into_response())
-}
-
-/// An array where the request had one, else its only item.
-fn each(is_list: bool, mut items: impl Iterator<Item = Value>) -> Value {
-    if is_list { items.collect() } else { items.next().unwrap_or(Value::Null) }
 }
 
 /// Nothing is guessed from the text: the answer is the source languages that this server serves.
@@ -71,27 +92,28 @@ async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<R
     let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
     fields.texts("q")?;
-    let codes: Vec<String> = pairs(&server)?.into_iter().map(|(source, _)| source).collect();
-    let confidence = 100.0 / codes.len().max(1) as f64;
-    let mut found: Vec<Value> = Vec::new();
-    for code in codes {
-        if found.iter().all(|item| item["language"] != code) {
-            found.push(json!({ "confidence": confidence, "language": code }));
+    let mut codes: Vec<String> = Vec::new();
+    for (source, _) in pairs(&server, &InPath::default())? {
+        if !codes.contains(&source) {
+            codes.push(source);
         }
     }
+    let confidence = 100.0 / codes.len().max(1) as f64;
+    let found: Vec<Value> = codes.into_iter().map(|code| json!({ "confidence": confidence, "language": code })).collect();
     Ok(Json(found).into_response())
 }
 
-/// Source and target of each model.
-pub(super) fn pairs(server: &Server) -> Result<Vec<(String, String)>, ApiError> {
+/// Source and target of each model, or of the one in the path.
+pub(super) fn pairs(server: &Server, path: &InPath) -> Result<Vec<(String, String)>, ApiError> {
     let code = |language: &Option<String>| language.clone().unwrap_or_else(|| UNDETERMINED.to_owned());
     let all = server.schedulers()?;
-    Ok(all.iter().map(|s| s.model().card()).map(|card| (code(&card.source_language), code(&card.target_language))).collect())
+    let cards = all.iter().map(|s| s.model().card()).filter(|card| path.is(&card.name));
+    Ok(cards.map(|card| (code(&card.source_language), code(&card.target_language))).collect())
 }
 
-async fn languages(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
+async fn languages(State(server): State<Arc<Server>>, path: InPath) -> Result<Json<Value>, ApiError> {
     let mut languages: Vec<(String, Vec<String>)> = Vec::new();
-    for (source, target) in pairs(&server)? {
+    for (source, target) in pairs(&server, &path)? {
         match languages.iter_mut().find(|(code, _)| *code == source) {
             Some((_, targets)) if targets.contains(&target) => {}
             Some((_, targets)) => targets.push(target.clone()),
@@ -105,16 +127,16 @@ async fn languages(State(server): State<Arc<Server>>) -> Result<Json<Value>, Api
 }
 
 async fn settings(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
-    let all = pairs(&server)?;
+    let all = pairs(&server, &InPath::default())?;
     let (source, target) = all.first().cloned().unwrap_or_else(|| (UNDETERMINED.to_owned(), UNDETERMINED.to_owned()));
     Ok(Json(json!({
         "apiKeys": server.has_key(),
         "keyRequired": server.has_key(),
         "charLimit": -1,
-        "filesTranslation": false,
+        "filesTranslation": true,
         "frontendTimeout": 500,
         "suggestions": false,
-        "supportedFilesFormat": [],
+        "supportedFilesFormat": files::FORMATS.map(|(extension, _)| extension),
         "language": { "source": { "code": source, "name": source }, "target": { "code": target, "name": target } },
     })))
 }

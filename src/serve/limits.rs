@@ -11,7 +11,9 @@ pub struct Limits {
     pub max_batch_size: usize,
     /// Texts of one request.
     pub max_client_batch: usize,
-    /// Tokens of one text.
+    /// Lines, sentences or texts between tags of one request, over all its texts.
+    pub max_lines: usize,
+    /// Tokens of one line.
     pub max_input_tokens: usize,
     /// Tokens of one translation, END counted.
     pub max_new_tokens: usize,
@@ -23,6 +25,10 @@ pub struct Limits {
     /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503. There is
     /// always room for two of the largest size, and for many small ones beside large ones.
     pub max_body_memory: usize,
+    /// Bytes of translated files that wait to be fetched; the oldest go where there is no room.
+    pub max_file_memory: usize,
+    /// How long a translated file can be fetched.
+    pub file_lifetime: Duration,
     /// Connections open at once; more displace quiet ones, or wait until one closes.
     pub max_connections: usize,
     /// Connections of one address; more displace its quiet ones, or are answered 429.
@@ -76,12 +82,15 @@ impl Default for Limits {
         Self {
             max_queue: 256,
             max_batch_size: 32,
-            max_client_batch: 32,
+            max_client_batch: 64,
+            max_lines: 4096,
             max_input_tokens: 512,
             max_new_tokens: 1024,
             max_answer: 32_000_000,
             max_payload: 2_000_000,
             max_body_memory: 64 << 20,
+            max_file_memory: 64 << 20,
+            file_lifetime: Duration::from_secs(600),
             max_connections: 1024,
             max_connections_per_address: 768,
             request_timeout: Duration::from_secs(60),

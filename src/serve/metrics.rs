@@ -1,10 +1,15 @@
 //! Counters of the server in the text format of Prometheus: seconds, `_total`, bounded labels.
 
 use std::collections::BTreeMap;
-use std::fmt::Write as _;
+use std::fmt;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::registry::Registry;
 
 /// What a scrape of `/metrics` is sent as.
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -16,7 +21,7 @@ const CALL_SECONDS: &[f64] = &[0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025
 /// Upper bounds in rows.
 const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
-/// Counts of observations by size.
+/// Counts of observations by size, without a lock: workers observe at every step.
 #[derive(Debug)]
 pub(super) struct Histogram {
     bounds: &'static [f64],
@@ -49,16 +54,12 @@ impl Histogram {
         (self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum(), self.sum.load(Ordering::Relaxed) as f64 / 1e9)
     }
 
-    fn render(&self, page: &mut Page, name: &str, labels: &str) {
-        let comma = if labels.is_empty() { "" } else { "," };
-        let mut total = 0;
-        for (at, count) in self.counts.iter().enumerate() {
-            total += count.load(Ordering::Relaxed);
-            let bound = self.bounds.get(at).map_or_else(|| "+Inf".to_owned(), f64::to_string);
-            page.line(&format!("{name}_bucket"), &format!("{labels}{comma}le=\"{bound}\""), total);
-        }
-        page.line(&format!("{name}_sum"), labels, self.sum.load(Ordering::Relaxed) as f64 / 1e9);
-        page.line(&format!("{name}_count"), labels, total);
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
+        let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
+        // Counted from the same numbers as the buckets, so that a scrape is consistent.
+        let count = buckets.iter().map(|(_, count)| count).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.sum.load(Ordering::Relaxed) as f64 / 1e9, count, &buckets, None)
     }
 }
 
@@ -138,6 +139,8 @@ pub struct Metrics {
     in_flight: AtomicUsize,
     /// Requests that have arrived so far.
     pub(super) arrived: AtomicU64,
+    /// Lines of the access log that had no room.
+    dropped_lines: AtomicU64,
     models: Mutex<BTreeMap<String, Arc<ModelMetrics>>>,
     started: SystemTime,
 }
@@ -149,6 +152,7 @@ impl Default for Metrics {
             duration: Histogram::new(SECONDS),
             in_flight: AtomicUsize::new(0),
             arrived: AtomicU64::new(0),
+            dropped_lines: AtomicU64::new(0),
             models: Mutex::default(),
             started: SystemTime::now(),
         }
@@ -200,45 +204,95 @@ impl Metrics {
         *self.requests().failures.entry(error_type).or_default() += 1;
     }
 
+    /// A line of the access log had no room.
+    pub(super) fn log_line_dropped(&self) {
+        self.dropped_lines.fetch_add(1, Ordering::Relaxed);
+    }
+
     /// The page that Prometheus scrapes.
     ///
     /// - `depths`: the name of each loaded model, and texts in its queue.
     /// - `bodies`: bytes of request bodies in flight.
-    pub(super) fn render(&self, depths: &[(String, usize)], bodies: usize) -> String {
-        let mut page = Page::default();
-        page.head("s2s_build_info", "gauge", "The version that runs");
-        page.line("s2s_build_info", &format!("version=\"{}\"", env!("CARGO_PKG_VERSION")), 1);
-        {
-            let requests = self.requests();
-            page.head("s2s_http_requests_total", "counter", "Requests answered");
-            for ((method, path, status), n) in &requests.by_outcome {
-                page.line("s2s_http_requests_total", &format!("method=\"{method}\",path=\"{path}\",status=\"{status}\""), n);
-            }
-            page.head("s2s_request_failures_total", "counter", "Requests that failed, by error_type");
-            for (error_type, n) in &requests.failures {
-                page.line("s2s_request_failures_total", &format!("error_type=\"{error_type}\""), n);
-            }
+    pub(super) fn render(self: &Arc<Self>, depths: Vec<(String, usize)>, bodies: usize) -> String {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Scrape { metrics: Arc::clone(self), depths, bodies }));
+        let mut page = String::new();
+        if let Err(error) = prometheus_text::encode(&mut page, &registry) {
+            tracing::error!(%error, "the metrics cannot be written");
         }
-        page.head("s2s_http_requests_in_flight", "gauge", "Requests being answered");
-        page.line("s2s_http_requests_in_flight", "", self.in_flight.load(Ordering::Relaxed));
-        page.head("s2s_http_request_body_bytes", "gauge", "Bytes of request bodies in flight that --max-body-memory counts");
-        page.line("s2s_http_request_body_bytes", "", bodies);
-        page.head("s2s_http_request_duration_seconds", "histogram", "From a request's arrival to the head of its answer");
-        self.duration.render(&mut page, "s2s_http_request_duration_seconds", "");
-        page.head("s2s_model_ready", "gauge", "1 if the model takes requests");
-        for (name, _) in depths {
-            page.line("s2s_model_ready", &model_label(name), 1);
+        page
+    }
+}
+
+/// What is told at one scrape.
+#[derive(Debug)]
+struct Scrape {
+    metrics: Arc<Metrics>,
+    depths: Vec<(String, usize)>,
+    bodies: usize,
+}
+
+/// A counter's name without its ending, which the library writes.
+fn bare(counter: &str) -> &str {
+    counter.strip_suffix("_total").unwrap_or(counter)
+}
+
+/// Families of metrics, one after the other.
+struct Page<'a>(DescriptorEncoder<'a>);
+
+impl Page<'_> {
+    fn counters<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (L, u64)>) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(bare(name), help, None, MetricType::Counter)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
         }
-        page.head("s2s_queue_depth", "gauge", "Texts that wait for a worker");
-        for (name, depth) in depths {
-            page.line("s2s_queue_depth", &model_label(name), depth);
-        }
-        self.render_models(&mut page);
-        process(&mut page, self.started);
-        page.0
+        Ok(())
     }
 
-    fn render_models(&self, page: &mut Page) {
+    fn gauges<L: EncodeLabelSet, V: EncodeGaugeValue>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
+        for (labels, value) in values {
+            family.encode_family(&labels)?.encode_gauge(&value)?;
+        }
+        Ok(())
+    }
+
+    fn gauge(&mut self, name: &str, help: &str, value: impl EncodeGaugeValue) -> fmt::Result {
+        self.0.encode_descriptor(name, help, None, MetricType::Gauge)?.encode_gauge(&value)
+    }
+
+    /// The process as Prometheus' client libraries name it; only what Linux tells.
+    fn process(&mut self, started: SystemTime) -> fmt::Result {
+        let since = started.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
+        let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok());
+        let files = std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as f64);
+        let gauges = [
+            ("process_start_time_seconds", "When the server started, in seconds of the Unix clock", since),
+            ("process_resident_memory_bytes", "Memory in use", field("VmRSS:").map(|kib| kib * 1024.0)),
+            ("process_virtual_memory_bytes", "Address space in use", field("VmSize:").map(|kib| kib * 1024.0)),
+            ("process_threads", "Threads", field("Threads:")),
+            ("process_open_fds", "Open files and sockets", files),
+        ];
+        for (name, help, value) in gauges {
+            if let Some(value) = value {
+                self.gauge(name, help, value)?;
+            }
+        }
+        // Fields 14 and 15 of stat, after the name in parentheses: user and system time in hundredths of a second.
+        let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+        let Some((_, rest)) = stat.rsplit_once(')') else { return Ok(()) };
+        let ticks: f64 = rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+        let mut family = self.0.encode_descriptor("process_cpu_seconds", "Processor time", None, MetricType::Counter)?;
+        family.encode_counter::<NoLabelSet, _, u64>(&(ticks / 100.0), None)
+    }
+
+    fn models(&mut self, models: &BTreeMap<String, Arc<ModelMetrics>>) -> fmt::Result {
         type Counter = fn(&ModelMetrics) -> u64;
         type Distribution = fn(&ModelMetrics) -> &Histogram;
         let counters: [(&str, &str, Counter); 6] = [
@@ -257,66 +311,47 @@ impl Metrics {
             ("s2s_step_duration_seconds", "One run of the decoder", |m| &m.step),
             ("s2s_batch_size", "Rows of one run of the decoder", |m| &m.batch),
         ];
-        let models = self.models.lock().unwrap_or_else(PoisonError::into_inner);
         for (name, help, counter) in counters {
-            page.head(name, "counter", help);
-            for (model, metrics) in &*models {
-                page.line(name, &model_label(model), counter(metrics));
-            }
+            self.counters(name, help, models.iter().map(|(model, metrics)| ([("model", model.as_str())], counter(metrics))))?;
         }
         for (name, help, histogram) in histograms {
-            page.head(name, "histogram", help);
-            for (model, metrics) in &*models {
-                histogram(metrics).render(page, name, &model_label(model));
+            let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
+            for (model, metrics) in models {
+                histogram(metrics).encode(family.encode_family(&[("model", model.as_str())])?)?;
             }
         }
+        Ok(())
     }
 }
 
-fn model_label(name: &str) -> String {
-    let escaped = name.replace('\\', "\\\\").replace('"', "\\\"").replace('\n', "\\n");
-    format!("model=\"{escaped}\"")
-}
-
-#[derive(Default)]
-struct Page(String);
-
-impl Page {
-    fn head(&mut self, name: &str, kind: &str, help: &str) {
-        // Writing into a String cannot fail.
-        let _ = writeln!(self.0, "# HELP {name} {help}\n# TYPE {name} {kind}");
-    }
-
-    fn line(&mut self, name: &str, labels: &str, value: impl std::fmt::Display) {
-        let _ = match labels {
-            "" => writeln!(self.0, "{name} {value}"),
-            labels => writeln!(self.0, "{name}{{{labels}}} {value}"),
-        };
-    }
-}
-
-/// The process as Prometheus' client libraries name it; only what Linux tells.
-fn process(page: &mut Page, started: SystemTime) {
-    let mut gauge = |name: &str, kind: &str, help: &str, value: Option<f64>| {
-        if let Some(value) = value {
-            page.head(name, kind, help);
-            page.line(name, "", value);
+impl Collector for Scrape {
+    fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
+        let Self { metrics, depths, bodies } = self;
+        let mut page = Page(encoder);
+        page.gauges("s2s_build_info", "The version that runs", [([("version", env!("CARGO_PKG_VERSION"))], 1_i64)])?;
+        {
+            let requests = metrics.requests();
+            let outcomes = requests.by_outcome.iter().map(|((method, path, status), count)| {
+                ([("method", (*method).to_owned()), ("path", path.clone()), ("status", status.to_string())], *count)
+            });
+            page.counters("s2s_http_requests_total", "Requests answered", outcomes)?;
+            let failures = requests.failures.iter().map(|(error_type, count)| ([("error_type", *error_type)], *count));
+            page.counters("s2s_request_failures_total", "Requests that failed, by error_type", failures)?;
         }
-    };
-    let since = started.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
-    gauge("process_start_time_seconds", "gauge", "When the server started, in seconds of the Unix clock", since);
-    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok());
-    gauge("process_resident_memory_bytes", "gauge", "Memory in use", field("VmRSS:").map(|kib| kib * 1024.0));
-    gauge("process_virtual_memory_bytes", "gauge", "Address space in use", field("VmSize:").map(|kib| kib * 1024.0));
-    gauge("process_threads", "gauge", "Threads", field("Threads:"));
-    // Fields 14 and 15 of stat, after the name in parentheses: user and system time in hundredths of a second.
-    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
-    let ticks =
-        stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().skip(11).take(2).filter_map(|t| t.parse::<f64>().ok()).sum::<f64>());
-    gauge("process_cpu_seconds_total", "counter", "Processor time", ticks.map(|ticks| ticks / 100.0));
-    let files = std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as f64);
-    gauge("process_open_fds", "gauge", "Open files and sockets", files);
+        page.gauge("s2s_http_requests_in_flight", "Requests being answered", metrics.in_flight.load(Ordering::Relaxed))?;
+        page.gauge("s2s_http_request_body_bytes", "Bytes of request bodies in flight that --max-body-memory counts", *bodies)?;
+        let help = "Lines of the access log that had no room";
+        let mut lines = page.0.encode_descriptor("s2s_access_log_lines_dropped", help, None, MetricType::Counter)?;
+        lines.encode_counter::<NoLabelSet, _, u64>(&metrics.dropped_lines.load(Ordering::Relaxed), None)?;
+        let help = "From a request's arrival to the head of its answer";
+        metrics.duration.encode(page.0.encode_descriptor("s2s_http_request_duration_seconds", help, None, MetricType::Histogram)?)?;
+        let ready = depths.iter().map(|(model, _)| ([("model", model.as_str())], 1_i64));
+        page.gauges("s2s_model_ready", "1 if the model takes requests", ready)?;
+        let waiting = depths.iter().map(|(model, depth)| ([("model", model.as_str())], *depth));
+        page.gauges("s2s_queue_depth", "Texts that wait for a worker", waiting)?;
+        page.models(&metrics.models.lock().unwrap_or_else(PoisonError::into_inner))?;
+        page.process(metrics.started)
+    }
 }
 
 #[cfg(test)]
@@ -325,24 +360,26 @@ mod tests {
 
     #[test]
     fn a_histogram_counts_up_to_each_bound_and_above_the_last() {
-        let histogram = Histogram::new(ROWS);
+        let metrics = Arc::new(Metrics::default());
         for value in [1.0, 2.0, 3.0, 1000.0] {
-            histogram.observe(value);
+            metrics.model("x").batch.observe(value);
         }
-        let mut page = Page::default();
-        histogram.render(&mut page, "x", "");
-        for line in ["x_bucket{le=\"1\"} 1", "x_bucket{le=\"2\"} 2", "x_bucket{le=\"4\"} 3", "x_bucket{le=\"256\"} 3"] {
-            assert!(page.0.contains(line), "{line} is not in {}", page.0);
+        let page = metrics.render(Vec::new(), 0);
+        let family: Vec<&str> = page.lines().filter(|line| line.starts_with("s2s_batch_size_")).collect();
+        let bucket = |bound: &str, count: u64| format!("s2s_batch_size_bucket{{model=\"x\",le=\"{bound}\"}} {count}");
+        for line in [bucket("1", 1), bucket("2", 2), bucket("4", 3), bucket("256", 3), bucket("+Inf", 4)] {
+            let other_order = line.replace("{model=\"x\",", "{").replace("\"} ", "\",model=\"x\"} ");
+            assert!(family.contains(&line.as_str()) || family.contains(&other_order.as_str()), "{line} is not in {family:#?}");
         }
-        assert!(page.0.ends_with("x_bucket{le=\"+Inf\"} 4\nx_sum 1006\nx_count 4\n"), "{}", page.0);
+        assert_eq!(family[family.len() - 2..], ["s2s_batch_size_sum{model=\"x\"} 1006.0", "s2s_batch_size_count{model=\"x\"} 4"]);
     }
 
     #[test]
     fn a_strange_name_is_escaped_and_a_strange_method_is_other() {
-        let metrics = Metrics::default();
+        let metrics = Arc::new(Metrics::default());
         metrics.model("a\"b\\c\n");
         metrics.answered("BREW", "/x", 405, Some("method_not_allowed"), Duration::ZERO);
-        let page = metrics.render(&[], 0);
+        let page = metrics.render(Vec::new(), 0);
         assert!(page.contains(r#"s2s_inferences_total{model="a\"b\\c\n"} 0"#), "{page}");
         assert!(page.contains(r#"s2s_http_requests_total{method="OTHER",path="/x",status="405"} 1"#), "{page}");
         assert!(page.contains(r#"s2s_request_failures_total{error_type="method_not_allowed"} 1"#), "{page}");

@@ -3,16 +3,21 @@
 //! [`app`](app::app) is every route without a socket; [`listener`] is the accept loop with its timeouts and its
 //! draining; [`scheduler`] joins requests of many clients into batches; [`model`] is the seam to `s2s-runtime`.
 
+pub mod access_log;
 pub mod app;
 pub mod auth;
 mod body;
 pub mod bundle_model;
+mod choice;
 pub mod client;
 mod connection;
 mod connections;
 mod deepl;
+mod document;
+mod downloads;
 pub mod error;
 mod fields;
+mod files;
 mod generate;
 pub mod hosts;
 mod info;
@@ -21,6 +26,7 @@ pub mod library;
 mod libretranslate;
 pub mod limits;
 pub mod listener;
+mod markup;
 pub mod metrics;
 pub mod model;
 mod offload;
@@ -31,6 +37,7 @@ mod paths;
 mod queue;
 pub mod raw;
 pub mod scheduler;
+pub mod split;
 mod timed;
 mod work;
 

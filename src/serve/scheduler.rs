@@ -18,7 +18,7 @@ use super::model::Model;
 use super::offload;
 use super::work::{Entry, Queue, Reply, Waiting, generated_tokens, work};
 
-/// Replies that a slow reader may leave unread before its row is dropped.
+/// Replies on one text that a slow reader may leave unread before its row is dropped.
 const UNREAD_REPLIES: usize = 4096;
 /// Bytes of a request's texts that are encoded at once, under a millisecond's work; more is encoded beside the event loop.
 const ENCODED_AT_ONCE: usize = 4096;
@@ -142,44 +142,53 @@ impl Scheduler {
         Ok(settings)
     }
 
-    /// Texts as the model reads them, checked against the server's limits. Long ones are encoded beside the event loop.
+    /// Texts of a request that may wait at once.
+    pub(super) fn most_together(&self) -> usize {
+        self.max_client_batch
+    }
+
+    /// Whether one request may have so many texts.
+    pub(super) fn check_texts(&self, texts: usize) -> Result<(), ApiError> {
+        if texts <= self.max_client_batch {
+            return Ok(());
+        }
+        Err(ApiError::new(Fault::TooLong, format!("{texts} texts in one request, the limit is {}", self.max_client_batch)))
+    }
+
+    /// Texts as the model reads them. Long ones are encoded beside the event loop.
     ///
     /// # Errors
-    /// What is wrong with a text; too many of them; an answer that might become larger than the limit.
-    pub async fn encode(&self, texts: &[String], settings: &Arc<Settings>) -> Result<Vec<SourceText>, ApiError> {
-        if texts.len() > self.max_client_batch {
-            let message = format!("{} texts in one request, the limit is {}", texts.len(), self.max_client_batch);
-            return Err(ApiError::new(Fault::TooLong, message));
-        }
+    /// What is wrong with the first of them that is wrong.
+    pub(super) async fn encode_each(&self, texts: Vec<String>, settings: &Arc<Settings>) -> Result<Vec<SourceText>, Misread> {
         let most_characters = self.max_input_tokens.saturating_mul(CHARACTERS_A_TOKEN);
-        let sources = if texts.iter().map(String::len).sum::<usize>() <= ENCODED_AT_ONCE {
-            encode_all(&*self.model, texts, settings, most_characters)?
-        } else {
-            let (model, texts, settings) = (Arc::clone(&self.model), texts.to_vec(), Arc::clone(settings));
-            offload::run(move || encode_all(&*model, &texts, &settings, most_characters)).await??
-        };
-        self.check_answer(&sources, settings)?;
-        Ok(sources)
+        if texts.iter().map(String::len).sum::<usize>() <= ENCODED_AT_ONCE {
+            return encode_all(&*self.model, &texts, settings, most_characters);
+        }
+        let (model, settings) = (Arc::clone(&self.model), Arc::clone(settings));
+        let encoded = offload::run(move || encode_all(&*model, &texts, &settings, most_characters)).await;
+        encoded.map_err(|error| Misread { index: 0, error })?
     }
 
     /// Whether all that the hypotheses of a request may take is within the limit.
-    fn check_answer(&self, sources: &[SourceText], settings: &Settings) -> Result<(), ApiError> {
+    ///
+    /// - `lengths`: source tokens of each text.
+    pub(super) fn check_answer(&self, lengths: &[usize], settings: &Settings) -> Result<(), ApiError> {
         let attends = settings.keeps_attention() && self.model.card().has_attention;
-        let bytes_of = |source: &SourceText| {
+        let bytes_of = |&tokens: &usize| {
             let text = TEXT_BYTES + if settings.token_scores || settings.attention { STRING_BYTES } else { 0 };
-            let numbers = usize::from(settings.token_scores) + if attends { source.ids.len() } else { 0 };
+            let numbers = usize::from(settings.token_scores) + if attends { tokens } else { 0 };
             settings.most_tokens().saturating_mul(text + numbers * NUMBER_BYTES)
         };
-        let bytes = sources.iter().map(bytes_of).fold(0, usize::saturating_add);
+        let bytes = lengths.iter().map(bytes_of).fold(0, usize::saturating_add);
         if bytes <= self.max_answer {
             return Ok(());
         }
-        let longest = sources.iter().map(|source| source.ids.len()).max().unwrap_or(0);
+        let longest = lengths.iter().max().unwrap_or(&0);
         let attention = if attends { format!(" with attention on up to {longest} source tokens") } else { String::new() };
         let message = format!(
             "{} texts, {} hypotheses each, up to {} tokens{attention}: the answer may take {bytes} bytes, the limit is {}; \
              ask for fewer beams or samples, fewer tokens (max_new_tokens), fewer texts, or no attention",
-            sources.len(),
+            lengths.len(),
             settings.most_hypotheses(),
             settings.max_new_tokens,
             self.max_answer
@@ -189,7 +198,7 @@ impl Scheduler {
 
     /// Puts the texts of a request into the queue, all or none. Dropping the receiver cancels them.
     ///
-    /// - `sources`: of [`Self::encode`].
+    /// - `sources`: of [`Self::encode_each`].
     ///
     /// # Errors
     /// A full queue, or a server that is shutting down.
@@ -200,7 +209,7 @@ impl Scheduler {
         stream: bool,
         client: Client,
     ) -> Result<mpsc::Receiver<Reply>, ApiError> {
-        let (reply, receiver) = mpsc::channel(if stream { UNREAD_REPLIES } else { sources.len().max(1) });
+        let (reply, receiver) = mpsc::channel(if stream { UNREAD_REPLIES } else { 1 } * sources.len().max(1));
         let enqueued = Instant::now();
         let mut waiting = self.queue.lock();
         if waiting.closed {
@@ -251,16 +260,7 @@ impl Scheduler {
         Ok(receiver)
     }
 
-    /// Decodes all texts of a request.
-    ///
-    /// # Errors
-    /// As [`Self::encode`] and [`Self::submit`]; the first failure of any text; the deadline.
-    pub async fn translate(&self, texts: &[String], settings: &Arc<Settings>, caller: Caller) -> Result<Answer, ApiError> {
-        let sources = self.encode(texts, settings).await?;
-        self.decode(sources, settings, caller).await
-    }
-
-    /// The same for texts that are encoded already.
+    /// Decodes texts of a request.
     ///
     /// # Errors
     /// As [`Self::submit`]; the first failure of any text; the deadline.
@@ -305,12 +305,19 @@ impl Drop for Scheduler {
     }
 }
 
-fn encode_all(model: &dyn Model, texts: &[String], settings: &Settings, most_characters: usize) -> Result<Vec<SourceText>, ApiError> {
+/// A text that cannot be read.
+#[derive(Debug)]
+pub(super) struct Misread {
+    /// Which.
+    pub(super) index: usize,
+    /// Why.
+    pub(super) error: ApiError,
+}
+
+fn encode_all(model: &dyn Model, texts: &[String], settings: &Settings, most_characters: usize) -> Result<Vec<SourceText>, Misread> {
     let encode = |(index, text): (usize, &String)| {
-        model.encode(text, settings, most_characters).map_err(|error| {
-            let error = ApiError::from_runtime(&error);
-            if texts.len() == 1 { error } else { ApiError::new(error.fault, format!("text {index}: {}", error.message)) }
-        })
+        let encoded = model.encode(text, settings, most_characters);
+        encoded.map_err(|error| Misread { index, error: ApiError::from_runtime(&error) })
     };
     texts.iter().enumerate().map(encode).collect()
 }

@@ -299,19 +299,16 @@ pub fn epoch_line(epochs: usize, m: &EpochMetrics, left: f64) -> String {
     };
     let end = if m.epoch >= epochs { String::new() } else { format!(", {} left", clock(left)) };
     let skipped = m.skipped_batches.map_or_else(String::new, |skipped| format!(", {skipped} batches not finite"));
-    let mut more = vec![skipped, end];
-    let mut scores = scores(m).into_iter().map(|(name, value)| format!(", {name} {value}"));
-    // The score stands before the speed, and comes first where there is no room for all.
-    more.insert(0, scores.next().unwrap_or_default());
-    more.insert(2, rate);
-    more.insert(1, scores.next().unwrap_or_default());
-    let wanted = [0, 2, 4, 3, 1];
-    let mut kept = vec![false; more.len()];
+    let score = scores(m).into_iter().next().map_or_else(String::new, |(name, value)| format!(", {name} {value}"));
+    let more = [score, rate, skipped, end];
+    // What comes first where there is no room for all.
+    let wanted = [0, 3, 2, 1];
+    let mut kept = [false; 4];
     let mut length = line.chars().count();
     for i in wanted {
-        let more = more[i].chars().count();
-        kept[i] = length + more <= WIDTH;
-        length += if kept[i] { more } else { 0 };
+        let longer = length + more[i].chars().count();
+        kept[i] = longer <= WIDTH;
+        length = if kept[i] { longer } else { length };
     }
     more.into_iter().zip(kept).filter(|(_, kept)| *kept).for_each(|(part, _)| line += &part);
     line
@@ -435,7 +432,7 @@ mod tests {
         let line = epoch_line(12, &metrics(), 108.4);
         assert_eq!(line, "epoch  3/12* loss 0.1234, dev 0.2000, exact 99.97 %, 84 steps/s, 1:48 left");
         let last = EpochMetrics { epoch: 12, best: false, ..metrics() };
-        assert_eq!(epoch_line(12, &last, 0.0), "epoch 12/12  loss 0.1234, dev 0.2000, exact 99.97 %, errors   1.0 %, 84 steps/s");
+        assert_eq!(epoch_line(12, &last, 0.0), "epoch 12/12  loss 0.1234, dev 0.2000, exact 99.97 %, 84 steps/s");
         let samples =
             EpochMetrics { exact_match: None, token_error_rate: None, samples_per_second: Some(5123.4), validation_accuracy: 1.0, ..last };
         assert_eq!(epoch_line(12, &samples, 0.0), "epoch 12/12  loss 0.1234, dev 0.2000, accuracy 100.0 %, 5123 samples/s");

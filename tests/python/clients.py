@@ -9,6 +9,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from html import escape
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +21,7 @@ def libretranslate(url, expected, key):
     client = LibreTranslateAPI(url + "/", api_key=key or None)
     for text, translation in expected["texts"].items():
         assert client.translate(text, "en", "fr") == translation, text
+        assert client.translate(f"{text}\n\n{text}", "en", "fr") == f"{translation}\n\n{translation}", text
     assert isinstance(client.languages(), list) and client.detect("x")[0]["confidence"] == 100.0
 
 
@@ -43,6 +45,13 @@ def deepl(url, expected, key):
     assert [result.billed_characters for result in results] == [len(text) for text in texts]
     assert client.translate_text(texts[0], target_lang="FR").text == expected["texts"][texts[0]]
     assert client.get_source_languages() and client.get_target_languages()
+    first, second = texts[:2]
+    lines = client.translate_text(f"{first}\n\n{second}", target_lang="FR", split_sentences="0").text
+    assert lines == f"{expected['texts'][first]}\n\n{expected['texts'][second]}", lines
+    tagged = client.translate_text([f"<b>{first}</b><x>{second}</x>"], target_lang="FR", tag_handling="xml", ignore_tags=["x"])
+    assert tagged[0].text == f"<b>{escape(expected['texts'][first])}</b><x>{second}</x>", tagged[0].text
+    usage = client.get_usage()
+    assert usage.character.count > len(first) and not usage.any_limit_reached
     try:
         client.translate_text("x" * 5000, target_lang="FR")
     except package.DeepLException as error:
@@ -154,7 +163,7 @@ expected-statuses = ["2xx", "401", "403", "404", "422", "429"]
 
 [[operations]]
 # What languages there are is the server's matter: 400 names them.
-include-path-regex = "^/(v2/)?translate$"
+include-path-regex = "/translate(_file)?$"
 checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403", "422", "429"]
 
 [[operations]]

@@ -313,7 +313,10 @@ def examples_of_the_bundle_are_a_click_away(browser, open_, _):
     page.click("#examples button:nth-child(2)")
     page.until(f"document.getElementById('input').value === {json.dumps(examples[1])}")
     assert len(page.lines()[0]) == len("1998-05-03"), page.lines()
-    assert page.js("document.activeElement.id") == "input"
+    assert page.js("document.activeElement.id") == "input", page.js("document.activeElement.outerHTML")
+    # What was there before is not lost.
+    page.js("document.execCommand('undo')")
+    assert page.js("document.getElementById('input').value") == "", "an example can be undone"
     page.js("document.getElementById('model').value = 'hebrew'; document.getElementById('model').dispatchEvent(new Event('change'))")
     assert not page.shown("#examples"), "this model has none"
     return page

@@ -126,7 +126,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     let config = config(options, &model, &tensors, &symbols, &name, limit, output)?;
     let longest = |of: usize| of.saturating_sub(2);
     let record = Record {
-        examples: Vec::new(),
+        examples: symbols.examples.clone(),
         source: VocabularySpec { longest: symbols.longest_source, ..source.spec },
         target: VocabularySpec { longest: longest(symbols.longest_target), ..target.spec },
         statistics: Statistics {

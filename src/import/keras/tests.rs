@@ -158,6 +158,10 @@ fn the_vocabulary_of_pairs_is_the_tutorials_to_the_letter() {
     assert_eq!(symbols.source, numbered(&["!", "a", "b"]));
     assert_eq!(symbols.target, numbered(&["\t", "\n", "A", "B", "\u{e9}"]));
     assert_eq!((symbols.longest_source, symbols.longest_target, symbols.pairs), (3, 4, 2));
+    assert_eq!(
+        symbols.examples.iter().map(|pair| (pair.source.as_str(), pair.target.as_str())).collect::<Vec<_>>(),
+        [("ba", "B\u{e9}"), ("ab!", "A")]
+    );
     // One row more in the model: row 0 is padding.
     assert_eq!(vocabulary::read(&origin, 4, 6).unwrap().source[0], ("!".to_owned(), 1));
     let error = vocabulary::read(&origin, 9, 5).err().unwrap();

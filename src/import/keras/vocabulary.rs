@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::Filler;
 use crate::data::pairs::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::train::examples::{Candidate, candidates};
 
 /// Where symbols come from.
 #[derive(Clone, Debug)]
@@ -45,6 +46,8 @@ pub(super) struct Symbols {
     /// Pairs of the training text.
     pub(super) pairs: usize,
     pub(super) file: Option<DataFile>,
+    /// A few of them, to try the model with.
+    pub(super) examples: Vec<Candidate>,
     /// What errors name.
     path: PathBuf,
 }
@@ -166,6 +169,7 @@ fn written(path: &Path) -> Result<Symbols> {
         unknown: written.unknown,
         pairs: 0,
         file: None,
+        examples: Vec::new(),
         path: path.to_owned(),
     })
 }
@@ -200,6 +204,10 @@ fn pairs(path: &Path, samples: usize, rows: [usize; 2]) -> Result<Symbols> {
     };
     symbols.source = numbered(source, rows[0]);
     symbols.target = numbered(target, rows[1]);
+    symbols.examples = candidates(lines[..symbols.pairs].iter().map(|line| {
+        let (from, rest) = line.split_once('\t').unwrap_or_default();
+        (from, rest.split('\t').next().unwrap_or_default())
+    }));
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     symbols.file = Some(DataFile { file, sha256: hash, pairs: symbols.pairs });
     Ok(symbols)

@@ -15,6 +15,7 @@ use super::tensors::{Data, DataType, InferRequest, Tensor};
 use crate::serve::app::{Server, accounting};
 use crate::serve::body::{Received, read_body};
 use crate::serve::client::Caller;
+use crate::serve::document::{Reading, translate};
 use crate::serve::error::{ApiError, Fault};
 use crate::serve::generate::decoding_options;
 use crate::serve::limits::Limits;
@@ -36,12 +37,12 @@ pub(super) async fn infer(State(server): State<Arc<Server>>, named: Named, reque
     let Received { bytes, held: _held } = read_body(&head.headers, body, server.bodies(), server.limits()).await?;
     let request = server.bodies().parsed(bytes.len(), move || InferRequest::read(&head.headers, &bytes)).await?;
     match named.role {
-        None => text(&named.name, &named.scheduler, &request, caller).await,
+        None => text(&server, &named.name, &named.scheduler, &request, caller).await,
         Some(role) => graph(&named.name, Arc::clone(&named.scheduler), role, request, server.limits(), caller.deadline).await,
     }
 }
 
-async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, caller: Caller) -> Result<Response, ApiError> {
+async fn text(server: &Server, name: &str, scheduler: &Scheduler, request: &InferRequest, caller: Caller) -> Result<Response, ApiError> {
     let [Tensor { name: input, shape, data: Data::Bytes(texts) }] = &*request.inputs else {
         return Err(ApiError::new(Fault::BadRequest, format!("{name} takes one tensor, {TEXT_INPUT} of BYTES")));
     };
@@ -51,7 +52,13 @@ async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, caller:
     if texts.is_empty() {
         return Err(ApiError::new(Fault::BadRequest, format!("{TEXT_INPUT} is empty")));
     }
-    let mut options = decoding_options(&Value::Object(request.parameters.clone()))?;
+    let mut parameters = request.parameters.clone();
+    let split = match parameters.remove("split") {
+        None | Some(Value::Null) => server.split_of(None)?,
+        Some(Value::String(split)) => server.split_of(Some(&split))?,
+        Some(other) => return Err(ApiError::new(Fault::InvalidParameter, format!("split {other} is no string"))),
+    };
+    let mut options = decoding_options(&Value::Object(parameters))?;
     if options.num_return_sequences.is_some_and(|n| n > 1) {
         let message = "`num_return_sequences`: infer gives one translation a text; ask generate for several";
         return Err(ApiError::new(Fault::InvalidParameter, message));
@@ -61,10 +68,11 @@ async fn text(name: &str, scheduler: &Scheduler, request: &InferRequest, caller:
         options.output.get_or_insert_default().scores = Some(true);
     }
     let settings = scheduler.settings(&options)?;
-    let answer = scheduler.translate(texts, &settings, caller).await?;
+    let reading = Reading { split, ..Reading::default() };
+    let answer = translate(server, scheduler, texts.clone(), &reading, &settings, caller).await?;
     let scores = answer.texts.iter().map(|text| text.score).collect();
     let headers = accounting(&answer);
-    let texts = answer.texts.into_iter().map(|text| text.best.text).collect();
+    let texts = answer.texts.into_iter().map(|text| text.text).collect();
     let outputs = [(TEXT_OUTPUT, Data::Bytes(texts)), (SCORE, Data::Float32(scores))];
     let outputs = outputs.map(|(name, data)| Tensor { name: name.to_owned(), shape: shape.clone(), data });
     Ok((headers, request.answer(name, VERSION, &outputs)?).into_response())

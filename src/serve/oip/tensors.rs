@@ -280,7 +280,10 @@ fn read_tensor(tensor: RawTensor, binary: &mut &[u8]) -> Result<Tensor, ApiError
         Some("BYTES") => DataType::Bytes,
         Some("INT64") => DataType::Int64,
         Some("FP32") => DataType::Float32,
-        other => return Err(bad(format!("the datatype of {name:?} is {other:?}; BYTES, INT64 and FP32 are read here"))),
+        other => {
+            let other = other.unwrap_or("missing");
+            return Err(bad(format!("the datatype of {name:?} is {other}; BYTES, INT64 and FP32 are read here")));
+        }
     };
     let size = parameters(&tensor)?.and_then(|parameters| parameters.get("binary_data_size"));
     let data = match (size, data) {

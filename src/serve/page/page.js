@@ -2,15 +2,16 @@
 "use strict";
 const $ = (id) => document.getElementById(id);
 // Lines that are translated at once; weights of attention that are drawn; letters of code that are shown.
-const AT_ONCE = 4, MOST_WEIGHTS = 20000, MOST_CODE = 200000, MOST_KEPT = 500;
+const AT_ONCE = 4, MOST_WEIGHTS = 20000, MOST_CODE = 200000, MOST_KEPT = 500, KEPT_FOR = 60000;
 // What is wrong with one line says nothing about the others.
 const OF_A_LINE = ["too_long", "invalid_utf8", "invalid_parameter", "internal", "deadline"];
 const given = new URLSearchParams(location.hash.slice(1));
-const remembered = (store, name) => { try { return store[name] ?? ""; } catch { return ""; } };
-const remember = (store, name, value) => { try { store[name] = value; } catch { /* Without a store the page works until it is left. */ } };
+// A browser may refuse its stores; without them the page works until it is left.
+const remembered = (store, name) => { try { return window[store].getItem(name) ?? ""; } catch { return ""; } };
+const remember = (store, name, value) => { try { window[store].setItem(name, value); } catch { /* As above. */ } };
 const element = (tag, text, name) => { const made = document.createElement(tag); if (text != null) made.textContent = text; if (name) made.className = name; return made; };
 
-let words = STRINGS.en, models = [], key = remembered(sessionStorage, "s2s.key"), wantsKey = false, ready = false;
+let words = STRINGS.en, models = [], key = remembered("sessionStorage", "s2s.key"), wantsKey = false, ready = false;
 let job = null, timer = 0, again = 0, composing = false, problem = [null, 0], drawn = [];
 const kept = new Map();
 
@@ -42,7 +43,7 @@ function fail(refusal, line = 0) {
   problem = [refusal, line];
   $("error").hidden = !refusal;
   if (!refusal) return;
-  const plain = words.errors[refusal.type] ?? words.otherError;
+  const plain = Object.hasOwn(words.errors, refusal.type) ? words.errors[refusal.type] : words.otherError;
   const text = line ? words.line(line, plain) : plain;
   // What is said already is not said again.
   if ($("error-text").textContent !== text) $("error-text").textContent = text;
@@ -98,7 +99,7 @@ async function useKey() {
     // That the model still loads, or that the server is away, says nothing about the key.
   } finally { $("key-use").disabled = false; }
   key = typed;
-  remember(sessionStorage, "s2s.key", key);
+  remember("sessionStorage", "s2s.key", key);
   $("key-dialog").close();
   if (await load()) translate();
 }
@@ -113,6 +114,7 @@ async function load() {
     const info = await (await ask("info")).json();
     const chosen = model()?.name ?? given.get("model");
     models = info.models;
+    if (!models.length) throw new Refusal("not_found");
     ready = true;
     if (key) { wantsKey = true; $("key-button").hidden = false; }
     $("model").replaceChildren(...models.map((m) => new Option(m.name)));
@@ -142,7 +144,15 @@ function show() {
     const button = element("button", text);
     button.dir = "auto";
     button.lang = from || "";
-    button.addEventListener("click", () => { $("input").value = text; count(); translate(); code(); $("input").focus(); });
+    button.addEventListener("click", () => {
+      const input = $("input");
+      // As if it were typed, so that what was there before comes back with Ctrl+Z; not where that opens a keyboard over the page.
+      if (!matchMedia("(pointer: coarse)").matches) { input.focus(); input.select(); document.execCommand("insertText", false, text); }
+      if (input.value !== text) input.value = text;
+      count();
+      translate();
+      code();
+    });
     return button;
   }));
   $("examples").hidden = !$("examples").children.length;
@@ -260,7 +270,7 @@ async function translateLine(mine, at, asked) {
   const body = JSON.stringify({ text_input: mine.lines[at], parameters: asked }), name = mine.name + "\n" + body;
   const shown = $("output").children[at];
   const set = (text) => { if (job === mine) shown.textContent = text; };
-  let last = kept.get(name);
+  let last = performance.now() - (kept.get(name)?.at ?? -KEPT_FOR) < KEPT_FOR ? kept.get(name).event : null;
   if (!last) {
     const answer = await ask(`v2/models/${encodeURIComponent(mine.name)}/generate_stream`, {
       method: "POST", headers: { "content-type": "application/json" }, signal: mine.control.signal, body,
@@ -282,7 +292,8 @@ async function translateLine(mine, at, asked) {
         if (event.finish_reason) last = event;
       }
     }
-    kept.set(name, last);
+    kept.delete(name);
+    kept.set(name, { event: last, at: performance.now() });
     if (kept.size > MOST_KEPT) kept.delete(kept.keys().next().value);
   }
   mine.events[at] = last;
@@ -417,7 +428,7 @@ document.addEventListener("selectionchange", () => { if (job && document.activeE
 $("options").addEventListener("input", () => { parameters(); soon(); });
 $("options").addEventListener("submit", (event) => { event.preventDefault(); translate(); });
 $("model").addEventListener("change", () => { show(); clear(); soon(); });
-$("language").addEventListener("change", () => { remember(localStorage, "s2s.language", $("language").value); speak($("language").value); });
+$("language").addEventListener("change", () => { remember("localStorage", "s2s.language", $("language").value); speak($("language").value); });
 $("graphs").addEventListener("toggle", draw);
 $("graph").addEventListener("change", draw);
 $("request").addEventListener("toggle", code);
@@ -435,8 +446,8 @@ addEventListener("keydown", (event) => {
   if (event.key === "Escape") stop();
 });
 
-const chosenLanguage = given.get("lang") ?? remembered(localStorage, "s2s.language");
-speak(chosenLanguage in STRINGS ? chosenLanguage : spoken(navigator.languages ?? []));
+const chosenLanguage = given.get("lang") ?? remembered("localStorage", "s2s.language");
+speak(Object.hasOwn(STRINGS, chosenLanguage) ? chosenLanguage : spoken(navigator.languages ?? []));
 parameters();
 // A link can carry a text: /#text=...
 load().then(() => {

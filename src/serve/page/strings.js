@@ -51,6 +51,8 @@ const STRINGS = {
       foreign_origin: "The server takes this page for one of another site. Open it at the address that the server printed when it started.",
       wrong_host: "The server does not answer to the name in the address bar. Open the address that it printed when it started, or start it with --allow-host.",
       not_found: "This model is no longer served. Reload the page to see which there are.",
+      unknown_model: "This model is no longer served. Reload the page to see which there are.",
+      ambiguous_model: "Several models could answer. Choose one at the top of the page.",
       too_long: "This text is longer than the server allows. Shorten it, or break it into several lines.",
       payload_too_large: "This is more text than the server takes at once. Send less of it.",
       invalid_utf8: "The text has a character that is only half there. Delete it or type it again.",
@@ -85,7 +87,7 @@ const STRINGS = {
     unknownUnk: "按未知符号读入", unknownCopy: "原样复制", unknownSkip: "略去", unknownError: "拒绝",
     modelCard: "模型卡片", graphs: "计算图", show: "显示", network: "网络及其计算图",
     graphOf: (role) => `${{ encoder: "编码器", decoder: "解码器", training: "训练", translate: "整体翻译" }[role] ?? role}计算图`,
-    nothingOutside: "本页面不从该服务器之外加载任何内容。",
+    nothingOutside: "除此服务器外，本页面不从别处加载任何内容。",
     keyTitle: "此服务器需要 API 密钥", keyWhy: "请向启动服务器的人索取。密钥会一直记到您关闭此标签页。",
     useKey: "使用此密钥", cancel: "取消", enterKey: "输入密钥",
     keyWrong: "这不是此服务器的密钥。请检查是否多了或少了字符，然后重试。",
@@ -114,6 +116,8 @@ const STRINGS = {
       foreign_origin: "服务器认为本页面属于别的网站。请使用服务器启动时显示的地址打开。",
       wrong_host: "服务器不接受地址栏中的主机名。请使用它启动时显示的地址，或在启动时加上 --allow-host。",
       not_found: "服务器上已没有这个模型。请刷新页面，查看现有模型。",
+      unknown_model: "服务器上已没有这个模型。请刷新页面，查看现有模型。",
+      ambiguous_model: "有多个模型符合要求。请在页面顶部选择一个。",
       too_long: "这段文本超过了服务器允许的长度。请缩短，或分成几行。",
       payload_too_large: "文本太多，服务器一次收不下。请减少一些。",
       invalid_utf8: "文本里有一个不完整的字符。请删去或重新输入。",
@@ -130,4 +134,4 @@ const STRINGS = {
   },
 };
 // The first language of the browser that the page speaks.
-const spoken = (languages) => languages.map((tag) => tag.toLowerCase().split("-")[0]).find((tag) => tag in STRINGS) ?? "en";
+const spoken = (languages) => languages.map((tag) => tag.toLowerCase().split("-")[0]).find((tag) => Object.hasOwn(STRINGS, tag)) ?? "en";

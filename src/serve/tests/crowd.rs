@@ -132,7 +132,7 @@ async fn slow_bodies_together_take_no_more_memory_than_they_may() {
     // and the memory comes back.
     drop(slow);
     tokio::time::sleep(Duration::from_millis(50)).await;
-    let whole = request(&" ".repeat(900_000));
+    let whole = request(&"x".repeat(900_000));
     let mut large = connect(&running, &whole).await;
     assert!(answer(&mut large).await.starts_with("HTTP/1.1 422 "), "its tokens are too many, its bytes are not");
 }

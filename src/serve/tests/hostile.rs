@@ -142,8 +142,8 @@ fn deep_and_long() -> Vec<(&'static str, &'static str, String)> {
         ("/translate", "application/json", "{\"a\":".repeat(330_000)),
         ("/translate", "application/json", format!("{{\"q\":{}}}", "1".repeat(1_990_000))),
         ("/v2/models/m/infer", "application/json", numbers),
-        ("/translate", "application/json", format!("{{\"q\":\"{}\",\"source\":\"a\"}}", "\\u0041".repeat(330_000))),
-        ("/translate", "application/x-www-form-urlencoded", format!("q={}", "%41".repeat(660_000))),
+        ("/translate", "application/json", format!("{{\"q\":\"{}\",\"alternatives\":\"a\"}}", "\\u0041".repeat(330_000))),
+        ("/translate", "application/x-www-form-urlencoded", format!("q={}&alternatives=a", "%41".repeat(660_000))),
     ]
 }
 

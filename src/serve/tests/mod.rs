@@ -1,9 +1,12 @@
 //! The server over a scripted model: [`router`] without a socket, [`socket`] on loopback.
 #![allow(clippy::unwrap_used)]
 
+mod apps;
 mod costs;
 mod crowd;
+mod files;
 mod hostile;
+mod lines;
 mod protocols;
 mod router;
 mod scripted;

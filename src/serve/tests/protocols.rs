@@ -56,7 +56,7 @@ async fn deepl_gets_one_translation_a_text_and_what_it_bills() {
     assert_eq!(answer["translations"][1], json!({"detected_source_language": "EN", "text": "Y", "billed_characters": 1}));
     refused(send(&server, json_to("/v2/translate", &json!({"text": ["a"], "target_lang": "DE"}))).await, Fault::UnsupportedLanguage).await;
     refused(send(&server, json_to("/v2/translate", &json!({"target_lang": "FR"}))).await, Fault::BadRequest).await;
-    let html = json!({"text": ["a"], "target_lang": "FR", "tag_handling": "html"});
+    let html = json!({"text": ["a"], "target_lang": "FR", "tag_handling": "markdown"});
     refused(send(&server, json_to("/v2/translate", &html)).await, Fault::InvalidParameter).await;
 }
 
@@ -76,16 +76,31 @@ async fn every_protocol_wants_the_key_where_there_is_one() {
     let mut with_key = json_to("/v2/translate", &translate);
     with_key.headers_mut().insert(header::AUTHORIZATION, "DeepL-Auth-Key secret".parse().unwrap());
     assert_eq!(send(&server, with_key).await.status(), StatusCode::OK);
-    let open = ["/", "/docs", "/openapi.json", "/health", "/languages", "/frontend/settings", "/v2", "/v2/health/live", "/v2/health/ready"];
+    let open = [
+        "/",
+        "/docs",
+        "/openapi.json",
+        "/health",
+        "/languages",
+        "/frontend/settings",
+        "/v2",
+        "/v2/health/live",
+        "/v2/health/ready",
+        "/models/{model}/languages",
+    ];
+    let secret = "/download_file/{file}";
     for (path, methods) in document()["paths"].as_object().unwrap() {
         for method in ["get", "post"].into_iter().filter(|method| methods.get(*method).is_some()) {
             let said = methods[method]["security"] == json!([]);
-            assert_eq!(said, open.contains(&path.as_str()), "the document says of {path} that it is open: {said}");
+            assert_eq!(said, open.contains(&path.as_str()) || path == secret, "the document says of {path} that it is open: {said}");
+            let is_secret = path == secret;
             let path = path.replace("{model}", "m").replace("{version}", "1");
             let mut request = json_to(&path, &json!({"q": "a"}));
             *request.method_mut() = method.to_uppercase().parse().unwrap();
             let response = send(&server, request).await;
             match said {
+                // The name of a file is its key.
+                true if is_secret => assert_eq!(response.status(), StatusCode::NOT_FOUND),
                 true => assert_eq!(response.status(), StatusCode::OK, "{path}"),
                 false => drop(refused(response, Fault::MissingKey).await),
             }
@@ -112,6 +127,43 @@ async fn the_document_lists_every_route_with_its_methods_and_nothing_else() {
     }
     let served = body(send(&server, get("/openapi.json")).await).await;
     assert_eq!(served["info"]["version"], env!("CARGO_PKG_VERSION"));
+}
+
+#[tokio::test]
+async fn the_document_lists_the_statuses_that_are_given() {
+    let (server, _) = french(&Limits { max_payload: 2000, ..Limits::default() });
+    let document = document();
+    let described = |fault: Fault| {
+        let (status, name) = fault.entry();
+        let responses = document["components"]["responses"].as_object().unwrap();
+        status == StatusCode::METHOD_NOT_ALLOWED || responses.values().any(|r| r["description"].as_str().unwrap().contains(name))
+    };
+    let missing: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !described(*fault)).collect();
+    assert!(missing.is_empty(), "{missing:?}");
+    for (path, methods) in document["paths"].as_object().unwrap() {
+        for (method, operation) in methods.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters") {
+            let responses = operation["responses"].as_object().unwrap();
+            assert!(!responses.contains_key("4XX") && !responses.contains_key("5XX"), "{path}");
+            let bodies: [(&str, Vec<u8>); 7] = [
+                ("", Vec::new()),
+                ("application/json", b"{".to_vec()),
+                ("application/json", b"{\"q\": \"a\", \"text\": \"a\", \"text_input\": \"a\"}".to_vec()),
+                ("application/x-www-form-urlencoded", b"q=%FF&type=x".to_vec()),
+                ("multipart/form-data; boundary=x", b"--x".to_vec()),
+                ("text/plain", b"a".to_vec()),
+                ("application/json", vec![b' '; 3000]),
+            ];
+            for model in ["m", "nothing", "%FF"] {
+                let path = path.replace("{model}", model).replace("{version}", "1").replace("{file}", "x");
+                for (kind, bytes) in &bodies {
+                    let mut request = post(&path, kind, bytes.clone());
+                    *request.method_mut() = method.to_uppercase().parse().unwrap();
+                    let status = send(&server, request).await.status();
+                    assert!(responses.contains_key(status.as_str()), "{method} {path} with {kind}: {status} is not in the document");
+                }
+            }
+        }
+    }
 }
 
 #[tokio::test]

@@ -1,6 +1,6 @@
 //! A model that the tests script: it upper-cases, one character a step, and does on purpose what models do by accident.
 //!
-//! `panic` in a text panics at its second step, `fail` gives an error there, `forever` never ends, `slowly` takes a
+//! A `¿` is a symbol that it does not know. `panic` in a text panics at its second step, `fail` gives an error there, `forever` never ends, `slowly` takes a
 //! millisecond a step, and a gate holds every step until the test opens it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -73,7 +73,8 @@ impl Model for Scripted {
         if text.chars().count() > most_characters.min(settings.most_source_tokens()) {
             return Err(Error::new(ErrorKind::TooLong, format!("more than {}", settings.most_source_tokens())));
         }
-        Ok(SourceText { ids: text.chars().map(u32::from).collect(), ..SourceText::default() })
+        let unknown = text.contains('¿').then(|| "¿".to_owned()).into_iter().collect();
+        Ok(SourceText { ids: text.chars().map(u32::from).collect(), unknown, ..SourceText::default() })
     }
 
     fn worker(&self, _metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {
@@ -142,7 +143,7 @@ impl Session for Batch<'_> {
             let translation = Translation {
                 best: hypothesis(0),
                 source_tokens: row.source.ids.len(),
-                unknown: Vec::new(),
+                unknown: row.source.unknown.clone(),
                 alternatives: (1..row.settings.num_return_sequences).map(hypothesis).collect(),
             };
             events.push(Event::Finished { row: row.id, translation: Box::new(translation) });
