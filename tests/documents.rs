@@ -72,7 +72,9 @@ macro_rules! documents {
 documents! {
     the_readme_runs: "README.md";
     the_chinese_readme_runs: "README.zh.md";
+    the_page_about_data_runs: "docs/data.md";
     the_page_about_exports_runs: "docs/export.md";
+    the_page_about_gpus_runs: "docs/gpu.md";
     the_page_about_keras_runs: "docs/keras.md";
     the_page_about_lint_runs: "docs/lint.md";
     the_page_about_return_sequences_runs: "docs/return_sequences.md";
