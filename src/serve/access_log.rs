@@ -15,6 +15,8 @@ use serde_json::json;
 
 /// Lines that may wait for a slow reader; more are dropped and counted, because requests do not wait for the log.
 const WAITING: usize = 4096;
+/// Bytes that are written at once, and a line: however fast lines come, no more are held beside those that wait.
+const BLOCK: usize = 1 << 16;
 /// Bytes of a path that are logged.
 const LONGEST_PATH: usize = 512;
 /// How long the last lines may take when the server stops.
@@ -80,7 +82,9 @@ impl AccessLog {
             let _ = begun.recv();
             while let Ok(line) = waiting.recv() {
                 let mut block = line;
-                while let Ok(line) = waiting.try_recv() {
+                while block.len() < BLOCK
+                    && let Ok(line) = waiting.try_recv()
+                {
                     block.push_str(&line);
                 }
                 // Whoever does not read the log any more is no reason to stop.
