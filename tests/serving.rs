@@ -16,7 +16,7 @@ fn the_access_log_follows_the_address_on_stdout() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = bundle(folder.path());
     let mut command = s2s();
-    command.arg("serve-local").arg(&bundle).args(["--port", "0", "--access-log", "json"]);
+    command.arg("serve-local").arg(&bundle).args(["--port", "0", "--access-log=json"]);
     let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     let mut stdout = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
@@ -41,7 +41,7 @@ fn flags_that_are_wrong_say_what_would_be_right() {
     let cases: [(&[&str], &str); 4] = [
         (&["--cors-origin", "app.example"], "https://app.example.org"),
         (&["--split", "words"], "lines, sentences or none"),
-        (&["--access-log", "xml"], "common or json"),
+        (&["--access-log=xml"], "common or json"),
         (&["--engine", "tract", "--device", "cuda"], "the processor only"),
     ];
     for (flags, said) in cases {

@@ -58,7 +58,7 @@ pub struct Args {
     #[arg(long, env = "S2S_SPLIT", value_name = "HOW", default_value = "lines", value_parser = split)]
     split: Split,
     /// Write a line for each request to stdout, after the address: common (Common Log Format) or json; never a text
-    #[arg(long, env = "S2S_ACCESS_LOG", value_name = "FORMAT", num_args = 0..=1, default_missing_value = "common", value_parser = log_format)]
+    #[arg(long, env = "S2S_ACCESS_LOG", value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "common", value_parser = log_format)]
     access_log: Option<LogFormat>,
     /// What runs the graphs: auto, tract or ort
     #[arg(long, env = "S2S_ENGINE", default_value = "auto", value_parser = engine_kind)]
