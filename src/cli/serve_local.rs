@@ -48,7 +48,7 @@ pub struct Args {
     /// Pages of a name that is given here may use the server too.
     #[arg(long, env = "S2S_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     allowed_host: Vec<String>,
-    /// Sites whose pages may use this server, such as https://app.example.org, http://a.example:* or null (files); * is any
+    /// Sites whose pages may use this server, such as `https://app.example.org`, `http://a.example:*` or null (files); * is any
     ///
     /// Pages of this server's own names always may, on loopback those of every port of localhost, and browser extensions.
     /// Who may ask may read the answer: such requests are answered with CORS headers.

@@ -291,6 +291,15 @@ mod tests {
         assert_eq!(error.to_string(), "a.yaml:3:model.hiden: unknown key");
     }
 
+    /// `/dev/full` takes no byte, as a disk without room.
+    #[cfg(target_os = "linux")]
+    #[test]
+    #[allow(clippy::unwrap_used)]
+    fn a_full_disk_is_called_full() {
+        let cause = std::io::Write::write_all(&mut std::fs::File::options().write(true).open("/dev/full").unwrap(), b"text").unwrap_err();
+        assert_eq!(Error::io("a.safetensors", cause).to_string(), "a.safetensors: the disk is full");
+    }
+
     #[test]
     fn names_out_of_files_and_graphs_cannot_steer_a_terminal() {
         let evil = "a\u{1b}[31m\u{202e}\u{9b}b";

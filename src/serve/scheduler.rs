@@ -198,7 +198,7 @@ impl Scheduler {
 
     /// Puts the texts of a request into the queue, all or none. Dropping the receiver cancels them.
     ///
-    /// - `sources`: of [`Self::encode_each`].
+    /// - `sources`: token ids of each text, in the order of the answers.
     ///
     /// # Errors
     /// A full queue, or a server that is shutting down.

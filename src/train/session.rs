@@ -116,11 +116,9 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
 fn say_how_to_go_on(error: Error, folder: &Path) -> Error {
     let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded, std::io::ErrorKind::FileTooLarge];
     let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
-    if cause.is_some_and(|cause| full.contains(&cause.kind())) {
-        let folder = folder.display();
-        return error.help(format!("free some space, then go on from the last checkpoint with `s2s train {folder} --resume`"));
-    }
-    error
+    let Some(cause) = cause else { return error };
+    let first = if full.contains(&cause.kind()) { "free some space" } else { "mend that" };
+    error.help(format!("{first}, then go on from the last checkpoint with `s2s train {} --resume`", folder.display()))
 }
 
 /// A folder as it can be found from anywhere; the empty path of a config in the working folder too.
