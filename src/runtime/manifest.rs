@@ -1,13 +1,18 @@
 //! The manifest of a bundle, `s2s.yaml`: which graphs, how they are wired, vocabularies, decoding defaults, provenance.
 
+mod newer;
+mod quoting;
+
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
 
+use self::newer::read_newer;
+use self::quoting::flow_list;
+pub use self::quoting::quote;
 use crate::contract::{self, MANIFEST_VERSION};
 use crate::decoding::DecodingOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -488,137 +493,6 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 fn line_of(text: &str, key: &str) -> Option<u64> {
     let line = text.lines().position(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')))?;
     u64::try_from(line + 1).ok()
-}
-
-/// Reads a manifest of a newer minor version: keys that this version does not know are dropped.
-fn read_newer(text: &str, file: &Path) -> Result<Manifest> {
-    let mut value: Value = yaml::from_str(text, file, ErrorKind::Bundle)?;
-    drop_unknown(&mut value);
-    let mut track = serde_path_to_error::Track::new();
-    Manifest::deserialize(serde_path_to_error::Deserializer::new(&value, &mut track))
-        .map_err(|error| Error::new(ErrorKind::Bundle, error.to_string()).at_line(file, None, Some(&track.path().to_string())))
-}
-
-/// Keeps the keys that each part of [`Manifest`] has. What is of no fixed form (architecture, provenance) stays.
-fn drop_unknown(manifest: &mut Value) {
-    keep::<Manifest>(manifest);
-    let mut part = |keys: &[&str], keep: fn(&mut Value)| {
-        if let Some(value) = keys.iter().try_fold(&mut *manifest, |value, key| value.get_mut(key)) {
-            match value {
-                Value::Array(items) => items.iter_mut().for_each(keep),
-                value => keep(value),
-            }
-        }
-    };
-    part(&["languages"], keep::<Languages>);
-    part(&["graphs"], |graphs| graphs.as_object_mut().into_iter().flat_map(|graphs| graphs.values_mut()).for_each(keep::<GraphFile>));
-    part(&["files"], |files| {
-        if let Some(files) = files.as_object_mut() {
-            files.retain(|name, _| SIDE_FILES.contains(&name.as_str()));
-        }
-    });
-    part(&["wiring"], keep::<Wiring>);
-    part(&["wiring", "states"], keep::<StateWire>);
-    part(&["wiring", "memory"], keep::<MemoryWire>);
-    part(&["special_ids"], keep::<SpecialIds>);
-    part(&["decoding"], keep::<DecodingOptions>);
-    part(&["provenance"], keep::<Provenance>);
-    part(&["provenance", "data"], keep::<DataFile>);
-    for side in ["source", "target"] {
-        part(&[side], keep::<VocabularySpec>);
-        part(&[side, "padding"], keep::<crate::vocabulary::Padding>);
-        part(&[side, "graph_padding"], keep::<crate::vocabulary::Padding>);
-    }
-}
-
-/// Keeps the keys of an object that `T` has.
-fn keep<'de, T: Deserialize<'de>>(value: &mut Value) {
-    if let Some(object) = value.as_object_mut() {
-        let known = keys_of::<T>();
-        object.retain(|key, _| known.contains(&key.as_str()));
-    }
-}
-
-/// The keys of a struct, as serde hands them to whoever reads it.
-fn keys_of<'de, T: Deserialize<'de>>() -> &'static [&'static str] {
-    struct Keys<'k>(&'k mut &'static [&'static str]);
-    impl<'de> serde::Deserializer<'de> for Keys<'_> {
-        type Error = serde::de::value::Error;
-
-        fn deserialize_any<V: serde::de::Visitor<'de>>(self, _: V) -> Result<V::Value, Self::Error> {
-            Err(serde::de::Error::custom("not a struct"))
-        }
-
-        fn deserialize_struct<V: serde::de::Visitor<'de>>(
-            self,
-            _: &'static str,
-            fields: &'static [&'static str],
-            _: V,
-        ) -> Result<V::Value, Self::Error> {
-            *self.0 = fields;
-            Err(serde::de::Error::custom("only the keys are wanted"))
-        }
-
-        serde::forward_to_deserialize_any! {
-            bool i8 i16 i32 i64 i128 u8 u16 u32 u64 u128 f32 f64 char str string bytes byte_buf option unit unit_struct
-            newtype_struct seq tuple tuple_struct map enum identifier ignored_any
-        }
-    }
-    let mut keys: &'static [&'static str] = &[];
-    drop(T::deserialize(Keys(&mut keys)));
-    keys
-}
-
-/// A YAML flow list of double-quoted strings, wrapped; `indent` spaces before each line.
-fn flow_list(items: &[String], indent: usize) -> String {
-    const WIDTH: usize = 120;
-    let indent = " ".repeat(indent);
-    let (mut list, mut width) = ("[".to_owned(), WIDTH);
-    for item in items {
-        let quoted = quote(item);
-        let length = quoted.chars().count() + 2;
-        if width + length > WIDTH {
-            list.push('\n');
-            list.push_str(&indent);
-            width = indent.len();
-        } else {
-            list.push(' ');
-        }
-        list.push_str(&quoted);
-        list.push(',');
-        width += length;
-    }
-    list.push('\n');
-    list.push_str(&indent);
-    list.push(']');
-    list
-}
-
-/// A YAML double-quoted scalar: whatever might not be seen, or not survive an editor, is escaped.
-pub fn quote(text: &str) -> String {
-    use fmt::Write as _;
-    let mut quoted = "\"".to_owned();
-    for c in text.chars() {
-        let plain = c == ' ' || !(c.is_control() || c.is_whitespace() || is_invisible(c));
-        let _ = match c {
-            '"' | '\\' => write!(quoted, "\\{c}"),
-            '\t' => write!(quoted, "\\t"),
-            '\n' => write!(quoted, "\\n"),
-            _ if plain => write!(quoted, "{c}"),
-            _ if u32::from(c) <= 0xffff => write!(quoted, "\\u{:04x}", u32::from(c)),
-            _ => write!(quoted, "\\U{:08x}", u32::from(c)),
-        };
-    }
-    quoted.push('"');
-    quoted
-}
-
-/// Format characters, combining marks and private-use or unassigned ranges that show nothing, or change their neighbours.
-fn is_invisible(c: char) -> bool {
-    unicode_normalization::char::is_combining_mark(c)
-        || matches!(u32::from(c),
-            0xad | 0x61c | 0x180e | 0x200b..=0x200f | 0x202a..=0x202e | 0x2060..=0x206f | 0xfe00..=0xfe0f | 0xfeff
-            | 0xfff0..=0xfffb | 0xfffe | 0xffff | 0xe000..=0xf8ff | 0xe0000..)
 }
 
 #[cfg(test)]
