@@ -9,6 +9,7 @@ use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use self::newer::read_newer;
 use self::quoting::flow_list;
@@ -53,7 +54,7 @@ pub struct Manifest {
     pub decoding: DecodingOptions,
     /// The network's architecture, for tools; the runtime does not read it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub architecture: Option<serde_json::Value>,
+    pub architecture: Option<Value>,
     /// Where the weights come from.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub provenance: Option<Provenance>,
@@ -210,13 +211,13 @@ pub struct SpecialIds {
 pub struct Provenance {
     /// The training configuration.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub config: Option<serde_json::Value>,
+    pub config: Option<Value>,
     /// Training data.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub data: Vec<DataFile>,
     /// Scores of the exported weights.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub scores: Option<serde_json::Value>,
+    pub scores: Option<Value>,
     /// Licence of the training data.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub licence: Option<String>,
