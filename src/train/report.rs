@@ -232,7 +232,7 @@ impl Console {
         self.print(&format!("  last  epoch {}, {}  (--resume goes on from it)", last.epoch, scores(last)));
         self.print(&format!("Next: s2s export {folder}"));
         if best.is_some_and(|best| best.epoch != last.epoch) {
-            self.print("      takes best; --checkpoint last takes last, surer of what it was trained on");
+            self.print("      exports best; --checkpoint last exports last, better on training data");
         }
     }
 }
