@@ -1,7 +1,7 @@
 //! Translated files until they are fetched: in memory, within a budget, for a while.
 
-use std::collections::VecDeque;
 use std::collections::hash_map::RandomState;
+use std::collections::{HashMap, VecDeque};
 use std::hash::BuildHasher;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +18,6 @@ const OVERHEAD: usize = 1024;
 struct File {
     name: String,
     bytes: Bytes,
-    client: Client,
     until: Instant,
 }
 
@@ -28,21 +27,52 @@ impl File {
     }
 }
 
+/// Files of one client.
 #[derive(Debug, Default)]
-struct Kept {
+struct Own {
     /// The oldest first.
     files: VecDeque<File>,
+    cost: usize,
+}
+
+#[derive(Debug, Default)]
+struct Kept {
+    /// By client, so that room is made in a time that does not grow with the number of files.
+    clients: HashMap<Client, Own>,
+    cost: usize,
     count: u64,
 }
 
 impl Kept {
-    fn forget_old(&mut self) {
-        let now = Instant::now();
-        self.files.retain(|file| file.until > now);
+    fn push(&mut self, client: Client, file: File) {
+        let own = self.clients.entry(client).or_default();
+        own.cost += file.cost();
+        self.cost += file.cost();
+        own.files.push_back(file);
     }
 
-    fn held(&self, of: Option<Client>) -> usize {
-        self.files.iter().filter(|file| of.is_none_or(|client| client == file.client)).map(File::cost).sum()
+    /// Forgets the oldest file of a client; whether there was one.
+    fn pop(&mut self, client: Client) -> bool {
+        let Some(own) = self.clients.get_mut(&client) else { return false };
+        let file = own.files.pop_front();
+        let cost = file.as_ref().map_or(0, File::cost);
+        own.cost -= cost;
+        self.cost -= cost;
+        if own.files.is_empty() {
+            self.clients.remove(&client);
+        }
+        file.is_some()
+    }
+
+    fn forget_old(&mut self) {
+        let now = Instant::now();
+        let old = |own: &Own| own.files.iter().take_while(|file| file.until <= now).count();
+        let counts: Vec<(Client, usize)> = self.clients.iter().map(|(&client, own)| (client, old(own))).collect();
+        for (client, count) in counts {
+            for _ in 0..count {
+                self.pop(client);
+            }
+        }
     }
 }
 
@@ -75,10 +105,9 @@ impl Downloads {
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.forget_old();
-        while kept.held(None) + cost > self.most {
-            let greedy = kept.files.iter().map(|file| file.client).max_by_key(|&client| kept.held(Some(client)));
-            let oldest = kept.files.iter().position(|file| Some(file.client) == greedy);
-            if oldest.and_then(|at| kept.files.remove(at)).is_none() {
+        while kept.cost + cost > self.most {
+            let greedy = kept.clients.iter().max_by_key(|(_, own)| own.cost).map(|(&client, _)| client);
+            if !greedy.is_some_and(|client| kept.pop(client)) {
                 break;
             }
         }
@@ -86,7 +115,7 @@ impl Downloads {
         let count = kept.count;
         let [high, low] = [0, 1].map(|at: usize| self.keys[at].hash_one(count));
         let name = format!("{high:016x}{low:016x}.{name}");
-        kept.files.push_back(File { name: name.clone(), bytes, client, until: Instant::now() + self.lifetime });
+        kept.push(client, File { name: name.clone(), bytes, until: Instant::now() + self.lifetime });
         Ok(name)
     }
 
@@ -94,7 +123,8 @@ impl Downloads {
     pub(super) fn get(&self, name: &str) -> Option<Bytes> {
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         kept.forget_old();
-        kept.files.iter().find(|file| file.name == name).map(|file| file.bytes.clone())
+        let mut files = kept.clients.values().flat_map(|own| &own.files);
+        files.find(|file| file.name == name).map(|file| file.bytes.clone())
     }
 }
 
@@ -118,5 +148,19 @@ mod tests {
         let brief = Downloads::new(10_000, Duration::ZERO);
         let name = brief.keep(client(1), "a.txt", file(10)).unwrap();
         assert!(brief.get(&name).is_none());
+    }
+
+    #[test]
+    fn room_is_made_in_a_time_that_does_not_grow_with_the_files() {
+        let client = |last: u8| Client::Address([10, 0, 0, last].into());
+        let downloads = Downloads::new(64 << 20, Duration::from_secs(60));
+        // Ten times as many as fit: what is counted again for every file would take minutes.
+        let names: Vec<String> =
+            (0..600_000).map(|i| downloads.keep(client((i % 5) as u8), "a.txt", Bytes::from_static(b"x")).unwrap()).collect();
+        let kept = downloads.kept.lock().unwrap();
+        assert!(kept.cost <= 64 << 20 && kept.clients.len() == 5);
+        assert_eq!(kept.cost, kept.clients.values().flat_map(|own| &own.files).map(File::cost).sum::<usize>());
+        let newest = kept.clients.values().filter_map(|own| own.files.back()).map(|file| &file.name).collect::<Vec<_>>();
+        assert!(names[names.len() - 5..].iter().all(|name| newest.contains(&name)));
     }
 }
