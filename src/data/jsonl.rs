@@ -2,22 +2,14 @@
 
 use serde_json::{Map, Value};
 
-use super::pairs::{LONGEST_LINE, Reading, expected};
+use super::pairs::{Reading, expected};
 use super::separated::Lines;
 use crate::error::Result;
 
 /// Pairs out of objects; `names` are the keys of source and target.
 pub(super) fn lines(reading: &mut Reading<'_>, names: Option<&[String; 2]>) -> Result<()> {
     let mut lines = Lines::new(reading.bytes);
-    while !reading.is_done() {
-        let at = lines.at;
-        let Some(line) = lines.next() else { break };
-        if line.is_returned {
-            reading.returns.meet(line.number);
-        }
-        if line.bytes.len() > LONGEST_LINE {
-            return Err(reading.too_long(line.number));
-        }
+    while let Some((at, line)) = lines.read(reading)? {
         if line.bytes.trim_ascii().is_empty() {
             continue;
         }

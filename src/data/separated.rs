@@ -28,6 +28,25 @@ impl<'a> Lines<'a> {
     pub(super) fn new(bytes: &'a [u8]) -> Self {
         Self { bytes, at: 0, number: 0 }
     }
+
+    /// The next line, with the byte at which it begins; `None` at the end, or where enough was read.
+    ///
+    /// # Errors
+    /// A line of more than [`LONGEST_LINE`] bytes.
+    pub(super) fn read(&mut self, reading: &mut Reading<'_>) -> Result<Option<(usize, Line<'a>)>> {
+        if reading.is_done() {
+            return Ok(None);
+        }
+        let at = self.at;
+        let Some(line) = self.next() else { return Ok(None) };
+        if line.is_returned {
+            reading.returns.meet(line.number);
+        }
+        if line.bytes.len() > LONGEST_LINE {
+            return Err(reading.too_long(line.number));
+        }
+        Ok(Some((at, line)))
+    }
 }
 
 impl<'a> Iterator for Lines<'a> {
@@ -56,15 +75,7 @@ pub(super) fn lines(reading: &mut Reading<'_>, separator: &str) -> Result<()> {
     let format = reading.format;
     let mut lines = Lines::new(reading.bytes);
     let mut is_head = format.header;
-    while !reading.is_done() {
-        let at = lines.at;
-        let Some(line) = lines.next() else { break };
-        if line.is_returned {
-            reading.returns.meet(line.number);
-        }
-        if line.bytes.len() > LONGEST_LINE {
-            return Err(reading.too_long(line.number));
-        }
+    while let Some((at, line)) = lines.read(reading)? {
         let is_blank = line.bytes.trim_ascii().is_empty() && !line.bytes.contains(&b'\t');
         if is_blank || format.comment.as_ref().is_some_and(|mark| line.bytes.starts_with(mark.as_bytes())) {
             continue;
