@@ -6,12 +6,7 @@ mod common;
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::server::s2s;
-
-fn run(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    (status.code().unwrap(), String::from_utf8(stdout).unwrap(), String::from_utf8(stderr).unwrap())
-}
+use common::server::{run, s2s};
 
 #[test]
 fn three_return_sequences_are_three_lines_of_rank_score_and_text_for_every_line() {
