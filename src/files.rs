@@ -9,10 +9,11 @@ use crate::error::{Error, Result};
 /// How the temporary names of files end.
 pub(crate) const PART: &str = ".part";
 
-/// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one. The file may be read by whom
-/// the process's umask lets.
+/// Writes `bytes` to `path` so that a crash at any moment leaves the old file or the new one. The file may be
+/// read by whom the process's umask lets.
 ///
-/// The temporary name is always the same, so that crashes leave one such file at most and the next writing replaces it.
+/// The temporary name is always the same, so that crashes leave one such file at most and the next writing
+/// replaces it.
 pub(crate) fn write_atomically(path: &Path, bytes: &[u8]) -> Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let folder = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));

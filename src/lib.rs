@@ -1,13 +1,14 @@
 //! s2s trains sequence-to-sequence models, exports each as three ONNX graphs, and serves them.
 //!
-//! The three models (training, encoder, single-step decoder) are one model: [`network`] defines it once, [`export`]
-//! cuts it three ways, and the weights cannot drift apart because there is one copy of them.
+//! The three models (training, encoder, single-step decoder) are one model: [`network`] defines it once,
+//! [`export`] cuts it three ways, and the weights cannot drift apart because there is one copy of them.
 //!
-//! The runtime is a package of its own, `s2s-runtime`, in `src/runtime`: nested on purpose, so that the project's top
-//! level stays as its users know it. It knows nothing of this crate.
+//! The runtime is a package of its own, `s2s-runtime`, in `src/runtime`: nested on purpose, so that the
+//! project's top level stays as its users know it. It knows nothing of this crate.
 //!
 //! Arrows go one way: `cli` -> {`train`, `export`, `serve`}; `train` -> {`network`, `data`, `config`};
-//! `export` -> {`network`, `onnx`, `s2s-runtime`}; `serve` -> `s2s-runtime`; `network` -> {`kernels`, `onnx`}.
+//! `export` -> {`network`, `onnx`, `s2s-runtime`}; `serve` -> `s2s-runtime`; `network` -> {`kernels`,
+//! `onnx`}.
 
 pub mod cli;
 pub mod config;

@@ -40,7 +40,9 @@ fn main() -> ExitCode {
 
 /// `println!` panics when the reader of a pipe has left, as in `s2s translate DIR < long.txt | head`.
 fn is_closed_stdout(panic: &(dyn Any + Send)) -> bool {
-    panic.downcast_ref::<String>().is_some_and(|said| said.starts_with("failed printing to stdout") && said.contains("Broken pipe"))
+    panic
+        .downcast_ref::<String>()
+        .is_some_and(|said| said.starts_with("failed printing to stdout") && said.contains("Broken pipe"))
 }
 
 /// `-q` leaves errors, `-v` adds details; `S2S_LOG` takes a filter such as `s2s=trace`.
@@ -51,7 +53,10 @@ fn log_to_stderr(global: &cli::Global) {
         _ => "warn,s2s=info,s2s_runtime=info",
     };
     let filter = EnvFilter::try_from_env("S2S_LOG").unwrap_or_else(|_| EnvFilter::new(level));
-    let lines = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(terminal::stderr_has_colours());
+    let lines = tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(terminal::stderr_has_colours());
     let lines = lines.with_target(global.verbose);
     if global.verbose { lines.init() } else { lines.without_time().init() }
 }

@@ -1,5 +1,5 @@
-//! A small counter-based random generator, so that everything drawn depends on (seed, purpose, counter) alone and a
-//! resumed training needs no state of a generator.
+//! A small counter-based random generator, so that everything drawn depends on (seed, purpose, counter) alone
+//! and a resumed training needs no state of a generator.
 
 /// `SplitMix64` (Steele, Lea and Flood, "Fast splittable pseudorandom number generators", OOPSLA 2014).
 #[derive(Clone, Debug)]
@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn neighbouring_seeds_and_streams_give_unlike_numbers() {
         let first = |seed, stream| Random::new(seed, stream).bits();
-        let all: std::collections::BTreeSet<u64> = (0..100).flat_map(|s| (0..100).map(move |t| first(s, t))).collect();
+        let all: std::collections::BTreeSet<u64> =
+            (0..100).flat_map(|s| (0..100).map(move |t| first(s, t))).collect();
         assert_eq!(all.len(), 10_000);
     }
 }

@@ -10,8 +10,8 @@ use std::process::Command;
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 /// What the script calls and what every Unix has.
 const TOOLS: [&str; 19] = [
-    "awk", "bash", "cat", "cmp", "dirname", "env", "find", "grep", "head", "mktemp", "rm", "sed", "sh", "sort", "tail", "tee", "touch",
-    "uname", "chmod",
+    "awk", "bash", "cat", "cmp", "dirname", "env", "find", "grep", "head", "mktemp", "rm", "sed", "sh",
+    "sort", "tail", "tee", "touch", "uname", "chmod",
 ];
 
 fn program(path: &Path, text: &str) {
@@ -29,11 +29,17 @@ fn check(tests: &str, programs: &[(&str, &str)]) -> (i32, String) {
     let (root, bin) = (folder.path(), folder.path().join("bin"));
     fs::create_dir_all(&bin).unwrap();
     for tool in TOOLS {
-        let found = ["/usr/bin", "/bin"].map(|folder| Path::new(folder).join(tool)).into_iter().find(|path| path.exists());
+        let found = ["/usr/bin", "/bin"]
+            .map(|folder| Path::new(folder).join(tool))
+            .into_iter()
+            .find(|path| path.exists());
         symlink(found.unwrap_or_else(|| panic!("no {tool}")), bin.join(tool)).unwrap();
     }
     fs::write(root.join("tests.txt"), tests).unwrap();
-    program(&bin.join("cargo"), "if [ \"$1 $2\" = 'test --release' ]; then cat \"$(dirname \"$0\")/../tests.txt\"; fi");
+    program(
+        &bin.join("cargo"),
+        "if [ \"$1 $2\" = 'test --release' ]; then cat \"$(dirname \"$0\")/../tests.txt\"; fi",
+    );
     for silent in ["rustfmt", "cc"] {
         program(&bin.join(silent), "");
     }
@@ -41,7 +47,10 @@ fn check(tests: &str, programs: &[(&str, &str)]) -> (i32, String) {
     for (name, text) in programs {
         program(&bin.join(name), text);
     }
-    program(&root.join(".venv/bin/python"), "case \"$1\" in *loops.py) echo 'skipped: loops, browser: chromium is not on the PATH';; esac");
+    program(
+        &root.join(".venv/bin/python"),
+        "case \"$1\" in *loops.py) echo 'skipped: loops, browser: chromium is not on the PATH';; esac",
+    );
     program(&root.join("tests/runtimes/run"), "echo '3 passed, 0 failed'");
     for packages in ["requirements.txt", "clients.txt"] {
         fs::create_dir_all(root.join("tests/python")).unwrap();
@@ -53,7 +62,10 @@ fn check(tests: &str, programs: &[(&str, &str)]) -> (i32, String) {
     let mut command = Command::new(bin.join("bash"));
     command.arg(root.join("scripts/test")).env_clear().env("PATH", &bin).env("ORT_DYLIB_PATH", "here");
     let output = command.output().unwrap();
-    (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr))
+    (
+        output.status.code().unwrap(),
+        String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr),
+    )
 }
 
 const TESTS: &str = "\
@@ -69,7 +81,8 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 #[test]
 fn what_could_not_be_checked_is_listed_with_its_reason_and_not_counted_as_passed() {
     let (code, out) = check(TESTS, &[]);
-    // Nine tests, of which two skipped; and format, fuzzers' format, runtimes, loops, lints, licences, dependencies, documentation.
+    // Nine tests, of which two skipped; and format, fuzzers' format, runtimes, loops, lints, licences,
+    // dependencies, documentation.
     assert!(out.ends_with("\n15 passed, 0 failed, 4 skipped\n"), "{out}");
     assert_eq!(code, 0);
     let (_, list) = out.rsplit_once("\nskipped:\n").unwrap();
@@ -86,9 +99,13 @@ fn what_could_not_be_checked_is_listed_with_its_reason_and_not_counted_as_passed
 
 #[test]
 fn all_three_numbers_are_told_where_nothing_was_skipped_and_where_a_test_failed() {
-    let failing = "test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
+    let failing =
+        "test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
     let (code, out) = check(failing, &[]);
-    assert!(out.ends_with("\n12 passed, 1 failed, 1 skipped\n") && out.contains("\nfailed: tests\n"), "{out}");
+    assert!(
+        out.ends_with("\n12 passed, 1 failed, 1 skipped\n") && out.contains("\nfailed: tests\n"),
+        "{out}"
+    );
     assert_eq!(code, 1);
 }
 
@@ -101,8 +118,17 @@ case \"$*\" in
 esac";
     let cargo = "if [ \"$1 $2\" = 'test --release' ]; then cat \"$(dirname \"$0\")/../tests.txt\"; echo; echo \"the browser is ${CHROMIUM##*/}\"; fi";
     let (_, out) = check(TESTS, &[("id", "echo 0"), ("apt-get", install), ("cargo", cargo)]);
-    assert!(out.contains("==> apt-get install chromium\n") && out.contains("\nthe browser is chromium\n"), "{out}");
+    assert!(
+        out.contains("==> apt-get install chromium\n") && out.contains("\nthe browser is chromium\n"),
+        "{out}"
+    );
     // One that is named is taken as it is.
-    let (_, out) = check(TESTS, &[("id", "echo 0"), ("apt-get", "exit 1"), ("cargo", cargo), ("google-chrome", "echo Chrome 2")]);
-    assert!(!out.contains("apt-get install chromium") && out.contains("\nthe browser is google-chrome\n"), "{out}");
+    let (_, out) = check(
+        TESTS,
+        &[("id", "echo 0"), ("apt-get", "exit 1"), ("cargo", cargo), ("google-chrome", "echo Chrome 2")],
+    );
+    assert!(
+        !out.contains("apt-get install chromium") && out.contains("\nthe browser is google-chrome\n"),
+        "{out}"
+    );
 }

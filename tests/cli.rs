@@ -51,13 +51,23 @@ fn a_decoding_file_with_an_unknown_key_is_3_and_shows_the_line() {
     let bundle = common::bundle(folder.path());
     let file = folder.path().join("decoding.yaml");
     std::fs::write(&file, "# beams\nnum_beam: 4\n").unwrap();
-    let (code, _, stderr) = run(s2s().args(["serve-local", "--port", "0", "--decoding"]).arg(&file).arg(&bundle));
+    let (code, _, stderr) =
+        run(s2s().args(["serve-local", "--port", "0", "--decoding"]).arg(&file).arg(&bundle));
     assert_eq!(code, 3, "{stderr}");
-    assert!(stderr.contains("decoding.yaml:2") && stderr.contains(" 2 | num_beam: 4\n") && stderr.contains("num_beams"), "{stderr}");
+    assert!(
+        stderr.contains("decoding.yaml:2")
+            && stderr.contains(" 2 | num_beam: 4\n")
+            && stderr.contains("num_beams"),
+        "{stderr}"
+    );
     assert!(!stderr.contains('\u{1b}'), "colours although stderr is not a terminal");
-    let (code, _, stderr) = run(s2s().args(["serve-local", "--json", "--port", "0", "--decoding"]).arg(&file).arg(&bundle));
+    let (code, _, stderr) =
+        run(s2s().args(["serve-local", "--json", "--port", "0", "--decoding"]).arg(&file).arg(&bundle));
     let error: Value = serde_json::from_str(stderr.lines().last().unwrap()).unwrap();
-    assert_eq!((code, &error["error"]["place"]["line"], &error["error"]["exit_code"]), (3, &json!(2), &json!(3)));
+    assert_eq!(
+        (code, &error["error"]["place"]["line"], &error["error"]["exit_code"]),
+        (3, &json!(2), &json!(3))
+    );
 }
 
 #[test]
@@ -77,8 +87,10 @@ fn the_server_answers_what_the_runtime_says_batched_or_not_and_ends_with_0_on_a_
     let texts = ["abc", "a", "", "hello there", "zzzzzzzzzzzz", "cab cab", "b"];
     let opened = Bundle::open(&bundle).unwrap();
     let mut translator = Translator::new(&opened, engine::open(&opened, EngineKind::Auto).unwrap());
-    let expected: Vec<String> =
-        texts.iter().map(|text| translator.translate(&[text], &DecodingOptions::default()).unwrap()[0].text.clone()).collect();
+    let expected: Vec<String> = texts
+        .iter()
+        .map(|text| translator.translate(&[text], &DecodingOptions::default()).unwrap()[0].text.clone())
+        .collect();
     assert!(
         expected.iter().collect::<std::collections::BTreeSet<_>>().len() > 2,
         "a model that says one thing proves nothing: {expected:?}"
@@ -97,7 +109,10 @@ fn the_server_answers_what_the_runtime_says_batched_or_not_and_ends_with_0_on_a_
                     for round in 0..8 {
                         let at = (n + round) % texts.len();
                         if !texts[at].is_empty() {
-                            assert_eq!(server.translate(&json!(texts[at])), (200, json!({"translatedText": expected[at]})));
+                            assert_eq!(
+                                server.translate(&json!(texts[at])),
+                                (200, json!({"translatedText": expected[at]}))
+                            );
                         }
                     }
                 });
@@ -171,7 +186,9 @@ fn a_request_that_outlasts_the_grace_time_is_cut_and_the_code_says_so() {
 fn an_address_that_others_can_reach_is_warned_about_unless_there_is_a_key() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
-    for (host, key, warned) in [("0.0.0.0", None, true), ("0.0.0.0", Some("secret"), false), ("127.0.0.1", None, false)] {
+    for (host, key, warned) in
+        [("0.0.0.0", None, true), ("0.0.0.0", Some("secret"), false), ("127.0.0.1", None, false)]
+    {
         let mut server = Running::start(&bundle, |command| {
             command.env("S2S_HOST", host);
             key.map(|key| command.env("S2S_API_KEY", key));
@@ -222,23 +239,31 @@ fn a_gzip_bomb_is_413_at_flat_memory() {
 #[test]
 fn list_shows_bundles_and_says_what_is_wrong_with_one() {
     let folder = tempfile::tempdir().unwrap();
-    common::Random { name: "good", languages: Some(("en", "fr")), ..common::Random::default() }.write(&folder.path().join("a"));
+    common::Random { name: "good", languages: Some(("en", "fr")), ..common::Random::default() }
+        .write(&folder.path().join("a"));
     let bad = common::Random { name: "bad", ..common::Random::default() }.write(&folder.path().join("b"));
     std::fs::write(bad.join("decoder.onnx"), "x").unwrap();
     let (code, stdout, stderr) = run(s2s().arg("list").arg(folder.path()));
     assert_eq!(code, 0, "{stderr}");
-    assert!(stdout.contains("good") && stdout.contains("en to fr") && stdout.contains("lstm 1 x 24"), "{stdout}");
+    assert!(
+        stdout.contains("good") && stdout.contains("en to fr") && stdout.contains("lstm 1 x 24"),
+        "{stdout}"
+    );
     assert!(stdout.contains("cannot be served") && stdout.contains("decoder.onnx"), "{stdout}");
     let (_, stdout, _) = run(s2s().args(["list", "--json"]).arg(folder.path()));
     let rows: Value = serde_json::from_str(&stdout).unwrap();
-    assert_eq!((&rows[0]["name"], &rows[0]["problem"], &rows[1]["name"]), (&json!("good"), &json!(null), &json!(null)));
+    assert_eq!(
+        (&rows[0]["name"], &rows[0]["problem"], &rows[1]["name"]),
+        (&json!("good"), &json!(null), &json!(null))
+    );
     assert_eq!(run(s2s().args(["list", "/no/such/folder"])).0, 1);
 }
 
 /// What ends by itself within ten seconds: exit code and stderr.
 #[cfg(unix)]
 fn ends(command: &mut Command) -> (i32, String) {
-    let mut child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child =
+        command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
     let started = Instant::now();
     let status = loop {
         if let Some(status) = child.try_wait().unwrap() {
@@ -270,7 +295,8 @@ fn a_fifo_or_a_device_where_a_file_should_be_is_named_and_not_waited_for() {
     let config = |train: &str| {
         let file = path("config.yaml");
         let data = format!("data: {{train: {train}, validation: {{split: tail, fraction: 0.5}}}}");
-        let model = "model: {hidden: 8, input: one_hot}\ntraining: {epochs: 1, batch_size: 2, learning_rate: 0.1}";
+        let model =
+            "model: {hidden: 8, input: one_hot}\ntraining: {epochs: 1, batch_size: 2, learning_rate: 0.1}";
         std::fs::write(&file, format!("name: a\n{data}\n{model}\n")).unwrap();
         file
     };
@@ -311,7 +337,10 @@ fn a_fifo_or_a_device_where_a_file_should_be_is_named_and_not_waited_for() {
         ("a folder", 4, vec!["eval", &bundle, &bundle]),
     ] {
         let (found, stderr) = ends(s2s().current_dir(folder.path()).args(&arguments));
-        assert!(found == code && stderr.contains(&format!("this is {what}, where a")), "{arguments:?}: {found} {stderr}");
+        assert!(
+            found == code && stderr.contains(&format!("this is {what}, where a")),
+            "{arguments:?}: {found} {stderr}"
+        );
     }
     // A run whose config is no file is no run.
     for arguments in [vec!["export", run, "-o", "x"], vec!["inspect", run], vec!["train", "--resume", run]] {

@@ -1,9 +1,10 @@
-//! Clients that others wrote, unchanged, against the server: LibreTranslate's, DeepL's, Triton's, KServe's, and
-//! schemathesis on the document of the interface.
+//! Clients that others wrote, unchanged, against the server: LibreTranslate's, DeepL's, Triton's, KServe's,
+//! and schemathesis on the document of the interface.
 //!
-//! Needs the packages of `tests/python/clients.txt`, which `scripts/test` installs into `.venv`. Without them these tests
-//! print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does): then they fail. KServe's client
-//! wants an environment of its own, because its dependencies exclude others: `S2S_KSERVE_PYTHON` names its Python.
+//! Needs the packages of `tests/python/clients.txt`, which `scripts/test` installs into `.venv`. Without them
+//! these tests print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does): then
+//! they fail. KServe's client wants an environment of its own, because its dependencies exclude others:
+//! `S2S_KSERVE_PYTHON` names its Python.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -19,7 +20,8 @@ use s2s_runtime::translator::Translator;
 use serde_json::json;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
-const MODULES: &str = "import deep_translator, deepl, libretranslatepy, numpy, schemathesis, tritonclient.http";
+const MODULES: &str =
+    "import deep_translator, deepl, libretranslatepy, numpy, schemathesis, tritonclient.http";
 
 fn imports(python: &Path, modules: &str) -> bool {
     Command::new(python).args(["-c", modules]).output().is_ok_and(|output| output.status.success())
@@ -27,12 +29,18 @@ fn imports(python: &Path, modules: &str) -> bool {
 
 /// A Python with the clients, or `None` after printing why the test is skipped.
 fn python() -> Option<PathBuf> {
-    let candidates = [std::env::var_os("S2S_PYTHON").map(PathBuf::from), Some(Path::new(ROOT).join(".venv/bin/python"))];
+    let candidates =
+        [std::env::var_os("S2S_PYTHON").map(PathBuf::from), Some(Path::new(ROOT).join(".venv/bin/python"))];
     let found = candidates.into_iter().flatten().find(|python| imports(python, MODULES));
     let required = std::env::var_os("S2S_REQUIRE_ORT").is_some_and(|value| !value.is_empty());
-    assert!(found.is_some() || !required, "no Python with the packages of tests/python/clients.txt; run scripts/test");
+    assert!(
+        found.is_some() || !required,
+        "no Python with the packages of tests/python/clients.txt; run scripts/test"
+    );
     if found.is_none() {
-        common::skipped("no Python with the packages of tests/python/clients.txt; scripts/test makes one in .venv");
+        common::skipped(
+            "no Python with the packages of tests/python/clients.txt; scripts/test makes one in .venv",
+        );
     }
     found
 }
@@ -44,7 +52,8 @@ fn check(python: &Path, client: &str, keys: &[Option<&str>]) {
     let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
     let texts = ["abc", "hello there", "a", "123", "caf\u{e9} \u{4f60}\u{597d}", "zzzz zzzz"];
     let translations = translator.translate(&texts, &DecodingOptions::default()).unwrap();
-    let pairs: serde_json::Map<_, _> = texts.iter().zip(translations).map(|(text, made)| ((*text).to_owned(), json!(made.text))).collect();
+    let pairs: serde_json::Map<_, _> =
+        texts.iter().zip(translations).map(|(text, made)| ((*text).to_owned(), json!(made.text))).collect();
     let expected = folder.path().join("expected.json");
     std::fs::write(&expected, json!({"model": "random", "texts": pairs}).to_string()).unwrap();
     for key in keys {
@@ -95,7 +104,9 @@ fn tritons_client_infers_texts_and_graphs() {
 #[test]
 fn kserves_client_infers_texts() {
     let Some(python) = std::env::var_os("S2S_KSERVE_PYTHON").map(PathBuf::from) else {
-        common::skipped("S2S_KSERVE_PYTHON names no Python with kserve; S2S_TEST_KSERVE=1 scripts/test makes one");
+        common::skipped(
+            "S2S_KSERVE_PYTHON names no Python with kserve; S2S_TEST_KSERVE=1 scripts/test makes one",
+        );
         return;
     };
     check(&python, "kserve", &[None, Some("secret")]);
@@ -111,8 +122,20 @@ fn schemathesis_finds_no_answer_that_the_document_does_not_describe() {
 fn page(browser: &Path, address: &str) -> String {
     let profile = tempfile::tempdir().unwrap();
     let mut command = Command::new(browser);
-    command.args(["--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking"]);
-    command.args(["--disable-component-update", "--disable-sync", "--virtual-time-budget=10000", "--dump-dom"]);
+    command.args([
+        "--headless",
+        "--no-sandbox",
+        "--disable-gpu",
+        "--disable-quic",
+        "--no-first-run",
+        "--disable-background-networking",
+    ]);
+    command.args([
+        "--disable-component-update",
+        "--disable-sync",
+        "--virtual-time-budget=10000",
+        "--dump-dom",
+    ]);
     command.arg(format!("--user-data-dir={}", profile.path().display()));
     let output = command.arg(address).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -125,13 +148,22 @@ fn the_page_translates_in_a_browser_and_shows_hypotheses_and_graphs() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
     let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
-    let beams = DecodingOptions { num_beams: Some(4), num_return_sequences: Some(4), ..DecodingOptions::default() };
+    let beams =
+        DecodingOptions { num_beams: Some(4), num_return_sequences: Some(4), ..DecodingOptions::default() };
     let made = translator.translate(&["hello there"], &beams).unwrap().remove(0);
     let server = Running::start(&bundle, |_| {});
     let page = page(&browser, &format!("http://{}/#text=hello%20there&method=beam&graphs", server.address));
-    assert!(page.contains(&format!(">{}</p>", made.text)), "the output {:?} is not there:\n{page}", made.text);
+    assert!(
+        page.contains(&format!(">{}</p>", made.text)),
+        "the output {:?} is not there:\n{page}",
+        made.text
+    );
     for hypothesis in std::iter::once(&made.best).chain(&made.alternatives) {
-        assert!(page.contains(&format!(">{}</td>", hypothesis.text)), "{:?} is not there:\n{page}", hypothesis.text);
+        assert!(
+            page.contains(&format!(">{}</td>", hypothesis.text)),
+            "{:?} is not there:\n{page}",
+            hypothesis.text
+        );
     }
     assert!(page.contains("src=\"blob:"), "the picture of the graphs is not there:\n{page}");
     assert!(page.contains("lstm") && page.contains("encoder.onnx"), "the model card is not there:\n{page}");

@@ -1,4 +1,5 @@
-//! Files of pairs as people bring them: each is trained on rightly or refused with what to do, and little memory is needed.
+//! Files of pairs as people bring them: each is trained on rightly or refused with what to do, and little
+//! memory is needed.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -19,8 +20,11 @@ impl Case {
     fn new(text: impl AsRef<[u8]>, keys: &str) -> Self {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("pairs.txt"), text).unwrap();
-        let keys =
-            if keys.contains("validation") { keys.to_owned() } else { format!("{keys}, validation: {{split: tail, fraction: 0.25}}") };
+        let keys = if keys.contains("validation") {
+            keys.to_owned()
+        } else {
+            format!("{keys}, validation: {{split: tail, fraction: 0.25}}")
+        };
         let keys = keys.trim_start_matches(", ");
         let config = format!(
             "name: a\ndata: {{train: pairs.txt, {keys}}}\nmodel: {{hidden: 8, input: one_hot}}\n\
@@ -79,7 +83,10 @@ fn the_same_pairs_in_any_form_give_the_same_weights() {
         (PLAIN.replace('\t', ";"), "format: csv, separator: \";\""),
         (format!(";;; words\n{}", PLAIN.replace('\t', "  ")), "separator: \"  \", comment: \";;;\""),
         (json(|s, t| format!("\"{s}\",\"{t}\"\r\n")), "format: csv"),
-        (json(|s, t| format!("{{\"id\": 1, \"fr\": \"{t}\", \"en\": \"{s}\"}}\n")), "format: jsonl, columns: {source: en, target: fr}"),
+        (
+            json(|s, t| format!("{{\"id\": 1, \"fr\": \"{t}\", \"en\": \"{s}\"}}\n")),
+            "format: jsonl, columns: {source: en, target: fr}",
+        ),
         (
             json(|s, t| format!("{{\"translation\": {{\"en\": \"{s}\", \"fr\": \"{t}\"}}}}\n")),
             "format: jsonl, columns: {source: en, target: fr}",
@@ -94,14 +101,26 @@ fn what_cannot_be_trained_on_is_refused_with_its_line_and_what_to_do() {
     let utf16: Vec<u8> = format!("\u{feff}{PLAIN}").encode_utf16().flat_map(u16::to_le_bytes).collect();
     for (text, keys, said) in [
         (utf16, "", ["pairs.txt: this is UTF-16", "iconv -f UTF-16 -t UTF-8"]),
-        (b"a\tb\nc\tarr\xeate\n".to_vec(), "", ["pairs.txt:2: not valid UTF-8", "iconv -f WINDOWS-1252 -t UTF-8"]),
+        (
+            b"a\tb\nc\tarr\xeate\n".to_vec(),
+            "",
+            ["pairs.txt:2: not valid UTF-8", "iconv -f WINDOWS-1252 -t UTF-8"],
+        ),
         (b"a\tb\n".to_vec(), "", ["1 pair cannot be split", "at least one pair"]),
         (b"a;b\nc;d\n".to_vec(), "", ["pairs.txt:1: the line has no tab", "add `separator: \";\"`"]),
         (b"a\tb\nc\t\n".to_vec(), "", ["pairs.txt:2: the target is empty", "`empty: skip`"]),
         (b"a\tb\tc\n".to_vec(), "", ["pairs.txt:1: the line has 3 columns", "columns: {extra: ignore}"]),
-        (b"{\"a\": \"b\"}\n".to_vec(), "format: jsonl", ["the object has no `source`", "the keys here are `a`"]),
+        (
+            b"{\"a\": \"b\"}\n".to_vec(),
+            "format: jsonl",
+            ["the object has no `source`", "the keys here are `a`"],
+        ),
         (PLAIN.into(), "format: csv, separator: ab", ["a.yaml:2:data.separator", "one ASCII character"]),
-        (PLAIN.into(), "format: jsonl, header: true", ["a.yaml:2:data.header", "`format: jsonl` has no such thing"]),
+        (
+            PLAIN.into(),
+            "format: jsonl, header: true",
+            ["a.yaml:2:data.header", "`format: jsonl` has no such thing"],
+        ),
     ] {
         let (code, _, stderr) = Case::new(text, keys).train();
         assert!(code == 4 || code == 3 && stderr.contains("a.yaml"), "{code} {stderr}");
@@ -112,11 +131,18 @@ fn what_cannot_be_trained_on_is_refused_with_its_line_and_what_to_do() {
 #[test]
 fn what_may_be_wrong_with_a_file_is_said_before_the_training_and_nothing_where_nothing_is() {
     let findings = |text: &str, keys: &str| -> Vec<(String, u64, u64)> {
-        let (code, stdout, stderr) = run(&mut Case::new(text, keys).command(&["--json", "config", "check", "a.yaml"]));
+        let (code, stdout, stderr) =
+            run(&mut Case::new(text, keys).command(&["--json", "config", "check", "a.yaml"]));
         assert_eq!(code, 0, "{stderr}");
         let report: Value = serde_json::from_str(&stdout).unwrap();
         let findings = report["data"][0]["findings"].as_array().unwrap();
-        let found = |f: &Value| (f["what"].as_str().unwrap().to_owned(), f["count"].as_u64().unwrap(), f["line"].as_u64().unwrap());
+        let found = |f: &Value| {
+            (
+                f["what"].as_str().unwrap().to_owned(),
+                f["count"].as_u64().unwrap(),
+                f["line"].as_u64().unwrap(),
+            )
+        };
         findings.iter().map(found).collect()
     };
     let tokens = "source: {unit: token}, target: {unit: token}";
@@ -140,7 +166,10 @@ fn what_may_be_wrong_with_a_file_is_said_before_the_training_and_nothing_where_n
     for (text, keys) in [
         (PLAIN.to_owned(), ""),
         // Normalised anyway, in training and in use.
-        (format!("{PLAIN}e\u{301}\tx\nz\te\u{301}\n"), "source: {normalisation: [nfc]}, target: {normalisation: [nfd]}"),
+        (
+            format!("{PLAIN}e\u{301}\tx\nz\te\u{301}\n"),
+            "source: {normalisation: [nfc]}, target: {normalisation: [nfd]}",
+        ),
         // One form on the side that nobody types.
         ("a\te\u{301}\nb\to\u{308}\n".to_owned(), ""),
         ("<end>\tx\nb\t<unk>\n".to_owned(), ""),
@@ -155,9 +184,23 @@ fn the_report_is_a_few_aligned_lines_on_stderr_and_keeps_to_eighty_columns() {
     let case = Case::new(everything, "empty: skip, source: {unit: character}");
     let (code, stdout, stderr) = case.train();
     assert_eq!(code, 0, "{stderr}");
-    assert!(stderr.starts_with("pairs.txt: 9 pairs\n  source               median 2, longest 4 characters (line 3)\n"), "{stderr}");
-    assert!(stderr.contains("\n  duplicates           1 pair stands there again, first in line 5\n      they count more"), "{stderr}");
-    assert!(stderr.contains("\n  empty sides          1 line left out: no source or no target, first in line 10\n"), "{stderr}");
+    assert!(
+        stderr.starts_with(
+            "pairs.txt: 9 pairs\n  source               median 2, longest 4 characters (line 3)\n"
+        ),
+        "{stderr}"
+    );
+    assert!(
+        stderr.contains(
+            "\n  duplicates           1 pair stands there again, first in line 5\n      they count more"
+        ),
+        "{stderr}"
+    );
+    assert!(
+        stderr
+            .contains("\n  empty sides          1 line left out: no source or no target, first in line 10\n"),
+        "{stderr}"
+    );
     assert!(stderr.lines().chain(stdout.lines()).all(|line| line.chars().count() <= 80), "{stderr}{stdout}");
     // A run that goes on, or a self-made task, has nothing to say; nor has anything with --quiet.
     let (code, _, stderr) = run(&mut case.command(&["train", "a.yaml", "--resume"]));
@@ -228,8 +271,13 @@ fn evaluations_and_imports_read_files_as_a_training_does() {
     }
     let keras = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras/one_hot.h5");
     let pairs = folder.path().join("c.tsv");
-    let (code, _, stderr) =
-        run(s2s().args(["import", "keras"]).arg(keras).arg("--pairs").arg(pairs).arg("-o").arg(folder.path().join("run")));
+    let (code, _, stderr) = run(s2s()
+        .args(["import", "keras"])
+        .arg(keras)
+        .arg("--pairs")
+        .arg(pairs)
+        .arg("-o")
+        .arg(folder.path().join("run")));
     assert!(code == 4 && stderr.contains("this is UTF-16") && stderr.contains("iconv"), "{stderr}");
 }
 
@@ -258,17 +306,28 @@ fn peak(pairs: usize) -> (u64, u64) {
     let mut text = String::new();
     for i in 0..pairs {
         let words = [i % 97, i % 1009, i / 7].map(|n| format!("word{n}"));
-        let _ = writeln!(text, "{} {} {}\t{}-{}-{} é", words[0], words[1], words[2], words[2], words[0], words[1]);
+        let _ = writeln!(
+            text,
+            "{} {} {}\t{}-{}-{} é",
+            words[0], words[1], words[2], words[2], words[0], words[1]
+        );
     }
     let case = Case::new(&text, "validation: {split: shuffled, fraction: 0.1}");
-    let mut child =
-        case.command(&["train", "a.yaml"]).stdout(std::process::Stdio::piped()).stderr(std::process::Stdio::null()).spawn().unwrap();
-    let started = std::io::BufReader::new(child.stdout.take().unwrap()).lines().any(|line| line.unwrap().contains(" parameters, "));
+    let mut child = case
+        .command(&["train", "a.yaml"])
+        .stdout(std::process::Stdio::piped())
+        .stderr(std::process::Stdio::null())
+        .spawn()
+        .unwrap();
+    let started = std::io::BufReader::new(child.stdout.take().unwrap())
+        .lines()
+        .any(|line| line.unwrap().contains(" parameters, "));
     let status = std::fs::read_to_string(format!("/proc/{}/status", child.id())).unwrap();
     child.kill().unwrap();
     child.wait().unwrap();
     assert!(started);
-    let peak = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
+    let peak =
+        status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap().trim().trim_end_matches(" kB");
     (peak.parse::<u64>().unwrap() << 10, text.len() as u64)
 }
 

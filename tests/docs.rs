@@ -1,4 +1,5 @@
-//! What the documents say: numbers that the project's own layers give, and commands that the command line takes.
+//! What the documents say: numbers that the project's own layers give, and commands that the command line
+//! takes.
 #![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
@@ -26,7 +27,8 @@ fn network() -> (Seq2Seq, Parameters<f32>) {
     });
     let network = Seq2Seq::new(serde_json::from_value(architecture).unwrap()).unwrap();
     let zeros = network.parameters::<f32>();
-    let shapes: Vec<(String, Vec<usize>)> = network.exported(&zeros).into_iter().map(|(name, shape, _)| (name, shape)).collect();
+    let shapes: Vec<(String, Vec<usize>)> =
+        network.exported(&zeros).into_iter().map(|(name, shape, _)| (name, shape)).collect();
     let values = |name: &str| {
         let shape = shapes.iter().find(|s| s.0 == name)?.1.clone();
         let count = shape.iter().product::<usize>();
@@ -67,14 +69,21 @@ fn the_logits_on_the_page_about_return_sequences_are_those_of_the_network() {
     let (network, p) = network();
     let (source, inputs) = (vec![5, 4, 6], [1, 4, 5]);
     let whole = network.forward(&p, std::slice::from_ref(&source), &[inputs.to_vec()]).logits;
-    let mut expected = "step  reads   whole sequence at once: first three logits   one step after another\n".to_owned();
+    let mut expected =
+        "step  reads   whole sequence at once: first three logits   one step after another\n".to_owned();
     let mut largest = 0.0f32;
     let three = |row: &[f32]| row[..3].iter().map(|x| format!("{x:7.4}")).collect::<Vec<_>>().join(" ");
     for (step, reads) in ["START", "x", "y"].into_iter().enumerate() {
         let prefix = network.forward(&p, std::slice::from_ref(&source), &[inputs[..=step].to_vec()]).logits;
         let (row, last) = (&whole[step * 6..][..6], &prefix[step * 6..][..6]);
         largest = row.iter().zip(last).fold(largest, |l, (a, b)| l.max((a - b).abs()));
-        let _ = writeln!(expected, "{:4}  {reads:5}   {}                      {}", step + 1, three(row), three(last));
+        let _ = writeln!(
+            expected,
+            "{:4}  {reads:5}   {}                      {}",
+            step + 1,
+            three(row),
+            three(last)
+        );
     }
     assert!(largest < 1e-6);
     for page in RETURN_SEQUENCES {
@@ -165,8 +174,12 @@ fn overrides_in_the_documents_name_keys_that_exist() {
     for document in DOCUMENTS {
         for command in commands(&read(document)) {
             let words = words(&command);
-            let values = |flag: &str| words.windows(2).filter(|w| w[0] == flag).map(|w| w[1].clone()).collect::<Vec<_>>();
-            let Some(config) = words.iter().find(|w| w.starts_with("configs/") && !w.contains("mlp")) else { continue };
+            let values = |flag: &str| {
+                words.windows(2).filter(|w| w[0] == flag).map(|w| w[1].clone()).collect::<Vec<_>>()
+            };
+            let Some(config) = words.iter().find(|w| w.starts_with("configs/") && !w.contains("mlp")) else {
+                continue;
+            };
             let options = LoadOptions { overrides: values("--set"), data: None };
             Config::load(&root().join(config), &options).unwrap();
         }
@@ -177,8 +190,10 @@ fn overrides_in_the_documents_name_keys_that_exist() {
 fn both_tutorials_have_the_same_commands_and_every_section_of_the_original() {
     let (english, chinese) = (read("docs/tutorial.en.md"), read("docs/tutorial.zh.md"));
     // The Chinese pages have Chinese pictures.
-    let of = |text: &str| commands(text).into_iter().map(|c| c.replace(" --language zh", "")).collect::<Vec<_>>();
-    for [english, chinese] in [[&english, &chinese], [&read(RETURN_SEQUENCES[0]), &read(RETURN_SEQUENCES[1])]] {
+    let of =
+        |text: &str| commands(text).into_iter().map(|c| c.replace(" --language zh", "")).collect::<Vec<_>>();
+    for [english, chinese] in [[&english, &chinese], [&read(RETURN_SEQUENCES[0]), &read(RETURN_SEQUENCES[1])]]
+    {
         assert_eq!(of(english), of(chinese));
     }
     let sections = ["1. ", "2. ", "3. ", "4. ", "5. ", "6. ", "7. ", "8. ", "9. ", "10. "];

@@ -1,10 +1,11 @@
-//! The documents, run as a reader would run them: every block of commands and of Python in README, `docs`, the loops to copy
-//! and the shipped bundle, in order, in a folder of its own, and what a block is said to print is compared.
+//! The documents, run as a reader would run them: every block of commands and of Python in README, `docs`,
+//! the loops to copy and the shipped bundle, in order, in a folder of its own, and what a block is said to
+//! print is compared.
 //!
-//! A document is written for readers; what only this test must know stands in HTML comments in front of a block
-//! (`documents/block.rs` lists them). `S2S_DATA` names the public data sets: without it a small stand-in of the same form is
-//! used, and what the blocks that need the real data print is not compared. `S2S_DOCUMENTS=full` trains as long as the text
-//! says, and compares what only full trainings print.
+//! A document is written for readers; what only this test must know stands in HTML comments in front of a
+//! block (`documents/block.rs` lists them). `S2S_DATA` names the public data sets: without it a small
+//! stand-in of the same form is used, and what the blocks that need the real data print is not compared.
+//! `S2S_DOCUMENTS=full` trains as long as the text says, and compares what only full trainings print.
 #![cfg(unix)]
 #![allow(clippy::unwrap_used)]
 
@@ -27,7 +28,8 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Every document for users, relative to the project.
 fn documents() -> Vec<String> {
-    let mut found = vec!["README.md".to_owned(), "README.zh.md".to_owned(), "examples/loops/README.md".to_owned()];
+    let mut found =
+        vec!["README.md".to_owned(), "README.zh.md".to_owned(), "examples/loops/README.md".to_owned()];
     let markdown = |folder: &Path| {
         let paths = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
         paths.filter(|path| path.extension().is_some_and(|e| e == "md")).collect::<Vec<PathBuf>>()
@@ -36,7 +38,9 @@ fn documents() -> Vec<String> {
     for bundle in std::fs::read_dir(Path::new(ROOT).join("exported")).unwrap() {
         paths.extend(markdown(&bundle.unwrap().path()));
     }
-    found.extend(paths.into_iter().map(|path| path.strip_prefix(ROOT).unwrap().to_string_lossy().into_owned()));
+    found.extend(
+        paths.into_iter().map(|path| path.strip_prefix(ROOT).unwrap().to_string_lossy().into_owned()),
+    );
     found.retain(|name| Path::new(ROOT).join(name).exists());
     found.sort();
     found
@@ -89,15 +93,22 @@ documents! {
 /// Bundles of each kind write a README of their own; what it says runs in their folder.
 #[test]
 fn the_readmes_of_exported_bundles_run() {
-    let small = "--set training.epochs=1 --set model.hidden=16 --set data.task.train=300 --set data.task.dev=30 -q";
-    let train = |set: &str| format!("s2s train configs/dates.yaml {small} {set} -o run && s2s export run -o bundle");
+    let small =
+        "--set training.epochs=1 --set model.hidden=16 --set data.task.train=300 --set data.task.dev=30 -q";
+    let train =
+        |set: &str| format!("s2s train configs/dates.yaml {small} {set} -o run && s2s export run -o bundle");
     let keras = format!("{ROOT}/tests/keras");
     let kinds = [
         ("a GRU", train("--set model.cell=gru")),
         ("attention", train("--set model.attention=general --set model.bidirectional=true")),
         ("one-hot rows", train("") + " --io one-hot"),
         ("a fused graph", train("") + " --fused"),
-        ("Keras", format!("s2s import keras {keras}/one_hot.h5 --pairs {keras}/pairs.tsv -o run && s2s export run -o bundle")),
+        (
+            "Keras",
+            format!(
+                "s2s import keras {keras}/one_hot.h5 --pairs {keras}/pairs.tsv -o run && s2s export run -o bundle"
+            ),
+        ),
     ];
     for (kind, commands) in kinds {
         let mut runner = Runner::new("README.md");
@@ -107,9 +118,9 @@ fn the_readmes_of_exported_bundles_run() {
         let blocks = block::parse(kind, &std::fs::read_to_string(runner.folder().join("README.md")).unwrap());
         assert!(blocks.len() >= 2, "{kind}: commands and a program");
         for block in &blocks {
-            runner
-                .run(block)
-                .unwrap_or_else(|fault| panic!("README.md of a bundle ({kind}), line {}:\n{}\n{fault}", block.line, block.code));
+            runner.run(block).unwrap_or_else(|fault| {
+                panic!("README.md of a bundle ({kind}), line {}:\n{}\n{fault}", block.line, block.code)
+            });
         }
     }
 }
@@ -128,8 +139,11 @@ fn a_wrong_command_a_wrong_output_and_a_wrong_program_are_found() {
     // The first command of a block counts as much as the last, and so does the first of a pipe.
     assert!(fault("```sh\ns2s lst exported\ntrue\n```\n").is_some());
     assert!(fault("```sh\ns2s lst exported | cat\n```\n").is_some());
-    let says =
-        |date: &str| format!("```sh\necho '3 April 1999' | s2s translate exported/dates\n```\n\n<!-- prints -->\n```text\n{date}\n```\n");
+    let says = |date: &str| {
+        format!(
+            "```sh\necho '3 April 1999' | s2s translate exported/dates\n```\n\n<!-- prints -->\n```text\n{date}\n```\n"
+        )
+    };
     assert_eq!(fault(&says("1999-04-03")), None);
     assert_eq!(fault(&says("1999-...-03")), None);
     assert!(fault(&says("1999-04-04")).unwrap().contains("1999-04-03"));
@@ -144,7 +158,11 @@ fn a_block_that_asks_a_server_has_one() {
     let ask = "<!-- server: exported/dates -->\n```sh\ncurl localhost:8080/health\n```\n\n<!-- prints -->\n```text\n{\"status\":\"ok\"}...\n```\n";
     assert_eq!(fault(ask), None);
     assert_eq!(fault("```sh\ns2s serve-local exported/dates\n```\n"), None);
-    assert!(fault("<!-- server: exported/dates -->\n```sh\ncurl localhost:8080/none\n```\n").unwrap().contains("404"));
+    assert!(
+        fault("<!-- server: exported/dates -->\n```sh\ncurl localhost:8080/none\n```\n")
+            .unwrap()
+            .contains("404")
+    );
     assert!(fault("```sh\ns2s serve-local exported/none\n```\n").is_some());
 }
 

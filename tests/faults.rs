@@ -18,7 +18,11 @@ use serde_json::json;
 fn start_limited(bundle: &Path, ulimit: &str) -> Running {
     Running::start(bundle, |command| {
         let mut limited = Command::new("sh");
-        limited.arg("-c").arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\"")).arg(command.get_program()).args(command.get_args());
+        limited
+            .arg("-c")
+            .arg(format!("ulimit {ulimit} && exec \"$0\" \"$@\""))
+            .arg(command.get_program())
+            .args(command.get_args());
         for (name, value) in command.get_envs() {
             match value {
                 Some(value) => limited.env(name, value),
@@ -37,7 +41,12 @@ fn browse(server: &Running, host: &str, origin: Option<&str>) -> (u16, String) {
     stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
     let origin = origin.map_or_else(String::new, |origin| format!("origin: {origin}\r\n"));
     write!(stream, "POST /translate HTTP/1.1\r\nhost: {host}\r\n{origin}connection: close\r\n").unwrap();
-    write!(stream, "content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}", body.len()).unwrap();
+    write!(
+        stream,
+        "content-type: application/x-www-form-urlencoded\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )
+    .unwrap();
     finish(stream)
 }
 
@@ -95,7 +104,8 @@ fn the_limit_of_open_files_is_raised_as_far_as_connections_want() {
     let server = start_limited(&bundle, "-S -n 100");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
-    let [soft, hard] = [3, 4].map(|at| files.split_whitespace().nth(at).unwrap().parse::<u64>().unwrap_or(u64::MAX));
+    let [soft, hard] =
+        [3, 4].map(|at| files.split_whitespace().nth(at).unwrap().parse::<u64>().unwrap_or(u64::MAX));
     assert_eq!(soft, hard.min(1024 + 128), "{files}");
 }
 
@@ -132,7 +142,12 @@ fn an_allowed_host_that_is_no_name_is_told_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
     let mut command = common::server::s2s();
-    let output = command.arg("serve-local").arg(&bundle).args(["--port", "0", "--allowed-host", "http://a.example"]).output().unwrap();
+    let output = command
+        .arg("serve-local")
+        .arg(&bundle)
+        .args(["--port", "0", "--allowed-host", "http://a.example"])
+        .output()
+        .unwrap();
     assert!(!output.status.success());
     let stderr = String::from_utf8_lossy(&output.stderr);
     assert!(stderr.contains("--allowed-host") && stderr.contains("translate.example.org"), "{stderr}");

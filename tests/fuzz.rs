@@ -1,6 +1,7 @@
 //! The fuzz targets on stable Rust: what the fuzzers kept and whatever failed once, and seeded changes of it.
 //!
-//! `fuzz/README.md` says how the inputs are found. `S2S_FUZZ_RUNS` is how many changed inputs each target gets.
+//! `fuzz/README.md` says how the inputs are found. `S2S_FUZZ_RUNS` is how many changed inputs each target
+//! gets.
 
 use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -83,7 +84,9 @@ impl Random {
                 data[at] = self.below(256) as u8;
             }
             2 => drop(data.drain(range)),
-            3 => drop(data.splice(range.start..range.start, STRANGE[self.below(STRANGE.len())].iter().copied())),
+            3 => drop(
+                data.splice(range.start..range.start, STRANGE[self.below(STRANGE.len())].iter().copied()),
+            ),
             4 => drop(data.splice(range, STRANGE[self.below(STRANGE.len())].iter().copied())),
             5 => {
                 let copied = data[range.clone()].repeat(1 + self.below(4));
@@ -102,7 +105,9 @@ impl Random {
 fn every_input_that_is_kept_or_ever_failed_holds() {
     let mut failures = Vec::new();
     for target in TARGETS {
-        for (path, data) in files(&folder("corpus", target)).into_iter().chain(files(&folder("regressions", target))) {
+        for (path, data) in
+            files(&folder("corpus", target)).into_iter().chain(files(&folder("regressions", target)))
+        {
             failures.extend(broken(target, &data).map(|why| format!("{}: {why}", path.display())));
         }
     }
@@ -111,7 +116,8 @@ fn every_input_that_is_kept_or_ever_failed_holds() {
 
 #[test]
 fn seeded_changes_of_the_kept_inputs_hold() {
-    let runs = std::env::var("S2S_FUZZ_RUNS").map_or(RUNS, |runs| runs.parse().expect("S2S_FUZZ_RUNS is a number"));
+    let runs =
+        std::env::var("S2S_FUZZ_RUNS").map_or(RUNS, |runs| runs.parse().expect("S2S_FUZZ_RUNS is a number"));
     for target in TARGETS {
         let kept = files(&folder("corpus", target));
         let mut random = Random(u64::from_le_bytes(*b"s2s fuzz"));
@@ -134,10 +140,20 @@ fn seeded_changes_of_the_kept_inputs_hold() {
 fn every_target_has_a_fuzzer_and_kept_inputs() {
     let manifest = include_str!("../fuzz/Cargo.toml");
     for target in TARGETS {
-        let fuzzer = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/fuzz_targets/{}.rs", target.name));
-        let source = fs::read_to_string(&fuzzer).unwrap_or_else(|error| panic!("{}: {error}", fuzzer.display()));
+        let fuzzer =
+            Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("fuzz/fuzz_targets/{}.rs", target.name));
+        let source =
+            fs::read_to_string(&fuzzer).unwrap_or_else(|error| panic!("{}: {error}", fuzzer.display()));
         assert!(source.contains(&format!("{:?}", target.name)), "{} calls another target", fuzzer.display());
-        assert!(manifest.contains(&format!("name = {:?}\n", target.name)), "fuzz/Cargo.toml has no binary {}", target.name);
-        assert!(!files(&folder("corpus", target)).is_empty(), "there is no input for {} in fuzz/corpus", target.name);
+        assert!(
+            manifest.contains(&format!("name = {:?}\n", target.name)),
+            "fuzz/Cargo.toml has no binary {}",
+            target.name
+        );
+        assert!(
+            !files(&folder("corpus", target)).is_empty(),
+            "there is no input for {} in fuzz/corpus",
+            target.name
+        );
     }
 }

@@ -1,5 +1,5 @@
-//! Models that real Keras trained and saved (tests/keras/make.py), imported, exported and decoded: the same characters as
-//! Keras's own `decode_sequence`, the same probabilities.
+//! Models that real Keras trained and saved (tests/keras/make.py), imported, exported and decoded: the same
+//! characters as Keras's own `decode_sequence`, the same probabilities.
 #![allow(clippy::unwrap_used)]
 
 #[allow(unreachable_pub, dead_code)] // Shared with other test programs.
@@ -48,7 +48,8 @@ fn fixtures() -> PathBuf {
 fn cases(name: &str) -> Vec<Case> {
     let text = std::fs::read_to_string(fixtures().join(format!("{name}.json"))).unwrap();
     let golden: Value = serde_json::from_str(&text).unwrap();
-    let numbers = |value: &Value| value.as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect::<Vec<_>>();
+    let numbers =
+        |value: &Value| value.as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect::<Vec<_>>();
     let case = |case: &Value| Case {
         source: case["source"].as_str().unwrap().to_owned(),
         target: case["target"].as_str().unwrap().to_owned(),
@@ -61,9 +62,23 @@ fn cases(name: &str) -> Vec<Case> {
 /// Runs the two commands; the second proves the graphs in every engine before it writes them.
 fn import_and_export(folder: &Path, model: &str, arguments: &[&str]) -> PathBuf {
     let (run, bundle) = (folder.join(format!("{model}.run")), folder.join(model));
-    let output = s2s().current_dir(fixtures()).args(["import", "keras", model]).args(arguments).arg("--output").arg(&run).output().unwrap();
+    let output = s2s()
+        .current_dir(fixtures())
+        .args(["import", "keras", model])
+        .args(arguments)
+        .arg("--output")
+        .arg(&run)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
-    let output = s2s().arg("export").arg(&run).arg("--output").arg(&bundle).args(["--random", "8", "--quiet"]).output().unwrap();
+    let output = s2s()
+        .arg("export")
+        .arg(&run)
+        .arg("--output")
+        .arg(&bundle)
+        .args(["--random", "8", "--quiet"])
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
     bundle
 }
@@ -81,7 +96,11 @@ fn every_model_says_what_keras_says_in_every_engine_batched_or_not() {
     for &(model, golden, arguments) in MODELS {
         let cases = cases(golden);
         let different: BTreeSet<&str> = cases.iter().map(|case| case.target.as_str()).collect();
-        assert!(cases.len() == 100 && different.len() > 20, "{model}: {} different outputs prove little", different.len());
+        assert!(
+            cases.len() == 100 && different.len() > 20,
+            "{model}: {} different outputs prove little",
+            different.len()
+        );
         let bundle = import_and_export(folder.path(), model, arguments);
         let texts: Vec<&str> = cases.iter().map(|case| case.source.as_str()).collect();
         for kind in kinds() {
@@ -92,9 +111,17 @@ fn every_model_says_what_keras_says_in_every_engine_batched_or_not() {
                 for (translation, case) in translations.into_iter().zip(&cases) {
                     let translation = translation.unwrap();
                     let expected = case.target.trim_end_matches('\n');
-                    assert_eq!(translation.text, expected, "{:?} of {model} in {kind:?} with {rows} rows", case.source);
+                    assert_eq!(
+                        translation.text, expected,
+                        "{:?} of {model} in {kind:?} with {rows} rows",
+                        case.source
+                    );
                     assert_eq!(translation.generated_tokens, case.probabilities.len(), "{model}");
-                    assert_eq!(translation.source_tokens, case.source.chars().count(), "padding is no part of a text");
+                    assert_eq!(
+                        translation.source_tokens,
+                        case.source.chars().count(),
+                        "padding is no part of a text"
+                    );
                 }
             }
             let error = probability_error(&Bundle::open(&bundle).unwrap(), kind, &cases);
@@ -114,7 +141,8 @@ fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
         let ids: Vec<i64> = source.encode(&case.source).into_iter().map(i64::from).collect();
         let mut state = engine.encode(&IdMatrix { rows: 1, columns: ids.len(), data: ids }).unwrap();
         let (mut token, mut output) = (START, StepOutput::default());
-        let characters = case.target.chars().map(|c| if c == '\n' { END } else { target.id(&c.to_string()).unwrap() });
+        let characters =
+            case.target.chars().map(|c| if c == '\n' { END } else { target.id(&c.to_string()).unwrap() });
         for ((step, next), probability) in characters.enumerate().zip(&case.probabilities) {
             engine.step(&[i64::from(token)], &mut state, &mut output).unwrap();
             let softmax = softmax(&output.logits);
@@ -130,7 +158,8 @@ fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
     largest
 }
 
-/// Our id of each of Keras's rows: characters sorted by code point, a row of padding before them where the model has one.
+/// Our id of each of Keras's rows: characters sorted by code point, a row of padding before them where the
+/// model has one.
 fn target_rows(bundle: &Bundle) -> Vec<u32> {
     let target = bundle.target();
     let symbols = (3..).map_while(|id| Some((target.symbol(id)?, id))).skip(1);
@@ -154,25 +183,40 @@ fn an_imported_model_is_verified_translated_served_and_exported_with_one_hot_ten
     let (model, golden, arguments) = MODELS[0];
     let cases = cases(golden);
     let bundle = import_and_export(folder.path(), model, arguments);
-    let expected: Vec<String> = cases.iter().map(|case| case.target.trim_end_matches('\n').to_owned()).collect();
+    let expected: Vec<String> =
+        cases.iter().map(|case| case.target.trim_end_matches('\n').to_owned()).collect();
 
-    let output = s2s().arg("verify").arg(&bundle).args(["--random", "20", "--beam", "3", "--quiet"]).output().unwrap();
+    let output =
+        s2s().arg("verify").arg(&bundle).args(["--random", "20", "--beam", "3", "--quiet"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 
-    let output = s2s().arg("translate").arg(&bundle).args(cases.iter().map(|case| &case.source)).output().unwrap();
+    let output =
+        s2s().arg("translate").arg(&bundle).args(cases.iter().map(|case| &case.source)).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().collect::<Vec<_>>(), expected);
 
     let server = Running::start(&bundle, |_| ());
     for (case, expected) in cases.iter().zip(&expected).take(10) {
         let (status, answer) = server.translate(&Value::from(case.source.as_str()));
-        assert_eq!((status, &answer["translatedText"]), (200, &Value::from(expected.as_str())), "{:?}", case.source);
+        assert_eq!(
+            (status, &answer["translatedText"]),
+            (200, &Value::from(expected.as_str())),
+            "{:?}",
+            case.source
+        );
     }
 
     let one_hot = folder.path().join("one_hot_tensors");
     let run = folder.path().join(format!("{model}.run"));
-    let output = s2s().arg("export").arg(run).args(["--io", "one-hot", "--quiet", "--random", "8", "-o"]).arg(&one_hot).output().unwrap();
+    let output = s2s()
+        .arg("export")
+        .arg(run)
+        .args(["--io", "one-hot", "--quiet", "--random", "8", "-o"])
+        .arg(&one_hot)
+        .output()
+        .unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    let output = s2s().arg("translate").arg(&one_hot).args(cases.iter().map(|case| &case.source)).output().unwrap();
+    let output =
+        s2s().arg("translate").arg(&one_hot).args(cases.iter().map(|case| &case.source)).output().unwrap();
     assert_eq!(String::from_utf8(output.stdout).unwrap().lines().collect::<Vec<_>>(), expected);
 }
 
@@ -182,7 +226,8 @@ fn unknown_characters_are_read_as_rows_of_zeros_and_can_be_refused() {
     let bundle = import_and_export(folder.path(), "one_hot.h5", &["--pairs", "pairs.tsv"]);
     let output = s2s().arg("translate").arg(&bundle).args(["three\u{4e2d}", "--json"]).output().unwrap();
     assert!(output.status.success());
-    let output = s2s().arg("translate").arg(&bundle).args(["three\u{4e2d}", "--unknown", "error"]).output().unwrap();
+    let output =
+        s2s().arg("translate").arg(&bundle).args(["three\u{4e2d}", "--unknown", "error"]).output().unwrap();
     assert!(!output.status.success());
 }
 
@@ -191,7 +236,14 @@ fn the_command_says_what_is_wrong_and_writes_nothing() {
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
     let refused = |arguments: &[&str]| {
-        let output = s2s().current_dir(fixtures()).args(["import", "keras"]).args(arguments).arg("-o").arg(&run).output().unwrap();
+        let output = s2s()
+            .current_dir(fixtures())
+            .args(["import", "keras"])
+            .args(arguments)
+            .arg("-o")
+            .arg(&run)
+            .output()
+            .unwrap();
         assert!(!run.exists(), "{arguments:?} left a run behind");
         (output.status.code().unwrap(), String::from_utf8(output.stderr).unwrap())
     };
@@ -200,7 +252,10 @@ fn the_command_says_what_is_wrong_and_writes_nothing() {
     let (code, said) = refused(&["pairs.tsv", "--pairs", "pairs.tsv"]);
     assert!(code == 4 && said.contains("neither a .h5 nor a .keras file"), "{said}");
     let (code, said) = refused(&["one_hot.h5", "--pairs", "pairs.tsv", "--num-samples", "3"]);
-    assert!(code == 4 && said.contains("--num-samples") && said.contains("the model has 19 source rows"), "{said}");
+    assert!(
+        code == 4 && said.contains("--num-samples") && said.contains("the model has 19 source rows"),
+        "{said}"
+    );
     let (code, said) = refused(&["one_hot.h5", "--pairs", "pairs.tsv", "--padding-symbol", "Q"]);
     assert!(code == 2 && said.contains("no symbol of the source vocabulary"), "{said}");
 }

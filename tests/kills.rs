@@ -1,7 +1,8 @@
-//! Writers that are killed at random moments, with SIGKILL: what they write is old or new and whole, and what they leave behind goes.
+//! Writers that are killed at random moments, with SIGKILL: what they write is old or new and whole, and what
+//! they leave behind goes.
 //!
-//! `S2S_KILLS=200 cargo test --release --test kills --test training` kills each of the four writers (train, export, import, and
-//! an export whose bundle a server reloads) fifty times; without it a few times.
+//! `S2S_KILLS=200 cargo test --release --test kills --test training` kills each of the four writers (train,
+//! export, import, and an export whose bundle a server reloads) fifty times; without it a few times.
 #![allow(clippy::unwrap_used)]
 #![cfg(unix)]
 
@@ -39,7 +40,14 @@ fn two_runs(folder: &Path) -> [PathBuf; 2] {
     std::fs::write(folder.join("small.yaml"), CONFIG).unwrap();
     [1, 2].map(|seed| {
         let run = folder.join(format!("run-{seed}"));
-        finish(s2s().arg("train").arg(folder.join("small.yaml")).arg("-o").arg(&run).args(["--set", &format!("training.seed={seed}")]));
+        finish(
+            s2s()
+                .arg("train")
+                .arg(folder.join("small.yaml"))
+                .arg("-o")
+                .arg(&run)
+                .args(["--set", &format!("training.seed={seed}")]),
+        );
         run
     })
 }
@@ -71,8 +79,10 @@ fn duration(mut command: impl FnMut() -> Command) -> Duration {
 }
 
 fn names(folder: &Path) -> Vec<String> {
-    let mut names: Vec<String> =
-        std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    let mut names: Vec<String> = std::fs::read_dir(folder)
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .collect();
     names.sort();
     names
 }
@@ -101,7 +111,10 @@ fn an_export_killed_at_any_moment_leaves_the_old_bundle_or_the_new_one_and_nothi
         let before = bundle.exists().then(|| weights(&bundle));
         killed += usize::from(kill(&mut export(&runs[run], &bundle), whole, &mut random));
         let after = bundle.exists().then(|| weights(&bundle));
-        assert!(after == before || after.as_ref() == Some(&known[run]), "round {round}: {before:?} became {after:?}");
+        assert!(
+            after == before || after.as_ref() == Some(&known[run]),
+            "round {round}: {before:?} became {after:?}"
+        );
         if after.as_ref() == Some(&known[run]) {
             seen[run] = true;
         } else if round % 5 == 4 {
@@ -124,7 +137,11 @@ fn an_import_killed_at_any_moment_leaves_the_old_run_or_the_new_one_or_none() {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras");
     let import = |model: &str, run: &Path| {
         let mut command = s2s();
-        command.args(["import", "keras"]).arg(fixtures.join(model)).arg("--pairs").arg(fixtures.join("pairs.tsv"));
+        command
+            .args(["import", "keras"])
+            .arg(fixtures.join(model))
+            .arg("--pairs")
+            .arg(fixtures.join("pairs.tsv"));
         command.arg("-o").arg(run).arg("--force");
         command
     };

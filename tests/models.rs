@@ -1,4 +1,5 @@
-//! Models that can be seen, configs that can be checked, and the perceptron from its data to its classes, as users run them.
+//! Models that can be seen, configs that can be checked, and the perceptron from its data to its classes, as
+//! users run them.
 #![allow(clippy::unwrap_used)]
 
 #[allow(unreachable_pub)] // Shared with other test programs.
@@ -22,7 +23,11 @@ fn s2s() -> Command {
 
 fn run(command: &mut Command) -> (i32, String, String) {
     let Output { status, stdout, stderr } = command.output().unwrap();
-    (status.code().unwrap(), String::from_utf8_lossy(&stdout).into_owned(), String::from_utf8(stderr).unwrap())
+    (
+        status.code().unwrap(),
+        String::from_utf8_lossy(&stdout).into_owned(),
+        String::from_utf8(stderr).unwrap(),
+    )
 }
 
 fn ok(command: &mut Command) -> String {
@@ -34,7 +39,11 @@ fn ok(command: &mut Command) -> String {
 /// The data folder that is not part of the project; `None` with a printed reason where it is absent.
 fn shared_data() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
-    let found = std::env::var_os("S2S_DATA").map(PathBuf::from).into_iter().chain([beside]).find(|p| p.join("mnist").is_dir());
+    let found = std::env::var_os("S2S_DATA")
+        .map(PathBuf::from)
+        .into_iter()
+        .chain([beside])
+        .find(|p| p.join("mnist").is_dir());
     if found.is_none() {
         common::skipped("no folder with mnist/mnist_5k.csv.gz (S2S_DATA, ../shared/data)");
     }
@@ -46,15 +55,28 @@ fn a_bundle_a_zip_of_nothing_and_a_lone_graph_can_be_inspected() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
     let table = ok(s2s().arg("summary").arg(&bundle));
-    for text in ["encoder.lstm_0 (LSTM)", "decoder.dense (Dense)", "Total parameters:", "what Keras counts for", "training.onnx"] {
+    for text in [
+        "encoder.lstm_0 (LSTM)",
+        "decoder.dense (Dense)",
+        "Total parameters:",
+        "what Keras counts for",
+        "training.onnx",
+    ] {
         assert!(table.contains(text), "{text}\n{table}");
     }
-    let json: Value = serde_json::from_str(&ok(s2s().args(["inspect", "--json", "--tensors"]).arg(&bundle))).unwrap();
+    let json: Value =
+        serde_json::from_str(&ok(s2s().args(["inspect", "--json", "--tensors"]).arg(&bundle))).unwrap();
     let graphs = json["graphs"].as_array().unwrap();
-    let layers: u64 = graphs[0]["layers"].as_array().unwrap().iter().map(|l| l["parameters"].as_u64().unwrap()).sum();
+    let layers: u64 =
+        graphs[0]["layers"].as_array().unwrap().iter().map(|l| l["parameters"].as_u64().unwrap()).sum();
     assert_eq!((graphs.len(), json["parameters"].as_u64()), (3, Some(layers)), "layers add up to the total");
-    let bytes: u64 =
-        graphs[0]["tensors"].as_array().unwrap().iter().filter(|t| t["type"] == "float32").map(|t| t["bytes"].as_u64().unwrap()).sum();
+    let bytes: u64 = graphs[0]["tensors"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|t| t["type"] == "float32")
+        .map(|t| t["bytes"].as_u64().unwrap())
+        .sum();
     assert!(bytes >= json["bytes"].as_u64().unwrap());
 
     let lone = ok(s2s().arg("show").arg(bundle.join("decoder.onnx")));
@@ -72,12 +94,22 @@ fn pictures_are_written_in_every_format() {
     for view in ["overview", "network", "encoder", "decoder", "training"] {
         ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "svg", "--view", view, "-o"]).arg(&file));
         let svg = std::fs::read_to_string(&file).unwrap();
-        assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("batch"), "{view}");
+        assert!(
+            svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>") && svg.contains("batch"),
+            "{view}"
+        );
     }
     assert!(ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "dot"])).starts_with("digraph"));
-    assert!(ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "mermaid", "--view", "decoder"])).starts_with("flowchart TD"));
+    assert!(
+        ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "mermaid", "--view", "decoder"]))
+            .starts_with("flowchart TD")
+    );
     // PNG needs no fonts of the machine; a build without it says what to do.
-    let png = run(s2s().arg("inspect").arg(&bundle).args(["--graph", "png", "-o"]).arg(folder.path().join("a.png")));
+    let png = run(s2s()
+        .arg("inspect")
+        .arg(&bundle)
+        .args(["--graph", "png", "-o"])
+        .arg(folder.path().join("a.png")));
     if cfg!(feature = "png") {
         assert!(std::fs::read(folder.path().join("a.png")).unwrap().starts_with(b"\x89PNG"), "{png:?}");
     } else {
@@ -90,10 +122,16 @@ fn a_config_is_started_checked_and_shown() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("my.yaml");
     ok(s2s().args(["config", "init"]).arg(&file));
-    assert_eq!(run(s2s().args(["config", "init"]).arg(&file)).0, 2, "a file that is there is not overwritten");
+    assert_eq!(
+        run(s2s().args(["config", "init"]).arg(&file)).0,
+        2,
+        "a file that is there is not overwritten"
+    );
     assert!(ok(s2s().args(["config", "check"]).arg(&file)).contains("ok"));
-    let shown: Value =
-        serde_json::from_str(&ok(s2s().args(["config", "show", "--json", "--set", "training.epochs=3"]).arg(&file))).unwrap();
+    let shown: Value = serde_json::from_str(&ok(s2s()
+        .args(["config", "show", "--json", "--set", "training.epochs=3"])
+        .arg(&file)))
+    .unwrap();
     assert_eq!(shown["training"]["epochs"], 3);
     let wrong = std::fs::read_to_string(&file).unwrap().replace("hidden:", "hiden:");
     std::fs::write(&file, wrong).unwrap();
@@ -155,13 +193,29 @@ fn a_perceptron_is_trained_resumed_exported_verified_and_run() {
     let curves = std::fs::read_to_string(at("whole").join("curves.svg")).unwrap();
     // Its own units: a sample is no token, and has no padding.
     assert!(said.contains(" samples/s") && said.contains(", accuracy ") && !said.contains("token"), "{said}");
-    assert!(metrics.contains("\"samples_per_second\":") && !metrics.contains("token") && !metrics.contains("padded"), "{metrics}");
+    assert!(
+        metrics.contains("\"samples_per_second\":")
+            && !metrics.contains("token")
+            && !metrics.contains("padded"),
+        "{metrics}"
+    );
     assert!(curves.contains("nats a sample") && !curves.contains("token"), "{curves}");
-    assert_eq!(run(s2s().arg("train").arg(at("points.yaml")).arg("-o").arg(at("whole"))).0, 2, "a run is not overwritten");
-    ok(s2s().arg("train").arg(at("points.yaml")).args(["--set", "training.epochs=11", "-o"]).arg(at("parts")));
+    assert_eq!(
+        run(s2s().arg("train").arg(at("points.yaml")).arg("-o").arg(at("whole"))).0,
+        2,
+        "a run is not overwritten"
+    );
+    ok(s2s()
+        .arg("train")
+        .arg(at("points.yaml"))
+        .args(["--set", "training.epochs=11", "-o"])
+        .arg(at("parts")));
     ok(s2s().arg("train").arg(at("points.yaml")).args(["--resume", "-o"]).arg(at("parts")));
     let weights = |run: &str| std::fs::read(at(run).join("checkpoints/last.safetensors")).unwrap();
-    assert!(weights("whole") == weights("parts"), "a resumed run has other weights than one that never stopped");
+    assert!(
+        weights("whole") == weights("parts"),
+        "a resumed run has other weights than one that never stopped"
+    );
 
     ok(s2s().args(["export", "--format", "onnx"]).arg(at("whole")).arg("-o").arg(at("bundle")));
     assert!(ok(s2s().arg("verify").arg(at("bundle"))).contains("classes that depend on the batch"));
@@ -221,7 +275,12 @@ fn samples_that_unpack_to_more_than_a_line_of_numbers_can_be_are_refused_as_they
     (0..200).for_each(|_| packed.write_all(&[b'1'; 1 << 20]).unwrap());
     std::fs::write(at("points.csv.gz"), packed.finish().unwrap()).unwrap();
     let (code, _, stderr) = run(s2s().arg("train").arg(at("points.yaml")).arg("-o").arg(at("run")));
-    assert!(code == 4 && stderr.contains("points.csv.gz:21: the line is longer than 1152 bytes, where 2 features belong"), "{stderr}");
+    assert!(
+        code == 4
+            && stderr
+                .contains("points.csv.gz:21: the line is longer than 1152 bytes, where 2 features belong"),
+        "{stderr}"
+    );
     assert!(!at("run").exists(), "nothing is written");
 }
 
@@ -230,9 +289,17 @@ fn the_committed_perceptron_reads_held_out_digits() {
     let Some(data) = shared_data() else { return };
     let folder = tempfile::tempdir().unwrap();
     let run = folder.path().join("run");
-    ok(s2s().args(["train", "configs/mlp_mnist.yaml", "--set", "training.epochs=6", "--data"]).arg(data).arg("-o").arg(&run));
+    ok(s2s()
+        .args(["train", "configs/mlp_mnist.yaml", "--set", "training.epochs=6", "--data"])
+        .arg(data)
+        .arg("-o")
+        .arg(&run));
     let metrics = std::fs::read_to_string(run.join("metrics.jsonl")).unwrap();
-    let best = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()).rfind(|m| m["best"] == true).unwrap();
+    let best = metrics
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap())
+        .rfind(|m| m["best"] == true)
+        .unwrap();
     assert!(best["validation_accuracy"].as_f64().unwrap() >= 0.93, "{best}");
 }
 
@@ -247,19 +314,34 @@ fn the_variant_with_words_trains_and_translates_at_a_small_size() {
         let _ = writeln!(pairs, "{}\t{}", words.join(" "), reversed.join(" "));
     }
     std::fs::write(at("pairs_10k.tsv"), pairs).unwrap();
-    let small =
-        ["model.hidden=48", "model.input={embedding: 16}", "training.epochs=25", "training.batch_size=16", "training.learning_rate=1.0e-2"];
+    let small = [
+        "model.hidden=48",
+        "model.input={embedding: 16}",
+        "training.epochs=25",
+        "training.batch_size=16",
+        "training.learning_rate=1.0e-2",
+    ];
     let mut train = s2s();
     train.args(["train", "configs/embedding_10k.yaml", "--data"]).arg(folder.path()).arg("-o").arg(at("run"));
     train.args(small.iter().flat_map(|set| ["--set", set]));
     ok(&mut train);
     let metrics = std::fs::read_to_string(at("run").join("metrics.jsonl")).unwrap();
-    let losses: Vec<f64> = metrics.lines().map(|l| serde_json::from_str::<Value>(l).unwrap()["train_loss"].as_f64().unwrap()).collect();
+    let losses: Vec<f64> = metrics
+        .lines()
+        .map(|l| serde_json::from_str::<Value>(l).unwrap()["train_loss"].as_f64().unwrap())
+        .collect();
     assert!(losses[losses.len() - 1] < 0.3 * losses[0], "{losses:?}");
     let table = ok(s2s().arg("summary").arg(at("run")));
-    assert!(table.contains("encoder.embedding (Embedding)") && table.contains("(batch, source_time, 16)"), "{table}");
+    assert!(
+        table.contains("encoder.embedding (Embedding)") && table.contains("(batch, source_time, 16)"),
+        "{table}"
+    );
     // Cells trained this hard leave the range in which the usual limit of absolute errors is meant.
-    ok(s2s().args(["export", "--format", "onnx", "--atol", "1.0e-4"]).arg(at("run")).arg("-o").arg(at("bundle")));
+    ok(s2s()
+        .args(["export", "--format", "onnx", "--atol", "1.0e-4"])
+        .arg(at("run"))
+        .arg("-o")
+        .arg(at("bundle")));
     let out = ok(s2s().arg("translate").arg(at("bundle")).arg("w1 w2"));
     assert!(out.split_whitespace().all(|w| w.starts_with('w')), "{out}");
 }

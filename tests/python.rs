@@ -1,7 +1,9 @@
-//! What Python says: the goldens, the graphs of the shipped bundle, and decoding without any code of this project.
+//! What Python says: the goldens, the graphs of the shipped bundle, and decoding without any code of this
+//! project.
 //!
-//! Needs the packages of `tests/python/requirements.txt`, which `scripts/test` installs into `.venv`. Without them these
-//! tests print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does): then they fail.
+//! Needs the packages of `tests/python/requirements.txt`, which `scripts/test` installs into `.venv`. Without
+//! them these tests print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does):
+//! then they fail.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -23,22 +25,34 @@ const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// A Python with the packages, or `None` after printing why the test is skipped.
 fn python() -> Option<PathBuf> {
-    let candidates = [std::env::var_os("S2S_PYTHON").map(PathBuf::from), Some(Path::new(ROOT).join(".venv/bin/python"))];
+    let candidates =
+        [std::env::var_os("S2S_PYTHON").map(PathBuf::from), Some(Path::new(ROOT).join(".venv/bin/python"))];
     let found = candidates.into_iter().flatten().find(|python| {
         let probe = Command::new(python).args(["-c", "import numpy, onnx, onnxruntime, yaml"]).output();
         probe.is_ok_and(|output| output.status.success())
     });
     let required = std::env::var_os("S2S_REQUIRE_ORT").is_some_and(|value| !value.is_empty());
-    assert!(found.is_some() || !required, "no Python with the packages of tests/python/requirements.txt; run scripts/test");
+    assert!(
+        found.is_some() || !required,
+        "no Python with the packages of tests/python/requirements.txt; run scripts/test"
+    );
     if found.is_none() {
-        common::skipped("no Python with the packages of tests/python/requirements.txt; scripts/test makes one in .venv");
+        common::skipped(
+            "no Python with the packages of tests/python/requirements.txt; scripts/test makes one in .venv",
+        );
     }
     found
 }
 
 /// Runs a program with `input` on stdin.
 fn pipe(command: &mut Command, input: &str) -> Output {
-    let mut child = command.current_dir(ROOT).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command
+        .current_dir(ROOT)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut stdin = child.stdin.take().unwrap();
     std::thread::scope(|scope| {
         // From another thread, lest both sides wait on a full pipe.
@@ -85,39 +99,67 @@ fn texts() -> String {
 #[test]
 fn onnxruntime_computes_the_goldens_of_pytorch() {
     let Some(python) = python() else { return };
-    assert_success(&Command::new(python).current_dir(ROOT).arg("tests/python/check_goldens.py").output().unwrap());
+    assert_success(
+        &Command::new(python).current_dir(ROOT).arg("tests/python/check_goldens.py").output().unwrap(),
+    );
 }
 
 #[test]
 fn onnx_accepts_the_three_graphs_of_the_shipped_bundle() {
     let Some(python) = python() else { return };
-    assert_success(&Command::new(python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(SHIPPED).output().unwrap());
+    assert_success(
+        &Command::new(python)
+            .current_dir(ROOT)
+            .arg("tests/python/check_graphs.py")
+            .arg(SHIPPED)
+            .output()
+            .unwrap(),
+    );
 }
 
-/// A small network of every kind, untrained, in the operator set; with padding that it reads those that can have it.
+/// A small network of every kind, untrained, in the operator set; with padding that it reads those that can
+/// have it.
 fn bundles(folder: &Path, reads: Option<PaddingSide>) -> Vec<PathBuf> {
     let kinds = [
         (13, json!({"cell": "lstm", "source_input": {"embedding": 4}, "target_input": {"embedding": 5}})),
         (14, json!({"cell": "gru", "layers": 2, "source_input": "one_hot", "target_input": "one_hot"})),
-        (15, json!({"cell": "lstm", "bidirectional": true, "source_input": {"embedding": 4}, "target_input": "one_hot"})),
-        (16, json!({"cell": "gru", "attention": "dot", "source_input": {"embedding": 4}, "target_input": {"embedding": 5}})),
+        (
+            15,
+            json!({"cell": "lstm", "bidirectional": true, "source_input": {"embedding": 4}, "target_input": "one_hot"}),
+        ),
+        (
+            16,
+            json!({"cell": "gru", "attention": "dot", "source_input": {"embedding": 4}, "target_input": {"embedding": 5}}),
+        ),
         (
             17,
             json!({"cell": "lstm", "layers": 2, "bidirectional": true, "attention": "general", "source_input": "one_hot", "target_input": "one_hot"}),
         ),
-        (18, json!({"cell": "gru", "bidirectional": true, "attention": "general", "source_input": "one_hot", "target_input": "one_hot"})),
-        (19, json!({"cell": "lstm", "layers": 2, "source_input": {"embedding": 4}, "target_input": {"embedding": 5}})),
-        (20, json!({"cell": "lstm", "attention": "dot", "source_input": "one_hot", "target_input": {"embedding": 5}})),
+        (
+            18,
+            json!({"cell": "gru", "bidirectional": true, "attention": "general", "source_input": "one_hot", "target_input": "one_hot"}),
+        ),
+        (
+            19,
+            json!({"cell": "lstm", "layers": 2, "source_input": {"embedding": 4}, "target_input": {"embedding": 5}}),
+        ),
+        (
+            20,
+            json!({"cell": "lstm", "attention": "dot", "source_input": "one_hot", "target_input": {"embedding": 5}}),
+        ),
         (
             21,
             json!({"cell": "gru", "layers": 2, "bidirectional": true, "source_input": {"embedding": 4}, "target_input": {"embedding": 5}}),
         ),
     ];
-    let [source, target] = ["abcdefgh", "uvwxyz123"].map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
+    let [source, target] =
+        ["abcdefgh", "uvwxyz123"].map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
     let padding = reads.map(|side| Padding { symbol: "a".to_owned(), length: 9, side });
     let source = Vocabulary::from_spec(&VocabularySpec { padding, ..source.spec().clone() }).unwrap();
     let write = |(opset, mut kind): (i64, serde_json::Value)| {
-        for (key, value) in [("source_vocabulary", source.len()), ("target_vocabulary", target.len()), ("hidden", 12)] {
+        for (key, value) in
+            [("source_vocabulary", source.len()), ("target_vocabulary", target.len()), ("hidden", 12)]
+        {
             kind[key] = value.into();
         }
         kind.as_object_mut().unwrap().entry("layers").or_insert(1.into());
@@ -134,7 +176,8 @@ fn bundles(folder: &Path, reads: Option<PaddingSide>) -> Vec<PathBuf> {
             decoding,
             provenance: None,
         };
-        let files = bundle_files(&input, &ExportOptions { opset, fused: true, ..ExportOptions::default() }).unwrap();
+        let files =
+            bundle_files(&input, &ExportOptions { opset, fused: true, ..ExportOptions::default() }).unwrap();
         let path = folder.join(opset.to_string());
         write_bundle(&path, &files, &Replace::AnyBundle).unwrap();
         path
@@ -147,7 +190,14 @@ fn onnx_accepts_every_kind_of_network_in_every_operator_set_and_its_fused_graph_
     let Some(python) = python() else { return };
     let folder = tempfile::tempdir().unwrap();
     for bundle in bundles(folder.path(), None) {
-        assert_success(&Command::new(&python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(bundle).output().unwrap());
+        assert_success(
+            &Command::new(&python)
+                .current_dir(ROOT)
+                .arg("tests/python/check_graphs.py")
+                .arg(bundle)
+                .output()
+                .unwrap(),
+        );
     }
 }
 
@@ -159,7 +209,14 @@ fn onnx_accepts_graphs_that_make_padding_which_the_model_reads() {
         let bundles = bundles(folder.path(), Some(side));
         assert_eq!(bundles.len(), 5);
         for bundle in bundles {
-            assert_success(&Command::new(&python).current_dir(ROOT).arg("tests/python/check_graphs.py").arg(bundle).output().unwrap());
+            assert_success(
+                &Command::new(&python)
+                    .current_dir(ROOT)
+                    .arg("tests/python/check_graphs.py")
+                    .arg(bundle)
+                    .output()
+                    .unwrap(),
+            );
         }
     }
 }
@@ -184,9 +241,11 @@ fn a_loop_in_python_gives_the_same_characters_as_s2s_translate() {
 #[test]
 fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
     let Some(python) = python() else { return };
-    // What a YAML 1.1 reader takes for a boolean, a number, a date, a merge key, a comment or a line break if it is bare.
+    // What a YAML 1.1 reader takes for a boolean, a number, a date, a merge key, a comment or a line break if
+    // it is bare.
     let words = "y n Y N yes no on off true null ~ = << - ? : , [ ] { } # & * ! | > ' \" % @ ` \\ 1 0x1 1e3 1_000 1:30 2024-01-01 .inf";
-    let characters = "yn~=-?:,[]{}#&*!|>'\"%@`\\1 \t\n\r\u{85}\u{a0}\u{2028}\u{feff}\u{301}\u{200d}春\u{1f600}";
+    let characters =
+        "yn~=-?:,[]{}#&*!|>'\"%@`\\1 \t\n\r\u{85}\u{a0}\u{2028}\u{feff}\u{301}\u{200d}春\u{1f600}";
     let specials = || SPECIAL_SYMBOLS.into_iter().map(str::to_owned);
     let words: Vec<String> = specials().chain(words.split(' ').map(str::to_owned)).collect();
     let characters: Vec<String> = specials().chain(characters.chars().map(String::from)).collect();
@@ -255,7 +314,9 @@ fn the_loop_in_the_readme_runs() {
 /// `s2s verify` on the shipped bundle, in the runtimes that `list` names.
 fn verify_in(python: &Path, list: &str) -> Output {
     let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-    command.args(["verify", SHIPPED, "--no-write", "--random", "8", "--runtimes", list]).env("S2S_PYTHON", python);
+    command
+        .args(["verify", SHIPPED, "--no-write", "--random", "8", "--runtimes", list])
+        .env("S2S_PYTHON", python);
     command.current_dir(ROOT).output().unwrap()
 }
 
@@ -268,7 +329,9 @@ fn verify_runs_the_runtimes_that_are_asked_for() {
     for runtime in ["onnxruntime", "reference"] {
         let checks = table
             .lines()
-            .filter(|line| line.trim_start().starts_with("ok ") && line.split("  ").any(|cell| cell.trim() == runtime))
+            .filter(|line| {
+                line.trim_start().starts_with("ok ") && line.split("  ").any(|cell| cell.trim() == runtime)
+            })
             .count();
         assert!(checks > 8, "{runtime}: {checks} checks\n{table}");
     }

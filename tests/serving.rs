@@ -29,7 +29,8 @@ fn the_access_log_follows_the_address_on_stdout() {
     let mut rest = String::new();
     stdout.read_to_string(&mut rest).unwrap();
     let lines: Vec<Value> = rest.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
-    let told: Vec<_> = lines.iter().map(|line| (line["path"].as_str().unwrap(), line["status"].as_u64().unwrap())).collect();
+    let told: Vec<_> =
+        lines.iter().map(|line| (line["path"].as_str().unwrap(), line["status"].as_u64().unwrap())).collect();
     assert_eq!(told, [("/translate", 200), ("/nothing", 404)]);
     assert_eq!(lines[0]["client"], "127.0.0.1");
 }
@@ -45,7 +46,8 @@ fn flags_that_are_wrong_say_what_would_be_right() {
         (&["--engine", "tract", "--device", "cuda"], "the processor only"),
     ];
     for (flags, said) in cases {
-        let output = s2s().arg("serve-local").arg(&bundle).args(["--port", "0"]).args(flags).output().unwrap();
+        let output =
+            s2s().arg("serve-local").arg(&bundle).args(["--port", "0"]).args(flags).output().unwrap();
         let stderr = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && stderr.contains(said), "{flags:?}: {stderr}");
     }
@@ -62,7 +64,9 @@ fn a_bad_bundle_of_several_is_named_on_stderr_and_alone_it_ends_the_server() {
     assert_eq!(server.ask("GET /translate?q=abc", "").0, 200);
     server.signal("TERM");
     let (code, stderr) = server.ended();
-    let named = stderr.lines().any(|line| line.contains("ERROR") && line.contains("NOT served") && line.contains("bad"));
+    let named = stderr
+        .lines()
+        .any(|line| line.contains("ERROR") && line.contains("NOT served") && line.contains("bad"));
     assert!(code == 0 && named, "{stderr}");
     assert!(good.exists());
     let output = s2s().arg("serve-local").arg(&bad).args(["--port", "0"]).output().unwrap();

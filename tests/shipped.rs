@@ -13,7 +13,12 @@ const SHIPPED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/exported/dates");
 
 fn translate(texts: &[&str]) -> Vec<String> {
     let mut translator = Translator::open(SHIPPED, EngineKind::Tract).unwrap();
-    translator.translate(texts, &DecodingOptions::default()).unwrap().into_iter().map(|t| t.best.text).collect()
+    translator
+        .translate(texts, &DecodingOptions::default())
+        .unwrap()
+        .into_iter()
+        .map(|t| t.best.text)
+        .collect()
 }
 
 #[test]
@@ -32,6 +37,7 @@ fn at_least_99_percent_of_unseen_dates_come_out_right() {
 
 #[test]
 fn the_shipped_bundle_is_under_two_megabytes() {
-    let bytes: u64 = Path::new(SHIPPED).read_dir().unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
+    let bytes: u64 =
+        Path::new(SHIPPED).read_dir().unwrap().map(|file| file.unwrap().metadata().unwrap().len()).sum();
     assert!(bytes < 2_000_000, "{bytes} bytes");
 }

@@ -1,4 +1,5 @@
-//! What a person at a terminal sees: several translations, warnings, guesses, widths, colours and the line editor.
+//! What a person at a terminal sees: several translations, warnings, guesses, widths, colours and the line
+//! editor.
 #![allow(clippy::unwrap_used)]
 
 mod common;
@@ -25,14 +26,19 @@ fn three_return_sequences_are_three_lines_of_rank_score_and_text_for_every_line(
     }
     assert_eq!(lines[3..6].concat(), ["1", "", "", "2", "", "", "3", "", ""]);
     // As many beams as translations, unless it is said otherwise; the first is the best.
-    assert_eq!(translate(&["--num-return-sequences", "3", "--num-beams", "3", "abc", "", "hello there"]).1, stdout);
+    assert_eq!(
+        translate(&["--num-return-sequences", "3", "--num-beams", "3", "abc", "", "hello there"]).1,
+        stdout
+    );
     assert_eq!(translate(&["--num-beams", "3", "abc"]).1.trim_end(), lines[0][2]);
     let (code, _, stderr) = translate(&["--num-return-sequences", "3", "--num-beams", "2", "abc"]);
     assert!(code == 3 && stderr.contains("num_beams"), "{stderr}");
     // A line that fails has its three lines too, and JSON has all in one.
-    let (code, stdout, _) = translate(&["--num-return-sequences", "3", "--unknown", "error", "\u{e9}", "abc"]);
+    let (code, stdout, _) =
+        translate(&["--num-return-sequences", "3", "--unknown", "error", "\u{e9}", "abc"]);
     assert_eq!((code, stdout.lines().count()), (4, 6));
-    let json: serde_json::Value = serde_json::from_str(&translate(&["--json", "--num-return-sequences", "3", "abc"]).1).unwrap();
+    let json: serde_json::Value =
+        serde_json::from_str(&translate(&["--json", "--num-return-sequences", "3", "abc"]).1).unwrap();
     assert_eq!((json["alternatives"].as_array().unwrap().len(), &json["text"]), (2, &lines[0][2].into()));
     // Drawn ones need no beams.
     let drawn = translate(&["--num-return-sequences", "2", "--do-sample", "abc"]);
@@ -57,16 +63,33 @@ fn a_line_that_the_model_hardly_knows_is_warned_of_once_with_what_is_likely() {
 fn unknown_copy_puts_the_symbol_into_the_output_where_it_stood() {
     let folder = tempfile::tempdir().unwrap();
     let bundle = common::bundle(folder.path());
-    let translate = |policy: &str, text: &str| run(s2s().arg("translate").arg(&bundle).args(["--unknown", policy, text])).1;
-    for (text, symbols) in [("ab\u{e9}cd", "\u{e9}"), ("hello \u{65e5}\u{672c} there", "\u{65e5}\u{672c}"), ("abc\u{df}", "\u{df}")] {
+    let translate = |policy: &str, text: &str| {
+        run(s2s().arg("translate").arg(&bundle).args(["--unknown", policy, text])).1
+    };
+    for (text, symbols) in [
+        ("ab\u{e9}cd", "\u{e9}"),
+        ("hello \u{65e5}\u{672c} there", "\u{65e5}\u{672c}"),
+        ("abc\u{df}", "\u{df}"),
+    ] {
         let (copied, guessed) = (translate("copy", text), translate("unk", text));
-        assert_eq!((copied.matches(symbols).count(), guessed.contains(symbols)), (1, false), "{copied} {guessed}");
+        assert_eq!(
+            (copied.matches(symbols).count(), guessed.contains(symbols)),
+            (1, false),
+            "{copied} {guessed}"
+        );
         assert_eq!(copied.replace(symbols, ""), guessed, "nothing that the model says is lost");
     }
     assert!(translate("copy", "abc\u{df}").trim_end().ends_with('\u{df}'));
     assert_eq!(translate("copy", "\u{65e5}\u{672c}"), "\u{65e5}\u{672c}\n");
     // Beams and JSON alike.
-    let (_, json, _) = run(s2s().arg("translate").arg(&bundle).args(["--json", "--num-beams", "2", "--unknown", "copy", "ab\u{e9}cd"]));
+    let (_, json, _) = run(s2s().arg("translate").arg(&bundle).args([
+        "--json",
+        "--num-beams",
+        "2",
+        "--unknown",
+        "copy",
+        "ab\u{e9}cd",
+    ]));
     assert!(json.contains("\"unknown\":[\"\u{e9}\"]") && json.matches('\u{e9}').count() >= 3, "{json}");
 }
 
@@ -79,13 +102,20 @@ fn a_run_where_a_bundle_belongs_is_called_a_run_by_every_command() {
     std::fs::write(at.join("checkpoints").join("last.safetensors"), "").unwrap();
     let pairs = folder.path().join("pairs.tsv");
     std::fs::write(&pairs, "a\tA\n").unwrap();
-    for (command, arguments) in
-        [("translate", vec!["abc"]), ("verify", vec![]), ("bench", vec![]), ("eval", vec![pairs.to_str().unwrap()]), ("predict", vec![])]
-    {
+    for (command, arguments) in [
+        ("translate", vec!["abc"]),
+        ("verify", vec![]),
+        ("bench", vec![]),
+        ("eval", vec![pairs.to_str().unwrap()]),
+        ("predict", vec![]),
+    ] {
         let (code, stdout, stderr) = run(s2s().arg(command).arg(&at).args(arguments));
         assert_eq!((code, &*stdout), (if command == "predict" { 2 } else { 5 }, ""), "{command}: {stderr}");
         let expected = format!("help: export it first: s2s export {} -o exported/x\n", at.display());
-        assert!(stderr.contains("this is a training run, not a bundle") && stderr.ends_with(&expected), "{command}: {stderr}");
+        assert!(
+            stderr.contains("this is a training run, not a bundle") && stderr.ends_with(&expected),
+            "{command}: {stderr}"
+        );
     }
     let (code, _, stderr) = run(s2s().args(["serve-local", "--port", "0"]).arg(&at));
     assert!(code == 5 && stderr.contains("export it first"), "{stderr}");
@@ -98,7 +128,8 @@ fn a_wrong_name_gets_a_guess_and_never_the_whole_list() {
     let decoding = folder.path().join("decoding.yaml");
     let config = folder.path().join("config.yaml");
     std::fs::write(&config, include_str!("../configs/dates.yaml")).unwrap();
-    let set = |assignment: &str| run(s2s().args(["config", "check"]).arg(&config).args(["--set", assignment])).2;
+    let set =
+        |assignment: &str| run(s2s().args(["config", "check"]).arg(&config).args(["--set", assignment])).2;
     for (assignment, guess) in [
         ("model.hidden_size=3", "did you mean `hidden`?"),
         ("model.latent_dim=256", "did you mean `hidden`?"),
@@ -115,9 +146,12 @@ fn a_wrong_name_gets_a_guess_and_never_the_whole_list() {
     let few = |stderr: &str| stderr.lines().last().unwrap().matches(", ").count() <= 8 && stderr.len() < 400;
     let stderr = set("training.qqqqq=1");
     assert!(few(&stderr) && stderr.contains("of the 2"), "{stderr}");
-    for (yaml, expected) in [("num_beam_size: 4\n", "did you mean `beam_size`?"), ("qqqq: 4\n", "of the 37 known keys")] {
+    for (yaml, expected) in
+        [("num_beam_size: 4\n", "did you mean `beam_size`?"), ("qqqq: 4\n", "of the 37 known keys")]
+    {
         std::fs::write(&decoding, yaml).unwrap();
-        let (code, _, stderr) = run(s2s().arg("translate").arg(&bundle).args(["abc", "--decoding"]).arg(&decoding));
+        let (code, _, stderr) =
+            run(s2s().arg("translate").arg(&bundle).args(["abc", "--decoding"]).arg(&decoding));
         assert!(code == 3 && stderr.contains(expected) && few(&stderr), "{stderr}");
     }
     let (code, _, stderr) = run(s2s().args(["lint", "--for", "onnxruntme", "x.onnx"]));
@@ -130,8 +164,14 @@ fn a_wrong_name_gets_a_guess_and_never_the_whole_list() {
 fn the_demo_ends_with_what_to_type_next_and_that_works() {
     let folder = tempfile::tempdir().unwrap();
     let at = folder.path().join("run");
-    let sets = ["data.task={name: dates, train: 200, dev: 20}", "model.hidden=16", "training.epochs=1", "decoding.max_new_tokens=12"];
-    let (code, stdout, stderr) = run(s2s().arg("demo").args(sets.iter().flat_map(|set| ["--set", set])).arg("-o").arg(&at));
+    let sets = [
+        "data.task={name: dates, train: 200, dev: 20}",
+        "model.hidden=16",
+        "training.epochs=1",
+        "decoding.max_new_tokens=12",
+    ];
+    let (code, stdout, stderr) =
+        run(s2s().arg("demo").args(sets.iter().flat_map(|set| ["--set", set])).arg("-o").arg(&at));
     assert!(code == 0 && stdout.contains(" -> "), "{stderr}");
     let (_, next) = stderr.rsplit_once("Next:\n").unwrap();
     let path = at.join("bundle");
@@ -145,8 +185,14 @@ fn the_demo_ends_with_what_to_type_next_and_that_works() {
     assert!(code == 5 && stderr.contains(&format!("its bundle is in {}", path.display())), "{stderr}");
 }
 
-/// Runs a command at a terminal of 80 columns; `keys` are typed once the prompt is there. None where no Python is.
-fn at_terminal(folder: &Path, arguments: &[&str], environment: &[(&str, &str)], keys: &str) -> Option<(i32, String)> {
+/// Runs a command at a terminal of 80 columns; `keys` are typed once the prompt is there. None where no
+/// Python is.
+fn at_terminal(
+    folder: &Path,
+    arguments: &[&str],
+    environment: &[(&str, &str)],
+    keys: &str,
+) -> Option<(i32, String)> {
     let script = r#"
 import fcntl, os, pty, re, select, struct, sys, termios, time
 keys, command = sys.argv[1].encode().decode("unicode_escape").encode(), sys.argv[2:]
@@ -208,8 +254,11 @@ fn verify_and_inspect_fit_eighty_columns_and_end_in_a_verdict_with_colour() {
     let bundle = common::bundle(folder.path());
     let path = bundle.to_str().unwrap();
     let check = ["verify", path, "--no-write", "--random", "4"];
-    for (arguments, verdict) in [(&check[..], "PASSED: "), (&["inspect", path], "OK: 3 graphs"), (&["inspect", path, "--tensors"], "OK: ")]
-    {
+    for (arguments, verdict) in [
+        (&check[..], "PASSED: "),
+        (&["inspect", path], "OK: 3 graphs"),
+        (&["inspect", path, "--tensors"], "OK: "),
+    ] {
         let Some((code, shown)) = at_terminal(folder.path(), arguments, &[], "") else { return };
         assert_eq!(code, 0, "{shown}");
         let text = plain(&shown);
@@ -220,13 +269,19 @@ fn verify_and_inspect_fit_eighty_columns_and_end_in_a_verdict_with_colour() {
         assert!(!without.contains('\u{1b}'), "{without:?}");
         // What is no terminal gets no colours, and the same lines whatever the width is called.
         let (_, piped, _) = run(s2s().args(arguments));
-        assert!(piped.trim_end().lines().last().unwrap().starts_with(verdict) && !piped.contains('\u{1b}'), "{piped}");
+        assert!(
+            piped.trim_end().lines().last().unwrap().starts_with(verdict) && !piped.contains('\u{1b}'),
+            "{piped}"
+        );
         assert_eq!(run(s2s().args(arguments).env("COLUMNS", "40")).1, piped);
     }
     // A damaged file of a bundle is called by its name, in red.
     std::fs::write(bundle.join("decoder.onnx"), std::fs::read(bundle.join("encoder.onnx")).unwrap()).unwrap();
     let (code, shown) = at_terminal(folder.path(), &check, &[], "").unwrap();
-    assert!(code == 5 && shown.contains("\u{1b}[1;31merror:") && shown.contains("decoder.onnx: damaged"), "{shown}");
+    assert!(
+        code == 5 && shown.contains("\u{1b}[1;31merror:") && shown.contains("decoder.onnx: damaged"),
+        "{shown}"
+    );
 }
 
 #[cfg(unix)]
@@ -236,9 +291,12 @@ fn the_conversation_edits_lines_brings_earlier_ones_back_and_ends_with_control_d
     let bundle = common::bundle(folder.path());
     let path = bundle.to_str().unwrap();
     let translate = |text: &str| run(s2s().args(["translate", path, text])).1.trim_end().to_owned();
-    // "abd", back over the d, "c"; the line before once more, with "x" at its end; Ctrl-C drops a line; Ctrl-D.
+    // "abd", back over the d, "c"; the line before once more, with "x" at its end; Ctrl-C drops a line;
+    // Ctrl-D.
     let keys = "abd\\x7fc\\r\\0\\x1b[Ax\\r\\0hello\\x03\\0\\x04";
-    let Some((code, shown)) = at_terminal(folder.path(), &["translate", "-i", path], &[], keys) else { return };
+    let Some((code, shown)) = at_terminal(folder.path(), &["translate", "-i", path], &[], keys) else {
+        return;
+    };
     assert_eq!(code, 0, "{shown}");
     for text in ["abc", "abcx"] {
         assert!(shown.contains(&translate(text)), "{text} gives {}, not in {shown:?}", translate(text));

@@ -1,4 +1,5 @@
-//! Small data, trained until it is known by heart: every such run exports, whatever its width and learning rate.
+//! Small data, trained until it is known by heart: every such run exports, whatever its width and learning
+//! rate.
 #![allow(clippy::unwrap_used)]
 
 #[allow(unreachable_pub, dead_code)] // Shared with other test programs.
@@ -89,10 +90,18 @@ fn ok(command: &mut Command) -> String {
 }
 
 fn train_and_export(folder: &Path, hidden: usize, learning_rate: &str) -> PathBuf {
-    let (run, bundle) = (folder.join(format!("run-{hidden}-{learning_rate}")), folder.join(format!("bundle-{hidden}-{learning_rate}")));
+    let (run, bundle) = (
+        folder.join(format!("run-{hidden}-{learning_rate}")),
+        folder.join(format!("bundle-{hidden}-{learning_rate}")),
+    );
     let mut train = s2s();
     train.arg("train").arg(folder.join("toy.yaml")).arg("-o").arg(&run).arg("--quiet");
-    train.args(["--set", &format!("model.hidden={hidden}"), "--set", &format!("training.learning_rate={learning_rate}")]);
+    train.args([
+        "--set",
+        &format!("model.hidden={hidden}"),
+        "--set",
+        &format!("training.learning_rate={learning_rate}"),
+    ]);
     ok(&mut train);
     // The bound is made from a sweep over all sizes, whatever the number of texts that are decoded.
     ok(s2s().arg("export").arg(&run).arg("-o").arg(&bundle).args(["--quiet", "--random", "16"]));
@@ -104,15 +113,21 @@ fn record(bundle: &Path) -> Value {
 }
 
 #[test]
-fn forty_five_pairs_export_whatever_the_width_and_the_learning_rate_and_a_later_verification_allows_as_much() {
+fn forty_five_pairs_export_whatever_the_width_and_the_learning_rate_and_a_later_verification_allows_as_much()
+{
     let folder = folder(&phrases(), "character");
     let mut widened = 0;
     for hidden in [32, 64, 128] {
         for learning_rate in ["1e-3", "3e-3", "1e-2"] {
             let bundle = train_and_export(folder.path(), hidden, learning_rate);
             let record = record(&bundle);
-            let again: Value =
-                serde_json::from_str(&ok(s2s().arg("verify").arg(&bundle).args(["--no-write", "--json", "--random", "16"]))).unwrap();
+            let again: Value = serde_json::from_str(&ok(s2s().arg("verify").arg(&bundle).args([
+                "--no-write",
+                "--json",
+                "--random",
+                "16",
+            ])))
+            .unwrap();
             let bound = |record: &Value| record["tolerances"]["states"].as_f64().unwrap();
             assert_eq!(bound(&again), bound(&record), "{hidden} {learning_rate}");
             assert!(record["rounding"]["states"].as_f64().is_some_and(|states| states > 0.0), "{record}");
@@ -134,15 +149,28 @@ fn thirty_pronunciations_export_at_every_learning_rate() {
 fn an_export_goes_to_exported_name_says_so_and_never_takes_a_place_that_is_taken() {
     let folder = folder(WORDS, "token");
     let mut train = s2s();
-    train.current_dir(folder.path()).args(["train", "toy.yaml", "--quiet", "--set", "training.epochs=1", "--set", "model.hidden=8"]);
+    train.current_dir(folder.path()).args([
+        "train",
+        "toy.yaml",
+        "--quiet",
+        "--set",
+        "training.epochs=1",
+        "--set",
+        "model.hidden=8",
+    ]);
     ok(&mut train);
-    let export = |arguments: &[&str]| said(s2s().current_dir(folder.path()).args(["export", "runs/toy", "--random", "2"]).args(arguments));
+    let export = |arguments: &[&str]| {
+        said(s2s().current_dir(folder.path()).args(["export", "runs/toy", "--random", "2"]).args(arguments))
+    };
     let bundle = folder.path().join("exported/toy");
     let (code, _, err) = export(&[]);
     assert!(code == 0 && err.contains("Wrote exported/toy"), "{err}");
     let before = std::fs::read(bundle.join("conformance.json")).unwrap();
     let (code, _, err) = export(&["--seed", "5"]);
-    assert!(code == 2 && err.contains("exported/toy") && err.contains("--force") && err.contains("-o "), "{err}");
+    assert!(
+        code == 2 && err.contains("exported/toy") && err.contains("--force") && err.contains("-o "),
+        "{err}"
+    );
     assert_eq!(std::fs::read(bundle.join("conformance.json")).unwrap(), before);
     let (code, _, err) = export(&["--seed", "5", "--force"]);
     assert_eq!(code, 0, "{err}");

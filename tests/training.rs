@@ -61,12 +61,16 @@ impl Bench {
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     }
 
-    /// What equal trainings have in common: checkpoints to the byte, figures but for their timings, and the length of the logs.
+    /// What equal trainings have in common: checkpoints to the byte, figures but for their timings, and the
+    /// length of the logs.
     fn result(&self, name: &str) -> (Vec<u8>, Vec<u8>, Vec<serde_json::Value>, [u64; 2]) {
         let run = Run::open(&self.run(name)).unwrap();
         let bytes = |which| std::fs::read(run.checkpoint_path(which)).unwrap();
-        let events = ["train", "validation"]
-            .map(|set| std::fs::metadata(run.folder.join("tensorboard").join(set).join("events.out.tfevents.s2s")).unwrap().len());
+        let events = ["train", "validation"].map(|set| {
+            std::fs::metadata(run.folder.join("tensorboard").join(set).join("events.out.tfevents.s2s"))
+                .unwrap()
+                .len()
+        });
         let figures = run.metrics().unwrap().iter().map(|m| m.scores()).collect();
         (bytes(Which::Last), bytes(Which::Best), figures, events)
     }
@@ -117,7 +121,12 @@ fn a_training_killed_at_random_moments_ends_as_an_undisturbed_one() {
 fn a_run_folder_is_written_by_one_process_at_a_time_and_read_by_any() {
     let bench = Bench::new();
     // Until it is killed.
-    let mut first = quietly(bench.command("run").args(["--set", "training.epochs=100000", "--set", "training.schedule=constant"]));
+    let mut first = quietly(bench.command("run").args([
+        "--set",
+        "training.epochs=100000",
+        "--set",
+        "training.schedule=constant",
+    ]));
     let (started, best) = (Instant::now(), bench.run("run").join("checkpoints/best.safetensors"));
     while !best.exists() {
         assert!(started.elapsed() < Duration::from_secs(60), "it does not train");
@@ -140,20 +149,36 @@ fn a_run_folder_is_written_by_one_process_at_a_time_and_read_by_any() {
         let output = s2s().args(&arguments).arg("--output").arg(bench.run("run")).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(2), "{arguments:?}: {stderr}");
-        let said = format!("another training or import (process {}) is writing to this run folder", first.id());
+        let said =
+            format!("another training or import (process {}) is writing to this run folder", first.id());
         assert!(stderr.contains(&said) && stderr.contains("--output"), "{stderr}");
     }
-    let export = s2s().arg("export").arg(bench.run("run")).arg("-o").arg(bench.run("bundle")).args(["--random", "2"]).output().unwrap();
+    let export = s2s()
+        .arg("export")
+        .arg(bench.run("run"))
+        .arg("-o")
+        .arg(bench.run("bundle"))
+        .args(["--random", "2"])
+        .output()
+        .unwrap();
     assert!(export.status.success(), "{}", String::from_utf8_lossy(&export.stderr));
     assert!(first.try_wait().unwrap().is_none(), "the first training was disturbed");
     first.kill().unwrap();
     first.wait().unwrap();
     // The system has given the lock back.
-    let mut second = quietly(bench.command("run").args(["--set", "training.epochs=100000", "--set", "training.schedule=constant"]));
+    let mut second = quietly(bench.command("run").args([
+        "--set",
+        "training.epochs=100000",
+        "--set",
+        "training.schedule=constant",
+    ]));
     let bytes = || std::fs::read(bench.run("run").join("checkpoints/last.safetensors")).unwrap();
     let before = bytes();
     while bytes() == before {
-        assert!(second.try_wait().unwrap().is_none() && started.elapsed() < Duration::from_secs(60), "it does not go on");
+        assert!(
+            second.try_wait().unwrap().is_none() && started.elapsed() < Duration::from_secs(60),
+            "it does not go on"
+        );
         std::thread::sleep(Duration::from_millis(2));
     }
     second.kill().unwrap();
@@ -173,11 +198,16 @@ fn a_signal_saves_and_says_how_to_go_on() {
             assert!(started.elapsed() < Duration::from_secs(60), "it does not train");
             std::thread::sleep(Duration::from_millis(2));
         }
-        assert!(Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args(["-s", signal, &child.id().to_string()]).status().unwrap().success()
+        );
         let output = child.wait_with_output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert_eq!(output.status.code(), Some(130), "{stderr}");
-        assert!(stderr.contains("stopped and saved") && stderr.contains("--resume") && !stderr.contains("error"), "{stderr}");
+        assert!(
+            stderr.contains("stopped and saved") && stderr.contains("--resume") && !stderr.contains("error"),
+            "{stderr}"
+        );
         bench.finish(name);
         assert!(bench.result(name) == bench.result("undisturbed"), "{signal}");
     }
@@ -189,7 +219,13 @@ fn a_checkpoint_that_cannot_be_written_is_named_with_what_to_do_and_the_last_one
     let bench = Bench::new();
     bench.finish("undisturbed");
     let run = bench.run("full");
-    let child = bench.command("full").args(["--set", "training.epochs=60"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
+    let child = bench
+        .command("full")
+        .args(["--set", "training.epochs=60"])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
     let last = run.join("checkpoints/last.safetensors");
     while !last.exists() {
         std::thread::sleep(Duration::from_millis(1));
@@ -214,7 +250,8 @@ fn a_checkpoint_that_cannot_be_written_is_named_with_what_to_do_and_the_last_one
 fn a_write_that_stops_in_its_middle_leaves_the_older_file() {
     let bench = Bench::new();
     bench.finish("undisturbed");
-    let last = std::fs::metadata(bench.run("undisturbed").join("checkpoints/last.safetensors")).unwrap().len();
+    let last =
+        std::fs::metadata(bench.run("undisturbed").join("checkpoints/last.safetensors")).unwrap().len();
     // Begin, so that there is a checkpoint; then go on with room for half of one.
     let mut child = quietly(&mut bench.command("limited"));
     while !bench.run("limited").join("checkpoints/last.safetensors").exists() {
@@ -223,14 +260,20 @@ fn a_write_that_stops_in_its_middle_leaves_the_older_file() {
     child.kill().unwrap();
     child.wait().unwrap();
     let command = bench.command("limited");
-    // `ulimit -f` counts 512 bytes, in some shells 1024; without the trap the system would end the process by a signal.
+    // `ulimit -f` counts 512 bytes, in some shells 1024; without the trap the system would end the process by
+    // a signal.
     let mut limited = Command::new("sh");
     limited.args(["-c", "trap '' XFSZ; ulimit -f \"$0\"; exec \"$@\"", &(last / 2048).to_string()]);
     limited.arg(command.get_program()).args(command.get_args()).env("RUST_BACKTRACE", "0");
     let output = limited.output().unwrap();
     let stderr = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{stderr}");
-    assert!(stderr.contains("safetensors") && stderr.contains("larger than the system allows") && stderr.contains("--resume"), "{stderr}");
+    assert!(
+        stderr.contains("safetensors")
+            && stderr.contains("larger than the system allows")
+            && stderr.contains("--resume"),
+        "{stderr}"
+    );
     check_last(&bench.run("limited"));
     bench.finish("limited");
     assert!(bench.result("limited") == bench.result("undisturbed"));
@@ -241,24 +284,43 @@ fn a_config_beside_its_pairs_trains_in_the_working_folder_and_goes_on_from_anoth
     let folder = tempfile::tempdir().unwrap();
     std::fs::write(folder.path().join("pairs.tsv"), "a b\tB A\nc d\tD C\na d\tD A\nc b\tB C\n").unwrap();
     let config = CONFIG
-        .replace("  task: {name: dates, train: 400, dev: 30}\n", "  train: pairs.tsv\n  validation: {split: tail, fraction: 0.25}\n")
+        .replace(
+            "  task: {name: dates, train: 400, dev: 30}\n",
+            "  train: pairs.tsv\n  validation: {split: tail, fraction: 0.25}\n",
+        )
         .replace("epochs: 60", "epochs: 4");
     std::fs::write(folder.path().join("own.yaml"), config).unwrap();
     let output = s2s().current_dir(folder.path()).args(["train", "own.yaml"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let run = folder.path().join("runs/small");
-    let output = s2s().args(["train", "--resume", "--set", "training.examples=1"]).arg(&run).output().unwrap();
+    let output =
+        s2s().args(["train", "--resume", "--set", "training.examples=1"]).arg(&run).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     // Another run from its weights, with a word that it does not know.
-    std::fs::write(folder.path().join("pairs.tsv"), "a b\tB A\nc d\tD C\na d\tD A\nx b\tB X\n".repeat(2)).unwrap();
+    std::fs::write(folder.path().join("pairs.tsv"), "a b\tB A\nc d\tD C\na d\tD A\nx b\tB X\n".repeat(2))
+        .unwrap();
     let mut command = s2s();
-    command.current_dir(folder.path()).args(["train", "own.yaml", "-o", "runs/tuned", "--init-from", "runs/small", "--extend-vocabulary"]);
+    command.current_dir(folder.path()).args([
+        "train",
+        "own.yaml",
+        "-o",
+        "runs/tuned",
+        "--init-from",
+        "runs/small",
+        "--extend-vocabulary",
+    ]);
     let output = command.output().unwrap();
     let stdout = String::from_utf8(output.stdout).unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    assert!(stdout.contains("weights of small after epoch 4; 1 source and 1 target symbols are new, which have got ids"), "{stdout}");
+    assert!(
+        stdout.contains(
+            "weights of small after epoch 4; 1 source and 1 target symbols are new, which have got ids"
+        ),
+        "{stdout}"
+    );
     for wrong in [["--resume", "--init-from", "runs/small"].as_slice(), &["--extend-vocabulary"]] {
-        let output = s2s().current_dir(folder.path()).args(["train", "own.yaml"]).args(wrong).output().unwrap();
+        let output =
+            s2s().current_dir(folder.path()).args(["train", "own.yaml"]).args(wrong).output().unwrap();
         assert_eq!(output.status.code(), Some(2), "{wrong:?}");
     }
 }

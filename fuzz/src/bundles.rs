@@ -35,7 +35,8 @@ pub(crate) fn manifest(data: &[u8]) {
     assert_eq!(Some(written), looked_at(again.to_yaml()));
 }
 
-/// Files in memory: manifest, self test, and a graph for each role; hashes that say `ENCODER` and so on are the true ones.
+/// Files in memory: manifest, self test, and a graph for each role; hashes that say `ENCODER` and so on are
+/// the true ones.
 pub(crate) fn bundle(data: &[u8]) {
     if let Some(bundle) = looked_at(Bundle::from_files("fuzz", files(data))) {
         opened(&bundle);
@@ -57,12 +58,15 @@ fn files(data: &[u8]) -> BTreeMap<String, Vec<u8>> {
     if let Some(test) = parts.next().filter(|test| !test.is_empty()) {
         files.insert(file::SELF_TEST.to_owned(), test);
     }
-    for (role, placeholder) in [(Role::Encoder, "ENCODER"), (Role::Decoder, "DECODER"), (Role::Training, "TRAINING")] {
+    for (role, placeholder) in
+        [(Role::Encoder, "ENCODER"), (Role::Decoder, "DECODER"), (Role::Training, "TRAINING")]
+    {
         // A part that is choices makes a graph; one that is missing is the plain graph.
         let bytes = match parts.next() {
             Some(bytes) if bytes.starts_with(b"\x08") => bytes,
             made => {
-                let base = mutate::bases().get(1 + role as usize).expect("there is one for each role").clone();
+                let base =
+                    mutate::bases().get(1 + role as usize).expect("there is one for each role").clone();
                 let made = made.filter(|choices| !choices.is_empty());
                 made.map_or(base, |choices| mutate::model(&mut Input::new(&choices))).encode_to_vec()
             }
@@ -104,7 +108,8 @@ fn run_self_test(json: &[u8], bundle: &Bundle) {
 /// Self tests; what is read, is written and read again as the same, and what was recorded, passes.
 pub(crate) fn self_test(data: &[u8]) {
     static OPEN: std::sync::OnceLock<Bundle> = std::sync::OnceLock::new();
-    let bundle = OPEN.get_or_init(|| Bundle::from_files("base", files(MANIFEST.as_bytes())).expect("the base is right"));
+    let bundle = OPEN
+        .get_or_init(|| Bundle::from_files("base", files(MANIFEST.as_bytes())).expect("the base is right"));
     run_self_test(data, bundle);
     if let Some(test) = looked_at(SelfTest::from_json(data))
         && let Some(written) = looked_at(test.to_json())
@@ -112,10 +117,12 @@ pub(crate) fn self_test(data: &[u8]) {
         assert_eq!(looked_at(SelfTest::from_json(&written)), Some(test));
     }
     let mut input = Input::new(data);
-    let sources: Vec<Vec<u32>> =
-        (0..1 + input.below(4)).map(|_| (0..1 + input.below(6)).map(|_| u32::from(input.byte() % 8)).collect()).collect();
+    let sources: Vec<Vec<u32>> = (0..1 + input.below(4))
+        .map(|_| (0..1 + input.below(6)).map(|_| u32::from(input.byte() % 8)).collect())
+        .collect();
     let (mut engine, wiring) = (Hashed::new(8, input.u64()), &bundle.manifest().wiring);
-    let recorded = looked_at(SelfTest::record(&mut engine, wiring, &sources, 12)).expect("the engine never fails");
+    let recorded =
+        looked_at(SelfTest::record(&mut engine, wiring, &sources, 12)).expect("the engine never fails");
     recorded.run(&mut engine, wiring).expect("what was recorded passes");
 }
 
@@ -158,8 +165,13 @@ fn written(input: &mut Input<'_>) -> Vec<u8> {
         let folder = *input.pick(&["", "dates/", "a/", "a/b/", "../", "/", "./"]);
         let stored = *input.pick(&names);
         let name = if input.byte() < 230 { format!("{folder}{stored}") } else { input.text(b'\n') };
-        let method = if input.flag() { zip::CompressionMethod::Stored } else { zip::CompressionMethod::Deflated };
-        let content = if input.byte() < 230 { files[stored].clone() } else { vec![input.byte(); input.below(1 << 16) * 64] };
+        let method =
+            if input.flag() { zip::CompressionMethod::Stored } else { zip::CompressionMethod::Deflated };
+        let content = if input.byte() < 230 {
+            files[stored].clone()
+        } else {
+            vec![input.byte(); input.below(1 << 16) * 64]
+        };
         let options = zip::write::SimpleFileOptions::default().compression_method(method);
         // A name that is there already is refused by the writer.
         if zip.start_file(name, options).is_ok() {

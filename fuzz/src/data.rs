@@ -23,7 +23,8 @@ pub(crate) fn pairs(data: &[u8]) {
     let (source, target) = (input.below(3), input.below(3));
     let extra = *input.pick(&[Extra::Error, Extra::Ignore, Extra::Join]);
     let comment = input.flag().then(|| "#".to_owned());
-    let format = Format { kind, source, target, extra, header: input.flag(), skip_empty: input.flag(), comment };
+    let format =
+        Format { kind, source, target, extra, header: input.flag(), skip_empty: input.flag(), comment };
     let limit = input.flag().then(|| 1 + input.below(5));
     let bytes = input.rest();
     let Some(read) = looked_at(pairs::parse(bytes, Path::new("pairs.tsv"), &format, limit)) else { return };
@@ -37,7 +38,8 @@ pub(crate) fn pairs(data: &[u8]) {
     let plain = Format { kind: FormatKind::Csv(b','), ..Format::default() };
     // A mark at the very beginning would be taken for that of the encoding.
     if written.len() < pairs::LONGEST_LINE && !read.get(0).0.starts_with('\u{feff}') {
-        let again = looked_at(pairs::parse(written.as_bytes(), Path::new("pairs.tsv"), &plain, None)).unwrap_or_default();
+        let again = looked_at(pairs::parse(written.as_bytes(), Path::new("pairs.tsv"), &plain, None))
+            .unwrap_or_default();
         assert!(again.iter().eq(read.iter()), "{again:?} {read:?}");
     }
 }
@@ -57,7 +59,8 @@ pub(crate) fn samples(data: &[u8]) {
     if let Ok(text) = std::str::from_utf8(bytes)
         && !bytes.starts_with(&[0x1f, 0x8b])
     {
-        let parsed = looked_at(mlp::parse_samples(text.as_bytes(), Path::new("samples.csv"), inputs, classes));
+        let parsed =
+            looked_at(mlp::parse_samples(text.as_bytes(), Path::new("samples.csv"), inputs, classes));
         assert_eq!(parsed.map(|samples| samples.labels), read.map(|(samples, _)| samples.labels));
     }
 }

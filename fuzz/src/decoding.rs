@@ -27,7 +27,11 @@ pub(crate) fn decoding_json(data: &[u8]) {
 fn checked(options: &DecodingOptions) {
     let merged = DecodingOptions::layered([options, options]);
     assert_eq!(merged, DecodingOptions::layered([options]), "options laid over themselves");
-    assert_eq!(DecodingOptions::layered([&DecodingOptions::default(), &merged]), merged, "options laid over nothing");
+    assert_eq!(
+        DecodingOptions::layered([&DecodingOptions::default(), &merged]),
+        merged,
+        "options laid over nothing"
+    );
     let json = serde_json::to_string(options).expect("options are JSON");
     let again: DecodingOptions = serde_json::from_str(&json).expect("what was written can be read");
     // A number that is none is written as null, and equals nothing.
@@ -79,8 +83,13 @@ impl Engine for Hashed {
 
     fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
         assert_eq!(source.data.len(), source.rows * source.columns);
-        let hash = |row: &[i64]| row.iter().filter(|&&id| id != i64::from(PAD)).fold(self.seed, |hash, &id| mix(hash, id.cast_unsigned()));
-        let data = source.data.chunks_exact(source.columns.max(1)).map(|row| (hash(row) & EXACT) as f32).collect();
+        let hash = |row: &[i64]| {
+            row.iter()
+                .filter(|&&id| id != i64::from(PAD))
+                .fold(self.seed, |hash, &id| mix(hash, id.cast_unsigned()))
+        };
+        let data =
+            source.data.chunks_exact(source.columns.max(1)).map(|row| (hash(row) & EXACT) as f32).collect();
         let state = StateTensor { row_shape: vec![1], data };
         Ok(DecoderState { batch: source.rows, recurrent: vec![state; 2], memory: Vec::new() })
     }
@@ -93,7 +102,9 @@ impl Engine for Hashed {
             let hash = mix(state.recurrent[0].data[row] as u64, token.cast_unsigned() + 1);
             state.recurrent[0].data[row] = (hash & EXACT) as f32;
             // A coarse grid: ties are where orders differ.
-            output.logits.extend((0..self.vocabulary as u64).map(|id| (mix(hash, id) >> 32 & 31) as f32 * 0.25 - 4.0));
+            output
+                .logits
+                .extend((0..self.vocabulary as u64).map(|id| (mix(hash, id) >> 32 & 31) as f32 * 0.25 - 4.0));
         }
         Ok(())
     }
@@ -103,7 +114,8 @@ impl Engine for Hashed {
     }
 }
 
-/// Options in JSON up to a NUL, then sources: what comes out keeps the options, and is the same alone and in company.
+/// Options in JSON up to a NUL, then sources: what comes out keeps the options, and is the same alone and in
+/// company.
 pub(crate) fn decoding_loop(data: &[u8]) {
     let mut input = Input::new(data);
     let Ok(mut options) = serde_json::from_slice::<DecodingOptions>(input.until(0)) else { return };
@@ -129,21 +141,36 @@ pub(crate) fn decoding_loop(data: &[u8]) {
     let Some(together) = looked_at(decode_batch(&mut engine, &sources, &options)) else { return };
     assert_eq!(together.len(), sources.len());
     for (source, hypotheses) in sources.iter().zip(&together) {
-        assert!((1..=settings.num_return_sequences.max(1)).contains(&hypotheses.len()), "{} hypotheses", hypotheses.len());
+        assert!(
+            (1..=settings.num_return_sequences.max(1)).contains(&hypotheses.len()),
+            "{} hypotheses",
+            hypotheses.len()
+        );
         hypotheses.iter().for_each(|hypothesis| keeps(hypothesis, &settings, vocabulary));
-        let alone = looked_at(decode_batch(&mut engine, std::slice::from_ref(source), &options)).expect("it went in company");
+        let alone = looked_at(decode_batch(&mut engine, std::slice::from_ref(source), &options))
+            .expect("it went in company");
         assert_eq!(&alone[0], hypotheses, "company changed {source:?}");
     }
 }
 
 fn keeps(hypothesis: &Hypothesis, settings: &Settings, vocabulary: usize) {
-    assert!(hypothesis.generated() <= settings.max_new_tokens, "{hypothesis:?} is longer than {}", settings.max_new_tokens);
+    assert!(
+        hypothesis.generated() <= settings.max_new_tokens,
+        "{hypothesis:?} is longer than {}",
+        settings.max_new_tokens
+    );
     if hypothesis.finish == FinishReason::Eos {
-        assert!(hypothesis.generated() >= settings.min_new_tokens.min(settings.max_new_tokens), "{hypothesis:?} ended too soon");
+        assert!(
+            hypothesis.generated() >= settings.min_new_tokens.min(settings.max_new_tokens),
+            "{hypothesis:?} ended too soon"
+        );
     }
     assert!(hypothesis.score.is_finite(), "{hypothesis:?} has no score");
     for &id in &hypothesis.ids[hypothesis.prefix..] {
-        assert!((id as usize) < vocabulary && id != PAD && id != START && id != END, "id {id} in {hypothesis:?}");
+        assert!(
+            (id as usize) < vocabulary && id != PAD && id != START && id != END,
+            "id {id} in {hypothesis:?}"
+        );
         assert!(!settings.suppress.contains(&id), "suppressed id {id} in {hypothesis:?}");
     }
 }

@@ -52,7 +52,12 @@ pub(crate) fn read(bytes: &[u8]) {
     for rewritten in [folded_encoder(bytes, SYMBOLS), split_decoder(bytes)].into_iter().flatten() {
         // What the rewriters give is at least protobuf, and not larger by orders of magnitude.
         assert!(ModelProto::decode(rewritten.as_slice()).is_ok(), "a rewritten graph that cannot be read");
-        assert!(rewritten.len() <= (32 << 20) + 8 * bytes.len(), "{} bytes became {}", bytes.len(), rewritten.len());
+        assert!(
+            rewritten.len() <= (32 << 20) + 8 * bytes.len(),
+            "{} bytes became {}",
+            bytes.len(),
+            rewritten.len()
+        );
     }
     let Some(model) = looked_at(Model::read("fuzz.onnx", bytes, Detail::Layers)) else { return };
     for layer in &model.layers {
@@ -72,9 +77,15 @@ pub(crate) fn read(bytes: &[u8]) {
             language: Language::English,
         });
     }
-    let three = [Role::Training, Role::Encoder, Role::Decoder].map(|role| Graph { role: Some(role), ..one.clone() });
-    let subject =
-        Subject { name: "fuzz".to_owned(), graphs: three.into(), architecture: None, graph_padding: None, language: Language::English };
+    let three =
+        [Role::Training, Role::Encoder, Role::Decoder].map(|role| Graph { role: Some(role), ..one.clone() });
+    let subject = Subject {
+        name: "fuzz".to_owned(),
+        graphs: three.into(),
+        architecture: None,
+        graph_padding: None,
+        language: Language::English,
+    };
     if let Some(svg) = looked_at(subject.svg(View::Overview)) {
         is_xml("the overview", &svg);
     }
@@ -83,8 +94,16 @@ pub(crate) fn read(bytes: &[u8]) {
 /// What the check promises, found out in another way: what a node reads is there before it.
 fn is_in_order(graph: &GraphProto, outer: &HashSet<&str>) {
     let mut known = outer.clone();
-    known.extend(graph.input.iter().map(|input| input.name.as_str()).chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())));
-    known.extend(graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())));
+    known.extend(
+        graph
+            .input
+            .iter()
+            .map(|input| input.name.as_str())
+            .chain(graph.initializer.iter().map(|tensor| tensor.name.as_str())),
+    );
+    known.extend(
+        graph.sparse_initializer.iter().filter_map(|sparse| Some(sparse.values.as_ref()?.name.as_str())),
+    );
     for node in &graph.node {
         let unknown = node.input.iter().find(|input| !input.is_empty() && !known.contains(input.as_str()));
         assert_eq!(unknown, None, "a checked node reads what is not there yet: {}", node.name);
@@ -97,10 +116,12 @@ fn is_in_order(graph: &GraphProto, outer: &HashSet<&str>) {
     }
 }
 
-/// A table and one of the pictures of a subject; which one, the size of its first graph says, because all of them are slow.
+/// A table and one of the pictures of a subject; which one, the size of its first graph says, because all of
+/// them are slow.
 pub(crate) fn drawn(subject: &Subject) {
     let choice = subject.main().bytes.len();
-    let view = [View::Overview, View::Network, View::Graph(Role::Training), View::Graph(Role::Encoder)][choice % 4];
+    let view =
+        [View::Overview, View::Network, View::Graph(Role::Training), View::Graph(Role::Encoder)][choice % 4];
     match choice % 3 {
         0 => _ = looked_at(subject.svg(view)).inspect(|svg| is_xml("a picture", svg)),
         1 => _ = looked_at(subject.dot(view)).inspect(|text| is_printable("a picture in DOT", text)),
@@ -117,7 +138,8 @@ pub(crate) fn drawn(subject: &Subject) {
 pub(crate) fn layout(data: &[u8]) {
     let mut input = Input::new(data);
     let count = 1 + input.below(300);
-    let boxes: Vec<(f64, f64)> = (0..count).map(|i| (10.0 + (i * 37 % 200) as f64, 10.0 + (i * 11 % 60) as f64)).collect();
+    let boxes: Vec<(f64, f64)> =
+        (0..count).map(|i| (10.0 + (i * 37 % 200) as f64, 10.0 + (i * 11 % 60) as f64)).collect();
     let mut edges = Vec::new();
     while !input.is_empty() && edges.len() < 2000 {
         let (a, b) = (input.below(count), input.below(count));
@@ -128,7 +150,10 @@ pub(crate) fn layout(data: &[u8]) {
     let placed = layout::place(&boxes, &edges, 30.0);
     assert_eq!((placed.centres.len(), placed.paths.len()), (boxes.len(), edges.len()));
     for (x, y) in placed.centres.iter().chain(placed.paths.iter().flatten()) {
-        assert!(x.is_finite() && y.is_finite() && *y >= -1.0 && *y <= placed.height + 1.0, "({x}, {y}) of {placed:?}");
+        assert!(
+            x.is_finite() && y.is_finite() && *y >= -1.0 && *y <= placed.height + 1.0,
+            "({x}, {y}) of {placed:?}"
+        );
     }
     for (i, ((x, y), (width, height))) in placed.centres.iter().zip(&boxes).enumerate() {
         let apart = |j: usize| {

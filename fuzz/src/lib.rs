@@ -1,8 +1,10 @@
-//! What strangers send, as fuzz targets: ordinary functions over bytes that hold properties and panic where one is broken.
+//! What strangers send, as fuzz targets: ordinary functions over bytes that hold properties and panic where
+//! one is broken.
 //!
-//! libFuzzer drives them with coverage (`fuzz_targets/`, nightly Rust); `tests/fuzz.rs` of the project replays the committed
-//! inputs through the same functions on stable Rust and adds seeded mutations. Everywhere holds: no panic, no overflow, memory
-//! within [`memory`]'s limits, time within [`Target::check`]'s, and errors that can be printed; each target adds its own.
+//! libFuzzer drives them with coverage (`fuzz_targets/`, nightly Rust); `tests/fuzz.rs` of the project
+//! replays the committed inputs through the same functions on stable Rust and adds seeded mutations.
+//! Everywhere holds: no panic, no overflow, memory within [`memory`]'s limits, time within
+//! [`Target::check`]'s, and errors that can be printed; each target adds its own.
 
 use std::time::{Duration, Instant};
 

@@ -1,7 +1,8 @@
 //! An allocator that ends the process where an input asks for more memory than any input is worth.
 //!
-//! A limit that the code under test has forgotten shows as an allocation that succeeds, unnoticed, on a machine with much
-//! memory: counting makes it a finding. It stands in front of the system's allocator, in the fuzzers and in `tests/fuzz.rs`.
+//! A limit that the code under test has forgotten shows as an allocation that succeeds, unnoticed, on a
+//! machine with much memory: counting makes it a finding. It stands in front of the system's allocator, in
+//! the fuzzers and in `tests/fuzz.rs`.
 #![allow(unsafe_code)] // An allocator is unsafe by its definition; this and src/kernels are the only places.
 
 use std::alloc::{GlobalAlloc, Layout, System};
@@ -24,7 +25,9 @@ fn take(size: usize) {
     if size > LARGEST || live > MOST {
         // No limit while the message is made, which allocates.
         LIVE.store(0, Ordering::Relaxed);
-        std::eprintln!("out of memory: an allocation of {size} bytes, {live} alive with it; at most {LARGEST} and {MOST}");
+        std::eprintln!(
+            "out of memory: an allocation of {size} bytes, {live} alive with it; at most {LARGEST} and {MOST}"
+        );
         std::eprintln!("{}", std::backtrace::Backtrace::force_capture());
         std::process::abort();
     }

@@ -1,7 +1,9 @@
-//! Graphs out of choices: a small network of our own, then changes that keep it readable as protobuf and break everything else.
+//! Graphs out of choices: a small network of our own, then changes that keep it readable as protobuf and
+//! break everything else.
 //!
-//! Raw bytes hardly ever rewire a graph: names are strings that must be met twice. Here the choices are about nodes, names and
-//! sizes, so that cycles, doubled names, bodies within bodies and absurd shapes come at once.
+//! Raw bytes hardly ever rewire a graph: names are strings that must be met twice. Here the choices are about
+//! nodes, names and sizes, so that cycles, doubled names, bodies within bodies and absurd shapes come at
+//! once.
 
 use std::collections::HashSet;
 use std::sync::OnceLock;
@@ -9,8 +11,8 @@ use std::sync::OnceLock;
 use prost::Message as _;
 use s2s::network::{Architecture, AttentionScore, Cell, InputForm, Seq2Seq};
 use s2s::onnx::messages::{
-    AttributeProto, AttributeType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, StringStringEntryProto,
-    TensorProto, ValueInfoProto,
+    AttributeProto, AttributeType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto,
+    NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 use s2s::onnx::{DEFAULT_OPSET, DataType, GraphBuilder, ir_version};
 use s2s_runtime::contract::metadata;
@@ -91,7 +93,13 @@ const LARGEST: usize = 1 << 20;
 /// Symbols of both vocabularies of the bases.
 pub(crate) const SYMBOLS: usize = 6;
 
-fn base(cell: Cell, attention: AttentionScore, layers: usize, embedding: Option<usize>, role: Role) -> ModelProto {
+fn base(
+    cell: Cell,
+    attention: AttentionScore,
+    layers: usize,
+    embedding: Option<usize>,
+    role: Role,
+) -> ModelProto {
     let form = embedding.map_or(InputForm::OneHot, InputForm::Embedding);
     let architecture = Architecture {
         source_vocabulary: SYMBOLS,
@@ -113,7 +121,10 @@ fn base(cell: Cell, attention: AttentionScore, layers: usize, embedding: Option<
         Role::Training => network.emit_training(&parameters, &mut builder, Io::Ids),
         Role::Translate => network.emit_translate(&parameters, &mut builder),
     }
-    let entries = [(metadata::FORMAT_VERSION.to_owned(), "1.0".to_owned()), (metadata::ROLE.to_owned(), role.as_str().to_owned())];
+    let entries = [
+        (metadata::FORMAT_VERSION.to_owned(), "1.0".to_owned()),
+        (metadata::ROLE.to_owned(), role.as_str().to_owned()),
+    ];
     builder.finish(DEFAULT_OPSET, ir_version(DEFAULT_OPSET), &entries)
 }
 
@@ -121,7 +132,10 @@ fn base(cell: Cell, attention: AttentionScore, layers: usize, embedding: Option<
 pub(crate) fn bases() -> &'static [ModelProto] {
     static BASES: OnceLock<Vec<ModelProto>> = OnceLock::new();
     BASES.get_or_init(|| {
-        let empty = ModelProto { graph: Some(GraphProto::default()), ..base(Cell::Lstm, AttentionScore::None, 1, None, Role::Encoder) };
+        let empty = ModelProto {
+            graph: Some(GraphProto::default()),
+            ..base(Cell::Lstm, AttentionScore::None, 1, None, Role::Encoder)
+        };
         let mut bases = vec![empty];
         for (cell, attention, layers, embedding) in [
             (Cell::Lstm, AttentionScore::None, 1, None),
@@ -167,7 +181,11 @@ fn repair(graph: &mut GraphProto, outer: &HashSet<String>, count: &mut usize) {
         fit(tensor);
     }
     for declared in graph.input.iter_mut().chain(&mut graph.output).chain(&mut graph.value_info) {
-        let shape = declared.r#type.as_mut().and_then(|kind| kind.tensor_type.as_mut()).and_then(|tensor| tensor.shape.as_mut());
+        let shape = declared
+            .r#type
+            .as_mut()
+            .and_then(|kind| kind.tensor_type.as_mut())
+            .and_then(|tensor| tensor.shape.as_mut());
         for dim in shape.into_iter().flat_map(|shape| &mut shape.dim) {
             dim.value = dim.value.take().filter(|value| !matches!(value, Dimension::Value(8..)));
         }
@@ -185,9 +203,15 @@ fn repair(graph: &mut GraphProto, outer: &HashSet<String>, count: &mut usize) {
         }
     }
     // Bodies read what is there before their node; the outer inputs and tensors always are.
-    let before: HashSet<String> = graph.input.iter().map(|input| input.name.clone()).chain(outer.iter().cloned()).collect();
+    let before: HashSet<String> =
+        graph.input.iter().map(|input| input.name.clone()).chain(outer.iter().cloned()).collect();
     let taken = known.clone();
-    for body in graph.node.iter_mut().flat_map(|node| &mut node.attribute).flat_map(|a| a.g.iter_mut().chain(&mut a.graphs)) {
+    for body in graph
+        .node
+        .iter_mut()
+        .flat_map(|node| &mut node.attribute)
+        .flat_map(|a| a.g.iter_mut().chain(&mut a.graphs))
+    {
         apart(body, &taken, count);
         repair(body, &before, count);
     }
@@ -197,7 +221,11 @@ fn repair(graph: &mut GraphProto, outer: &HashSet<String>, count: &mut usize) {
 /// Names that a body must not give again become its own.
 fn apart(body: &mut GraphProto, taken: &HashSet<String>, count: &mut usize) {
     let outputs = body.node.iter_mut().flat_map(|node| &mut node.output);
-    let names = body.input.iter_mut().map(|input| &mut input.name).chain(body.initializer.iter_mut().map(|tensor| &mut tensor.name));
+    let names = body
+        .input
+        .iter_mut()
+        .map(|input| &mut input.name)
+        .chain(body.initializer.iter_mut().map(|tensor| &mut tensor.name));
     for name in names.chain(outputs).filter(|name| taken.contains(*name)) {
         *count += 1;
         *name = format!("inner_{count}");
@@ -206,7 +234,11 @@ fn apart(body: &mut GraphProto, taken: &HashSet<String>, count: &mut usize) {
 
 /// Makes a tensor's bytes as many as it says, if that is few; else it becomes a scalar.
 fn fit(tensor: &mut TensorProto) {
-    let size = tensor.dims.iter().try_fold(1usize, |size, &dim| size.checked_mul(usize::try_from(dim).ok()?)).filter(|&size| size <= 4096);
+    let size = tensor
+        .dims
+        .iter()
+        .try_fold(1usize, |size, &dim| size.checked_mul(usize::try_from(dim).ok()?))
+        .filter(|&size| size <= 4096);
     let (size, width) = match (size, tensor.data_type) {
         (Some(size), 1 | 6) => (size, 4),
         (Some(size), 7 | 11) => (size, 8),
@@ -250,7 +282,11 @@ fn graph<'m>(mut graph: &'m mut GraphProto, input: &mut Input<'_>) -> &'m mut Gr
     while input.byte() % 8 == 7 {
         let bodies = |node: &NodeProto| node.attribute.iter().any(|attribute| attribute.g.is_some());
         let Some(at) = graph.node.iter().position(bodies) else { return graph };
-        graph = graph.node[at].attribute.iter_mut().find_map(|attribute| attribute.g.as_mut()).expect("it was found");
+        graph = graph.node[at]
+            .attribute
+            .iter_mut()
+            .find_map(|attribute| attribute.g.as_mut())
+            .expect("it was found");
     }
     graph
 }
@@ -295,7 +331,8 @@ fn tensor(graph: &GraphProto, input: &mut Input<'_>) -> TensorProto {
 }
 
 fn attribute(graph: &GraphProto, input: &mut Input<'_>) -> AttributeProto {
-    let mut made = AttributeProto { name: (*input.pick(&ATTRIBUTES)).to_owned(), ..AttributeProto::default() };
+    let mut made =
+        AttributeProto { name: (*input.pick(&ATTRIBUTES)).to_owned(), ..AttributeProto::default() };
     let kind = match input.byte() % 6 {
         0 => {
             made.i = Some(integer(input));
@@ -310,11 +347,16 @@ fn attribute(graph: &GraphProto, input: &mut Input<'_>) -> AttributeProto {
             AttributeType::Float
         }
         3 => {
-            made.s = input.pick(&["forward", "reverse", "bidirectional", "Sigmoid", "", "\u{1b}"]).as_bytes().to_vec();
+            made.s = input
+                .pick(&["forward", "reverse", "bidirectional", "Sigmoid", "", "\u{1b}"])
+                .as_bytes()
+                .to_vec();
             AttributeType::String
         }
         4 => {
-            made.strings = (0..input.below(5)).map(|_| input.pick(&["Sigmoid", "Tanh", "Relu", "\u{0}"]).as_bytes().to_vec()).collect();
+            made.strings = (0..input.below(5))
+                .map(|_| input.pick(&["Sigmoid", "Tanh", "Relu", "\u{0}"]).as_bytes().to_vec())
+                .collect();
             AttributeType::Strings
         }
         _ => {
@@ -335,14 +377,29 @@ fn change(model: &mut ModelProto, input: &mut Input<'_>) {
         1 => model.opset_import.iter_mut().for_each(|set| set.version = integer(input)),
         2 => model.ir_version = integer(input),
         3 => {
-            let key = *input.pick(&[metadata::FORMAT_VERSION, metadata::ROLE, metadata::SPECIAL_IDS, metadata::SOURCE_VOCABULARY, ""]);
+            let key = *input.pick(&[
+                metadata::FORMAT_VERSION,
+                metadata::ROLE,
+                metadata::SPECIAL_IDS,
+                metadata::SOURCE_VOCABULARY,
+                "",
+            ]);
             let value = input.text(b'\n');
             model.metadata_props.push(StringStringEntryProto { key: key.to_owned(), value });
         }
         4 => model.producer_name = (*input.pick(&NAMES)).to_owned(),
         5 => {
-            let node = model.graph.iter().flat_map(|graph| graph.node.iter().cloned()).take(input.below(20)).collect();
-            model.functions.push(FunctionProto { name: (*input.pick(&OPERATORS)).to_owned(), node, ..Default::default() });
+            let node = model
+                .graph
+                .iter()
+                .flat_map(|graph| graph.node.iter().cloned())
+                .take(input.below(20))
+                .collect();
+            model.functions.push(FunctionProto {
+                name: (*input.pick(&OPERATORS)).to_owned(),
+                node,
+                ..Default::default()
+            });
         }
         _ => {
             if let Some(top) = &mut model.graph {
@@ -425,7 +482,12 @@ fn nest(graph: &mut GraphProto, at: usize, input: &mut Input<'_>) {
     inner.node.truncate(1 + input.below(3));
     inner.initializer.clear();
     for _ in 0..=input.below(DEEPEST) {
-        let body = AttributeProto { name: "body".to_owned(), g: Some(inner), r#type: AttributeType::Graph as i32, ..Default::default() };
+        let body = AttributeProto {
+            name: "body".to_owned(),
+            g: Some(inner),
+            r#type: AttributeType::Graph as i32,
+            ..Default::default()
+        };
         let outer = NodeProto {
             op_type: (*input.pick(&["Loop", "If", "Scan", "Add"])).to_owned(),
             input: vec![name(graph, input)],
@@ -445,9 +507,21 @@ fn nest(graph: &mut GraphProto, at: usize, input: &mut Input<'_>) {
 
 fn add(graph: &mut GraphProto, kind: u8, any: String, input: &mut Input<'_>) {
     match kind % 8 {
-        0 => graph.input.push(ValueInfoProto::tensor(&any, DataType::Float, (0..input.below(5)).map(|_| dimension(input)).collect())),
-        1 => graph.output.push(ValueInfoProto::tensor(&any, DataType::Int64, (0..input.below(5)).map(|_| dimension(input)).collect())),
-        2 => graph.value_info.push(ValueInfoProto::tensor(&any, DataType::Float, (0..input.below(9)).map(|_| dimension(input)).collect())),
+        0 => graph.input.push(ValueInfoProto::tensor(
+            &any,
+            DataType::Float,
+            (0..input.below(5)).map(|_| dimension(input)).collect(),
+        )),
+        1 => graph.output.push(ValueInfoProto::tensor(
+            &any,
+            DataType::Int64,
+            (0..input.below(5)).map(|_| dimension(input)).collect(),
+        )),
+        2 => graph.value_info.push(ValueInfoProto::tensor(
+            &any,
+            DataType::Float,
+            (0..input.below(9)).map(|_| dimension(input)).collect(),
+        )),
         3 => {
             let made = tensor(graph, input);
             graph.initializer.push(made);
@@ -466,14 +540,25 @@ fn add(graph: &mut GraphProto, kind: u8, any: String, input: &mut Input<'_>) {
                 let output = format!("{any}.{number}");
                 let read = if fan { any.clone() } else { last };
                 last = output.clone();
-                let made = NodeProto { input: vec![read], output: vec![output], op_type: operator.to_owned(), ..NodeProto::default() };
+                let made = NodeProto {
+                    input: vec![read],
+                    output: vec![output],
+                    op_type: operator.to_owned(),
+                    ..NodeProto::default()
+                };
                 graph.node.push(made);
             }
         }
         _ => {
             // One node that reads everything, and everything's shape doubled.
-            let (operator, inputs) = (*input.pick(&["Concat", "Add", "Reshape", "Expand", "Tile"]), names(graph));
-            graph.node.push(NodeProto { input: inputs, output: vec![any], op_type: operator.to_owned(), ..NodeProto::default() });
+            let (operator, inputs) =
+                (*input.pick(&["Concat", "Add", "Reshape", "Expand", "Tile"]), names(graph));
+            graph.node.push(NodeProto {
+                input: inputs,
+                output: vec![any],
+                op_type: operator.to_owned(),
+                ..NodeProto::default()
+            });
         }
     }
 }

@@ -12,7 +12,12 @@ pub(crate) fn is_well(error: &Error) {
     let text = error.to_string();
     assert!(!error.message().trim().is_empty(), "an error without a sentence: {text:?}");
     assert!(!text.contains(is_control), "control characters in an error: {text:?}");
-    assert!(text.len() <= 20_000, "an error of {} bytes: {:?}...", text.len(), text.chars().take(200).collect::<String>());
+    assert!(
+        text.len() <= 20_000,
+        "an error of {} bytes: {:?}...",
+        text.len(),
+        text.chars().take(200).collect::<String>()
+    );
     if let Some(help) = error.help_text() {
         assert!(!help.trim().is_empty() && help.len() <= 20_000, "a help of {} bytes", help.len());
     }
@@ -29,12 +34,20 @@ pub(crate) fn is_printable(what: &str, text: &str) {
     assert!(strange.is_none(), "{strange:?} in {what}: {:?}", text.chars().take(2000).collect::<String>());
 }
 
-/// Well-formed XML, as far as it matters for what is written here: elements nest, attributes are quoted, text is escaped.
+/// Well-formed XML, as far as it matters for what is written here: elements nest, attributes are quoted, text
+/// is escaped.
 pub(crate) fn is_xml(what: &str, text: &str) {
     is_printable(what, text);
     let wrong = |why: &str, at: usize| -> ! {
-        let around: String =
-            text[..at].chars().rev().take(80).collect::<Vec<_>>().into_iter().rev().chain(text[at..].chars().take(80)).collect();
+        let around: String = text[..at]
+            .chars()
+            .rev()
+            .take(80)
+            .collect::<Vec<_>>()
+            .into_iter()
+            .rev()
+            .chain(text[at..].chars().take(80))
+            .collect();
         panic!("{what} is no XML: {why} at byte {at}: {around:?}");
     };
     if let Some(at) = text.find(['\u{fffe}', '\u{ffff}']) {
@@ -45,7 +58,11 @@ pub(crate) fn is_xml(what: &str, text: &str) {
         is_escaped(&text[at..start]).unwrap_or_else(|| wrong("a bare &", at));
         let Some(end) = end_of_tag(text, start) else { wrong("a tag that does not end", start) };
         let tag = &text[start + 1..end];
-        let name = tag.trim_start_matches('/').split(|c: char| c.is_whitespace() || c == '/').next().unwrap_or_default();
+        let name = tag
+            .trim_start_matches('/')
+            .split(|c: char| c.is_whitespace() || c == '/')
+            .next()
+            .unwrap_or_default();
         if !name.starts_with(['?', '!']) {
             if !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_:".contains(c)) || name.is_empty() {
                 wrong("a strange name", start);
@@ -102,7 +119,8 @@ fn attributes(mut text: &str) -> Result<(), &'static str> {
         if name.is_empty() || !name.chars().all(|c| c.is_ascii_alphanumeric() || "-_:".contains(c)) {
             return Err("an attribute with a strange name");
         }
-        let quote = rest.chars().next().filter(|c| ['"', '\''].contains(c)).ok_or("an attribute without quotes")?;
+        let quote =
+            rest.chars().next().filter(|c| ['"', '\''].contains(c)).ok_or("an attribute without quotes")?;
         let (value, rest) = rest[1..].split_once(quote).ok_or("an attribute that does not end")?;
         if value.contains('<') {
             return Err("a bare < in an attribute");

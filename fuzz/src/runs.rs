@@ -70,7 +70,9 @@ pub(crate) fn mlp_config(data: &[u8]) {
     let Ok(text) = std::str::from_utf8(input.until(0)) else { return };
     let overrides = (0..input.below(3)).map(|_| input.text(b'\n')).collect();
     let options = LoadOptions { overrides, data: None };
-    let Some(mut config) = looked_at(MlpConfig::parse(text, Path::new("config.yaml"), &options)) else { return };
+    let Some(mut config) = looked_at(MlpConfig::parse(text, Path::new("config.yaml"), &options)) else {
+        return;
+    };
     let written = serde_yaml::to_string(&config.to_json()).expect("a config is YAML");
     let again = looked_at(MlpConfig::parse(&written, Path::new("config.yaml"), &LoadOptions::default()));
     let again = again.expect("what was written can be read");
@@ -89,7 +91,9 @@ pub(crate) fn checkpoint(data: &[u8]) {
     looked_at(read.save(&path)).expect("what was read can be written");
     let again = looked_at(Checkpoint::load(&path)).expect("what was written can be read");
     assert_eq!(again.header, read.header);
-    let bits = |checkpoint: &Checkpoint| checkpoint.parameters.data().iter().map(|value| value.to_bits()).collect::<Vec<_>>();
+    let bits = |checkpoint: &Checkpoint| {
+        checkpoint.parameters.data().iter().map(|value| value.to_bits()).collect::<Vec<_>>()
+    };
     assert_eq!(bits(&again), bits(&read));
 }
 
@@ -100,7 +104,8 @@ fn framed(data: &[u8]) -> Vec<u8> {
     [&(header.len() as u64).to_le_bytes()[..], header, input.rest()].concat()
 }
 
-/// The files of a run folder, one after the other with NULs in between: config, vocabularies, metrics, a checkpoint.
+/// The files of a run folder, one after the other with NULs in between: config, vocabularies, metrics, a
+/// checkpoint.
 pub(crate) fn run_folder(data: &[u8]) {
     static NAMES: [&str; 3] = ["config.yaml", "vocabulary.json", "metrics.jsonl"];
     static PLAIN: OnceLock<[&[u8]; 3]> = OnceLock::new();
@@ -116,7 +121,8 @@ pub(crate) fn run_folder(data: &[u8]) {
     let config = Config::load(&scratch.path().join("run/config.yaml"), &LoadOptions::default());
     let hash = looked_at(config).map_or_else(String::new, |config| fingerprint(&config));
     let rest = replaced(input.rest(), b"FINGERPRINT", hash.as_bytes());
-    scratch.file("run/checkpoints/best.safetensors", &if rest.starts_with(b"{") { framed(&rest) } else { rest });
+    scratch
+        .file("run/checkpoints/best.safetensors", &if rest.starts_with(b"{") { framed(&rest) } else { rest });
     let Some(run) = looked_at(Run::open(&scratch.path().join("run"))) else { return };
     looked_at(run.metrics());
     looked_at(run.provenance(Which::Best));

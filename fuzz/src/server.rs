@@ -61,7 +61,8 @@ struct Batch(Vec<(Row, Vec<char>, usize)>);
 impl Session for Batch {
     fn admit(&mut self, rows: Vec<Row>) -> Result<()> {
         self.0.extend(rows.into_iter().map(|row| {
-            let upper = row.source.ids.iter().filter_map(|&id| char::from_u32(id)).flat_map(char::to_uppercase);
+            let upper =
+                row.source.ids.iter().filter_map(|&id| char::from_u32(id)).flat_map(char::to_uppercase);
             let text = upper.take(row.settings.max_new_tokens).collect();
             (row, text, 0)
         }));
@@ -73,7 +74,10 @@ impl Session for Batch {
             if let Some(&next) = text.get(*done) {
                 *done += 1;
                 if row.stream {
-                    events.push(Event::Token { row: row.id, token: Token { id: next.into(), text: next.to_string(), log_p: Some(-0.5) } });
+                    events.push(Event::Token {
+                        row: row.id,
+                        token: Token { id: next.into(), text: next.to_string(), log_p: Some(-0.5) },
+                    });
                 }
                 return true;
             }
@@ -108,17 +112,17 @@ fn routes(with_key: bool) -> &'static Router {
     static OPEN: OnceLock<Router> = OnceLock::new();
     static LOCKED: OnceLock<Router> = OnceLock::new();
     let made = || {
-        let limits = Limits { max_input_tokens: 64, max_new_tokens: 64, max_payload: 1 << 16, ..Limits::default() };
+        let limits =
+            Limits { max_input_tokens: 64, max_new_tokens: 64, max_payload: 1 << 16, ..Limits::default() };
         let server = Server::new(limits.clone(), with_key.then(|| ApiKey::new("secret")));
-        let cards =
-            [("plain", None, None), ("fr", Some("en"), Some("fr"))].map(|(name, source, target): (&str, Option<&str>, Option<&str>)| {
-                Card {
-                    name: name.to_owned(),
-                    source_language: source.map(str::to_owned),
-                    target_language: target.map(str::to_owned),
-                    ..Card::default()
-                }
-            });
+        let cards = [("plain", None, None), ("fr", Some("en"), Some("fr"))].map(
+            |(name, source, target): (&str, Option<&str>, Option<&str>)| Card {
+                name: name.to_owned(),
+                source_language: source.map(str::to_owned),
+                target_language: target.map(str::to_owned),
+                ..Card::default()
+            },
+        );
         server.ready(cards.map(|card| {
             let metrics = server.metrics().model(&card.name);
             Scheduler::start(Arc::new(Upper(card)), 1, &limits, &metrics).expect("threads can be started")
@@ -148,15 +152,21 @@ fn answer(routes: &Router, request: Request<Body>) -> (StatusCode, Vec<u8>) {
     });
     assert!(head.contains_key("x-request-id"), "{said}: an answer without x-request-id");
     assert!(body.len() <= 8 << 20, "{said}: {} bytes of answer", body.len());
-    let kind = head.get(header::CONTENT_TYPE).map_or("", |kind| kind.to_str().expect("a content type is ASCII"));
+    let kind =
+        head.get(header::CONTENT_TYPE).map_or("", |kind| kind.to_str().expect("a content type is ASCII"));
     let json = (kind.starts_with("application/json") && !is_head).then(|| {
         let read = serde_json::from_slice::<serde_json::Value>(&body);
-        read.unwrap_or_else(|error| panic!("{said}: {status} is no JSON: {error}: {:?}", String::from_utf8_lossy(&body)))
+        read.unwrap_or_else(|error| {
+            panic!("{said}: {status} is no JSON: {error}: {:?}", String::from_utf8_lossy(&body))
+        })
     });
     if (status.is_client_error() || status.is_server_error()) && !is_head {
         let json = json.unwrap_or_else(|| panic!("{said}: {status} without a JSON body ({kind})"));
         for key in ["error", "message", "error_type"] {
-            assert!(json[key].as_str().is_some_and(|text| !text.is_empty()), "{said}: {status} without {key}: {json}");
+            assert!(
+                json[key].as_str().is_some_and(|text| !text.is_empty()),
+                "{said}: {status} without {key}: {json}"
+            );
         }
         assert_ne!(status, StatusCode::INTERNAL_SERVER_ERROR, "{said}: {json}");
         assert!(body.len() <= 100_000, "{said}: {status} with {} bytes of error", body.len());
@@ -164,7 +174,8 @@ fn answer(routes: &Router, request: Request<Body>) -> (StatusCode, Vec<u8>) {
     (status, body)
 }
 
-/// Requests one after the other: method, path, headers and body as the input has them. NULs lie between requests.
+/// Requests one after the other: method, path, headers and body as the input has them. NULs lie between
+/// requests.
 pub(crate) fn http(data: &[u8]) {
     let mut input = Input::new(data);
     let with_key = input.flag();
@@ -178,7 +189,10 @@ pub(crate) fn http(data: &[u8]) {
         answered.push(answer(routes(with_key), request).0);
     }
     // Whatever came before, the server is there.
-    let health = Request::get("/health").header(header::HOST, "localhost").body(Body::empty()).expect("a plain request");
+    let health = Request::get("/health")
+        .header(header::HOST, "localhost")
+        .body(Body::empty())
+        .expect("a plain request");
     assert_eq!(answer(routes(with_key), health).0, StatusCode::OK, "after {answered:?}");
 }
 
@@ -186,11 +200,13 @@ pub(crate) fn http(data: &[u8]) {
 fn request(input: &mut Input<'_>) -> Option<Request<Body>> {
     let first = input.until(b'\n');
     let (method, path) = std::str::from_utf8(first).ok()?.split_once(' ')?;
-    let mut request = Request::builder().method(Method::from_bytes(method.as_bytes()).ok()?).uri(path.parse::<Uri>().ok()?);
+    let mut request =
+        Request::builder().method(Method::from_bytes(method.as_bytes()).ok()?).uri(path.parse::<Uri>().ok()?);
     loop {
         let line = input.until(b'\n');
         let Some(colon) = line.iter().position(|&byte| byte == b':') else { break };
-        let (name, value) = (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(line[colon + 1..].trim_ascii()));
+        let (name, value) =
+            (HeaderName::from_bytes(&line[..colon]), HeaderValue::from_bytes(line[colon + 1..].trim_ascii()));
         request = request.header(name.ok()?, value.ok()?);
     }
     if !request.headers_ref()?.contains_key(header::HOST) {
@@ -202,7 +218,11 @@ fn request(input: &mut Input<'_>) -> Option<Request<Body>> {
 /// An inference of the Open Inference Protocol: JSON up to a NUL, then the bytes of tensors.
 pub(crate) fn oip(data: &[u8]) {
     let mut input = Input::new(data);
-    let path = *input.pick(&["/v2/models/plain/infer", "/v2/models/fr/versions/1/infer", "/v2/models/plain.encoder/infer"]);
+    let path = *input.pick(&[
+        "/v2/models/plain/infer",
+        "/v2/models/fr/versions/1/infer",
+        "/v2/models/plain.encoder/infer",
+    ]);
     // Now and then the length is not that of the JSON.
     let off = [0, 0, 0, 0, 0, 1, -1, i64::MAX, i64::MIN][input.below(9)];
     let json = input.until(0);

@@ -33,13 +33,20 @@ pub(crate) fn vocabulary(data: &[u8]) {
     assert_eq!(again, vocabulary);
     for line in &lines {
         // A token that is spelled like a special symbol is none, and has no id of its own.
-        if vocabulary.split(&vocabulary.normalise(line)).iter().any(|symbol| SPECIAL_SYMBOLS.contains(symbol)) {
+        if vocabulary.split(&vocabulary.normalise(line)).iter().any(|symbol| SPECIAL_SYMBOLS.contains(symbol))
+        {
             continue;
         }
         assert!(!vocabulary.encode(line).contains(&UNK), "a training text has unknown symbols: {line:?}");
     }
     encoded(&vocabulary, &text);
-    for steps in [vec![], vec![Normalisation::Nfc], vec![Normalisation::Nfd], vec![Normalisation::Nfkc], vec![Normalisation::Nfkd]] {
+    for steps in [
+        vec![],
+        vec![Normalisation::Nfc],
+        vec![Normalisation::Nfd],
+        vec![Normalisation::Nfkc],
+        vec![Normalisation::Nfkd],
+    ] {
         let once = Vocabulary::build(unit, steps, [""; 0]);
         let normalised = once.normalise(&text);
         assert_eq!(once.normalise(&normalised), normalised, "normalised twice is normalised once");
@@ -51,8 +58,8 @@ fn encoded(vocabulary: &Vocabulary, text: &str) {
     assert!(normalised.chars().count() <= text.chars().count().saturating_mul(GROWTH * GROWTH));
     let symbols = vocabulary.split(&normalised);
     let ids = vocabulary.encode(text);
-    let unknown =
-        looked_at(vocabulary.encode_with(text, UnknownPolicy::Unk, TextLimits::NONE)).expect("unknown symbols are no error under `unk`");
+    let unknown = looked_at(vocabulary.encode_with(text, UnknownPolicy::Unk, TextLimits::NONE))
+        .expect("unknown symbols are no error under `unk`");
     assert_eq!((unknown.ids.len(), unknown.symbols.len()), (symbols.len(), symbols.len()));
     // A limit holds at exactly its number.
     for most in [symbols.len(), symbols.len().saturating_sub(1)] {
@@ -63,8 +70,8 @@ fn encoded(vocabulary: &Vocabulary, text: &str) {
     let mut filled = unknown.ids.clone();
     vocabulary.fill(&mut filled);
     assert_eq!(filled, ids, "both ways of encoding agree");
-    let skipped =
-        looked_at(vocabulary.encode_with(text, UnknownPolicy::Skip, TextLimits::NONE)).expect("unknown symbols are no error under `skip`");
+    let skipped = looked_at(vocabulary.encode_with(text, UnknownPolicy::Skip, TextLimits::NONE))
+        .expect("unknown symbols are no error under `skip`");
     assert!(skipped.ids.iter().all(|&id| id > UNK) && skipped.ids.len() <= ids.len());
     let strict = looked_at(vocabulary.encode_with(text, UnknownPolicy::Error, TextLimits::NONE));
     assert_eq!(strict.is_some(), unknown.unknown.is_empty(), "`error` fails where something is unknown");

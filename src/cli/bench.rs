@@ -17,8 +17,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Measure training and decoding on this machine
 ///
-/// `s2s bench BUNDLE` decodes, in each engine and batch size, and says what this machine would allow at best; `s2s bench train` trains on synthetic batches. Both warm up, measure several
-/// rounds in this process, and give the median. benches/README.md says what the peers do.
+/// `s2s bench BUNDLE` decodes, in each engine and batch size, and says what this machine would allow at best;
+/// `s2s bench train` trains on synthetic batches. Both warm up, measure several rounds in this process, and
+/// give the median. benches/README.md says what the peers do.
 #[derive(Debug, clap::Args)]
 #[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Args {
@@ -42,7 +43,8 @@ struct DecodingArgs {
     /// UTF-8 texts, one a line [default: random symbols]
     #[arg(long, value_name = "FILE", env = "S2S_TEXTS")]
     texts: Option<PathBuf>,
-    /// What runs the graphs, tract or ort; several are measured one after the other [default: all that work here]
+    /// What runs the graphs, tract or ort; several are measured one after the other [default: all that work
+    /// here]
     #[arg(long, value_name = "ENGINE", value_delimiter = ',', env = "S2S_ENGINE")]
     engine: Vec<EngineKind>,
     /// Where the graphs run: cpu, cuda (ONNX Runtime with its CUDA provider) or auto, which measures
@@ -57,7 +59,8 @@ struct DecodingArgs {
     /// Seconds of measuring for each engine and batch size, after the warm-up
     #[arg(long, default_value_t = 10.0, value_parser = seconds, env = "S2S_SECONDS")]
     seconds: f64,
-    /// Translate so many texts instead, in the first engine with the largest batch, and say how the memory grew
+    /// Translate so many texts instead, in the first engine with the largest batch, and say how the memory
+    /// grew
     #[arg(long, value_name = "N", value_parser = positive, env = "S2S_SOAK")]
     soak: Option<usize>,
     /// Decoding options in YAML, over those of the bundle
@@ -112,7 +115,10 @@ fn positive(text: &str) -> std::result::Result<usize, String> {
 }
 
 fn seconds(text: &str) -> std::result::Result<f64, String> {
-    text.parse().ok().filter(|s: &f64| s.is_finite() && *s > 0.0).ok_or_else(|| "it must be a number above 0".to_owned())
+    text.parse()
+        .ok()
+        .filter(|s: &f64| s.is_finite() && *s > 0.0)
+        .ok_or_else(|| "it must be a number above 0".to_owned())
 }
 
 /// Runs `s2s bench`.
@@ -133,7 +139,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
 }
 
 fn print(report: &impl serde::Serialize, words: String, global: &Global) -> Result<()> {
-    let json = |error| Error::new(ErrorKind::Internal, "the report cannot be written as JSON").caused_by(error);
+    let json =
+        |error| Error::new(ErrorKind::Internal, "the report cannot be written as JSON").caused_by(error);
     println!("{}", if global.json { serde_json::to_string(report).map_err(json)? } else { words });
     Ok(())
 }

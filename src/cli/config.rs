@@ -113,7 +113,12 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Action::Show(file) => show(file, global),
         Action::Schema => {
             let text = serde_json::to_string_pretty(&schema::schema());
-            println!("{}", text.map_err(|e| Error::new(ErrorKind::Internal, "the schema cannot be written").caused_by(e))?);
+            println!(
+                "{}",
+                text.map_err(
+                    |e| Error::new(ErrorKind::Internal, "the schema cannot be written").caused_by(e)
+                )?
+            );
             Ok(())
         }
     }
@@ -124,12 +129,13 @@ fn start(init: &Init, global: &Global) -> Result<()> {
         print!("{}", init.template.text());
         return Ok(());
     };
-    let mut file = std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| match e.kind() {
-        std::io::ErrorKind::AlreadyExists => {
-            Error::new(ErrorKind::Usage, "this file is there already").in_file(path).help("name another file, or delete it first")
-        }
-        _ => Error::io(path, e),
-    })?;
+    let mut file =
+        std::fs::OpenOptions::new().write(true).create_new(true).open(path).map_err(|e| match e.kind() {
+            std::io::ErrorKind::AlreadyExists => Error::new(ErrorKind::Usage, "this file is there already")
+                .in_file(path)
+                .help("name another file, or delete it first"),
+            _ => Error::io(path, e),
+        })?;
     file.write_all(init.template.text().as_bytes()).map_err(|e| Error::io(path, e))?;
     if !global.quiet {
         eprintln!("Wrote {}. Next: s2s config check {0}, then s2s train {0}", path.display());
@@ -157,7 +163,10 @@ fn check(files: &Files, global: &Global) -> Result<()> {
             data.iter().for_each(|report| eprintln!("{}", printable::lines(&report.to_string())));
             if let Some(path) = missing {
                 let path = path.display().to_string();
-                eprintln!("{}", printable::lines(&format!("  its data is not there: {path}\n  {WHERE_DATA_LIES}")));
+                eprintln!(
+                    "{}",
+                    printable::lines(&format!("  its data is not there: {path}\n  {WHERE_DATA_LIES}"))
+                );
             }
         }
     }
@@ -181,13 +190,22 @@ fn show(file: &File, global: &Global) -> Result<()> {
     let inside = file.file.join("config.yaml");
     let path: &Path = if file.file.is_dir() { &inside } else { &file.file };
     let options = file.load.options();
-    let json = if is_mlp(path, &options) { MlpConfig::load(path, &options)?.to_json() } else { Config::load(path, &options)?.to_json() };
+    let json = if is_mlp(path, &options) {
+        MlpConfig::load(path, &options)?.to_json()
+    } else {
+        Config::load(path, &options)?.to_json()
+    };
     if global.json {
         println!("{json}");
         return Ok(());
     }
     let yaml = serde_yaml::to_string(&json);
-    print!("{}", yaml.map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?);
+    print!(
+        "{}",
+        yaml.map_err(
+            |e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e)
+        )?
+    );
     Ok(())
 }
 

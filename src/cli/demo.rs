@@ -17,9 +17,16 @@ use crate::train::{Console, TrainOptions, Which};
 
 const CONFIG: &str = include_str!("../../configs/dates.yaml");
 
-/// None of them is in the training data by intent; the validation score says how it does on texts that certainly are not.
-const TEXTS: [&str; 6] =
-    ["Sunday, May the 3rd, 1998", "29 feb 2024", "the 31st of December 1999", "JULY 20TH, '69", "2001.9.11", "23/05/49"];
+/// None of them is in the training data by intent; the validation score says how it does on texts that
+/// certainly are not.
+const TEXTS: [&str; 6] = [
+    "Sunday, May the 3rd, 1998",
+    "29 feb 2024",
+    "the 31st of December 1999",
+    "JULY 20TH, '69",
+    "2001.9.11",
+    "23/05/49",
+];
 
 /// Train, export, verify and translate the built-in date task in about a minute
 #[derive(Debug, clap::Args)]
@@ -53,13 +60,16 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let training = TrainOptions { output: args.output.clone(), mode, init_from: None, stop: &stop };
     let run = crate::train::train(config, &training, &mut Console::new(global.json, global.quiet))?.run;
 
-    say("\n2/4 export and 3/4 verify: three ONNX graphs, held against the trainer's own pass in every engine");
+    say(
+        "\n2/4 export and 3/4 verify: three ONNX graphs, held against the trainer's own pass in every engine",
+    );
     let parameters = run.parameters(Which::Best)?;
     let input = run.export_input(&parameters, Some(run.provenance(Which::Best)?));
     let folder = args.output.join("bundle");
     let replace = Replace::OlderOf(run.config.name.clone());
     let report =
-        export::export(&input, &ExportOptions::default(), &VerifyOptions::default(), &folder, &replace).map_err(|e| e.in_file(&folder))?;
+        export::export(&input, &ExportOptions::default(), &VerifyOptions::default(), &folder, &replace)
+            .map_err(|e| e.in_file(&folder))?;
     show(&report, global)?;
 
     say("\n4/4 translate");

@@ -40,7 +40,8 @@ struct Cpu {
 pub fn run(_args: Args, global: &Global) -> Result<()> {
     let report = Report { version: env!("CARGO_PKG_VERSION"), engines: engine::available(), cpu: cpu() };
     let text = if global.json {
-        serde_json::to_string_pretty(&report).map_err(|e| Error::new(ErrorKind::Internal, "the report cannot be written").caused_by(e))?
+        serde_json::to_string_pretty(&report)
+            .map_err(|e| Error::new(ErrorKind::Internal, "the report cannot be written").caused_by(e))?
             + "\n"
     } else {
         printable::lines(&describe(&report, global.verbose)).into_owned()
@@ -68,7 +69,11 @@ fn describe(report: &Report, verbose: bool) -> String {
         }
         // In order; what comes behind the place that won is of no interest unless asked for.
         let all = engine.problem.is_some() || verbose;
-        let won = engine.searched.iter().position(|place| place.libraries > 0).map_or(engine.searched.len(), |won| won + 1);
+        let won = engine
+            .searched
+            .iter()
+            .position(|place| place.libraries > 0)
+            .map_or(engine.searched.len(), |won| won + 1);
         let shown = &engine.searched[..if all { engine.searched.len() } else { won }];
         if !shown.is_empty() {
             let _ = writeln!(text, "  {:15} looked in, first to last:", "");
@@ -84,8 +89,18 @@ fn describe(report: &Report, verbose: bool) -> String {
     }
     let cpu = &report.cpu;
     let _ = writeln!(text, "\nprocessor");
-    let _ = writeln!(text, "  model    {} ({}, {})", cpu.model.as_deref().unwrap_or("unknown"), cpu.architecture, cpu.system);
-    let _ = writeln!(text, "  features {}", if cpu.features.is_empty() { "none that matter".to_owned() } else { cpu.features.join(" ") });
+    let _ = writeln!(
+        text,
+        "  model    {} ({}, {})",
+        cpu.model.as_deref().unwrap_or("unknown"),
+        cpu.architecture,
+        cpu.system
+    );
+    let _ = writeln!(
+        text,
+        "  features {}",
+        if cpu.features.is_empty() { "none that matter".to_owned() } else { cpu.features.join(" ") }
+    );
     let quota = cpu.cgroup_quota.map_or_else(String::new, |quota| format!(", cgroup quota {quota}"));
     let _ = writeln!(text, "  cores    {} usable{quota}", cpu.usable_cores);
     text
@@ -159,7 +174,14 @@ mod tests {
             assert!(engine.help.as_ref().is_none_or(|help| text.contains(help.as_str())), "{text}");
             // Where the library comes from, and why.
             assert!(engine.origin.is_none_or(|origin| text.contains(&format!(" ({origin})"))), "{text}");
-            assert!(engine.searched.iter().all(|place| text.contains(&format!("{} ({})", place.path.display(), place.origin))), "{text}");
+            assert!(
+                engine.searched.iter().all(|place| text.contains(&format!(
+                    "{} ({})",
+                    place.path.display(),
+                    place.origin
+                ))),
+                "{text}"
+            );
         }
         assert!(report.cpu.usable_cores > 0 && text.contains("cores"), "{text}");
     }

@@ -19,16 +19,17 @@ use crate::train::score::{Decoded, Measures, Score, evaluate};
 
 /// Score a bundle on a file of pairs
 ///
-/// Decodes every source once. A source that stands in several lines has several references: the output is right if it
-/// equals any of them, and its token errors are counted against the closest. Texts are compared as the target vocabulary
-/// normalises and splits them. A source that cannot be translated counts as wrong. chrF (chrF2) and BLEU are those of
-/// sacreBLEU for the same texts.
+/// Decodes every source once. A source that stands in several lines has several references: the output is
+/// right if it equals any of them, and its token errors are counted against the closest. Texts are compared
+/// as the target vocabulary normalises and splits them. A source that cannot be translated counts as wrong.
+/// chrF (chrF2) and BLEU are those of sacreBLEU for the same texts.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A folder that `s2s export` wrote, or a zip of it
     #[arg(value_name = "DIR")]
     bundle: PathBuf,
-    /// Source and target in the first two columns: tabs, or commas if the name ends in .csv; JSON if it ends in .jsonl
+    /// Source and target in the first two columns: tabs, or commas if the name ends in .csv; JSON if it ends
+    /// in .jsonl
     #[arg(value_name = "PAIRS")]
     pairs: PathBuf,
     /// What runs the graphs: auto, tract or ort
@@ -43,8 +44,8 @@ pub struct Args {
     /// Only so many pairs, from the top
     #[arg(long, env = "S2S_LIMIT", value_name = "N", value_parser = at_least_one)]
     limit: Option<usize>,
-    /// How BLEU cuts texts into words, by sacreBLEU's names: 13a (western), zh (each Chinese character a word), char, none
-    /// (at spaces, for texts that are tokens already)
+    /// How BLEU cuts texts into words, by sacreBLEU's names: 13a (western), zh (each Chinese character a
+    /// word), char, none (at spaces, for texts that are tokens already)
     #[arg(long, env = "S2S_BLEU_TOKENISE", value_name = "NAME", default_value = "13a", value_parser = tokenisation)]
     bleu_tokenise: Tokenisation,
     /// Write source, output, references and whether it is right here, one JSON object a line
@@ -116,7 +117,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         decoding: options,
     };
     if global.json {
-        let json = |error| Error::new(ErrorKind::Internal, "the report cannot be written as JSON").caused_by(error);
+        let json =
+            |error| Error::new(ErrorKind::Internal, "the report cannot be written as JSON").caused_by(error);
         println!("{}", serde_json::to_string(&report).map_err(json)?);
     } else {
         println!("{}", in_words(&report));
@@ -125,15 +127,29 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
 }
 
 fn tokenisation(typed: &str) -> std::result::Result<Tokenisation, String> {
-    TOKENISATIONS.iter().find(|(name, _)| *name == typed).map(|(_, tokenisation)| *tokenisation).ok_or_else(|| {
-        let names = TOKENISATIONS.map(|(name, _)| name);
-        let near = did_you_mean(typed, names).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
-        format!("not one of {}{near}", names.join(", "))
-    })
+    TOKENISATIONS.iter().find(|(name, _)| *name == typed).map(|(_, tokenisation)| *tokenisation).ok_or_else(
+        || {
+            let names = TOKENISATIONS.map(|(name, _)| name);
+            let near = did_you_mean(typed, names)
+                .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+            format!("not one of {}{near}", names.join(", "))
+        },
+    )
 }
 
 fn in_words(report: &Report) -> String {
-    let Report { pairs, sources, exact_match, word_error_rate, token_error_rate, edits, reference_tokens, refused, seconds, .. } = report;
+    let Report {
+        pairs,
+        sources,
+        exact_match,
+        word_error_rate,
+        token_error_rate,
+        edits,
+        reference_tokens,
+        refused,
+        seconds,
+        ..
+    } = report;
     let Report { chrf, bleu, bleu_tokenise, .. } = report;
     let mut words = format!(
         "{sources} sources with {pairs} references\nexact match       {:6.2} %\nword error rate   {:6.2} %\n\

@@ -12,7 +12,9 @@ use crate::data::groups::group;
 use crate::data::{Corpus, Part, pairs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::export_mlp;
-use crate::export::{self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions};
+use crate::export::{
+    self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions,
+};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 use crate::train::comparison::compare;
 use crate::train::examples::choose;
@@ -21,8 +23,8 @@ use crate::train::{Run, Which};
 
 /// Export a trained run as three ONNX graphs, and verify them
 ///
-/// The bundle is written beside its place and moved there only if every check passed. Where -o names the place, a bundle of
-/// the same name that is there already is replaced; for anything else see --force.
+/// The bundle is written beside its place and moved there only if every check passed. Where -o names the
+/// place, a bundle of the same name that is there already is replaced; for anything else see --force.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// The folder that `s2s train` wrote
@@ -40,7 +42,8 @@ pub struct Args {
     /// Tensors that stand for tokens: ids in and logits out, or float one-hot rows in and probabilities out
     #[arg(long, default_value_t, env = "S2S_IO")]
     pub io: Io,
-    /// Version of the standard ONNX operators, 13 to 21; lower ones run in older runtimes [default: the target's, else 17]
+    /// Version of the standard ONNX operators, 13 to 21; lower ones run in older runtimes [default: the
+    /// target's, else 17]
     #[arg(long, env = "S2S_OPSET", value_parser = clap::value_parser!(i64).range(OPSETS))]
     pub opset: Option<i64>,
     /// The runtime that shall run the graphs: chooses the operator set, and refuses what it cannot run
@@ -52,8 +55,8 @@ pub struct Args {
     /// Write translate.onnx too: the whole of greedy decoding in one graph, for runtimes that have Loop
     #[arg(long, env = "S2S_FUSED", value_parser = FalseyValueParser::new())]
     pub fused: bool,
-    /// Pairs that f16 and int8 weights are scored on, before and after: tabs, or commas if the name ends in .csv [default: the
-    /// run's validation data]
+    /// Pairs that f16 and int8 weights are scored on, before and after: tabs, or commas if the name ends in
+    /// .csv [default: the run's validation data]
     #[arg(long, value_name = "PAIRS", env = "S2S_DEV")]
     pub dev: Option<PathBuf>,
     /// Refuse f16 or int8 weights that lose more than this share of exact matches
@@ -62,9 +65,15 @@ pub struct Args {
     /// Which weights of the run
     #[arg(long, value_enum, default_value_t, env = "S2S_CHECKPOINT")]
     pub checkpoint: Checkpoint,
-    /// A source text that whoever tries the bundle is offered; up to five, one a line in the variable [default: some of the
-    /// run's validation data that the model gets right]
-    #[arg(long = "example", value_name = "TEXT", env = "S2S_EXAMPLES", value_delimiter = '\n', conflicts_with = "no_examples")]
+    /// A source text that whoever tries the bundle is offered; up to five, one a line in the variable
+    /// [default: some of the run's validation data that the model gets right]
+    #[arg(
+        long = "example",
+        value_name = "TEXT",
+        env = "S2S_EXAMPLES",
+        value_delimiter = '\n',
+        conflicts_with = "no_examples"
+    )]
     pub examples: Vec<String>,
     /// Offer no source texts; without it a few of the validation data stand in the bundle
     #[arg(long, env = "S2S_NO_EXAMPLES", value_parser = FalseyValueParser::new())]
@@ -119,7 +128,11 @@ fn target_names() -> PossibleValuesParser {
 }
 
 fn share(typed: &str) -> std::result::Result<f64, String> {
-    typed.parse().ok().filter(|x: &f64| (0.0..=1.0).contains(x)).ok_or_else(|| "it must be a number from 0 to 1".to_owned())
+    typed
+        .parse()
+        .ok()
+        .filter(|x: &f64| (0.0..=1.0).contains(x))
+        .ok_or_else(|| "it must be a number from 0 to 1".to_owned())
 }
 
 fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
@@ -129,14 +142,15 @@ fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
     let corpus = Corpus::load(&run.config.data, run.config.training.seed, &mut |_, _, _| ())
         .map_err(|error| error.help("name pairs to score with --dev"))?;
     if corpus.validation.is_empty() {
-        let error = Error::new(ErrorKind::Usage, "the run has no validation data to score smaller weights on");
+        let error =
+            Error::new(ErrorKind::Usage, "the run has no validation data to score smaller weights on");
         return Err(error.help("name pairs with --dev"));
     }
     Ok(corpus.validation)
 }
 
-/// Where the bundle goes. A place that nobody named is never written over without --force, not even an older export of the
-/// same name: what is there may be somebody's only copy.
+/// Where the bundle goes. A place that nobody named is never written over without --force, not even an older
+/// export of the same name: what is there may be somebody's only copy.
 fn place(args: &Args, name: &str) -> Result<PathBuf> {
     if let Some(output) = &args.output {
         return Ok(output.clone());
@@ -166,7 +180,13 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let parameters = run.parameters(which)?;
     let input = run.export_input(&parameters, Some(run.provenance(which)?));
     let opset = args.opset.unwrap_or(DEFAULT_OPSET);
-    let mut options = ExportOptions { io: args.io, opset, dtype: args.dtype, fused: args.fused, ..ExportOptions::default() };
+    let mut options = ExportOptions {
+        io: args.io,
+        opset,
+        dtype: args.dtype,
+        fused: args.fused,
+        ..ExportOptions::default()
+    };
     options.examples = match (args.no_examples, args.examples.is_empty()) {
         (true, _) => Vec::new(),
         (false, false) => args.examples.clone(),
@@ -206,7 +226,12 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         return Ok(());
     }
     if !global.quiet {
-        eprintln!("Wrote {} ({} checks). Next: s2s translate {}", place.display(), report.checks.len(), place.display());
+        eprintln!(
+            "Wrote {} ({} checks). Next: s2s translate {}",
+            place.display(),
+            report.checks.len(),
+            place.display()
+        );
     }
     Ok(())
 }
@@ -234,19 +259,35 @@ fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result
             (_, true) => "--target",
             _ => "--dtype",
         };
-        return Err(Error::new(ErrorKind::Usage, format!("{flag} is for sequence models; this run is of another kind")));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            format!("{flag} is for sequence models; this run is of another kind"),
+        ));
     }
     let run = MlpRun::open(&args.run)?;
     let place = place(args, &run.config.name)?;
     let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
     let name = &run.config.name;
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
-    let report =
-        export_mlp(&run.network, &parameters, name, provenance, args.opset.unwrap_or(DEFAULT_OPSET), verification, &place, &replace)
-            .map_err(|error: Error| error.in_file(&place))?;
+    let report = export_mlp(
+        &run.network,
+        &parameters,
+        name,
+        provenance,
+        args.opset.unwrap_or(DEFAULT_OPSET),
+        verification,
+        &place,
+        &replace,
+    )
+    .map_err(|error: Error| error.in_file(&place))?;
     show(&report, global)?;
     if !global.quiet {
-        eprintln!("Wrote {} ({} checks). Next: s2s predict {} FILE.csv", place.display(), report.checks.len(), place.display());
+        eprintln!(
+            "Wrote {} ({} checks). Next: s2s predict {} FILE.csv",
+            place.display(),
+            report.checks.len(),
+            place.display()
+        );
     }
     Ok(())
 }

@@ -45,8 +45,15 @@ pub struct KerasArgs {
     /// The run's name [default: the file's]
     #[arg(long, env = "S2S_NAME")]
     name: Option<String>,
-    /// A JSON file with the dictionaries `source` and `target` (symbol to row); also `unit`, `start`, `end`, `unknown`
-    #[arg(long, value_name = "FILE.json", env = "S2S_VOCABULARY", required_unless_present = "pairs", conflicts_with = "pairs")]
+    /// A JSON file with the dictionaries `source` and `target` (symbol to row); also `unit`, `start`, `end`,
+    /// `unknown`
+    #[arg(
+        long,
+        value_name = "FILE.json",
+        env = "S2S_VOCABULARY",
+        required_unless_present = "pairs",
+        conflicts_with = "pairs"
+    )]
     vocabulary: Option<PathBuf>,
     /// The training text: source TAB target, read as the tutorial reads it
     #[arg(long, value_name = "FILE", env = "S2S_PAIRS", required_unless_present = "vocabulary")]
@@ -110,7 +117,9 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let From::Keras(args) = args.from;
     let origin = match (args.vocabulary, args.pairs) {
         (Some(file), _) => Origin::File(file),
-        (None, pairs) => Origin::Pairs { file: pairs.unwrap_or_default(), samples: args.num_samples as usize },
+        (None, pairs) => {
+            Origin::Pairs { file: pairs.unwrap_or_default(), samples: args.num_samples as usize }
+        }
     };
     let filling = match (args.padding_symbol, args.padding) {
         (Some(symbol), _) => Filling::Symbol(symbol),
@@ -119,8 +128,9 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         (None, Padding::Zeros) => Filling::Zeros,
         (None, Padding::Id0) => Filling::IdZero,
     };
-    let output =
-        args.output.unwrap_or_else(|| Path::new("runs").join(args.name.clone().unwrap_or_else(|| keras::default_name(&args.model))));
+    let output = args.output.unwrap_or_else(|| {
+        Path::new("runs").join(args.name.clone().unwrap_or_else(|| keras::default_name(&args.model)))
+    });
     let options = Options {
         model: args.model,
         origin,
@@ -156,7 +166,9 @@ fn show(imported: &Imported, global: &Global) -> Result<()> {
         println!("{report}");
     } else if !global.quiet {
         let padded = match padding {
-            Some(padding) => format!("short sources are filled up to {} symbols, as in training", padding.length),
+            Some(padding) => {
+                format!("short sources are filled up to {} symbols, as in training", padding.length)
+            }
             None => "padding is masked".to_owned(),
         };
         eprintln!(

@@ -31,7 +31,14 @@ pub struct Args {
     #[arg(long, value_enum, env = "S2S_VIEW", requires = "graph")]
     view: Option<View>,
     /// The language of the picture's words; names stay as they are
-    #[arg(long, value_enum, value_name = "CODE", default_value = "en", env = "S2S_PICTURE_LANGUAGE", requires = "graph")]
+    #[arg(
+        long,
+        value_enum,
+        value_name = "CODE",
+        default_value = "en",
+        env = "S2S_PICTURE_LANGUAGE",
+        requires = "graph"
+    )]
     language: Words,
     /// Where the picture goes [default: stdout]
     #[arg(short, long, value_name = "FILE", env = "S2S_PICTURE", requires = "graph")]
@@ -89,7 +96,14 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             println!("{}", printable::json(&table::to_json(&subject, args.tensors).to_string()));
         } else {
             print!("{}", printable::lines(&table::summary(&subject, args.tensors, terminal::stdout_width())));
-            println!("\n{}", terminal::paint("32", &printable::line(&table::verdict(&subject)), terminal::stdout_has_colours()));
+            println!(
+                "\n{}",
+                terminal::paint(
+                    "32",
+                    &printable::line(&table::verdict(&subject)),
+                    terminal::stdout_has_colours()
+                )
+            );
         }
         return Ok(());
     };
@@ -115,15 +129,19 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
 fn png(svg: &str, language: Language) -> Result<Vec<u8>> {
     use crate::inspect::png;
     if language == Language::Chinese && !png::has_font_for('图') {
-        return Err(Error::new(ErrorKind::Usage, "no font of this machine has Chinese characters, which pixels are drawn with")
-            .help("use --graph svg, or install such a font (Debian: fonts-noto-cjk)"));
+        return Err(Error::new(
+            ErrorKind::Usage,
+            "no font of this machine has Chinese characters, which pixels are drawn with",
+        )
+        .help("use --graph svg, or install such a font (Debian: fonts-noto-cjk)"));
     }
     png::render(svg, 2.0)
 }
 
 #[cfg(not(feature = "png"))]
 fn png(_: &str, _: Language) -> Result<Vec<u8>> {
-    Err(Error::new(ErrorKind::Usage, "this s2s was built without PNG").help("use --graph svg, or build with `--features png`"))
+    Err(Error::new(ErrorKind::Usage, "this s2s was built without PNG")
+        .help("use --graph svg, or build with `--features png`"))
 }
 
 fn write(bytes: &[u8], format: Format, output: Option<&Path>) -> Result<()> {

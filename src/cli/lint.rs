@@ -16,7 +16,8 @@ wrong numbers; being slow at something is said and counts as right.";
 
 /// Tell which runtimes refuse an LSTM or GRU graph, or run it wrongly without a word
 ///
-/// Looks at graphs of any origin, bodies of Loop, If and Scan included. Says the node, the rule and what to do.
+/// Looks at graphs of any origin, bodies of Loop, If and Scan included. Says the node, the rule and what to
+/// do.
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub struct Args {

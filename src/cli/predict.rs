@@ -15,8 +15,8 @@ use crate::train::mlp::{parse_samples, read_samples};
 
 /// Predict classes with a perceptron's bundle
 ///
-/// Reads rows of comma-separated numbers and prints a class for each. Where the rows end with a label, the accuracy is
-/// said on stderr, and so is whether the file is the one that the model was trained on.
+/// Reads rows of comma-separated numbers and prints a class for each. Where the rows end with a label, the
+/// accuracy is said on stderr, and so is whether the file is the one that the model was trained on.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A folder that `s2s export` wrote from a run of `model.kind: mlp`
@@ -55,13 +55,20 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             (samples, hashed.into_inner().hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect())
         }
     };
-    let learnt = bundle.manifest.provenance.iter().flat_map(|provenance| &provenance.data).find(|data| data.sha256 == hash);
+    let learnt = bundle
+        .manifest
+        .provenance
+        .iter()
+        .flat_map(|provenance| &provenance.data)
+        .find(|data| data.sha256 == hash);
     let mut graph = bundle.load(args.engine)?;
     let mut stdout = std::io::stdout().lock();
     let mut right = 0;
     for (batch, features) in samples.features.chunks(BATCH * a.inputs).enumerate() {
         let [_, probabilities] = predict(&mut *graph, features, a.inputs)?;
-        for (i, (class, row)) in best(&probabilities, a.classes).into_iter().zip(probabilities.chunks_exact(a.classes)).enumerate() {
+        for (i, (class, row)) in
+            best(&probabilities, a.classes).into_iter().zip(probabilities.chunks_exact(a.classes)).enumerate()
+        {
             let label = samples.labels.get(batch * BATCH + i);
             right += usize::from(label.is_some_and(|&l| l as usize == class));
             let line = if global.json {

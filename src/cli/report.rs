@@ -35,14 +35,20 @@ pub fn render(error: &Error, colours: bool) -> String {
     {
         let margin = " ".repeat(line.to_string().len());
         let bar = paint("34", "|");
-        let _ =
-            write!(text, " {margin} {bar}\n {} {bar} {}\n {margin} {bar}\n", paint("34", &line.to_string()), printable::lines(&excerpt));
+        let _ = write!(
+            text,
+            " {margin} {bar}\n {} {bar} {}\n {margin} {bar}\n",
+            paint("34", &line.to_string()),
+            printable::lines(&excerpt)
+        );
     }
     let mut cause = error.source();
     while let Some(inner) = cause {
         let said = printable::lines(&inner.to_string()).into_owned();
         // "no such file or folder" is said already.
-        let is_missing = inner.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound);
+        let is_missing = inner
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::NotFound);
         if !is_missing && !text.contains(&said) {
             let _ = writeln!(text, "  {} {}", paint("1", "cause:"), said.replace('\n', "\n    "));
         }
@@ -57,7 +63,9 @@ pub fn render(error: &Error, colours: bool) -> String {
 /// The error as one JSON object.
 pub fn render_json(error: &Error) -> String {
     let (file, line, key, graph, node) = match error.place() {
-        Some(Place::File { path, line, key }) => (Some(path.display().to_string()), *line, key.clone(), None, None),
+        Some(Place::File { path, line, key }) => {
+            (Some(path.display().to_string()), *line, key.clone(), None, None)
+        }
         Some(Place::Graph { graph, node }) => (None, None, None, Some(graph.clone()), node.clone()),
         _ => (None, None, None, None, None),
     };
@@ -76,11 +84,15 @@ pub fn render_json(error: &Error) -> String {
     printable::json(&json!({ "error": body }).to_string()).into_owned()
 }
 
-/// Whether all that happened is that nobody reads the output any more (`s2s translate ... | head`), which is no failure.
+/// Whether all that happened is that nobody reads the output any more (`s2s translate ... | head`), which is
+/// no failure.
 pub fn is_broken_pipe(error: &Error) -> bool {
     let mut cause = error.source();
     while let Some(inner) = cause {
-        if inner.downcast_ref::<std::io::Error>().is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe) {
+        if inner
+            .downcast_ref::<std::io::Error>()
+            .is_some_and(|io| io.kind() == std::io::ErrorKind::BrokenPipe)
+        {
             return error.kind() == ErrorKind::Io;
         }
         cause = inner.source();
@@ -108,8 +120,9 @@ mod tests {
         let folder = tempfile::tempdir()?;
         let path = folder.path().join("a.yaml");
         fs::write(&path, "model:\n  hiden: 256\n")?;
-        let error =
-            Error::new(ErrorKind::Config, "unknown key").at_line(&path, Some(2), Some("model.hiden")).help("did you mean `hidden`?");
+        let error = Error::new(ErrorKind::Config, "unknown key")
+            .at_line(&path, Some(2), Some("model.hiden"))
+            .help("did you mean `hidden`?");
         let expected = format!(
             "error: {}:2:model.hiden: unknown key\n   |\n 2 |   hiden: 256\n   |\n  help: did you mean `hidden`?\n",
             path.display()

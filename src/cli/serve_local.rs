@@ -27,9 +27,9 @@ const API_KEY: &str = "S2S_API_KEY";
 
 /// Serve bundles over HTTP, as LibreTranslate does
 ///
-/// The first line on stdout is the address, printed when requests are taken. Set S2S_API_KEY to ask every client for
-/// that key. SIGINT and SIGTERM stop the server when the requests in flight are answered; a second one stops it at once.
-/// SIGHUP loads bundles that have changed.
+/// The first line on stdout is the address, printed when requests are taken. Set S2S_API_KEY to ask every
+/// client for that key. SIGINT and SIGTERM stop the server when the requests in flight are answered; a second
+/// one stops it at once. SIGHUP loads bundles that have changed.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Bundles: folders that `s2s export` wrote, zips of them, or a folder of several
@@ -41,23 +41,26 @@ pub struct Args {
     /// Port to listen on; 0 takes a free one
     #[arg(long, env = "S2S_PORT", default_value_t = 8080)]
     port: u16,
-    /// Names that clients may call this server by, such as translate.example.org or *.example.org; * is any name
+    /// Names that clients may call this server by, such as translate.example.org or *.example.org; * is any
+    /// name
     ///
-    /// Without it a server on loopback answers to loopback names only; any other also to addresses and to names without a
-    /// dot. That keeps the pages of other sites out, which give their own names this server's address (DNS rebinding).
-    /// Pages of a name that is given here may use the server too.
+    /// Without it a server on loopback answers to loopback names only; any other also to addresses and to
+    /// names without a dot. That keeps the pages of other sites out, which give their own names this server's
+    /// address (DNS rebinding). Pages of a name that is given here may use the server too.
     #[arg(long, env = "S2S_ALLOWED_HOST", value_name = "NAME", value_delimiter = ',')]
     allowed_host: Vec<String>,
-    /// Sites whose pages may use this server, such as `https://app.example.org`, `http://a.example:*` or null (files); * is any
+    /// Sites whose pages may use this server, such as `https://app.example.org`, `http://a.example:*` or null
+    /// (files); * is any
     ///
-    /// Pages of this server's own names always may, on loopback those of every port of localhost, and browser extensions.
-    /// Who may ask may read the answer: such requests are answered with CORS headers.
+    /// Pages of this server's own names always may, on loopback those of every port of localhost, and browser
+    /// extensions. Who may ask may read the answer: such requests are answered with CORS headers.
     #[arg(long, env = "S2S_CORS_ORIGIN", value_name = "ORIGIN", value_delimiter = ',')]
     cors_origin: Vec<String>,
     /// How texts are taken apart where a request does not say it: lines, sentences or none
     #[arg(long, env = "S2S_SPLIT", value_name = "HOW", default_value = "lines", value_parser = split)]
     split: Split,
-    /// Write a line for each request to stdout, after the address: common (Common Log Format) or json; never a text
+    /// Write a line for each request to stdout, after the address: common (Common Log Format) or json; never
+    /// a text
     #[arg(long, env = "S2S_ACCESS_LOG", value_name = "FORMAT", num_args = 0..=1, require_equals = true, default_missing_value = "common", value_parser = log_format)]
     access_log: Option<LogFormat>,
     /// What runs the graphs: auto, tract or ort
@@ -72,10 +75,12 @@ pub struct Args {
     /// Decoding options in YAML, over those of the bundle
     #[arg(long, env = "S2S_DECODING", value_name = "FILE")]
     decoding: Option<PathBuf>,
-    /// Code of the source language, such as en, in place of the bundle's; without either every code is accepted
+    /// Code of the source language, such as en, in place of the bundle's; without either every code is
+    /// accepted
     #[arg(long, env = "S2S_SOURCE_LANGUAGE", value_name = "CODE")]
     source_language: Option<String>,
-    /// Code of the target language, such as fr, in place of the bundle's; without either every code is accepted
+    /// Code of the target language, such as fr, in place of the bundle's; without either every code is
+    /// accepted
     #[arg(long, env = "S2S_TARGET_LANGUAGE", value_name = "CODE")]
     target_language: Option<String>,
     /// How often to look for bundles that were replaced or added; 0 never
@@ -107,17 +112,19 @@ struct LimitArgs {
     /// Tokens of one translation; a request for more is answered 422
     #[arg(long, env = "S2S_MAX_NEW_TOKENS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_new_tokens: usize,
-    /// Bytes that one answer may take: hypotheses times tokens, with attention times source tokens; more is answered 422
+    /// Bytes that one answer may take: hypotheses times tokens, with attention times source tokens; more is
+    /// answered 422
     #[arg(long, env = "S2S_MAX_ANSWER", value_name = "BYTES", default_value = "32000000", value_parser = at_least_one)]
     max_answer: usize,
     /// Bytes of a request body, after decompression
     #[arg(long, env = "S2S_MAX_PAYLOAD", value_name = "BYTES", default_value = "2000000", value_parser = at_least_one)]
     max_payload: usize,
-    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503
-    /// [default: 64 MiB, or four times --max-payload if that is more]
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered
+    /// 503 [default: 64 MiB, or four times --max-payload if that is more]
     #[arg(long, env = "S2S_MAX_BODY_MEMORY", value_name = "BYTES", value_parser = at_least_one)]
     max_body_memory: Option<usize>,
-    /// Bytes of translated files that wait to be fetched; where there is no room, the oldest of who has most go
+    /// Bytes of translated files that wait to be fetched; where there is no room, the oldest of who has most
+    /// go
     #[arg(long, env = "S2S_MAX_FILE_MEMORY", value_name = "BYTES", default_value = "67108864", value_parser = at_least_one)]
     max_file_memory: usize,
     /// How long a translated file can be fetched
@@ -126,8 +133,8 @@ struct LimitArgs {
     /// Connections open at once, or as many as there may be open files; more displace quiet ones, or wait
     #[arg(long, env = "S2S_MAX_CONNECTIONS", value_name = "N", default_value = "1024", value_parser = at_least_one)]
     max_connections: usize,
-    /// Connections of one address; more displace its quiet ones, or are answered 429. Raise it behind a proxy, whose
-    /// address is everybody's [default: three quarters of --max-connections]
+    /// Connections of one address; more displace its quiet ones, or are answered 429. Raise it behind a
+    /// proxy, whose address is everybody's [default: three quarters of --max-connections]
     #[arg(long, env = "S2S_MAX_CONNECTIONS_PER_ADDRESS", value_name = "N", value_parser = at_least_one)]
     max_connections_per_address: Option<usize>,
     /// From a request's arrival to its answer, else 504
@@ -164,11 +171,15 @@ impl LimitArgs {
             max_new_tokens: self.max_new_tokens,
             max_answer: self.max_answer,
             max_payload: self.max_payload,
-            max_body_memory: self.max_body_memory.unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
+            max_body_memory: self
+                .max_body_memory
+                .unwrap_or_else(|| self.max_payload.saturating_mul(4).max(64 << 20)),
             max_file_memory: self.max_file_memory,
             file_lifetime: self.file_lifetime,
             max_connections: self.max_connections,
-            max_connections_per_address: self.max_connections_per_address.unwrap_or_else(|| Limits::share(self.max_connections)),
+            max_connections_per_address: self
+                .max_connections_per_address
+                .unwrap_or_else(|| Limits::share(self.max_connections)),
             request_timeout: self.request_timeout,
             first_byte_timeout: self.first_byte_timeout,
             header_timeout: self.header_timeout,
@@ -198,7 +209,9 @@ fn at_least_one(typed: &str) -> Result<usize, String> {
 
 fn seconds(typed: &str) -> Result<Duration, String> {
     let seconds = typed.parse::<f64>().ok().filter(|s| (0.0..=1e6).contains(s));
-    seconds.map(Duration::from_secs_f64).ok_or_else(|| "a number of seconds between 0 and 1000000 is wanted".to_owned())
+    seconds
+        .map(Duration::from_secs_f64)
+        .ok_or_else(|| "a number of seconds between 0 and 1000000 is wanted".to_owned())
 }
 
 /// Runs `s2s serve-local`.
@@ -218,12 +231,13 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
 
 fn api_key() -> Result<Option<ApiKey>> {
     match std::env::var(API_KEY) {
-        Ok(key) if key.is_empty() => {
-            Err(Error::new(ErrorKind::Usage, format!("{API_KEY} is empty")).help("set a key, or unset the variable"))
-        }
+        Ok(key) if key.is_empty() => Err(Error::new(ErrorKind::Usage, format!("{API_KEY} is empty"))
+            .help("set a key, or unset the variable")),
         Ok(key) => Ok(Some(ApiKey::new(&key))),
         Err(std::env::VarError::NotPresent) => Ok(None),
-        Err(std::env::VarError::NotUnicode(_)) => Err(Error::new(ErrorKind::Usage, format!("{API_KEY} is not UTF-8"))),
+        Err(std::env::VarError::NotUnicode(_)) => {
+            Err(Error::new(ErrorKind::Usage, format!("{API_KEY} is not UTF-8")))
+        }
     }
 }
 
@@ -233,14 +247,17 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
         tracing::warn!("anybody who can reach {address} can use this server; set {API_KEY} to ask for a key");
     }
     let hosts = Hosts::new(address.ip(), &args.allowed_host);
-    let hosts = hosts.map_err(|message| Error::new(ErrorKind::Usage, format!("--allowed-host: {message}")))?;
+    let hosts =
+        hosts.map_err(|message| Error::new(ErrorKind::Usage, format!("--allowed-host: {message}")))?;
     let hosts = hosts.with_origins(&args.cors_origin);
     let hosts = hosts.map_err(|message| Error::new(ErrorKind::Usage, format!("--cors-origin: {message}")))?;
     let log = args.access_log.map(|format| AccessLog::new(format, std::io::stdout())).transpose();
-    let log = log.map_err(|cause| Error::new(ErrorKind::Io, "no thread for the access log").caused_by(cause))?;
+    let log =
+        log.map_err(|cause| Error::new(ErrorKind::Io, "no thread for the access log").caused_by(cause))?;
     let (stop, cut, hangup) = (Arc::new(Notify::new()), Arc::new(Notify::new()), Arc::new(Notify::new()));
     tokio::spawn(watch_signals(Arc::clone(&stop), Arc::clone(&cut))?);
-    watch_hangup(Arc::clone(&hangup)).map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
+    watch_hangup(Arc::clone(&hangup))
+        .map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
     let mut limits = args.limits.limits();
     fit_descriptors(&mut limits);
     let server = Arc::new(Server::new(limits, key).at(hosts).splitting(args.split).logging(log));
@@ -276,10 +293,14 @@ async fn serve_until_stopped(args: Args, key: Option<ApiKey>, global: &Global) -
 }
 
 fn outcome(ended: Result<Ended, tokio::task::JoinError>) -> Result<()> {
-    match ended.map_err(|panic| Error::new(ErrorKind::Internal, "the accept loop panicked").caused_by(panic))? {
+    match ended
+        .map_err(|panic| Error::new(ErrorKind::Internal, "the accept loop panicked").caused_by(panic))?
+    {
         Ended::Drained => Ok(()),
-        Ended::Cut(open) => Err(Error::new(ErrorKind::Interrupted, format!("stopped with {open} connections open"))
-            .help("--grace sets how long they may go on")),
+        Ended::Cut(open) => {
+            Err(Error::new(ErrorKind::Interrupted, format!("stopped with {open} connections open"))
+                .help("--grace sets how long they may go on"))
+        }
     }
 }
 
@@ -299,7 +320,8 @@ fn announce(url: &str, models: &[String], failed: &[String], global: &Global) {
 
 /// The first SIGINT or SIGTERM notifies `stop`, the second `cut`.
 fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Output = ()>> {
-    let mut signals = Signals::watch().map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
+    let mut signals = Signals::watch()
+        .map_err(|cause| Error::new(ErrorKind::Io, "signals cannot be watched").caused_by(cause))?;
     Ok(async move {
         for tell in [stop, cut] {
             signals.next().await;
@@ -308,7 +330,8 @@ fn watch_signals(stop: Arc<Notify>, cut: Arc<Notify>) -> Result<impl Future<Outp
     })
 }
 
-/// Lets the process open as many files as connections want, as far as it may; where it may not, there are fewer connections.
+/// Lets the process open as many files as connections want, as far as it may; where it may not, there are
+/// fewer connections.
 #[cfg(unix)]
 fn fit_descriptors(limits: &mut Limits) {
     use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
@@ -317,10 +340,13 @@ fn fit_descriptors(limits: &mut Limits) {
     // None is no limit. The soft limit may be raised up to the hard one.
     let raised = Rlimit { current: Some(open.min(own.maximum.unwrap_or(open))), ..own };
     let is_short = own.current.is_some_and(|current| current < open);
-    let allowed = if is_short && setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { own.current };
+    let allowed =
+        if is_short && setrlimit(Resource::Nofile, raised).is_ok() { raised.current } else { own.current };
     if let Some(descriptors) = allowed.filter(|&descriptors| limits.fit_descriptors(descriptors)) {
         let allowed = limits.max_connections;
-        tracing::warn!("{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections");
+        tracing::warn!(
+            "{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections"
+        );
     }
 }
 

@@ -55,7 +55,8 @@ fn write_stdout(bytes: &[u8]) -> Result<()> {
 fn page(command: clap::Command) -> Result<Vec<u8>> {
     let mut bytes = Vec::new();
     let rendered = clap_mangen::Man::new(command).render(&mut bytes);
-    rendered.map_err(|e| Error::new(ErrorKind::Internal, "the manual page cannot be written").caused_by(e))?;
+    rendered
+        .map_err(|e| Error::new(ErrorKind::Internal, "the manual page cannot be written").caused_by(e))?;
     Ok(bytes)
 }
 

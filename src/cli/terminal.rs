@@ -5,8 +5,8 @@ use std::io::IsTerminal;
 /// A narrower terminal is treated as if it were so wide.
 const NARROWEST: usize = 40;
 
-/// Columns of the terminal that stdout is. None where it is no terminal: lines are as long as they are, so that what goes
-/// into a file or a pipe is the same everywhere.
+/// Columns of the terminal that stdout is. None where it is no terminal: lines are as long as they are, so
+/// that what goes into a file or a pipe is the same everywhere.
 pub fn stdout_width() -> Option<usize> {
     let stdout = std::io::stdout();
     let (width, _) = terminal_size::terminal_size_of(&stdout).filter(|_| stdout.is_terminal())?;
@@ -25,7 +25,8 @@ pub fn stderr_has_colours() -> bool {
 
 /// Unless `NO_COLOR` is set (<https://no-color.org>), or the terminal is one that knows no escape sequences.
 fn wants_colours() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()) && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+    std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+        && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 /// The text in the colour of an SGR `code`, where there are colours.

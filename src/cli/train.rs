@@ -27,11 +27,12 @@ pub struct Args {
     /// Lay a value over the config, for example --set training.epochs=3; may be repeated
     #[arg(long = "set", value_name = "KEY=VALUE", env = "S2S_SET", value_delimiter = None)]
     pub set: Vec<String>,
-    /// Start from the weights and vocabularies of another run: its folder (the best epoch) or one of its checkpoints; the
-    /// optimiser starts anew
+    /// Start from the weights and vocabularies of another run: its folder (the best epoch) or one of its
+    /// checkpoints; the optimiser starts anew
     #[arg(long, value_name = "RUN", env = "S2S_INIT_FROM", conflicts_with = "resume")]
     pub init_from: Option<PathBuf>,
-    /// Give symbols of the new pairs that those vocabularies lack ids, after the old ones, which stay; else they are unknown
+    /// Give symbols of the new pairs that those vocabularies lack ids, after the old ones, which stay; else
+    /// they are unknown
     #[arg(long, env = "S2S_EXTEND_VOCABULARY", requires = "init_from")]
     pub extend_vocabulary: bool,
     /// Go on with the run where it stopped, bit for bit
@@ -55,14 +56,17 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     let file = if folder { args.config.join("config.yaml") } else { args.config.clone() };
     if is_mlp(&file, &options) {
         if let Some(path) = args.init_from {
-            let error = Error::new(ErrorKind::Usage, "a perceptron cannot start from the weights of another run").in_file(path);
+            let error =
+                Error::new(ErrorKind::Usage, "a perceptron cannot start from the weights of another run")
+                    .in_file(path);
             return Err(error.help("leave --init-from out"));
         }
         let config = MlpConfig::load(&file, &options)?;
         let own = if folder { args.config } else { Path::new("runs").join(&config.name) };
         let stop = stop_flag()?;
         let options = TrainOptions { output: args.output.unwrap_or(own), mode, init_from: None, stop: &stop };
-        return train::mlp::train_mlp(config, &options, &mut Console::new(global.json, global.quiet)).map(drop);
+        return train::mlp::train_mlp(config, &options, &mut Console::new(global.json, global.quiet))
+            .map(drop);
     }
     let init_from = args.init_from.map(|path| InitFrom { path, extend_vocabulary: args.extend_vocabulary });
     let (config, output) = if folder {
@@ -70,7 +74,10 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         (config, args.output.unwrap_or(args.config))
     } else {
         let config = Config::load(&args.config, &options)?;
-        let output = args.output.or_else(|| config.output.clone()).unwrap_or_else(|| Path::new("runs").join(&config.name));
+        let output = args
+            .output
+            .or_else(|| config.output.clone())
+            .unwrap_or_else(|| Path::new("runs").join(&config.name));
         (config, output)
     };
     let stop = stop_flag()?;

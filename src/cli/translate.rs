@@ -20,12 +20,13 @@ use crate::error::{Error, Result};
 
 /// Translate lines of text with a bundle
 ///
-/// Reads the texts given, else lines on stdin, and writes one line for each. With --num-return-sequences N it writes N
-/// lines for each, the best first: rank, score and text, separated by tabs. With --json it writes one object a line, with
-/// all alternatives, scores and unknown symbols.
+/// Reads the texts given, else lines on stdin, and writes one line for each. With --num-return-sequences N it
+/// writes N lines for each, the best first: rank, score and text, separated by tabs. With --json it writes
+/// one object a line, with all alternatives, scores and unknown symbols.
 ///
-/// A line that cannot be translated gives an empty line (N lines of a rank alone; with --json an object with `error`), an
-/// error on stderr, and exit code 4 when all is done. A line that the model hardly knows a symbol of is warned of on stderr.
+/// A line that cannot be translated gives an empty line (N lines of a rank alone; with --json an object with
+/// `error`), an error on stderr, and exit code 4 when all is done. A line that the model hardly knows a
+/// symbol of is warned of on stderr.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A folder that `s2s export` wrote, or a zip of it
@@ -124,7 +125,9 @@ impl DecodingFlags {
             target_prefix: self.target_prefix.clone(),
             unknown: self.unknown,
             truncate: self.truncate,
-            output: self.token_scores.then(|| OutputOptions { token_scores: Some(true), ..OutputOptions::default() }),
+            output: self
+                .token_scores
+                .then(|| OutputOptions { token_scores: Some(true), ..OutputOptions::default() }),
             ..DecodingOptions::default()
         }
     }
@@ -184,7 +187,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         options.output = Some(OutputOptions { scores: Some(true), ..OutputOptions::default() });
     }
     options.merge(&decoding_options(args.decoding.as_deref(), &args.flags)?);
-    let translator = Translator::open_on(&args.bundle, args.engine, args.device)?.with_max_batch(args.max_batch_size);
+    let translator =
+        Translator::open_on(&args.bundle, args.engine, args.device)?.with_max_batch(args.max_batch_size);
     let coder = translator.coder().clone();
     return_sequences(&mut options, coder.defaults());
     let mut lines = Lines {

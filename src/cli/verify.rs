@@ -22,8 +22,8 @@ pub struct Args {
     #[allow(missing_docs)] // A doc comment would become help text.
     #[command(flatten)]
     pub checks: CheckArgs,
-    /// Check these runtimes too, where they are installed: all, or some of onnxruntime, reference, openvino, mnn, iree, opencv,
-    /// onnxruntime-node, onnxruntime-web
+    /// Check these runtimes too, where they are installed: all, or some of onnxruntime, reference, openvino,
+    /// mnn, iree, opencv, onnxruntime-node, onnxruntime-web
     #[arg(long, value_name = "LIST", env = "S2S_RUNTIMES", value_delimiter = ',')]
     pub runtimes: Vec<String>,
     /// Leave the bundle's conformance.json as it is
@@ -46,7 +46,8 @@ pub struct CheckArgs {
     /// Decode with so many beams too, and compare batches and engines
     #[arg(long, value_name = "N", env = "S2S_BEAM", value_parser = clap::value_parser!(u16).range(2..=1024))]
     pub beam: Option<u16>,
-    /// Largest error of states and probabilities [default: 1e-5, or 8 times what the trainer's f32 is off from f64]
+    /// Largest error of states and probabilities [default: 1e-5, or 8 times what the trainer's f32 is off
+    /// from f64]
     #[arg(long, value_name = "ERROR", env = "S2S_ATOL", value_parser = atol)]
     pub atol: Option<f32>,
     /// Fail if this engine is not available (tract or ort); may be repeated
@@ -56,7 +57,11 @@ pub struct CheckArgs {
 
 fn atol(text: &str) -> Result<f32, String> {
     let value: f32 = text.parse().map_err(|_| "not a number".to_owned())?;
-    if value.is_finite() && value > 0.0 { Ok(value) } else { Err("must be a number above 0, for example 1e-5".to_owned()) }
+    if value.is_finite() && value > 0.0 {
+        Ok(value)
+    } else {
+        Err("must be a number above 0, for example 1e-5".to_owned())
+    }
 }
 
 impl CheckArgs {
@@ -67,9 +72,12 @@ impl CheckArgs {
             .as_ref()
             .map(|path| {
                 let text = files::read_text(path, files::DATA)?;
-                let lines: Vec<String> = text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
+                let lines: Vec<String> =
+                    text.lines().filter(|line| !line.trim().is_empty()).map(str::to_owned).collect();
                 if lines.is_empty() {
-                    return Err(Error::new(ErrorKind::Data, "there is no text in it").in_file(path).help("give one source text a line"));
+                    return Err(Error::new(ErrorKind::Data, "there is no text in it")
+                        .in_file(path)
+                        .help("give one source text a line"));
                 }
                 Ok(lines)
             })
@@ -104,10 +112,14 @@ pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
         let colours = terminal::stdout_has_colours();
         for line in printable::lines(&report.table_within(terminal::stdout_width())).lines() {
             let mark = [Outcome::Passed, Outcome::Failed, Outcome::Skipped].into_iter().find(|outcome| {
-                line.strip_prefix(' ').and_then(|line| line.strip_prefix(outcome.mark())).is_some_and(|rest| rest.starts_with(' '))
+                line.strip_prefix(' ')
+                    .and_then(|line| line.strip_prefix(outcome.mark()))
+                    .is_some_and(|rest| rest.starts_with(' '))
             });
             match mark {
-                Some(mark) => println!(" {}{}", paint(mark, mark.mark(), colours), &line[1 + mark.mark().len()..]),
+                Some(mark) => {
+                    println!(" {}{}", paint(mark, mark.mark(), colours), &line[1 + mark.mark().len()..])
+                }
                 None => println!("{line}"),
             }
         }
@@ -125,9 +137,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     }
     let is_mlp = MlpBundle::exists(&args.bundle);
     if is_mlp && !args.runtimes.is_empty() {
-        return Err(
-            Error::new(ErrorKind::Usage, "--runtimes checks bundles of sequence models").help("this one is a classifier; leave it out")
-        );
+        return Err(Error::new(ErrorKind::Usage, "--runtimes checks bundles of sequence models")
+            .help("this one is a classifier; leave it out"));
     }
     let report = match is_mlp {
         true => verify_mlp(&args.bundle, &options, !args.no_write)?,

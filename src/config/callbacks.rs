@@ -1,4 +1,5 @@
-//! What watches a training: monitors, the learning rate's schedule, and Keras's callbacks under Keras's names and defaults.
+//! What watches a training: monitors, the learning rate's schedule, and Keras's callbacks under Keras's names
+//! and defaults.
 
 use super::raw::{Field, Section, Value};
 use crate::error::Result;
@@ -41,8 +42,12 @@ const MONITORS: [(&str, Monitor); 12] = [
 ];
 
 /// Those that decoded texts give.
-pub(super) const SCORES: [(&str, Monitor); 4] =
-    [("exact_match", Monitor::ExactMatch), ("token_error_rate", Monitor::TokenErrorRate), ("chrf", Monitor::Chrf), ("bleu", Monitor::Bleu)];
+pub(super) const SCORES: [(&str, Monitor); 4] = [
+    ("exact_match", Monitor::ExactMatch),
+    ("token_error_rate", Monitor::TokenErrorRate),
+    ("chrf", Monitor::Chrf),
+    ("bleu", Monitor::Bleu),
+];
 
 impl Monitor {
     /// Its name in `metrics.jsonl` and in configs.
@@ -57,7 +62,10 @@ impl Monitor {
 
     /// Whether more of it is better.
     pub fn higher_is_better(self) -> bool {
-        matches!(self, Self::ValidationAccuracy | Self::TrainAccuracy | Self::ExactMatch | Self::Chrf | Self::Bleu)
+        matches!(
+            self,
+            Self::ValidationAccuracy | Self::TrainAccuracy | Self::ExactMatch | Self::Chrf | Self::Bleu
+        )
     }
 
     /// Whether validation sources must be decoded for it.
@@ -157,7 +165,8 @@ fn at_least_zero(field: &Field<'_>) -> Result<f64> {
 
 /// `schedule`: a word, or a section.
 pub(super) fn schedule(field: Option<Field<'_>>, learning_rate: f64) -> Result<Schedule> {
-    const SHAPES: [(&str, Shape); 3] = [("constant", Shape::Constant), ("cosine", Shape::Cosine), ("linear", Shape::Linear)];
+    const SHAPES: [(&str, Shape); 3] =
+        [("constant", Shape::Constant), ("cosine", Shape::Cosine), ("linear", Shape::Linear)];
     let Some(field) = field else { return Ok(Schedule::default()) };
     if !field.is_map() {
         return Ok(Schedule { shape: field.choice(&SHAPES)?, ..Schedule::default() });
@@ -167,7 +176,10 @@ pub(super) fn schedule(field: Option<Field<'_>>, learning_rate: f64) -> Result<S
     if shape == Shape::Constant
         && let Some(other) = section.get("decay").or_else(|| section.get("floor"))
     {
-        return Err(other.error("a constant learning rate does not fall", "add `name: cosine` or `name: linear`, or leave this key out"));
+        return Err(other.error(
+            "a constant learning rate does not fall",
+            "add `name: cosine` or `name: linear`, or leave this key out",
+        ));
     }
     let span = |key: &str| section.get(key).map(|f| span(&f)).transpose();
     let floor = section.get("floor").map_or(Ok(0.0), |f| {
@@ -195,7 +207,9 @@ const WATCH: [&str; 4] = ["monitor", "mode", "min_delta", "patience"];
 
 fn watch(section: &Section<'_>, best: Monitor, min_delta: f64, patience: usize) -> Result<Watch> {
     let monitor = section.get("monitor").map_or(Ok(best), |f| monitor(&f))?;
-    let higher = section.get("mode").map_or(Ok(None), |f| f.choice(&[("auto", None), ("min", Some(false)), ("max", Some(true))]))?;
+    let higher = section
+        .get("mode")
+        .map_or(Ok(None), |f| f.choice(&[("auto", None), ("min", Some(false)), ("max", Some(true))]))?;
     Ok(Watch {
         monitor,
         higher: higher.unwrap_or_else(|| monitor.higher_is_better()),
@@ -205,15 +219,23 @@ fn watch(section: &Section<'_>, best: Monitor, min_delta: f64, patience: usize) 
 }
 
 /// `reduce_lr_on_plateau`; it watches what decides the best checkpoint unless it says otherwise.
-pub(super) fn reduce_on_plateau(field: &Field<'_>, best: Monitor, schedule: &Schedule) -> Result<ReduceOnPlateau> {
+pub(super) fn reduce_on_plateau(
+    field: &Field<'_>,
+    best: Monitor,
+    schedule: &Schedule,
+) -> Result<ReduceOnPlateau> {
     let section = field.section(&[&WATCH[..], &["factor", "cooldown", "min_lr"]].concat())?;
     if schedule.shape != Shape::Constant {
         let message = "`training.schedule` lowers the learning rate already";
-        return Err(field.error(message, "leave one of the two out; `schedule: {warmup: ...}` alone goes with it"));
+        return Err(
+            field.error(message, "leave one of the two out; `schedule: {warmup: ...}` alone goes with it")
+        );
     }
     Ok(ReduceOnPlateau {
         watch: watch(&section, best, 1e-4, 10)?,
-        factor: section.get("factor").map_or(Ok(0.1), |f| f.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0))?,
+        factor: section
+            .get("factor")
+            .map_or(Ok(0.1), |f| f.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0))?,
         cooldown: section.get("cooldown").map_or(Ok(0), |f| f.count(0..=u32::MAX))?,
         min_lr: section.get("min_lr").map_or(Ok(0.0), |f| at_least_zero(&f))?,
     })
@@ -221,7 +243,8 @@ pub(super) fn reduce_on_plateau(field: &Field<'_>, best: Monitor, schedule: &Sch
 
 /// `early_stopping`; it watches what decides the best checkpoint unless it says otherwise.
 pub(super) fn early_stopping(field: &Field<'_>, best: Monitor) -> Result<EarlyStopping> {
-    let section = field.section(&[&WATCH[..], &["baseline", "restore_best_weights", "start_from_epoch"]].concat())?;
+    let section =
+        field.section(&[&WATCH[..], &["baseline", "restore_best_weights", "start_from_epoch"]].concat())?;
     let watch = watch(&section, best, 0.0, 0)?;
     let restore = section.get("restore_best_weights");
     let restore_best_weights = restore.as_ref().map_or(Ok(false), Field::boolean)?;

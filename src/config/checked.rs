@@ -98,7 +98,8 @@ pub enum FormatKind {
     Separated(String),
     /// At an ASCII character, a comma by default; fields may be quoted (RFC 4180).
     Csv(u8),
-    /// An object of JSON a line, with the keys of source and target; `source` and `target`, or the only two texts, by default.
+    /// An object of JSON a line, with the keys of source and target; `source` and `target`, or the only two
+    /// texts, by default.
     Jsonl(Option<[String; 2]>),
 }
 
@@ -118,7 +119,15 @@ impl Default for Format {
     /// Source, a tab, target.
     fn default() -> Self {
         let kind = FormatKind::Separated("\t".to_owned());
-        Self { kind, source: 0, target: 1, extra: Extra::Error, header: false, skip_empty: false, comment: None }
+        Self {
+            kind,
+            source: 0,
+            target: 1,
+            extra: Extra::Error,
+            header: false,
+            skip_empty: false,
+            comment: None,
+        }
     }
 }
 
@@ -211,17 +220,22 @@ impl Config {
         for assignment in &options.overrides {
             effective.set(assignment)?;
         }
-        let root = Field::root(file, &effective).section(&["name", "data", "model", "training", "decoding", "output"])?;
+        let root = Field::root(file, &effective)
+            .section(&["name", "data", "model", "training", "decoding", "output"])?;
         let folder = file.parent().unwrap_or(Path::new(""));
         let name_field = root.required("name", "my_model")?;
         let name = name_field.string()?.to_owned();
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.starts_with('.') {
-            return Err(name_field.error(format!("`{name}` cannot name a folder"), "use ASCII letters, digits, `.`, `_` and `-`"));
+            return Err(name_field.error(
+                format!("`{name}` cannot name a folder"),
+                "use ASCII letters, digits, `.`, `_` and `-`",
+            ));
         }
         let data = data(&root.required("data", "{train: pairs.tsv, ...}")?, folder, options)?;
         let model = model(&root.required("model", "{input: one_hot, hidden: 256}")?)?;
         let training = training(&root.required("training", "{epochs: 10, ...}")?)?;
-        let decoding = root.get("decoding").map_or_else(|| Ok(DecodingOptions::default()), |f| decoding(&f))?;
+        let decoding =
+            root.get("decoding").map_or_else(|| Ok(DecodingOptions::default()), |f| decoding(&f))?;
         let output = root.get("output").map(|f| f.string().map(|s| folder.join(s))).transpose()?;
         Ok(Self { name, data, model, training, decoding, output, effective })
     }
@@ -259,13 +273,14 @@ impl Config {
         json
     }
 
-    /// Fixes what the config left open, so that the copy in the run folder gives the same run from anywhere: the
-    /// folder of the data and the number of threads.
+    /// Fixes what the config left open, so that the copy in the run folder gives the same run from anywhere:
+    /// the folder of the data and the number of threads.
     pub fn settle(&mut self, threads: usize, data_folder: Option<&Path>) -> Result<()> {
         self.training.threads = Some(threads);
         self.effective.set(&format!("training.threads={threads}"))?;
         if let Some(folder) = data_folder {
-            self.effective.set(&format!("data.folder={}", serde_json::Value::from(folder.to_string_lossy())))?;
+            self.effective
+                .set(&format!("data.folder={}", serde_json::Value::from(folder.to_string_lossy())))?;
         }
         Ok(())
     }
@@ -301,21 +316,36 @@ const NORMALISATIONS: [(&str, Normalisation); 7] = [
 
 fn data(field: &Field<'_>, folder: &Path, options: &LoadOptions) -> Result<Data> {
     let common = ["source", "target", "vocabulary", "licence", "attribution"];
-    let of_files = ["folder", "train", "dev", "validation", "format", "separator", "columns", "header", "comment", "empty", "limit"];
+    let of_files = [
+        "folder",
+        "train",
+        "dev",
+        "validation",
+        "format",
+        "separator",
+        "columns",
+        "header",
+        "comment",
+        "empty",
+        "limit",
+    ];
     let section = field.section(&[&["task"][..], &of_files, &common].concat())?;
     let text = |key: &str| section.get(key).map(|f| f.string().map(str::to_owned)).transpose();
     let origin = match section.get("task") {
         Some(task) => {
             if let Some(other) = of_files.iter().find_map(|key| section.get(key)) {
-                return Err(other.error("a task makes its own pairs and reads no file", "leave this key or `data.task` out"));
+                return Err(other.error(
+                    "a task makes its own pairs and reads no file",
+                    "leave this key or `data.task` out",
+                ));
             }
             DataOrigin::Dates(dates_task(&task)?)
         }
         None => DataOrigin::Files(files(&section, folder, options)?),
     };
-    let vocabulary = section
-        .get("vocabulary")
-        .map_or(Ok(VocabularyFrom::Train), |f| f.choice(&[("train", VocabularyFrom::Train), ("all", VocabularyFrom::All)]))?;
+    let vocabulary = section.get("vocabulary").map_or(Ok(VocabularyFrom::Train), |f| {
+        f.choice(&[("train", VocabularyFrom::Train), ("all", VocabularyFrom::All)])
+    })?;
     Ok(Data {
         origin,
         source: side(&section, "source")?,
@@ -334,7 +364,11 @@ fn dates_task(field: &Field<'_>) -> Result<DatesTask> {
     let section = field.section(&["name", "train", "dev", "seed"])?;
     section.required("name", "dates")?.choice(&[("dates", ())])?;
     let count = |key: &str, default| section.get(key).map_or(Ok(default), |f| f.count(1..=10_000_000));
-    Ok(DatesTask { train: count("train", default.train)?, dev: count("dev", default.dev)?, seed: seed(&section, default.seed)? })
+    Ok(DatesTask {
+        train: count("train", default.train)?,
+        dev: count("dev", default.dev)?,
+        seed: seed(&section, default.seed)?,
+    })
 }
 
 fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<Files> {
@@ -343,13 +377,16 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
     let path = |f: Field<'_>| f.string().map(|s| base.join(s));
     let train = path(section.required("train", "pairs.tsv")?)?;
     let part = match (section.get("dev"), section.get("validation")) {
-        (Some(_), Some(split)) => return Err(split.error("both `dev` and `validation` are given", "keep one of them")),
+        (Some(_), Some(split)) => {
+            return Err(split.error("both `dev` and `validation` are given", "keep one of them"));
+        }
         (Some(dev), None) => Validation::File(path(dev)?),
         (None, Some(split)) => validation(&split)?,
         (None, None) => {
-            return Err(section
-                .whole()
-                .error("no validation pairs are named", "add `dev: dev.tsv` or `validation: {split: shuffled, fraction: 0.1}`"));
+            return Err(section.whole().error(
+                "no validation pairs are named",
+                "add `dev: dev.tsv` or `validation: {split: shuffled, fraction: 0.1}`",
+            ));
         }
     };
     let format = format(section)?;
@@ -361,19 +398,25 @@ fn files(section: &Section<'_>, folder: &Path, options: &LoadOptions) -> Result<
 fn format(section: &Section<'_>) -> Result<Format> {
     let tabs = || FormatKind::Separated("\t".to_owned());
     let [tsv, csv, jsonl] = [0, 1, 2];
-    let named = section.get("format").map_or(Ok(tsv), |f| f.choice(&[("tsv", tsv), ("csv", csv), ("jsonl", jsonl)]))?;
+    let named = section
+        .get("format")
+        .map_or(Ok(tsv), |f| f.choice(&[("tsv", tsv), ("csv", csv), ("jsonl", jsonl)]))?;
     // Neither fits objects, whose keys are named.
     if named == jsonl
         && let Some(other) = ["separator", "header", "comment"].iter().find_map(|key| section.get(key))
     {
-        return Err(other.error("`format: jsonl` has no such thing", "leave this key out, or name another format"));
+        return Err(
+            other.error("`format: jsonl` has no such thing", "leave this key out, or name another format")
+        );
     }
-    let one_byte = |field: &Field<'_>, text: &str| match text.as_bytes() {
+    let one_byte = |field: &Field<'_>, text: &str| {
+        match text.as_bytes() {
         [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(*byte),
         _ => Err(field.error(
             format!("`format: csv` takes one ASCII character here, not {text:?}"),
             "give one such as \";\", or leave `format: csv` out: then it may be of any length, and quotes are text",
         )),
+    }
     };
     let kind = match (named == csv, section.get("separator")) {
         (true, None) => FormatKind::Csv(b','),
@@ -382,7 +425,10 @@ fn format(section: &Section<'_>) -> Result<Format> {
         (false, Some(field)) => {
             let separator = field.string()?;
             if separator.contains(['\n', '\r']) {
-                return Err(field.error("a line ends there and is not cut", "give what stands between source and target in a line"));
+                return Err(field.error(
+                    "a line ends there and is not cut",
+                    "give what stands between source and target in a line",
+                ));
             }
             FormatKind::Separated(separator.to_owned())
         }
@@ -394,7 +440,9 @@ fn format(section: &Section<'_>) -> Result<Format> {
     let mut format = Format {
         kind: if named == jsonl { FormatKind::Jsonl(None) } else { kind },
         header: section.get("header").map_or(Ok(false), |f| f.boolean())?,
-        skip_empty: section.get("empty").map_or(Ok(false), |f| f.choice(&[("error", false), ("skip", true)]))?,
+        skip_empty: section
+            .get("empty")
+            .map_or(Ok(false), |f| f.choice(&[("error", false), ("skip", true)]))?,
         comment: comment.transpose()?,
         ..Format::default()
     };
@@ -412,7 +460,8 @@ fn format(section: &Section<'_>) -> Result<Format> {
         *names = (columns.get("source").is_some() || columns.get("target").is_some()).then_some(both);
         return Ok(format);
     }
-    let column = |key: &str, default| columns.get(key).map_or(Ok(default), |f| f.count(1..=1_000).map(|c| c - 1));
+    let column =
+        |key: &str, default| columns.get(key).map_or(Ok(default), |f| f.count(1..=1_000).map(|c| c - 1));
     (format.source, format.target) = (column("source", 0)?, column("target", 1)?);
     if format.source == format.target {
         return same("columns count from 1: {source: 1, target: 2}");
@@ -426,13 +475,19 @@ pub(super) fn validation(field: &Field<'_>) -> Result<Validation> {
     let kind: fn(f64) -> Validation = split
         .required("split", "shuffled")?
         .choice(&[("shuffled", Validation::Shuffled as fn(f64) -> Validation), ("tail", Validation::Tail)])?;
-    Ok(kind(split.required("fraction", "0.1")?.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?))
+    Ok(kind(
+        split.required("fraction", "0.1")?.number("a number above 0 and below 1", |v| v > 0.0 && v < 1.0)?,
+    ))
 }
 
 fn side(data: &Section<'_>, key: &str) -> Result<Side> {
-    let Some(field) = data.get(key) else { return Ok(Side { unit: Unit::Character, normalisation: Vec::new() }) };
+    let Some(field) = data.get(key) else {
+        return Ok(Side { unit: Unit::Character, normalisation: Vec::new() });
+    };
     let section = field.section(&["unit", "normalisation", "language"])?;
-    let unit = section.get("unit").map_or(Ok(Unit::Character), |f| f.choice(&[("character", Unit::Character), ("token", Unit::Token)]))?;
+    let unit = section.get("unit").map_or(Ok(Unit::Character), |f| {
+        f.choice(&[("character", Unit::Character), ("token", Unit::Token)])
+    })?;
     let normalisation = match section.get("normalisation") {
         Some(list) => list.list()?.iter().map(|f| f.choice(&NORMALISATIONS)).collect::<Result<_>>()?,
         None => Vec::new(),
@@ -440,35 +495,59 @@ fn side(data: &Section<'_>, key: &str) -> Result<Side> {
     // Only bundles and servers use it: they read it from the config that travels along.
     if let Some(language) = section.get("language") {
         let code = language.string()?;
-        if !code.starts_with(|c: char| c.is_ascii_alphabetic()) || !code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-') {
-            return Err(language.error(format!("`{code}` is no language code"), "give a BCP 47 code such as `en`, `fr` or `zh-Hans`"));
+        if !code.starts_with(|c: char| c.is_ascii_alphabetic())
+            || !code.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
+        {
+            return Err(language.error(
+                format!("`{code}` is no language code"),
+                "give a BCP 47 code such as `en`, `fr` or `zh-Hans`",
+            ));
         }
     }
     Ok(Side { unit, normalisation })
 }
 
 fn model(field: &Field<'_>) -> Result<Model> {
-    let section = field.section(&["cell", "layers", "hidden", "input", "bidirectional", "attention", "tied_embeddings"])?;
-    let cell = section.get("cell").map_or(Ok(Cell::Lstm), |f| f.choice(&[("lstm", Cell::Lstm), ("gru", Cell::Gru)]))?;
+    let section = field.section(&[
+        "cell",
+        "layers",
+        "hidden",
+        "input",
+        "bidirectional",
+        "attention",
+        "tied_embeddings",
+    ])?;
+    let cell = section
+        .get("cell")
+        .map_or(Ok(Cell::Lstm), |f| f.choice(&[("lstm", Cell::Lstm), ("gru", Cell::Gru)]))?;
     let layers = section.get("layers").map_or(Ok(1), |f| f.count(1..=MOST_LAYERS as u32))?;
     let hidden = section.required("hidden", "256")?.count(1..=WIDEST as u32)?;
     let input = section.required("input", "one_hot")?;
     let has = |key: &str| matches!(&input.node().value, Value::Map(entries) if entries.iter().any(|(k, _)| k == key));
     let (source_input, target_input) = if has("source") || has("target") {
         let sides = input.section(&["source", "target"])?;
-        (input_form(&sides.required("source", "one_hot")?)?, input_form(&sides.required("target", "one_hot")?)?)
+        (
+            input_form(&sides.required("source", "one_hot")?)?,
+            input_form(&sides.required("target", "one_hot")?)?,
+        )
     } else {
         let both = input_form(&input)?;
         (both, both)
     };
     let attention = section.get("attention").map_or(Ok(AttentionScore::None), |f| {
-        f.choice(&[("none", AttentionScore::None), ("dot", AttentionScore::Dot), ("general", AttentionScore::General)])
+        f.choice(&[
+            ("none", AttentionScore::None),
+            ("dot", AttentionScore::Dot),
+            ("general", AttentionScore::General),
+        ])
     })?;
     let flag = |key: &str| section.get(key).map_or(Ok(false), |f| f.boolean());
     let (bidirectional, tied_embeddings) = (flag("bidirectional")?, flag("tied_embeddings")?);
-    let model = Model { cell, layers, hidden, source_input, target_input, bidirectional, attention, tied_embeddings };
+    let model =
+        Model { cell, layers, hidden, source_input, target_input, bidirectional, attention, tied_embeddings };
     // With the smallest vocabularies there are; the real ones are counted once they are known.
-    Seq2Seq::new(model.architecture(4, 4)).map_err(|e| field.error(e.message(), e.help_text().unwrap_or_default()))?;
+    Seq2Seq::new(model.architecture(4, 4))
+        .map_err(|e| field.error(e.message(), e.help_text().unwrap_or_default()))?;
     Ok(model)
 }
 
@@ -479,19 +558,27 @@ fn input_form(field: &Field<'_>) -> Result<InputForm> {
             let section = field.section(&["embedding"])?;
             Ok(InputForm::Embedding(section.required("embedding", "64")?.count(1..=WIDEST as u32)?))
         }
-        _ => Err(field.error("this is no form of input", "give `one_hot`, `{embedding: 64}`, or both sides: `{source: ..., target: ...}`")),
+        _ => Err(field.error(
+            "this is no form of input",
+            "give `one_hot`, `{embedding: 64}`, or both sides: `{source: ..., target: ...}`",
+        )),
     }
 }
 
 /// The bundle's decoding defaults; the runtime knows their names and ranges.
 fn decoding(field: &Field<'_>) -> Result<DecodingOptions> {
     let Value::Map(entries) = &field.node().value else {
-        return Err(field.error("this is not a section of decoding options", "for example `decoding: {max_new_tokens: 64}`"));
+        return Err(field.error(
+            "this is not a section of decoding options",
+            "for example `decoding: {max_new_tokens: 64}`",
+        ));
     };
     let known_keys = |field: &Field<'_>, entries: &[(String, Node)], known: &[&str]| {
         let unknown = entries.iter().find(|(key, _)| !known.contains(&key.as_str()));
         unknown.map_or(Ok(()), |(key, node)| {
-            Err(field.child(key, node).error("unknown key", guess(key, "known keys here", known.iter().copied())))
+            Err(field
+                .child(key, node)
+                .error("unknown key", guess(key, "known keys here", known.iter().copied())))
         })
     };
     known_keys(field, entries, DecodingOptions::KEYS)?;
@@ -506,7 +593,8 @@ fn decoding(field: &Field<'_>) -> Result<DecodingOptions> {
         let place = hit.map_or_else(|| field.clone(), |(key, node)| field.child(key, node));
         place.error(message, "see the decoding options in the documentation")
     };
-    let options: DecodingOptions = serde_json::from_value(field.node().to_json()).map_err(|e| blame(e.to_string()))?;
+    let options: DecodingOptions =
+        serde_json::from_value(field.node().to_json()).map_err(|e| blame(e.to_string()))?;
     options.check().map_err(|e| blame(e.message().to_owned()))?;
     Ok(options)
 }

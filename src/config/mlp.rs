@@ -33,7 +33,8 @@ pub struct MlpConfig {
     effective: Node,
 }
 
-/// Whether the config in `file` is of this kind; a file that cannot be read is not, and its own reader says why.
+/// Whether the config in `file` is of this kind; a file that cannot be read is not, and its own reader says
+/// why.
 pub fn is_mlp(file: &Path, options: &LoadOptions) -> bool {
     let read = || -> Option<bool> {
         let mut node = Node::parse(&files::read_text(file, files::CONFIG).ok()?, file).ok()?;
@@ -70,37 +71,65 @@ impl MlpConfig {
         let name_field = root.required("name", "digits")?;
         let name = name_field.string()?.to_owned();
         if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.starts_with('.') {
-            return Err(name_field.error(format!("`{name}` cannot name a folder"), "use ASCII letters, digits, `.`, `_` and `-`"));
+            return Err(name_field.error(
+                format!("`{name}` cannot name a folder"),
+                "use ASCII letters, digits, `.`, `_` and `-`",
+            ));
         }
         let data = root.required("data", "{train: digits.csv, ...}")?;
         let data = data.section(&["folder", "train", "validation", "scale", "licence", "attribution"])?;
         let named = data.get("folder").map(|f| f.string().map(|s| here.join(s))).transpose()?;
         let folder = options.data.clone().or(named).unwrap_or_else(|| here.to_owned());
-        let positive = |f: Field<'_>| f.number("a finite number above 0", |v| v > 0.0 && (v as f32).is_finite() && (v as f32) > 0.0);
+        let positive = |f: Field<'_>| {
+            f.number("a finite number above 0", |v| v > 0.0 && (v as f32).is_finite() && (v as f32) > 0.0)
+        };
         let scale = data.get("scale").map_or(Ok(1.0), positive)?;
         let text = |key: &str| data.get(key).map(|f| f.string().map(str::to_owned)).transpose();
 
         let model = root.required("model", "{kind: mlp, inputs: 784, hidden: [128], classes: 10}")?;
         let model = model.section(&["kind", "inputs", "hidden", "classes"])?;
         model.required("kind", "mlp")?.choice(&[("mlp", ())])?;
-        let hidden = model.required("hidden", "[128]")?.list()?.iter().map(|f| f.count(1..=WIDEST as u32)).collect::<Result<_>>()?;
+        let hidden = model
+            .required("hidden", "[128]")?
+            .list()?
+            .iter()
+            .map(|f| f.count(1..=WIDEST as u32))
+            .collect::<Result<_>>()?;
         let architecture = MlpArchitecture {
             inputs: model.required("inputs", "784")?.count(1..=MOST_INPUTS as u32)?,
             hidden,
             classes: model.required("classes", "10")?.count(2..=MOST_CLASSES as u32)?,
             scale: scale as f32,
         };
-        Mlp::new(architecture.clone()).map_err(|e| model.whole().error(e.message(), e.help_text().unwrap_or_default()))?;
+        Mlp::new(architecture.clone())
+            .map_err(|e| model.whole().error(e.message(), e.help_text().unwrap_or_default()))?;
         let training_field = root.required("training", "{epochs: 10, ...}")?;
         // What concerns texts and decoding has no meaning here, and dropout is not made.
-        let optimiser = ["epochs", "batch_size", "seed", "threads", "learning_rate", "optimiser", "clip_norm", "label_smoothing"];
-        let callbacks = ["schedule", "reduce_lr_on_plateau", "early_stopping", "terminate_on_nan", "csv_logger", "tensorboard"];
+        let optimiser = [
+            "epochs",
+            "batch_size",
+            "seed",
+            "threads",
+            "learning_rate",
+            "optimiser",
+            "clip_norm",
+            "label_smoothing",
+        ];
+        let callbacks = [
+            "schedule",
+            "reduce_lr_on_plateau",
+            "early_stopping",
+            "terminate_on_nan",
+            "csv_logger",
+            "tensorboard",
+        ];
         let section = training_field.section(&[&optimiser[..], &callbacks].concat())?;
         let training = training(&training_field)?;
         if let Some((key, monitor)) = training.monitors().find(|(_, monitor)| monitor.is_decoded()) {
             let field = section.get(key).unwrap_or_else(|| training_field.clone());
             let message = format!("a perceptron has no {}", monitor.name());
-            return Err(field.error(message, "watch validation_loss, validation_accuracy, train_loss or train_accuracy"));
+            return Err(field
+                .error(message, "watch validation_loss, validation_accuracy, train_loss or train_accuracy"));
         }
         Ok(Self {
             name,
@@ -132,7 +161,9 @@ impl MlpConfig {
     /// What decides the weights: the config without what may change when a run is resumed.
     pub fn fingerprint(&self) -> serde_json::Value {
         let mut json = self.provenance();
-        for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &self.training.resumable())] {
+        for (section, keys) in
+            [("data", &["licence", "attribution"][..]), ("training", &self.training.resumable())]
+        {
             if let Some(section) = json.get_mut(section).and_then(|d| d.as_object_mut()) {
                 keys.iter().for_each(|key| drop(section.shift_remove(*key)));
             }
@@ -164,9 +195,17 @@ mod tests {
     fn the_committed_config_is_sound_and_a_wrong_key_is_named() -> Result<()> {
         let text = include_str!("../../configs/mlp_mnist.yaml");
         let config = MlpConfig::parse(text, Path::new("mlp.yaml"), &LoadOptions::default())?;
-        assert_eq!((config.architecture.inputs, config.architecture.hidden.as_slice()), (784, &[512, 216, 128][..]));
-        let wrong = MlpConfig::parse(&text.replace("classes: 10", "clases: 10"), Path::new("mlp.yaml"), &LoadOptions::default());
-        let message = wrong.err().map(|e| format!("{e} {}", e.help_text().unwrap_or_default())).unwrap_or_default();
+        assert_eq!(
+            (config.architecture.inputs, config.architecture.hidden.as_slice()),
+            (784, &[512, 216, 128][..])
+        );
+        let wrong = MlpConfig::parse(
+            &text.replace("classes: 10", "clases: 10"),
+            Path::new("mlp.yaml"),
+            &LoadOptions::default(),
+        );
+        let message =
+            wrong.err().map(|e| format!("{e} {}", e.help_text().unwrap_or_default())).unwrap_or_default();
         assert!(message.contains("model.clases") && message.contains("did you mean `classes`?"), "{message}");
         Ok(())
     }

@@ -1,6 +1,8 @@
-//! The YAML of an experiment: [`raw`] is what was typed, with the line of every value; [`checked`] is what it means.
+//! The YAML of an experiment: [`raw`] is what was typed, with the line of every value; [`checked`] is what it
+//! means.
 //!
-//! Every value is checked before anything is read or written, and every error names file, line and dotted key.
+//! Every value is checked before anything is read or written, and every error names file, line and dotted
+//! key.
 
 pub mod callbacks;
 pub mod checked;

@@ -1,7 +1,9 @@
-//! A YAML file as it was typed: a tree that remembers the line of every key and value, and `--set` overrides laid over it.
+//! A YAML file as it was typed: a tree that remembers the line of every key and value, and `--set` overrides
+//! laid over it.
 //!
-//! Reading goes through [`Section`] and [`Field`], so that a wrong value is reported as `file:line:key` with what would
-//! be right. A tree rather than typed structs, because a typed reader forgets where a value stood once it is read.
+//! Reading goes through [`Section`] and [`Field`], so that a wrong value is reported as `file:line:key` with
+//! what would be right. A tree rather than typed structs, because a typed reader forgets where a value stood
+//! once it is read.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -74,7 +76,10 @@ impl Node {
             let line = cause.location().map(|l| l.line()).filter(|&l| l > 0);
             let message = cause.to_string();
             let sentence = message.lines().next().unwrap_or_default();
-            let sentence = sentence.rsplit_once(" at line ").map_or(sentence, |(sentence, _)| sentence).trim_end_matches('.');
+            let sentence = sentence
+                .rsplit_once(" at line ")
+                .map_or(sentence, |(sentence, _)| sentence)
+                .trim_end_matches('.');
             Error::new(ErrorKind::Config, format!("not readable as YAML: {sentence}"))
                 .at_line(file, line, None)
                 .help("a config is YAML: `key: value` lines, sections indented by two spaces")
@@ -84,9 +89,11 @@ impl Node {
 
     /// Lays `KEY=VALUE` over the tree: a dotted key, and a value in YAML.
     pub fn set(&mut self, assignment: &str) -> Result<()> {
-        let usage = |message: String| Error::new(ErrorKind::Usage, message).help("write --set training.epochs=3");
-        let (path, text) =
-            assignment.split_once('=').ok_or_else(|| usage(format!("--set {assignment:?} has no `=` between key and value")))?;
+        let usage =
+            |message: String| Error::new(ErrorKind::Usage, message).help("write --set training.epochs=3");
+        let (path, text) = assignment
+            .split_once('=')
+            .ok_or_else(|| usage(format!("--set {assignment:?} has no `=` between key and value")))?;
         let keys: Vec<&str> = path.trim().split('.').collect();
         if keys.iter().any(|k| k.is_empty()) {
             return Err(usage(format!("--set {assignment:?} has an empty key")));
@@ -99,7 +106,10 @@ impl Node {
                 at.value = Value::Map(Vec::new());
             }
             let Value::Map(entries) = &mut at.value else {
-                return Err(usage(format!("--set {assignment:?}: `{}` is a value, not a section", keys[..i].join("."))));
+                return Err(usage(format!(
+                    "--set {assignment:?}: `{}` is a value, not a section",
+                    keys[..i].join(".")
+                )));
             };
             let position = entries.iter().position(|(k, _)| k == key).unwrap_or_else(|| {
                 entries.push(((*key).to_owned(), Self { origin: Origin::CommandLine, value: Value::Null }));
@@ -130,7 +140,9 @@ impl Node {
             Value::Float(v) => Json::from(*v),
             Value::String(v) => Json::String(v.clone()),
             Value::List(items) => Json::Array(items.iter().map(Self::to_json).collect()),
-            Value::Map(entries) => Json::Object(entries.iter().map(|(k, n)| (k.clone(), n.to_json())).collect()),
+            Value::Map(entries) => {
+                Json::Object(entries.iter().map(|(k, n)| (k.clone(), n.to_json())).collect())
+            }
         }
     }
 }
@@ -154,7 +166,10 @@ impl<'de> Deserialize<'de> for Value {
             fn visit_none<E>(self) -> std::result::Result<Value, E> {
                 Ok(Value::Null)
             }
-            fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> std::result::Result<Value, D::Error> {
+            fn visit_some<D: Deserializer<'de>>(
+                self,
+                deserializer: D,
+            ) -> std::result::Result<Value, D::Error> {
                 Value::deserialize(deserializer)
             }
             fn visit_bool<E>(self, v: bool) -> std::result::Result<Value, E> {
@@ -192,8 +207,12 @@ impl<'de> Deserialize<'de> for Value {
 }
 
 /// Names of the Keras tutorial that no letter of ours is like.
-const KERAS_NAMES: [(&str, &str); 4] =
-    [("latent_dim", "hidden"), ("units", "hidden"), ("validation_split", "validation"), ("num_samples", "limit")];
+const KERAS_NAMES: [(&str, &str); 4] = [
+    ("latent_dim", "hidden"),
+    ("units", "hidden"),
+    ("validation_split", "validation"),
+    ("num_samples", "limit"),
+];
 
 /// One value with its file and dotted key, ready to be read as what it should be.
 #[derive(Clone, Debug)]
@@ -267,8 +286,10 @@ impl<'a> Field<'a> {
                 #[cfg(test)]
                 tests::KNOWN.set(known.iter().map(|&key| key.to_owned()).collect());
                 let keras = KERAS_NAMES.iter().find(|(name, ours)| name == key && known.contains(ours));
-                let help = keras
-                    .map_or_else(|| guess(key, "known keys here", known.iter().copied()), |(_, ours)| format!("did you mean `{ours}`?"));
+                let help = keras.map_or_else(
+                    || guess(key, "known keys here", known.iter().copied()),
+                    |(_, ours)| format!("did you mean `{ours}`?"),
+                );
                 return Err(self.child(key, node).error("unknown key", help));
             }
         }
@@ -295,7 +316,9 @@ impl<'a> Field<'a> {
     pub fn integer(&self, range: RangeInclusive<i64>) -> Result<i64> {
         match self.node.value {
             Value::Integer(v) if range.contains(&v) => Ok(v),
-            _ if *range.end() == i64::MAX => Err(self.mismatch(&format!("a whole number of at least {}", range.start()))),
+            _ if *range.end() == i64::MAX => {
+                Err(self.mismatch(&format!("a whole number of at least {}", range.start())))
+            }
             _ => Err(self.mismatch(&format!("a whole number from {} to {}", range.start(), range.end()))),
         }
     }
@@ -320,18 +343,25 @@ impl<'a> Field<'a> {
     /// One word of a fixed set.
     pub fn choice<T: Copy>(&self, choices: &[(&str, T)]) -> Result<T> {
         let names: Vec<&str> = choices.iter().map(|(name, _)| *name).collect();
-        let Value::String(typed) = &self.node.value else { return Err(self.mismatch(&format!("one of: {}", names.join(", ")))) };
-        choices
-            .iter()
-            .find(|(name, _)| name == typed)
-            .map(|(_, value)| *value)
-            .ok_or_else(|| self.error(format!("`{typed}` is not known here"), guess(typed, "known words here", names.iter().copied())))
+        let Value::String(typed) = &self.node.value else {
+            return Err(self.mismatch(&format!("one of: {}", names.join(", "))));
+        };
+        choices.iter().find(|(name, _)| name == typed).map(|(_, value)| *value).ok_or_else(|| {
+            self.error(
+                format!("`{typed}` is not known here"),
+                guess(typed, "known words here", names.iter().copied()),
+            )
+        })
     }
 
     /// The items of a list.
     pub fn list(&self) -> Result<Vec<Self>> {
         let Value::List(items) = &self.node.value else { return Err(self.mismatch("a list such as [a, b]")) };
-        Ok(items.iter().enumerate().map(|(i, node)| Self { file: self.file, key: format!("{}[{i}]", self.key), node }).collect())
+        Ok(items
+            .iter()
+            .enumerate()
+            .map(|(i, node)| Self { file: self.file, key: format!("{}[{i}]", self.key), node })
+            .collect())
     }
 }
 
@@ -353,7 +383,9 @@ impl<'a> Section<'a> {
 
     /// A key that must be there; `example` shows one.
     pub fn required(&self, key: &str, example: &str) -> Result<Field<'a>> {
-        self.get(key).ok_or_else(|| self.field.error(format!("`{key}` is missing here"), format!("add `{key}: {example}`")))
+        self.get(key).ok_or_else(|| {
+            self.field.error(format!("`{key}` is missing here"), format!("add `{key}: {example}`"))
+        })
     }
 }
 

@@ -43,8 +43,7 @@ fn number(about: &str, range: &Value) -> Value {
 
 /// The schema (draft 2020-12): `model.kind` says which of the two forms a config has.
 pub fn schema() -> Value {
-    let is_mlp =
-        json!({ "properties": { "model": { "properties": { "kind": { "const": "mlp" } }, "required": ["kind"] } }, "required": ["model"] });
+    let is_mlp = json!({ "properties": { "model": { "properties": { "kind": { "const": "mlp" } }, "required": ["kind"] } }, "required": ["model"] });
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "s2s config",
@@ -144,7 +143,8 @@ fn model() -> Value {
         { "enum": ["one_hot"] },
         section("A learnt row a symbol.", &["embedding"], &json!({ "embedding": count("Width.", 1, None) })),
     ] });
-    let sides = section("One form for each side.", &["source", "target"], &json!({ "source": form, "target": form }));
+    let sides =
+        section("One form for each side.", &["source", "target"], &json!({ "source": form, "target": form }));
     section(
         "The network.",
         &["hidden", "input"],
@@ -215,7 +215,11 @@ fn schedule() -> Value {
     let span = |about: &str| {
         let part = [
             section("Optimiser steps.", &["steps"], &json!({ "steps": count("A number.", 1, None) })),
-            section("Epochs.", &["epochs"], &json!({ "epochs": number("Whole or not.", &json!({ "exclusiveMinimum": 0 })) })),
+            section(
+                "Epochs.",
+                &["epochs"],
+                &json!({ "epochs": number("Whole or not.", &json!({ "exclusiveMinimum": 0 })) }),
+            ),
         ];
         json!({ "description": about, "oneOf": part })
     };
@@ -294,7 +298,8 @@ fn decoding() -> Value {
     let properties: Map<String, Value> = known
         .iter()
         .map(|key| {
-            let (kind, about) = DECODING.iter().find(|row| row.0 == key).map_or(("", ""), |row| (row.1, row.2));
+            let (kind, about) =
+                DECODING.iter().find(|row| row.0 == key).map_or(("", ""), |row| (row.1, row.2));
             let mut value = json!({});
             if !kind.is_empty() {
                 value["type"] = kind.into();
@@ -331,7 +336,8 @@ mod tests {
     /// The keys that the reader of configs says it knows in a section.
     fn read_keys(at: &str) -> BTreeSet<String> {
         let overrides = vec![format!("{at}{}qqqqqqqq=1", if at.is_empty() { "" } else { "." })];
-        let error = Config::parse(FULL, Path::new("a.yaml"), &LoadOptions { overrides, data: None }).unwrap_err();
+        let error =
+            Config::parse(FULL, Path::new("a.yaml"), &LoadOptions { overrides, data: None }).unwrap_err();
         assert_eq!(error.message(), "unknown key", "{at}");
         KNOWN.take().into_iter().collect()
     }
@@ -340,11 +346,20 @@ mod tests {
     fn the_schema_has_the_keys_that_the_reader_knows() {
         let schema = seq2seq();
         let keys = |pointer: &str| -> BTreeSet<String> {
-            schema.pointer(pointer).and_then(|s| s["properties"].as_object()).unwrap().keys().cloned().collect()
+            schema
+                .pointer(pointer)
+                .and_then(|s| s["properties"].as_object())
+                .unwrap()
+                .keys()
+                .cloned()
+                .collect()
         };
         assert_eq!(keys(""), read_keys(""));
         let callbacks = ["training.exact_match", "training.reduce_lr_on_plateau", "training.early_stopping"];
-        for at in ["data", "data.validation", "data.columns", "data.source", "model", "training"].into_iter().chain(callbacks) {
+        for at in ["data", "data.validation", "data.columns", "data.source", "model", "training"]
+            .into_iter()
+            .chain(callbacks)
+        {
             let pointer = at.split('.').map(|key| format!("/properties/{key}")).collect::<String>();
             assert_eq!(keys(&pointer), read_keys(at), "{at}");
         }

@@ -41,27 +41,45 @@ fn a_config_is_read_with_its_defaults_and_paths() {
     let DataOrigin::Files(files) = &config.data.origin else { panic!("no files") };
     assert_eq!(files.train, PathBuf::from("folder/pairs.tsv"));
     assert_eq!(files.validation, Validation::Shuffled(0.1));
-    assert_eq!((config.model.source_input, config.model.target_input), (InputForm::OneHot, InputForm::Embedding(4)));
+    assert_eq!(
+        (config.model.source_input, config.model.target_input),
+        (InputForm::OneHot, InputForm::Embedding(4))
+    );
     assert_eq!(config.training.learning_rate, 1e-3);
     assert_eq!(config.training.optimiser, Optimiser::Adam { beta_1: 0.9, beta_2: 0.999, epsilon: 1e-8 });
-    assert_eq!((config.training.batches, config.training.best), (BatchOrder::Shuffled, Monitor::ValidationLoss));
+    assert_eq!(
+        (config.training.batches, config.training.best),
+        (BatchOrder::Shuffled, Monitor::ValidationLoss)
+    );
     assert_eq!(config.decoding.max_new_tokens, Some(7));
 }
 
 #[test]
 fn data_paths_start_at_the_flag_then_at_the_folder_key_then_at_the_config() {
-    let train = |options: &LoadOptions| match Config::parse(GOOD, Path::new("folder/a.yaml"), options).unwrap().data.origin {
+    let train = |options: &LoadOptions| match Config::parse(GOOD, Path::new("folder/a.yaml"), options)
+        .unwrap()
+        .data
+        .origin
+    {
         DataOrigin::Files(files) => files.train,
         DataOrigin::Dates(_) => panic!("no files"),
     };
     let folder = || vec!["data.folder=../there".to_owned()];
-    assert_eq!(train(&LoadOptions { overrides: folder(), data: None }), PathBuf::from("folder/../there/pairs.tsv"));
-    assert_eq!(train(&LoadOptions { overrides: folder(), data: Some("here".into()) }), PathBuf::from("here/pairs.tsv"));
+    assert_eq!(
+        train(&LoadOptions { overrides: folder(), data: None }),
+        PathBuf::from("folder/../there/pairs.tsv")
+    );
+    assert_eq!(
+        train(&LoadOptions { overrides: folder(), data: Some("here".into()) }),
+        PathBuf::from("here/pairs.tsv")
+    );
 }
 
 #[test]
 fn an_override_lies_over_the_file_and_is_kept_in_the_copy() {
-    let config = with(&["training.epochs=9", "data.validation={split: tail, fraction: 0.2}", "model.input=one_hot"]).unwrap();
+    let config =
+        with(&["training.epochs=9", "data.validation={split: tail, fraction: 0.2}", "model.input=one_hot"])
+            .unwrap();
     assert_eq!(config.training.epochs, 9);
     assert_eq!(config.to_json()["data"]["validation"]["split"], "tail");
     assert_eq!(config.model.target_input, InputForm::OneHot);
@@ -99,31 +117,81 @@ fn every_committed_config_is_right() {
 /// A good config with one line replaced, what the error says and what its help says.
 const WRONG: [(&str, &str, &str, &str); 44] = [
     ("  hidden: 8", "  hiden: 8", "folder/a.yaml:7:model.hiden: unknown key", "did you mean `hidden`?"),
-    ("  hidden: 8", "  hidden: eight", "folder/a.yaml:7:model.hidden: this is the text \"eight\"", "a whole number"),
+    (
+        "  hidden: 8",
+        "  hidden: eight",
+        "folder/a.yaml:7:model.hidden: this is the text \"eight\"",
+        "a whole number",
+    ),
     ("  hidden: 8", "  hidden: 8.5", "folder/a.yaml:7:model.hidden: this is 8.5", "a whole number"),
     ("  hidden: 8", "  hidden: 0", "folder/a.yaml:7:model.hidden: this is 0", "from 1"),
     ("  hidden: 8", "  hidden: -3", "folder/a.yaml:7:model.hidden: this is -3", "from 1"),
     ("  hidden: 8", "  layers: 1", "model: `hidden` is missing", "hidden: 256"),
     ("  hidden: 8", "  hidden: [8]", "folder/a.yaml:7:model.hidden: this is a list", "a whole number"),
     ("  hidden: 8", "  hidden: 99999999999999999999", "folder/a.yaml:7:model.hidden", "from 1"),
-    ("  epochs: 2", "  epochs: yes", "folder/a.yaml:10:training.epochs: this is the text \"yes\"", "a whole number"),
+    (
+        "  epochs: 2",
+        "  epochs: yes",
+        "folder/a.yaml:10:training.epochs: this is the text \"yes\"",
+        "a whole number",
+    ),
     ("  epochs: 2", "  epochs: true", "folder/a.yaml:10:training.epochs: this is true", "a whole number"),
     ("  epochs: 2", "  epochs: 2\n  seed: -1", "folder/a.yaml:11:training.seed: this is -1", "at least 0"),
     ("  epochs: 2", "  epochs: 2\n  threads: many", "folder/a.yaml:11:training.threads", "`auto` or 2"),
-    ("  epochs: 2", "  epochs: 2\n  clip_norm: 0", "folder/a.yaml:11:training.clip_norm: this is 0", "above 0"),
-    ("  epochs: 2", "  epochs: 2\n  best: exact_mach", "folder/a.yaml:11:training.best", "did you mean `exact_match`?"),
-    ("  epochs: 2", "  epochs: 2\n  schedule: cosin", "folder/a.yaml:11:training.schedule", "did you mean `cosine`?"),
-    ("  epochs: 2", "  epochs: 2\n  schedule: {floor: 0.1}", "training.schedule.floor: a constant learning rate", "name: cosine"),
-    ("  epochs: 2", "  epochs: 2\n  schedule: {name: linear, floor: 1}", "training.schedule.floor: this is 1", "below"),
-    ("  epochs: 2", "  epochs: 2\n  schedule: {warmup: 5}", "training.schedule.warmup: this does not say", "{steps: 500}"),
-    ("  epochs: 2", "  epochs: 2\n  schedule: {warmup: {steps: 5, epochs: 1}}", "training.schedule.warmup: one of", "{epochs: 2}"),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  clip_norm: 0",
+        "folder/a.yaml:11:training.clip_norm: this is 0",
+        "above 0",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  best: exact_mach",
+        "folder/a.yaml:11:training.best",
+        "did you mean `exact_match`?",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  schedule: cosin",
+        "folder/a.yaml:11:training.schedule",
+        "did you mean `cosine`?",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  schedule: {floor: 0.1}",
+        "training.schedule.floor: a constant learning rate",
+        "name: cosine",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  schedule: {name: linear, floor: 1}",
+        "training.schedule.floor: this is 1",
+        "below",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  schedule: {warmup: 5}",
+        "training.schedule.warmup: this does not say",
+        "{steps: 500}",
+    ),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  schedule: {warmup: {steps: 5, epochs: 1}}",
+        "training.schedule.warmup: one of",
+        "{epochs: 2}",
+    ),
     (
         "  epochs: 2",
         "  epochs: 2\n  schedule: cosine\n  reduce_lr_on_plateau: {}",
         "a.yaml:12:training.reduce_lr_on_plateau: `training.schedule` lowers",
         "leave one",
     ),
-    ("  epochs: 2", "  epochs: 2\n  early_stopping: {patients: 3}", "training.early_stopping.patients: unknown key", "`patience`"),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  early_stopping: {patients: 3}",
+        "training.early_stopping.patients: unknown key",
+        "`patience`",
+    ),
     (
         "  epochs: 2",
         "  epochs: 2\n  early_stopping: {monitor: train_loss, restore_best_weights: true}",
@@ -142,14 +210,44 @@ const WRONG: [(&str, &str, &str, &str); 44] = [
         "folder/a.yaml:11:training.best: chrf is not among",
         "[exact_match, token_error_rate, chrf]",
     ),
-    ("  epochs: 2", "  epochs: 2\n  scores: [bleu, cherf]", "folder/a.yaml:11:training.scores[1]: `cherf`", "did you mean `chrf`?"),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  scores: [bleu, cherf]",
+        "folder/a.yaml:11:training.scores[1]: `cherf`",
+        "did you mean `chrf`?",
+    ),
     ("  epochs: 2", "  epochs: 2\n  optimiser: sgd", "folder/a.yaml:11:training.optimiser: `sgd`", "adam"),
-    ("  epochs: 2", "  epochs: 2\n  optimiser: {name: adam, beta_1: 1}", "folder/a.yaml:11:training.optimiser.beta_1", "below 1"),
+    (
+        "  epochs: 2",
+        "  epochs: 2\n  optimiser: {name: adam, beta_1: 1}",
+        "folder/a.yaml:11:training.optimiser.beta_1",
+        "below 1",
+    ),
     ("  epochs: 2", "  epochs: 2\n  epochs: 3", "folder/a.yaml:11", "YAML"),
-    ("  learning_rate: 1e-3", "  learning_rate: .nan", "folder/a.yaml:12:training.learning_rate: this is NaN", "above 0"),
-    ("  learning_rate: 1e-3", "  learning_rate: .inf", "folder/a.yaml:12:training.learning_rate: this is inf", "above 0"),
-    ("  learning_rate: 1e-3", "  learning_rate: -0.1", "folder/a.yaml:12:training.learning_rate: this is -0.1", "above 0"),
-    ("  learning_rate: 1e-3", "  learning_rate: 0", "folder/a.yaml:12:training.learning_rate: this is 0", "above 0"),
+    (
+        "  learning_rate: 1e-3",
+        "  learning_rate: .nan",
+        "folder/a.yaml:12:training.learning_rate: this is NaN",
+        "above 0",
+    ),
+    (
+        "  learning_rate: 1e-3",
+        "  learning_rate: .inf",
+        "folder/a.yaml:12:training.learning_rate: this is inf",
+        "above 0",
+    ),
+    (
+        "  learning_rate: 1e-3",
+        "  learning_rate: -0.1",
+        "folder/a.yaml:12:training.learning_rate: this is -0.1",
+        "above 0",
+    ),
+    (
+        "  learning_rate: 1e-3",
+        "  learning_rate: 0",
+        "folder/a.yaml:12:training.learning_rate: this is 0",
+        "above 0",
+    ),
     ("  learning_rate: 1e-3", "  learning_rate: 1e-60", "folder/a.yaml:12:training.learning_rate", "above 0"),
     (
         "  learning_rate: 1e-3",
@@ -157,15 +255,35 @@ const WRONG: [(&str, &str, &str, &str); 44] = [
         "a.yaml:13:training.best",
         "exact_match",
     ),
-    ("  train: pairs.tsv", "  train: pairs.tsv\n  dev: dev.tsv", "data.validation: both `dev` and `validation`", "keep one"),
-    ("  train: pairs.tsv", "  train: pairs.tsv\n  task: dates", "data.train: a task makes its own pairs", "leave this key"),
+    (
+        "  train: pairs.tsv",
+        "  train: pairs.tsv\n  dev: dev.tsv",
+        "data.validation: both `dev` and `validation`",
+        "keep one",
+    ),
+    (
+        "  train: pairs.tsv",
+        "  train: pairs.tsv\n  task: dates",
+        "data.train: a task makes its own pairs",
+        "leave this key",
+    ),
     ("  train: pairs.tsv", "  train: 5", "folder/a.yaml:3:data.train: this is 5", "text"),
-    ("  train: pairs.tsv", "  train: p.tsv\n  columns: {source: 2}", "folder/a.yaml:4:data.columns: source and target", "count from 1"),
+    (
+        "  train: pairs.tsv",
+        "  train: p.tsv\n  columns: {source: 2}",
+        "folder/a.yaml:4:data.columns: source and target",
+        "count from 1",
+    ),
     ("fraction: 0.1", "fraction: 1", "folder/a.yaml:4:data.validation.fraction: this is 1", "below 1"),
     ("split: shuffled", "split: tails", "folder/a.yaml:4:data.validation.split", "did you mean `tail`?"),
     ("[nfc]", "[nfc, nfx]", "folder/a.yaml:5:data.source.normalisation[1]: `nfx`", "did you mean"),
     ("name: small", "name: ../up", "folder/a.yaml:1:name", "letters"),
-    ("  max_new_tokens: 7", "  max_new_token: 7", "folder/a.yaml:14:decoding.max_new_token: unknown key", "did you mean `max_new_tokens`?"),
+    (
+        "  max_new_tokens: 7",
+        "  max_new_token: 7",
+        "folder/a.yaml:14:decoding.max_new_token: unknown key",
+        "did you mean `max_new_tokens`?",
+    ),
     ("model:\n", "model: {\n", "folder/a.yaml:", "YAML"),
 ];
 

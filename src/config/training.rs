@@ -1,6 +1,9 @@
 //! Section `training`: how a network is trained.
 
-use super::callbacks::{EarlyStopping, Monitor, ReduceOnPlateau, SCORES, Schedule, early_stopping, monitor, reduce_on_plateau, schedule};
+use super::callbacks::{
+    EarlyStopping, Monitor, ReduceOnPlateau, SCORES, Schedule, early_stopping, monitor, reduce_on_plateau,
+    schedule,
+};
 use super::raw::{Field, Section, Value};
 use crate::error::Result;
 
@@ -64,9 +67,18 @@ impl Training {
         watches.into_iter().filter_map(|(key, monitor)| Some((key, monitor?)))
     }
 
-    /// Keys that may change when a run is resumed: they decide when it ends and what it prints, not the weights of an epoch.
+    /// Keys that may change when a run is resumed: they decide when it ends and what it prints, not the
+    /// weights of an epoch.
     pub(super) fn resumable(&self) -> Vec<&'static str> {
-        let mut keys = vec!["early_stopping", "csv_logger", "tensorboard", "terminate_on_nan", "scores", "examples", "threads"];
+        let mut keys = vec![
+            "early_stopping",
+            "csv_logger",
+            "tensorboard",
+            "terminate_on_nan",
+            "scores",
+            "examples",
+            "threads",
+        ];
         if !self.schedule.ends_with_the_training() {
             keys.push("epochs");
         }
@@ -112,8 +124,12 @@ pub enum Tokenisation {
 }
 
 /// Every tokenisation by its name.
-pub const TOKENISATIONS: [(&str, Tokenisation); 4] =
-    [("13a", Tokenisation::Western), ("zh", Tokenisation::Chinese), ("char", Tokenisation::Characters), ("none", Tokenisation::Whitespace)];
+pub const TOKENISATIONS: [(&str, Tokenisation); 4] = [
+    ("13a", Tokenisation::Western),
+    ("zh", Tokenisation::Chinese),
+    ("char", Tokenisation::Characters),
+    ("none", Tokenisation::Whitespace),
+];
 
 impl Tokenisation {
     /// Its name.
@@ -150,7 +166,9 @@ pub(super) fn training(field: &Field<'_>) -> Result<Training> {
         "tensorboard",
         "examples",
     ])?;
-    let positive = |f: &Field<'_>| f.number("a finite number above 0", |v| v > 0.0 && (v as f32) > 0.0 && (v as f32).is_finite());
+    let positive = |f: &Field<'_>| {
+        f.number("a finite number above 0", |v| v > 0.0 && (v as f32) > 0.0 && (v as f32).is_finite())
+    };
     let rate = |key: &str| {
         let fits = |v: f64| (0.0..1.0).contains(&v);
         section.get(key).map_or(Ok(0.0), |f| f.number("a number of at least 0 and below 1", fits))
@@ -158,14 +176,17 @@ pub(super) fn training(field: &Field<'_>) -> Result<Training> {
     let flag = |key: &str, default| section.get(key).map_or(Ok(default), |f| f.boolean());
     let threads = match section.get("threads") {
         Some(f) if matches!(&f.node().value, Value::String(s) if s == "auto") => None,
-        Some(f) if matches!(f.node().value, Value::String(_)) => return Err(f.error("this is no number of threads", "give `auto` or 2")),
+        Some(f) if matches!(f.node().value, Value::String(_)) => {
+            return Err(f.error("this is no number of threads", "give `auto` or 2"));
+        }
         Some(f) => Some(f.count(1..=1_024)?),
         None => None,
     };
     let (exact_match_sample, exact_match_every) = match section.get("exact_match") {
         Some(f) => {
             let s = f.section(&["sample", "every"])?;
-            let count = |key: &str, least, default| s.get(key).map_or(Ok(default), |f| f.count(least..=u32::MAX));
+            let count =
+                |key: &str, least, default| s.get(key).map_or(Ok(default), |f| f.count(least..=u32::MAX));
             (count("sample", 0, 500)?, count("every", 1, 1)?)
         }
         None => (500, 1),
@@ -177,14 +198,15 @@ pub(super) fn training(field: &Field<'_>) -> Result<Training> {
     let best = section.get("best").map_or(Ok(Monitor::ValidationLoss), |f| monitor(&f))?;
     let learning_rate = positive(&section.required("learning_rate", "0.001")?)?;
     let schedule = schedule(section.get("schedule"), learning_rate)?;
-    let reduce_lr_on_plateau = section.get("reduce_lr_on_plateau").map(|f| reduce_on_plateau(&f, best, &schedule)).transpose()?;
+    let reduce_lr_on_plateau =
+        section.get("reduce_lr_on_plateau").map(|f| reduce_on_plateau(&f, best, &schedule)).transpose()?;
     let early_stopping = section.get("early_stopping").map(|f| early_stopping(&f, best)).transpose()?;
     let training = Training {
         epochs: section.required("epochs", "10")?.count(1..=u32::MAX)?,
         batch_size: section.required("batch_size", "64")?.count(1..=1_000_000)?,
-        batches: section
-            .get("batches")
-            .map_or(Ok(BatchOrder::Shuffled), |f| f.choice(&[("shuffled", BatchOrder::Shuffled), ("bucketed", BatchOrder::Bucketed)]))?,
+        batches: section.get("batches").map_or(Ok(BatchOrder::Shuffled), |f| {
+            f.choice(&[("shuffled", BatchOrder::Shuffled), ("bucketed", BatchOrder::Bucketed)])
+        })?,
         seed: seed(&section, 1)?,
         threads,
         learning_rate,
@@ -198,7 +220,9 @@ pub(super) fn training(field: &Field<'_>) -> Result<Training> {
         exact_match_sample,
         exact_match_every,
         scores,
-        bleu_tokenise: section.get("bleu_tokenise").map_or(Ok(Tokenisation::default()), |f| f.choice(&TOKENISATIONS))?,
+        bleu_tokenise: section
+            .get("bleu_tokenise")
+            .map_or(Ok(Tokenisation::default()), |f| f.choice(&TOKENISATIONS))?,
         best,
         terminate_on_nan: flag("terminate_on_nan", true)?,
         csv_logger: flag("csv_logger", false)?,
@@ -214,9 +238,10 @@ pub(super) fn training(field: &Field<'_>) -> Result<Training> {
         if !training.scores.contains(&monitor) {
             let field = section.get(key).unwrap_or_else(|| field.clone());
             let scores: Vec<&str> = training.scores.iter().chain([&monitor]).map(|s| s.name()).collect();
-            return Err(
-                field.error(format!("{} is not among the scores", monitor.name()), format!("give `scores: [{}]`", scores.join(", ")))
-            );
+            return Err(field.error(
+                format!("{} is not among the scores", monitor.name()),
+                format!("give `scores: [{}]`", scores.join(", ")),
+            ));
         }
     }
     Ok(training)

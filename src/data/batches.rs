@@ -31,7 +31,8 @@ impl Batches {
     }
 }
 
-/// The batches of one epoch, as positions in the training pairs; each pair comes once, the last batch may be smaller.
+/// The batches of one epoch, as positions in the training pairs; each pair comes once, the last batch may be
+/// smaller.
 ///
 /// - `pairs`: how many there are, fewer than 2^32.
 /// - `lengths`: (source tokens, target tokens) of a pair.
@@ -52,7 +53,9 @@ pub fn epoch(
     let batch_size = batch_size.clamp(1, u32::MAX as usize);
     let mut runs = Vec::with_capacity(positions.len().div_ceil(batch_size));
     let mut cut = |start: usize, length: usize| {
-        let ends = (start..start + length).step_by(batch_size).map(|at| [at as u32, (start + length).min(at + batch_size) as u32]);
+        let ends = (start..start + length)
+            .step_by(batch_size)
+            .map(|at| [at as u32, (start + length).min(at + batch_size) as u32]);
         runs.extend(ends);
     };
     match order {
@@ -83,8 +86,17 @@ mod tests {
         (0..n).map(|_| (1 + random.below(30), 1 + random.below(30))).collect()
     }
 
-    fn all(lengths: &[(usize, usize)], batch_size: usize, order: BatchOrder, seed: u64, nth: usize) -> Vec<Vec<u32>> {
-        epoch(lengths.len(), |p| lengths[p], batch_size, order, seed, nth).iter().map(<[u32]>::to_vec).collect()
+    fn all(
+        lengths: &[(usize, usize)],
+        batch_size: usize,
+        order: BatchOrder,
+        seed: u64,
+        nth: usize,
+    ) -> Vec<Vec<u32>> {
+        epoch(lengths.len(), |p| lengths[p], batch_size, order, seed, nth)
+            .iter()
+            .map(<[u32]>::to_vec)
+            .collect()
     }
 
     /// Buckets as lists of lists, which is what runs trained by older versions saw.
@@ -108,7 +120,10 @@ mod tests {
             let mut all: Vec<u32> = batches.concat();
             all.sort_unstable();
             assert_eq!(all, (0..1_003).collect::<Vec<_>>());
-            assert_eq!(batches.iter().filter(|b| b.len() != 64).map(Vec::len).collect::<Vec<_>>(), [1_003 % 64]);
+            assert_eq!(
+                batches.iter().filter(|b| b.len() != 64).map(Vec::len).collect::<Vec<_>>(),
+                [1_003 % 64]
+            );
         }
     }
 
@@ -125,7 +140,10 @@ mod tests {
         assert_eq!(all(&[(1, 1); 8], 4, BatchOrder::Shuffled, 1, 1), GOLDEN);
         let lengths = lengths(1_003);
         for batch_size in [1, 7, 64, 2_000] {
-            assert_eq!(all(&lengths, batch_size, BatchOrder::Bucketed, 5, 2), bucketed(&lengths, batch_size, 5, 2));
+            assert_eq!(
+                all(&lengths, batch_size, BatchOrder::Bucketed, 5, 2),
+                bucketed(&lengths, batch_size, 5, 2)
+            );
         }
     }
 

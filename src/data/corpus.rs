@@ -70,10 +70,20 @@ impl Corpus {
                 let (train, validation) = dates::task(task);
                 let mut text = String::new();
                 train.iter().chain(&validation).for_each(|p| text.extend([&p.source, "\t", &p.target, "\n"]));
-                let source =
-                    DataFile { file: "task: dates".to_owned(), sha256: sha256(text.as_bytes()), pairs: train.len() + validation.len() };
-                let [train, validation] = [train, validation].map(|pairs| Part::whole(Arc::new(Pairs::from_iter(&pairs))));
-                return Ok(Self { train, validation, sources: vec![source], folder: None, files: Vec::new() });
+                let source = DataFile {
+                    file: "task: dates".to_owned(),
+                    sha256: sha256(text.as_bytes()),
+                    pairs: train.len() + validation.len(),
+                };
+                let [train, validation] =
+                    [train, validation].map(|pairs| Part::whole(Arc::new(Pairs::from_iter(&pairs))));
+                return Ok(Self {
+                    train,
+                    validation,
+                    sources: vec![source],
+                    folder: None,
+                    files: Vec::new(),
+                });
             }
             DataOrigin::Files(files) => files,
         };
@@ -100,7 +110,11 @@ impl Corpus {
 
     /// What there is to say about each file before it is trained on; nothing about a self-made task.
     pub fn reports(&self, data: &Data, progress: &mut Progress<'_>) -> Vec<DataReport> {
-        self.files.iter().zip(&self.sources).map(|(pairs, source)| DataReport::new(&source.file, pairs, data, progress)).collect()
+        self.files
+            .iter()
+            .zip(&self.sources)
+            .map(|(pairs, source)| DataReport::new(&source.file, pairs, data, progress))
+            .collect()
     }
 
     /// Vocabularies of both sides and counts, in one pass.
@@ -158,20 +172,28 @@ pub const WHERE_DATA_LIES: &str = "put it there, or say where it is: data paths 
                                    `data.folder`, else at the config's folder";
 
 /// The pairs of a file that can be trained on, and what is remembered of it.
-fn read(path: &Path, limit: Option<usize>, files: &Files, data: &Data, progress: &mut Progress<'_>) -> Result<(Arc<Pairs>, DataFile)> {
+fn read(
+    path: &Path,
+    limit: Option<usize>,
+    files: &Files,
+    data: &Data,
+    progress: &mut Progress<'_>,
+) -> Result<(Arc<Pairs>, DataFile)> {
     let bytes = files::read(path, files::DATA).map_err(|e| match e.kind() {
         ErrorKind::Io => e.help(WHERE_DATA_LIES),
         _ => e,
     })?;
     let mut lengths = [&data.source, &data.target].map(|side| Length { side, normaliser: None });
-    let mut check = |line: u64, source: &str, target: &str| check_length([source, target], &mut lengths, path, line);
+    let mut check =
+        |line: u64, source: &str, target: &str| check_length([source, target], &mut lengths, path, line);
     let pairs = pairs::collect(&bytes, path, &files.format, limit, &mut check, progress)?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let source = DataFile { file, sha256: sha256(&bytes), pairs: pairs.len() };
     Ok((Arc::new(pairs), source))
 }
 
-/// Longest text that is trained on, in tokens after normalisation: the memory of a step grows with the tokens of its pairs.
+/// Longest text that is trained on, in tokens after normalisation: the memory of a step grows with the tokens
+/// of its pairs.
 pub const LONGEST_TEXT: usize = 16_384;
 /// Most source tokens times target tokens of a pair: the memory of attention grows with them, 8 bytes each.
 pub const LARGEST_PAIR: usize = (LONGEST_TEXT / 2) * (LONGEST_TEXT / 2);
@@ -208,10 +230,16 @@ fn check_length(texts: [&str; 2], lengths: &mut [Length<'_>; 2], file: &Path, li
     }
     let (sources, targets) = (source.count(texts[0]), target.count(texts[1]));
     let message = match () {
-        () if sources > LONGEST_TEXT => format!("the source has {sources} tokens; at most {LONGEST_TEXT} can be trained on"),
-        () if targets > LONGEST_TEXT => format!("the target has {targets} tokens; at most {LONGEST_TEXT} can be trained on"),
+        () if sources > LONGEST_TEXT => {
+            format!("the source has {sources} tokens; at most {LONGEST_TEXT} can be trained on")
+        }
+        () if targets > LONGEST_TEXT => {
+            format!("the target has {targets} tokens; at most {LONGEST_TEXT} can be trained on")
+        }
         () if sources * targets > LARGEST_PAIR => {
-            format!("{sources} source and {targets} target tokens; their product can be at most {LARGEST_PAIR}")
+            format!(
+                "{sources} source and {targets} target tokens; their product can be at most {LARGEST_PAIR}"
+            )
         }
         () => return Ok(()),
     };
@@ -225,7 +253,9 @@ fn split_tail(mut pairs: Part, fraction: f64, file: &Path) -> Result<(Part, Part
     if kept == 0 || kept == pairs.len() {
         let pairs = if pairs.len() == 1 { "1 pair".to_owned() } else { format!("{} pairs", pairs.len()) };
         let message = format!("{pairs} cannot be split with fraction {fraction}");
-        return Err(Error::new(ErrorKind::Data, message).in_file(file).help("both parts need at least one pair"));
+        return Err(Error::new(ErrorKind::Data, message)
+            .in_file(file)
+            .help("both parts need at least one pair"));
     }
     let validation = pairs.split_off(kept);
     Ok((pairs, validation))

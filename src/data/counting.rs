@@ -26,7 +26,12 @@ pub(super) struct Counter {
 impl Counter {
     pub(super) fn new(side: &Side) -> Self {
         let normaliser = normaliser(side);
-        Self { normaliser, characters: vec![0; (char::MAX as usize + 1) / 64], tokens: HashSet::new(), longest: 0 }
+        Self {
+            normaliser,
+            characters: vec![0; (char::MAX as usize + 1) / 64],
+            tokens: HashSet::new(),
+            longest: 0,
+        }
     }
 
     pub(super) fn add(&mut self, text: &str) {
@@ -70,6 +75,13 @@ impl Counter {
         let Self { longest, .. } = *self;
         let VocabularySpec { unit, normalisation, .. } = self.normaliser.spec().clone();
         let symbols = special.chain(characters).chain(tokens.into_iter().cloned()).collect();
-        Vocabulary::from_spec(&VocabularySpec { unit, normalisation, longest, padding: None, graph_padding: None, symbols })
+        Vocabulary::from_spec(&VocabularySpec {
+            unit,
+            normalisation,
+            longest,
+            padding: None,
+            graph_padding: None,
+            symbols,
+        })
     }
 }

@@ -8,8 +8,8 @@
 //! | `3.5.1998`, `03.05.98` | dots with the year last: day, month, year |
 //! | `23/05/1998`, `05/23/98` | slashes with the year last: only where one number exceeds 12 or both are equal, so that there is one reading |
 //!
-//! A year of two digits follows POSIX `strptime` `%y`: 69 to 99 are 1969 to 1999, 00 to 68 are 2000 to 2068. Years run
-//! from 1900 to 2099; every date exists in the (proleptic) Gregorian calendar.
+//! A year of two digits follows POSIX `strptime` `%y`: 69 to 99 are 1969 to 1999, 00 to 68 are 2000 to 2068.
+//! Years run from 1900 to 2099; every date exists in the (proleptic) Gregorian calendar.
 
 use std::collections::HashSet;
 
@@ -17,8 +17,20 @@ use super::pairs::Pair;
 use crate::config::checked::DatesTask;
 use crate::random::Random;
 
-const MONTHS: [&str; 12] =
-    ["January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November", "December"];
+const MONTHS: [&str; 12] = [
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+];
 const WEEKDAYS: [&str; 7] = ["Sunday", "Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday"];
 
 /// A day of the Gregorian calendar.
@@ -138,13 +150,15 @@ fn in_numbers(date: Date, form: usize, random: &mut Random) -> String {
     }
 }
 
-/// Training and validation pairs, all with different source texts; the same for the same task on every machine.
+/// Training and validation pairs, all with different source texts; the same for the same task on every
+/// machine.
 pub fn task(task: &DatesTask) -> (Vec<Pair>, Vec<Pair>) {
     let mut random = Random::new(task.seed, 0);
     let mut seen = HashSet::new();
     let mut pairs = Vec::with_capacity(task.train + task.dev);
     let mut repeats = 0;
-    // A million different texts are soon found; far beyond that they run out, and a smaller set is the answer.
+    // A million different texts are soon found; far beyond that they run out, and a smaller set is the
+    // answer.
     while pairs.len() < task.train + task.dev && repeats < 1_000_000 {
         let date = Date::draw(&mut random);
         let source = write(date, &mut random);
@@ -198,7 +212,12 @@ mod tests {
         let (train, dev) = task(&SMALL);
         assert_eq!((train.len(), dev.len()), (5_000, 500));
         for pair in train.iter().chain(&dev) {
-            assert_eq!(read(&pair.source).map(Date::iso).as_deref(), Some(pair.target.as_str()), "{}", pair.source);
+            assert_eq!(
+                read(&pair.source).map(Date::iso).as_deref(),
+                Some(pair.target.as_str()),
+                "{}",
+                pair.source
+            );
         }
     }
 

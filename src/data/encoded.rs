@@ -1,7 +1,7 @@
 //! Pairs as ids, in one buffer that is no longer than the texts.
 //!
-//! An id is written as LEB128 (seven bits a byte, the lowest first): ids follow code points, so that a character of ASCII
-//! takes one byte, and others take about what they take in UTF-8.
+//! An id is written as LEB128 (seven bits a byte, the lowest first): ids follow code points, so that a
+//! character of ASCII takes one byte, and others take about what they take in UTF-8.
 
 use s2s_runtime::vocabulary::{Unit, Vocabulary};
 
@@ -66,9 +66,14 @@ impl EncodedPairs {
     /// Encodes pairs.
     ///
     /// # Errors
-    /// [`ErrorKind::Data`] with the line where a text normalises to nothing, because there is nothing to learn from it;
-    /// beyond 4 GiB of ids.
-    pub fn new(pairs: &Part, source: &Vocabulary, target: &Vocabulary, progress: &mut Progress<'_>) -> Result<Self> {
+    /// [`ErrorKind::Data`] with the line where a text normalises to nothing, because there is nothing to
+    /// learn from it; beyond 4 GiB of ids.
+    pub fn new(
+        pairs: &Part,
+        source: &Vocabulary,
+        target: &Vocabulary,
+        progress: &mut Progress<'_>,
+    ) -> Result<Self> {
         let encoders = [Encoder::new(source), Encoder::new(target)];
         let mut all = Self { bytes: Vec::new(), ends: Vec::with_capacity(pairs.len()) };
         let [mut source, mut target] = [Vec::new(), Vec::new()];
@@ -79,8 +84,12 @@ impl EncodedPairs {
             encoders[0].encode(from, &mut source);
             encoders[1].encode(to, &mut target);
             if source.is_empty() || target.is_empty() {
-                let message = format!("nothing is left of the pair {from:?}, {to:?} in line {} after normalisation", pairs.line(i));
-                return Err(Error::new(ErrorKind::Data, message).help("take the pair out of the data, or normalise less"));
+                let message = format!(
+                    "nothing is left of the pair {from:?}, {to:?} in line {} after normalisation",
+                    pairs.line(i)
+                );
+                return Err(Error::new(ErrorKind::Data, message)
+                    .help("take the pair out of the data, or normalise less"));
             }
             write(&mut all.bytes, source.len() as u32);
             source.iter().chain(&target).for_each(|&id| write(&mut all.bytes, id));
@@ -89,7 +98,8 @@ impl EncodedPairs {
                 error.help("`data.limit: N` takes the first pairs only")
             })?);
         }
-        // What was reserved and not needed is no memory until it is written to, but counts where memory is limited.
+        // What was reserved and not needed is no memory until it is written to, but counts where memory is
+        // limited.
         all.bytes.shrink_to_fit();
         Ok(all)
     }
@@ -195,7 +205,10 @@ mod tests {
         let pairs = pairs.map(|(s, t)| Pair { source: s.to_owned(), target: t.to_owned() });
         let part = Part::whole(Arc::new(Pairs::from_iter(&pairs)));
         let source = Vocabulary::build(Unit::Character, [Normalisation::Lowercase], ["ab \u{e9}"]);
-        for target in [Vocabulary::build(Unit::Character, [], [&wide, "y"]), Vocabulary::build(Unit::Token, [], [&wide])] {
+        for target in [
+            Vocabulary::build(Unit::Character, [], [&wide, "y"]),
+            Vocabulary::build(Unit::Token, [], [&wide]),
+        ] {
             let encoded = EncodedPairs::new(&part, &source, &target, &mut |_, _, _| ()).unwrap();
             let mut batch = Batch::default();
             encoded.fill([2, 0, 1], &mut batch);

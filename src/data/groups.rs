@@ -97,13 +97,15 @@ impl<'a> Groups<'a> {
         let [first, start] = self.firsts[i];
         let members = self.members[start as usize..].iter().take_while(|member| member[0] == first);
         let mut seen = HashSet::new();
-        let targets = members.map(|member| self.pairs.get(member[2] as usize).1).filter(|target| seen.insert(*target));
+        let targets =
+            members.map(|member| self.pairs.get(member[2] as usize).1).filter(|target| seen.insert(*target));
         let references = targets.map(str::to_owned).collect();
         Group { source: self.pairs.get(first as usize).0.to_owned(), references }
     }
 }
 
-/// Groups pairs by source text after normalisation, so that a prediction is right when it equals any of the references.
+/// Groups pairs by source text after normalisation, so that a prediction is right when it equals any of the
+/// references.
 pub fn group(pairs: &Part, source: &Vocabulary) -> Vec<Group> {
     let groups = Groups::new(pairs, source);
     (0..groups.len()).map(|i| groups.get(i)).collect()

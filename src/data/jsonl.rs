@@ -30,7 +30,12 @@ pub(super) fn lines(reading: &mut Reading<'_>, names: Option<&[String; 2]>) -> R
     Ok(())
 }
 
-fn pair<'a>(reading: &Reading<'_>, line: u64, object: &'a Map<String, Value>, names: Option<&[String; 2]>) -> Result<(&'a str, &'a str)> {
+fn pair<'a>(
+    reading: &Reading<'_>,
+    line: u64,
+    object: &'a Map<String, Value>,
+    names: Option<&[String; 2]>,
+) -> Result<(&'a str, &'a str)> {
     let plain = ["source", "target"].map(str::to_owned);
     // Without names, whatever two texts there are, the first of them first.
     if names.is_none() && find(object, &plain[0]).is_none() && find(object, &plain[1]).is_none() {
@@ -47,9 +52,14 @@ fn pair<'a>(reading: &Reading<'_>, line: u64, object: &'a Map<String, Value>, na
             Some(Value::String(text)) => Ok(text.as_str()),
             // What is not known has nothing in it.
             Some(Value::Null) => Ok(""),
-            Some(_) => Err(reading.problem(line, format!("`{name}` is not a text"), expected(reading.format))),
+            Some(_) => {
+                Err(reading.problem(line, format!("`{name}` is not a text"), expected(reading.format)))
+            }
             None => {
-                let help = format!("the keys here are {}; `columns: {{source: NAME, target: NAME}}` in `data` chooses two", keys());
+                let help = format!(
+                    "the keys here are {}; `columns: {{source: NAME, target: NAME}}` in `data` chooses two",
+                    keys()
+                );
                 Err(reading.problem(line, format!("the object has no `{name}`"), help))
             }
         }

@@ -81,7 +81,8 @@ impl Pairs {
         };
         let end = |length: usize| u32::try_from(length).map_err(|_| too_much());
         let at = end(self.ends.len())?;
-        let ends = [end(self.text.len() + source.len())?, end(self.text.len() + source.len() + target.len())?];
+        let ends =
+            [end(self.text.len() + source.len())?, end(self.text.len() + source.len() + target.len())?];
         if line != self.lines.last().map_or(0, |&(first, line)| line + u64::from(at - first)) {
             self.lines.push((at, line));
         }
@@ -199,7 +200,8 @@ impl Part {
     }
 }
 
-/// Most bytes of a line, or of a CSV record of several lines: what is read as one text is bounded before it is one.
+/// Most bytes of a line, or of a CSV record of several lines: what is read as one text is bounded before it
+/// is one.
 pub const LONGEST_LINE: usize = 1 << 20;
 
 /// A file of pairs under way: where it is, how its lines are split, and what is made of them.
@@ -239,7 +241,8 @@ impl Reading<'_> {
                     self.empty.meet(line);
                     return Ok(());
                 }
-                let help = format!("{}; `empty: skip` in `data` leaves such lines out", expected(self.format));
+                let help =
+                    format!("{}; `empty: skip` in `data` leaves such lines out", expected(self.format));
                 return Err(self.problem(line, format!("the {side} is empty"), help));
             }
         }
@@ -254,7 +257,11 @@ impl Reading<'_> {
 
     pub(super) fn too_long(&self, line: u64) -> Error {
         let message = format!("the line is longer than {} MiB", LONGEST_LINE >> 20);
-        self.problem(line, message, "is this a file of pairs, one a line? Cut long texts into sentences, or take the line out")
+        self.problem(
+            line,
+            message,
+            "is this a file of pairs, one a line? Cut long texts into sentences, or take the line out",
+        )
     }
 
     /// Bytes of a line as text.
@@ -266,12 +273,12 @@ impl Reading<'_> {
     }
 }
 
-/// The first `limit` pairs of `bytes`; duplicates are kept, a byte-order mark at the beginning is not. Lines end in LF,
-/// CR LF or CR. `file` is only named in errors.
+/// The first `limit` pairs of `bytes`; duplicates are kept, a byte-order mark at the beginning is not. Lines
+/// end in LF, CR LF or CR. `file` is only named in errors.
 ///
 /// # Errors
-/// [`ErrorKind::Data`] with file and line: a column is missing or one too many, a side is empty, a quote stays open, the
-/// line is longer than [`LONGEST_LINE`], the text is not UTF-8; or there is no pair.
+/// [`ErrorKind::Data`] with file and line: a column is missing or one too many, a side is empty, a quote
+/// stays open, the line is longer than [`LONGEST_LINE`], the text is not UTF-8; or there is no pair.
 pub fn parse(bytes: &[u8], file: &Path, format: &Format, limit: Option<usize>) -> Result<Pairs> {
     collect(bytes, file, format, limit, &mut |_, _, _| Ok(()), &mut |_, _, _| ())
 }
@@ -318,32 +325,43 @@ pub fn collect(
     pairs.text.shrink_to_fit();
     pairs.ends.shrink_to_fit();
     if pairs.is_empty() {
-        return Err(Error::new(ErrorKind::Data, "the file holds no pair").in_file(file).help(expected(format)));
+        return Err(Error::new(ErrorKind::Data, "the file holds no pair")
+            .in_file(file)
+            .help(expected(format)));
     }
     Ok(pairs)
 }
 
-/// The first `limit` pairs of a file: source and target in the first two columns, separated by tabs, or by commas if its
-/// name ends in `.csv`, further columns ignored; or objects of JSON if it ends in `.jsonl`.
+/// The first `limit` pairs of a file: source and target in the first two columns, separated by tabs, or by
+/// commas if its name ends in `.csv`, further columns ignored; or objects of JSON if it ends in `.jsonl`.
 ///
 /// # Errors
 /// As [`parse`]; [`ErrorKind::Io`] if it cannot be read.
 pub fn read(file: &Path, limit: Option<usize>) -> Result<Pairs> {
     let bytes = files::read(file, files::DATA)?;
-    let ends_in = |wanted: &str| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
+    let ends_in =
+        |wanted: &str| file.extension().is_some_and(|extension| extension.eq_ignore_ascii_case(wanted));
     let kind = match () {
         () if ends_in("csv") => FormatKind::Csv(b','),
         () if ends_in("jsonl") => FormatKind::Jsonl(None),
         () => FormatKind::Separated("\t".to_owned()),
     };
-    parse(&bytes, file, &Format { kind, extra: crate::config::checked::Extra::Ignore, ..Format::default() }, limit)
+    parse(
+        &bytes,
+        file,
+        &Format { kind, extra: crate::config::checked::Extra::Ignore, ..Format::default() },
+        limit,
+    )
 }
 
 /// What a line should look like.
 pub(super) fn expected(format: &Format) -> String {
     let (source, target) = (format.source + 1, format.target + 1);
-    let columns =
-        |separator: &str| format!("a line has columns separated by {separator}; the source is column {source}, the target column {target}");
+    let columns = |separator: &str| {
+        format!(
+            "a line has columns separated by {separator}; the source is column {source}, the target column {target}"
+        )
+    };
     match &format.kind {
         FormatKind::Separated(separator) if separator == "\t" => columns("tabs"),
         FormatKind::Separated(separator) => columns(&format!("{separator:?}")),
@@ -351,7 +369,9 @@ pub(super) fn expected(format: &Format) -> String {
         FormatKind::Csv(separator) => columns(&format!("{:?}", char::from(*separator))),
         FormatKind::Jsonl(names) => {
             let [source, target] = names.clone().unwrap_or_else(|| ["source", "target"].map(str::to_owned));
-            format!("a line is an object of JSON with the texts `{source}` and `{target}`; `data.columns` names others")
+            format!(
+                "a line is an object of JSON with the texts `{source}` and `{target}`; `data.columns` names others"
+            )
         }
     }
 }
@@ -359,7 +379,9 @@ pub(super) fn expected(format: &Format) -> String {
 /// How a file is made one of UTF-8, in a command to type.
 fn from_another_encoding(file: &Path) -> String {
     let name = file.display();
-    format!("s2s reads UTF-8; if this is Windows-1252 or Latin-1: iconv -f WINDOWS-1252 -t UTF-8 '{name}' > NEW (if Chinese: -f GB18030)")
+    format!(
+        "s2s reads UTF-8; if this is Windows-1252 or Latin-1: iconv -f WINDOWS-1252 -t UTF-8 '{name}' > NEW (if Chinese: -f GB18030)"
+    )
 }
 
 /// Whether a file may be text in UTF-8, by how it begins.
@@ -369,7 +391,8 @@ fn from_another_encoding(file: &Path) -> String {
 pub fn check_encoding(bytes: &[u8], file: &Path) -> Result<()> {
     let name = file.display();
     let head = &bytes[..bytes.len().min(1 << 10)];
-    let zeros = |start: usize| head.iter().skip(start).step_by(2).filter(|&&b| b == 0).count() * 10 > head.len() * 3;
+    let zeros =
+        |start: usize| head.iter().skip(start).step_by(2).filter(|&&b| b == 0).count() * 10 > head.len() * 3;
     let (what, command) = match head {
         [0xff, 0xfe, 0, 0, ..] | [0, 0, 0xfe, 0xff, ..] => ("UTF-32", "iconv -f UTF-32 -t UTF-8"),
         [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => ("UTF-16", "iconv -f UTF-16 -t UTF-8"),
@@ -379,6 +402,7 @@ pub fn check_encoding(bytes: &[u8], file: &Path) -> Result<()> {
         [b'P', b'K', 3, 4, ..] => ("a zip file", "unzip -p"),
         _ => return Ok(()),
     };
-    let error = Error::new(ErrorKind::Data, format!("this is {what}, where text in UTF-8 should be")).in_file(file);
+    let error =
+        Error::new(ErrorKind::Data, format!("this is {what}, where text in UTF-8 should be")).in_file(file);
     Err(error.help(format!("{command} '{name}' > NEW, and name the new file")))
 }

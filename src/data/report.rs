@@ -111,7 +111,9 @@ impl<'a> Texts<'a> {
             self.longest = (length, line);
         }
         if self.side.unit == Unit::Token && text.contains('<') {
-            let found = normalised.split_whitespace().find_map(|word| SPECIAL_SYMBOLS.into_iter().find(|symbol| *symbol == word));
+            let found = normalised
+                .split_whitespace()
+                .find_map(|word| SPECIAL_SYMBOLS.into_iter().find(|symbol| *symbol == word));
             if let Some(word) = found {
                 self.word = if self.special.count == 0 { word } else { self.word };
                 self.special.meet(line);
@@ -126,7 +128,9 @@ impl<'a> Texts<'a> {
         if text.contains('\0') {
             self.zeros.meet(line);
         }
-        if let Some(control) = text.chars().find(|&c| c != '\0' && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))) {
+        if let Some(control) =
+            text.chars().find(|&c| c != '\0' && (c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')))
+        {
             self.control = if self.controls.count == 0 { control } else { self.control };
             self.controls.meet(line);
         }
@@ -159,7 +163,8 @@ impl<'a> Texts<'a> {
         use Normalisation::{Nfc, Nfd, Nfkc, Nfkd};
         let is_one_form = self.side.normalisation.iter().any(|step| matches!(step, Nfc | Nfd | Nfkc | Nfkd));
         let is_mixed = self.composed.count > 0 && self.decomposed.count > 0;
-        // Those who ask write NFC: sources in another form are answered as unknown symbols. Targets may have either, but one.
+        // Those who ask write NFC: sources in another form are answered as unknown symbols. Targets may have
+        // either, but one.
         if !is_one_form && (is_mixed || name == "source" && self.decomposed.count > 0) {
             let said = match is_mixed {
                 true => format!("{name}s in two Unicode forms: {} not in NFC", self.decomposed.count),
@@ -177,7 +182,12 @@ impl<'a> Texts<'a> {
             "files were joined; take them out: sed 's/\\xEF\\xBB\\xBF//g' FILE > NEW",
         );
         add("NUL", self.zeros, texts(self.zeros, "U+0000"), "take them out: tr -d '\\000' < FILE > NEW");
-        add("control characters", self.controls, texts(self.controls, &format!("U+{:04X}", self.control as u32)), out);
+        add(
+            "control characters",
+            self.controls,
+            texts(self.controls, &format!("U+{:04X}", self.control as u32)),
+            out,
+        );
         let special = "they stay ordinary words and end nothing";
         add("special words", self.special, texts(self.special, &format!("`{}`", self.word)), special);
         if self.quoted.count * 2 > pairs {
@@ -190,7 +200,8 @@ impl<'a> Texts<'a> {
 impl DataReport {
     /// Looks at the pairs of a file.
     pub fn new(file: &str, pairs: &std::sync::Arc<Pairs>, data: &Data, progress: &mut Progress<'_>) -> Self {
-        let [mut source, mut target] = [Texts::new("source", &data.source), Texts::new("target", &data.target)];
+        let [mut source, mut target] =
+            [Texts::new("source", &data.source), Texts::new("target", &data.target)];
         for (i, (from, to)) in pairs.iter().enumerate() {
             let line = pairs.line(i);
             source.look(from, line);
@@ -203,19 +214,41 @@ impl DataReport {
         let mut add = |what: &'static str, met: Met, said: String, help: &str| {
             if met.count > 0 {
                 let said = format!("{said}, first in line {}", met.line);
-                findings.push(Finding { what, count: met.count, line: met.line, said, help: help.to_owned() });
+                findings.push(Finding {
+                    what,
+                    count: met.count,
+                    line: met.line,
+                    said,
+                    help: help.to_owned(),
+                });
             }
         };
         let lines = |met: Met, what: &str| format!("{} {what}", counted(met.count, "line"));
         let (empty, returns) = (pairs.empty, pairs.returns);
-        add("empty sides", empty, lines(empty, "left out: no source or no target"), "`empty: error` in `data` stops there instead");
+        add(
+            "empty sides",
+            empty,
+            lines(empty, "left out: no source or no target"),
+            "`empty: error` in `data` stops there instead",
+        );
         add("line ends", returns, lines(returns, "ended by CR alone"), "read as lines; nothing to do");
         let [again, others] = repeated(pairs, &source.normaliser, &target.normaliser);
-        let said =
-            format!("{} there again", if again.count == 1 { "1 pair stands".to_owned() } else { format!("{} pairs stand", again.count) });
+        let said = format!(
+            "{} there again",
+            if again.count == 1 {
+                "1 pair stands".to_owned()
+            } else {
+                format!("{} pairs stand", again.count)
+            }
+        );
         add("duplicates", again, said, "they count more in training; take them out if that is not meant");
         let said = format!("{} with more than one target", counted(others.count, "source"));
-        add("conflicting targets", others, said, "one answer is learnt for each; `s2s eval` takes any of them for right");
+        add(
+            "conflicting targets",
+            others,
+            said,
+            "one answer is learnt for each; `s2s eval` takes any of them for right",
+        );
         source.findings(pairs.len(), &mut add);
         target.findings(pairs.len(), &mut add);
         let (source, target) = (source.lengths(pairs.len()), target.lengths(pairs.len()));

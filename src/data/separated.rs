@@ -107,7 +107,12 @@ fn split<'a>(text: &'a str, separator: &str, format: &Format) -> impl Iterator<I
 }
 
 /// Source and target out of the columns of a line.
-fn columns<'a>(reading: &Reading<'_>, line: u64, text: &str, columns: impl Iterator<Item = &'a str>) -> Result<(&'a str, &'a str)> {
+fn columns<'a>(
+    reading: &Reading<'_>,
+    line: u64,
+    text: &str,
+    columns: impl Iterator<Item = &'a str>,
+) -> Result<(&'a str, &'a str)> {
     let format = reading.format;
     let (mut source, mut target, mut count) = ("", "", 0);
     for column in columns {
@@ -138,21 +143,27 @@ fn columns<'a>(reading: &Reading<'_>, line: u64, text: &str, columns: impl Itera
 
 /// What a line that cannot be cut looks like.
 fn hint(format: &Format, line: &str) -> Option<String> {
-    let marks = [";;;", "#"].into_iter().find(|mark| line.starts_with(mark)).filter(|_| format.comment.is_none());
+    let marks =
+        [";;;", "#"].into_iter().find(|mark| line.starts_with(mark)).filter(|_| format.comment.is_none());
     if let Some(mark) = marks {
         return Some(format!("if lines that begin so are comments, add `comment: \"{mark}\"` to `data`"));
     }
     if line.starts_with('{') && line.trim_end().ends_with('}') {
         return Some("this looks like JSON: `format: jsonl` in `data` reads an object a line".to_owned());
     }
-    let (separator, about) = [("\t", "a tab"), ("  ", "two spaces"), (";", "a semicolon"), ("|", "a bar"), (",", "a comma")]
-        .into_iter()
-        .find(|s| line.contains(s.0))?;
-    let more = if matches!(separator, ";" | ",") { "; with quoted fields `format: csv` beside it" } else { "" };
-    Some(format!("the line has {about}: if that separates the columns, add `separator: {separator:?}` to `data`{more}"))
+    let (separator, about) =
+        [("\t", "a tab"), ("  ", "two spaces"), (";", "a semicolon"), ("|", "a bar"), (",", "a comma")]
+            .into_iter()
+            .find(|s| line.contains(s.0))?;
+    let more =
+        if matches!(separator, ";" | ",") { "; with quoted fields `format: csv` beside it" } else { "" };
+    Some(format!(
+        "the line has {about}: if that separates the columns, add `separator: {separator:?}` to `data`{more}"
+    ))
 }
 
-/// Bytes that are given to the CSV reader, which knows no limit, no further than so far behind the record that it reads.
+/// Bytes that are given to the CSV reader, which knows no limit, no further than so far behind the record
+/// that it reads.
 struct Window<'a> {
     bytes: &'a [u8],
     at: usize,
@@ -208,12 +219,17 @@ pub(super) fn csv(reading: &mut Reading<'_>, separator: u8) -> Result<()> {
             reading.returns.meet(number);
         }
         if open_quote(raw, separator) {
-            return Err(reading.problem(number, "a quoted field is not closed", "write a quote inside a quoted field twice: \"\""));
+            return Err(reading.problem(
+                number,
+                "a quoted field is not closed",
+                "write a quote inside a quoted field twice: \"\"",
+            ));
         }
         if std::mem::take(&mut is_head) {
             continue;
         }
-        let fields = record.iter().map(|field| reading.text(number, field).map_err(|e| plain(reading, number, e)));
+        let fields =
+            record.iter().map(|field| reading.text(number, field).map_err(|e| plain(reading, number, e)));
         let fields = fields.collect::<Result<Vec<_>>>()?;
         let joined;
         let fields = match format.extra {
@@ -257,7 +273,8 @@ fn passed_over(raw: &[u8], comment: Option<u8>) -> usize {
 fn line_ends(bytes: &[u8], next: &[u8]) -> u64 {
     let next = next.first().copied();
     let after = |i: usize| bytes.get(i + 1).copied().or(next);
-    bytes.iter().enumerate().filter(|&(i, &b)| b == b'\n' || b == b'\r' && after(i) != Some(b'\n')).count() as u64
+    bytes.iter().enumerate().filter(|&(i, &b)| b == b'\n' || b == b'\r' && after(i) != Some(b'\n')).count()
+        as u64
 }
 
 /// Whether a record of the file ends inside a quoted field; the csv crate takes that silently.

@@ -52,7 +52,10 @@ fn lines_become_pairs_whatever_ends_them_and_duplicates_stay() {
     assert_eq!(read(b"a\tb\tCC-BY by someone\n", &ignoring), pairs(&[("a", "b")]));
     let joining = Format { extra: Extra::Join, ..tsv() };
     assert_eq!(read(b"a\tb\tc\n", &joining), pairs(&[("a", "b\tc")]));
-    assert_eq!(read(b"id\tx\ty\n1\ta\tb\n", &Format { source: 2, target: 1, header: true, ..tsv() }), pairs(&[("b", "a")]));
+    assert_eq!(
+        read(b"id\tx\ty\n1\ta\tb\n", &Format { source: 2, target: 1, header: true, ..tsv() }),
+        pairs(&[("b", "a")])
+    );
 }
 
 #[test]
@@ -64,7 +67,8 @@ fn columns_stand_between_any_separator_and_comments_are_left_out() {
     assert_eq!(read("a ||| b\nc ||| d".as_bytes(), &separated(" ||| ")), pairs(&[("a", "b"), ("c", "d")]));
     let first_space = Format { extra: Extra::Join, ..separated(" ") };
     assert_eq!(read(b"abby AE1 B IY0\n", &first_space), pairs(&[("abby", "AE1 B IY0")]));
-    let semicolons = Format { kind: FormatKind::Csv(b';'), comment: Some("#".to_owned()), header: true, ..tsv() };
+    let semicolons =
+        Format { kind: FormatKind::Csv(b';'), comment: Some("#".to_owned()), header: true, ..tsv() };
     let text = b"# \"made\" by hand\nsource;target\r\r\"a;\"\"\";b\r\r\nc;d,e\n";
     assert_eq!(read(text, &semicolons), pairs(&[("a;\"", "b"), ("c", "d,e")]));
 }
@@ -80,7 +84,11 @@ fn objects_of_json_become_pairs_by_their_keys() {
         (r#"{"translation": {"en": "aä", "fr": "b"}}"#, None),
         (r#"{"id": 3, "en": "aä", "fr": "b"}"#, None),
     ] {
-        assert_eq!(read(format!("{text}\n\n{text}\r\n").as_bytes(), &jsonl(names)), pairs(&[("aä", "b"), ("aä", "b")]), "{text}");
+        assert_eq!(
+            read(format!("{text}\n\n{text}\r\n").as_bytes(), &jsonl(names)),
+            pairs(&[("aä", "b"), ("aä", "b")]),
+            "{text}"
+        );
     }
     for (text, names, said) in [
         ("{}", None, "a.txt:2: the object has no `source`"),
@@ -91,8 +99,12 @@ fn objects_of_json_become_pairs_by_their_keys() {
         ("{", None, "a.txt:2: not readable as JSON: EOF while parsing an object, column 1"),
     ] {
         assert_eq!(
-            read(format!("{{\"source\": \"a\", \"target\": \"b\", \"en\": \"a\", \"fr\": \"b\"}}\n{text}\n").as_bytes(), &jsonl(names))
-                .unwrap_err(),
+            read(
+                format!("{{\"source\": \"a\", \"target\": \"b\", \"en\": \"a\", \"fr\": \"b\"}}\n{text}\n")
+                    .as_bytes(),
+                &jsonl(names)
+            )
+            .unwrap_err(),
             said
         );
     }
@@ -100,18 +112,35 @@ fn objects_of_json_become_pairs_by_their_keys() {
 
 #[test]
 fn a_file_in_another_encoding_is_refused_with_the_command_that_makes_it_utf_8() {
-    let utf16 = |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
+    let utf16 =
+        |text: &str, bytes: fn(u16) -> [u8; 2]| text.encode_utf16().flat_map(bytes).collect::<Vec<u8>>();
     for (bytes, message, command) in [
-        (utf16("\u{feff}run.\tcours.\n", u16::to_le_bytes), "this is UTF-16, where", "iconv -f UTF-16 -t UTF-8 'a.txt' > NEW"),
-        (utf16("\u{feff}run.\tcours.\n", u16::to_be_bytes), "this is UTF-16, where", "iconv -f UTF-16 -t UTF-8"),
+        (
+            utf16("\u{feff}run.\tcours.\n", u16::to_le_bytes),
+            "this is UTF-16, where",
+            "iconv -f UTF-16 -t UTF-8 'a.txt' > NEW",
+        ),
+        (
+            utf16("\u{feff}run.\tcours.\n", u16::to_be_bytes),
+            "this is UTF-16, where",
+            "iconv -f UTF-16 -t UTF-8",
+        ),
         (utf16("run.\tcours.\n", u16::to_le_bytes), "this is UTF-16, where", "iconv -f UTF-16LE -t UTF-8"),
         (utf16("run.\tcours.\n", u16::to_be_bytes), "this is UTF-16, where", "iconv -f UTF-16BE -t UTF-8"),
-        (b"a\tb\ncaf\xe9\tc\n".to_vec(), "a.txt:2: not valid UTF-8 at byte 4 of the line", "iconv -f WINDOWS-1252 -t UTF-8 'a.txt' > NEW"),
+        (
+            b"a\tb\ncaf\xe9\tc\n".to_vec(),
+            "a.txt:2: not valid UTF-8 at byte 4 of the line",
+            "iconv -f WINDOWS-1252 -t UTF-8 'a.txt' > NEW",
+        ),
         (b"\x1f\x8b\x08\0".to_vec(), "this is a gzip file", "gunzip -c 'a.txt' > NEW"),
         (b"PK\x03\x04".to_vec(), "this is a zip file", "unzip -p 'a.txt' > NEW"),
     ] {
         let error = parse(&bytes, Path::new("a.txt"), &tsv(), None).unwrap_err();
-        assert!(error.to_string().contains(message) && error.help_text().unwrap().contains(command), "{error} {:?}", error.help_text());
+        assert!(
+            error.to_string().contains(message) && error.help_text().unwrap().contains(command),
+            "{error} {:?}",
+            error.help_text()
+        );
     }
     // A NUL here and there is text.
     assert_eq!(read(b"a\0\tb\n", &tsv()), pairs(&[("a\0", "b")]));
@@ -129,7 +158,9 @@ fn lines_without_a_side_are_left_out_where_the_config_says_so() {
         let error = parse(text.as_bytes(), Path::new("a.txt"), &format, None).unwrap_err();
         assert_eq!(error.to_string(), "a.txt:2: the source is empty");
         assert!(error.help_text().unwrap().contains("`empty: skip` in `data` leaves such lines out"));
-        let found = parse(text.as_bytes(), Path::new("a.txt"), &Format { skip_empty: true, ..format.clone() }, None).unwrap();
+        let found =
+            parse(text.as_bytes(), Path::new("a.txt"), &Format { skip_empty: true, ..format.clone() }, None)
+                .unwrap();
         assert_eq!((found.len(), found.empty.count, found.empty.line, found.line(1)), (2, 2, 2, 4));
     }
 }
@@ -171,7 +202,10 @@ fn pairs_know_their_lines_and_parts_of_them_their_order() {
 
 #[test]
 fn csv_fields_may_be_quoted() {
-    assert_eq!(read(b"\"a, \"\"b\"\"\",c\r\nd,\"e\nf\"\ng,h\n", &csv()), pairs(&[("a, \"b\"", "c"), ("d", "e\nf"), ("g", "h")]));
+    assert_eq!(
+        read(b"\"a, \"\"b\"\"\",c\r\nd,\"e\nf\"\ng,h\n", &csv()),
+        pairs(&[("a, \"b\"", "c"), ("d", "e\nf"), ("g", "h")])
+    );
 }
 
 #[test]
@@ -196,15 +230,17 @@ fn bad_lines_are_named_with_their_number() {
 
 #[test]
 fn several_targets_of_a_source_become_one_group() {
-    let all: Vec<Pair> =
-        [("a", "x"), ("b", "y"), ("a", "z"), ("a", "x")].map(|(s, t)| Pair { source: s.to_owned(), target: t.to_owned() }).into();
+    let all: Vec<Pair> = [("a", "x"), ("b", "y"), ("a", "z"), ("a", "x")]
+        .map(|(s, t)| Pair { source: s.to_owned(), target: t.to_owned() })
+        .into();
     let vocabulary = s2s_runtime::vocabulary::Vocabulary::build(Default::default(), vec![], ["ab"]);
     let groups = group(&Part::whole(Pairs::from_iter(&all).into()), &vocabulary);
     assert_eq!(groups.iter().map(|g| g.source.as_str()).collect::<Vec<_>>(), ["a", "b"]);
     assert_eq!(groups[0].references, ["x", "z"]);
 }
 
-/// The folder of real data: `S2S_DATA`, else `../shared/data` beside the project; `None` prints why the test is skipped.
+/// The folder of real data: `S2S_DATA`, else `../shared/data` beside the project; `None` prints why the test
+/// is skipped.
 fn data_folder(file: &str) -> Option<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data");
     let folder = std::env::var_os("S2S_DATA").map_or_else(beside, PathBuf::from);
@@ -212,7 +248,10 @@ fn data_folder(file: &str) -> Option<PathBuf> {
         let thread = std::thread::current();
         let (test, missing) = (thread.name().unwrap_or("a test of data"), folder.join(file));
         // Past the capture of libtest, so that scripts/test can count it.
-        let line = format!("\nskipped: {test}: {} is not there; set S2S_DATA to the folder that holds {file}\n", missing.display());
+        let line = format!(
+            "\nskipped: {test}: {} is not there; set S2S_DATA to the folder that holds {file}\n",
+            missing.display()
+        );
         let _ = std::io::Write::write_all(&mut std::io::stderr(), line.as_bytes());
         return None;
     }
@@ -225,7 +264,8 @@ fn the_first_ten_thousand_lines_of_the_tutorial_file_count_as_the_tutorial_count
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("configs/cmn_chars.yaml");
     let config = Config::load(&path, &LoadOptions { data: Some(folder), ..LoadOptions::default() }).unwrap();
     let corpus = Corpus::load(&config.data, config.training.seed, &mut |_, _, _| ()).unwrap();
-    let corpus::Counted { source, target, statistics: counts } = corpus.count(&config.data, &mut |_, _, _| ()).unwrap();
+    let corpus::Counted { source, target, statistics: counts } =
+        corpus.count(&config.data, &mut |_, _, _| ()).unwrap();
     assert_eq!((counts.samples, counts.training, counts.validation), (10_000, 8_000, 2_000));
     assert_eq!((counts.source_tokens, counts.target_tokens), (73, 2_165));
     assert_eq!((counts.longest_source, counts.longest_target), (33, 22));
@@ -277,10 +317,12 @@ fn a_text_too_long_to_train_on_is_named_with_its_line_before_anything_is_made_of
     ] {
         let error = load(&format!("a\tb\n{text}\tb\n"), side).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data);
-        let said = format!("pairs.tsv:2: the source has {tokens} tokens; at most {longest} can be trained on");
+        let said =
+            format!("pairs.tsv:2: the source has {tokens} tokens; at most {longest} can be trained on");
         assert!(error.to_string().ends_with(&said), "{error}");
     }
-    let error = load(&format!("a\tb\n{}\t{}\n", "x".repeat(longest), "y".repeat(longest)), characters).unwrap_err();
+    let error =
+        load(&format!("a\tb\n{}\t{}\n", "x".repeat(longest), "y".repeat(longest)), characters).unwrap_err();
     assert!(error.to_string().contains("pairs.tsv:2: 16384 source and 16384 target tokens"), "{error}");
     for (text, side) in [("x".repeat(longest), characters), ("long ".repeat(longest), "{unit: token}")] {
         assert_eq!(load(&format!("a\tb\n{text}\tb\n"), side).unwrap().validation.len(), 1);

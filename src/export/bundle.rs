@@ -5,14 +5,18 @@ use std::collections::BTreeMap;
 use prost::Message;
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::contract::{
-    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, FORMAT_VERSION, MANIFEST_VERSION, file,
+    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, FORMAT_VERSION,
+    MANIFEST_VERSION, file,
     metadata::{
-        DATA_ATTRIBUTION, DATA_LICENCE, FORMAT_VERSION as VERSION_KEY, ROLE, SOURCE_VOCABULARY, SPECIAL_IDS, TARGET_VOCABULARY,
-        WEIGHTS_SHA256,
+        DATA_ATTRIBUTION, DATA_LICENCE, FORMAT_VERSION as VERSION_KEY, ROLE, SOURCE_VOCABULARY, SPECIAL_IDS,
+        TARGET_VOCABULARY, WEIGHTS_SHA256,
     },
     next,
 };
-use s2s_runtime::manifest::{GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire, Wiring};
+use s2s_runtime::manifest::{
+    GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire,
+    Wiring,
+};
 use s2s_runtime::vocabulary::Vocabulary;
 use sha2::{Digest, Sha256};
 
@@ -22,11 +26,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::network::{AttentionScore, Filling, Parameters, Seq2Seq};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version, messages::ModelProto};
 
-/// All files of the bundle, by name: graphs, manifest, and unless `graphs_only` is set also self test and README.
+/// All files of the bundle, by name: graphs, manifest, and unless `graphs_only` is set also self test and
+/// README.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for an operator set that cannot be written; [`ErrorKind::Internal`] if vocabularies and network do
-/// not fit; [`ErrorKind::Data`] if a weight is not finite.
+/// [`ErrorKind::Usage`] for an operator set that cannot be written; [`ErrorKind::Internal`] if vocabularies
+/// and network do not fit; [`ErrorKind::Data`] if a weight is not finite.
 pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<BTreeMap<String, Vec<u8>>> {
     check(input, options)?;
     let mut compressor = Compressor::new(options.dtype);
@@ -44,7 +49,8 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
     let mut files = BTreeMap::new();
     let mut graphs = BTreeMap::new();
     for &role in roles {
-        let mut model = graph(input.network, input.parameters, role, options, &metadata(input, role, &weights)?);
+        let mut model =
+            graph(input.network, input.parameters, role, options, &metadata(input, role, &weights)?);
         if let (Some(graph), true) = (&mut model.graph, role != Role::Training) {
             compressor.compress(graph);
         }
@@ -64,13 +70,15 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
         let readme = readme::text(&manifest, input.network, options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
         MANIFEST_VERSION.clone_into(&mut manifest.format_version);
-        manifest.files = [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
+        manifest.files =
+            [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
     }
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml()?.into_bytes());
     Ok(files)
 }
 
-/// The source vocabulary of the bundle: what a run fills up before the network, the graphs fill up by themselves.
+/// The source vocabulary of the bundle: what a run fills up before the network, the graphs fill up by
+/// themselves.
 fn graph_padded(source: &Vocabulary) -> Result<Vocabulary> {
     let mut spec = source.spec().clone();
     spec.graph_padding = spec.padding.take().or(spec.graph_padding);
@@ -78,7 +86,11 @@ fn graph_padded(source: &Vocabulary) -> Result<Vocabulary> {
 }
 
 /// The weights as graphs of this type compute with them; `None` if those are the ones there are.
-fn rounded(input: &ExportInput<'_>, options: &ExportOptions, compressor: &mut Compressor) -> Result<Option<Parameters<f32>>> {
+fn rounded(
+    input: &ExportInput<'_>,
+    options: &ExportOptions,
+    compressor: &mut Compressor,
+) -> Result<Option<Parameters<f32>>> {
     if options.dtype == Dtype::F32 {
         return Ok(None);
     }
@@ -115,8 +127,8 @@ pub(super) fn graph(
     builder.finish(options.opset, ir_version(options.opset), metadata)
 }
 
-/// sha256 of all weights: of each tensor in order its name, its axes and its values, the texts ended by a zero byte, numbers
-/// as 64-bit and values as 32-bit little endian.
+/// sha256 of all weights: of each tensor in order its name, its axes and its values, the texts ended by a
+/// zero byte, numbers as 64-bit and values as 32-bit little endian.
 pub fn weights_sha256(parameters: &Parameters<f32>) -> String {
     let mut hash = Sha256::new();
     for (entry, values) in parameters.iter() {
@@ -135,12 +147,17 @@ pub fn weights_sha256(parameters: &Parameters<f32>) -> String {
 fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
     if !OPSETS.contains(&options.opset) {
         let message = format!("operator set {} cannot be written", options.opset);
-        return Err(Error::new(ErrorKind::Usage, message).help(format!("choose one from {} to {}", OPSETS.start(), OPSETS.end())));
+        return Err(Error::new(ErrorKind::Usage, message).help(format!(
+            "choose one from {} to {}",
+            OPSETS.start(),
+            OPSETS.end()
+        )));
     }
     let architecture = input.network.architecture();
-    for (side, symbols, expected) in
-        [("source", input.source.len(), architecture.source_vocabulary), ("target", input.target.len(), architecture.target_vocabulary)]
-    {
+    for (side, symbols, expected) in [
+        ("source", input.source.len(), architecture.source_vocabulary),
+        ("target", input.target.len(), architecture.target_vocabulary),
+    ] {
         if symbols != expected {
             let message = format!("the {side} vocabulary has {symbols} symbols, the network {expected}");
             return Err(Error::new(ErrorKind::Internal, message));
@@ -148,12 +165,15 @@ fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
     }
     if input.source.spec().padding.is_some() && architecture.attention != AttentionScore::None {
         let message = "attention over sources that are filled up with a symbol cannot be exported";
-        return Err(Error::new(ErrorKind::Usage, message).help("take `padding` out of the run's source vocabulary"));
+        return Err(
+            Error::new(ErrorKind::Usage, message).help("take `padding` out of the run's source vocabulary")
+        );
     }
     for (entry, values) in input.parameters.iter() {
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
             let message = format!("value {at} of {} is {}: the training diverged", entry.name, values[at]);
-            return Err(Error::new(ErrorKind::Data, message).help("train again with a lower learning rate, or export another checkpoint"));
+            return Err(Error::new(ErrorKind::Data, message)
+                .help("train again with a lower learning rate, or export another checkpoint"));
         }
     }
     Ok(())
@@ -219,7 +239,9 @@ fn manifest(
         wiring,
         special_ids: SpecialIds::default(),
         decoding: input.decoding.clone(),
-        architecture: Some(serde_json::to_value(input.network.architecture()).map_err(|e| unwritable("architecture", e))?),
+        architecture: Some(
+            serde_json::to_value(input.network.architecture()).map_err(|e| unwritable("architecture", e))?,
+        ),
         provenance: input.provenance.clone(),
         examples: Vec::new(),
         source: input.source.spec().clone(),

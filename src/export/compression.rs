@@ -1,15 +1,16 @@
 //! Smaller weights: f16 or 8-bit initialisers in front of the f32 computation.
 //!
-//! Each matrix that a MatMul or a Gather reads becomes `NAME.f16` and a Cast, or `NAME.int8` and a DequantizeLinear, whose
-//! output has the old name; engines fold both when they load, so that the speed is that of f32. Weights of LSTM and GRU
-//! nodes stay f32, because some runtimes compute something else when a Cast or DequantizeLinear feeds such a node. Vectors
-//! and small matrices stay too. 8-bit weights are unsigned with zero point 128 and a scale for each output, and have an axis
-//! of 1 in front that is squeezed away behind the DequantizeLinear: a signed one, or one that feeds a MatMul directly, is
-//! fused into an approximate product by ONNX Runtime and OpenVINO.
+//! Each matrix that a MatMul or a Gather reads becomes `NAME.f16` and a Cast, or `NAME.int8` and a
+//! DequantizeLinear, whose output has the old name; engines fold both when they load, so that the speed is
+//! that of f32. Weights of LSTM and GRU nodes stay f32, because some runtimes compute something else when a
+//! Cast or DequantizeLinear feeds such a node. Vectors and small matrices stay too. 8-bit weights are
+//! unsigned with zero point 128 and a scale for each output, and have an axis of 1 in front that is squeezed
+//! away behind the DequantizeLinear: a signed one, or one that feeds a MatMul directly, is fused into an
+//! approximate product by ONNX Runtime and OpenVINO.
 //!
-//! The network's weights are rounded first and everything is cut from the rounded network, the training graph included:
-//! its f32 weights are exactly what the other graphs restore. Only tables that are computed from weights (an embedding
-//! folded into a layer) are rounded once more.
+//! The network's weights are rounded first and everything is cut from the rounded network, the training graph
+//! included: its f32 weights are exactly what the other graphs restore. Only tables that are computed from
+//! weights (an embedding folded into a layer) are rounded once more.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::str::FromStr;
@@ -17,7 +18,9 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::messages::{AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::onnx::messages::{
+    AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
+};
 
 /// How weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -52,7 +55,8 @@ impl Dtype {
 
     /// What the graphs of a bundle store, by the largest step away from f32.
     pub(super) fn of<'a>(models: impl IntoIterator<Item = &'a ModelProto>) -> Self {
-        let tensors = models.into_iter().flat_map(|model| model.graph.iter().flat_map(|graph| &graph.initializer));
+        let tensors =
+            models.into_iter().flat_map(|model| model.graph.iter().flat_map(|graph| &graph.initializer));
         let kinds: HashSet<i32> = tensors.map(|tensor| tensor.data_type).collect();
         if kinds.contains(&(DataType::Uint8 as i32)) {
             Self::Int8
@@ -75,7 +79,10 @@ impl FromStr for Dtype {
 
     fn from_str(text: &str) -> Result<Self> {
         let found = Self::ALL.into_iter().find(|dtype| dtype.as_str() == text);
-        found.ok_or_else(|| Error::new(ErrorKind::Usage, format!("`{text}` is not a type of weights")).help("choose f32, f16 or int8"))
+        found.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("`{text}` is not a type of weights"))
+                .help("choose f32, f16 or int8")
+        })
     }
 }
 
@@ -146,16 +153,19 @@ impl Compressor {
     }
 }
 
-/// Initialisers worth storing smaller, with the axis of their outputs: matrices that a MatMul or Gather reads, perhaps
-/// after a change of form, and nothing else does.
+/// Initialisers worth storing smaller, with the axis of their outputs: matrices that a MatMul or Gather
+/// reads, perhaps after a change of form, and nothing else does.
 fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
     // What a value is a reshaped form of.
     let mut origin: HashMap<&str, &str> = HashMap::new();
     let mut found: HashMap<String, usize> = HashMap::new();
     let mut others: HashSet<String> = HashSet::new();
     let nodes = graph.all_nodes();
-    let transposed: HashSet<&str> =
-        nodes.iter().filter(|node| node.op_type == "Transpose").filter_map(|node| Some(node.output.first()?.as_str())).collect();
+    let transposed: HashSet<&str> = nodes
+        .iter()
+        .filter(|node| node.op_type == "Transpose")
+        .filter_map(|node| Some(node.output.first()?.as_str()))
+        .collect();
     for node in nodes {
         for (at, input) in node.input.iter().enumerate() {
             let name = *origin.get(input.as_str()).unwrap_or(&input.as_str());
@@ -165,10 +175,19 @@ fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
                         origin.insert(output, name);
                     }
                 }
-                // W stands right of a MatMul: its outputs are the last axis, or of R (1, gates, hidden), transposed, the second.
+                // W stands right of a MatMul: its outputs are the last axis, or of R (1, gates, hidden),
+                // transposed, the second.
                 ("MatMul", 1) => {
-                    let rank = graph.initializer.iter().find(|tensor| tensor.name == name).map_or(0, |tensor| tensor.dims.len());
-                    let axis = if transposed.contains(input.as_str()) { rank.saturating_sub(2) } else { rank.saturating_sub(1) };
+                    let rank = graph
+                        .initializer
+                        .iter()
+                        .find(|tensor| tensor.name == name)
+                        .map_or(0, |tensor| tensor.dims.len());
+                    let axis = if transposed.contains(input.as_str()) {
+                        rank.saturating_sub(2)
+                    } else {
+                        rank.saturating_sub(1)
+                    };
                     found.insert(name.to_owned(), axis);
                 }
                 // Rows of a table have outputs of their own.
@@ -184,7 +203,9 @@ fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
     found.retain(|name, _| {
         let worth = |tensor: &TensorProto| {
             let elements: i64 = tensor.dims.iter().product();
-            tensor.data_type == DataType::Float as i32 && tensor.dims.len() >= 2 && elements >= LEAST_ELEMENTS as i64
+            tensor.data_type == DataType::Float as i32
+                && tensor.dims.len() >= 2
+                && elements >= LEAST_ELEMENTS as i64
         };
         !others.contains(name) && graph.initializer.iter().any(|tensor| tensor.name == *name && worth(tensor))
     });
@@ -223,9 +244,15 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
     // An output whose weights are all zero takes any scale.
     let scales: Vec<f32> = largest.iter().map(|&x| if x > 0.0 { x / 127.0 } else { 1.0 }).collect();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 to 255")]
-    let quantise = |(at, x): (usize, &f32)| ((x / scales[output(at)]).round().clamp(-127.0, 127.0) + f32::from(ZERO_POINT)) as u8;
+    let quantise = |(at, x): (usize, &f32)| {
+        ((x / scales[output(at)]).round().clamp(-127.0, 127.0) + f32::from(ZERO_POINT)) as u8
+    };
     let bytes: Vec<u8> = values.iter().enumerate().map(quantise).collect();
-    let restored = bytes.iter().enumerate().map(|(at, &q)| (f32::from(q) - f32::from(ZERO_POINT)) * scales[output(at)]).collect();
+    let restored = bytes
+        .iter()
+        .enumerate()
+        .map(|(at, &q)| (f32::from(q) - f32::from(ZERO_POINT)) * scales[output(at)])
+        .collect();
     let named = |suffix: &str, data_type: DataType, dims: Vec<i64>, raw_data: Vec<u8>| TensorProto {
         dims,
         data_type: data_type as i32,
@@ -238,7 +265,12 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
     let lift = usize::from(lifted);
     let mut initializers = vec![
         named("int8", DataType::Uint8, [&[1][..lift], &tensor.dims].concat(), bytes),
-        named("scale", DataType::Float, vec![outputs as i64], scales.iter().flat_map(|x| x.to_le_bytes()).collect()),
+        named(
+            "scale",
+            DataType::Float,
+            vec![outputs as i64],
+            scales.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        ),
         named("zero_point", DataType::Uint8, vec![outputs as i64], vec![ZERO_POINT; outputs]),
     ];
     let axis = AttributeProto {
@@ -252,14 +284,26 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
     let mut nodes = vec![restoring("DequantizeLinear", tensor, inputs, output.clone(), vec![axis])];
     if lifted {
         let first = named("axis", DataType::Int64, vec![1], 0i64.to_le_bytes().to_vec());
-        nodes.push(restoring("Squeeze", tensor, vec![output, first.name.clone()], tensor.name.clone(), vec![]));
+        nodes.push(restoring(
+            "Squeeze",
+            tensor,
+            vec![output, first.name.clone()],
+            tensor.name.clone(),
+            vec![],
+        ));
         initializers.push(first);
     }
     Some(Stored { nodes, initializers, restored })
 }
 
 /// A node on the way to `tensor` under its old name.
-fn restoring(op: &str, tensor: &TensorProto, input: Vec<String>, output: String, attribute: Vec<AttributeProto>) -> NodeProto {
+fn restoring(
+    op: &str,
+    tensor: &TensorProto,
+    input: Vec<String>,
+    output: String,
+    attribute: Vec<AttributeProto>,
+) -> NodeProto {
     NodeProto {
         input,
         output: vec![output],
@@ -270,7 +314,8 @@ fn restoring(op: &str, tensor: &TensorProto, input: Vec<String>, output: String,
     }
 }
 
-/// The tensors that a graph computes with: its initialisers, those stored smaller restored under their old names.
+/// The tensors that a graph computes with: its initialisers, those stored smaller restored under their old
+/// names.
 pub(super) fn restored_tensors(graph: &GraphProto) -> Vec<TensorProto> {
     let find = |name: &str| graph.initializer.iter().find(|tensor| tensor.name == name);
     let mut used: HashSet<&str> = HashSet::new();
@@ -288,9 +333,14 @@ pub(super) fn restored_tensors(graph: &GraphProto) -> Vec<TensorProto> {
         };
         if let (Some(values), Some(shape)) = (restored, find(input).and_then(TensorProto::shape)) {
             used.extend(node.input.iter().map(String::as_str));
-            let squeeze = graph.node.iter().find(|n| n.op_type == "Squeeze" && n.input.first() == Some(output) && shape.len() == 3);
-            let lifted = squeeze.filter(|n| n.name.strip_suffix(".Squeeze") == n.output.first().map(String::as_str));
-            let (name, shape) = lifted.and_then(|n| Some((n.output.first()?, &shape[1..]))).unwrap_or((output, &shape));
+            let squeeze = graph
+                .node
+                .iter()
+                .find(|n| n.op_type == "Squeeze" && n.input.first() == Some(output) && shape.len() == 3);
+            let lifted =
+                squeeze.filter(|n| n.name.strip_suffix(".Squeeze") == n.output.first().map(String::as_str));
+            let (name, shape) =
+                lifted.and_then(|n| Some((n.output.first()?, &shape[1..]))).unwrap_or((output, &shape));
             used.extend(lifted.and_then(|n| n.input.get(1)).map(String::as_str));
             tensors.push(TensorProto::of_floats(name, shape, &values));
         }
@@ -301,8 +351,9 @@ pub(super) fn restored_tensors(graph: &GraphProto) -> Vec<TensorProto> {
 
 fn halves(tensor: &TensorProto) -> Option<Vec<f32>> {
     let elements: usize = tensor.shape()?.iter().product();
-    (tensor.data_type == DataType::Float16 as i32 && tensor.raw_data.len() == 2 * elements)
-        .then(|| tensor.raw_data.chunks_exact(2).map(|b| float_from_half(u16::from_le_bytes([b[0], b[1]]))).collect())
+    (tensor.data_type == DataType::Float16 as i32 && tensor.raw_data.len() == 2 * elements).then(|| {
+        tensor.raw_data.chunks_exact(2).map(|b| float_from_half(u16::from_le_bytes([b[0], b[1]]))).collect()
+    })
 }
 
 fn dequantised(tensor: &TensorProto, scales: &[f32], zeros: &[u8], axis: usize) -> Option<Vec<f32>> {
@@ -314,12 +365,14 @@ fn dequantised(tensor: &TensorProto, scales: &[f32], zeros: &[u8], axis: usize) 
         && [scales.len(), zeros.len()] == [outputs; 2];
     let output = |at: usize| at / inner.max(1) % outputs.max(1);
     fits.then(|| {
-        let value = |(at, &q): (usize, &u8)| (f32::from(q) - f32::from(zeros[output(at)])) * scales[output(at)];
+        let value =
+            |(at, &q): (usize, &u8)| (f32::from(q) - f32::from(zeros[output(at)])) * scales[output(at)];
         tensor.raw_data.iter().enumerate().map(value).collect()
     })
 }
 
-/// The nearest binary16, ties to even; what is too large becomes the largest finite one, because a weight is finite.
+/// The nearest binary16, ties to even; what is too large becomes the largest finite one, because a weight is
+/// finite.
 fn half_from_float(x: f32) -> u16 {
     const LARGEST: u16 = 0x7bff;
     let bits = x.to_bits();
@@ -328,7 +381,8 @@ fn half_from_float(x: f32) -> u16 {
     if magnitude >= 65520.0 {
         return sign | LARGEST;
     }
-    // Adding this makes the f32 round at the last bit of the binary16: of its own exponent, or of the smallest normal one.
+    // Adding this makes the f32 round at the last bit of the binary16: of its own exponent, or of the
+    // smallest normal one.
     let exponent = ((bits >> 23) & 0xff).max(127 - 14);
     let rounder = f32::from_bits((exponent + 13) << 23);
     let rounded = (magnitude + rounder) - rounder;
@@ -361,10 +415,19 @@ mod tests {
         for half in (0..=u16::MAX).filter(|half| half & 0x7c00 != 0x7c00) {
             assert_eq!(half_from_float(float_from_half(half)), half, "{half:#06x}");
         }
-        assert_eq!((float_from_half(0x3c00), float_from_half(0xc000), float_from_half(1)), (1.0, -2.0, 2f32.powi(-24)));
+        assert_eq!(
+            (float_from_half(0x3c00), float_from_half(0xc000), float_from_half(1)),
+            (1.0, -2.0, 2f32.powi(-24))
+        );
         // Halfway between two: the even one.
-        assert_eq!([half_from_float(1.0 + 2f32.powi(-11)), half_from_float(1.0 + 3.0 * 2f32.powi(-11))], [0x3c00, 0x3c02]);
-        assert_eq!([half_from_float(1e9), half_from_float(-65520.0), half_from_float(1e-9)], [0x7bff, 0xfbff, 0]);
+        assert_eq!(
+            [half_from_float(1.0 + 2f32.powi(-11)), half_from_float(1.0 + 3.0 * 2f32.powi(-11))],
+            [0x3c00, 0x3c02]
+        );
+        assert_eq!(
+            [half_from_float(1e9), half_from_float(-65520.0), half_from_float(1e-9)],
+            [0x7bff, 0xfbff, 0]
+        );
     }
 
     proptest! {

@@ -18,12 +18,14 @@ use crate::files::write_atomically;
 pub enum Replace {
     /// It is replaced if it is any bundle, damaged or not, with all that lies in it (`--force`).
     AnyBundle,
-    /// It is replaced if it is a bundle that s2s exported under this name and nothing else lies in it: exporting again
-    /// after more training should not need a flag, but another model, or a user's own file, is not lost by mistake.
+    /// It is replaced if it is a bundle that s2s exported under this name and nothing else lies in it:
+    /// exporting again after more training should not need a flag, but another model, or a user's own file,
+    /// is not lost by mistake.
     OlderOf(String),
 }
 
-/// A bundle that is written completely, beside its place and under another name; it goes away if it is dropped.
+/// A bundle that is written completely, beside its place and under another name; it goes away if it is
+/// dropped.
 #[derive(Debug)]
 pub struct Staged(Staging);
 
@@ -35,7 +37,9 @@ pub fn stage(target: &Path, files: &BTreeMap<String, Vec<u8>>, replace: &Replace
     // `a/b/` and `a/b` are one folder; `..` and links are resolved by the system.
     let target: PathBuf = target.components().collect();
     if target.file_name().is_none() {
-        return Err(Error::new(ErrorKind::Usage, "this cannot be the folder of a bundle").in_file(&target).help("name a new folder"));
+        return Err(Error::new(ErrorKind::Usage, "this cannot be the folder of a bundle")
+            .in_file(&target)
+            .help("name a new folder"));
     }
     check_replaceable(&target, replace)?;
     let staging = Staging::beside(&target)?;
@@ -68,10 +72,11 @@ impl Staged {
     }
 }
 
-/// Writes `conformance.json` beside the graphs and, where the manifest lists files, its hash into the manifest.
+/// Writes `conformance.json` beside the graphs and, where the manifest lists files, its hash into the
+/// manifest.
 ///
-/// The bundle can be opened at each moment: its entry is taken out of the list before the file changes, and comes back
-/// last. The manifest is changed as text, so that comments and the keys of later versions stay.
+/// The bundle can be opened at each moment: its entry is taken out of the list before the file changes, and
+/// comes back last. The manifest is changed as text, so that comments and the keys of later versions stay.
 ///
 /// # Errors
 /// [`ErrorKind::Io`].
@@ -94,9 +99,19 @@ pub(super) fn write_record(bundle: &Bundle, json: &[u8]) -> Result<()> {
 
 /// Empty folders are always replaced, folders that are no bundle never.
 fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
-    const OWN: [&str; 8] =
-        [super::mlp::MODEL, file::MANIFEST, file::ENCODER, file::DECODER, file::TRAINING, file::CONFORMANCE, file::SELF_TEST, file::README];
-    let refused = |message: String, help: &str| Err(Error::new(ErrorKind::Usage, message).in_file(target).help(help.to_owned()));
+    const OWN: [&str; 8] = [
+        super::mlp::MODEL,
+        file::MANIFEST,
+        file::ENCODER,
+        file::DECODER,
+        file::TRAINING,
+        file::CONFORMANCE,
+        file::SELF_TEST,
+        file::README,
+    ];
+    let refused = |message: String, help: &str| {
+        Err(Error::new(ErrorKind::Usage, message).in_file(target).help(help.to_owned()))
+    };
     if !target.exists() {
         return Ok(());
     }
@@ -104,7 +119,8 @@ fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
         return refused("there is a file of this name".to_owned(), "name another folder");
     }
     let entries = fs::read_dir(target).map_err(|e| Error::io(target, e))?;
-    let names: Vec<String> = entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
+    let names: Vec<String> =
+        entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     if names.is_empty() {
         return Ok(());
     }
@@ -116,7 +132,10 @@ fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
     match older_name(&target.join(file::MANIFEST)) {
         None => return refused("this folder holds a bundle that s2s did not export".to_owned(), HELP),
         Some(older) if older != *name => {
-            return refused(format!("this folder holds another model, {older:?}; the export is {name:?}"), HELP);
+            return refused(
+                format!("this folder holds another model, {older:?}; the export is {name:?}"),
+                HELP,
+            );
         }
         Some(_) => {}
     }
@@ -150,12 +169,19 @@ mod tests {
 
     fn files(text: &str) -> BTreeMap<String, Vec<u8>> {
         let manifest = format!("name: {text}\nproducer: s2s 0.1.0\n");
-        BTreeMap::from([(file::MANIFEST.to_owned(), manifest.into_bytes()), (FILE.to_owned(), text.as_bytes().to_vec())])
+        BTreeMap::from([
+            (file::MANIFEST.to_owned(), manifest.into_bytes()),
+            (FILE.to_owned(), text.as_bytes().to_vec()),
+        ])
     }
 
     fn entries(folder: &Path) -> Vec<String> {
-        let mut names: Vec<String> =
-            fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect();
+        let mut names: Vec<String> = fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect();
         names.sort();
         names
     }
@@ -195,7 +221,10 @@ mod tests {
         older.insert("conformance.json".to_owned(), b"{}".to_vec());
         write_bundle(&target, &older, &same("dates"))?;
         write_bundle(&target, &files("dates"), &same("dates"))?;
-        assert_eq!((entries(&target), entries(root.path())), (vec![FILE.to_owned(), "s2s.yaml".to_owned()], vec!["dates".to_owned()]));
+        assert_eq!(
+            (entries(&target), entries(root.path())),
+            (vec![FILE.to_owned(), "s2s.yaml".to_owned()], vec!["dates".to_owned()])
+        );
         Ok(())
     }
 
@@ -203,7 +232,8 @@ mod tests {
     fn another_model_other_files_and_a_file_are_not_overwritten_without_force() -> Result<()> {
         let root = tempfile::tempdir().map_err(|e| Error::io("temporary", e))?;
         let io = |e| Error::io(root.path(), e);
-        let (model, other, plain) = (root.path().join("model"), root.path().join("other"), root.path().join("plain"));
+        let (model, other, plain) =
+            (root.path().join("model"), root.path().join("other"), root.path().join("plain"));
         write_bundle(&model, &files("french"), &same("french"))?;
         fs::create_dir(&other).map_err(io)?;
         fs::write(other.join("thesis.txt"), "x").map_err(io)?;
@@ -211,10 +241,18 @@ mod tests {
         let with_notes = root.path().join("with_notes");
         write_bundle(&with_notes, &files("dates"), &same("dates"))?;
         fs::write(with_notes.join("notes.txt"), "x").map_err(io)?;
-        let cases = [(&model, "another model"), (&other, "no bundle"), (&plain, "a file of this name"), (&with_notes, "notes.txt")];
+        let cases = [
+            (&model, "another model"),
+            (&other, "no bundle"),
+            (&plain, "a file of this name"),
+            (&with_notes, "notes.txt"),
+        ];
         for (target, message) in cases {
             let error = write_bundle(target, &files("dates"), &same("dates")).err();
-            assert!(error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Usage && e.message().contains(message)), "{error:?}");
+            assert!(
+                error.as_ref().is_some_and(|e| e.kind() == ErrorKind::Usage && e.message().contains(message)),
+                "{error:?}"
+            );
         }
         assert_eq!(entries(root.path()), ["model", "other", "plain", "with_notes"]);
         for target in [&model, &with_notes] {

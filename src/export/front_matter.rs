@@ -39,8 +39,9 @@ const LICENCES: [&str; 31] = [
     "unlicense",
 ];
 
-/// The block with the lines around it: licence of the data (`unknown` where nobody says it, `other` with a name for one that
-/// the hub does not know), languages, tags, task and library. Every text is quoted where YAML needs it.
+/// The block with the lines around it: licence of the data (`unknown` where nobody says it, `other` with a
+/// name for one that the hub does not know), languages, tags, task and library. Every text is quoted where
+/// YAML needs it.
 pub(super) fn front_matter(
     name: &str,
     languages: Option<&Languages>,
@@ -52,7 +53,8 @@ pub(super) fn front_matter(
     let (mut language, mut language_bcp47) = (Vec::new(), Vec::new());
     for tag in languages.into_iter().flat_map(|languages| [&languages.source, &languages.target]).flatten() {
         let primary = tag.split(['-', '_']).next().unwrap_or_default().to_lowercase();
-        let is_code = (2..=3).contains(&primary.len()) && primary.bytes().all(|byte| byte.is_ascii_lowercase());
+        let is_code =
+            (2..=3).contains(&primary.len()) && primary.bytes().all(|byte| byte.is_ascii_lowercase());
         if is_code && !language.contains(&primary) {
             language.push(primary.clone());
         }
@@ -61,8 +63,10 @@ pub(super) fn front_matter(
         }
     }
     // Everything quoted: `no` is a language, and false to a reader of YAML 1.1.
-    let list = |texts: Vec<&str>| format!("[{}]", texts.into_iter().map(quote).collect::<Vec<_>>().join(", "));
-    let texts = |texts: &[String]| (!texts.is_empty()).then(|| list(texts.iter().map(String::as_str).collect()));
+    let list =
+        |texts: Vec<&str>| format!("[{}]", texts.into_iter().map(quote).collect::<Vec<_>>().join(", "));
+    let texts =
+        |texts: &[String]| (!texts.is_empty()).then(|| list(texts.iter().map(String::as_str).collect()));
     let entries = [
         ("license", Some(quote(&license))),
         ("license_name", license_name.as_deref().map(quote)),
@@ -79,7 +83,9 @@ pub(super) fn front_matter(
 
 /// The hub's name of a licence, and what it is called where the hub has none.
 fn licence(text: Option<&str>) -> (String, Option<String>) {
-    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else { return ("unknown".to_owned(), None) };
+    let Some(text) = text.map(str::trim).filter(|text| !text.is_empty()) else {
+        return ("unknown".to_owned(), None);
+    };
     let mut slug = String::new();
     for c in text.chars() {
         match c.to_ascii_lowercase() {
@@ -92,7 +98,10 @@ fn licence(text: Option<&str>) -> (String, Option<String>) {
     let name = if slug == "cc0" { "cc0-1.0" } else { slug };
     match LICENCES.contains(&name) {
         true => (name.to_owned(), None),
-        false => ("other".to_owned(), Some(if slug.is_empty() { "unnamed".to_owned() } else { slug.chars().take(64).collect() })),
+        false => (
+            "other".to_owned(),
+            Some(if slug.is_empty() { "unnamed".to_owned() } else { slug.chars().take(64).collect() }),
+        ),
     }
 }
 
@@ -103,7 +112,13 @@ mod tests {
     fn read(name: &str, licence: Option<&str>, languages: [Option<&str>; 2]) -> serde_json::Value {
         let [source, target] = languages.map(|code| code.map(str::to_owned));
         let provenance = Provenance { licence: licence.map(str::to_owned), ..Provenance::default() };
-        let text = front_matter(name, Some(&Languages { source, target }), Some(&provenance), &["onnx"], "translation");
+        let text = front_matter(
+            name,
+            Some(&Languages { source, target }),
+            Some(&provenance),
+            &["onnx"],
+            "translation",
+        );
         let inner = text.strip_prefix("---\n").and_then(|text| text.strip_suffix("---\n\n"));
         assert!(inner.is_some_and(|inner| !inner.contains("\n---")), "{text}");
         serde_yaml::from_str(inner.unwrap_or_default()).unwrap_or_default()
@@ -121,7 +136,11 @@ mod tests {
             (None, "unknown", None),
         ] {
             let found = read("m", text, [None, None]);
-            assert_eq!((found["license"].as_str(), found["license_name"].as_str()), (Some(license), name), "{text:?}");
+            assert_eq!(
+                (found["license"].as_str(), found["license_name"].as_str()),
+                (Some(license), name),
+                "{text:?}"
+            );
         }
     }
 
@@ -142,7 +161,10 @@ mod tests {
             assert_eq!(read(name, Some(name), [Some("no"), Some("zh-Hans")])["model_name"], name);
         }
         let found = read("m", None, [Some("no"), Some("zh-Hans")]);
-        assert_eq!((&found["language"], &found["language_bcp47"]), (&serde_json::json!(["no", "zh"]), &serde_json::json!(["zh-Hans"])));
+        assert_eq!(
+            (&found["language"], &found["language_bcp47"]),
+            (&serde_json::json!(["no", "zh"]), &serde_json::json!(["zh-Hans"]))
+        );
         assert_eq!((&found["library_name"], &found["pipeline_tag"]), (&"onnx".into(), &"translation".into()));
         assert_eq!(read("m", None, [Some("nonsense: [x"), None])["language"], serde_json::Value::Null);
     }

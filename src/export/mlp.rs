@@ -1,5 +1,5 @@
-//! A perceptron's bundle: one graph, `model.onnx`, with a manifest beside it; and the proof that it computes what the
-//! trainer computes.
+//! A perceptron's bundle: one graph, `model.onnx`, with a manifest beside it; and the proof that it computes
+//! what the trainer computes.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -71,7 +71,11 @@ pub struct MlpBundle {
 /// What is wrong with an architecture, with the key of the manifest that holds it.
 fn impossible<T>(checked: Result<T>, folder: &Path) -> Result<T> {
     checked.map_err(|e| {
-        let error = Error::new(ErrorKind::Bundle, e.message()).at_line(folder.join(file::MANIFEST), None, Some("architecture"));
+        let error = Error::new(ErrorKind::Bundle, e.message()).at_line(
+            folder.join(file::MANIFEST),
+            None,
+            Some("architecture"),
+        );
         error.help("export the bundle again")
     })
 }
@@ -94,8 +98,11 @@ impl MlpBundle {
     pub fn open(folder: &Path) -> Result<Self> {
         let path = folder.join(file::MANIFEST);
         let text = files::read_text(&path, files::MANIFEST)?;
-        let wrong = |path: &Path, message: String| Error::new(ErrorKind::Bundle, message).in_file(path).help("export the bundle again");
-        let manifest: MlpManifest = serde_yaml::from_str(&text).map_err(|e| wrong(&path, format!("not a manifest: {e}")))?;
+        let wrong = |path: &Path, message: String| {
+            Error::new(ErrorKind::Bundle, message).in_file(path).help("export the bundle again")
+        };
+        let manifest: MlpManifest =
+            serde_yaml::from_str(&text).map_err(|e| wrong(&path, format!("not a manifest: {e}")))?;
         if manifest.graph.file.contains(['/', '\\']) {
             return Err(wrong(&path, "the graph is not in the folder".to_owned()));
         }
@@ -103,7 +110,10 @@ impl MlpBundle {
         let path = folder.join(&manifest.graph.file);
         let model = files::read(&path, files::GRAPH)?;
         if sha256(&model) != manifest.graph.sha256 {
-            return Err(wrong(&path, "the file is not the one that the manifest names: its sha256 differs".to_owned()));
+            return Err(wrong(
+                &path,
+                "the file is not the one that the manifest names: its sha256 differs".to_owned(),
+            ));
         }
         Ok(Self { manifest, model, path: folder.to_owned() })
     }
@@ -114,12 +124,16 @@ impl MlpBundle {
     /// [`ErrorKind::Bundle`] if graph and manifest do not fit.
     pub fn rebuild(&self) -> Result<(Mlp, Parameters<f32>)> {
         let name = &self.manifest.graph.file;
-        let wrong = |message: &str| Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("export the bundle again");
+        let wrong = |message: &str| {
+            Error::new(ErrorKind::Bundle, message).in_graph(name, None).help("export the bundle again")
+        };
         let network = impossible(Mlp::new(self.manifest.architecture.clone()), &self.path)?;
         impossible(check_stored(network.layout(), self.model.len(), 1), &self.path)?;
         let model = CheckedModel::read(name, &self.model)?;
         let tensors = &model.graph().initializer;
-        let find = |name: &str| tensors.iter().find(|t| t.name == name).and_then(|t| Some((t.shape()?, t.floats()?)));
+        let find = |name: &str| {
+            tensors.iter().find(|t| t.name == name).and_then(|t| Some((t.shape()?, t.floats()?)))
+        };
         let parameters = network.import(find)?;
         if weights_sha256(&parameters) != self.manifest.weights_sha256 {
             return Err(wrong("the weights are not those that the manifest names"));
@@ -132,7 +146,13 @@ impl MlpBundle {
     /// # Errors
     /// As [`engine::load_graph`].
     pub fn load(&self, kind: EngineKind) -> Result<Box<dyn Graph>> {
-        engine::load_graph(kind, &self.manifest.graph.file, &self.model, &[FEATURES], &[LOGITS, PROBABILITIES])
+        engine::load_graph(
+            kind,
+            &self.manifest.graph.file,
+            &self.model,
+            &[FEATURES],
+            &[LOGITS, PROBABILITIES],
+        )
     }
 }
 
@@ -150,10 +170,13 @@ pub fn predict(graph: &mut dyn Graph, features: &[f32], inputs: usize) -> Result
 
 /// The position of the largest value of each row of `classes`.
 pub fn best(rows: &[f32], classes: usize) -> Vec<usize> {
-    rows.chunks_exact(classes).map(|row| (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0)).collect()
+    rows.chunks_exact(classes)
+        .map(|row| (0..classes).rev().max_by(|&a, &b| row[a].total_cmp(&row[b])).unwrap_or(0))
+        .collect()
 }
 
-/// Exports to the folder `target`: written beside it, verified there, and moved to its place only if every check passed.
+/// Exports to the folder `target`: written beside it, verified there, and moved to its place only if every
+/// check passed.
 ///
 /// # Errors
 /// [`ErrorKind::Parity`] if a check failed; as [`stage`]. In each case `target` is as it was.
@@ -170,12 +193,17 @@ pub fn export_mlp(
 ) -> Result<Report> {
     if !OPSETS.contains(&opset) {
         let message = format!("operator set {opset} cannot be written");
-        return Err(Error::new(ErrorKind::Usage, message).help(format!("choose one from {} to {}", OPSETS.start(), OPSETS.end())));
+        return Err(Error::new(ErrorKind::Usage, message).help(format!(
+            "choose one from {} to {}",
+            OPSETS.start(),
+            OPSETS.end()
+        )));
     }
     let weights = weights_sha256(parameters);
     let mut builder = GraphBuilder::new("mlp");
     network.emit(parameters, &mut builder);
-    let metadata = [("s2s.format_version", FORMAT_VERSION), ("s2s.kind", "mlp"), ("s2s.weights_sha256", &weights)];
+    let metadata =
+        [("s2s.format_version", FORMAT_VERSION), ("s2s.kind", "mlp"), ("s2s.weights_sha256", &weights)];
     let metadata: Vec<(String, String)> = metadata.map(|(k, v)| (k.to_owned(), v.to_owned())).into();
     let model = builder.finish(opset, ir_version(opset), &metadata).encode_to_vec();
     let manifest = MlpManifest {
@@ -189,7 +217,8 @@ pub fn export_mlp(
         provenance: Some(provenance),
     };
     let yaml = serde_yaml::to_string(&manifest);
-    let yaml = yaml.map_err(|e| Error::new(ErrorKind::Internal, "the manifest cannot be written").caused_by(e))?;
+    let yaml =
+        yaml.map_err(|e| Error::new(ErrorKind::Internal, "the manifest cannot be written").caused_by(e))?;
     let files = BTreeMap::from([(MODEL.to_owned(), model), (file::MANIFEST.to_owned(), yaml.into_bytes())]);
     let staged = stage(target, &files, replace)?;
     let report = verify_mlp(staged.path(), verification, true)?;
@@ -208,11 +237,16 @@ pub fn verify_mlp(folder: &Path, options: &VerifyOptions, write: bool) -> Result
     let available = engine::available();
     let engines: Vec<EngineEntry> = available
         .iter()
-        .map(|e| EngineEntry { name: e.name.to_owned(), version: e.version.clone(), available: e.problem.is_none() })
+        .map(|e| EngineEntry {
+            name: e.name.to_owned(),
+            version: e.version.clone(),
+            available: e.problem.is_none(),
+        })
         .collect();
     for kind in &options.require {
         if !engines.iter().any(|e| e.name == kind.as_str() && e.available) {
-            let error = Error::new(ErrorKind::Engine, format!("the engine {kind} is required and not available"));
+            let error =
+                Error::new(ErrorKind::Engine, format!("the engine {kind} is required and not available"));
             return Err(error.help("`s2s doctor` shows where it was looked for"));
         }
     }
@@ -229,17 +263,22 @@ pub fn verify_mlp(folder: &Path, options: &VerifyOptions, write: bool) -> Result
         rounding: None,
         checks: vec![Check::new(file::MANIFEST, "hashes and weights", None, Outcome::Passed)],
     };
-    let usable = EngineKind::COMPILED.iter().filter(|kind| report.engines.iter().any(|e| e.available && e.name == kind.as_str()));
+    let usable = EngineKind::COMPILED
+        .iter()
+        .filter(|kind| report.engines.iter().any(|e| e.available && e.name == kind.as_str()));
     let usable: Vec<EngineKind> = usable.copied().collect();
     if usable.is_empty() {
-        return Err(Error::new(ErrorKind::Engine, "no engine is available").help("`s2s doctor` shows what was looked for"));
+        return Err(Error::new(ErrorKind::Engine, "no engine is available")
+            .help("`s2s doctor` shows what was looked for"));
     }
     for kind in usable {
         let checks = check_engine(&bundle, &network, &parameters, kind, options);
         report.push(MODEL, "run on every size", Some(kind.as_str()), checks);
     }
     for engine in report.engines.clone().iter().filter(|e| !e.available) {
-        report.checks.push(Check::new(MODEL, "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"));
+        report.checks.push(
+            Check::new(MODEL, "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"),
+        );
     }
     if write {
         write_atomically(&folder.join(file::CONFORMANCE), report.to_json()?.as_bytes())?;
@@ -248,27 +287,37 @@ pub fn verify_mlp(folder: &Path, options: &VerifyOptions, write: bool) -> Result
 }
 
 /// Batches of 1, 2, 7 and 64 against the trainer, and each row alone against its batch.
-fn check_engine(bundle: &MlpBundle, network: &Mlp, p: &Parameters<f32>, kind: EngineKind, options: &VerifyOptions) -> Result<Vec<Check>> {
+fn check_engine(
+    bundle: &MlpBundle,
+    network: &Mlp,
+    p: &Parameters<f32>,
+    kind: EngineKind,
+    options: &VerifyOptions,
+) -> Result<Vec<Check>> {
     let a = network.architecture();
     let mut graph = bundle.load(kind)?;
     let mut random = Random::new(options.seed, 0);
     let (mut of_logits, mut of_probabilities, mut differing, mut alone) = (0.0f64, 0.0f64, 0usize, 0usize);
     for batch in [1, 2, 7, 64] {
-        let features: Vec<f32> = (0..batch * a.inputs).map(|_| (random.unit() * f64::from(a.scale)) as f32).collect();
+        let features: Vec<f32> =
+            (0..batch * a.inputs).map(|_| (random.unit() * f64::from(a.scale)) as f32).collect();
         let rows: Vec<&[f32]> = features.chunks_exact(a.inputs).collect();
         let expected: Vec<f64> = network.forward(&p.map(f64::from), &rows);
         let [logits, probabilities] = predict(&mut *graph, &features, a.inputs)?;
         if logits.len() != expected.len() || probabilities.len() != expected.len() {
-            return Err(Error::new(ErrorKind::Parity, "the outputs have another number of values").in_graph(MODEL, Some(LOGITS)));
+            return Err(Error::new(ErrorKind::Parity, "the outputs have another number of values")
+                .in_graph(MODEL, Some(LOGITS)));
         }
-        for (row, (logits, probabilities)) in
-            expected.chunks_exact(a.classes).zip(logits.chunks_exact(a.classes).zip(probabilities.chunks_exact(a.classes)))
+        for (row, (logits, probabilities)) in expected
+            .chunks_exact(a.classes)
+            .zip(logits.chunks_exact(a.classes).zip(probabilities.chunks_exact(a.classes)))
         {
             let highest = row.iter().copied().fold(f64::MIN, f64::max);
             let sum: f64 = row.iter().map(|x| (x - highest).exp()).sum();
             for ((&expected, &logit), &probability) in row.iter().zip(logits).zip(probabilities) {
                 of_logits = of_logits.max((f64::from(logit) - expected).abs() / expected.abs().max(1.0));
-                of_probabilities = of_probabilities.max((f64::from(probability) - (expected - highest).exp() / sum).abs());
+                of_probabilities =
+                    of_probabilities.max((f64::from(probability) - (expected - highest).exp() / sum).abs());
             }
         }
         let narrowed: Vec<f32> = expected.iter().map(|&x| x as f32).collect();

@@ -1,4 +1,5 @@
-//! From a network to a bundle: the graphs, the manifest, a self test, a README; and the proof that they agree.
+//! From a network to a bundle: the graphs, the manifest, a self test, a README; and the proof that they
+//! agree.
 //!
 //! | file | what it holds |
 //! |---|---|
@@ -80,21 +81,30 @@ pub struct ExportOptions {
     pub fused: bool,
     /// Encoder, decoder and manifest only: enough to decode, for scores during training.
     pub graphs_only: bool,
-    /// Source texts for whoever tries the model; at most [`MOST_EXAMPLES`](s2s_runtime::manifest::MOST_EXAMPLES).
+    /// Source texts for whoever tries the model; at most
+    /// [`MOST_EXAMPLES`](s2s_runtime::manifest::MOST_EXAMPLES).
     pub examples: Vec<String>,
 }
 
 impl Default for ExportOptions {
     fn default() -> Self {
-        Self { io: Io::Ids, opset: DEFAULT_OPSET, dtype: Dtype::F32, fused: false, graphs_only: false, examples: Vec::new() }
+        Self {
+            io: Io::Ids,
+            opset: DEFAULT_OPSET,
+            dtype: Dtype::F32,
+            fused: false,
+            graphs_only: false,
+            examples: Vec::new(),
+        }
     }
 }
 
-/// Exports to the folder `target`: written beside it, verified there, and moved to its place only if every check passed.
+/// Exports to the folder `target`: written beside it, verified there, and moved to its place only if every
+/// check passed.
 ///
 /// # Errors
-/// [`ErrorKind::Parity`](crate::error::ErrorKind::Parity) if a check failed; as [`bundle_files`], [`stage`], [`verify()`]. In
-/// each case `target` is as it was and nothing is left beside it.
+/// [`ErrorKind::Parity`](crate::error::ErrorKind::Parity) if a check failed; as [`bundle_files`], [`stage`],
+/// [`verify()`]. In each case `target` is as it was and nothing is left beside it.
 pub fn export(
     input: &ExportInput<'_>,
     options: &ExportOptions,

@@ -3,8 +3,8 @@
 use std::fmt::Write;
 
 use s2s_runtime::contract::{
-    DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_OUTPUT, FORMAT_VERSION, GENERATED_IDS, GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS,
-    SPECIAL_SYMBOLS, file,
+    DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_OUTPUT, FORMAT_VERSION, GENERATED_IDS,
+    GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS, SPECIAL_SYMBOLS, file,
 };
 use s2s_runtime::manifest::{Io, Manifest, Role};
 use s2s_runtime::vocabulary::{PaddingSide, Unit, VocabularySpec};
@@ -12,7 +12,8 @@ use s2s_runtime::vocabulary::{PaddingSide, Unit, VocabularySpec};
 use super::front_matter::front_matter;
 use crate::network::{Cell, Seq2Seq};
 
-/// README.md of a bundle: what the files are, the tensors of this one, how to run it without s2s, whose data it was.
+/// README.md of a bundle: what the files are, the tensors of this one, how to run it without s2s, whose data
+/// it was.
 pub(super) fn text(manifest: &Manifest, network: &Seq2Seq, opset: i64) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
@@ -23,7 +24,13 @@ pub(super) fn text(manifest: &Manifest, network: &Seq2Seq, opset: i64) -> String
 fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -> std::fmt::Result {
     let architecture = network.architecture();
     let tags = ["onnx", "seq2seq", if architecture.cell == Cell::Gru { "gru" } else { "lstm" }];
-    out.push_str(&front_matter(&manifest.name, manifest.languages.as_ref(), manifest.provenance.as_ref(), &tags, "translation"));
+    out.push_str(&front_matter(
+        &manifest.name,
+        manifest.languages.as_ref(),
+        manifest.provenance.as_ref(),
+        &tags,
+        "translation",
+    ));
     writeln!(out, "# {}\n", one_line(&manifest.name))?;
     writeln!(
         out,
@@ -47,28 +54,41 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
             file::TRANSLATE
         )?;
     }
-    writeln!(out, "| `{}` | manifest: hashes of the graphs, wiring, vocabularies, decoding defaults, origin |", file::MANIFEST)?;
+    writeln!(
+        out,
+        "| `{}` | manifest: hashes of the graphs, wiring, vocabularies, decoding defaults, origin |",
+        file::MANIFEST
+    )?;
     writeln!(out, "| `{}` | vectors that are checked whenever s2s opens the bundle |", file::SELF_TEST)?;
     writeln!(out, "| `{}` | what `s2s verify` measured, for each engine |", file::CONFORMANCE)?;
-    writeln!(out, "\nAll graphs carry the same weights; each names role, vocabularies and the weights' hash in its `metadata_props`.")?;
+    writeln!(
+        out,
+        "\nAll graphs carry the same weights; each names role, vocabularies and the weights' hash in its `metadata_props`."
+    )?;
     writeln!(out, "Format version {FORMAT_VERSION}.\n\n## Use it\n")?;
     writeln!(out, "From this folder, with `s2s`:\n")?;
-    writeln!(out, "```sh\ns2s translate . {}   # further texts as arguments, or lines on stdin", shell(&sample(manifest)))?;
+    writeln!(
+        out,
+        "```sh\ns2s translate . {}   # further texts as arguments, or lines on stdin",
+        shell(&sample(manifest))
+    )?;
     writeln!(out, "s2s verify . --no-write   # every graph in every engine that is here\n```\n")?;
     writeln!(out, "`s2s serve-local .` answers over HTTP and has a page to try it. Without s2s, in Python")?;
     writeln!(out, "(`pip install onnxruntime numpy pyyaml`), from this folder too:\n")?;
     writeln!(out, "```python\n{}```\n", python(manifest))?;
 
     writeln!(out, "## Tensors\n")?;
-    let (source, target, hidden) = (architecture.source_vocabulary, architecture.target_vocabulary, architecture.hidden);
+    let (source, target, hidden) =
+        (architecture.source_vocabulary, architecture.target_vocabulary, architecture.hidden);
     let tokens = |time: &str, vocabulary: usize| match manifest.io {
         Io::Ids => ("int64", format!("(batch, {time})")),
         Io::OneHot => ("float32", format!("(batch, {time}, {vocabulary})")),
     };
     let state = format!("(batch, {hidden})");
     writeln!(out, "| graph | input or output | name | type | axes |\n|---|---|---|---|---|")?;
-    let mut row =
-        |role: Role, way: &str, name: &str, kind: &str, axes: &str| writeln!(out, "| {role} | {way} | `{name}` | {kind} | {axes} |");
+    let mut row = |role: Role, way: &str, name: &str, kind: &str, axes: &str| {
+        writeln!(out, "| {role} | {way} | `{name}` | {kind} | {axes} |")
+    };
     let (kind, axes) = tokens("source_time", source);
     row(Role::Encoder, "in", &manifest.wiring.encoder_input, kind, &axes)?;
     for wire in &manifest.wiring.states {
@@ -113,7 +133,10 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
         Io::Ids => "logits; their softmax gives probabilities",
         Io::OneHot => "probabilities",
     };
-    writeln!(out, "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, padding left out.")?;
+    writeln!(
+        out,
+        "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, padding left out."
+    )?;
     if fused {
         writeln!(
             out,
@@ -148,13 +171,19 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
 
 fn origin(out: &mut String, manifest: &Manifest) -> std::fmt::Result {
     writeln!(out, "## Origin\n")?;
-    let Some(provenance) = &manifest.provenance else { return writeln!(out, "The export names no training data.") };
+    let Some(provenance) = &manifest.provenance else {
+        return writeln!(out, "The export names no training data.");
+    };
     for data in &provenance.data {
         // A model that was imported is named too, and has no pairs.
         let pairs = if data.pairs > 0 { format!(": {} pairs", data.pairs) } else { String::new() };
         writeln!(out, "- `{}`{pairs}, sha256 `{}`", one_line(&data.file), data.sha256)?;
     }
-    writeln!(out, "- Licence of the data: {}", one_line(provenance.licence.as_deref().unwrap_or("not stated")))?;
+    writeln!(
+        out,
+        "- Licence of the data: {}",
+        one_line(provenance.licence.as_deref().unwrap_or("not stated"))
+    )?;
     if let Some(attribution) = &provenance.attribution {
         writeln!(out, "- Attribution: {}", one_line(attribution))?;
     }
@@ -170,7 +199,11 @@ fn describe(vocabulary: &VocabularySpec) -> String {
         Unit::Character => "characters",
         Unit::Token => "tokens between spaces",
     };
-    format!("{unit} ({} symbols, at most {} a text in training)", vocabulary.symbols.len(), vocabulary.longest)
+    format!(
+        "{unit} ({} symbols, at most {} a text in training)",
+        vocabulary.symbols.len(),
+        vocabulary.longest
+    )
 }
 
 /// A loop that works as it is pasted.
@@ -219,16 +252,21 @@ print(translate({sample}))
     )
 }
 
-/// A text to try: an example of the bundle that is no flag, or some symbols that the model knows, the plainest of them.
+/// A text to try: an example of the bundle that is no flag, or some symbols that the model knows, the
+/// plainest of them.
 fn sample(manifest: &Manifest) -> String {
-    if let Some(example) = manifest.examples.iter().find(|text| !text.starts_with('-') && !text.chars().any(char::is_control)) {
+    if let Some(example) =
+        manifest.examples.iter().find(|text| !text.starts_with('-') && !text.chars().any(char::is_control))
+    {
         return example.clone();
     }
     const SYMBOLS: usize = 6;
     let known = || manifest.source.symbols.iter().skip(SPECIAL_SYMBOLS.len()).map(String::as_str);
     let is = |symbol: &&str, kind: fn(char) -> bool| symbol.chars().all(kind) && !symbol.is_empty();
     let kinds: [fn(char) -> bool; 2] = [char::is_alphabetic, char::is_alphanumeric];
-    let mut found = kinds.into_iter().map(|kind| known().filter(|symbol| is(symbol, kind)).take(SYMBOLS).collect::<Vec<_>>());
+    let mut found = kinds
+        .into_iter()
+        .map(|kind| known().filter(|symbol| is(symbol, kind)).take(SYMBOLS).collect::<Vec<_>>());
     let symbols = found.find(|symbols| !symbols.is_empty()).unwrap_or_else(|| vec!["a"]);
     symbols.join(if manifest.source.unit == Unit::Token { " " } else { "" })
 }

@@ -15,7 +15,9 @@ pub(super) struct Greedy {
 
 /// The highest logit: its id and value; of equal ones the lower id.
 pub(super) fn highest(logits: &[f32]) -> (u32, f32) {
-    (0u32..).zip(logits).fold((END, f32::NEG_INFINITY), |best, (id, &logit)| if logit > best.1 { (id, logit) } else { best })
+    (0u32..)
+        .zip(logits)
+        .fold((END, f32::NEG_INFINITY), |best, (id, &logit)| if logit > best.1 { (id, logit) } else { best })
 }
 
 /// The highest logit among the tokens that the runtime's loop may generate: all but PAD and START.
@@ -40,17 +42,25 @@ pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
     exponentials.into_iter().map(|x| (x / sum) as f32).collect()
 }
 
-/// Decodes by running the whole teacher-forced pass again for each further token: slow, and with no step of its own that
-/// could be wrong in the same way as the exported one.
-pub(super) fn greedy(network: &Seq2Seq, parameters: &Parameters<f32>, sources: &[Vec<u32>], steps: usize) -> Vec<Greedy> {
+/// Decodes by running the whole teacher-forced pass again for each further token: slow, and with no step of
+/// its own that could be wrong in the same way as the exported one.
+pub(super) fn greedy(
+    network: &Seq2Seq,
+    parameters: &Parameters<f32>,
+    sources: &[Vec<u32>],
+    steps: usize,
+) -> Vec<Greedy> {
     let vocabulary = network.architecture().target_vocabulary;
     let mut inputs = vec![vec![START]; sources.len()];
     let mut results = vec![Greedy { ids: Vec::new(), first_logits: Vec::new() }; sources.len()];
     let runs = |result: &Greedy| result.ids.len() < steps && result.ids.last() != Some(&END);
     while results.iter().any(runs) {
         let forward = network.forward(parameters, sources, &inputs);
-        for (row, (result, input)) in results.iter_mut().zip(&mut inputs).enumerate().filter(|(_, (result, _))| runs(result)) {
-            let last = &forward.logits[(row * forward.target_time + input.len() - 1) * vocabulary..][..vocabulary];
+        for (row, (result, input)) in
+            results.iter_mut().zip(&mut inputs).enumerate().filter(|(_, (result, _))| runs(result))
+        {
+            let last =
+                &forward.logits[(row * forward.target_time + input.len() - 1) * vocabulary..][..vocabulary];
             if result.first_logits.is_empty() {
                 result.first_logits = last.to_vec();
             }

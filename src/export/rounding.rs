@@ -6,13 +6,15 @@ use super::Tolerances;
 use crate::network::Parameters;
 use crate::random::Random;
 
-/// Passes with shaken weights. One pass in f32 is one throw of the dice: it can be lucky at the very text where an engine,
-/// which rounds otherwise, is not (measured: twenty times as far off). The largest of a few throws tells what to expect.
+/// Passes with shaken weights. One pass in f32 is one throw of the dice: it can be lucky at the very text
+/// where an engine, which rounds otherwise, is not (measured: twenty times as far off). The largest of a few
+/// throws tells what to expect.
 const SHAKEN: u64 = 3;
 
-/// The weights as they are, and some times with each moved to one of its neighbours in f32. What an engine computes is, but
-/// for its rounding, what the network is with weights about so far away (backward error, Higham, "Accuracy and Stability of
-/// Numerical Algorithms", 1.5), so that passes with these in f32 are off from f64 as engines are.
+/// The weights as they are, and some times with each moved to one of its neighbours in f32. What an engine
+/// computes is, but for its rounding, what the network is with weights about so far away (backward error,
+/// Higham, "Accuracy and Stability of Numerical Algorithms", 1.5), so that passes with these in f32 are off
+/// from f64 as engines are.
 ///
 /// One at a time, since a network may be large.
 pub(super) fn throws(parameters: &Parameters<f32>) -> impl Iterator<Item = Cow<'_, Parameters<f32>>> {

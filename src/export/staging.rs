@@ -6,9 +6,9 @@
 //! .NAME.RANDOM.part/old     what lay in its place, for as long as the file system needs to replace it
 //! ```
 //!
-//! A process that is killed leaves such a folder behind; the next one that writes to the same place finds that nobody
-//! holds its lock and clears it away. Files and folders are synced before they are moved, so that a loss of power leaves
-//! the old folder or the new one too.
+//! A process that is killed leaves such a folder behind; the next one that writes to the same place finds
+//! that nobody holds its lock and clears it away. Files and folders are synced before they are moved, so that
+//! a loss of power leaves the old folder or the new one too.
 
 use std::fs::{self, File, TryLockError};
 use std::io;
@@ -32,14 +32,19 @@ pub(super) struct Staging {
 }
 
 impl Staging {
-    /// An empty folder beside `target`, on the same file system; what killed processes left there is cleared away.
+    /// An empty folder beside `target`, on the same file system; what killed processes left there is cleared
+    /// away.
     pub(super) fn beside(target: &Path) -> Result<Self> {
         let parent = parent(target);
         fs::create_dir_all(parent).map_err(|e| Error::io(parent, e))?;
         let prefix = prefix(target);
         clear(parent, &prefix, target);
         loop {
-            let folder = tempfile::Builder::new().prefix(&prefix).suffix(SUFFIX).tempdir_in(parent).map_err(|e| Error::io(parent, e))?;
+            let folder = tempfile::Builder::new()
+                .prefix(&prefix)
+                .suffix(SUFFIX)
+                .tempdir_in(parent)
+                .map_err(|e| Error::io(parent, e))?;
             let path = folder.path().join(LOCK);
             match File::create_new(&path).and_then(|lock| locked(lock, &path)) {
                 Ok(Some(lock)) => {
@@ -60,8 +65,8 @@ impl Staging {
         &self.new
     }
 
-    /// Puts the folder in its place; what is there is replaced, in one step where the system can exchange two folders
-    /// (Linux and macOS on their common file systems), else in two.
+    /// Puts the folder in its place; what is there is replaced, in one step where the system can exchange two
+    /// folders (Linux and macOS on their common file systems), else in two.
     pub(super) fn commit(self) -> Result<()> {
         let Self { folder, new, target, _lock } = self;
         make_readable(&new)?;
@@ -76,7 +81,9 @@ impl Staging {
                         // It must not go away with this folder.
                         let kept = old.exists().then(|| folder.keep().join(OLD));
                         return Err(match kept {
-                            Some(kept) => failed(e).help(format!("the older folder is now {}", kept.display())),
+                            Some(kept) => {
+                                failed(e).help(format!("the older folder is now {}", kept.display()))
+                            }
                             None => failed(e),
                         });
                     }
@@ -85,7 +92,11 @@ impl Staging {
                 // Nothing is there, unless another process has been quicker.
                 Err(e) if e.kind() == io::ErrorKind::NotFound => match fs::rename(&new, &target) {
                     Ok(()) => break,
-                    Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists) => {}
+                    Err(e)
+                        if matches!(
+                            e.kind(),
+                            io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::AlreadyExists
+                        ) => {}
                     Err(e) => return Err(failed(e)),
                 },
                 Err(e) => return Err(failed(e)),
@@ -95,14 +106,17 @@ impl Staging {
         let path = folder.path().to_owned();
         match folder.close() {
             // Another process took it for one that was left behind as its lock went away, and clears it away.
-            Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => Ok(()),
-            closed => closed.map_err(|e| Error::io(path, e).help("the new folder is in place; delete this one by hand")),
+            Err(e) if matches!(e.kind(), io::ErrorKind::DirectoryNotEmpty | io::ErrorKind::NotFound) => {
+                Ok(())
+            }
+            closed => closed
+                .map_err(|e| Error::io(path, e).help("the new folder is in place; delete this one by hand")),
         }
     }
 }
 
-/// What [`exchange`] does, in two steps: a kill between them leaves the older folder aside, and the next process moves it
-/// back.
+/// What [`exchange`] does, in two steps: a kill between them leaves the older folder aside, and the next
+/// process moves it back.
 fn replace(new: &Path, target: &Path, old: &Path) -> io::Result<()> {
     match fs::rename(target, old) {
         Err(e) if e.kind() == io::ErrorKind::NotFound => {}
@@ -144,7 +158,8 @@ fn clear(parent: &Path, prefix: &str, target: &Path) {
         }
         let folder = entry.path();
         // Whoever made the folder and did not come to its lock finds this one, and makes another folder.
-        let lock = File::options().read(true).write(true).create(true).truncate(false).open(folder.join(LOCK));
+        let lock =
+            File::options().read(true).write(true).create(true).truncate(false).open(folder.join(LOCK));
         let Some(_lock) = lock.ok().filter(|lock| lock.try_lock().is_ok()) else { continue };
         let old = folder.join(OLD);
         if old.exists() && !target.exists() && fs::rename(&old, target).is_err() {
@@ -196,7 +211,12 @@ mod tests {
     use super::*;
 
     fn names(folder: &Path) -> Vec<String> {
-        fs::read_dir(folder).into_iter().flatten().flatten().map(|e| e.file_name().to_string_lossy().into_owned()).collect()
+        fs::read_dir(folder)
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|e| e.file_name().to_string_lossy().into_owned())
+            .collect()
     }
 
     fn write(staging: &Staging, text: &str) -> Result<()> {
@@ -214,13 +234,22 @@ mod tests {
         let target = root.path().join("dates");
         let living = Staging::beside(&target)?;
         write(&living, "living")?;
-        for (name, half) in [(".dates.aB3.part", "new"), (".dates.aB4.part", ""), (".dates.v2.x1.part", "new"), (".other.aB3.part", "new")]
-        {
+        for (name, half) in [
+            (".dates.aB3.part", "new"),
+            (".dates.aB4.part", ""),
+            (".dates.v2.x1.part", "new"),
+            (".other.aB3.part", "new"),
+        ] {
             fs::create_dir_all(root.path().join(name).join(half)).map_err(|e| Error::io(name, e))?;
         }
         let second = Staging::beside(&target)?;
         write(&second, "second")?;
-        assert_eq!(names(root.path()).len(), 4, "two that are written to, two of other places: {:?}", names(root.path()));
+        assert_eq!(
+            names(root.path()).len(),
+            4,
+            "two that are written to, two of other places: {:?}",
+            names(root.path())
+        );
         second.commit()?;
         assert_eq!(read(&target), "second");
         living.commit()?;
@@ -236,7 +265,9 @@ mod tests {
         let root = tempfile::tempdir().map_err(|e| Error::io("temporary", e))?;
         let target = root.path().join("dates");
         let aside = root.path().join(".dates.aB3.part/old");
-        fs::create_dir_all(&aside).and_then(|()| fs::write(aside.join("file"), "older")).map_err(|e| Error::io(&aside, e))?;
+        fs::create_dir_all(&aside)
+            .and_then(|()| fs::write(aside.join("file"), "older"))
+            .map_err(|e| Error::io(&aside, e))?;
         drop(Staging::beside(&target)?);
         assert_eq!((read(&target).as_str(), names(root.path()).len()), ("older", 1));
         Ok(())
@@ -258,9 +289,14 @@ mod tests {
         };
         std::thread::scope(|scope| {
             let writers: Vec<_> = (0..4).map(|number| scope.spawn(move || writer(number))).collect();
-            writers.into_iter().for_each(|writer| writer.join().unwrap_or(Ok(())).unwrap_or_else(|e| panic!("{e}")));
+            writers
+                .into_iter()
+                .for_each(|writer| writer.join().unwrap_or(Ok(())).unwrap_or_else(|e| panic!("{e}")));
         });
-        assert_eq!(read(&target), fs::read_to_string(target.join("second")).unwrap_or_else(|e| panic!("{e}")));
+        assert_eq!(
+            read(&target),
+            fs::read_to_string(target.join("second")).unwrap_or_else(|e| panic!("{e}"))
+        );
         assert_eq!(names(root.path()), ["dates"]);
         Ok(())
     }

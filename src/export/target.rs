@@ -1,8 +1,9 @@
 //! What a runtime can take: the operator set that a graph for it gets, and what it cannot run.
 //!
-//! Every row was measured with the version that it names, on bundles of this exporter. The encoder with LSTM nodes and the
-//! decoder's explicit cell run in all of them; what one lacks is listed with it: refused, or computed wrongly in silence
-//! (IREE's encoder over a source read backwards). candle-onnx is not among them: it has no Pad with a constant.
+//! Every row was measured with the version that it names, on bundles of this exporter. The encoder with LSTM
+//! nodes and the decoder's explicit cell run in all of them; what one lacks is listed with it: refused, or
+//! computed wrongly in silence (IREE's encoder over a source read backwards). candle-onnx is not among them:
+//! it has no Pad with a constant.
 
 use std::fmt;
 use std::str::FromStr;
@@ -43,7 +44,13 @@ pub struct Target {
 
 /// All of them.
 pub static TARGETS: [Target; 10] = [
-    Target { name: "onnxruntime", title: "ONNX Runtime 1.32 (1.12 or later)", opset: 17, newest: 21, lacks: &[] },
+    Target {
+        name: "onnxruntime",
+        title: "ONNX Runtime 1.32 (1.12 or later)",
+        opset: 17,
+        newest: 21,
+        lacks: &[],
+    },
     Target { name: "onnxruntime-1.10", title: "ONNX Runtime 1.10", opset: 15, newest: 15, lacks: &[] },
     Target { name: "onnxruntime-node", title: "onnxruntime-node 1.30", opset: 17, newest: 21, lacks: &[] },
     Target { name: "onnxruntime-web", title: "onnxruntime-web 1.30", opset: 17, newest: 21, lacks: &[] },
@@ -52,7 +59,13 @@ pub static TARGETS: [Target; 10] = [
     Target { name: "openvino", title: "OpenVINO 2026.4", opset: 17, newest: 21, lacks: &[] },
     Target { name: "mnn", title: "MNN 3.6", opset: 17, newest: 21, lacks: &[Need::Int8] },
     Target { name: "opencv", title: "OpenCV 5.0", opset: 17, newest: 21, lacks: &[] },
-    Target { name: "iree", title: "IREE 3.13", opset: 17, newest: 21, lacks: &[Need::Gru, Need::Bidirectional, Need::Loop] },
+    Target {
+        name: "iree",
+        title: "IREE 3.13",
+        opset: 17,
+        newest: 21,
+        lacks: &[Need::Gru, Need::Bidirectional, Need::Loop],
+    },
 ];
 
 impl Need {
@@ -94,19 +107,31 @@ impl fmt::Display for Need {
 }
 
 impl Target {
-    /// The options for this runtime: with its operator set, unless `opset` asks for another one that it reads.
+    /// The options for this runtime: with its operator set, unless `opset` asks for another one that it
+    /// reads.
     ///
     /// # Errors
-    /// [`ErrorKind::Usage`] if it cannot run the model in this form; says what the model needs, what the runtime has, and
-    /// which others would do.
-    pub fn fit(&self, architecture: &Architecture, options: ExportOptions, opset: Option<i64>) -> Result<ExportOptions> {
+    /// [`ErrorKind::Usage`] if it cannot run the model in this form; says what the model needs, what the
+    /// runtime has, and which others would do.
+    pub fn fit(
+        &self,
+        architecture: &Architecture,
+        options: ExportOptions,
+        opset: Option<i64>,
+    ) -> Result<ExportOptions> {
         let options = ExportOptions { opset: opset.unwrap_or(self.opset), ..options };
         let needs = Need::of(architecture, &options);
         let refuse = |needed: String, has: String, instead: String| {
-            let fits =
-                |other: &&Target| !needs.iter().any(|need| other.lacks.contains(need)) && opset.is_none_or(|opset| opset <= other.newest);
+            let fits = |other: &&Target| {
+                !needs.iter().any(|need| other.lacks.contains(need))
+                    && opset.is_none_or(|opset| opset <= other.newest)
+            };
             let others: Vec<&str> = TARGETS.iter().filter(fits).map(|target| target.name).collect();
-            let others = if others.is_empty() { String::new() } else { format!("; targets that can: {}", others.join(", ")) };
+            let others = if others.is_empty() {
+                String::new()
+            } else {
+                format!("; targets that can: {}", others.join(", "))
+            };
             let message = format!("this model needs {needed}, {} has {has}", self.title);
             Err(Error::new(ErrorKind::Usage, message).help(format!("{instead}{others}")))
         };
@@ -114,7 +139,8 @@ impl Target {
             return refuse(lacking.to_string(), "none".to_owned(), lacking.instead().to_owned());
         }
         if options.opset > self.newest {
-            let (needed, has) = (format!("operator set {}", options.opset), format!("at most {}", self.newest));
+            let (needed, has) =
+                (format!("operator set {}", options.opset), format!("at most {}", self.newest));
             return refuse(needed, has, format!("use --opset {} or leave it out", self.newest));
         }
         Ok(options)
@@ -132,7 +158,8 @@ impl FromStr for &'static Target {
     fn from_str(text: &str) -> Result<Self> {
         let names = || TARGETS.iter().map(|target| target.name);
         TARGETS.iter().find(|target| target.name == text).ok_or_else(|| {
-            let near = did_you_mean(text, names()).map_or_else(String::new, |near| format!("did you mean `{near}`? "));
+            let near = did_you_mean(text, names())
+                .map_or_else(String::new, |near| format!("did you mean `{near}`? "));
             Error::new(ErrorKind::Usage, format!("`{text}` is not a runtime that graphs are exported for"))
                 .help(format!("{near}known are {}", names().collect::<Vec<_>>().join(", ")))
         })
@@ -153,10 +180,17 @@ mod tests {
     fn every_target_has_a_name_of_its_own_and_an_operator_set_that_is_written() {
         for (i, target) in TARGETS.iter().enumerate() {
             assert!(TARGETS[..i].iter().all(|other| other.name != target.name));
-            assert!(OPSETS.contains(&target.opset) && target.opset <= target.newest && OPSETS.contains(&target.newest));
+            assert!(
+                OPSETS.contains(&target.opset)
+                    && target.opset <= target.newest
+                    && OPSETS.contains(&target.newest)
+            );
         }
         let error = "onnxruntim".parse::<&'static Target>().unwrap_err();
-        assert!(error.help_text().unwrap().starts_with("did you mean `onnxruntime`? known are "), "{error:?}");
+        assert!(
+            error.help_text().unwrap().starts_with("did you mean `onnxruntime`? known are "),
+            "{error:?}"
+        );
     }
 
     #[test]
@@ -168,7 +202,11 @@ mod tests {
         let error = fit("onnxruntime-1.10", Some(17)).unwrap_err();
         assert_eq!(error.message(), "this model needs operator set 17, ONNX Runtime 1.10 has at most 15");
         let help = error.help_text().unwrap();
-        assert!(help.starts_with("use --opset 15 or leave it out; targets that can: onnxruntime, ") && help.contains("tract"), "{help}");
+        assert!(
+            help.starts_with("use --opset 15 or leave it out; targets that can: onnxruntime, ")
+                && help.contains("tract"),
+            "{help}"
+        );
     }
 
     #[test]
@@ -177,12 +215,18 @@ mod tests {
         let error = target("iree").fit(&gru, ExportOptions::default(), None).unwrap_err();
         assert_eq!(error.message(), "this model needs GRU, IREE 3.13 has none");
         assert!(
-            error.help_text().unwrap().starts_with("train with `cell: lstm`; targets that can: onnxruntime, onnxruntime-1.10, "),
+            error
+                .help_text()
+                .unwrap()
+                .starts_with("train with `cell: lstm`; targets that can: onnxruntime, onnxruntime-1.10, "),
             "{error:?}"
         );
         let fused = ExportOptions { fused: true, ..ExportOptions::default() };
         let error = target("tract").fit(&Architecture::default(), fused.clone(), None).unwrap_err();
-        assert!(error.message().contains("Loop") && error.help_text().unwrap().starts_with("leave --fused out"), "{error:?}");
+        assert!(
+            error.message().contains("Loop") && error.help_text().unwrap().starts_with("leave --fused out"),
+            "{error:?}"
+        );
         assert!(target("onnxruntime").fit(&gru, fused, None).is_ok());
     }
 }

@@ -34,14 +34,21 @@ struct Toy {
 }
 
 impl Toy {
-    fn new(source_input: InputForm, target_input: InputForm, hidden: usize, layers: usize, seed: u64) -> Self {
+    fn new(
+        source_input: InputForm,
+        target_input: InputForm,
+        hidden: usize,
+        layers: usize,
+        seed: u64,
+    ) -> Self {
         Self::of(Architecture { source_input, target_input, hidden, layers, ..Architecture::default() }, seed)
     }
 
     fn of(architecture: Architecture, seed: u64) -> Self {
         let source = Vocabulary::build(Unit::Character, [], ["abcdefgh"]);
         let target = Vocabulary::build(Unit::Character, [], ["uvwxyz123"]);
-        let architecture = Architecture { source_vocabulary: source.len(), target_vocabulary: target.len(), ..architecture };
+        let architecture =
+            Architecture { source_vocabulary: source.len(), target_vocabulary: target.len(), ..architecture };
         let network = Seq2Seq::new(architecture).unwrap();
         // Larger than a trainer would begin with, so that texts, and not only biases, decide the outputs.
         let parameters = network.initialise(seed).map(|x| 2.0 * x);
@@ -85,13 +92,15 @@ fn model(files: &Files, role: Role) -> ModelProto {
 /// Takes the self test out, of the manifest's list too.
 fn drop_self_test(files: &mut Files) {
     files.remove(file::SELF_TEST);
-    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    let mut manifest =
+        Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
     manifest.files.remove(file::SELF_TEST);
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
 }
 
 fn replace(files: &mut Files, role: Role, model: &ModelProto) {
-    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    let mut manifest =
+        Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
     let bytes = model.encode_to_vec();
     manifest.graphs.get_mut(&role).unwrap().sha256 = sha256(&bytes);
     files.insert(role.file().to_owned(), bytes);
@@ -124,13 +133,30 @@ fn passes(toy: &Toy, options: &VerifyOptions) {
         let files = toy.files(&ExportOptions { io, fused: true, ..ExportOptions::default() });
         let report = verify(&Bundle::from_files("toy", files).unwrap(), options).unwrap();
         assert!(report.passed, "{:?} {io}\n{}", toy.network.architecture(), report.table());
-        // Greedy decoding within a graph: token for token what the loop gives, one by one and in ragged batches.
-        let fused: Vec<&Check> = report.checks.iter().filter(|c| c.subject == file::TRANSLATE && c.what.starts_with("greedy")).collect();
+        // Greedy decoding within a graph: token for token what the loop gives, one by one and in ragged
+        // batches.
+        let fused: Vec<&Check> = report
+            .checks
+            .iter()
+            .filter(|c| c.subject == file::TRANSLATE && c.what.starts_with("greedy"))
+            .collect();
         for engine in report.engines.iter().filter(|e| e.available) {
-            let passed = fused.iter().filter(|c| c.engine.as_ref() == Some(&engine.name) && c.outcome == Outcome::Passed).count();
-            assert_eq!(passed, if engine.name == EngineKind::Tract.as_str() { 0 } else { 2 }, "{}", report.table());
+            let passed = fused
+                .iter()
+                .filter(|c| c.engine.as_ref() == Some(&engine.name) && c.outcome == Outcome::Passed)
+                .count();
+            assert_eq!(
+                passed,
+                if engine.name == EngineKind::Tract.as_str() { 0 } else { 2 },
+                "{}",
+                report.table()
+            );
         }
-        assert!(report.checks.iter().filter(|c| c.outcome == Outcome::Passed).count() > 10, "{}", report.table());
+        assert!(
+            report.checks.iter().filter(|c| c.outcome == Outcome::Passed).count() > 10,
+            "{}",
+            report.table()
+        );
     }
 }
 
@@ -145,12 +171,28 @@ fn every_cell_direction_and_attention_passes_every_check_in_every_engine_that_is
     };
     for architecture in [
         Architecture { cell: Cell::Gru, ..embedded.clone() },
-        Architecture { cell: Cell::Gru, layers: 2, source_input: InputForm::OneHot, target_input: InputForm::OneHot, ..embedded.clone() },
+        Architecture {
+            cell: Cell::Gru,
+            layers: 2,
+            source_input: InputForm::OneHot,
+            target_input: InputForm::OneHot,
+            ..embedded.clone()
+        },
         Architecture { bidirectional: true, ..embedded.clone() },
         Architecture { bidirectional: true, layers: 2, source_input: InputForm::OneHot, ..embedded.clone() },
         Architecture { attention: AttentionScore::Dot, ..embedded.clone() },
-        Architecture { attention: AttentionScore::General, bidirectional: true, layers: 2, ..embedded.clone() },
-        Architecture { attention: AttentionScore::General, cell: Cell::Gru, bidirectional: true, ..embedded.clone() },
+        Architecture {
+            attention: AttentionScore::General,
+            bidirectional: true,
+            layers: 2,
+            ..embedded.clone()
+        },
+        Architecture {
+            attention: AttentionScore::General,
+            cell: Cell::Gru,
+            bidirectional: true,
+            ..embedded.clone()
+        },
         Architecture { tied_embeddings: true, target_input: InputForm::Embedding(12), ..embedded },
     ] {
         passes(&Toy::of(architecture, 7), &options);
@@ -163,10 +205,15 @@ fn every_operator_set_gives_graphs_that_pass() {
     for opset in crate::onnx::OPSETS {
         let files = toy.files(&ExportOptions { opset, fused: true, ..ExportOptions::default() });
         assert_eq!(model(&files, Role::Training).opset_import[0].version, opset);
-        let report = verify(&Bundle::from_files("toy", files).unwrap(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
+        let report = verify(
+            &Bundle::from_files("toy", files).unwrap(),
+            &VerifyOptions { random: 5, ..VerifyOptions::default() },
+        )
+        .unwrap();
         assert!(report.passed, "opset {opset}\n{}", report.table());
     }
-    let error = bundle_files(&toy.input(), &ExportOptions { opset: 22, ..ExportOptions::default() }).unwrap_err();
+    let error =
+        bundle_files(&toy.input(), &ExportOptions { opset: 22, ..ExportOptions::default() }).unwrap_err();
     assert_eq!((error.kind(), error.help_text()), (ErrorKind::Usage, Some("choose one from 13 to 21")));
 }
 
@@ -178,7 +225,9 @@ fn smaller_weights_pass_every_check_take_less_space_and_leave_recurrent_nodes_in
         let plain = toy.files(&ExportOptions::default());
         assert!(files.contains_key(file::SELF_TEST));
         let bundle = Bundle::from_files("toy", files.clone()).unwrap();
-        let report = verify(&bundle, &VerifyOptions { random: 40, beams: Some(3), ..VerifyOptions::default() }).unwrap();
+        let report =
+            verify(&bundle, &VerifyOptions { random: 40, beams: Some(3), ..VerifyOptions::default() })
+                .unwrap();
         assert!(report.passed, "{dtype} {layers}\n{}", report.table());
         assert_eq!(report.dtype, dtype);
         assert!(report.tolerances.logits > Tolerances::default().logits, "the record says what was allowed");
@@ -187,15 +236,25 @@ fn smaller_weights_pass_every_check_take_less_space_and_leave_recurrent_nodes_in
         assert!(share < if dtype == Dtype::F16 { 0.75 } else { 0.6 }, "{dtype}: {share}");
         for role in [Role::Encoder, Role::Decoder, Role::Translate] {
             let graph = model(&files, role).graph.unwrap();
-            let restored: Vec<&String> =
-                graph.node.iter().filter(|n| ["Cast", "DequantizeLinear"].contains(&n.op_type.as_str())).flat_map(|n| &n.output).collect();
+            let restored: Vec<&String> = graph
+                .node
+                .iter()
+                .filter(|n| ["Cast", "DequantizeLinear"].contains(&n.op_type.as_str()))
+                .flat_map(|n| &n.output)
+                .collect();
             assert!(!restored.is_empty());
             for node in graph.node.iter().filter(|node| node.op_type == "LSTM") {
-                assert!(node.input.iter().all(|input| !restored.contains(&input)), "a runtime that misreads this exists");
+                assert!(
+                    node.input.iter().all(|input| !restored.contains(&input)),
+                    "a runtime that misreads this exists"
+                );
             }
         }
         // The weights are the rounded ones, so the hash is another.
-        assert_ne!(Bundle::from_files("toy", plain).unwrap().manifest().weights_sha256, bundle.manifest().weights_sha256);
+        assert_ne!(
+            Bundle::from_files("toy", plain).unwrap().manifest().weights_sha256,
+            bundle.manifest().weights_sha256
+        );
     }
 }
 
@@ -205,11 +264,26 @@ fn a_smaller_weight_that_was_tampered_with_is_found() {
     let mut files = toy.files(&ExportOptions { dtype: Dtype::F16, ..ExportOptions::default() });
     drop_self_test(&mut files);
     let mut decoder = model(&files, Role::Decoder);
-    let weight = decoder.graph.as_mut().unwrap().initializer.iter_mut().find(|tensor| tensor.name == "decoder.dense.weight.f16").unwrap();
+    let weight = decoder
+        .graph
+        .as_mut()
+        .unwrap()
+        .initializer
+        .iter_mut()
+        .find(|tensor| tensor.name == "decoder.dense.weight.f16")
+        .unwrap();
     weight.raw_data[1] ^= 0x40;
     replace(&mut files, Role::Decoder, &decoder);
-    let report = verify(&Bundle::from_files("toy", files).unwrap(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
-    assert!(failed(&report).iter().any(|check| check.detail.contains("decoder.dense.weight")), "{}", report.table());
+    let report = verify(
+        &Bundle::from_files("toy", files).unwrap(),
+        &VerifyOptions { random: 5, ..VerifyOptions::default() },
+    )
+    .unwrap();
+    assert!(
+        failed(&report).iter().any(|check| check.detail.contains("decoder.dense.weight")),
+        "{}",
+        report.table()
+    );
 }
 
 #[test]
@@ -235,17 +309,25 @@ fn a_weight_has_the_same_bytes_under_the_same_name_in_every_graph_that_uses_it()
 
 #[test]
 fn the_same_network_gives_the_same_bytes() {
-    assert_eq!(Toy::embedded().files(&ExportOptions::default()), Toy::embedded().files(&ExportOptions::default()));
+    assert_eq!(
+        Toy::embedded().files(&ExportOptions::default()),
+        Toy::embedded().files(&ExportOptions::default())
+    );
 }
 
 #[test]
 fn a_readme_begins_with_front_matter_and_odd_texts_add_no_lines_and_no_commands_to_it() {
     let toy = Toy::embedded();
     let odd = "a: [b\n```sh\nexit 1\n```\n---\n# c";
-    let provenance =
-        Provenance { licence: Some(odd.to_owned()), attribution: Some(odd.to_owned()), ..toy.input().provenance.unwrap_or_default() };
+    let provenance = Provenance {
+        licence: Some(odd.to_owned()),
+        attribution: Some(odd.to_owned()),
+        ..toy.input().provenance.unwrap_or_default()
+    };
     let input = ExportInput { name: odd, provenance: Some(provenance), ..toy.input() };
-    let readme = String::from_utf8(bundle_files(&input, &ExportOptions::default()).unwrap()[file::README].clone()).unwrap();
+    let readme =
+        String::from_utf8(bundle_files(&input, &ExportOptions::default()).unwrap()[file::README].clone())
+            .unwrap();
     let (head, body) = readme.strip_prefix("---\n").unwrap().split_once("\n---\n").unwrap();
     let head: serde_json::Value = serde_yaml::from_str(head).unwrap();
     assert_eq!((head["model_name"].as_str(), head["license"].as_str()), (Some(odd), Some("other")));
@@ -279,7 +361,12 @@ fn the_hash_of_the_weights_depends_on_names_shapes_and_every_value() {
         p.get_mut(id)[5] = last;
         weights_sha256(&p)
     };
-    let all = [hash("a", &[2, 3], 1.0), hash("b", &[2, 3], 1.0), hash("a", &[3, 2], 1.0), hash("a", &[2, 3], 1.0 + f32::EPSILON)];
+    let all = [
+        hash("a", &[2, 3], 1.0),
+        hash("b", &[2, 3], 1.0),
+        hash("a", &[3, 2], 1.0),
+        hash("a", &[2, 3], 1.0 + f32::EPSILON),
+    ];
     assert!((1..4).all(|i| all[..i].iter().all(|hash| *hash != all[i])), "{all:?}");
 }
 
@@ -318,7 +405,8 @@ fn a_missing_graph_is_refused_by_name() {
 #[test]
 fn a_graph_of_another_export_is_refused_even_with_its_hash_in_the_manifest() {
     let mut files = Toy::embedded().files(&ExportOptions::default());
-    let other = Toy::new(InputForm::Embedding(5), InputForm::Embedding(6), 12, 1, 8).files(&ExportOptions::default());
+    let other =
+        Toy::new(InputForm::Embedding(5), InputForm::Embedding(6), 12, 1, 8).files(&ExportOptions::default());
     replace(&mut files, Role::Decoder, &model(&other, Role::Decoder));
     let error = refused(files);
     assert!(error.message().contains("weights") && error.to_string().contains(file::DECODER), "{error}");
@@ -331,13 +419,18 @@ fn swapped_graphs_are_refused() {
     replace(&mut files, Role::Encoder, &decoder);
     replace(&mut files, Role::Decoder, &encoder);
     let error = refused(files);
-    assert!(error.message().contains("this is the decoder graph") || error.message().contains("this is the encoder graph"), "{error}");
+    assert!(
+        error.message().contains("this is the decoder graph")
+            || error.message().contains("this is the encoder graph"),
+        "{error}"
+    );
 }
 
 #[test]
 fn an_edited_vocabulary_is_refused_with_the_id_that_differs() {
     let mut files = Toy::embedded().files(&ExportOptions::default());
-    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    let mut manifest =
+        Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
     manifest.source.symbols.swap(5, 6);
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
     let error = refused(files);
@@ -370,8 +463,16 @@ fn one_changed_value_fails_the_check_that_says_what_it_is() {
     ] {
         let report = verify(&corrupted(role, tensor), &options).unwrap();
         assert!(!report.passed);
-        assert!(failed(&report).iter().any(|check| check.what == what && check.subject == role.file()), "{tensor}\n{}", report.table());
-        assert!(failed(&report).iter().any(|check| check.engine.is_some()), "the engines notice too\n{}", report.table());
+        assert!(
+            failed(&report).iter().any(|check| check.what == what && check.subject == role.file()),
+            "{tensor}\n{}",
+            report.table()
+        );
+        assert!(
+            failed(&report).iter().any(|check| check.engine.is_some()),
+            "the engines notice too\n{}",
+            report.table()
+        );
         let error = report.check().unwrap_err();
         assert!(error.kind() == ErrorKind::Parity && error.message().contains(what), "{error}");
         assert_eq!(crate::error::exit_code(error.kind()), 5);
@@ -392,16 +493,24 @@ fn the_self_test_stops_a_decoder_whose_bias_was_changed() {
 #[test]
 fn a_bundle_without_a_training_graph_is_checked_engine_against_engine_and_says_so() {
     let files = Toy::embedded().files(&ExportOptions { graphs_only: true, ..ExportOptions::default() });
-    assert_eq!(files.keys().map(String::as_str).collect::<Vec<_>>(), [file::DECODER, file::ENCODER, file::MANIFEST]);
+    assert_eq!(
+        files.keys().map(String::as_str).collect::<Vec<_>>(),
+        [file::DECODER, file::ENCODER, file::MANIFEST]
+    );
     let report = verify(&Bundle::from_files("toy", files).unwrap(), &VerifyOptions::default()).unwrap();
     assert!(report.passed, "{}", report.table());
-    assert!(report.checks.iter().any(|c| c.outcome == Outcome::Skipped && c.detail.contains("no training graph")), "{}", report.table());
+    assert!(
+        report.checks.iter().any(|c| c.outcome == Outcome::Skipped && c.detail.contains("no training graph")),
+        "{}",
+        report.table()
+    );
     assert!(report.checks.iter().any(|c| c.what.contains("batch 1")), "{}", report.table());
 }
 
 #[test]
 fn the_report_is_json_and_a_table_without_machine_paths() {
-    let report = verify(&Toy::embedded().bundle(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
+    let report =
+        verify(&Toy::embedded().bundle(), &VerifyOptions { random: 5, ..VerifyOptions::default() }).unwrap();
     let json: serde_json::Value = serde_json::from_str(&report.to_json().unwrap()).unwrap();
     assert_eq!(json["passed"], true);
     assert_eq!(json["tolerances"]["states"].as_f64().map(|x| x as f32), Some(1e-5));
@@ -426,21 +535,34 @@ fn an_export_that_fails_its_verification_leaves_nothing_behind() {
     export(&toy.input(), &ExportOptions::default(), &usual, &target, &replace).unwrap();
     let before = std::fs::read(target.join(file::CONFORMANCE)).unwrap();
     export(&toy.input(), &ExportOptions::default(), &strict, &target, &replace).unwrap_err();
-    assert_eq!(std::fs::read(target.join(file::CONFORMANCE)).unwrap(), before, "the older bundle is untouched");
+    assert_eq!(
+        std::fs::read(target.join(file::CONFORMANCE)).unwrap(),
+        before,
+        "the older bundle is untouched"
+    );
     assert_eq!(std::fs::read_dir(root.path()).unwrap().count(), 1);
     let opened = Bundle::open(&target).unwrap();
-    assert!(std::str::from_utf8(opened.file(file::README).unwrap()).unwrap().contains("Licence of the data: CC0"));
+    assert!(
+        std::str::from_utf8(opened.file(file::README).unwrap()).unwrap().contains("Licence of the data: CC0")
+    );
     verify_path(&target, &usual, true).unwrap().check().unwrap();
     // Side files are listed with their hashes, and verifying again lists the new record.
     for _ in 0..2 {
         let bundle = Bundle::open(&target).unwrap();
-        assert!(bundle.manifest().files.keys().eq([file::README, file::CONFORMANCE, file::SELF_TEST]), "{:?}", bundle.manifest().files);
+        assert!(
+            bundle.manifest().files.keys().eq([file::README, file::CONFORMANCE, file::SELF_TEST]),
+            "{:?}",
+            bundle.manifest().files
+        );
         verify_path(&target, &usual, true).unwrap();
     }
     for name in [file::README, file::CONFORMANCE, file::SELF_TEST] {
         let bytes = std::fs::read(target.join(name)).unwrap();
         std::fs::remove_file(target.join(name)).unwrap();
-        assert!(Bundle::open(&target).unwrap_err().to_string().contains("missing, and the manifest lists it"), "{name}");
+        assert!(
+            Bundle::open(&target).unwrap_err().to_string().contains("missing, and the manifest lists it"),
+            "{name}"
+        );
         std::fs::write(target.join(name), bytes).unwrap();
     }
 }
@@ -473,15 +595,21 @@ proptest! {
 /// States and logits after the first decoder step, a row a text.
 fn step(engine: &mut dyn engine::Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
     let columns = texts.iter().map(Vec::len).max().unwrap();
-    let padded = |text: &Vec<u32>| [vec![0; columns - text.len()], text.iter().map(|&id| i64::from(id)).collect()].concat();
-    let source = engine::IdMatrix { rows: texts.len(), columns, data: texts.iter().flat_map(padded).collect() };
+    let padded = |text: &Vec<u32>| {
+        [vec![0; columns - text.len()], text.iter().map(|&id| i64::from(id)).collect()].concat()
+    };
+    let source =
+        engine::IdMatrix { rows: texts.len(), columns, data: texts.iter().flat_map(padded).collect() };
     let mut state = engine.encode(&source).unwrap();
     let mut output = engine::StepOutput::default();
     engine.step(&vec![i64::from(START); texts.len()], &mut state, &mut output).unwrap();
     let width = engine.target_vocabulary();
     (0..texts.len())
         .map(|row| {
-            let states = state.recurrent.iter().flat_map(|t| t.data[row * t.row_len()..(row + 1) * t.row_len()].to_vec());
+            let states = state
+                .recurrent
+                .iter()
+                .flat_map(|t| t.data[row * t.row_len()..(row + 1) * t.row_len()].to_vec());
             states.chain(output.logits[row * width..(row + 1) * width].iter().copied()).collect()
         })
         .collect()

@@ -6,7 +6,8 @@
 //! DIR/NAME.encoder/1/model.onnx
 //! ```
 //!
-//! The models have the names that `s2s serve-local` gives to graphs, so that a client of one works with the other.
+//! The models have the names that `s2s serve-local` gives to graphs, so that a client of one works with the
+//! other.
 
 use std::fmt::Write as _;
 use std::fs;
@@ -24,7 +25,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Rows that Triton may join where the batch is the first axis of every tensor.
 const MAX_BATCH: usize = 64;
 
-/// Writes the repository: beside its place, then renamed. A repository of a bundle of the same name is replaced.
+/// Writes the repository: beside its place, then renamed. A repository of a bundle of the same name is
+/// replaced.
 ///
 /// - `force`: replace any repository of ours.
 ///
@@ -51,7 +53,11 @@ pub fn write_repository(target: &Path, bundle: &Bundle, force: bool) -> Result<(
 
 fn check_replaceable(target: &Path, name: &str, force: bool) -> Result<()> {
     let Ok(mut entries) = fs::read_dir(target) else {
-        return if target.exists() { Err(Error::new(ErrorKind::Usage, "there is a file of this name").in_file(target)) } else { Ok(()) };
+        return if target.exists() {
+            Err(Error::new(ErrorKind::Usage, "there is a file of this name").in_file(target))
+        } else {
+            Ok(())
+        };
     };
     let is_ours = target.join(format!("{name}.{}", Role::Encoder)).join("config.pbtxt").is_file();
     let is_any = force && target.join(file::MANIFEST).is_file() && !target.join(file::ENCODER).exists();
@@ -71,7 +77,10 @@ fn config(model: &str, graph: &GraphInfo) -> Result<String> {
         matches!(first, Some(Dimension::Symbol(symbol)) if symbol == axis::BATCH)
     };
     let batched = graph.inputs.iter().chain(&graph.outputs).all(is_batched);
-    let mut text = format!("name: \"{model}\"\nbackend: \"onnxruntime\"\nmax_batch_size: {}\n", if batched { MAX_BATCH } else { 0 });
+    let mut text = format!(
+        "name: \"{model}\"\nbackend: \"onnxruntime\"\nmax_batch_size: {}\n",
+        if batched { MAX_BATCH } else { 0 }
+    );
     for (side, tensors) in [("input", &graph.inputs), ("output", &graph.outputs)] {
         for tensor in tensors {
             let data_type = match tensor.element_type {
@@ -130,7 +139,9 @@ mod tests {
         graph.outputs.push(tensor("loss", FLOAT, &[]));
         let unbatched = config("m.training", &graph)?;
         assert!(
-            unbatched.contains("max_batch_size: 0\n") && unbatched.contains("dims: [ -1, -1 ]") && !unbatched.contains("dynamic_batching")
+            unbatched.contains("max_batch_size: 0\n")
+                && unbatched.contains("dims: [ -1, -1 ]")
+                && !unbatched.contains("dynamic_batching")
         );
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! Models of other programs, written as a run folder: `s2s export` and everything after it then works as for our own.
+//! Models of other programs, written as a run folder: `s2s export` and everything after it then works as for
+//! our own.
 //!
 //! | module | what it reads |
 //! |---|---|

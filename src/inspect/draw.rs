@@ -27,11 +27,15 @@ pub fn colours(layer: &str) -> (&'static str, &'static str) {
         [("#9ec9f0", "#2368a8"), ("#b9cdf7", "#3b5fc0"), ("#c3d9e8", "#44758f")],
         [("#ffc48a", "#b8651b"), ("#ffb3a1", "#b5482f"), ("#f3c9a5", "#96643a")],
     ];
-    const OTHERS: [(&str, &str); 4] = [("#e3c9ee", "#84509b"), ("#cfe8c6", "#4f8a3d"), ("#f6d0dd", "#a84a6c"), ("#d8d8c0", "#77774a")];
+    const OTHERS: [(&str, &str); 4] =
+        [("#e3c9ee", "#84509b"), ("#cfe8c6", "#4f8a3d"), ("#f6d0dd", "#a84a6c"), ("#d8d8c0", "#77774a")];
     let layer = one_direction(layer);
     let decoder = usize::from(layer.starts_with("decoder"));
     let last = layer.rsplit('.').next().unwrap_or(layer);
-    let number = last.chars().filter(char::is_ascii_digit).fold(0usize, |n, c| n.wrapping_mul(10).wrapping_add(c as usize - '0' as usize));
+    let number = last
+        .chars()
+        .filter(char::is_ascii_digit)
+        .fold(0usize, |n, c| n.wrapping_mul(10).wrapping_add(c as usize - '0' as usize));
     match last {
         "embedding" => [("#c9efe9", "#2b8a7c"), ("#fff0b0", "#a58a16")][decoder],
         "dense" => ("#c5e8b7", "#4f8a3d"),
@@ -50,8 +54,11 @@ pub fn check_size(name: &str, boxes: usize, arrows: usize) -> Result<()> {
     if boxes <= MOST_BOXES && arrows <= MOST_ARROWS {
         return Ok(());
     }
-    let message = format!("{boxes} boxes and {arrows} arrows; at most {MOST_BOXES} and {MOST_ARROWS} are drawn");
-    Err(Error::new(ErrorKind::Usage, message).in_graph(name, None).help("`s2s inspect` without --graph lists them as a table"))
+    let message =
+        format!("{boxes} boxes and {arrows} arrows; at most {MOST_BOXES} and {MOST_ARROWS} are drawn");
+    Err(Error::new(ErrorKind::Usage, message)
+        .in_graph(name, None)
+        .help("`s2s inspect` without --graph lists them as a table"))
 }
 
 /// Boxes and arrows of a model; outputs get a box of their own.
@@ -61,8 +68,10 @@ pub fn check_size(name: &str, boxes: usize, arrows: usize) -> Result<()> {
 pub fn picture(model: &Model, language: Language) -> Result<(Vec<Node>, Vec<Arrow>)> {
     let edges = model.layers.iter().map(|layer| layer.inputs.len()).sum::<usize>();
     check_size(&model.name, model.layers.len() + model.outputs.len(), edges + model.outputs.len())?;
-    let kinds: HashMap<&str, &str> = model.inputs.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
-    let mut nodes: Vec<Node> = model.layers.iter().map(|layer| node_of(model, layer, &kinds, language)).collect();
+    let kinds: HashMap<&str, &str> =
+        model.inputs.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
+    let mut nodes: Vec<Node> =
+        model.layers.iter().map(|layer| node_of(model, layer, &kinds, language)).collect();
     let mut arrows: Vec<Arrow> = Vec::new();
     let said = said_in_boxes(model);
     for (to, layer) in model.layers.iter().enumerate() {
@@ -94,11 +103,20 @@ pub fn picture(model: &Model, language: Language) -> Result<(Vec<Node>, Vec<Arro
             nodes[*from].lines.push(line.clone());
         }
     }
-    let by_layer: HashMap<&str, usize> =
-        model.layers.iter().enumerate().flat_map(|(i, l)| l.outputs.iter().map(move |(label, _)| (label.as_str(), i))).collect();
+    let by_layer: HashMap<&str, usize> = model
+        .layers
+        .iter()
+        .enumerate()
+        .flat_map(|(i, l)| l.outputs.iter().map(move |(label, _)| (label.as_str(), i)))
+        .collect();
     for (name, kind, shape) in &model.outputs {
         if let Some(&from) = by_layer.get(name.as_str()) {
-            nodes.push(Node { title: shortened(name), lines: vec![format!("{kind} {}", display(shape))], colours: PLAIN, round: true });
+            nodes.push(Node {
+                title: shortened(name),
+                lines: vec![format!("{kind} {}", display(shape))],
+                colours: PLAIN,
+                round: true,
+            });
             arrows.push(Arrow { from, to: nodes.len() - 1, label: Vec::new(), dashed: false });
         }
     }
@@ -123,8 +141,8 @@ fn output_lines(model: &Model) -> HashSet<String> {
     model.outputs.iter().map(|(name, _, shape)| format!("{} {}", shortened(name), display(shape))).collect()
 }
 
-/// Values that stand in a box and would crowd the arrows: an input, an output of the graph, the one value of a layer that
-/// several others read.
+/// Values that stand in a box and would crowd the arrows: an input, an output of the graph, the one value of
+/// a layer that several others read.
 fn said_in_boxes(model: &Model) -> BTreeSet<(usize, String)> {
     let mut read: BTreeMap<usize, Vec<String>> = BTreeMap::new();
     for edge in model.layers.iter().flat_map(|layer| &layer.inputs).filter(|edge| edge.label != "mask") {
@@ -135,7 +153,12 @@ fn said_in_boxes(model: &Model) -> BTreeSet<(usize, String)> {
     for (from, lines) in read {
         let is_input = model.layers[from].kind == "Input";
         let is_one = lines.len() > 1 && lines.iter().all(|line| *line == lines[0]);
-        said.extend(lines.into_iter().filter(|line| is_input || is_one || outputs.contains(line)).map(|line| (from, line)));
+        said.extend(
+            lines
+                .into_iter()
+                .filter(|line| is_input || is_one || outputs.contains(line))
+                .map(|line| (from, line)),
+        );
     }
     said
 }
@@ -157,9 +180,14 @@ pub fn node_of(model: &Model, layer: &Layer, kinds: &HashMap<&str, &str>, langua
             lines.push(language.parameters(&thousands(parameters)));
         }
     }
-    // A node of a layer, `encoder.lstm_0.MatMul`, has its layer's colour; one that looks an embedding up has that one's.
+    // A node of a layer, `encoder.lstm_0.MatMul`, has its layer's colour; one that looks an embedding up has
+    // that one's.
     let scope = layer.name.rsplit_once('.').map_or("", |(scope, _)| scope);
-    let embedding = layer.tensors.iter().map(|&t| model.tensors[t].name.as_str()).find(|name| name.ends_with(".embedding"));
+    let embedding = layer
+        .tensors
+        .iter()
+        .map(|&t| model.tensors[t].name.as_str())
+        .find(|name| name.ends_with(".embedding"));
     let named = embedding.into_iter().chain([layer.name.as_str(), scope]).map(colours).find(|&c| c != PLAIN);
     let colours = if input { PLAIN } else { named.unwrap_or(PLAIN) };
     Node { title: shortened(&layer.name), lines, colours, round: input }
@@ -181,11 +209,22 @@ pub fn thousands(number: usize) -> String {
 /// Graphviz.
 pub fn dot(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
     let quoted = |text: &str| printable::line(text).replace('\\', "\\\\").replace('"', "\\\"");
-    let mut out = format!("digraph \"{}\" {{\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n", quoted(title));
+    let mut out = format!(
+        "digraph \"{}\" {{\n  node [shape=box, style=filled, fontname=\"sans-serif\"];\n",
+        quoted(title)
+    );
     for (i, node) in nodes.iter().enumerate() {
-        let text = std::iter::once(&node.title).chain(&node.lines).map(|l| quoted(l)).collect::<Vec<_>>().join("\\n");
+        let text = std::iter::once(&node.title)
+            .chain(&node.lines)
+            .map(|l| quoted(l))
+            .collect::<Vec<_>>()
+            .join("\\n");
         let style = if node.round { ", style=\"filled,rounded\"" } else { "" };
-        let _ = writeln!(out, "  n{i} [label=\"{text}\", fillcolor=\"{}\", color=\"{}\"{style}];", node.colours.0, node.colours.1);
+        let _ = writeln!(
+            out,
+            "  n{i} [label=\"{text}\", fillcolor=\"{}\", color=\"{}\"{style}];",
+            node.colours.0, node.colours.1
+        );
     }
     for arrow in arrows {
         let text = arrow.label.iter().map(|l| quoted(l)).collect::<Vec<_>>().join("\\n");
@@ -197,7 +236,8 @@ pub fn dot(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
 
 /// Mermaid, which Markdown viewers draw.
 pub fn mermaid(nodes: &[Node], arrows: &[Arrow]) -> String {
-    // Mermaid takes a label for HTML, a number sign for the beginning of an entity, and a backtick for Markdown.
+    // Mermaid takes a label for HTML, a number sign for the beginning of an entity, and a backtick for
+    // Markdown.
     let quoted = |text: &str| {
         let mut out = String::with_capacity(text.len());
         for c in printable::line(text).chars() {
@@ -214,7 +254,11 @@ pub fn mermaid(nodes: &[Node], arrows: &[Arrow]) -> String {
     };
     let mut out = "flowchart TD\n".to_owned();
     for (i, node) in nodes.iter().enumerate() {
-        let text = std::iter::once(&node.title).chain(&node.lines).map(|l| quoted(l)).collect::<Vec<_>>().join("<br/>");
+        let text = std::iter::once(&node.title)
+            .chain(&node.lines)
+            .map(|l| quoted(l))
+            .collect::<Vec<_>>()
+            .join("<br/>");
         let (open, close) = if node.round { ("([", "])") } else { ("[", "]") };
         let _ = writeln!(out, "  n{i}{open}\"{text}\"{close}");
         let _ = writeln!(out, "  style n{i} fill:{},stroke:{},color:#222", node.colours.0, node.colours.1);

@@ -40,7 +40,10 @@ impl Language {
 
     /// What the training graph reads.
     pub(super) fn whole_texts(self, file: &str) -> String {
-        self.of(format!("{file}: whole texts, teacher forcing"), format!("{file}：读入整句，教师强制（teacher forcing）"))
+        self.of(
+            format!("{file}: whole texts, teacher forcing"),
+            format!("{file}：读入整句，教师强制（teacher forcing）"),
+        )
     }
 
     /// How often the encoder is called.
@@ -55,7 +58,10 @@ impl Language {
 
     /// What goes back into the decoder, a line each.
     pub(super) fn feedback(self) -> [&'static str; 4] {
-        self.of(["decoding:", "best token", "and states", "go back in"], ["解码：", "最佳 token", "和新的状态", "再送回去"])
+        self.of(
+            ["decoding:", "best token", "and states", "go back in"],
+            ["解码：", "最佳 token", "和新的状态", "再送回去"],
+        )
     }
 
     /// Above the weights of the files.

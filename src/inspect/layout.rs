@@ -1,8 +1,9 @@
-//! A layered drawing of a directed graph: ranks by longest path, order by barycentres, positions by their neighbours
-//! (after Sugiyama, Tagawa and Toda, "Methods for Visual Understanding of Hierarchical System Structures", 1981).
+//! A layered drawing of a directed graph: ranks by longest path, order by barycentres, positions by their
+//! neighbours (after Sugiyama, Tagawa and Toda, "Methods for Visual Understanding of Hierarchical System
+//! Structures", 1981).
 //!
-//! The work is a number of sweeps over boxes, edges and lanes, and [`MOST_LANES`] bounds the lanes: 5,000 boxes take a tenth
-//! of a second or two, however they hang together.
+//! The work is a number of sweeps over boxes, edges and lanes, and [`MOST_LANES`] bounds the lanes: 5,000
+//! boxes take a tenth of a second or two, however they hang together.
 
 use std::collections::HashMap;
 
@@ -14,7 +15,8 @@ pub type Size = (f64, f64);
 pub struct Layout {
     /// Centre of each box.
     pub centres: Vec<(f64, f64)>,
-    /// For each edge the points that it passes, from the lower side of one box to the upper side of the other.
+    /// For each edge the points that it passes, from the lower side of one box to the upper side of the
+    /// other.
     pub paths: Vec<Vec<(f64, f64)>>,
     /// Width of the drawing.
     pub width: f64,
@@ -27,7 +29,8 @@ const GAP_X: f64 = 28.0;
 /// Width kept for an edge that passes a rank.
 const LANE: f64 = 14.0;
 
-/// Lanes of a drawing: places of edges in the ranks that they pass. Where edges want more, the longest go straight.
+/// Lanes of a drawing: places of edges in the ranks that they pass. Where edges want more, the longest go
+/// straight.
 pub const MOST_LANES: usize = 40_000;
 
 /// A box or, for an edge that passes several ranks, its place in one of them.
@@ -45,13 +48,17 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
         return Layout::default();
     }
     let ranks = ranks(boxes.len(), edges);
-    let mut places: Vec<Place> =
-        boxes.iter().zip(&ranks).map(|(b, &rank)| Place { rank, width: b.0, above: vec![], below: vec![], x: 0.0 }).collect();
+    let mut places: Vec<Place> = boxes
+        .iter()
+        .zip(&ranks)
+        .map(|(b, &rank)| Place { rank, width: b.0, above: vec![], below: vec![], x: 0.0 })
+        .collect();
     let longest = longest_with_lanes(edges, &ranks);
     let mut chains: Vec<Vec<usize>> = Vec::new();
     for &(from, to) in edges {
         let mut chain = vec![from];
-        let passed = if ranks[to].saturating_sub(ranks[from]) > longest { 0..0 } else { ranks[from] + 1..ranks[to] };
+        let passed =
+            if ranks[to].saturating_sub(ranks[from]) > longest { 0..0 } else { ranks[from] + 1..ranks[to] };
         for rank in passed {
             places.push(Place { rank, width: LANE, above: vec![], below: vec![], x: 0.0 });
             chain.push(places.len() - 1);
@@ -76,15 +83,18 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
         places.iter_mut().for_each(|place| place.x = -place.x);
     }
 
-    let heights: Vec<f64> =
-        rows.iter().map(|row| row.iter().filter(|&&i| i < boxes.len()).map(|&i| boxes[i].1).fold(0.0, f64::max)).collect();
+    let heights: Vec<f64> = rows
+        .iter()
+        .map(|row| row.iter().filter(|&&i| i < boxes.len()).map(|&i| boxes[i].1).fold(0.0, f64::max))
+        .collect();
     let mut tops = vec![0.0];
     heights.iter().for_each(|h| tops.push(tops[tops.len() - 1] + h + gap));
     let middle = |i: usize| tops[places[i].rank] + heights[places[i].rank] / 2.0;
     let left = places.iter().map(|p| p.x - p.width / 2.0).fold(f64::MAX, f64::min);
     let right = places.iter().map(|p| p.x + p.width / 2.0).fold(f64::MIN, f64::max);
     let centres = (0..boxes.len()).map(|i| (places[i].x - left, middle(i))).collect();
-    // Edges of one box leave and enter side by side: the place of each neighbour among all, and how many there are.
+    // Edges of one box leave and enter side by side: the place of each neighbour among all, and how many
+    // there are.
     let ports = |neighbours: fn(&Place) -> &Vec<usize>| {
         let mut ports: HashMap<(usize, usize), usize> = HashMap::new();
         for (i, place) in places.iter().enumerate().take(boxes.len()) {
@@ -106,7 +116,10 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
         .iter()
         .map(|chain| {
             let (from, to) = (chain[0], chain[chain.len() - 1]);
-            let mut points = vec![(port(from, chain[1], places[from].below.len(), &leaving), middle(from) + boxes[from].1 / 2.0)];
+            let mut points = vec![(
+                port(from, chain[1], places[from].below.len(), &leaving),
+                middle(from) + boxes[from].1 / 2.0,
+            )];
             points.extend(chain[1..chain.len() - 1].iter().map(|&i| (places[i].x - left, middle(i))));
             let x = port(to, chain[chain.len() - 2], places[to].above.len(), &entering);
             points.push((x, middle(to) - boxes[to].1 / 2.0));
@@ -118,7 +131,8 @@ pub fn place(boxes: &[Size], edges: &[(usize, usize)], gap: f64) -> Layout {
 
 /// The most ranks that an edge may span to get lanes, so that all such edges have [`MOST_LANES`] together.
 fn longest_with_lanes(edges: &[(usize, usize)], ranks: &[usize]) -> usize {
-    let mut spans: Vec<usize> = edges.iter().map(|&(from, to)| ranks[to].saturating_sub(ranks[from])).collect();
+    let mut spans: Vec<usize> =
+        edges.iter().map(|&(from, to)| ranks[to].saturating_sub(ranks[from])).collect();
     spans.sort_unstable();
     let mut lanes = 0usize;
     for span in &spans {
@@ -131,8 +145,8 @@ fn longest_with_lanes(edges: &[(usize, usize)], ranks: &[usize]) -> usize {
     usize::MAX
 }
 
-/// Longest path from a source; then what has no more inputs than readers moves down beside the first that reads it, so
-/// that the long edges are few.
+/// Longest path from a source; then what has no more inputs than readers moves down beside the first that
+/// reads it, so that the long edges are few.
 fn ranks(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     let (mut readers, mut inputs) = (vec![Vec::new(); count], vec![0usize; count]);
     for &(from, to) in edges {
@@ -178,7 +192,8 @@ fn ranks(count: usize, edges: &[(usize, usize)]) -> Vec<usize> {
     ranks
 }
 
-/// Fewer crossings: each row in the order of the mean position of its neighbours, downwards and upwards in turn.
+/// Fewer crossings: each row in the order of the mean position of its neighbours, downwards and upwards in
+/// turn.
 fn order(rows: &mut [Vec<usize>], places: &[Place]) {
     let mut position = vec![0.0; places.len()];
     let number = |row: &[usize], position: &mut [f64]| {
@@ -217,7 +232,8 @@ fn spread(rows: &[Vec<usize>], places: &mut [Place]) {
         row.iter().for_each(|&i| places[i].x -= half);
     }
     for sweep in 0..40 {
-        let rows: Vec<&Vec<usize>> = if sweep % 2 == 0 { rows.iter().collect() } else { rows.iter().rev().collect() };
+        let rows: Vec<&Vec<usize>> =
+            if sweep % 2 == 0 { rows.iter().collect() } else { rows.iter().rev().collect() };
         for row in rows {
             let wanted: Vec<f64> = row
                 .iter()
@@ -248,7 +264,8 @@ fn spread(rows: &[Vec<usize>], places: &mut [Place]) {
     }
 }
 
-/// Moves a row's boxes to where they want to be, in their order and without overlap: blocks that touch move together.
+/// Moves a row's boxes to where they want to be, in their order and without overlap: blocks that touch move
+/// together.
 fn settle(row: &[usize], wanted: &[f64], places: &mut [Place]) {
     // Each block: its members, and the mean of what they want its first one to have.
     struct Block {
@@ -269,7 +286,8 @@ fn settle(row: &[usize], wanted: &[f64], places: &mut [Place]) {
             if previous.sum / previous.count as f64 + shift <= block.sum / block.count as f64 {
                 break;
             }
-            let (count, sum) = (previous.count + block.count, previous.sum + block.sum - shift * block.count as f64);
+            let (count, sum) =
+                (previous.count + block.count, previous.sum + block.sum - shift * block.count as f64);
             block = Block { first: previous.first, count, sum };
             blocks.pop();
         }
@@ -311,7 +329,10 @@ mod tests {
         let layout = place(&boxes, &edges, 20.0);
         for (a, (&(ax, ay), (aw, ah))) in layout.centres.iter().zip(&boxes).enumerate() {
             for (&(bx, by), (bw, bh)) in layout.centres[a + 1..].iter().zip(&boxes[a + 1..]) {
-                assert!((ax - bx).abs() >= (aw + bw) / 2.0 || (ay - by).abs() >= (ah + bh) / 2.0, "boxes at {ax},{ay} and {bx},{by}");
+                assert!(
+                    (ax - bx).abs() >= (aw + bw) / 2.0 || (ay - by).abs() >= (ah + bh) / 2.0,
+                    "boxes at {ax},{ay} and {bx},{by}"
+                );
             }
             assert!(ax - aw / 2.0 >= -1e-9 && ax + aw / 2.0 <= layout.width + 1e-9);
         }

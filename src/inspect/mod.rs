@@ -1,8 +1,8 @@
 //! Models that can be seen: tables and pictures of a run, a bundle or any ONNX file.
 //!
-//! Everything is read from the graphs themselves, so that what is shown is what runs: [`shapes`] finds the axes of every
-//! value, [`model`] groups nodes into layers, [`table`] and [`draw`] show them, [`overview`](mod@overview) draws the one
-//! network with its three cuts.
+//! Everything is read from the graphs themselves, so that what is shown is what runs: [`shapes`] finds the
+//! axes of every value, [`model`] groups nodes into layers, [`table`] and [`draw`] show them,
+//! [`overview`](mod@overview) draws the one network with its three cuts.
 
 use std::path::Path;
 
@@ -75,7 +75,8 @@ pub struct Special {
     pub source_tokens: usize,
     /// Target symbols, START and END counted.
     pub target_tokens: usize,
-    /// Whether Keras has a network of the same parameters: its GRU has two biases, its attention other weights.
+    /// Whether Keras has a network of the same parameters: its GRU has two biases, its attention other
+    /// weights.
     pub is_keras: bool,
 }
 
@@ -151,7 +152,8 @@ impl Subject {
 
     /// The graphs that a run would export, with the weights of its best epoch, or zeros before there is one.
     fn of_run(run: &Run) -> Result<Self> {
-        let parameters = run.checkpoint(Which::Best)?.map_or_else(|| run.network.parameters(), |c| c.parameters);
+        let parameters =
+            run.checkpoint(Which::Best)?.map_or_else(|| run.network.parameters(), |c| c.parameters);
         let emit = |role: Role| {
             let mut builder = GraphBuilder::new(role.as_str());
             match role {
@@ -187,7 +189,9 @@ impl Subject {
         };
         let Some(padding) = &self.graph_padding else { return title };
         let (symbol, length) = (&padding.symbol, padding.length);
-        format!("{title}\nSources of fewer than {length} symbols: the graphs fill them up with {symbol:?}, there is nothing to do")
+        format!(
+            "{title}\nSources of fewer than {length} symbols: the graphs fill them up with {symbol:?}, there is nothing to do"
+        )
     }
 
     /// Parameters of special symbols, where the training graph and the architecture tell.
@@ -202,7 +206,9 @@ impl Subject {
                     match last {
                         "embedding" => Some(width),
                         // The last column is the bias.
-                        "W" if width.checked_sub(1) == Some(vocabulary) && t.name.contains("_0") => t.len().checked_div(width),
+                        "W" if width.checked_sub(1) == Some(vocabulary) && t.name.contains("_0") => {
+                            t.len().checked_div(width)
+                        }
                         "weight" | "bias" if width == vocabulary => t.len().checked_div(width),
                         _ => None,
                     }
@@ -221,12 +227,24 @@ impl Subject {
     /// Title, boxes and arrows of a view that is one graph.
     fn picture(&self, view: View) -> Result<(String, Vec<svg::Node>, Vec<svg::Arrow>)> {
         let (model, title) = match view {
-            View::Overview | View::Network => (self.main().model.clone(), self.language.layers_of(&self.name)),
+            View::Overview | View::Network => {
+                (self.main().model.clone(), self.language.layers_of(&self.name))
+            }
             View::Graph(role) => {
-                let found = self.graphs.iter().find(|g| g.role == Some(role) || (self.graphs.len() == 1 && g.role.is_none()));
-                let missing = || Error::new(ErrorKind::Usage, format!("there is no {role} graph")).in_graph(&self.name, None);
+                let found = self
+                    .graphs
+                    .iter()
+                    .find(|g| g.role == Some(role) || (self.graphs.len() == 1 && g.role.is_none()));
+                let missing = || {
+                    Error::new(ErrorKind::Usage, format!("there is no {role} graph"))
+                        .in_graph(&self.name, None)
+                };
                 let graph = found.ok_or_else(missing)?;
-                let title = if graph.role.is_some() { format!("{}: {}", self.name, graph.file) } else { graph.file.clone() };
+                let title = if graph.role.is_some() {
+                    format!("{}: {}", self.name, graph.file)
+                } else {
+                    graph.file.clone()
+                };
                 (Model::read(&graph.file, &graph.bytes, Detail::Nodes)?, title)
             }
         };
@@ -244,7 +262,12 @@ impl Subject {
                 let graph = self.graphs.iter().find(|g| g.role == Some(role))?;
                 Some((role, graph.file.clone(), graph.model.clone()))
             });
-            return overview::overview(&self.name, &self.main().model, &files.collect::<Vec<_>>(), self.language);
+            return overview::overview(
+                &self.name,
+                &self.main().model,
+                &files.collect::<Vec<_>>(),
+                self.language,
+            );
         }
         let (title, nodes, arrows) = self.picture(view)?;
         let whole = svg::graph(&title, &nodes, &arrows, self.language);

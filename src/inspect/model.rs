@@ -1,7 +1,7 @@
 //! An ONNX file as layers: nodes grouped by the layer that they compute, weights by the layer that owns them.
 //!
-//! The exporter names nodes `layer.Operator` and weights `layer.weight`, so a graph tells its layers by itself, and what
-//! is shown is what runs. In a file from elsewhere each node is a layer of its own.
+//! The exporter names nodes `layer.Operator` and weights `layer.weight`, so a graph tells its layers by
+//! itself, and what is shown is what runs. In a file from elsewhere each node is a layer of its own.
 
 use std::collections::{BTreeSet, HashMap, HashSet};
 
@@ -51,7 +51,8 @@ pub struct Layer {
 pub struct Edge {
     /// Position of the layer that gives it.
     pub from: usize,
-    /// What it is: the name of an output of the graph, `sequence`, `state_h`, `state_c` or `mask`; else empty.
+    /// What it is: the name of an output of the graph, `sequence`, `state_h`, `state_c` or `mask`; else
+    /// empty.
     pub label: String,
     /// Its axes.
     pub shape: Shape,
@@ -97,13 +98,18 @@ impl Model {
     /// The layers of a model.
     pub fn of(model: &CheckedModel, detail: Detail) -> Self {
         let graph = model.graph();
-        let opset = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx").map_or(0, |set| set.version);
+        let opset = model
+            .opset_import
+            .iter()
+            .find(|set| set.domain.is_empty() || set.domain == "ai.onnx")
+            .map_or(0, |set| set.version);
         let typed = |info: &crate::onnx::messages::ValueInfoProto| {
             let kind = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).map_or(0, |t| t.elem_type);
             (info.name.clone(), type_name(kind), declared(info))
         };
         let weights: HashSet<&str> = graph.initializer.iter().map(|t| t.name.as_str()).collect();
-        let named = detail == Detail::Layers && model.producer_name == "s2s" && graph.node.len() <= MOST_NAMED;
+        let named =
+            detail == Detail::Layers && model.producer_name == "s2s" && graph.node.len() <= MOST_NAMED;
         Self {
             name: graph.name.clone(),
             layers: Grouping::new(graph, named).layers(),
@@ -111,7 +117,10 @@ impl Model {
             nodes: graph.node.len(),
             inputs: graph.input.iter().filter(|i| !weights.contains(i.name.as_str())).map(typed).collect(),
             outputs: graph.output.iter().map(typed).collect(),
-            about: format!("{} {}, opset {opset}, IR {}", model.producer_name, model.producer_version, model.ir_version),
+            about: format!(
+                "{} {}, opset {opset}, IR {}",
+                model.producer_name, model.producer_version, model.ir_version
+            ),
         }
     }
 
@@ -168,14 +177,24 @@ fn tensor(proto: &crate::onnx::messages::TensorProto) -> Tensor {
         7 | 11 => 8,
         _ => 4,
     };
-    let range = (proto.data_type == DataType::Float as i32 && count > 1).then(|| proto.floats()).flatten().map(|values| {
-        let n = values.len() as f64;
-        let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
-        let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
-        let ends = values.iter().fold((f64::MAX, f64::MIN), |(lo, hi), &v| (lo.min(v.into()), hi.max(v.into())));
-        [ends.0, ends.1, mean, variance.sqrt()]
-    });
-    Tensor { name: proto.name.clone(), data_type: type_name(proto.data_type), shape, bytes: count * width, range }
+    let range = (proto.data_type == DataType::Float as i32 && count > 1)
+        .then(|| proto.floats())
+        .flatten()
+        .map(|values| {
+            let n = values.len() as f64;
+            let mean = values.iter().map(|&v| f64::from(v)).sum::<f64>() / n;
+            let variance = values.iter().map(|&v| (f64::from(v) - mean).powi(2)).sum::<f64>() / n;
+            let ends =
+                values.iter().fold((f64::MAX, f64::MIN), |(lo, hi), &v| (lo.min(v.into()), hi.max(v.into())));
+            [ends.0, ends.1, mean, variance.sqrt()]
+        });
+    Tensor {
+        name: proto.name.clone(),
+        data_type: type_name(proto.data_type),
+        shape,
+        bytes: count * width,
+        range,
+    }
 }
 
 /// The grouping of nodes into layers.
@@ -194,28 +213,39 @@ struct Grouping<'a> {
     parts: HashMap<&'a str, &'static str>,
 }
 
-/// Nodes of a graph whose names are taken for layers, a few times as many as our own have: each constant is followed to the
-/// weights that it comes from.
+/// Nodes of a graph whose names are taken for layers, a few times as many as our own have: each constant is
+/// followed to the weights that it comes from.
 const MOST_NAMED: usize = 2_000;
 
-const REARRANGING: [&str; 7] = ["Squeeze", "Unsqueeze", "Transpose", "Identity", "Reshape", "Cast", "Flatten"];
+const REARRANGING: [&str; 7] =
+    ["Squeeze", "Unsqueeze", "Transpose", "Identity", "Reshape", "Cast", "Flatten"];
 
 impl<'a> Grouping<'a> {
     fn new(graph: &'a GraphProto, named: bool) -> Self {
-        let tensors: HashMap<&str, usize> = graph.initializer.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
-        let mut constant: HashMap<&str, BTreeSet<usize>> = tensors.iter().map(|(&name, &i)| (name, BTreeSet::from([i]))).collect();
+        let tensors: HashMap<&str, usize> =
+            graph.initializer.iter().enumerate().map(|(i, t)| (t.name.as_str(), i)).collect();
+        let mut constant: HashMap<&str, BTreeSet<usize>> =
+            tensors.iter().map(|(&name, &i)| (name, BTreeSet::from([i]))).collect();
         if named {
             for node in &graph.node {
                 let inputs = node.input.iter().filter(|name| !name.is_empty());
-                if node.op_type == "Shape" || inputs.clone().all(|name| constant.contains_key(name.as_str())) {
-                    let from = inputs.filter_map(|name| constant.get(name.as_str())).flatten().copied().collect::<BTreeSet<_>>();
+                if node.op_type == "Shape" || inputs.clone().all(|name| constant.contains_key(name.as_str()))
+                {
+                    let from = inputs
+                        .filter_map(|name| constant.get(name.as_str()))
+                        .flatten()
+                        .copied()
+                        .collect::<BTreeSet<_>>();
                     node.output.iter().for_each(|name| drop(constant.insert(name, from.clone())));
                 }
             }
         }
-        let mut output_names: HashMap<&str, &str> = graph.output.iter().map(|o| (o.name.as_str(), o.name.as_str())).collect();
+        let mut output_names: HashMap<&str, &str> =
+            graph.output.iter().map(|o| (o.name.as_str(), o.name.as_str())).collect();
         for node in graph.node.iter().rev().filter(|n| REARRANGING.contains(&n.op_type.as_str())) {
-            if let (Some(&name), Some(input)) = (node.output.first().and_then(|o| output_names.get(o.as_str())), node.input.first()) {
+            if let (Some(&name), Some(input)) =
+                (node.output.first().and_then(|o| output_names.get(o.as_str())), node.input.first())
+            {
                 output_names.entry(input).or_insert(name);
             }
         }
@@ -297,11 +327,13 @@ impl<'a> Grouping<'a> {
             }
         }
         let edges: Vec<Edge> = layers.iter().flat_map(|layer| layer.inputs.clone()).collect();
-        let ends = self
-            .graph
-            .output
-            .iter()
-            .filter_map(|o| Some(Edge { from: *giver.get(o.name.as_str())?, label: o.name.clone(), shape: self.shape(&o.name) }));
+        let ends = self.graph.output.iter().filter_map(|o| {
+            Some(Edge {
+                from: *giver.get(o.name.as_str())?,
+                label: o.name.clone(),
+                shape: self.shape(&o.name),
+            })
+        });
         let mut known: HashSet<Edge> = HashSet::new();
         for edge in edges.into_iter().chain(ends.collect::<Vec<_>>()) {
             let layer = &mut layers[edge.from];
@@ -312,8 +344,8 @@ impl<'a> Grouping<'a> {
         layers
     }
 
-    /// The shape of a value; in graphs whose axes have names the batch comes first and a lone direction is left out, as
-    /// networks are written, whatever order the graph computes in.
+    /// The shape of a value; in graphs whose axes have names the batch comes first and a lone direction is
+    /// left out, as networks are written, whatever order the graph computes in.
     fn shape(&self, value: &str) -> Shape {
         let shape = self.shapes.get(value)?;
         let batch = Axis::Symbol(BATCH.into());
@@ -339,15 +371,21 @@ impl<'a> Grouping<'a> {
         }
         // An embedding is a layer of its own, though it is looked up inside another's scope.
         if matches!(node.op_type.as_str(), "Gather" | "MatMul")
-            && let Some(embedding) = node.input.first().into_iter().chain(node.input.get(1)).find(|name| name.ends_with(".embedding"))
+            && let Some(embedding) = node
+                .input
+                .first()
+                .into_iter()
+                .chain(node.input.get(1))
+                .find(|name| name.ends_with(".embedding"))
         {
             return embedding.clone();
         }
         // The backward direction belongs to its layer, the order of the reversed ids to the input.
-        let scope = match one_direction(node.name.rsplit_once('.').map_or(node.name.as_str(), |(scope, _)| scope)) {
-            "encoder" if node.name.starts_with("encoder.reverse.") => ENCODER_INPUT,
-            scope => scope,
-        };
+        let scope =
+            match one_direction(node.name.rsplit_once('.').map_or(node.name.as_str(), |(scope, _)| scope)) {
+                "encoder" if node.name.starts_with("encoder.reverse.") => ENCODER_INPUT,
+                scope => scope,
+            };
         if REARRANGING.contains(&node.op_type.as_str())
             && !owners.contains(scope)
             && let Some(&from) = node.input.first().and_then(|name| giver.get(name.as_str()))
@@ -359,7 +397,8 @@ impl<'a> Grouping<'a> {
 
     fn label(&self, value: &str, from: &Layer) -> String {
         if from.kind == "Input" {
-            let is_itself = value == from.name || self.origins.get(value).is_some_and(|origin| *origin == from.name);
+            let is_itself =
+                value == from.name || self.origins.get(value).is_some_and(|origin| *origin == from.name);
             return if is_itself { String::new() } else { "mask".to_owned() };
         }
         if let Some(name) = self.output_names.get(value) {
@@ -372,7 +411,11 @@ impl<'a> Grouping<'a> {
 /// One walk over the nodes, each of which stands behind those that it reads.
 fn origins(graph: &GraphProto) -> HashMap<&str, &str> {
     let mut origins: HashMap<&str, &str> = HashMap::new();
-    for node in graph.node.iter().filter(|node| REARRANGING.contains(&node.op_type.as_str()) && node.op_type != "Cast") {
+    for node in graph
+        .node
+        .iter()
+        .filter(|node| REARRANGING.contains(&node.op_type.as_str()) && node.op_type != "Cast")
+    {
         if let Some(input) = node.input.first() {
             let origin = origins.get(input.as_str()).copied().unwrap_or(input);
             origins.extend(node.output.iter().map(|output| (output.as_str(), origin)));
@@ -386,7 +429,9 @@ fn parts(graph: &GraphProto) -> HashMap<&str, &'static str> {
     let mut squeezed: HashMap<&str, &str> = HashMap::new();
     for node in &graph.node {
         match node.op_type.as_str() {
-            "LSTM" | "GRU" | "RNN" => parts.extend(node.output.iter().map(String::as_str).zip(["sequence", "state_h", "state_c"])),
+            "LSTM" | "GRU" | "RNN" => {
+                parts.extend(node.output.iter().map(String::as_str).zip(["sequence", "state_h", "state_c"]))
+            }
             "Squeeze" => {
                 if let (Some(input), Some(output)) = (node.input.first(), node.output.first()) {
                     squeezed.insert(output, input);
@@ -421,7 +466,8 @@ fn kind(layer: &str, op: &str, named: bool) -> String {
     }
     let last = layer.rsplit('.').next().unwrap_or(layer);
     let word = last.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_');
-    let word = ["_forward", "_backward", "_reverse"].iter().fold(word, |w, end| w.strip_suffix(end).unwrap_or(w));
+    let word =
+        ["_forward", "_backward", "_reverse"].iter().fold(word, |w, end| w.strip_suffix(end).unwrap_or(w));
     match word.trim_end_matches(|c: char| c.is_ascii_digit() || c == '_') {
         "lstm" => "LSTM".to_owned(),
         "gru" => "GRU".to_owned(),

@@ -48,11 +48,17 @@ fn lines_of(edges: &[&Edge]) -> Vec<String> {
 ///
 /// # Errors
 /// As [`check_size`].
-pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)], language: Language) -> Result<String> {
+pub fn overview(
+    name: &str,
+    training: &Model,
+    files: &[(Role, String, Model)],
+    language: Language,
+) -> Result<String> {
     let tensors = files.iter().map(|(_, _, model)| model.tensors.len()).sum::<usize>();
     let edges = training.layers.iter().map(|layer| layer.inputs.len()).sum();
     check_size(name, training.layers.len() + tensors, edges)?;
-    let kinds: HashMap<&str, &str> = training.inputs.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
+    let kinds: HashMap<&str, &str> =
+        training.inputs.iter().map(|(name, kind, _)| (name.as_str(), kind.as_str())).collect();
     let trained: HashSet<&str> = training.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
     let embedded = trained.contains("decoder.embedding");
     let mut placed: Vec<Placed> = training
@@ -65,9 +71,14 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)], l
             Placed { layer, column: column(&l.name), node, centre: (0.0, 0.0), size }
         })
         .collect();
-    let widest = |c: Column, placed: &[Placed]| placed.iter().filter(|p| p.column == c).map(|p| p.size.0).fold(150.0, f64::max);
-    let (wide_encoder, wide_decoder, wide_outside) =
-        (widest(Column::Encoder, &placed), widest(Column::Decoder, &placed), widest(Column::Outside, &placed));
+    let widest = |c: Column, placed: &[Placed]| {
+        placed.iter().filter(|p| p.column == c).map(|p| p.size.0).fold(150.0, f64::max)
+    };
+    let (wide_encoder, wide_decoder, wide_outside) = (
+        widest(Column::Encoder, &placed),
+        widest(Column::Decoder, &placed),
+        widest(Column::Outside, &placed),
+    );
     // The words beside an arrow: within a column to its right, between columns in between.
     let words = |same: bool, from: Column| -> f64 {
         let edges = training.layers.iter().flat_map(|to| to.inputs.iter().map(move |e| (e, to)));
@@ -75,7 +86,9 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)], l
             let (a, b) = (column(&training.layers[e.from].name), column(&to.name));
             a == from && (a == b) == same && e.label != "mask"
         });
-        wanted.map(|(e, _)| lines_of(&[e]).iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max)).fold(0.0, f64::max)
+        wanted
+            .map(|(e, _)| lines_of(&[e]).iter().map(|l| text_width(l, 10.0, false)).fold(0.0, f64::max))
+            .fold(0.0, f64::max)
     };
     let [half_encoder, half_decoder, half_outside] =
         [(Column::Encoder, wide_encoder), (Column::Decoder, wide_decoder), (Column::Outside, wide_outside)]
@@ -94,10 +107,16 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)], l
         p.centre = (x, bottoms[index] + p.size.1 / 2.0);
         bottoms[index] += p.size.1 + GAP;
     }
-    // The encoder's last layer stands beside the first layer of the decoder that reads it, the loss beside the logits.
+    // The encoder's last layer stands beside the first layer of the decoder that reads it, the loss beside
+    // the logits.
     let reader = training.layers.iter().enumerate().find_map(|(to, l)| {
-        let from =
-            l.inputs.iter().find(|e| column(&training.layers[e.from].name) == Column::Encoder && column(&l.name) == Column::Decoder)?.from;
+        let from = l
+            .inputs
+            .iter()
+            .find(|e| {
+                column(&training.layers[e.from].name) == Column::Encoder && column(&l.name) == Column::Decoder
+            })?
+            .from;
         Some((from, to))
     });
     if let Some((from, to)) = reader {
@@ -161,13 +180,18 @@ pub fn overview(name: &str, training: &Model, files: &[(Role, String, Model)], l
         let mut x = 32.0;
         for tensor in model.tensors.iter().filter(|t| t.is_weight()) {
             let axes = tensor.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
-            let layer = if tensor.name.ends_with(".embedding") { &tensor.name } else { tensor.name.rsplit_once('.').map_or("", |n| n.0) };
-            let folded = match (trained.contains(tensor.name.as_str()), tensor.name.ends_with(".table"), embedded) {
-                (true, ..) => "",
-                (_, true, true) => " = embedding x W + bias",
-                (_, true, false) => " = W + bias",
-                _ => language.of_w(),
+            let layer = if tensor.name.ends_with(".embedding") {
+                &tensor.name
+            } else {
+                tensor.name.rsplit_once('.').map_or("", |n| n.0)
             };
+            let folded =
+                match (trained.contains(tensor.name.as_str()), tensor.name.ends_with(".table"), embedded) {
+                    (true, ..) => "",
+                    (_, true, true) => " = embedding x W + bias",
+                    (_, true, false) => " = W + bias",
+                    _ => language.of_w(),
+                };
             let text = format!("{} ({axes}){folded}", tensor.name);
             let width = text_width(&text, 11.0, false) + 18.0;
             if x + width > right.max(760.0) {
@@ -227,7 +251,10 @@ fn arrows(canvas: &mut Canvas, training: &Model, placed: &[Placed], x_of: impl F
                     (x_of(from.column).1 + x1) / 2.0
                 };
                 canvas.line(
-                    &format!("M{x0:.1},{:.1} C{middle:.1},{:.1} {middle:.1},{:.1} {x1:.1},{:.1}", a.1, a.1, b.1, b.1),
+                    &format!(
+                        "M{x0:.1},{:.1} C{middle:.1},{:.1} {middle:.1},{:.1} {x1:.1},{:.1}",
+                        a.1, a.1, b.1, b.1
+                    ),
                     false,
                     "#555",
                 );

@@ -9,7 +9,8 @@ use crate::error::{Error, ErrorKind, Result};
 const LARGEST: f32 = 16_384.0;
 
 /// DejaVu Sans for Latin-1 and a few signs; fonts/README.md says how they were cut.
-const FONTS: [&[u8]; 2] = [include_bytes!("fonts/DejaVuSans.ttf"), include_bytes!("fonts/DejaVuSans-Bold.ttf")];
+const FONTS: [&[u8]; 2] =
+    [include_bytes!("fonts/DejaVuSans.ttf"), include_bytes!("fonts/DejaVuSans-Bold.ttf")];
 
 /// Draws an SVG, `scale` pixels a unit.
 ///
@@ -19,20 +20,23 @@ pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>> {
     let mut options = Options { font_family: "DejaVu Sans".to_owned(), ..Options::default() };
     let fonts = options.fontdb_mut();
     FONTS.iter().for_each(|font| fonts.load_font_data(font.to_vec()));
-    // A graph of others may have names in any script: the machine's fonts are then looked through for each missing character.
+    // A graph of others may have names in any script: the machine's fonts are then looked through for each
+    // missing character.
     if svg.chars().any(|c| !is_covered(c)) {
         fonts.load_system_fonts();
     }
     let internal = |e: String| Error::new(ErrorKind::Internal, format!("the picture cannot be drawn: {e}"));
     let tree = Tree::from_str(svg, &options).map_err(|e| internal(e.to_string()))?;
     let scale = scale.min(LARGEST / tree.size().width().max(tree.size().height()));
-    let (width, height) = ((tree.size().width() * scale).ceil() as u32, (tree.size().height() * scale).ceil() as u32);
+    let (width, height) =
+        ((tree.size().width() * scale).ceil() as u32, (tree.size().height() * scale).ceil() as u32);
     let mut pixels = Pixmap::new(width, height).ok_or_else(|| internal("it has no size".to_owned()))?;
     resvg::render(&tree, Transform::from_scale(scale, scale), &mut pixels.as_mut());
     pixels.encode_png().map_err(|e| internal(e.to_string()))
 }
 
-/// Whether a font that is carried, or one of this machine, has a character: what no font has is drawn as any such character is.
+/// Whether a font that is carried, or one of this machine, has a character: what no font has is drawn as any
+/// such character is.
 pub fn has_font_for(c: char) -> bool {
     let drawn = |c: char| {
         let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"32\" height=\"32\" font-family=\"DejaVu Sans\">";
@@ -74,7 +78,8 @@ mod tests {
         // The judgement is that of the picture: a letter is drawn, and looks like no other.
         let mut fonts = resvg::usvg::fontdb::Database::new();
         fonts.load_system_fonts();
-        let has_chinese = fonts.faces().any(|face| face.families.iter().any(|(name, _)| name.contains("CJK")));
+        let has_chinese =
+            fonts.faces().any(|face| face.families.iter().any(|(name, _)| name.contains("CJK")));
         assert!(has_font_for('图') || !has_chinese);
     }
 

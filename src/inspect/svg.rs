@@ -62,32 +62,41 @@ pub struct Canvas {
 /// Advance widths of the printable ASCII characters in thousandths of the size, regular and bold.
 const ADVANCES: [[u16; 95]; 2] = [
     [
-        318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337, 636, 636, 636, 636, 636, 636, 636, 636, 636, 636,
-        337, 337, 838, 838, 838, 531, 1000, 684, 686, 698, 770, 632, 575, 775, 752, 295, 295, 656, 557, 863, 748, 787, 603, 787, 695, 635,
-        611, 732, 684, 989, 685, 611, 685, 390, 337, 390, 838, 500, 500, 613, 635, 550, 635, 615, 352, 635, 634, 278, 278, 579, 278, 974,
-        634, 612, 635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838,
+        318, 401, 460, 838, 636, 950, 780, 275, 390, 390, 500, 838, 318, 361, 318, 337, 636, 636, 636, 636,
+        636, 636, 636, 636, 636, 636, 337, 337, 838, 838, 838, 531, 1000, 684, 686, 698, 770, 632, 575, 775,
+        752, 295, 295, 656, 557, 863, 748, 787, 603, 787, 695, 635, 611, 732, 684, 989, 685, 611, 685, 390,
+        337, 390, 838, 500, 500, 613, 635, 550, 635, 615, 352, 635, 634, 278, 278, 579, 278, 974, 634, 612,
+        635, 635, 411, 521, 392, 634, 592, 818, 592, 592, 525, 636, 337, 636, 838,
     ],
     [
-        348, 456, 521, 838, 696, 1002, 872, 306, 457, 457, 523, 838, 380, 415, 380, 365, 696, 696, 696, 696, 696, 696, 696, 696, 696, 696,
-        400, 400, 838, 838, 838, 580, 1000, 774, 762, 734, 830, 683, 683, 821, 837, 372, 372, 775, 637, 995, 837, 850, 733, 850, 770, 720,
-        682, 812, 774, 1103, 771, 724, 725, 457, 365, 457, 838, 500, 500, 675, 716, 593, 716, 678, 435, 716, 712, 343, 343, 665, 343, 1042,
-        712, 687, 716, 716, 493, 595, 478, 712, 652, 924, 645, 652, 582, 712, 365, 712, 838,
+        348, 456, 521, 838, 696, 1002, 872, 306, 457, 457, 523, 838, 380, 415, 380, 365, 696, 696, 696, 696,
+        696, 696, 696, 696, 696, 696, 400, 400, 838, 838, 838, 580, 1000, 774, 762, 734, 830, 683, 683, 821,
+        837, 372, 372, 775, 637, 995, 837, 850, 733, 850, 770, 720, 682, 812, 774, 1103, 771, 724, 725, 457,
+        365, 457, 838, 500, 500, 675, 716, 593, 716, 678, 435, 716, 712, 343, 343, 665, 343, 1042, 712, 687,
+        716, 716, 493, 595, 478, 712, 652, 924, 645, 652, 582, 712, 365, 712, 838,
     ],
 ];
 
 /// Width of a text.
 pub fn text_width(text: &str, size: f64, bold: bool) -> f64 {
-    let advance = |c: char| (c as usize).checked_sub(32).and_then(|i| ADVANCES[usize::from(bold)].get(i)).map_or(1000, |&a| a);
+    let advance = |c: char| {
+        (c as usize).checked_sub(32).and_then(|i| ADVANCES[usize::from(bold)].get(i)).map_or(1000, |&a| a)
+    };
     text.chars().map(|c| f64::from(advance(c))).sum::<f64>() / 1000.0 * size
 }
 
-/// Text as it may stand in XML, in elements and attributes: control characters, which XML has none of, as escapes.
+/// Text as it may stand in XML, in elements and attributes: control characters, which XML has none of, as
+/// escapes.
 fn escape(text: &str) -> String {
     let text = printable::line(text);
     if !text.contains(['&', '<', '>', '"', '\'']) {
         return text.into_owned();
     }
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;").replace('\'', "&#39;")
+    text.replace('&', "&amp;")
+        .replace('<', "&lt;")
+        .replace('>', "&gt;")
+        .replace('"', "&quot;")
+        .replace('\'', "&#39;")
 }
 
 impl Canvas {
@@ -98,7 +107,17 @@ impl Canvas {
 
     /// A rectangle; `dash` is empty or a dash pattern.
     #[allow(clippy::too_many_arguments)]
-    pub fn rectangle(&mut self, x: f64, y: f64, width: f64, height: f64, radius: f64, fill: &str, stroke: &str, dash: &str) {
+    pub fn rectangle(
+        &mut self,
+        x: f64,
+        y: f64,
+        width: f64,
+        height: f64,
+        radius: f64,
+        fill: &str,
+        stroke: &str,
+        dash: &str,
+    ) {
         let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
         let _ = writeln!(
             self.body,
@@ -122,7 +141,16 @@ impl Canvas {
     pub fn node(&mut self, node: &Node, (x, y): (f64, f64)) {
         let (width, height) = size(node);
         let radius = if node.round { height / 2.0 } else { 5.0 };
-        self.rectangle(x - width / 2.0, y - height / 2.0, width, height, radius, node.colours.0, node.colours.1, "");
+        self.rectangle(
+            x - width / 2.0,
+            y - height / 2.0,
+            width,
+            height,
+            radius,
+            node.colours.0,
+            node.colours.1,
+            "",
+        );
         let lines = node.lines.len() as f64;
         let mut at = y - lines * LINE / 2.0;
         self.text(x, at, TITLE, "middle", true, "#222", &node.title);
@@ -151,8 +179,10 @@ impl Canvas {
     /// A path in SVG's own words, with a head.
     pub fn line(&mut self, d: &str, dashed: bool, colour: &str) {
         let dash = if dashed { " stroke-dasharray=\"3 3\"" } else { "" };
-        let _ =
-            writeln!(self.body, "<path d=\"{d}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"{dash} marker-end=\"url(#head)\"/>");
+        let _ = writeln!(
+            self.body,
+            "<path d=\"{d}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"{dash} marker-end=\"url(#head)\"/>"
+        );
     }
 
     /// Lines of text on white, their middle at a point.
@@ -173,7 +203,15 @@ impl Canvas {
     /// Lines of text to the right of a point.
     pub fn aside(&mut self, (x, y): (f64, f64), lines: &[String]) {
         for (i, line) in lines.iter().enumerate() {
-            self.text(x, y + 12.5 * (i as f64 + 0.5 - lines.len() as f64 / 2.0), 10.0, "start", false, "#555", line);
+            self.text(
+                x,
+                y + 12.5 * (i as f64 + 0.5 - lines.len() as f64 / 2.0),
+                10.0,
+                "start",
+                false,
+                "#555",
+                line,
+            );
         }
     }
 
@@ -196,7 +234,11 @@ impl Canvas {
 
 /// Width and height of a box.
 pub fn size(node: &Node) -> Size {
-    let width = node.lines.iter().map(|l| text_width(l, TEXT, false)).fold(text_width(&node.title, TITLE, true), f64::max);
+    let width = node
+        .lines
+        .iter()
+        .map(|l| text_width(l, TEXT, false))
+        .fold(text_width(&node.title, TITLE, true), f64::max);
     (width + 24.0, LINE * (node.lines.len() as f64 + 1.0) + 14.0)
 }
 
@@ -245,7 +287,8 @@ impl<T> Grid<T> {
     fn touched(area: [f64; 4]) -> Option<impl Iterator<Item = (i64, i64)>> {
         let [left, top, right, bottom] = area.map(|at| (at / SQUARE).floor() as i64);
         let count = (right - left + 1) as usize * (bottom - top + 1) as usize;
-        (count <= MOST_SQUARES).then(move || (left..=right).flat_map(move |x| (top..=bottom).map(move |y| (x, y))))
+        (count <= MOST_SQUARES)
+            .then(move || (left..=right).flat_map(move |x| (top..=bottom).map(move |y| (x, y))))
     }
 
     fn add(&mut self, area: [f64; 4], item: T) {
@@ -257,13 +300,15 @@ impl<T> Grid<T> {
         }
     }
 
-    /// Shows `see` everything whose squares an area touches, each thing once, in the order in which they were added.
+    /// Shows `see` everything whose squares an area touches, each thing once, in the order in which they were
+    /// added.
     fn near(&self, area: [f64; 4], mut see: impl FnMut(&T)) {
         let Some(squares) = Self::touched(area) else {
             self.items.iter().for_each(see);
             return;
         };
-        let mut found: Vec<usize> = squares.filter_map(|square| self.squares.get(&square)).flatten().copied().collect();
+        let mut found: Vec<usize> =
+            squares.filter_map(|square| self.squares.get(&square)).flatten().copied().collect();
         found.extend(&self.large);
         found.sort_unstable();
         found.dedup();
@@ -307,8 +352,9 @@ pub fn graph(title: &str, nodes: &[Node], arrows: &[Arrow], language: Language) 
     let samples = if layout.paths.iter().map(Vec::len).sum::<usize>() > FINELY_SAMPLED { 4 } else { 20 };
     for (number, path) in layout.paths.iter().enumerate() {
         let pairs = path.windows(2).map(|pair| (moved(pair[0]), moved(pair[1])));
-        let line: Vec<(f64, f64)> =
-            pairs.flat_map(|(a, b)| (0..=samples).map(move |i| along(a, b, f64::from(i) / f64::from(samples)))).collect();
+        let line: Vec<(f64, f64)> = pairs
+            .flat_map(|(a, b)| (0..=samples).map(move |i| along(a, b, f64::from(i) / f64::from(samples))))
+            .collect();
         for (at, &point) in line.iter().enumerate() {
             points.add(around(point, 0.0, 0.0), (number, point, at + 1 == line.len()));
         }

@@ -20,7 +20,9 @@ fn megabytes(bytes: usize) -> String {
 
 fn outputs(layer: &Layer) -> Vec<String> {
     match layer.outputs.as_slice() {
-        [] | [_] => vec![display(&layer.outputs.first().map_or_else(|| layer.output.clone(), |o| o.1.clone()))],
+        [] | [_] => {
+            vec![display(&layer.outputs.first().map_or_else(|| layer.output.clone(), |o| o.1.clone()))]
+        }
         several => several.iter().map(|(name, shape)| format!("{name} {}", display(shape))).collect(),
     }
 }
@@ -56,7 +58,9 @@ fn new_table(header: &[&str], width: Option<usize>) -> Table {
     table.load_style(comfy_table::presets::NOTHING);
     table.set_content_arrangement(ContentArrangement::Disabled);
     if let Some(width) = width {
-        table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
+        table
+            .set_content_arrangement(ContentArrangement::Dynamic)
+            .set_width(u16::try_from(width).unwrap_or(u16::MAX));
     }
     table.set_header(header.iter().map(Cell::new));
     table
@@ -82,7 +86,10 @@ pub fn layers(model: &Model, width: Option<usize>) -> String {
 
 /// Every tensor, constants too.
 pub fn tensors(model: &Model, width: Option<usize>) -> String {
-    let mut table = new_table(&["Tensor", "Type", "Shape", "Values", "Bytes", "Least", "Largest", "Mean", "Deviation"], width);
+    let mut table = new_table(
+        &["Tensor", "Type", "Shape", "Values", "Bytes", "Least", "Largest", "Mean", "Deviation"],
+        width,
+    );
     for t in &model.tensors {
         let right = |text: String| Cell::new(text).set_alignment(CellAlignment::Right);
         let shape = format!("({})", t.shape.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "));
@@ -126,24 +133,34 @@ pub fn summary(subject: &Subject, with_tensors: bool, width: Option<usize>) -> S
 fn graphs(subject: &Subject, width: Option<usize>) -> String {
     let sizes = |graph: &super::Graph| {
         let (count, bytes) = graph.model.totals();
-        [graph.model.nodes.to_string(), thousands(count), megabytes(bytes)].map(|size| Cell::new(size).set_alignment(CellAlignment::Right))
+        [graph.model.nodes.to_string(), thousands(count), megabytes(bytes)]
+            .map(|size| Cell::new(size).set_alignment(CellAlignment::Right))
     };
     let mut wide = new_table(&["Graph", "Inputs", "Outputs", "Nodes", "Weights", "Size"], None);
     for graph in &subject.graphs {
         let list = |values: &[(String, String, super::shapes::Shape)]| {
-            in_lines(&values.iter().map(|(name, kind, shape)| format!("{name} {kind} {}", display(shape))).collect::<Vec<_>>())
+            in_lines(
+                &values
+                    .iter()
+                    .map(|(name, kind, shape)| format!("{name} {kind} {}", display(shape)))
+                    .collect::<Vec<_>>(),
+            )
         };
         let texts = [graph.file.clone(), list(&graph.model.inputs), list(&graph.model.outputs)];
         wide.add_row(texts.map(Cell::new).into_iter().chain(sizes(graph)));
     }
     let wide = trimmed(&wide);
-    let Some(width) = width.filter(|&width| wide.lines().any(|line| line.chars().count() > width)) else { return wide };
+    let Some(width) = width.filter(|&width| wide.lines().any(|line| line.chars().count() > width)) else {
+        return wide;
+    };
     let mut totals = new_table(&["Graph", "Nodes", "Weights", "Size"], Some(width));
     let mut values = new_table(&["Graph", "", "Name", "Type", "Shape"], Some(width));
     for graph in &subject.graphs {
         totals.add_row([Cell::new(&graph.file)].into_iter().chain(sizes(graph)));
         let inputs = graph.model.inputs.iter().map(|value| ("in", value));
-        for (at, (side, (name, kind, shape))) in inputs.chain(graph.model.outputs.iter().map(|value| ("out", value))).enumerate() {
+        for (at, (side, (name, kind, shape))) in
+            inputs.chain(graph.model.outputs.iter().map(|value| ("out", value))).enumerate()
+        {
             let file = if at == 0 { graph.file.as_str() } else { "" };
             values.add_row([file, side, &printable::line(name), kind, &display(shape)]);
         }
@@ -177,7 +194,11 @@ fn wrapped(text: &str, width: Option<usize>) -> String {
 /// What was read, in one line.
 pub fn verdict(subject: &Subject) -> String {
     let (count, _) = subject.main().model.totals();
-    let graphs = if subject.graphs.len() == 1 { "1 graph".to_owned() } else { format!("{} graphs", subject.graphs.len()) };
+    let graphs = if subject.graphs.len() == 1 {
+        "1 graph".to_owned()
+    } else {
+        format!("{} graphs", subject.graphs.len())
+    };
     format!("OK: {graphs}, {} parameters, read without a fault; nothing was run", thousands(count))
 }
 
@@ -199,7 +220,10 @@ fn special_note(total: usize, s: &Special) -> String {
 pub fn to_json(subject: &Subject, with_tensors: bool) -> Value {
     let graph = |g: &super::Graph| {
         let list = |values: &[(String, String, super::shapes::Shape)]| -> Vec<Value> {
-            values.iter().map(|(name, kind, shape)| json!({ "name": name, "type": kind, "shape": display(shape) })).collect()
+            values
+                .iter()
+                .map(|(name, kind, shape)| json!({ "name": name, "type": kind, "shape": display(shape) }))
+                .collect()
         };
         let layers: Vec<Value> = g
             .model

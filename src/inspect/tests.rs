@@ -60,7 +60,8 @@ fn embeddings_count_as_layers_of_their_own() {
     assert_eq!(subject.special().unwrap().source, 4 * 8);
     assert_eq!(subject.special().unwrap().target, 2 * (8 + 16 + 1));
     assert_eq!(shapes::display(&of("decoder.dense").output), "(batch, target_time, 12)");
-    let states: Vec<_> = of("encoder.lstm_0").outputs.iter().map(|(l, s)| format!("{l} {}", shapes::display(s))).collect();
+    let states: Vec<_> =
+        of("encoder.lstm_0").outputs.iter().map(|(l, s)| format!("{l} {}", shapes::display(s))).collect();
     assert_eq!(states, ["state_h (batch, 16)", "state_c (batch, 16)"]);
     let read: Vec<&str> = of("decoder.lstm_0").inputs.iter().map(|e| layers[e.from].name.as_str()).collect();
     assert!(read.contains(&"encoder.lstm_0") && read.contains(&"decoder.embedding"), "{read:?}");
@@ -71,7 +72,12 @@ fn variants() -> Vec<Architecture> {
     let plain = [InputForm::OneHot, InputForm::Embedding(16)].map(|form| architecture(form, 20, 12, 16));
     let mut all = plain.to_vec();
     for a in plain {
-        all.push(Architecture { layers: 2, bidirectional: true, attention: AttentionScore::General, ..a.clone() });
+        all.push(Architecture {
+            layers: 2,
+            bidirectional: true,
+            attention: AttentionScore::General,
+            ..a.clone()
+        });
         all.push(Architecture { cell: Cell::Gru, layers: 2, bidirectional: true, ..a.clone() });
         all.push(Architecture { cell: Cell::Gru, attention: AttentionScore::Dot, ..a });
     }
@@ -85,7 +91,12 @@ fn every_weight_belongs_to_one_layer_and_every_layer_has_its_kind() {
     for architecture in variants() {
         let subject = subject(architecture.clone());
         let model = &subject.main().model;
-        let mut owned: Vec<usize> = model.layers.iter().flat_map(|l| l.tensors.clone()).filter(|&t| model.tensors[t].is_weight()).collect();
+        let mut owned: Vec<usize> = model
+            .layers
+            .iter()
+            .flat_map(|l| l.tensors.clone())
+            .filter(|&t| model.tensors[t].is_weight())
+            .collect();
         owned.sort_unstable();
         let all: Vec<usize> = (0..model.tensors.len()).filter(|&t| model.tensors[t].is_weight()).collect();
         // A tied embedding is used twice.
@@ -94,7 +105,12 @@ fn every_weight_belongs_to_one_layer_and_every_layer_has_its_kind() {
         for layer in model.layers.iter().filter(|l| l.name.contains("lstm_") || l.name.contains("gru_")) {
             let both = layer.name.starts_with("encoder") && architecture.bidirectional;
             let cell = if architecture.cell == Cell::Gru { "GRU" } else { "LSTM" };
-            assert_eq!(layer.kind, if both { format!("Bidirectional {cell}") } else { cell.to_owned() }, "{}", layer.name);
+            assert_eq!(
+                layer.kind,
+                if both { format!("Bidirectional {cell}") } else { cell.to_owned() },
+                "{}",
+                layer.name
+            );
         }
         assert!(subject.svg(View::Overview).unwrap().contains("one network, three graphs"));
     }
@@ -103,20 +119,37 @@ fn every_weight_belongs_to_one_layer_and_every_layer_has_its_kind() {
 #[test]
 fn a_chinese_picture_has_no_english_words_but_names() {
     let words = |svg: &str| -> Vec<String> {
-        let texts = svg.split("</text>").filter_map(|part| part.rsplit_once('>').map(|(_, text)| text.to_owned()));
+        let texts =
+            svg.split("</text>").filter_map(|part| part.rsplit_once('>').map(|(_, text)| text.to_owned()));
         texts.filter(|text| !text.trim().is_empty()).collect()
     };
     let is_chinese = |text: &str| text.chars().any(|c| ('\u{4e00}'..='\u{9fff}').contains(&c));
     for architecture in variants() {
         let english = subject(architecture);
         let chinese = Subject { language: Language::Chinese, ..english.clone() };
-        for view in [View::Overview, View::Network, View::Graph(Role::Encoder), View::Graph(Role::Translate)] {
+        for view in [View::Overview, View::Network, View::Graph(Role::Encoder), View::Graph(Role::Translate)]
+        {
             let (english, chinese) = (english.svg(view).unwrap(), chinese.svg(view).unwrap());
-            assert!(chinese.contains("xml:lang=\"zh-Hans\"") && !english.contains("xml:lang") && !is_chinese(&english));
+            assert!(
+                chinese.contains("xml:lang=\"zh-Hans\"")
+                    && !english.contains("xml:lang")
+                    && !is_chinese(&english)
+            );
             let (english, chinese) = (words(&english), words(&chinese));
             assert_eq!(english.len(), chinese.len());
             // What both have are names, shapes and types, none of which is a sentence.
-            let sentences = ["whole", "once", "weights", "nodes", "parameters", "decoding:", "token", "states", "dashed", "graphs"];
+            let sentences = [
+                "whole",
+                "once",
+                "weights",
+                "nodes",
+                "parameters",
+                "decoding:",
+                "token",
+                "states",
+                "dashed",
+                "graphs",
+            ];
             for text in chinese.iter().filter(|text| english.contains(text)) {
                 assert!(!text.split([' ', ',', ':']).any(|word| sentences.contains(&word)), "{text}");
             }
@@ -129,8 +162,10 @@ fn a_chinese_picture_has_no_english_words_but_names() {
 fn inferred_shapes_are_the_declared_ones() {
     for architecture in variants() {
         for graph in subject(architecture).graphs {
-            let mut proto = crate::onnx::messages::ModelProto::decode(graph.bytes.as_slice()).unwrap().graph.unwrap();
-            let declared: Vec<_> = proto.output.drain(..).map(|o| (o.name.clone(), shapes::declared(&o))).collect();
+            let mut proto =
+                crate::onnx::messages::ModelProto::decode(graph.bytes.as_slice()).unwrap().graph.unwrap();
+            let declared: Vec<_> =
+                proto.output.drain(..).map(|o| (o.name.clone(), shapes::declared(&o))).collect();
             let inferred = shapes::Shapes::of(&proto);
             for (name, shape) in declared {
                 // How many tokens a Loop writes is known only when it has run.
@@ -145,7 +180,11 @@ fn inferred_shapes_are_the_declared_ones() {
             for node in &proto.node {
                 for output in node.output.iter().filter(|_| graph.role != Some(Role::Translate)) {
                     let shape = inferred.get(output);
-                    assert!(shape.as_ref().is_some_and(|s| !s.contains(&shapes::Axis::Unknown)), "{output} of {}: {shape:?}", graph.file);
+                    assert!(
+                        shape.as_ref().is_some_and(|s| !s.contains(&shapes::Axis::Unknown)),
+                        "{output} of {}: {shape:?}",
+                        graph.file
+                    );
                 }
             }
         }
@@ -156,25 +195,49 @@ fn inferred_shapes_are_the_declared_ones() {
 fn pictures_name_every_layer_and_shared_weights_have_one_colour() {
     let subject = subject(architecture(InputForm::Embedding(8), 20, 12, 16));
     let svg = subject.svg(View::Overview).unwrap();
-    for text in ["training.onnx", "encoder.onnx", "decoder.onnx", "encoder.lstm_0", "decoder.dense", "state_h (batch, 16)", "loss"] {
+    for text in [
+        "training.onnx",
+        "encoder.onnx",
+        "decoder.onnx",
+        "encoder.lstm_0",
+        "decoder.dense",
+        "state_h (batch, 16)",
+        "loss",
+    ] {
         assert!(svg.contains(text), "{text}");
     }
     let chip = |name: &str| {
         let text = format!(">{name} (");
         let at = svg.match_indices(&text).map(|(i, _)| svg[..i].rfind("<rect").map(|r| &svg[r..i]).unwrap());
-        at.map(|rect| rect.split("fill=\"").nth(1).unwrap().split('"').next().unwrap().to_owned()).collect::<Vec<_>>()
+        at.map(|rect| rect.split("fill=\"").nth(1).unwrap().split('"').next().unwrap().to_owned())
+            .collect::<Vec<_>>()
     };
     let colours = chip("decoder.lstm_0.R");
     assert!(colours.len() == 2 && colours[0] == colours[1], "{colours:?}");
     let fused = subject.svg(View::Graph(Role::Translate)).unwrap();
-    for text in ["translate.Loop", "the body of translate.Loop", "step.token", "decoder.lstm_0.MatMul", "step.ArgMax", "generated_time"] {
+    for text in [
+        "translate.Loop",
+        "the body of translate.Loop",
+        "step.token",
+        "decoder.lstm_0.MatMul",
+        "step.ArgMax",
+        "generated_time",
+    ] {
         assert!(fused.contains(text), "{text}");
     }
-    for view in
-        [View::Network, View::Graph(Role::Encoder), View::Graph(Role::Decoder), View::Graph(Role::Training), View::Graph(Role::Translate)]
-    {
-        let (svg, dot, mermaid) = (subject.svg(view).unwrap(), subject.dot(view).unwrap(), subject.mermaid(view).unwrap());
-        assert!(svg.contains("batch, 16)") && dot.starts_with("digraph") && mermaid.starts_with("flowchart"), "{view:?}");
+    for view in [
+        View::Network,
+        View::Graph(Role::Encoder),
+        View::Graph(Role::Decoder),
+        View::Graph(Role::Training),
+        View::Graph(Role::Translate),
+    ] {
+        let (svg, dot, mermaid) =
+            (subject.svg(view).unwrap(), subject.dot(view).unwrap(), subject.mermaid(view).unwrap());
+        assert!(
+            svg.contains("batch, 16)") && dot.starts_with("digraph") && mermaid.starts_with("flowchart"),
+            "{view:?}"
+        );
         assert_eq!(svg.matches("<svg").count(), svg.matches("</svg>").count());
     }
 }
@@ -182,7 +245,9 @@ fn pictures_name_every_layer_and_shared_weights_have_one_colour() {
 /// A file of one input `x0`, with the nodes (name, inputs, output) of Adds, that gives `output`.
 fn adds(nodes: &[(String, Vec<String>, String)], output: &str) -> Vec<u8> {
     use crate::onnx::messages::{DimensionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto};
-    let value = |name: &str| ValueInfoProto::tensor(name, crate::onnx::DataType::Float, vec![DimensionProto { value: None }]);
+    let value = |name: &str| {
+        ValueInfoProto::tensor(name, crate::onnx::DataType::Float, vec![DimensionProto { value: None }])
+    };
     let node = |(name, input, output): &(String, Vec<String>, String)| NodeProto {
         name: name.clone(),
         op_type: "Add".to_owned(),
@@ -191,7 +256,13 @@ fn adds(nodes: &[(String, Vec<String>, String)], output: &str) -> Vec<u8> {
         ..NodeProto::default()
     };
     let node = nodes.iter().map(node).collect();
-    let graph = GraphProto { name: "g".to_owned(), node, input: vec![value("x0")], output: vec![value(output)], ..GraphProto::default() };
+    let graph = GraphProto {
+        name: "g".to_owned(),
+        node,
+        input: vec![value("x0")],
+        output: vec![value(output)],
+        ..GraphProto::default()
+    };
     ModelProto { ir_version: 8, graph: Some(graph), ..ModelProto::default() }.encode_to_vec()
 }
 
@@ -232,7 +303,8 @@ fn graphs_of_5000_nodes_are_laid_out_with_a_bounded_number_of_lanes_and_drawn_wh
         // An edge that passes n ranks had n lanes, and each sweep walked all of them: 12 million here.
         let points: usize = layout.paths.iter().map(Vec::len).sum();
         assert!(points <= 2 * edges.len() + layout::MOST_LANES, "{points}");
-        let upwards = layout.paths.iter().filter(|path| path.windows(2).any(|pair| pair[0].1 >= pair[1].1)).count();
+        let upwards =
+            layout.paths.iter().filter(|path| path.windows(2).any(|pair| pair[0].1 >= pair[1].1)).count();
         assert_eq!(upwards, 0);
         let svg = subject.svg(View::Network).unwrap();
         assert_eq!(svg.matches("<rect").count() >= 5002, svg.contains("Add_5000"));
@@ -245,11 +317,16 @@ fn graphs_of_5000_nodes_are_laid_out_with_a_bounded_number_of_lanes_and_drawn_wh
 fn a_picture_of_more_boxes_than_anyone_can_read_is_refused_and_the_table_is_not() {
     let [chain, ..] = shaped(draw::MOST_BOXES);
     let subject = foreign(chain);
-    for error in
-        [subject.svg(View::Network).unwrap_err(), subject.dot(View::Network).unwrap_err(), subject.mermaid(View::Network).unwrap_err()]
-    {
+    for error in [
+        subject.svg(View::Network).unwrap_err(),
+        subject.dot(View::Network).unwrap_err(),
+        subject.mermaid(View::Network).unwrap_err(),
+    ] {
         assert_eq!(error.kind(), ErrorKind::Usage);
-        assert!(error.to_string().contains("20002 boxes") && error.help_text().unwrap().contains("table"), "{error}");
+        assert!(
+            error.to_string().contains("20002 boxes") && error.help_text().unwrap().contains("table"),
+            "{error}"
+        );
     }
     assert!(table::summary(&subject, false, None).lines().count() > draw::MOST_BOXES);
 }
@@ -257,7 +334,8 @@ fn a_picture_of_more_boxes_than_anyone_can_read_is_refused_and_the_table_is_not(
 #[test]
 fn names_of_others_can_neither_steer_a_terminal_nor_leave_the_picture() {
     let name = "</text><script>alert(1)</script>&\"']]>\u{1b}[31m\u{202e}\n%%{init}%%`#\\";
-    let subject = foreign(adds(&[(name.to_owned(), vec!["x0".to_owned(), "x0".to_owned()], name.to_owned())], name));
+    let subject =
+        foreign(adds(&[(name.to_owned(), vec!["x0".to_owned(), "x0".to_owned()], name.to_owned())], name));
     let text = table::summary(&subject, true, None);
     assert!(!text.contains(|c: char| s2s_runtime::printable::is_unprintable(c) && c != '\n'), "{text:?}");
     assert_eq!(text.lines().filter(|line| line.contains("%%{init}%%")).count(), 1, "{text}");
@@ -267,20 +345,35 @@ fn names_of_others_can_neither_steer_a_terminal_nor_leave_the_picture() {
     {
         let tree = resvg::usvg::roxmltree::Document::parse(&svg).unwrap();
         assert!(tree.descendants().all(|node| !node.has_tag_name("script")));
-        assert!(tree.descendants().any(|node| node.text().is_some_and(|text| text.contains("</text><script>alert(1)</script>&\"']]>"))));
+        assert!(tree.descendants().any(|node| {
+            node.text().is_some_and(|text| text.contains("</text><script>alert(1)</script>&\"']]>"))
+        }));
     }
     let (dot, mermaid) = (subject.dot(View::Network).unwrap(), subject.mermaid(View::Network).unwrap());
     for text in [&dot, &mermaid] {
         assert!(!text.contains(|c: char| s2s_runtime::printable::is_unprintable(c) && c != '\n'), "{text:?}");
     }
     // A label ends where it should: quotes come in pairs on each line.
-    assert!(dot.lines().all(|line| line.replace("\\\\", "").replace("\\\"", "").matches('"').count().is_multiple_of(2)), "{dot}");
-    assert!(mermaid.lines().all(|line| line.matches('"').count().is_multiple_of(2)) && !mermaid.contains("<script"), "{mermaid}");
+    assert!(
+        dot.lines().all(|line| line
+            .replace("\\\\", "")
+            .replace("\\\"", "")
+            .matches('"')
+            .count()
+            .is_multiple_of(2)),
+        "{dot}"
+    );
+    assert!(
+        mermaid.lines().all(|line| line.matches('"').count().is_multiple_of(2))
+            && !mermaid.contains("<script"),
+        "{mermaid}"
+    );
 }
 
 #[test]
 fn graphs_that_never_end_are_refused_before_they_are_walked() {
-    let own = |op: &str, output: &str| (op.to_owned(), vec![output.to_owned(), "x0".to_owned()], output.to_owned());
+    let own =
+        |op: &str, output: &str| (op.to_owned(), vec![output.to_owned(), "x0".to_owned()], output.to_owned());
     for nodes in [vec![own("Concat", "c")], vec![own("Transpose", "c")]] {
         let error = Model::read("g.onnx", &adds(&nodes, "c"), Detail::Layers).unwrap_err();
         assert!(error.to_string().contains("reads its own output `c`"), "{error}");

@@ -1,11 +1,13 @@
 //! exp, sigmoid and tanh in f32 that the compiler can vectorise: no branch, no table, no call.
 //!
-//! All three reduce x = n ln 2 + r with |r| <= ln 2 / 2 and use the Taylor series of e^r - 1, whose eighth term is below
-//! 6e-9 there, under the rounding of f32. NaN stays NaN, so that a diverged training is seen.
+//! All three reduce x = n ln 2 + r with |r| <= ln 2 / 2 and use the Taylor series of e^r - 1, whose eighth
+//! term is below 6e-9 there, under the rounding of f32. NaN stays NaN, so that a diverged training is seen.
 
-/// Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, which then sits in the low bits of the sum.
+/// Adding and subtracting 1.5 * 2^23 rounds to the nearest integer, which then sits in the low bits of the
+/// sum.
 const ROUND: f32 = 12_582_912.0;
-/// ln 2 in two parts (Cody and Waite): the first has trailing zeros, so that n * LN2_HIGH is exact for |n| < 2^9.
+/// ln 2 in two parts (Cody and Waite): the first has trailing zeros, so that n * LN2_HIGH is exact for |n| <
+/// 2^9.
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
@@ -88,7 +90,11 @@ mod tests {
 
     fn saturate<const FMA: bool>() {
         use super::{exp, sigmoid, tanh};
-        assert!(exp::<FMA>(f32::NAN).is_nan() && sigmoid::<FMA>(f32::NAN).is_nan() && tanh::<FMA>(f32::NAN).is_nan());
+        assert!(
+            exp::<FMA>(f32::NAN).is_nan()
+                && sigmoid::<FMA>(f32::NAN).is_nan()
+                && tanh::<FMA>(f32::NAN).is_nan()
+        );
         assert_eq!(tanh::<FMA>(1e30), 1.0);
         assert_eq!(tanh::<FMA>(-1e30), -1.0);
         assert_eq!(sigmoid::<FMA>(1e30), 1.0);

@@ -1,4 +1,5 @@
-//! The optimiser's loop over all parameters: gradients of the shards summed, clipped, averaged into the moments, applied.
+//! The optimiser's loop over all parameters: gradients of the shards summed, clipped, averaged into the
+//! moments, applied.
 
 use super::level::multiversion;
 use super::real::Real;

@@ -1,19 +1,19 @@
 //! The recurrent cells between the products: all gates of a batch in one pass.
 //!
-//! Each kernel goes through a row in vectors of [`LANES`] values held in arrays: over whole slices the compiler gave up
-//! and computed one value at a time, five times slower.
+//! Each kernel goes through a row in vectors of [`LANES`] values held in arrays: over whole slices the
+//! compiler gave up and computed one value at a time, five times slower.
 
 use super::level::multiversion;
 use super::real::Real;
 
-/// Values at once. Several registers of them: each value is a chain of thirty dependent steps, and the processor works on
-/// as many chains as lie near each other in the program.
+/// Values at once. Several registers of them: each value is a chain of thirty dependent steps, and the
+/// processor works on as many chains as lie near each other in the program.
 const LANES: usize = 64;
 
 type Lanes<R> = [R; LANES];
 
-/// A vector of a row; where it is not `WHOLE`, the last and short one, filled with zeros, which every cell maps to numbers
-/// that are not stored.
+/// A vector of a row; where it is not `WHOLE`, the last and short one, filled with zeros, which every cell
+/// maps to numbers that are not stored.
 #[inline(always)]
 fn load<R: Real, const WHOLE: bool>(values: &[R], at: usize) -> Lanes<R> {
     let mut vector = [R::ZERO; LANES];
@@ -42,7 +42,11 @@ fn load_each<R: Real, const WHOLE: bool, const N: usize>(values: &[&mut [R]; N],
 }
 
 #[inline(always)]
-fn store_each<R: Real, const WHOLE: bool, const N: usize>(values: &mut [&mut [R]; N], at: usize, vectors: [Lanes<R>; N]) {
+fn store_each<R: Real, const WHOLE: bool, const N: usize>(
+    values: &mut [&mut [R]; N],
+    at: usize,
+    vectors: [Lanes<R>; N],
+) {
     for (values, vector) in values.iter_mut().zip(vectors) {
         store::<R, WHOLE>(values, at, vector);
     }
@@ -55,8 +59,8 @@ fn gates_of<R, const N: usize>(row: &mut [R]) -> [&mut [R]; N] {
     std::array::from_fn(|_| gates.next().unwrap_or_default())
 }
 
-/// Calls a function for each vector of a row of so many values. The short one is apart, because with the calls that copy
-/// it in the loop the compiler would load every constant of the cell again for each vector.
+/// Calls a function for each vector of a row of so many values. The short one is apart, because with the
+/// calls that copy it in the loop the compiler would load every constant of the cell again for each vector.
 macro_rules! each_vector {
     ($len:expr, $work:ident($($arg:expr),* $(,)?)) => {
         let (len, short) = ($len, $len % LANES);
@@ -151,8 +155,12 @@ fn lstm_backward<R: Real, const FMA: bool, const WHOLE: bool>(
     dc: &mut [R],
 ) {
     let [mut vi, mut vo, mut vf, mut vg] = load_each::<R, WHOLE, 4>(gates, at);
-    let (t, dh, before, mut d_cell) =
-        (load::<R, WHOLE>(tanh_c, at), load::<R, WHOLE>(dh, at), load::<R, WHOLE>(c_before, at), load::<R, WHOLE>(dc, at));
+    let (t, dh, before, mut d_cell) = (
+        load::<R, WHOLE>(tanh_c, at),
+        load::<R, WHOLE>(dh, at),
+        load::<R, WHOLE>(c_before, at),
+        load::<R, WHOLE>(dc, at),
+    );
     for j in 0..LANES {
         let (gi, go, gf, gg, t) = (vi[j], vo[j], vf[j], vg[j], t[j]);
         let d = d_cell[j] + dh[j] * go * (R::ONE - t * t);
@@ -223,7 +231,8 @@ multiversion! {
     ///
     /// - `gates` (rows, 3 hidden): the activated gates; become the gradients of W x + b.
     /// - `recurrent` (rows, 3 hidden): overwritten with the gradients of R h_before.
-    /// - `dh` (rows, hidden): gradient of `h`; becomes the part of `h_before`'s gradient that does not go through R.
+    /// - `dh` (rows, hidden): gradient of `h`; becomes the part of `h_before`'s gradient that does not go
+    ///   through R.
     pub fn gru_gates_backward<R: Real>(
         hidden: usize,
         gates: &mut [R],
@@ -256,8 +265,12 @@ fn gru_backward<R: Real, const FMA: bool, const WHOLE: bool>(
     dh: &mut [R],
 ) {
     let [mut vz, mut vr, mut vn] = load_each::<R, WHOLE, 3>(gates, at);
-    let (before, inner, mut d, mut dq) =
-        (load::<R, WHOLE>(h_before, at), load::<R, WHOLE>(inner, at), load::<R, WHOLE>(dh, at), [R::ZERO; LANES]);
+    let (before, inner, mut d, mut dq) = (
+        load::<R, WHOLE>(h_before, at),
+        load::<R, WHOLE>(inner, at),
+        load::<R, WHOLE>(dh, at),
+        [R::ZERO; LANES],
+    );
     for j in 0..LANES {
         let (gz, gr, gn) = (vz[j], vr[j], vn[j]);
         let dn = d[j] * (R::ONE - gz) * (R::ONE - gn * gn);

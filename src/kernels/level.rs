@@ -37,7 +37,10 @@ impl Level {
     fn best() -> Self {
         #[cfg(target_arch = "x86_64")]
         {
-            if is_x86_feature_detected!("avx512f") && is_x86_feature_detected!("avx512vl") && is_x86_feature_detected!("avx512dq") {
+            if is_x86_feature_detected!("avx512f")
+                && is_x86_feature_detected!("avx512vl")
+                && is_x86_feature_detected!("avx512dq")
+            {
                 return Self::Avx512;
             }
             if is_x86_feature_detected!("avx2") && is_x86_feature_detected!("fma") {
@@ -62,8 +65,9 @@ pub(crate) const HAS_FMA: bool = cfg!(any(target_feature = "fma", target_arch = 
 
 /// Compiles the body of a safe function for every [`Level`] and calls the one that was found.
 ///
-/// `multiversion! { pub fn name<R: Real>(arguments...) { body } }`: the body must be element-wise loops over slices that
-/// the compiler can vectorise; a return type is allowed. Within it `FMA` says whether to multiply and add in one instruction.
+/// `multiversion! { pub fn name<R: Real>(arguments...) { body } }`: the body must be element-wise loops over
+/// slices that the compiler can vectorise; a return type is allowed. Within it `FMA` says whether to multiply
+/// and add in one instruction.
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<R: Real>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*

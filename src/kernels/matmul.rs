@@ -1,5 +1,5 @@
-//! Matrix products for the shapes of recurrent training: few rows at a time against weights that stay for a whole
-//! optimiser step. So B is packed once ([`Packed`]) and read as it lies by every time step.
+//! Matrix products for the shapes of recurrent training: few rows at a time against weights that stay for a
+//! whole optimiser step. So B is packed once ([`Packed`]) and read as it lies by every time step.
 
 use super::matrix::{MatMut, MatRef};
 use super::pack::{Aligned, CACHE_LINE, Packed, Panels, lay_out};
@@ -25,17 +25,37 @@ pub struct Scratch<R> {
 }
 
 /// C (m, n) (+)= A (m, k) B (k, n), B packed before; the rows of C lie `c_row` apart.
-pub fn matmul_packed<R: Real>(c: &mut [R], c_row: usize, store: Store<'_, R>, a: MatRef<'_, R>, b: &Packed<R>, scratch: &mut Scratch<R>) {
+pub fn matmul_packed<R: Real>(
+    c: &mut [R],
+    c_row: usize,
+    store: Store<'_, R>,
+    a: MatRef<'_, R>,
+    b: &Packed<R>,
+    scratch: &mut Scratch<R>,
+) {
     run(R::tile(), MatMut::new(c, a.rows, b.shape().1, c_row), store, a, Right::Packed(b), scratch);
 }
 
 /// C (m, n) (+)= A (m, k) B (k, n), packing B for this product alone; the rows of C lie `c_row` apart.
-pub fn matmul<R: Real>(c: &mut [R], c_row: usize, store: Store<'_, R>, a: MatRef<'_, R>, b: MatRef<'_, R>, scratch: &mut Scratch<R>) {
+pub fn matmul<R: Real>(
+    c: &mut [R],
+    c_row: usize,
+    store: Store<'_, R>,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    scratch: &mut Scratch<R>,
+) {
     matmul_into(MatMut::new(c, a.rows, b.columns, c_row), store, a, b, scratch);
 }
 
 /// [`matmul`] for a C that need not be a slice of its own.
-pub fn matmul_into<R: Real>(c: MatMut<'_, R>, store: Store<'_, R>, a: MatRef<'_, R>, b: MatRef<'_, R>, scratch: &mut Scratch<R>) {
+pub fn matmul_into<R: Real>(
+    c: MatMut<'_, R>,
+    store: Store<'_, R>,
+    a: MatRef<'_, R>,
+    b: MatRef<'_, R>,
+    scratch: &mut Scratch<R>,
+) {
     run(R::tile(), c, store, a, Right::Loose(b), scratch);
 }
 
@@ -46,12 +66,19 @@ enum Right<'a, R> {
     Loose(MatRef<'a, R>),
 }
 
-/// Most steps of k at once, and most rows of A: that much of A (1 MiB) and two panels of B (96 KiB each), one in use and one
-/// on its way, stay in the second-level cache.
+/// Most steps of k at once, and most rows of A: that much of A (1 MiB) and two panels of B (96 KiB each), one
+/// in use and one on its way, stay in the second-level cache.
 const BLOCK_K: usize = 512;
 const BLOCK_ROWS: usize = 512;
 
-fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: MatRef<'_, R>, b: Right<'_, R>, scratch: &mut Scratch<R>) {
+fn run<R: Real>(
+    tile: Tile<R>,
+    mut c: MatMut<'_, R>,
+    store: Store<'_, R>,
+    a: MatRef<'_, R>,
+    b: Right<'_, R>,
+    scratch: &mut Scratch<R>,
+) {
     let (m, k) = (a.rows, a.columns);
     let (b_rows, n) = match b {
         Right::Packed(b) => b.shape(),
@@ -81,8 +108,8 @@ fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: Mat
     for ks in (0..k).step_by(k_block).map(|k0| k0..(k0 + k_block).min(k)) {
         for ms in (0..m).step_by(BLOCK_ROWS).map(|m0| m0..(m0 + BLOCK_ROWS).min(m)) {
             let a = a.block(ms.clone(), ks.clone());
-            // A row-major A is read where it lies; a transposed one would touch a new page for each k, so it is packed
-            // into panels of the tile's rows.
+            // A row-major A is read where it lies; a transposed one would touch a new page for each k, so it
+            // is packed into panels of the tile's rows.
             let (a_data, a_row, a_column, a_stride) = if a.column_stride == 1 {
                 (a.data, a.row_stride, 1, tile.rows * a.row_stride)
             } else {
@@ -97,13 +124,22 @@ fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: Mat
                         let panels = &b.panels()[(p * k + ks.start) * tile.columns..];
                         (panels, panels.get(k * tile.columns..).map(|next| (next, tile.columns)))
                     }
-                    // A panel at a time, so that the next one comes from an outer cache while this one is computed with;
-                    // packed again for each block of A, whose rows outweigh it.
+                    // A panel at a time, so that the next one comes from an outer cache while this one is
+                    // computed with; packed again for each block of A, whose rows outweigh it.
                     Right::Loose(b) => {
                         let panel = scratch.b.of_length(ks.len() * tile.columns);
-                        lay_out(tile, panel, Panels::even(tile.columns, columns.len()), b.block(ks.clone(), columns.clone()));
+                        lay_out(
+                            tile,
+                            panel,
+                            Panels::even(tile.columns, columns.len()),
+                            b.block(ks.clone(), columns.clone()),
+                        );
                         let has_next = columns.end < n && b.column_stride == 1;
-                        (&*panel, has_next.then(|| (&b.data[ks.start * b.row_stride + columns.end..], b.row_stride)))
+                        (
+                            &*panel,
+                            has_next
+                                .then(|| (&b.data[ks.start * b.row_stride + columns.end..], b.row_stride)),
+                        )
                     }
                 };
                 assert!(ks.len() * tile.columns <= panel.len(), "B is packed for this tile");
@@ -115,10 +151,13 @@ fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: Mat
                         Store::Bias(bias) if ks.start == 0 => (bias[columns.start..].as_ptr(), 0),
                         _ => (c.cast_const(), c_row),
                     };
-                    // Each tile asks for one cache line of every row of the next panel, until all are asked for.
+                    // Each tile asks for one cache line of every row of the next panel, until all are asked
+                    // for.
                     let line = i * (CACHE_LINE / size_of::<R>());
                     let (later, later_step) = match next {
-                        Some((next, step)) if line < tile.columns.min(next.len()) => (next[line..].as_ptr(), step),
+                        Some((next, step)) if line < tile.columns.min(next.len()) => {
+                            (next[line..].as_ptr(), step)
+                        }
                         _ => (panel.as_ptr(), 0),
                     };
                     let block = Block {
@@ -136,8 +175,8 @@ fn run<R: Real>(tile: Tile<R>, mut c: MatMut<'_, R>, store: Store<'_, R>, a: Mat
                         later,
                         later_step,
                     };
-                    // SAFETY: the asserts above, those of `MatRef` and `MatMut` and those of packing hold A, B and C to the
-                    // extents that `Block` promises.
+                    // SAFETY: the asserts above, those of `MatRef` and `MatMut` and those of packing hold A,
+                    // B and C to the extents that `Block` promises.
                     unsafe { (tile.run)(&block) };
                 }
             }
@@ -152,11 +191,24 @@ mod tests {
     use proptest::prelude::*;
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        (0..n as u32).map(|i| ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97)) >> 8) as f32 / 16_777_216.0 - 0.5).collect()
+        (0..n as u32)
+            .map(|i| {
+                ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97)) >> 8) as f32 / 16_777_216.0 - 0.5
+            })
+            .collect()
     }
 
     #[allow(clippy::too_many_arguments)]
-    fn check(level: Level, m: usize, k: usize, n: usize, transposed: (bool, bool), store: u8, packed: bool, tolerance: f32) {
+    fn check(
+        level: Level,
+        m: usize,
+        k: usize,
+        n: usize,
+        transposed: (bool, bool),
+        store: u8,
+        packed: bool,
+        tolerance: f32,
+    ) {
         let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 4));
         let c_row = n + 3;
         let before = numbers(m * c_row, 3);
@@ -167,7 +219,14 @@ mod tests {
         let right = if packed { Right::Packed(&b_packed) } else { Right::Loose(b_ref) };
         let store = [Store::Overwrite, Store::Add, Store::Bias(&bias)][usize::from(store)];
         let mut c = before.clone();
-        run(tile::f32_at(level), MatMut::new(&mut c, m, n, c_row), store, a_ref, right, &mut Scratch::default());
+        run(
+            tile::f32_at(level),
+            MatMut::new(&mut c, m, n, c_row),
+            store,
+            a_ref,
+            right,
+            &mut Scratch::default(),
+        );
         let a_at = |i: usize, p: usize| f64::from(if transposed.0 { a[p * m + i] } else { a[i * k + p] });
         let b_at = |p: usize, j: usize| f64::from(if transposed.1 { b[j * k + p] } else { b[p * n + j] });
         for i in 0..m {
@@ -181,7 +240,10 @@ mod tests {
                 };
                 let product: f64 = if j < n { (0..k).map(|p| a_at(i, p) * b_at(p, j)).sum() } else { 0.0 };
                 let (got, want) = (c[i * c_row + j], (f64::from(start) + product) as f32);
-                assert!((got - want).abs() <= tolerance, "{level:?} {m}x{k}x{n} at {i},{j}: {got} for {want}");
+                assert!(
+                    (got - want).abs() <= tolerance,
+                    "{level:?} {m}x{k}x{n} at {i},{j}: {got} for {want}"
+                );
             }
         }
     }

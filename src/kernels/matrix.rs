@@ -24,7 +24,10 @@ impl<'a, R: Real> MatRef<'a, R> {
     /// A row-major matrix (rows, columns) whose rows lie `row_stride` apart.
     pub fn strided(data: &'a [R], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride || rows <= 1);
-        assert!(rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(), "a matrix within its slice");
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            "a matrix within its slice"
+        );
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
@@ -50,11 +53,18 @@ impl<'a, R: Real> MatRef<'a, R> {
     /// The transpose, without a copy.
     #[must_use]
     pub fn transposed(self) -> Self {
-        Self { rows: self.columns, columns: self.rows, row_stride: self.column_stride, column_stride: self.row_stride, ..self }
+        Self {
+            rows: self.columns,
+            columns: self.rows,
+            row_stride: self.column_stride,
+            column_stride: self.row_stride,
+            ..self
+        }
     }
 }
 
-/// A mutably borrowed row-major matrix (rows, columns), which can be split so that several threads write parts of it.
+/// A mutably borrowed row-major matrix (rows, columns), which can be split so that several threads write
+/// parts of it.
 #[derive(Debug)]
 pub struct MatMut<'a, R> {
     start: *mut R,
@@ -71,7 +81,10 @@ impl<'a, R> MatMut<'a, R> {
     /// A matrix (rows, columns) whose rows lie `row_stride` apart.
     pub fn new(data: &'a mut [R], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride || rows <= 1);
-        assert!(rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(), "a matrix within its slice");
+        assert!(
+            rows == 0 || columns == 0 || (rows - 1) * row_stride + columns <= data.len(),
+            "a matrix within its slice"
+        );
         Self { start: data.as_mut_ptr(), rows, columns, row_stride, borrow: PhantomData }
     }
 
@@ -102,18 +115,29 @@ impl<'a, R> MatMut<'a, R> {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows of the matrix");
         assert!(columns.start <= columns.end && columns.end <= self.columns, "columns of the matrix");
         let start = self.at(rows.start, columns.start);
-        MatMut { start, rows: rows.len(), columns: columns.len(), row_stride: self.row_stride, borrow: PhantomData }
+        MatMut {
+            start,
+            rows: rows.len(),
+            columns: columns.len(),
+            row_stride: self.row_stride,
+            borrow: PhantomData,
+        }
     }
 
     /// Parts of `rows` rows each, the last one of what is left.
     pub fn split_rows(self, rows: usize) -> Vec<Self> {
-        let part = |first: usize| Self { start: self.at(first, 0), rows: rows.min(self.rows - first), ..self };
+        let part =
+            |first: usize| Self { start: self.at(first, 0), rows: rows.min(self.rows - first), ..self };
         (0..self.rows).step_by(rows.max(1)).map(part).collect()
     }
 
     /// Parts of `columns` columns each, the last one of what is left.
     pub fn split_columns(self, columns: usize) -> Vec<Self> {
-        let part = |first: usize| Self { start: self.at(0, first), columns: columns.min(self.columns - first), ..self };
+        let part = |first: usize| Self {
+            start: self.at(0, first),
+            columns: columns.min(self.columns - first),
+            ..self
+        };
         (0..self.columns).step_by(columns.max(1)).map(part).collect()
     }
 }
@@ -134,7 +158,9 @@ mod tests {
             );
             std::thread::scope(|scope| {
                 for (n, mut part) in (1..).zip(parts) {
-                    scope.spawn(move || (0..part.shape().0).for_each(|row| part.row(row).iter_mut().for_each(|x| *x += n)));
+                    scope.spawn(move || {
+                        (0..part.shape().0).for_each(|row| part.row(row).iter_mut().for_each(|x| *x += n))
+                    });
                 }
             });
             let want = |i: usize| match (i / 7, i % 7) {

@@ -1,9 +1,10 @@
-//! The arithmetic of training: matrix products, the cell's gates, softmax cross-entropy, Adam; and what is asked of the
-//! machine beside it: how it rounds, and when it gets memory back.
+//! The arithmetic of training: matrix products, the cell's gates, softmax cross-entropy, Adam; and what is
+//! asked of the machine beside it: how it rounds, and when it gets memory back.
 //!
-//! The only `unsafe` code of the project lives here. Each element-wise kernel is written once as plain Rust and compiled
-//! for several instruction sets ([`Level`]); the product has a hand-written tile for AVX-512 and for AVX2 with FMA,
-//! because a tile left to the auto-vectoriser lost more than half of its speed whenever a buffer moved.
+//! The only `unsafe` code of the project lives here. Each element-wise kernel is written once as plain Rust
+//! and compiled for several instruction sets ([`Level`]); the product has a hand-written tile for AVX-512 and
+//! for AVX2 with FMA, because a tile left to the auto-vectoriser lost more than half of its speed whenever a
+//! buffer moved.
 
 #![allow(unsafe_code)]
 
@@ -64,7 +65,8 @@ level::multiversion! {
 }
 
 level::multiversion! {
-    /// Fills `factors` with 0 where 16 bits of a draw are below `threshold`, `keep` elsewhere; a draw is for four values.
+    /// Fills `factors` with 0 where 16 bits of a draw are below `threshold`, `keep` elsewhere; a draw is for
+    /// four values.
     pub fn drop_values<R: Real>(random: &Random, threshold: u64, keep: R, factors: &mut [R]) {
         const DRAWS: usize = 16;
         for (part, first) in factors.chunks_mut(4 * DRAWS).zip((0..).step_by(DRAWS)) {

@@ -7,8 +7,8 @@ use super::matrix::MatRef;
 use super::real::Real;
 use super::tile::{SQUARE, Tile};
 
-/// A matrix B (k, n) in the order in which the tile reads it: panels of a few columns, each (k, panel width), the last two
-/// filled up with zeros.
+/// A matrix B (k, n) in the order in which the tile reads it: panels of a few columns, each (k, panel width),
+/// the last two filled up with zeros.
 #[derive(Clone, Debug)]
 pub struct Packed<R> {
     k: usize,
@@ -69,8 +69,8 @@ impl Panels {
         Self { columns, width, count, last: count.saturating_sub(1) * width }
     }
 
-    /// Panels of a tile's columns, the last two with about as many vectors each: a tile of one vector has too few sums to keep
-    /// the processor busy.
+    /// Panels of a tile's columns, the last two with about as many vectors each: a tile of one vector has too
+    /// few sums to keep the processor busy.
     pub(super) fn of_tile<R>(tile: Tile<R>, columns: usize) -> Self {
         let even = Self::even(tile.columns, columns);
         if even.count < 2 {
@@ -88,12 +88,14 @@ impl Panels {
     /// The columns of each panel.
     pub(super) fn ranges(self) -> impl Iterator<Item = Range<usize>> {
         let start = move |panel| if panel + 1 == self.count { self.last } else { panel * self.width };
-        (0..self.count).map(move |panel| start(panel)..if panel + 1 == self.count { self.columns } else { start(panel + 1) })
+        (0..self.count).map(move |panel| {
+            start(panel)..if panel + 1 == self.count { self.columns } else { start(panel + 1) }
+        })
     }
 }
 
-/// Lays out `b` (k, n) as panels, each (k, width), filled up with zeros; so is A laid out, transposed, in panels of the tile's
-/// rows.
+/// Lays out `b` (k, n) as panels, each (k, width), filled up with zeros; so is A laid out, transposed, in
+/// panels of the tile's rows.
 pub(super) fn lay_out<R: Real>(tile: Tile<R>, to: &mut [R], panels: Panels, b: MatRef<'_, R>) {
     assert!(to.len() == panels.len(b.rows) && panels.columns == b.columns, "room for the panels");
     if to.is_empty() {
@@ -109,14 +111,16 @@ pub(super) fn lay_out<R: Real>(tile: Tile<R>, to: &mut [R], panels: Panels, b: M
 multiversion! {
     /// Lays out a matrix of `k` rows that lie `row_stride` apart.
     fn copy_panels<R: Real>(to: &mut [R], panels: Panels, data: &[R], k: usize, row_stride: usize) {
-        // A few rows of the source at a time, through all panels: its pages and lines are then near until they are used up.
+        // A few rows of the source at a time, through all panels: its pages and lines are then near until
+        // they are used up.
         for k0 in (0..k).step_by(PACKED_AT_ONCE) {
             let rows = k0..(k0 + PACKED_AT_ONCE).min(k);
             let width = panels.width;
             for (panel, columns) in to.chunks_exact_mut(k * width).zip(panels.ranges()) {
                 let to = &mut panel[rows.start * width..rows.end * width];
                 let from = &data[rows.start * row_stride + columns.start..];
-                // The tiles' own sizes, whose copies are a few registers: a call costs more than so few values.
+                // The tiles' own sizes, whose copies are a few registers: a call costs more than so few
+                // values.
                 match (columns.len(), width) {
                     (48, 48) => copy_rows(to, 48, from, row_stride, 48),
                     (32, 48) => copy_rows(to, 48, from, row_stride, 32),
@@ -153,16 +157,23 @@ fn transpose_panels<R: Real>(tile: Tile<R>, to: &mut [R], panels: Panels, b: Mat
             if used < width {
                 rows.fill(R::ZERO);
             }
-            for (j, k) in (0..used).step_by(SQUARE).flat_map(|j| (k0..k1).step_by(SQUARE).map(move |k| (j, k))) {
+            for (j, k) in
+                (0..used).step_by(SQUARE).flat_map(|j| (k0..k1).step_by(SQUARE).map(move |k| (j, k)))
+            {
                 let from = &b.data[(first + j) * b.column_stride + k..];
                 let to = &mut rows[(k - k0) * width + j..];
                 let (lines, values) = (SQUARE.min(used - j), SQUARE.min(k1 - k));
                 if lines == SQUARE && values == SQUARE {
-                    assert!(from.len() >= (SQUARE - 1) * b.column_stride + SQUARE && to.len() >= (SQUARE - 1) * width + SQUARE);
+                    assert!(
+                        from.len() >= (SQUARE - 1) * b.column_stride + SQUARE
+                            && to.len() >= (SQUARE - 1) * width + SQUARE
+                    );
                     // SAFETY: the assertion.
                     unsafe { (tile.transpose)(from.as_ptr(), b.column_stride, to.as_mut_ptr(), width) };
                 } else {
-                    for (line, value) in (0..lines).flat_map(|line| (0..values).map(move |value| (line, value))) {
+                    for (line, value) in
+                        (0..lines).flat_map(|line| (0..values).map(move |value| (line, value)))
+                    {
                         to[value * width + line] = from[line * b.column_stride + value];
                     }
                 }
@@ -177,8 +188,8 @@ const PACKED_AT_ONCE: usize = 16;
 /// Bytes of a cache line.
 pub(super) const CACHE_LINE: usize = 64;
 
-/// Memory that begins at a cache line: a vector load that straddles two lines costs twice as much, and a large `Vec`
-/// always begins 16 bytes after one.
+/// Memory that begins at a cache line: a vector load that straddles two lines costs twice as much, and a
+/// large `Vec` always begins 16 bytes after one.
 #[derive(Clone, Debug)]
 pub(super) struct Aligned<R> {
     data: Vec<R>,
@@ -222,15 +233,22 @@ mod tests {
         for tile in Level::supported().map(tile::f32_at) {
             let panels: Vec<_> = Panels::of_tile(tile, n).ranges().collect();
             for transposed in [false, true] {
-                let b = if transposed { MatRef::new(&values, n, k).transposed() } else { MatRef::new(&values, k, n) };
+                let b = if transposed {
+                    MatRef::new(&values, n, k).transposed()
+                } else {
+                    MatRef::new(&values, k, n)
+                };
                 let mut packed = Packed::default();
                 packed.pack_for(tile, b);
                 for (at, &value) in packed.panels().iter().enumerate() {
                     let (panel, place) = (at / (k * tile.columns), at % (k * tile.columns));
                     let columns = panels[panel].clone();
                     let (row, column) = (place / tile.columns, columns.start + place % tile.columns);
-                    let want =
-                        if column < columns.end { values[if transposed { column * k + row } else { row * n + column }] } else { 0.0 };
+                    let want = if column < columns.end {
+                        values[if transposed { column * k + row } else { row * n + column }]
+                    } else {
+                        0.0
+                    };
                     assert_eq!(value, want, "row {row}, column {column}, transposed: {transposed}");
                 }
             }
@@ -242,13 +260,20 @@ mod tests {
         for tile in Level::supported().map(tile::f32_at) {
             for n in 0..4 * tile.columns {
                 let vectors = |columns: &Range<usize>| columns.len().div_ceil(tile.lanes);
-                for (panels, is_even) in [(Panels::even(tile.columns, n), true), (Panels::of_tile(tile, n), false)] {
+                for (panels, is_even) in
+                    [(Panels::even(tile.columns, n), true), (Panels::of_tile(tile, n), false)]
+                {
                     let ranges: Vec<_> = panels.ranges().collect();
                     assert_eq!(ranges.len(), n.div_ceil(tile.columns));
                     assert!(ranges.iter().cloned().flatten().eq(0..n), "{ranges:?}");
-                    assert!(ranges.iter().all(|columns| (1..=tile.columns).contains(&columns.len())), "{ranges:?}");
+                    assert!(
+                        ranges.iter().all(|columns| (1..=tile.columns).contains(&columns.len())),
+                        "{ranges:?}"
+                    );
                     match ranges.as_slice() {
-                        [full @ .., _] if is_even => assert!(full.iter().all(|columns| columns.len() == tile.columns)),
+                        [full @ .., _] if is_even => {
+                            assert!(full.iter().all(|columns| columns.len() == tile.columns))
+                        }
                         [.., a, b] => assert!(vectors(a) - vectors(b) <= 1, "{ranges:?}"),
                         _ => {}
                     }

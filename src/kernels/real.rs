@@ -1,4 +1,5 @@
-//! The scalar that networks compute in: f32 for training, f64 so that finite differences can check every gradient.
+//! The scalar that networks compute in: f32 for training, f64 so that finite differences can check every
+//! gradient.
 
 use std::fmt::Debug;
 use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};

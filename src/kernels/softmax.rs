@@ -14,9 +14,9 @@ pub struct RowLoss {
 
 /// Gives the loss of one row of logits and turns the row into the gradient of the logits.
 ///
-/// - `logits` (vocabulary): become (softmax(logits) - aim) * `scale`, where the aim is the one-hot target or, with
-///   label smoothing, (1 - `smoothing`) of it and `smoothing` spread evenly over all symbols. The loss is always that of
-///   the target alone, so that it can be compared.
+/// - `logits` (vocabulary): become (softmax(logits) - aim) * `scale`, where the aim is the one-hot target or,
+///   with label smoothing, (1 - `smoothing`) of it and `smoothing` spread evenly over all symbols. The loss
+///   is always that of the target alone, so that it can be compared.
 pub fn softmax_cross_entropy<R: Real>(logits: &mut [R], target: usize, scale: R, smoothing: R) -> RowLoss {
     let highest = highest(logits);
     let at_target = logits[target];
@@ -35,7 +35,8 @@ pub fn softmax<R: Real>(scores: &mut [R]) {
     rescale(scores, R::ONE / sum, R::ZERO);
 }
 
-/// Lanes that sums and maxima run in, so that the compiler may vectorise them without reordering within a lane.
+/// Lanes that sums and maxima run in, so that the compiler may vectorise them without reordering within a
+/// lane.
 const LANES: usize = 16;
 
 multiversion! {

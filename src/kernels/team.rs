@@ -1,8 +1,9 @@
 //! Threads that share the pieces of work of an optimiser step.
 //!
-//! A step has four of them, each of a few milliseconds, with a wait for the slowest thread after each. A thread that sleeps
-//! meanwhile is woken late: a virtual machine that has given its idle processor away gets it back after milliseconds. So
-//! the threads of a team stay, and look for the next piece for a while before they sleep.
+//! A step has four of them, each of a few milliseconds, with a wait for the slowest thread after each. A
+//! thread that sleeps meanwhile is woken late: a virtual machine that has given its idle processor away gets
+//! it back after milliseconds. So the threads of a team stay, and look for the next piece for a while before
+//! they sleep.
 
 use std::any::Any;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -106,8 +107,10 @@ impl Team {
             return work();
         }
         let shared = &*self.shared;
-        // SAFETY: only the lifetime changes; the pointer is taken back below, after the last helper has finished.
-        let work_of_any_lifetime: *const (dyn Fn() + Sync) = unsafe { std::mem::transmute::<&(dyn Fn() + Sync), _>(work) };
+        // SAFETY: only the lifetime changes; the pointer is taken back below, after the last helper has
+        // finished.
+        let work_of_any_lifetime: *const (dyn Fn() + Sync) =
+            unsafe { std::mem::transmute::<&(dyn Fn() + Sync), _>(work) };
         {
             let mut state = shared.state();
             state.work = Some(Work(work_of_any_lifetime));

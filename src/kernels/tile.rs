@@ -1,4 +1,5 @@
-//! The innermost block of the matrix product: a few rows of C times one packed panel of B, all sums in registers.
+//! The innermost block of the matrix product: a few rows of C times one packed panel of B, all sums in
+//! registers.
 
 /// One way to compute a block of C; chosen once per processor and element type.
 #[derive(Clone, Copy, Debug)]
@@ -19,9 +20,9 @@ pub(super) const SQUARE: usize = 8;
 
 /// What a tile reads and writes: C (rows, columns) = start + A (rows, k) B (k, columns).
 ///
-/// A tile may read `rows` by `k` values of `a` with the given strides, `k * Tile::columns` values of `b` and `rows` by
-/// `columns` values of `start`, and writes `rows` by `columns` values of `c`; the caller guarantees that these lie within
-/// its slices.
+/// A tile may read `rows` by `k` values of `a` with the given strides, `k * Tile::columns` values of `b` and
+/// `rows` by `columns` values of `start`, and writes `rows` by `columns` values of `c`; the caller guarantees
+/// that these lie within its slices.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Block<R> {
     pub(super) k: usize,
@@ -43,7 +44,8 @@ pub(super) struct Block<R> {
     pub(super) start: *const R,
     /// Distance between rows of `start`; 0 for one row that is added to all rows of C.
     pub(super) start_row: usize,
-    /// Values that a later block will read and that are asked for ahead, one for each step of k; any address will do.
+    /// Values that a later block will read and that are asked for ahead, one for each step of k; any address
+    /// will do.
     pub(super) later: *const R,
     /// Distance between those values.
     pub(super) later_step: usize,
@@ -67,7 +69,8 @@ const PORTABLE_COLUMNS: usize = 8;
 /// See [`Block`].
 unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
     let mut sums = [[R::ZERO; PORTABLE_COLUMNS]; PORTABLE_ROWS];
-    // SAFETY: the caller guarantees the extents; rows past `block.rows` repeat the last one and are not stored.
+    // SAFETY: the caller guarantees the extents; rows past `block.rows` repeat the last one and are not
+    // stored.
     unsafe {
         let row = |r: usize| block.a.add(r.min(block.rows - 1) * block.a_row);
         let rows: [*const R; PORTABLE_ROWS] = std::array::from_fn(row);
@@ -83,7 +86,8 @@ unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
         for (r, sums) in sums.iter().enumerate().take(block.rows) {
             let c = block.c.add(r * block.c_row);
             for (j, &sum) in sums.iter().enumerate().take(block.columns) {
-                let start = if block.start.is_null() { R::ZERO } else { *block.start.add(r * block.start_row + j) };
+                let start =
+                    if block.start.is_null() { R::ZERO } else { *block.start.add(r * block.start_row + j) };
                 *c.add(j) = start + sum;
             }
         }
@@ -119,10 +123,11 @@ pub(super) fn f32_at(level: super::Level) -> Tile<f32> {
 mod x86 {
     use super::{Block, SQUARE, Tile};
     use std::arch::x86_64::{
-        __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps, _mm256_loadu_ps,
-        _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_epi32, _mm256_set1_ps, _mm256_setr_epi32,
-        _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps, _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_fmadd_ps,
-        _mm512_loadu_ps, _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
+        __m256i, _MM_HINT_T0, _MM_HINT_T1, _mm_prefetch, _mm256_add_ps, _mm256_cmpgt_epi32, _mm256_fmadd_ps,
+        _mm256_loadu_ps, _mm256_maskload_ps, _mm256_maskstore_ps, _mm256_permute2f128_ps, _mm256_set1_epi32,
+        _mm256_set1_ps, _mm256_setr_epi32, _mm256_setzero_ps, _mm256_shuffle_ps, _mm256_storeu_ps,
+        _mm256_unpackhi_ps, _mm256_unpacklo_ps, _mm512_add_ps, _mm512_fmadd_ps, _mm512_loadu_ps,
+        _mm512_mask_storeu_ps, _mm512_maskz_loadu_ps, _mm512_set1_ps, _mm512_setzero_ps,
     };
 
     /// 8 rows by 3 vectors: 24 sums, 3 vectors of B and one broadcast of A fill 28 of the 32 registers.
@@ -140,19 +145,22 @@ mod x86 {
         };
     }
 
-    /// Steps of k that a panel of B is asked for ahead of its use: the processor's own prefetching comes too late where the
-    /// panel lies in an outer cache.
+    /// Steps of k that a panel of B is asked for ahead of its use: the processor's own prefetching comes too
+    /// late where the panel lies in an outer cache.
     const AHEAD: usize = 12;
 
-    /// Asks for the lines of C, so that they are there when the sums are done: a matrix too large for the inner caches would
-    /// otherwise stop every tile at its end. Where the panel of B is larger than the first-level cache it drives these lines
-    /// out of it again, so that the AVX-512 tile asks a second time, [`AHEAD`] steps before the end.
+    /// Asks for the lines of C, so that they are there when the sums are done: a matrix too large for the
+    /// inner caches would otherwise stop every tile at its end. Where the panel of B is larger than the
+    /// first-level cache it drives these lines out of it again, so that the AVX-512 tile asks a second time,
+    /// [`AHEAD`] steps before the end.
     #[inline(always)]
     fn fetch_c(block: &Block<f32>, rows: usize, vectors: usize, lanes: usize) {
         for r in 0..rows {
             for v in 0..vectors {
                 // SAFETY: a hint, which reads nothing and may name any address.
-                unsafe { _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast()) };
+                unsafe {
+                    _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast())
+                };
             }
         }
     }
@@ -174,7 +182,8 @@ mod x86 {
     #[target_feature(enable = "avx512f")]
     #[inline]
     unsafe fn avx512_tile<const ROWS: usize, const VECTORS: usize>(block: &Block<f32>) {
-        // SAFETY: the panel holds k rows of 48 values, A and C the stated extents; the mask keeps stores within `columns`.
+        // SAFETY: the panel holds k rows of 48 values, A and C the stated extents; the mask keeps stores
+        // within `columns`.
         unsafe {
             fetch_c(block, ROWS, VECTORS, 16);
             let near_end = block.k.saturating_sub(AHEAD);
@@ -210,7 +219,10 @@ mod x86 {
                     let sum = if block.start.is_null() {
                         sum
                     } else {
-                        _mm512_add_ps(sum, _mm512_maskz_loadu_ps(mask, block.start.add(r * block.start_row + 16 * v)))
+                        _mm512_add_ps(
+                            sum,
+                            _mm512_maskz_loadu_ps(mask, block.start.add(r * block.start_row + 16 * v)),
+                        )
                     };
                     _mm512_mask_storeu_ps(c, mask, sum);
                 }
@@ -234,7 +246,8 @@ mod x86 {
     #[target_feature(enable = "avx2,fma")]
     #[inline]
     unsafe fn avx2_tile<const ROWS: usize, const VECTORS: usize>(block: &Block<f32>) {
-        // SAFETY: the panel holds k rows of 16 values, A and C the stated extents; the mask keeps stores within `columns`.
+        // SAFETY: the panel holds k rows of 16 values, A and C the stated extents; the mask keeps stores
+        // within `columns`.
         unsafe {
             fetch_c(block, ROWS, VECTORS, 8);
             let mut sums = [[_mm256_setzero_ps(); VECTORS]; ROWS];
@@ -268,7 +281,10 @@ mod x86 {
                     let sum = if block.start.is_null() {
                         sum
                     } else {
-                        _mm256_add_ps(sum, _mm256_maskload_ps(block.start.add(r * block.start_row + 8 * v), mask))
+                        _mm256_add_ps(
+                            sum,
+                            _mm256_maskload_ps(block.start.add(r * block.start_row + 8 * v), mask),
+                        )
                     };
                     _mm256_maskstore_ps(c, mask, sum);
                 }
@@ -302,7 +318,10 @@ mod x86 {
             }
             for i in 0..SQUARE / 2 {
                 _mm256_storeu_ps(to.add(i * to_row), _mm256_permute2f128_ps::<0x20>(fours[i], fours[i + 4]));
-                _mm256_storeu_ps(to.add((i + 4) * to_row), _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]));
+                _mm256_storeu_ps(
+                    to.add((i + 4) * to_row),
+                    _mm256_permute2f128_ps::<0x31>(fours[i], fours[i + 4]),
+                );
             }
         }
     }

@@ -152,7 +152,11 @@ impl FromStr for Runtime {
     fn from_str(text: &str) -> Result<Self> {
         let names = || Self::ALL.into_iter().map(Self::name);
         Self::ALL.into_iter().find(|runtime| runtime.name() == text).ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("`{text}` is no runtime that the rules know")).help(guess(text, "known runtimes", names()))
+            Error::new(ErrorKind::Usage, format!("`{text}` is no runtime that the rules know")).help(guess(
+                text,
+                "known runtimes",
+                names(),
+            ))
         })
     }
 }
@@ -170,8 +174,8 @@ impl fmt::Display for Effect {
 /// Reads `path` and holds it against the rules; `runtimes` limits what is said to these, empty for all.
 ///
 /// # Errors
-/// [`ErrorKind::Bundle`] for a file that is no ONNX model, or that no runtime should be given: with a cycle, with weights in
-/// other files (see [`CheckedModel`]).
+/// [`ErrorKind::Bundle`] for a file that is no ONNX model, or that no runtime should be given: with a cycle,
+/// with weights in other files (see [`CheckedModel`]).
 pub fn lint(path: &Path, runtimes: &[Runtime]) -> Result<Report> {
     let bytes = files::read(path, files::GRAPH)?;
     lint_bytes(&path.display().to_string(), &bytes, runtimes)
@@ -191,13 +195,19 @@ pub fn lint_bytes(file: &str, bytes: &[u8], runtimes: &[Runtime]) -> Result<Repo
     let view = View::new(&model);
     let mut findings = Vec::new();
     for rule in RULES {
-        let effects: Vec<_> =
-            rule.effects.iter().copied().filter(|(runtime, _)| runtimes.is_empty() || runtimes.contains(runtime)).collect();
+        let effects: Vec<_> = rule
+            .effects
+            .iter()
+            .copied()
+            .filter(|(runtime, _)| runtimes.is_empty() || runtimes.contains(runtime))
+            .collect();
         if effects.is_empty() {
             continue;
         }
         let places: Vec<(String, String)> = match rule.check {
-            Check::Node(check) => view.sites().filter_map(|site| Some((site.place(), check(&site)?))).collect(),
+            Check::Node(check) => {
+                view.sites().filter_map(|site| Some((site.place(), check(&site)?))).collect()
+            }
             Check::Model(check) => check(&view),
         };
         findings.extend(places.into_iter().map(|(place, detail)| Finding {
@@ -236,20 +246,29 @@ impl Report {
         if faults.is_empty() {
             return Ok(());
         }
-        let mut runtimes: Vec<Runtime> =
-            faults.iter().flat_map(|f| &f.effects).filter(|(_, e)| *e != Effect::Slow).map(|(r, _)| *r).collect();
+        let mut runtimes: Vec<Runtime> = faults
+            .iter()
+            .flat_map(|f| &f.effects)
+            .filter(|(_, e)| *e != Effect::Slow)
+            .map(|(r, _)| *r)
+            .collect();
         runtimes.sort_unstable();
         runtimes.dedup();
         let names: Vec<&str> = runtimes.into_iter().map(Runtime::name).collect();
-        let places = if faults.len() == 1 { "1 place".to_owned() } else { format!("{} places", faults.len()) };
-        Err(Error::new(ErrorKind::Bundle, format!("{places} that not every runtime runs rightly: {}", names.join(", ")))
-            .in_file(&self.file))
+        let places =
+            if faults.len() == 1 { "1 place".to_owned() } else { format!("{} places", faults.len()) };
+        Err(Error::new(
+            ErrorKind::Bundle,
+            format!("{places} that not every runtime runs rightly: {}", names.join(", ")),
+        )
+        .in_file(&self.file))
     }
 
     /// As JSON.
     pub fn to_json(&self) -> Value {
         let finding = |f: &Finding| {
-            let runtimes: Map<String, Value> = f.effects.iter().map(|(runtime, effect)| (runtime.to_string(), json!(effect))).collect();
+            let runtimes: Map<String, Value> =
+                f.effects.iter().map(|(runtime, effect)| (runtime.to_string(), json!(effect))).collect();
             json!({ "rule": f.rule, "place": f.place, "about": f.about, "detail": f.detail, "runtimes": runtimes, "fix": f.fix })
         };
         json!({
@@ -266,8 +285,13 @@ impl Report {
 /// For people: each rule once, with its places.
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let producer = if self.producer.is_empty() { String::new() } else { format!(", written by {}", self.producer) };
-        write!(f, "{}: {} nodes, opset {}, IR {}{producer}", self.file, self.nodes, self.opset, self.ir_version)?;
+        let producer =
+            if self.producer.is_empty() { String::new() } else { format!(", written by {}", self.producer) };
+        write!(
+            f,
+            "{}: {} nodes, opset {}, IR {}{producer}",
+            self.file, self.nodes, self.opset, self.ir_version
+        )?;
         if self.findings.is_empty() {
             return write!(f, "\n  nothing to say");
         }
@@ -275,11 +299,17 @@ impl fmt::Display for Report {
             let first = &group[0];
             write!(f, "\n\n  {}: {}", first.rule, first.about)?;
             for finding in group {
-                let detail = if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
+                let detail =
+                    if finding.detail.is_empty() { String::new() } else { format!(": {}", finding.detail) };
                 write!(f, "\n    at {}{}", printable::line(&finding.place), printable::line(&detail))?;
             }
             for effect in [Effect::Wrong, Effect::Refuses, Effect::Slow] {
-                let names: Vec<&str> = first.effects.iter().filter(|(_, e)| *e == effect).map(|(runtime, _)| runtime.name()).collect();
+                let names: Vec<&str> = first
+                    .effects
+                    .iter()
+                    .filter(|(_, e)| *e == effect)
+                    .map(|(runtime, _)| runtime.name())
+                    .collect();
                 if !names.is_empty() {
                     write!(f, "\n    {effect}: {}", names.join(", "))?;
                 }

@@ -1,7 +1,8 @@
 //! The rules: what each runtime is known to refuse, to compute wrongly without saying so, or to be slow at.
 //!
-//! Every entry was seen on small graphs with batches of unequal texts, held against a float64 computation; the versions are
-//! those of [`Runtime::version`]. A runtime that is not named with a rule gave the right numbers.
+//! Every entry was seen on small graphs with batches of unequal texts, held against a float64 computation;
+//! the versions are those of [`Runtime::version`]. A runtime that is not named with a rule gave the right
+//! numbers.
 
 use super::Effect::{Refuses, Slow, Wrong};
 use super::Runtime::{Candle, EmxOnnxCgen, Iree, Mnn, OnnxRuntime, OpenCv, OpenVino, Reference, Rten, Tract};
@@ -42,7 +43,15 @@ pub const RULES: &[Rule] = &[
         id: "sequence-lens",
         about: "lengths of the texts are an input of the recurrent operator",
         fix: LEFT,
-        effects: &[(Rten, Wrong), (OpenVino, Wrong), (Mnn, Wrong), (Iree, Wrong), (Reference, Wrong), (Candle, Refuses), (OpenCv, Refuses)],
+        effects: &[
+            (Rten, Wrong),
+            (OpenVino, Wrong),
+            (Mnn, Wrong),
+            (Iree, Wrong),
+            (Reference, Wrong),
+            (Candle, Refuses),
+            (OpenCv, Refuses),
+        ],
         check: Check::Node(|site| {
             let lengths = site.node.input(4).filter(|_| site.node.is_recurrent())?;
             Some(format!("{lengths} is ignored, or right only where all texts are equally long"))
@@ -54,7 +63,8 @@ pub const RULES: &[Rule] = &[
         fix: LEFT,
         effects: &[(Tract, Refuses)],
         check: Check::Node(|site| {
-            let lengths = site.node.input(4).filter(|name| site.node.is_recurrent() && !site.is_constant(name))?;
+            let lengths =
+                site.node.input(4).filter(|name| site.node.is_recurrent() && !site.is_constant(name))?;
             Some(format!("{lengths} is no constant"))
         }),
     },
@@ -64,8 +74,16 @@ pub const RULES: &[Rule] = &[
         fix: "wire a state of zeros: Shape of X, Gather the batch, Concat with 1 and hidden_size, ConstantOfShape with a value",
         effects: &[(Tract, Refuses)],
         check: Check::Node(|site| {
-            let states: &[(usize, &str)] = if site.node.is("LSTM") { &[(5, "initial_h"), (6, "initial_c")] } else { &[(5, "initial_h")] };
-            let missing: Vec<&str> = states.iter().filter(|(at, _)| site.node.input(*at).is_none()).map(|(_, name)| *name).collect();
+            let states: &[(usize, &str)] = if site.node.is("LSTM") {
+                &[(5, "initial_h"), (6, "initial_c")]
+            } else {
+                &[(5, "initial_h")]
+            };
+            let missing: Vec<&str> = states
+                .iter()
+                .filter(|(at, _)| site.node.input(*at).is_none())
+                .map(|(_, name)| *name)
+                .collect();
             let applies = site.node.is_recurrent() && !missing.is_empty() && site.view().has_free_axes();
             applies.then(|| format!("{} left out", missing.join(" and ")))
         }),
@@ -83,7 +101,9 @@ pub const RULES: &[Rule] = &[
             (OpenVino, Wrong),
             (Mnn, Wrong),
         ],
-        check: Check::Node(|site| (site.node.is_recurrent() && site.node.int("layout", 0) == 1).then(String::new)),
+        check: Check::Node(|site| {
+            (site.node.is_recurrent() && site.node.int("layout", 0) == 1).then(String::new)
+        }),
     },
     Rule {
         id: "direction-reverse",
@@ -100,7 +120,9 @@ pub const RULES: &[Rule] = &[
         about: "direction=bidirectional",
         fix: FORWARD,
         effects: &[(Iree, Wrong), (EmxOnnxCgen, Wrong), (Candle, Refuses)],
-        check: Check::Node(|site| (site.node.is_recurrent() && site.node.text("direction") == "bidirectional").then(String::new)),
+        check: Check::Node(|site| {
+            (site.node.is_recurrent() && site.node.text("direction") == "bidirectional").then(String::new)
+        }),
     },
     Rule {
         id: "gru",
@@ -114,7 +136,9 @@ pub const RULES: &[Rule] = &[
         about: "a GRU with linear_before_reset=0",
         fix: "train it with the reset gate after the product (Keras: reset_after=True; PyTorch always) and set linear_before_reset=1",
         effects: &[(Rten, Refuses), (Mnn, Wrong)],
-        check: Check::Node(|site| (site.node.is("GRU") && site.node.int("linear_before_reset", 0) == 0).then(String::new)),
+        check: Check::Node(|site| {
+            (site.node.is("GRU") && site.node.int("linear_before_reset", 0) == 0).then(String::new)
+        }),
     },
     Rule {
         id: "clip",
@@ -122,7 +146,8 @@ pub const RULES: &[Rule] = &[
         fix: "leave clip out if it never bites, or write the cell out with Clip",
         effects: &[(Tract, Wrong)],
         check: Check::Node(|site| {
-            (site.node.is_recurrent() && site.node.attribute("clip").is_some()).then(|| "clip is ignored".to_owned())
+            (site.node.is_recurrent() && site.node.attribute("clip").is_some())
+                .then(|| "clip is ignored".to_owned())
         }),
     },
     Rule {
@@ -137,7 +162,8 @@ pub const RULES: &[Rule] = &[
                 _ => &["tanh"],
             };
             let given = site.node.texts("activations");
-            let differs = given.iter().enumerate().any(|(at, name)| !name.eq_ignore_ascii_case(own[at % own.len()]));
+            let differs =
+                given.iter().enumerate().any(|(at, name)| !name.eq_ignore_ascii_case(own[at % own.len()]));
             (site.node.is_recurrent() && differs).then(|| format!("{} are ignored", given.join(", ")))
         }),
     },
@@ -146,14 +172,19 @@ pub const RULES: &[Rule] = &[
         about: "input_forget=1: input and forget gate are coupled",
         fix: "write the cell out",
         effects: &[(Tract, Wrong)],
-        check: Check::Node(|site| (site.node.is("LSTM") && site.node.int("input_forget", 0) == 1).then(|| "it is ignored".to_owned())),
+        check: Check::Node(|site| {
+            (site.node.is("LSTM") && site.node.int("input_forget", 0) == 1)
+                .then(|| "it is ignored".to_owned())
+        }),
     },
     Rule {
         id: "lstm-sequence-output",
         about: "the outputs of all steps (Y) of the recurrent operator are read",
         fix: "read the last states Y_h and Y_c where they suffice",
         effects: &[(Candle, Wrong)],
-        check: Check::Node(|site| (site.node.is("LSTM") && site.is_read(0)).then(|| "wrong in batches of more than one".to_owned())),
+        check: Check::Node(|site| {
+            (site.node.is("LSTM") && site.is_read(0)).then(|| "wrong in batches of more than one".to_owned())
+        }),
     },
     Rule {
         id: "weights-through-cast",
@@ -161,7 +192,10 @@ pub const RULES: &[Rule] = &[
         fix: CELL,
         effects: &[(Mnn, Wrong)],
         check: Check::Node(|site| {
-            let from = |at| site.producer(site.node.input(at)?).filter(|from| from.node.is("Cast") || from.node.is("DequantizeLinear"));
+            let from = |at| {
+                site.producer(site.node.input(at)?)
+                    .filter(|from| from.node.is("Cast") || from.node.is("DequantizeLinear"))
+            };
             let from = (0..4).find_map(from).filter(|_| site.node.is_recurrent())?;
             Some(format!("{} ({})", from.place(), from.node.op_type))
         }),
@@ -190,7 +224,9 @@ pub const RULES: &[Rule] = &[
         about: "LogSoftmax, computed as the logarithm of a softmax",
         fix: "give logits out, or spell it out: x - max - log(sum(exp(x - max)))",
         effects: &[(Tract, Wrong)],
-        check: Check::Node(|site| site.node.is("LogSoftmax").then(|| "-inf where logits lie far apart".to_owned())),
+        check: Check::Node(|site| {
+            site.node.is("LogSoftmax").then(|| "-inf where logits lie far apart".to_owned())
+        }),
     },
     Rule {
         id: "cross-entropy",
@@ -227,7 +263,10 @@ pub const RULES: &[Rule] = &[
         effects: &[(Reference, Refuses), (Candle, Refuses)],
         check: Check::Node(|site| {
             // The rule is about weights, which are constants.
-            let weights = site.node.input(0).filter(|name| site.node.is("DequantizeLinear") && site.is_constant(name))?;
+            let weights = site
+                .node
+                .input(0)
+                .filter(|name| site.node.is("DequantizeLinear") && site.is_constant(name))?;
             Some(weights.to_owned())
         }),
     },
@@ -239,7 +278,10 @@ pub const RULES: &[Rule] = &[
         check: Check::Node(|site| {
             let weights = site.node.input(1).filter(|_| site.node.is("MatMul"))?;
             let from = site.producer(weights).filter(|from| from.node.is("DequantizeLinear"))?;
-            from.node.input(0).is_some_and(|name| site.view().signed_bytes.contains(name)).then(|| from.place())
+            from.node
+                .input(0)
+                .is_some_and(|name| site.view().signed_bytes.contains(name))
+                .then(|| from.place())
         }),
     },
     Rule {
@@ -257,7 +299,9 @@ pub const RULES: &[Rule] = &[
         about: "ConstantOfShape without a value",
         fix: "write the value out: a tensor of one float32 zero",
         effects: &[(OpenCv, Refuses)],
-        check: Check::Node(|site| (site.node.is("ConstantOfShape") && site.node.attribute("value").is_none()).then(String::new)),
+        check: Check::Node(|site| {
+            (site.node.is("ConstantOfShape") && site.node.attribute("value").is_none()).then(String::new)
+        }),
     },
     Rule {
         id: "typed-data",
@@ -266,8 +310,17 @@ pub const RULES: &[Rule] = &[
         effects: &[(Candle, Refuses)],
         check: Check::Model(|view| {
             let typed = view.tensors().filter_map(|(scope, name, tensor)| {
-                let lengths = [tensor.float_data.len(), tensor.int32_data.len(), tensor.int64_data.len(), tensor.double_data.len()];
-                let field = ["float_data", "int32_data", "int64_data", "double_data"].into_iter().zip(lengths).find(|(_, n)| *n > 0)?.0;
+                let lengths = [
+                    tensor.float_data.len(),
+                    tensor.int32_data.len(),
+                    tensor.int64_data.len(),
+                    tensor.double_data.len(),
+                ];
+                let field = ["float_data", "int32_data", "int64_data", "double_data"]
+                    .into_iter()
+                    .zip(lengths)
+                    .find(|(_, n)| *n > 0)?
+                    .0;
                 Some((scope, name, field))
             });
             let typed: Vec<(usize, &str, &str)> = typed.collect();
@@ -276,7 +329,10 @@ pub const RULES: &[Rule] = &[
                 n => format!(" and {} more tensors", n - 1),
             };
             let first = typed.first();
-            first.map(|(scope, name, field)| (view.place(*scope, name), format!("{field}{more}"))).into_iter().collect()
+            first
+                .map(|(scope, name, field)| (view.place(*scope, name), format!("{field}{more}")))
+                .into_iter()
+                .collect()
         }),
     },
     Rule {
@@ -285,12 +341,20 @@ pub const RULES: &[Rule] = &[
         fix: "del model.graph.value_info[:]; every runtime finds them itself",
         effects: &[(Tract, Refuses)],
         check: Check::Model(|view| {
-            let infos = view.scopes.iter().filter_map(|scope| scope.graph).flat_map(|graph| &graph.value_info);
+            let infos =
+                view.scopes.iter().filter_map(|scope| scope.graph).flat_map(|graph| &graph.value_info);
             let mut symbolic = infos.filter(|info| {
-                let shape = info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
-                shape.is_some_and(|shape| shape.dim.iter().any(|dim| matches!(dim.value, Some(Dimension::Param(_)))))
+                let shape =
+                    info.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
+                shape.is_some_and(|shape| {
+                    shape.dim.iter().any(|dim| matches!(dim.value, Some(Dimension::Param(_))))
+                })
             });
-            symbolic.next().map(|info| (info.name.clone(), "stale as soon as shapes are fixed".to_owned())).into_iter().collect()
+            symbolic
+                .next()
+                .map(|info| (info.name.clone(), "stale as soon as shapes are fixed".to_owned()))
+                .into_iter()
+                .collect()
         }),
     },
     Rule {

@@ -8,14 +8,20 @@ use super::*;
 use crate::network::architecture::{Architecture, AttentionScore, Cell, InputForm};
 use crate::network::{Parameters, Seq2Seq};
 use crate::onnx::messages::{
-    AttributeProto, DataType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, ValueInfoProto,
+    AttributeProto, DataType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 use crate::onnx::{GraphBuilder, ir_version};
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str], attributes: Vec<AttributeProto>) -> NodeProto {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    NodeProto { input: names(inputs), output: names(outputs), op_type: op.to_owned(), attribute: attributes, ..NodeProto::default() }
+    NodeProto {
+        input: names(inputs),
+        output: names(outputs),
+        op_type: op.to_owned(),
+        attribute: attributes,
+        ..NodeProto::default()
+    }
 }
 
 fn int(name: &str, i: i64) -> AttributeProto {
@@ -27,12 +33,22 @@ fn text(name: &str, s: &str) -> AttributeProto {
 }
 
 fn texts(name: &str, s: &[&str]) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), strings: s.iter().map(|s| s.as_bytes().to_vec()).collect(), ..AttributeProto::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        strings: s.iter().map(|s| s.as_bytes().to_vec()).collect(),
+        ..AttributeProto::default()
+    }
 }
 
 fn tensor(name: &str, data_type: DataType) -> TensorProto {
     let raw_data = vec![0; if data_type == DataType::Int8 { 1 } else { 4 }];
-    TensorProto { name: name.to_owned(), dims: vec![1], data_type: data_type as i32, raw_data, ..TensorProto::default() }
+    TensorProto {
+        name: name.to_owned(),
+        dims: vec![1],
+        data_type: data_type as i32,
+        raw_data,
+        ..TensorProto::default()
+    }
 }
 
 fn value(name: &str, axis: Dimension) -> ValueInfoProto {
@@ -43,10 +59,11 @@ fn free(name: &str) -> ValueInfoProto {
     value(name, Dimension::Param("batch".to_owned()))
 }
 
-/// A model of these nodes: reads `x`, `lengths` and the states `h` and `c`, has the weights `W`, `R`, `q`, `table`; gives
-/// `y` if a node does, and what the last node gives.
+/// A model of these nodes: reads `x`, `lengths` and the states `h` and `c`, has the weights `W`, `R`, `q`,
+/// `table`; gives `y` if a node does, and what the last node gives.
 fn model(nodes: Vec<NodeProto>) -> ModelProto {
-    let weights = [("W", DataType::Float), ("R", DataType::Float), ("q", DataType::Int8), ("table", DataType::Int32)];
+    let weights =
+        [("W", DataType::Float), ("R", DataType::Float), ("q", DataType::Int8), ("table", DataType::Int32)];
     let graph = GraphProto {
         node: nodes,
         initializer: weights.map(|(name, data_type)| tensor(name, data_type)).to_vec(),
@@ -91,8 +108,15 @@ fn bytes(model: &ModelProto) -> Vec<u8> {
     let mut model = model.clone();
     let graph = model.graph.as_mut().unwrap();
     if graph.output.is_empty() {
-        graph.output =
-            graph.node.last().unwrap().output.iter().filter(|name| !name.is_empty() && *name != "unread").map(|name| free(name)).collect();
+        graph.output = graph
+            .node
+            .last()
+            .unwrap()
+            .output
+            .iter()
+            .filter(|name| !name.is_empty() && *name != "unread")
+            .map(|name| free(name))
+            .collect();
     }
     model.encode_to_vec()
 }
@@ -118,7 +142,9 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
         cell.graph.as_mut().unwrap().node[0].input[1] = "wide".to_owned();
         with_graph(cell, |graph| graph.node.insert(0, node(op, &["q"], &["wide"], vec![])))
     };
-    let product = |op: &str, from: &str| model(vec![node(op, &[from], &["wide"], vec![]), node("MatMul", &["x", "wide"], &["y"], vec![])]);
+    let product = |op: &str, from: &str| {
+        model(vec![node(op, &[from], &["wide"], vec![]), node("MatMul", &["x", "wide"], &["y"], vec![])])
+    };
     let body = |op: &str| AttributeProto {
         name: "body".into(),
         g: Some(GraphProto { node: vec![node(op, &["x"], &["z"], vec![])], ..GraphProto::default() }),
@@ -126,7 +152,11 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
     };
     vec![
         ("sequence-lens", lstm(|n| n.input[4] = "lengths".into()), plain()),
-        ("sequence-lens-computed", lstm(|n| n.input[4] = "lengths".into()), lstm(|n| n.input[4] = "table".into())),
+        (
+            "sequence-lens-computed",
+            lstm(|n| n.input[4] = "lengths".into()),
+            lstm(|n| n.input[4] = "table".into()),
+        ),
         (
             "initial-state",
             lstm(|n| n.input.truncate(6)),
@@ -135,7 +165,11 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
                 g.node[0].input[1..].iter_mut().for_each(|name| "W".clone_into(name));
             }),
         ),
-        ("layout", lstm(|n| n.attribute.push(int("layout", 1))), lstm(|n| n.attribute.push(int("layout", 0)))),
+        (
+            "layout",
+            lstm(|n| n.attribute.push(int("layout", 1))),
+            lstm(|n| n.attribute.push(int("layout", 0))),
+        ),
         (
             "direction-reverse",
             lstm(|n| n.attribute.push(text("direction", "reverse"))),
@@ -148,15 +182,26 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
         (
             "activations",
             lstm(|n| n.attribute.push(texts("activations", &["HardSigmoid", "Tanh", "Tanh"]))),
-            lstm(|n| n.attribute.push(texts("activations", &["Sigmoid", "Tanh", "tanh", "Sigmoid", "Tanh", "Tanh"]))),
+            lstm(|n| {
+                n.attribute
+                    .push(texts("activations", &["Sigmoid", "Tanh", "tanh", "Sigmoid", "Tanh", "Tanh"]))
+            }),
         ),
-        ("input-forget", lstm(|n| n.attribute.push(int("input_forget", 1))), lstm(|n| n.attribute.push(int("input_forget", 0)))),
+        (
+            "input-forget",
+            lstm(|n| n.attribute.push(int("input_forget", 1))),
+            lstm(|n| n.attribute.push(int("input_forget", 0))),
+        ),
         ("lstm-sequence-output", lstm(|n| n.output[0] = "y".into()), lstm(|n| n.output[0] = "unread".into())),
         ("weights-through-cast", weights("DequantizeLinear"), weights("Transpose")),
         ("concat-before-lstm", before("Concat", &["x", "x"]), before("Add", &["x", "x"])),
         ("topk", one("TopK", &["x", "table"], vec![]), one("ArgMax", &["x"], vec![])),
         ("log-softmax", one("LogSoftmax", &["x"], vec![]), one("Softmax", &["x"], vec![])),
-        ("cross-entropy", one("SoftmaxCrossEntropyLoss", &["x", "lengths"], vec![]), one("GatherElements", &["x", "lengths"], vec![])),
+        (
+            "cross-entropy",
+            one("SoftmaxCrossEntropyLoss", &["x", "lengths"], vec![]),
+            one("GatherElements", &["x", "lengths"], vec![]),
+        ),
         ("scan", one("Scan", &["x"], vec![body("Tanh")]), plain()),
         ("loop", one("Loop", &["x"], vec![body("Tanh")]), one("If", &["x"], vec![body("Tanh")])),
         ("gather-nd", one("GatherND", &["x", "lengths"], vec![]), one("Gather", &["x", "lengths"], vec![])),
@@ -169,7 +214,11 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
             one(
                 "ConstantOfShape",
                 &["x"],
-                vec![AttributeProto { name: "value".into(), t: Some(tensor("", DataType::Float)), ..AttributeProto::default() }],
+                vec![AttributeProto {
+                    name: "value".into(),
+                    t: Some(tensor("", DataType::Float)),
+                    ..AttributeProto::default()
+                }],
             ),
         ),
         (
@@ -191,7 +240,10 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
 #[test]
 fn every_rule_finds_its_graph_and_lets_the_next_one_pass() {
     let cases = cases();
-    assert!(RULES.iter().map(|rule| rule.id).eq(cases.iter().map(|(id, ..)| *id)), "one case a rule, in their order");
+    assert!(
+        RULES.iter().map(|rule| rule.id).eq(cases.iter().map(|(id, ..)| *id)),
+        "one case a rule, in their order"
+    );
     for (id, bad, good) in cases {
         assert!(rules(&bad).contains(&id), "{id} finds nothing");
         assert!(!rules(&good).contains(&id), "{id} finds what is right");
@@ -213,11 +265,19 @@ fn a_finding_names_node_runtimes_and_fix() {
     let bad = lstm(|n| n.attribute.push(text("direction", "reverse")));
     let [finding] = &findings(&bad, &[])[..] else { panic!("one finding") };
     assert_eq!((finding.rule, finding.place.as_str()), ("direction-reverse", "cell"));
-    assert!(finding.effects.contains(&(Runtime::Tract, Effect::Wrong)) && finding.effects.contains(&(Runtime::Iree, Effect::Refuses)));
+    assert!(
+        finding.effects.contains(&(Runtime::Tract, Effect::Wrong))
+            && finding.effects.contains(&(Runtime::Iree, Effect::Refuses))
+    );
     let report = lint_bytes("f.onnx", &bad.encode_to_vec(), &[]).unwrap();
     let shown = report.to_string();
-    for part in ["direction-reverse", "at cell", "wrong without an error: tract, mnn, opencv", "refused: iree, candle", "fix: use a second"]
-    {
+    for part in [
+        "direction-reverse",
+        "at cell",
+        "wrong without an error: tract, mnn, opencv",
+        "refused: iree, candle",
+        "fix: use a second",
+    ] {
         assert!(shown.contains(part), "{part} is not in {shown}");
     }
     let json = report.to_json();
@@ -254,11 +314,23 @@ fn bodies_and_functions_are_walked_and_see_the_values_around_them() {
         ..inner.clone()
     };
     let body = GraphProto { node: vec![inner.clone(), constant], ..GraphProto::default() };
-    let attribute = |name: &str, body: GraphProto| AttributeProto { name: name.to_owned(), g: Some(body), ..AttributeProto::default() };
-    let middle = NodeProto { name: "if_1".to_owned(), ..node("If", &["x"], &["z"], vec![attribute("then_branch", body)]) };
+    let attribute = |name: &str, body: GraphProto| AttributeProto {
+        name: name.to_owned(),
+        g: Some(body),
+        ..AttributeProto::default()
+    };
+    let middle = NodeProto {
+        name: "if_1".to_owned(),
+        ..node("If", &["x"], &["z"], vec![attribute("then_branch", body)])
+    };
     let outer = NodeProto {
         name: "loop_1".to_owned(),
-        ..node("Loop", &["x"], &["y"], vec![attribute("body", GraphProto { node: vec![middle], ..GraphProto::default() })])
+        ..node(
+            "Loop",
+            &["x"],
+            &["y"],
+            vec![attribute("body", GraphProto { node: vec![middle], ..GraphProto::default() })],
+        )
     };
     let mut nested = model(vec![outer]);
     let computed: Vec<String> = findings(&nested, &[Runtime::Tract])
@@ -269,7 +341,8 @@ fn bodies_and_functions_are_walked_and_see_the_values_around_them() {
     // `table` is an initialiser two graphs further out.
     assert_eq!(computed, ["loop_1.body/if_1.then_branch/inner"]);
     let input = ["x", "W", "R", "lengths", "h", "c"].map(str::to_owned).to_vec();
-    nested.functions = vec![FunctionProto { name: "Cell".to_owned(), input, node: vec![inner], ..FunctionProto::default() }];
+    nested.functions =
+        vec![FunctionProto { name: "Cell".to_owned(), input, node: vec![inner], ..FunctionProto::default() }];
     assert!(findings(&nested, &[]).iter().any(|finding| finding.place == "function Cell/inner"));
 }
 
@@ -289,7 +362,9 @@ fn operators_of_other_sets_are_not_taken_for_standard_ones() {
 
 #[test]
 fn the_first_runtime_that_reads_an_operator_set_is_named() {
-    for (opset, ir, said) in [(18, 8, "1.14"), (19, 9, "1.15"), (20, 9, "1.17"), (21, 10, "1.18"), (24, 12, "after 1.19")] {
+    for (opset, ir, said) in
+        [(18, 8, "1.14"), (19, 9, "1.15"), (20, 9, "1.17"), (21, 10, "1.18"), (24, 12, "after 1.19")]
+    {
         let mut new = lstm(|_| ());
         (new.ir_version, new.opset_import[0].version) = (ir, opset);
         let finding = findings(&new, &[]).remove(0);
@@ -322,7 +397,8 @@ fn graphs_that_no_runtime_should_be_given_are_refused() {
     let outside = with_graph(lstm(|_| ()), |graph| {
         let tensor = &mut graph.initializer[0];
         (tensor.data_location, tensor.raw_data) = (1, vec![]);
-        let location = StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() };
+        let location =
+            StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() };
         tensor.external_data.push(location);
     });
     for (model, said) in [(circle, "a cycle"), (outside, "\"../../../etc/passwd\"")] {
@@ -337,8 +413,12 @@ fn what_follows_a_recurrent_operator_is_found_through_bodies_too() {
     // The second cell's Concat reads the first cell's output, from within the body of an If.
     let mut inner = node("LSTM", &["joined", "W", "R", "", "", "h", "c"], &["", "i", "j"], vec![]);
     inner.name = "second".to_owned();
-    let body = GraphProto { node: vec![node("Concat", &["last_h", "last_c"], &["joined"], vec![]), inner], ..GraphProto::default() };
-    let branch = AttributeProto { name: "then_branch".to_owned(), g: Some(body), ..AttributeProto::default() };
+    let body = GraphProto {
+        node: vec![node("Concat", &["last_h", "last_c"], &["joined"], vec![]), inner],
+        ..GraphProto::default()
+    };
+    let branch =
+        AttributeProto { name: "then_branch".to_owned(), g: Some(body), ..AttributeProto::default() };
     let mut model = lstm(|_| ());
     model.graph.as_mut().unwrap().node.push(node("If", &["x"], &["y"], vec![branch]));
     assert!(!rules(&model).contains(&"concat-before-lstm"));
@@ -362,20 +442,36 @@ fn exported(architecture: Architecture, role: Role, io: Io) -> Vec<u8> {
 
 #[test]
 fn every_graph_that_is_exported_here_is_right_in_every_runtime_that_has_its_operators() {
-    let plain = Architecture { source_vocabulary: 9, target_vocabulary: 8, hidden: 6, ..Architecture::default() };
+    let plain =
+        Architecture { source_vocabulary: 9, target_vocabulary: 8, hidden: 6, ..Architecture::default() };
     let variants = [
         plain.clone(),
-        Architecture { source_input: InputForm::Embedding(5), target_input: InputForm::Embedding(5), ..plain.clone() },
+        Architecture {
+            source_input: InputForm::Embedding(5),
+            target_input: InputForm::Embedding(5),
+            ..plain.clone()
+        },
         Architecture { layers: 2, ..plain.clone() },
         Architecture { bidirectional: true, ..plain.clone() },
         Architecture { attention: AttentionScore::General, ..plain.clone() },
         Architecture { cell: Cell::Gru, ..plain.clone() },
-        Architecture { cell: Cell::Gru, layers: 2, bidirectional: true, attention: AttentionScore::Dot, ..plain },
+        Architecture {
+            cell: Cell::Gru,
+            layers: 2,
+            bidirectional: true,
+            attention: AttentionScore::Dot,
+            ..plain
+        },
     ];
     for architecture in variants {
-        for (role, io) in Role::ALL.into_iter().flat_map(|role| [(role, Io::Ids), (role, Io::OneHot)]).chain([(Role::Translate, Io::Ids)]) {
+        for (role, io) in Role::ALL
+            .into_iter()
+            .flat_map(|role| [(role, Io::Ids), (role, Io::OneHot)])
+            .chain([(Role::Translate, Io::Ids)])
+        {
             let bytes = exported(architecture.clone(), role, io);
-            let mut found: Vec<&str> = lint_bytes("f", &bytes, &[]).unwrap().findings.iter().map(|finding| finding.rule).collect();
+            let mut found: Vec<&str> =
+                lint_bytes("f", &bytes, &[]).unwrap().findings.iter().map(|finding| finding.rule).collect();
             found.dedup();
             if role == Role::Translate {
                 assert!(found.contains(&"loop"), "{found:?} of {architecture:?}");
@@ -383,7 +479,8 @@ fn every_graph_that_is_exported_here_is_right_in_every_runtime_that_has_its_oper
             }
             // What a runtime lacks altogether: candle the outputs of all steps, candle and IREE the GRU.
             let reads_all = role == Role::Training
-                || (role == Role::Encoder && (architecture.layers > 1 || architecture.attention != AttentionScore::None));
+                || (role == Role::Encoder
+                    && (architecture.layers > 1 || architecture.attention != AttentionScore::None));
             let expected: &[&str] = match (architecture.cell, role) {
                 (Cell::Gru, Role::Encoder | Role::Training) => &["gru"],
                 (Cell::Lstm, _) if reads_all => &["lstm-sequence-output"],
@@ -399,7 +496,11 @@ fn the_shipped_graphs_are_right_in_every_runtime() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("exported/dates");
     for (role, expected) in [(Role::Encoder, 0), (Role::Decoder, 0), (Role::Training, 2)] {
         let report = lint(&folder.join(role.file()), &[]).unwrap();
-        assert!(report.findings.iter().all(|f| f.rule == "lstm-sequence-output") && report.findings.len() <= expected, "{report}");
+        assert!(
+            report.findings.iter().all(|f| f.rule == "lstm-sequence-output")
+                && report.findings.len() <= expected,
+            "{report}"
+        );
     }
 }
 
@@ -408,13 +509,26 @@ fn table() -> String {
     let mut table = "| rule | what it finds | where | what to do |\n|---|---|---|---|\n".to_owned();
     for rule in RULES {
         let of = |effect| {
-            let names: Vec<&str> = rule.effects.iter().filter(|(_, e)| *e == effect).map(|(runtime, _)| runtime.name()).collect();
+            let names: Vec<&str> = rule
+                .effects
+                .iter()
+                .filter(|(_, e)| *e == effect)
+                .map(|(runtime, _)| runtime.name())
+                .collect();
             (!names.is_empty()).then(|| format!("{effect}: {}", names.join(", ")))
         };
-        let effects: Vec<String> = [Effect::Wrong, Effect::Refuses, Effect::Slow].into_iter().filter_map(of).collect();
-        table.push_str(&format!("| `{}` | {} | {} | {} |\n", rule.id, rule.about, effects.join("; "), rule.fix));
+        let effects: Vec<String> =
+            [Effect::Wrong, Effect::Refuses, Effect::Slow].into_iter().filter_map(of).collect();
+        table.push_str(&format!(
+            "| `{}` | {} | {} | {} |\n",
+            rule.id,
+            rule.about,
+            effects.join("; "),
+            rule.fix
+        ));
     }
-    let versions: Vec<String> = Runtime::ALL.into_iter().map(|runtime| format!("{runtime} {}", runtime.version())).collect();
+    let versions: Vec<String> =
+        Runtime::ALL.into_iter().map(|runtime| format!("{runtime} {}", runtime.version())).collect();
     table.push_str(&format!("\nVersions: {}.\n", versions.join(", ")));
     table
 }

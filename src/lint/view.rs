@@ -54,20 +54,39 @@ impl<'a> View<'a> {
         for function in &model.functions {
             view.add((&function.name, FUNCTION), None, &function.node, None);
         }
-        view.read = view.scopes.iter().flat_map(|scope| scope.nodes).flat_map(|node| &node.input).map(String::as_str).collect();
+        view.read = view
+            .scopes
+            .iter()
+            .flat_map(|scope| scope.nodes)
+            .flat_map(|node| &node.input)
+            .map(String::as_str)
+            .collect();
         let tensors = view.scopes.iter().filter_map(|scope| scope.graph).flat_map(|graph| &graph.initializer);
-        view.signed_bytes = tensors.filter(|tensor| tensor.data_type == DataType::Int8 as i32).map(|tensor| tensor.name.as_str()).collect();
+        view.signed_bytes = tensors
+            .filter(|tensor| tensor.data_type == DataType::Int8 as i32)
+            .map(|tensor| tensor.name.as_str())
+            .collect();
         view
     }
 
     // Recursion is bounded: decoding refuses messages that are nested deeper than 100.
-    fn add(&mut self, place: (&'a str, &'a str), graph: Option<&'a GraphProto>, nodes: &'a [NodeProto], parent: Option<usize>) {
+    fn add(
+        &mut self,
+        place: (&'a str, &'a str),
+        graph: Option<&'a GraphProto>,
+        nodes: &'a [NodeProto],
+        parent: Option<usize>,
+    ) {
         let index = self.scopes.len();
         let mut scope = Scope { place, graph, nodes, parent, ..Scope::default() };
-        scope.constants.extend(graph.iter().flat_map(|graph| &graph.initializer).map(|tensor| tensor.name.as_str()));
+        scope
+            .constants
+            .extend(graph.iter().flat_map(|graph| &graph.initializer).map(|tensor| tensor.name.as_str()));
         for node in nodes {
             scope.producers.extend(node.output.iter().map(|name| (name.as_str(), node)));
-            let after = |input: &String| scope.after_recurrent.contains(input.as_str()) || self.is_after_recurrent(parent, input);
+            let after = |input: &String| {
+                scope.after_recurrent.contains(input.as_str()) || self.is_after_recurrent(parent, input)
+            };
             if node.is_recurrent() || node.input.iter().any(after) {
                 scope.after_recurrent.extend(node.output.iter().map(String::as_str));
             }
@@ -119,16 +138,23 @@ impl<'a> View<'a> {
 
     /// Every node of every scope.
     pub fn sites(&self) -> impl Iterator<Item = Site<'a, '_>> {
-        let sites = move |scope: usize| self.scopes[scope].nodes.iter().map(move |node| Site { node, view: self, scope });
+        let sites = move |scope: usize| {
+            self.scopes[scope].nodes.iter().map(move |node| Site { node, view: self, scope })
+        };
         (0..self.scopes.len()).flat_map(sites)
     }
 
     /// Constant tensors of every scope, with the scope; those of Constant nodes too.
     pub fn tensors(&self) -> impl Iterator<Item = (usize, &'a str, &'a TensorProto)> {
         self.scopes.iter().enumerate().flat_map(|(at, scope)| {
-            let initializers = scope.graph.into_iter().flat_map(|graph| &graph.initializer).map(|tensor| (tensor.name.as_str(), tensor));
+            let initializers = scope
+                .graph
+                .into_iter()
+                .flat_map(|graph| &graph.initializer)
+                .map(|tensor| (tensor.name.as_str(), tensor));
             let constants = scope.nodes.iter().filter(|node| node.is("Constant"));
-            let constants = constants.filter_map(|node| Some((node.label(), node.attribute("value")?.t.as_ref()?)));
+            let constants =
+                constants.filter_map(|node| Some((node.label(), node.attribute("value")?.t.as_ref()?)));
             initializers.chain(constants).map(move |(name, tensor)| (at, name, tensor))
         })
     }
@@ -138,8 +164,11 @@ impl<'a> View<'a> {
         let Some(graph) = &self.model.graph else { return false };
         let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
         graph.input.iter().filter(|input| !constants.contains(input.name.as_str())).any(|input| {
-            let shape = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
-            shape.is_none_or(|shape| shape.dim.iter().any(|dim| !matches!(dim.value, Some(Dimension::Value(_)))))
+            let shape =
+                input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
+            shape.is_none_or(|shape| {
+                shape.dim.iter().any(|dim| !matches!(dim.value, Some(Dimension::Value(_))))
+            })
         })
     }
 

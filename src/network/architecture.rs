@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use super::parameters::Layout;
 use crate::error::{Error, ErrorKind, Result};
 
-/// The sizes and options of one network; stored in checkpoints and in bundles, so that both can be read alone.
+/// The sizes and options of one network; stored in checkpoints and in bundles, so that both can be read
+/// alone.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Architecture {
@@ -78,8 +79,8 @@ pub const MOST_SYMBOLS: usize = 10_000_000;
 pub const MOST_PARAMETERS: usize = 1 << 29;
 
 impl Architecture {
-    /// Whether such a network can be built: the bounds of the config, wherever the sizes were read (a config, a checkpoint, a
-    /// manifest, a model of another program).
+    /// Whether such a network can be built: the bounds of the config, wherever the sizes were read (a config,
+    /// a checkpoint, a manifest, a model of another program).
     ///
     /// # Errors
     /// [`ErrorKind::Config`] with the name of the option in question.
@@ -99,7 +100,10 @@ impl Architecture {
             return error("`hidden` must be even with `bidirectional`", "each direction has half of it");
         }
         if self.tied_embeddings && self.target_input != InputForm::Embedding(self.hidden) {
-            return error("`tied_embeddings` needs a target embedding as wide as `hidden`", "the output layer uses it as its weight");
+            return error(
+                "`tied_embeddings` needs a target embedding as wide as `hidden`",
+                "the output layer uses it as its weight",
+            );
         }
         Ok(())
     }
@@ -120,12 +124,14 @@ pub(super) fn check_count(layout: &Layout) -> Result<()> {
     if layout.len() <= MOST_PARAMETERS {
         return Ok(());
     }
-    let message = format!("a network of these sizes has {} parameters, and can have {MOST_PARAMETERS}", layout.len());
-    Err(Error::new(ErrorKind::Config, message).help("that is what one ONNX file holds; choose smaller `hidden`, `layers` or embeddings"))
+    let message =
+        format!("a network of these sizes has {} parameters, and can have {MOST_PARAMETERS}", layout.len());
+    Err(Error::new(ErrorKind::Config, message)
+        .help("that is what one ONNX file holds; choose smaller `hidden`, `layers` or embeddings"))
 }
 
-/// Whether a file of so many `bytes` can hold the values of `layout`, each in at least `width` bytes: asked before memory
-/// is, so that a small file cannot ask for much.
+/// Whether a file of so many `bytes` can hold the values of `layout`, each in at least `width` bytes: asked
+/// before memory is, so that a small file cannot ask for much.
 ///
 /// # Errors
 /// [`ErrorKind::Data`] without a place.
@@ -133,7 +139,8 @@ pub fn check_stored(layout: &Layout, bytes: usize, width: usize) -> Result<()> {
     if layout.len().saturating_mul(width) <= bytes {
         return Ok(());
     }
-    let message = format!("the architecture asks for {} parameters, and the file has {bytes} bytes", layout.len());
+    let message =
+        format!("the architecture asks for {} parameters, and the file has {bytes} bytes", layout.len());
     Err(Error::new(ErrorKind::Data, message))
 }
 

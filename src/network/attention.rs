@@ -1,7 +1,7 @@
 //! Luong's global attention (arXiv 1508.04025): dot and general scores, padding masked, no input feeding.
 //!
-//! With h the top decoder state and m_s the encoder's outputs: score_s = h . m_s (dot) or (h K) . m_s (general);
-//! a = softmax(score) over the source's own tokens; h' = tanh([sum_s a_s m_s, h] C).
+//! With h the top decoder state and m_s the encoder's outputs: score_s = h . m_s (dot) or (h K) . m_s
+//! (general); a = softmax(score) over the source's own tokens; h' = tanh([sum_s a_s m_s, h] C).
 
 use super::gradients::{Summand, Summands};
 use super::parameters::{Layout, ParameterId, Parameters};
@@ -60,7 +60,9 @@ impl Attention {
 
     /// Glorot-uniform weights.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
-        for (id, inputs) in self.key.map(|id| (id, self.hidden)).into_iter().chain([(self.combine, 2 * self.hidden)]) {
+        for (id, inputs) in
+            self.key.map(|id| (id, self.hidden)).into_iter().chain([(self.combine, 2 * self.hidden)])
+        {
             let limit = (6.0 / (inputs + self.hidden) as f64).sqrt();
             p.get_mut(id).iter_mut().for_each(|x| *x = random.symmetric(limit));
         }
@@ -70,14 +72,17 @@ impl Attention {
     pub fn prepare<R: Real>(&self, p: &Parameters<R>, old: PreparedAttention<R>) -> PreparedAttention<R> {
         let both = |[a, b]: [Packed<R>; 2], m: MatRef<'_, R>| [a.repacked(m), b.repacked(m.transposed())];
         PreparedAttention {
-            key: self.key.map(|id| both(old.key.unwrap_or_default(), MatRef::new(p.get(id), self.hidden, self.hidden))),
+            key: self.key.map(|id| {
+                both(old.key.unwrap_or_default(), MatRef::new(p.get(id), self.hidden, self.hidden))
+            }),
             combine: both(old.combine, MatRef::new(p.get(self.combine), 2 * self.hidden, self.hidden)),
         }
     }
 
     /// Fills `tape.output`.
     ///
-    /// - `h` (target tokens, hidden), `memory` (source tokens, hidden): packed rows; `alignment` says which belong together.
+    /// - `h` (target tokens, hidden), `memory` (source tokens, hidden): packed rows; `alignment` says which
+    ///   belong together.
     pub fn forward<R: Real>(
         &self,
         prepared: &PreparedAttention<R>,
@@ -94,7 +99,14 @@ impl Attention {
         match &prepared.key {
             Some([key, _]) => {
                 tape.queries.resize(h.len(), R::ZERO);
-                matmul_packed(&mut tape.queries, width, Store::Overwrite, MatRef::new(&tape.buffer, tokens, width), key, scratch);
+                matmul_packed(
+                    &mut tape.queries,
+                    width,
+                    Store::Overwrite,
+                    MatRef::new(&tape.buffer, tokens, width),
+                    key,
+                    scratch,
+                );
             }
             None => tape.queries.clone_from(&tape.buffer),
         }
@@ -108,8 +120,16 @@ impl Attention {
                 context.fill(R::ZERO);
                 continue;
             }
-            let memory = MatRef::new(&tape.memory[text.sources.start * width..text.sources.end * width], sources, width);
-            let queries = MatRef::new(&tape.queries[text.targets.start * width..text.targets.end * width], targets, width);
+            let memory = MatRef::new(
+                &tape.memory[text.sources.start * width..text.sources.end * width],
+                sources,
+                width,
+            );
+            let queries = MatRef::new(
+                &tape.queries[text.targets.start * width..text.targets.end * width],
+                targets,
+                width,
+            );
             matmul(weights, sources, Store::Overwrite, queries, memory.transposed(), scratch);
             weights.chunks_exact_mut(sources).for_each(softmax);
             matmul(context, width, Store::Overwrite, MatRef::new(weights, targets, sources), memory, scratch);
@@ -126,8 +146,8 @@ impl Attention {
         tanh_each(&mut tape.output);
     }
 
-    /// The gradients: from `d_output` (target tokens, hidden), which is overwritten with the gradient of h; `d_memory`
-    /// (source tokens, hidden) is overwritten with the gradient of the packed encoder outputs.
+    /// The gradients: from `d_output` (target tokens, hidden), which is overwritten with the gradient of h;
+    /// `d_memory` (source tokens, hidden) is overwritten with the gradient of the packed encoder outputs.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -166,7 +186,14 @@ impl Attention {
             let memory = MatRef::new(&tape.memory[source_range.clone()], sources, width);
             let weights = &tape.weights[text.cells.clone()];
             let d_memory = &mut d_memory_by_text[source_range];
-            matmul(d_memory, width, Store::Overwrite, MatRef::new(weights, targets, sources).transposed(), d_context, scratch);
+            matmul(
+                d_memory,
+                width,
+                Store::Overwrite,
+                MatRef::new(weights, targets, sources).transposed(),
+                d_context,
+                scratch,
+            );
             d_weights.resize(targets * sources, R::ZERO);
             matmul(&mut d_weights, sources, Store::Overwrite, d_context, memory.transposed(), scratch);
             for (d, a) in d_weights.chunks_exact_mut(sources).zip(weights.chunks_exact(sources)) {
@@ -185,7 +212,10 @@ impl Attention {
                 tape.buffer.resize(tokens * width, R::ZERO);
                 matmul_packed(&mut tape.buffer, width, Store::Overwrite, d_queries, transposed, scratch);
                 tape.h.clear();
-                alignment.target_rows.iter().for_each(|&row| tape.h.extend_from_slice(&tape.both[(row * 2 + 1) * width..][..width]));
+                alignment
+                    .target_rows
+                    .iter()
+                    .for_each(|&row| tape.h.extend_from_slice(&tape.both[(row * 2 + 1) * width..][..width]));
                 &tape.buffer
             }
             None => &tape.d_queries,
@@ -207,7 +237,10 @@ impl Attention {
         let width = self.hidden;
         let tokens = tape.d_sum.len() / width;
         let rows = |values: &'a [R]| MatRef::new(values, tokens, width);
-        out.push((self.combine, Summand::over_rows(MatRef::new(&tape.both, tokens, 2 * width), rows(&tape.d_sum))));
+        out.push((
+            self.combine,
+            Summand::over_rows(MatRef::new(&tape.both, tokens, 2 * width), rows(&tape.d_sum)),
+        ));
         if let Some(key) = self.key {
             out.push((key, Summand::over_rows(rows(&tape.h), rows(&tape.d_queries))));
         }
@@ -215,10 +248,18 @@ impl Attention {
 
     /// ONNX, any number of decoder steps.
     ///
-    /// - `h` (batch, target_time, hidden), `memory` (batch, source_time, hidden), `mask` (batch, source_time).
+    /// - `h` (batch, target_time, hidden), `memory` (batch, source_time, hidden), `mask` (batch,
+    ///   source_time).
     ///
     /// Gives h' (batch, target_time, hidden) and the weights (batch, target_time, source_time).
-    pub fn emit(&self, p: &Parameters<f32>, g: &mut GraphBuilder, h: &Value, memory: &Value, mask: &Value) -> [Value; 2] {
+    pub fn emit(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        h: &Value,
+        memory: &Value,
+        mask: &Value,
+    ) -> [Value; 2] {
         g.scope("decoder.attention");
         let queries = match self.key {
             Some(key) => {
@@ -229,7 +270,8 @@ impl Attention {
         };
         let keys = g.node("Transpose", &[memory], &[("perm", Attribute::Ints(vec![0, 2, 1]))]);
         let scores = g.node("MatMul", &[&queries, &keys], &[]);
-        // Padding gets -1e9: e^-1e9 is exactly 0 in f32, and a text of padding alone still sums to 1 instead of 0 / 0.
+        // Padding gets -1e9: e^-1e9 is exactly 0 in f32, and a text of padding alone still sums to 1 instead
+        // of 0 / 0.
         let one = g.float(&[], &[1.0]);
         let far = g.float(&[], &[1e9]);
         let missing = g.node("Sub", &[mask, &one], &[]);

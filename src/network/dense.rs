@@ -3,7 +3,9 @@
 use super::gradients::{Summand, Summands};
 use super::parameters::{Layout, ParameterId, Parameters};
 use super::symbols::emit_parameter;
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed, softmax_cross_entropy};
+use crate::kernels::{
+    MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed, softmax_cross_entropy,
+};
 use crate::network::Sums;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
@@ -51,8 +53,8 @@ pub struct DenseTape<R> {
     d_bias: Vec<R>,
 }
 
-/// Rows whose logits are made before their softmax is taken: few enough that these are still in the cache, enough that a
-/// weight read from memory is used often.
+/// Rows whose logits are made before their softmax is taken: few enough that these are still in the cache,
+/// enough that a weight read from memory is used often.
 const BLOCK: usize = 128;
 /// Most gradients of logits that are kept for one product with all rows (16 MiB in f32).
 const KEPT: usize = 4 << 20;
@@ -77,7 +79,10 @@ impl Dense {
     /// Packs the weights into the memory of `old`.
     pub fn prepare<R: Real>(&self, p: &Parameters<R>, old: PreparedDense<R>) -> PreparedDense<R> {
         let weight = self.weight(p);
-        PreparedDense { forward: old.forward.repacked(weight), backward: old.backward.repacked(weight.transposed()) }
+        PreparedDense {
+            forward: old.forward.repacked(weight),
+            backward: old.backward.repacked(weight.transposed()),
+        }
     }
 
     fn weight<'a, R: Real>(&self, p: &'a Parameters<R>) -> MatRef<'a, R> {
@@ -88,7 +93,13 @@ impl Dense {
     }
 
     /// Logits (rows, vocabulary) of hidden states (rows, hidden).
-    pub fn logits<R: Real>(&self, p: &Parameters<R>, prepared: &PreparedDense<R>, h: &[R], scratch: &mut Scratch<R>) -> Vec<R> {
+    pub fn logits<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedDense<R>,
+        h: &[R],
+        scratch: &mut Scratch<R>,
+    ) -> Vec<R> {
         let rows = h.len() / self.inputs;
         let mut logits = vec![R::ZERO; rows * self.outputs];
         matmul_packed(
@@ -102,7 +113,8 @@ impl Dense {
         logits
     }
 
-    /// The loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward` the gradient of `h`.
+    /// The loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward` the
+    /// gradient of `h`.
     #[allow(clippy::too_many_arguments)]
     pub fn loss<R: Real>(
         &self,
@@ -146,7 +158,14 @@ impl Dense {
             }
             if let Some(DenseBackward { d_h, .. }) = &mut backward {
                 let d_h = &mut d_h[first * inputs..][..rows * inputs];
-                matmul_packed(d_h, inputs, Store::Overwrite, MatRef::new(logits, rows, outputs), &prepared.backward, scratch);
+                matmul_packed(
+                    d_h,
+                    inputs,
+                    Store::Overwrite,
+                    MatRef::new(logits, rows, outputs),
+                    &prepared.backward,
+                    scratch,
+                );
                 add_column_sums(&mut tape.d_bias, logits);
             }
         }
@@ -164,7 +183,8 @@ impl Dense {
         }
     }
 
-    /// From gradients of the outputs, `d_rows` (rows, outputs), to those of the inputs (rows, inputs), which overwrite `d_x`.
+    /// From gradients of the outputs, `d_rows` (rows, outputs), to those of the inputs (rows, inputs), which
+    /// overwrite `d_x`.
     pub fn backward<R: Real>(
         &self,
         prepared: &PreparedDense<R>,
@@ -182,12 +202,19 @@ impl Dense {
         if let Some(d_x) = d_x {
             let rows = d_rows.len() / self.outputs;
             d_x.resize(rows * self.inputs, R::ZERO);
-            matmul_packed(d_x, self.inputs, Store::Overwrite, MatRef::new(d_rows, rows, self.outputs), &prepared.backward, scratch);
+            matmul_packed(
+                d_x,
+                self.inputs,
+                Store::Overwrite,
+                MatRef::new(d_rows, rows, self.outputs),
+                &prepared.backward,
+                scratch,
+            );
         }
     }
 
-    /// What [`loss`](Self::loss) or [`backward`](Self::backward) found, as gradients of the parameters; `x` (rows, inputs)
-    /// is what the layer read.
+    /// What [`loss`](Self::loss) or [`backward`](Self::backward) found, as gradients of the parameters; `x`
+    /// (rows, inputs) is what the layer read.
     pub fn summands<'a, R: Real>(&self, x: &'a [R], tape: &'a DenseTape<R>, out: &mut Summands<'a, R>) {
         let (a, b) = self.weight_product(&x[tape.first * self.inputs..], &tape.outputs);
         // The row of PAD in an embedding is zero and stays zero.
@@ -195,13 +222,14 @@ impl Dense {
         out.push((self.weight, Summand::Product { first_row, a, b }));
         out.push((self.bias, Summand::Row { at: 0, values: &tape.d_bias }));
         if !tape.d_weight.is_empty() {
-            let (rows, columns) = if self.tied { (self.outputs, self.inputs) } else { (self.inputs, self.outputs) };
+            let (rows, columns) =
+                if self.tied { (self.outputs, self.inputs) } else { (self.inputs, self.outputs) };
             out.push((self.weight, Summand::Matrix(MatRef::new(&tape.d_weight, rows, columns))));
         }
     }
 
-    /// The factors of the weight's gradient, shaped like the weight, from `x` (rows, inputs) and the gradients of the
-    /// outputs (at least rows, outputs).
+    /// The factors of the weight's gradient, shaped like the weight, from `x` (rows, inputs) and the
+    /// gradients of the outputs (at least rows, outputs).
     fn weight_product<'a, R: Real>(&self, x: &'a [R], d: &'a [R]) -> (MatRef<'a, R>, MatRef<'a, R>) {
         let rows = x.len() / self.inputs;
         let (x, d) = (MatRef::new(x, rows, self.inputs), MatRef::new(d, rows, self.outputs));

@@ -1,5 +1,5 @@
-//! Inverted dropout (Srivastava et al. 2014): values are zeroed with probability `rate` and the rest scaled up, so that
-//! exported graphs need nothing.
+//! Inverted dropout (Srivastava et al. 2014): values are zeroed with probability `rate` and the rest scaled
+//! up, so that exported graphs need nothing.
 
 use crate::kernels::{Real, drop_values};
 use crate::random::Random;

@@ -1,8 +1,8 @@
 //! The three graphs, cut from the one network.
 
 use s2s_runtime::contract::{
-    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, LOSS, PAD, axis::BATCH,
-    axis::SOURCE_TIME, axis::TARGET_TIME, next,
+    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT,
+    LOSS, PAD, axis::BATCH, axis::SOURCE_TIME, axis::TARGET_TIME, next,
 };
 
 use super::encoder::{Backwards, EncoderSides};
@@ -25,12 +25,14 @@ pub(super) struct Step {
 pub(super) struct Encoded {
     /// h and (LSTM) c of each layer, (1, batch, hidden).
     pub(super) states: Vec<Vec<Value>>,
-    /// Outputs of the top layer (batch, source_time, hidden) and the mask (batch, source_time); with attention only.
+    /// Outputs of the top layer (batch, source_time, hidden) and the mask (batch, source_time); with
+    /// attention only.
     pub(super) memory: Option<[Value; 2]>,
 }
 
 impl Seq2Seq {
-    /// The encoder: text to the states that the decoder starts from, with attention also to what it looks back at.
+    /// The encoder: text to the states that the decoder starts from, with attention also to what it looks
+    /// back at.
     pub fn emit_encoder(&self, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io) {
         let hidden = self.architecture().hidden;
         let source = self.emit_source(g, io);
@@ -43,7 +45,12 @@ impl Seq2Seq {
             }
         }
         if let Some([rows, mask]) = memory {
-            g.output(ENCODER_OUTPUT, &rows, DataType::Float, &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME), Axis::Fixed(hidden)]);
+            g.output(
+                ENCODER_OUTPUT,
+                &rows,
+                DataType::Float,
+                &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME), Axis::Fixed(hidden)],
+            );
             g.output(ENCODER_MASK, &mask, DataType::Float, &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME)]);
         }
     }
@@ -53,20 +60,34 @@ impl Seq2Seq {
         let a = self.architecture();
         let token = match io {
             Io::Ids => g.input(DECODER_INPUT, DataType::Int64, &[Axis::Symbol(BATCH), Axis::Fixed(1)]),
-            Io::OneHot => g.input(DECODER_INPUT, DataType::Float, &[Axis::Symbol(BATCH), Axis::Fixed(1), Axis::Fixed(a.target_vocabulary)]),
+            Io::OneHot => g.input(
+                DECODER_INPUT,
+                DataType::Float,
+                &[Axis::Symbol(BATCH), Axis::Fixed(1), Axis::Fixed(a.target_vocabulary)],
+            ),
         };
         let state_axes = [Axis::Symbol(BATCH), Axis::Fixed(a.hidden)];
         let states: Vec<Vec<Value>> = (0..self.decoder.len())
-            .map(|l| self.state_names(l).iter().map(|name| g.input(name, DataType::Float, &state_axes)).collect())
+            .map(|l| {
+                self.state_names(l).iter().map(|name| g.input(name, DataType::Float, &state_axes)).collect()
+            })
             .collect();
         let memory = self.attention.is_some().then(|| {
             let axes = [Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME), Axis::Fixed(a.hidden)];
-            [g.input(ENCODER_OUTPUT, DataType::Float, &axes), g.input(ENCODER_MASK, DataType::Float, &axes[..2])]
+            [
+                g.input(ENCODER_OUTPUT, DataType::Float, &axes),
+                g.input(ENCODER_MASK, DataType::Float, &axes[..2]),
+            ]
         });
         let Step { logits, states, weights } = self.emit_step(p, g, io, &token, &states, memory.as_ref());
         let output = scores(g, io, logits);
         let output = unsqueeze(g, &output, 1);
-        g.output(DECODER_OUTPUT, &output, DataType::Float, &[Axis::Symbol(BATCH), Axis::Fixed(1), Axis::Fixed(a.target_vocabulary)]);
+        g.output(
+            DECODER_OUTPUT,
+            &output,
+            DataType::Float,
+            &[Axis::Symbol(BATCH), Axis::Fixed(1), Axis::Fixed(a.target_vocabulary)],
+        );
         for (l, states) in states.iter().enumerate() {
             for (name, state) in self.state_names(l).iter().zip(states) {
                 g.output(&next(name), state, DataType::Float, &state_axes);
@@ -77,7 +98,8 @@ impl Seq2Seq {
         }
     }
 
-    /// One decoding step: a token and the states of each layer to logits (batch, target_vocabulary) and the next states.
+    /// One decoding step: a token and the states of each layer to logits (batch, target_vocabulary) and the
+    /// next states.
     pub(super) fn emit_step(
         &self,
         p: &Parameters<f32>,
@@ -144,8 +166,9 @@ impl Seq2Seq {
             forward = filling.emit(g, &forward, vocabulary);
         }
         let reverse = self.architecture().bidirectional.then(|| {
-            // A text of n tokens lies at T - n .. T; the opposite of position j is 2 T - 1 - n - j, that of padding itself.
-            // All of it in f32, which is exact here: integers that come from a Shape break one engine.
+            // A text of n tokens lies at T - n .. T; the opposite of position j is 2 T - 1 - n - j, that of
+            // padding itself. All of it in f32, which is exact here: integers that come from a Shape break
+            // one engine.
             g.scope("encoder.reverse");
             let zero = g.float(&[], &[0.0]);
             let one = g.float(&[], &[1.0]);
@@ -182,11 +205,16 @@ impl Seq2Seq {
         EncoderSides { forward, reverse }
     }
 
-    pub(super) fn emit_encoder_layers(&self, p: &Parameters<f32>, g: &mut GraphBuilder, source: &EncoderSides) -> Encoded {
+    pub(super) fn emit_encoder_layers(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        source: &EncoderSides,
+    ) -> Encoded {
         let a = self.architecture();
         g.scope("encoder");
-        // A zero state is always wired: one engine fails on a symbolic batch without it. Its value is spelled out, because
-        // another takes a ConstantOfShape without one for float64.
+        // A zero state is always wired: one engine fails on a symbolic batch without it. Its value is spelled
+        // out, because another takes a ConstantOfShape without one for float64.
         let shape = g.node("Shape", &[&source.forward.mask], &[]);
         let at = g.int64(&[1], &[1]);
         let batch = g.node("Gather", &[&shape, &at], &[("axis", Attribute::Int(0))]);
@@ -234,13 +262,17 @@ fn scores(g: &mut GraphBuilder, io: Io, logits: Value) -> Value {
 
 /// Mean nats a target token, padding left out.
 ///
-/// Spelled out, because two of the engines lack SoftmaxCrossEntropyLoss and one computes LogSoftmax as the logarithm of a
-/// softmax, which is -inf on wide logits.
+/// Spelled out, because two of the engines lack SoftmaxCrossEntropyLoss and one computes LogSoftmax as the
+/// logarithm of a softmax, which is -inf on wide logits.
 fn emit_loss(g: &mut GraphBuilder, io: Io, logits: &Value, expected: &Value) -> Value {
     g.scope("loss");
     let last = g.int64(&[1], &[-1]);
     let keep = [("keepdims", Attribute::Int(1))];
-    let highest = g.node("ReduceMax", &[logits], &[("axes", Attribute::Ints(vec![-1])), ("keepdims", Attribute::Int(1))]);
+    let highest = g.node(
+        "ReduceMax",
+        &[logits],
+        &[("axes", Attribute::Ints(vec![-1])), ("keepdims", Attribute::Int(1))],
+    );
     let shifted = g.node("Sub", &[logits, &highest], &[]);
     let exponentials = g.node("Exp", &[&shifted], &[]);
     let sum = g.node("ReduceSum", &[&exponentials, &last], &keep);
@@ -279,7 +311,11 @@ fn emit_side(g: &mut GraphBuilder, io: Io, name: &str, time: &'static str, vocab
             GraphSide { io, input, mask }
         }
         Io::OneHot => {
-            let rows = g.input(name, DataType::Float, &[Axis::Symbol(BATCH), Axis::Symbol(time), Axis::Fixed(vocabulary)]);
+            let rows = g.input(
+                name,
+                DataType::Float,
+                &[Axis::Symbol(BATCH), Axis::Symbol(time), Axis::Fixed(vocabulary)],
+            );
             let input = g.node("Transpose", &[&rows], &[("perm", Attribute::Ints(vec![1, 0, 2]))]);
             let channel = g.int64(&[1], &[2]);
             let mask = g.node("ReduceSum", &[&input, &channel], &[("keepdims", Attribute::Int(1))]);

@@ -50,10 +50,18 @@ impl<R> EncoderTape<R> {
 
 impl EncoderLayer {
     /// Registers the parameters of `name` and, with two directions, `{name}.reverse`.
-    pub fn new(p: &mut Layout, name: &str, cell: Cell, hidden: usize, bidirectional: bool, source: Source) -> Self {
+    pub fn new(
+        p: &mut Layout,
+        name: &str,
+        cell: Cell,
+        hidden: usize,
+        bidirectional: bool,
+        source: Source,
+    ) -> Self {
         let width = if bidirectional { hidden / 2 } else { hidden };
         let forward = Recurrent::new(p, "encoder", name.to_owned(), cell, width, source);
-        let reverse = bidirectional.then(|| Recurrent::new(p, "encoder", format!("{name}.reverse"), cell, width, source));
+        let reverse = bidirectional
+            .then(|| Recurrent::new(p, "encoder", format!("{name}.reverse"), cell, width, source));
         Self { forward, reverse }
     }
 
@@ -81,7 +89,10 @@ impl EncoderLayer {
     ) -> PreparedEncoderLayer<R> {
         PreparedEncoderLayer {
             forward: self.forward.prepare(p, tokens, dropout, old.forward),
-            reverse: self.reverse.as_ref().map(|r| r.prepare(p, tokens, dropout, old.reverse.unwrap_or_default())),
+            reverse: self
+                .reverse
+                .as_ref()
+                .map(|r| r.prepare(p, tokens, dropout, old.reverse.unwrap_or_default())),
         }
     }
 
@@ -101,12 +112,28 @@ impl EncoderLayer {
         let zeros = vec![vec![R::ZERO; packing.batch() * width]; 2];
         tape.forward.initial.clone_from(&zeros);
         (tape.forward.from_zero, tape.reverse.from_zero) = (true, true);
-        self.forward.forward(p, &prepared.forward, packing, input, &mut tape.forward, dropout.map(|d| d.of_layer(0)), scratch);
+        self.forward.forward(
+            p,
+            &prepared.forward,
+            packing,
+            input,
+            &mut tape.forward,
+            dropout.map(|d| d.of_layer(0)),
+            scratch,
+        );
         let (Some(reverse), Some(prepared)) = (&self.reverse, &prepared.reverse) else { return };
         let order = packing.reversed_rows();
         let input = reversed(input, &order, &mut tape.reversed_ids, &mut tape.reversed_rows);
         tape.reverse.initial = zeros;
-        reverse.forward(p, prepared, packing, input, &mut tape.reverse, dropout.map(|d| d.of_layer(1)), scratch);
+        reverse.forward(
+            p,
+            prepared,
+            packing,
+            input,
+            &mut tape.reverse,
+            dropout.map(|d| d.of_layer(1)),
+            scratch,
+        );
         tape.joined.resize(packing.rows * 2 * width, R::ZERO);
         for ((row, joined), &opposite) in tape.joined.chunks_exact_mut(2 * width).enumerate().zip(&order) {
             joined[..width].copy_from_slice(&tape.forward.h[row * width..][..width]);
@@ -114,12 +141,17 @@ impl EncoderLayer {
         }
     }
 
-    /// The final states, h and (LSTM) c, (batch, hidden) in the packing's order; both directions side by side.
+    /// The final states, h and (LSTM) c, (batch, hidden) in the packing's order; both directions side by
+    /// side.
     pub fn final_states<R: Real>(&self, packing: &Packing, tape: &EncoderTape<R>) -> Vec<Vec<R>> {
         let states = self.forward.final_states(packing, &tape.forward);
         let Some(reverse) = &self.reverse else { return states };
         let width = reverse.hidden();
-        states.iter().zip(reverse.final_states(packing, &tape.reverse)).map(|(a, b)| join(a, &b, width)).collect()
+        states
+            .iter()
+            .zip(reverse.final_states(packing, &tape.reverse))
+            .map(|(a, b)| join(a, &b, width))
+            .collect()
     }
 
     /// Backpropagation; arguments as of [`Recurrent::backward`].
@@ -139,12 +171,24 @@ impl EncoderLayer {
     ) {
         let (Some(reverse), Some(prepared_reverse)) = (&self.reverse, &prepared.reverse) else {
             let (prepared, tape) = (&prepared.forward, &mut tape.forward);
-            self.forward.backward(p, prepared, packing, input, tape, d_rows, &mut d_states, dropout, d_input, scratch);
+            self.forward.backward(
+                p,
+                prepared,
+                packing,
+                input,
+                tape,
+                d_rows,
+                &mut d_states,
+                dropout,
+                d_input,
+                scratch,
+            );
             return;
         };
         let width = self.forward.hidden();
         let order = packing.reversed_rows();
-        let (mut d_forward, mut d_reverse): (Vec<_>, Vec<_>) = d_states.iter().map(|s| halve(s, width)).unzip();
+        let (mut d_forward, mut d_reverse): (Vec<_>, Vec<_>) =
+            d_states.iter().map(|s| halve(s, width)).unzip();
         let halves = d_rows.map(|d| {
             for half in &mut tape.halves {
                 half.resize(packing.rows * width, R::ZERO);
@@ -157,10 +201,32 @@ impl EncoderLayer {
         });
         let (first, second) = (halves.map(|h| h[0].as_slice()), halves.map(|h| h[1].as_slice()));
         let forward_tape = &mut tape.forward;
-        self.forward.backward(p, &prepared.forward, packing, input, forward_tape, first, &mut d_forward, dropout, d_input, scratch);
+        self.forward.backward(
+            p,
+            &prepared.forward,
+            packing,
+            input,
+            forward_tape,
+            first,
+            &mut d_forward,
+            dropout,
+            d_input,
+            scratch,
+        );
         let input = already_reversed(input, &tape.reversed_ids, &tape.reversed_rows);
         let (reverse_tape, d_reversed) = (&mut tape.reverse, &mut tape.d_reversed);
-        reverse.backward(p, prepared_reverse, packing, input, reverse_tape, second, &mut d_reverse, dropout, d_reversed, scratch);
+        reverse.backward(
+            p,
+            prepared_reverse,
+            packing,
+            input,
+            reverse_tape,
+            second,
+            &mut d_reverse,
+            dropout,
+            d_reversed,
+            scratch,
+        );
         if let Input::Rows(rows) = input {
             let width = rows.len() / packing.rows.max(1);
             for (d, &opposite) in d_reversed.chunks_exact(width.max(1)).zip(&order) {
@@ -169,7 +235,8 @@ impl EncoderLayer {
         }
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer read.
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer
+    /// read.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
@@ -187,8 +254,9 @@ impl EncoderLayer {
 
     /// ONNX: the outputs (time, batch, hidden) if `outputs`, and the final states (1, batch, hidden).
     ///
-    /// `zero` (1, batch, width) is the state before the first step. The reverse direction is a second forward operator over
-    /// the texts read backwards and left-padded again: engines refuse or ignore `direction = reverse`.
+    /// `zero` (1, batch, width) is the state before the first step. The reverse direction is a second forward
+    /// operator over the texts read backwards and left-padded again: engines refuse or ignore `direction =
+    /// reverse`.
     pub fn emit_sequence(
         &self,
         p: &Parameters<f32>,
@@ -212,7 +280,8 @@ impl EncoderLayer {
         let below = below.map(|below| backwards.flip(g, below));
         let (reversed_rows, reversed_states) = run(reverse, &backwards.side, below.as_ref(), g);
         let axis = [("axis", Attribute::Int(2))];
-        let states = states.iter().zip(&reversed_states).map(|(a, b)| g.node("Concat", &[a, b], &axis)).collect();
+        let states =
+            states.iter().zip(&reversed_states).map(|(a, b)| g.node("Concat", &[a, b], &axis)).collect();
         let rows = rows.zip(reversed_rows).map(|(rows, reversed)| {
             let reversed = backwards.flip(g, &reversed);
             g.node("Concat", &[&rows, &reversed], &axis)
@@ -248,7 +317,12 @@ impl Backwards {
     }
 }
 
-fn reversed<'a, R: Real>(input: Input<'_, R>, order: &[usize], ids: &'a mut Vec<u32>, rows: &'a mut Vec<R>) -> Input<'a, R> {
+fn reversed<'a, R: Real>(
+    input: Input<'_, R>,
+    order: &[usize],
+    ids: &'a mut Vec<u32>,
+    rows: &'a mut Vec<R>,
+) -> Input<'a, R> {
     match input {
         Input::Ids(all) => {
             ids.clear();
@@ -280,5 +354,8 @@ fn join<R: Real>(a: &[R], b: &[R], width: usize) -> Vec<R> {
 /// The inverse of [`join`].
 fn halve<R: Real>(both: &[R], width: usize) -> (Vec<R>, Vec<R>) {
     let rows = || both.chunks_exact(2 * width);
-    (rows().flat_map(|row| &row[..width]).copied().collect(), rows().flat_map(|row| &row[width..]).copied().collect())
+    (
+        rows().flat_map(|row| &row[..width]).copied().collect(),
+        rows().flat_map(|row| &row[width..]).copied().collect(),
+    )
 }

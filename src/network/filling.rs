@@ -1,8 +1,9 @@
 //! Padding that the model reads: short sources are filled up with an ordinary symbol, inside the graph.
 //!
-//! Padding with id 0 leaves a state as it is. A model that learnt with padding that it did read (Keras without a mask) must
-//! read as much of it again. The graphs make it themselves, so that whoever runs them pads on the left with 0 as for any
-//! other bundle and knows nothing of it: a text of n tokens is read as one of max(n, length).
+//! Padding with id 0 leaves a state as it is. A model that learnt with padding that it did read (Keras
+//! without a mask) must read as much of it again. The graphs make it themselves, so that whoever runs them
+//! pads on the left with 0 as for any other bundle and knows nothing of it: a text of n tokens is read as one
+//! of max(n, length).
 
 use s2s_runtime::vocabulary::{PaddingSide, Vocabulary};
 
@@ -37,10 +38,11 @@ impl Filling {
         }
     }
 
-    /// ONNX: the source, (time, batch, ...) left-padded, to the filled one, (max(time, length), batch, ...) left-padded.
+    /// ONNX: the source, (time, batch, ...) left-padded, to the filled one, (max(time, length), batch, ...)
+    /// left-padded.
     ///
-    /// All of it in f32, where ids are exact: not every engine pads and gathers integers. With `distance` the number of
-    /// tokens behind a position, and `missing` = max(length - n, 0) for a text of n tokens:
+    /// All of it in f32, where ids are exact: not every engine pads and gathers integers. With `distance` the
+    /// number of tokens behind a position, and `missing` = max(length - n, 0) for a text of n tokens:
     ///
     /// - left: position with `distance` < length that are padding become filling;
     /// - right: position j takes what stood at j + missing, and filling where `distance` < missing.

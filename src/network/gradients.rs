@@ -1,13 +1,16 @@
 //! The gradients of all parameters, summed over the shards of a batch.
 //!
-//! A pass over a shard leaves gradients of activations. What the parameters' gradients are made of is listed by the layers
-//! as [`Summand`]s; when all shards are done, the threads share the tensors among them. So there is one array of gradients
-//! for any number of threads, the products run over the rows of all shards, and nobody waits for a slow shard twice.
+//! A pass over a shard leaves gradients of activations. What the parameters' gradients are made of is listed
+//! by the layers as [`Summand`]s; when all shards are done, the threads share the tensors among them. So
+//! there is one array of gradients for any number of threads, the products run over the rows of all shards,
+//! and nobody waits for a slow shard twice.
 
 use std::ops::Range;
 
 use super::parameters::{ParameterId, Parameters};
-use crate::kernels::{MatMut, MatRef, Real, Scratch, Store, Team, add_assign, add_scaled, matmul_into, sum_of_squares};
+use crate::kernels::{
+    MatMut, MatRef, Real, Scratch, Store, Team, add_assign, add_scaled, matmul_into, sum_of_squares,
+};
 
 /// One summand of the gradient of a tensor, seen as a matrix whose columns are the tensor's last axis.
 #[derive(Clone, Copy, Debug)]
@@ -53,8 +56,8 @@ pub type Summands<'a, R> = Vec<(ParameterId, Summand<'a, R>)>;
 
 /// Gradients of all parameters, laid out like these, that begin every step as zeros without being cleared.
 ///
-/// A table of thousands of symbols gets a few rows a step, a matrix as a whole a product. So each row has a mark: what is
-/// not marked counts as zero and holds leftovers of an earlier step.
+/// A table of thousands of symbols gets a few rows a step, a matrix as a whole a product. So each row has a
+/// mark: what is not marked counts as zero and holds leftovers of an earlier step.
 #[derive(Clone, Debug)]
 pub struct Gradients<R> {
     values: Parameters<R>,
@@ -105,13 +108,20 @@ impl<R: Real> Gradients<R> {
             let (tensor, marks);
             (tensor, values) = values.split_at_mut(rows * columns);
             (marks, written) = written.split_at_mut(rows);
-            pieces.extend(divide(MatMut::new(tensor, rows, columns, columns), marks, summands, team.threads()));
+            pieces.extend(divide(
+                MatMut::new(tensor, rows, columns, columns),
+                marks,
+                summands,
+                team.threads(),
+            ));
         }
         let mut squares = vec![0.0; pieces.len()];
         let mut items: Vec<_> = pieces.into_iter().zip(&mut squares).collect();
         // The longest first: a long one at the end would be waited for.
         items.sort_by_key(|(piece, _)| std::cmp::Reverse(piece.work));
-        team.each_with(&mut self.scratch, items.into_iter(), |scratch, (piece, squares)| *squares = piece.run(scratch));
+        team.each_with(&mut self.scratch, items.into_iter(), |scratch, (piece, squares)| {
+            *squares = piece.run(scratch)
+        });
         squares.into_iter().sum()
     }
 
@@ -205,7 +215,14 @@ fn divide<'p, 'a, R: Real>(
         let (first_row, first_column) = if by_columns { (0, i * size) } else { (i * size, 0) };
         let (m, n) = block.shape();
         let marks = marks.as_mut().and_then(Iterator::next);
-        Piece { block, rows: first_row..first_row + m, columns: first_column..first_column + n, marks, summands, work: work / parts }
+        Piece {
+            block,
+            rows: first_row..first_row + m,
+            columns: first_column..first_column + n,
+            marks,
+            summands,
+            work: work / parts,
+        }
     };
     blocks.into_iter().enumerate().map(piece).collect()
 }
@@ -236,7 +253,8 @@ impl<R: Real> Piece<'_, '_, R> {
                 Summand::Row { at, values } => self.add_row(marks, at, values, None),
                 Summand::Column { at, values } if self.columns.contains(&at) => {
                     let at = at - self.columns.start;
-                    for ((row, mark), &value) in marks.iter_mut().enumerate().zip(&values[self.rows.clone()]) {
+                    for ((row, mark), &value) in marks.iter_mut().enumerate().zip(&values[self.rows.clone()])
+                    {
                         let row = self.block.row(row);
                         if !std::mem::replace(mark, true) {
                             row.fill(R::ZERO);
@@ -245,7 +263,9 @@ impl<R: Real> Piece<'_, '_, R> {
                     }
                 }
                 Summand::Column { .. } => {}
-                Summand::Matrix(matrix) => self.rows.clone().for_each(|row| self.add_row(marks, row, matrix.row(row), None)),
+                Summand::Matrix(matrix) => {
+                    self.rows.clone().for_each(|row| self.add_row(marks, row, matrix.row(row), None))
+                }
             }
         }
         let mut squares = 0.0;
@@ -281,7 +301,14 @@ impl<R: Real> Piece<'_, '_, R> {
     }
 
     /// Adds A B from `first_row` of the tensor on, as far as it is in this piece.
-    fn add_product(&mut self, marks: &mut [bool], first_row: usize, a: MatRef<'_, R>, b: MatRef<'_, R>, scratch: &mut Scratch<R>) {
+    fn add_product(
+        &mut self,
+        marks: &mut [bool],
+        first_row: usize,
+        a: MatRef<'_, R>,
+        b: MatRef<'_, R>,
+        scratch: &mut Scratch<R>,
+    ) {
         let ((m, k), (_, n)) = (a.shape(), b.shape());
         let rows = self.rows.start.max(first_row)..self.rows.end.min(first_row + m);
         let columns = self.columns.start..self.columns.end.min(n);
@@ -299,7 +326,8 @@ impl<R: Real> Piece<'_, '_, R> {
             }
         }
         let store = if is_new { Store::Overwrite } else { Store::Add };
-        let (a, b) = (a.block(rows.start - first_row..rows.end - first_row, 0..k), b.block(0..k, columns.clone()));
+        let (a, b) =
+            (a.block(rows.start - first_row..rows.end - first_row, 0..k), b.block(0..k, columns.clone()));
         matmul_into(self.block.block(local, 0..columns.len()), store, a, b, scratch);
     }
 }
@@ -314,7 +342,9 @@ impl<'a, R: Real> Summand<'a, R> {
     fn work(&self) -> usize {
         match self {
             Self::Product { a, b, .. } => a.shape().0 * a.shape().1 * b.shape().1,
-            Self::Rows { values, .. } | Self::Row { values, .. } | Self::Column { values, .. } => values.len() * WORK_OF_ADDING,
+            Self::Rows { values, .. } | Self::Row { values, .. } | Self::Column { values, .. } => {
+                values.len() * WORK_OF_ADDING
+            }
             Self::Matrix(matrix) => matrix.shape().0 * matrix.shape().1 * WORK_OF_ADDING,
         }
     }
@@ -328,8 +358,8 @@ mod tests {
         (0..n).map(|i| ((i * 7919 + seed * 104_729) % 1000) as f64 / 500.0 - 1.0).collect()
     }
 
-    /// Tensors large enough to be divided by rows and by columns, a table, one of which only rows after the first get a
-    /// product, and two that nobody writes, though one is offered a product over no rows.
+    /// Tensors large enough to be divided by rows and by columns, a table, one of which only rows after the
+    /// first get a product, and two that nobody writes, though one is offered a product over no rows.
     const SHAPES: [[usize; 2]; 6] = [[1000, 101], [50, 1000], [3000, 64], [200, 30], [4, 5], [2, 3]];
     /// Rows that the products run over.
     const K: usize = 150;
@@ -342,13 +372,18 @@ mod tests {
     impl Shard {
         fn new(seed: usize) -> Self {
             let sizes = [1000 * K, K * 100, 1000, 50 * K, K * 1000, 50 * 1000, 400 * 64, 400];
-            Self { numbers: sizes.map(|n| numbers(n, seed)), symbols: (0..400).map(|i| (i * i * 31 + seed as u32) % 1500).collect() }
+            Self {
+                numbers: sizes.map(|n| numbers(n, seed)),
+                symbols: (0..400).map(|i| (i * i * 31 + seed as u32) % 1500).collect(),
+            }
         }
 
         fn summands<'a>(&'a self, ids: &[ParameterId]) -> Summands<'a, f64> {
             let [d, x, bias, h, logits, matrix, rows, factors] = &self.numbers;
-            let product = |m: usize, n: usize, a: &'a [f64], b: &'a [f64]| (MatRef::new(a, m, K), MatRef::new(b, K, n));
-            let ((a, b), (c, e), (f, g)) = (product(1000, 100, d, x), product(50, 1000, h, logits), product(199, 30, d, x));
+            let product =
+                |m: usize, n: usize, a: &'a [f64], b: &'a [f64]| (MatRef::new(a, m, K), MatRef::new(b, K, n));
+            let ((a, b), (c, e), (f, g)) =
+                (product(1000, 100, d, x), product(50, 1000, h, logits), product(199, 30, d, x));
             let (ids_twice, no_rows) = (&self.symbols[..], MatRef::new(&[], 4, 0));
             vec![
                 (ids[0], Summand::Column { at: 100, values: bias }),
@@ -377,7 +412,8 @@ mod tests {
             bias.iter().enumerate().for_each(|(i, b)| expected[0][i * 101 + 100] += b);
             matrix.iter().enumerate().for_each(|(i, x)| expected[1][i] += x);
             for (n, &id) in self.symbols.iter().enumerate() {
-                (0..64).for_each(|j| expected[2][id as usize * 64 + j] += rows[n * 64 + j] * (1.0 + factors[n]));
+                (0..64)
+                    .for_each(|j| expected[2][id as usize * 64 + j] += rows[n * 64 + j] * (1.0 + factors[n]));
             }
             bias[..64].iter().enumerate().for_each(|(j, b)| expected[2][2999 * 64 + j] += b);
         }
@@ -386,7 +422,8 @@ mod tests {
     #[test]
     fn sums_are_those_of_the_definition_for_any_number_of_threads_and_leftovers_count_for_nothing() {
         let mut p = Parameters::<f64>::default();
-        let ids: Vec<ParameterId> = SHAPES.iter().enumerate().map(|(i, shape)| p.add(format!("{i}"), shape)).collect();
+        let ids: Vec<ParameterId> =
+            SHAPES.iter().enumerate().map(|(i, shape)| p.add(format!("{i}"), shape)).collect();
         let steps = [vec![Shard::new(1), Shard::new(2)], vec![Shard::new(3)], Vec::new()];
         for threads in [1, 2, 5] {
             let (mut gradients, mut team) = (Gradients::new(&p), Team::new(threads));
@@ -400,7 +437,10 @@ mod tests {
                 let got = gradients.clone().into_parameters();
                 for (&id, expected) in ids.iter().zip(&expected) {
                     for (i, (got, want)) in got.get(id).iter().zip(expected).enumerate() {
-                        assert!((got - want).abs() < 1e-9, "{id:?}, {threads} threads, value {i}: {got} for {want}");
+                        assert!(
+                            (got - want).abs() < 1e-9,
+                            "{id:?}, {threads} threads, value {i}: {got} for {want}"
+                        );
                     }
                 }
             }
@@ -413,10 +453,19 @@ mod tests {
         let (a, b) = (p.add("a", &[4, 3]), p.add("b", &[5]));
         let mut gradients = Gradients::new(&p);
         let (rows, bias) = ([1.0; 9], [1.0; 5]);
-        let summands =
-            vec![(a, Summand::Rows { ids: &[1, 3, 1], values: &rows, factors: &[] }), (b, Summand::Row { at: 0, values: &bias })];
+        let summands = vec![
+            (a, Summand::Rows { ids: &[1, 3, 1], values: &rows, factors: &[] }),
+            (b, Summand::Row { at: 0, values: &bias }),
+        ];
         gradients.set(&[summands], &mut Team::new(1));
-        let parts: Vec<Vec<_>> = gradients.parts(7).into_iter().map(|part| part.iter().map(|s| (s.len, s.is_written)).collect()).collect();
-        assert_eq!(parts, [vec![(3, false), (3, true), (1, false)], vec![(2, false), (5, true)], vec![(3, true)]]);
+        let parts: Vec<Vec<_>> = gradients
+            .parts(7)
+            .into_iter()
+            .map(|part| part.iter().map(|s| (s.len, s.is_written)).collect())
+            .collect();
+        assert_eq!(
+            parts,
+            [vec![(3, false), (3, true), (1, false)], vec![(2, false), (5, true)], vec![(3, true)]]
+        );
     }
 }

@@ -1,7 +1,8 @@
 //! The LSTM cell: one step forward and backward on packed rows, and its two ONNX forms.
 //!
-//! Gates in ONNX's order i, o, f, c; `c' = f c + i g`, `h' = o tanh(c')` (Hochreiter and Schmidhuber 1997 with forget
-//! gates, Gers et al. 2000). The loop over time and the weights are those of [`Recurrent`](super::recurrent::Recurrent).
+//! Gates in ONNX's order i, o, f, c; `c' = f c + i g`, `h' = o tanh(c')` (Hochreiter and Schmidhuber 1997
+//! with forget gates, Gers et al. 2000). The loop over time and the weights are those of
+//! [`Recurrent`](super::recurrent::Recurrent).
 
 use super::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -20,7 +21,14 @@ pub(super) fn biased_gates(hidden: usize) -> std::ops::Range<usize> {
 /// - `states`: h and c, (1, batch, hidden).
 ///
 /// Gives the outputs (time, 1, batch, hidden) and the final h and c.
-pub(super) fn emit_sequence(g: &mut GraphBuilder, hidden: usize, x: &Value, w: &Value, r: &Value, states: &[Value]) -> Vec<Value> {
+pub(super) fn emit_sequence(
+    g: &mut GraphBuilder,
+    hidden: usize,
+    x: &Value,
+    w: &Value,
+    r: &Value,
+    states: &[Value],
+) -> Vec<Value> {
     let none = Value::none();
     let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
     // The bias is in W, behind the mask; OpenCV refuses a node without one of its own all the same.

@@ -1,4 +1,5 @@
-//! A second kind of network, from the same layers: a multilayer perceptron, for what has a label instead of a text.
+//! A second kind of network, from the same layers: a multilayer perceptron, for what has a label instead of a
+//! text.
 
 use serde::{Deserialize, Serialize};
 
@@ -94,8 +95,11 @@ impl Mlp {
         let a = &architecture;
         a.check()?;
         let mut layout = Layout::default();
-        let widths: Vec<usize> = [a.inputs].into_iter().chain(a.hidden.iter().copied()).chain([a.classes]).collect();
-        let layer = |(i, pair): (usize, &[usize])| Dense::new(&mut layout, &format!("dense_{i}"), pair[0], pair[1], None);
+        let widths: Vec<usize> =
+            [a.inputs].into_iter().chain(a.hidden.iter().copied()).chain([a.classes]).collect();
+        let layer = |(i, pair): (usize, &[usize])| {
+            Dense::new(&mut layout, &format!("dense_{i}"), pair[0], pair[1], None)
+        };
         let layers = widths.windows(2).enumerate().map(layer).collect();
         check_count(&layout)?;
         Ok(Self { architecture, layers, layout })
@@ -129,13 +133,20 @@ impl Mlp {
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`] for a tensor that is missing or of another shape.
-    pub fn import(&self, mut find: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>) -> Result<Parameters<f32>> {
+    pub fn import(
+        &self,
+        mut find: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
+    ) -> Result<Parameters<f32>> {
         let mut p = self.parameters();
         for id in p.ids() {
             let entry = p.entry(id).clone();
-            let found = find(&entry.name).ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {}", entry.name)))?;
+            let found = find(&entry.name)
+                .ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {}", entry.name)))?;
             if found.0 != entry.shape || found.1.len() != entry.len() {
-                let message = format!("tensor {} has shape {:?}, but the architecture asks for {:?}", entry.name, found.0, entry.shape);
+                let message = format!(
+                    "tensor {} has shape {:?}, but the architecture asks for {:?}",
+                    entry.name, found.0, entry.shape
+                );
                 return Err(Error::new(ErrorKind::Bundle, message));
             }
             p.get_mut(id).copy_from_slice(&found.1);
@@ -144,7 +155,11 @@ impl Mlp {
     }
 
     /// Lays out the weights for the products of one optimiser step.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, mut old: Vec<PreparedDense<R>>) -> Vec<PreparedDense<R>> {
+    pub fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        mut old: Vec<PreparedDense<R>>,
+    ) -> Vec<PreparedDense<R>> {
         old.resize_with(self.layers.len(), PreparedDense::default);
         self.layers.iter().zip(old).map(|(layer, old)| layer.prepare(p, old)).collect()
     }
@@ -154,7 +169,10 @@ impl Mlp {
         let mut ws = MlpWorkspace::default();
         let prepared = self.prepare(p, Vec::new());
         self.run(p, &prepared, features.iter().copied(), &mut ws);
-        let (Some(last), Some(prepared), Some(rows)) = (self.layers.last(), prepared.last(), ws.rows.last()) else { return Vec::new() };
+        let (Some(last), Some(prepared), Some(rows)) = (self.layers.last(), prepared.last(), ws.rows.last())
+        else {
+            return Vec::new();
+        };
         last.logits(p, prepared, rows, &mut ws.scratch)
     }
 
@@ -177,10 +195,21 @@ impl Mlp {
         let last = self.layers.len() - 1;
         let (scale, smoothing) = (R::from_f64(objective.scale), R::from_f64(objective.label_smoothing));
         let backward = Some(DenseBackward { scale, smoothing, d_h: &mut *d_rows });
-        let sums = self.layers[last].loss(p, &prepared[last], &rows[last], labels, &mut tapes[last], scratch, backward);
+        let sums = self.layers[last].loss(
+            p,
+            &prepared[last],
+            &rows[last],
+            labels,
+            &mut tapes[last],
+            scratch,
+            backward,
+        );
         for l in (0..last).rev() {
             // The gradient of ReLU: rows[l + 1] is what it gave.
-            d_rows.iter_mut().zip(&rows[l + 1]).for_each(|(d, &h)| *d = if h > R::ZERO { *d } else { R::ZERO });
+            d_rows
+                .iter_mut()
+                .zip(&rows[l + 1])
+                .for_each(|(d, &h)| *d = if h > R::ZERO { *d } else { R::ZERO });
             let below = (l > 0).then_some(&mut *d_below);
             self.layers[l].backward(&prepared[l], d_rows, &mut tapes[l], below, scratch);
             std::mem::swap(d_rows, d_below);
@@ -214,7 +243,15 @@ impl Mlp {
         self.run(p, prepared, samples.iter().map(|s| s.features), ws);
         let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
         let last = self.layers.len() - 1;
-        self.layers[last].loss(p, &prepared[last], &ws.rows[last], &labels, &mut ws.tapes[last], &mut ws.scratch, None)
+        self.layers[last].loss(
+            p,
+            &prepared[last],
+            &ws.rows[last],
+            &labels,
+            &mut ws.tapes[last],
+            &mut ws.scratch,
+            None,
+        )
     }
 
     /// What every pass begins with: the rows that each layer reads.
@@ -267,13 +304,18 @@ mod tests {
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
-        let mlp = Mlp::new(MlpArchitecture { inputs: 5, hidden: vec![7, 4], classes: 3, scale: 2.0 }).unwrap();
+        let mlp =
+            Mlp::new(MlpArchitecture { inputs: 5, hidden: vec![7, 4], classes: 3, scale: 2.0 }).unwrap();
         let mut random = Random::new(3, 0);
         let mut p: Parameters<f64> = mlp.initialise(1).map(f64::from);
         p.data_mut().iter_mut().for_each(|x| *x += 0.1 * random.normal());
-        let features: Vec<Vec<f32>> = (0..6).map(|_| (0..5).map(|_| random.normal() as f32).collect()).collect();
-        let samples: Vec<Sample<'_>> = features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
-        let loss = |p: &Parameters<f64>| mlp.evaluate(p, &mlp.prepare(p, Vec::new()), &samples, &mut MlpWorkspace::default()).nats;
+        let features: Vec<Vec<f32>> =
+            (0..6).map(|_| (0..5).map(|_| random.normal() as f32).collect()).collect();
+        let samples: Vec<Sample<'_>> =
+            features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
+        let loss = |p: &Parameters<f64>| {
+            mlp.evaluate(p, &mlp.prepare(p, Vec::new()), &samples, &mut MlpWorkspace::default()).nats
+        };
         let objective = Objective { scale: 1.0, label_smoothing: 0.0, dropout: None };
         let mut ws = MlpWorkspace::default();
         mlp.pass(&p, &mlp.prepare(&p, Vec::new()), &samples, &objective, &mut ws);
@@ -283,7 +325,11 @@ mod tests {
             up.data_mut()[i] += 1e-6;
             down.data_mut()[i] -= 1e-6;
             let expected = (loss(&up) - loss(&down)) / 2e-6;
-            assert!((gradients.data()[i] - expected).abs() < 1e-6 * (1.0 + expected.abs()), "{i}: {} {expected}", gradients.data()[i]);
+            assert!(
+                (gradients.data()[i] - expected).abs() < 1e-6 * (1.0 + expected.abs()),
+                "{i}: {} {expected}",
+                gradients.data()[i]
+            );
         }
     }
 }

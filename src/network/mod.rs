@@ -1,8 +1,8 @@
 //! The one definition of the network: an encoder, a decoder, and the state between them.
 //!
 //! Everything else is cut from it: training runs [`Seq2Seq::pass`], and the three ONNX graphs are the
-//! `emit_*` methods over the same layers and the same [`Parameters`]. Each layer has a file of its own that holds its
-//! parameters, its forward and backward pass and its ONNX forms side by side.
+//! `emit_*` methods over the same layers and the same [`Parameters`]. Each layer has a file of its own that
+//! holds its parameters, its forward and backward pass and its ONNX forms side by side.
 
 pub mod architecture;
 pub mod attention;
@@ -49,7 +49,8 @@ use dense::Dense;
 use encoder::EncoderLayer;
 use recurrent::{Recurrent, Source};
 
-/// A source text and a target text as ids, without START and END: the network adds them where teacher forcing needs them.
+/// A source text and a target text as ids, without START and END: the network adds them where teacher forcing
+/// needs them.
 #[derive(Clone, Copy, Debug)]
 pub struct Example<'a> {
     /// What is read.
@@ -122,11 +123,20 @@ impl Seq2Seq {
         a.check()?;
         let cell = a.cell.name();
         let p = &mut Layout::default();
-        let source = |l, vocabulary, form| if l == 0 { Source::Symbols(vocabulary, form) } else { Source::Rows(a.hidden) };
+        let source = |l, vocabulary, form| {
+            if l == 0 { Source::Symbols(vocabulary, form) } else { Source::Rows(a.hidden) }
+        };
         let encoder = (0..a.layers)
             .map(|l| {
                 let source = source(l, a.source_vocabulary, a.source_input);
-                EncoderLayer::new(p, &format!("encoder.{cell}_{l}"), a.cell, a.hidden, a.bidirectional, source)
+                EncoderLayer::new(
+                    p,
+                    &format!("encoder.{cell}_{l}"),
+                    a.cell,
+                    a.hidden,
+                    a.bidirectional,
+                    source,
+                )
             })
             .collect();
         let decoder = (0..a.layers)
@@ -147,8 +157,8 @@ impl Seq2Seq {
         Ok(Self { architecture, encoder, decoder, attention, dense, layout, filling: None })
     }
 
-    /// The same network with graphs that fill up short sources by themselves; so does [`forward`](Self::forward), which
-    /// they are held against. Training reads sources as they are given.
+    /// The same network with graphs that fill up short sources by themselves; so does
+    /// [`forward`](Self::forward), which they are held against. Training reads sources as they are given.
     #[must_use]
     pub fn with_filling(self, filling: Option<Filling>) -> Self {
         Self { filling, ..self }
@@ -199,8 +209,14 @@ impl Seq2Seq {
             .map(|id| {
                 let entry = p.entry(id);
                 if self.is_transposed(id) {
-                    let [inputs, gates] = entry.shape[..] else { unreachable!("a transposed W has two axes") };
-                    (entry.name.clone(), vec![1, gates, inputs], Cow::Owned(gather::transpose(p.get(id), inputs, gates)))
+                    let [inputs, gates] = entry.shape[..] else {
+                        unreachable!("a transposed W has two axes")
+                    };
+                    (
+                        entry.name.clone(),
+                        vec![1, gates, inputs],
+                        Cow::Owned(gather::transpose(p.get(id), inputs, gates)),
+                    )
                 } else {
                     (entry.name.clone(), entry.shape.clone(), Cow::Borrowed(p.get(id)))
                 }
@@ -208,17 +224,24 @@ impl Seq2Seq {
             .collect()
     }
 
-    /// The parameters out of tensors that [`exported`](Self::exported) named; `find` gives shape and row-major values.
-    pub fn import<R: Real>(&self, mut find: impl FnMut(&str) -> Option<(Vec<usize>, Vec<R>)>) -> Result<Parameters<R>> {
+    /// The parameters out of tensors that [`exported`](Self::exported) named; `find` gives shape and
+    /// row-major values.
+    pub fn import<R: Real>(
+        &self,
+        mut find: impl FnMut(&str) -> Option<(Vec<usize>, Vec<R>)>,
+    ) -> Result<Parameters<R>> {
         let mut p = self.parameters::<R>();
         for id in p.ids() {
             let entry = p.entry(id).clone();
             let name = &entry.name;
-            let (shape, values) = find(name).ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {name}")))?;
+            let (shape, values) =
+                find(name).ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {name}")))?;
             let transposed = self.is_transposed(id);
-            let expected = if transposed { vec![1, entry.shape[1], entry.shape[0]] } else { entry.shape.clone() };
+            let expected =
+                if transposed { vec![1, entry.shape[1], entry.shape[0]] } else { entry.shape.clone() };
             if shape != expected || values.len() != entry.len() {
-                let message = format!("tensor {name} has shape {shape:?}, but the architecture asks for {expected:?}");
+                let message =
+                    format!("tensor {name} has shape {shape:?}, but the architecture asks for {expected:?}");
                 return Err(Error::new(ErrorKind::Bundle, message));
             }
             if transposed {
@@ -231,6 +254,10 @@ impl Seq2Seq {
     }
 
     fn is_transposed(&self, id: ParameterId) -> bool {
-        self.encoder.iter().flat_map(EncoderLayer::transposed).chain(self.decoder.iter().filter_map(Recurrent::transposed)).any(|t| t == id)
+        self.encoder
+            .iter()
+            .flat_map(EncoderLayer::transposed)
+            .chain(self.decoder.iter().filter_map(Recurrent::transposed))
+            .any(|t| t == id)
     }
 }

@@ -1,7 +1,8 @@
 //! Ragged rows without padding: time-major, longest first.
 
-/// How the tokens of several texts lie in one matrix: all first tokens, then all second tokens, and so on, the longest
-/// text first, so that the texts still running at a step are always the first rows and no padded step is computed.
+/// How the tokens of several texts lie in one matrix: all first tokens, then all second tokens, and so on,
+/// the longest text first, so that the texts still running at a step are always the first rows and no padded
+/// step is computed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Packing {
     /// The text at each position, longest first.
@@ -45,7 +46,10 @@ impl Packing {
 
     /// (step, position, text) of every row in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize, usize)> {
-        self.sizes.iter().enumerate().flat_map(move |(step, &n)| (0..n).map(move |position| (step, position, self.order[position])))
+        self.sizes
+            .iter()
+            .enumerate()
+            .flat_map(move |(step, &n)| (0..n).map(move |position| (step, position, self.order[position])))
     }
 
     /// The first row of the step before the one that starts at row `first`; `None` for the first step.
@@ -60,7 +64,8 @@ impl Packing {
         self.offsets[..length].iter().map(move |&first| first + position)
     }
 
-    /// For each row the row of the same text's opposite token: the first for the last, and so on; its own inverse.
+    /// For each row the row of the same text's opposite token: the first for the last, and so on; its own
+    /// inverse.
     pub fn reversed_rows(&self) -> Vec<usize> {
         self.iter()
             .map(|(step, position, _)| {

@@ -2,7 +2,8 @@
 
 use std::ops::Range;
 
-/// The parameters of a network (or their gradients, or a moment of the optimiser): named tensors laid end to end.
+/// The parameters of a network (or their gradients, or a moment of the optimiser): named tensors laid end to
+/// end.
 ///
 /// One flat buffer lets the optimiser, the gradient norm and the checkpoint walk all of them in one loop.
 #[derive(Clone, Debug, PartialEq)]
@@ -11,8 +12,8 @@ pub struct Parameters<R> {
     data: Vec<R>,
 }
 
-/// Names, shapes and places of tensors laid end to end, without their values: how much memory they take is known before
-/// any of it is asked for.
+/// Names, shapes and places of tensors laid end to end, without their values: how much memory they take is
+/// known before any of it is asked for.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Layout {
     entries: Vec<Entry>,
@@ -50,7 +51,9 @@ impl Layout {
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
         let entry = Entry { name: name.into(), shape: shape.to_vec(), offset: self.len };
         // Sizes that no memory holds stay far above every bound instead of wrapping round.
-        self.len = self.len.saturating_add(shape.iter().fold(1, |product: usize, &axis| product.saturating_mul(axis)));
+        self.len = self
+            .len
+            .saturating_add(shape.iter().fold(1, |product: usize, &axis| product.saturating_mul(axis)));
         self.entries.push(entry);
         ParameterId(self.entries.len() - 1)
     }
@@ -100,7 +103,8 @@ impl<R: Copy + Default> Parameters<R> {
         Parameters { layout: self.layout.clone(), data }
     }
 
-    /// The same names and shapes with other values, row-major and end to end; `None` where the number differs.
+    /// The same names and shapes with other values, row-major and end to end; `None` where the number
+    /// differs.
     pub fn with_data(&self, data: Vec<R>) -> Option<Self> {
         (data.len() == self.data.len()).then(|| self.like(data))
     }

@@ -49,7 +49,8 @@ pub struct Workspace<R> {
     scratch: Scratch<R>,
 }
 
-/// Streams of [`Dropout`] within a step: two a layer of the encoder, then the decoder's, then the output layer's.
+/// Streams of [`Dropout`] within a step: two a layer of the encoder, then the decoder's, then the output
+/// layer's.
 const DECODER_STREAM: u64 = 24;
 const OUTPUT_STREAM: u64 = 63;
 
@@ -81,7 +82,9 @@ impl Seq2Seq {
             jobs.push(Box::new(move || *slot = layer.prepare(p, tokens, dropout, take(slot))));
         }
         if let Some(layer) = &self.attention {
-            jobs.push(Box::new(move || *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()))));
+            jobs.push(Box::new(move || {
+                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()))
+            }));
         }
         team.each(jobs.into_iter(), |job| job());
         old
@@ -105,10 +108,21 @@ impl Seq2Seq {
         let shard = Shard::new(examples);
         let alignment = self.run(p, prepared, &shard, objective.dropout, ws);
         let dropped = objective.dropout.is_some();
-        let backward =
-            DenseBackward { scale: R::from_f64(objective.scale), smoothing: R::from_f64(objective.label_smoothing), d_h: &mut ws.d_rows };
+        let backward = DenseBackward {
+            scale: R::from_f64(objective.scale),
+            smoothing: R::from_f64(objective.label_smoothing),
+            d_h: &mut ws.d_rows,
+        };
         let top = if dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
-        let sums = self.dense.loss(p, &prepared.dense, top, &shard.target_ids, &mut ws.dense, &mut ws.scratch, Some(backward));
+        let sums = self.dense.loss(
+            p,
+            &prepared.dense,
+            top,
+            &shard.target_ids,
+            &mut ws.dense,
+            &mut ws.scratch,
+            Some(backward),
+        );
         if dropped {
             ws.d_rows.iter_mut().zip(&ws.factors).for_each(|(d, &f)| *d *= f);
         }
@@ -118,13 +132,26 @@ impl Seq2Seq {
         }
 
         let zeros = vec![R::ZERO; shard.target.batch() * self.architecture.hidden];
-        let mut d_states: Vec<Vec<Vec<R>>> = self.decoder.iter().map(|l| vec![zeros.clone(); l.states()]).collect();
+        let mut d_states: Vec<Vec<Vec<R>>> =
+            self.decoder.iter().map(|l| vec![zeros.clone(); l.states()]).collect();
         for (l, layer) in self.decoder.iter().enumerate().rev() {
             let (below, tapes) = ws.decoder.split_at_mut(l);
             let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
             let (prepared, d_rows) = (&prepared.decoder[l], Some(ws.d_rows.as_slice()));
-            let (tape, states, d_below, scratch) = (&mut tapes[0], &mut d_states[l], &mut ws.d_below, &mut ws.scratch);
-            layer.backward(p, prepared, &shard.target, input, tape, d_rows, states, dropped, d_below, scratch);
+            let (tape, states, d_below, scratch) =
+                (&mut tapes[0], &mut d_states[l], &mut ws.d_below, &mut ws.scratch);
+            layer.backward(
+                p,
+                prepared,
+                &shard.target,
+                input,
+                tape,
+                d_rows,
+                states,
+                dropped,
+                d_below,
+                scratch,
+            );
             std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
         }
         // Only attention reads the top encoder layer's outputs; each layer below is read by the one above it.
@@ -132,11 +159,24 @@ impl Seq2Seq {
         std::mem::swap(&mut ws.d_rows, &mut ws.d_memory);
         for (l, layer) in self.encoder.iter().enumerate().rev() {
             let (below, tapes) = ws.encoder.split_at_mut(l);
-            let input = below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
+            let input =
+                below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
             let states = d_states[l].iter().map(|state| shard.to_source(state)).collect();
-            let (prepared, tape, d_below, scratch) = (&prepared.encoder[l], &mut tapes[0], &mut ws.d_below, &mut ws.scratch);
+            let (prepared, tape, d_below, scratch) =
+                (&prepared.encoder[l], &mut tapes[0], &mut ws.d_below, &mut ws.scratch);
             let d_rows = is_read.then_some(ws.d_rows.as_slice());
-            layer.backward(p, prepared, &shard.source, input, tape, d_rows, states, dropped, d_below, scratch);
+            layer.backward(
+                p,
+                prepared,
+                &shard.source,
+                input,
+                tape,
+                d_rows,
+                states,
+                dropped,
+                d_below,
+                scratch,
+            );
             std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
             is_read = true;
         }
@@ -167,7 +207,13 @@ impl Seq2Seq {
     }
 
     /// The teacher-forced loss alone.
-    pub fn evaluate<R: Real>(&self, p: &Parameters<R>, prepared: &Prepared<R>, examples: &[Example<'_>], ws: &mut Workspace<R>) -> Sums {
+    pub fn evaluate<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &Prepared<R>,
+        examples: &[Example<'_>],
+        ws: &mut Workspace<R>,
+    ) -> Sums {
         if examples.is_empty() {
             return Sums::default();
         }
@@ -180,9 +226,15 @@ impl Seq2Seq {
     /// States and logits, for comparison with the exported graphs.
     ///
     /// `decoder_inputs` start with START; texts of any lengths.
-    pub fn forward<R: Real>(&self, p: &Parameters<R>, sources: &[Vec<u32>], decoder_inputs: &[Vec<u32>]) -> Forward<R> {
+    pub fn forward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        sources: &[Vec<u32>],
+        decoder_inputs: &[Vec<u32>],
+    ) -> Forward<R> {
         let inputs: Vec<&[u32]> = decoder_inputs.iter().map(Vec::as_slice).collect();
-        let filled: Option<Vec<Vec<u32>>> = self.filling.map(|filling| sources.iter().map(|ids| filling.fill(ids)).collect());
+        let filled: Option<Vec<Vec<u32>>> =
+            self.filling.map(|filling| sources.iter().map(|ids| filling.fill(ids)).collect());
         let sources: Vec<&[u32]> = filled.as_deref().unwrap_or(sources).iter().map(Vec::as_slice).collect();
         let shard = Shard::of(&sources, &inputs, &[]);
         let mut ws = Workspace::default();
@@ -191,7 +243,8 @@ impl Seq2Seq {
         let hidden = self.architecture.hidden;
         let mut states = Vec::new();
         for (l, (layer, tape)) in self.encoder.iter().zip(&ws.encoder).enumerate() {
-            for (name, packed) in self.state_names(l).into_iter().zip(layer.final_states(&shard.source, tape)) {
+            for (name, packed) in self.state_names(l).into_iter().zip(layer.final_states(&shard.source, tape))
+            {
                 let mut rows = vec![R::ZERO; packed.len()];
                 for (row, &example) in packed.chunks_exact(hidden).zip(&shard.source.order) {
                     rows[example * hidden..][..hidden].copy_from_slice(row);
@@ -223,8 +276,17 @@ impl Seq2Seq {
         let stream = |n: u64| dropout.map(|d| d.of_layer(n));
         for (l, layer) in self.encoder.iter().enumerate() {
             let (below, tapes) = ws.encoder.split_at_mut(l);
-            let input = below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
-            layer.forward(p, &prepared.encoder[l], &shard.source, input, &mut tapes[0], stream(l as u64), &mut ws.scratch);
+            let input =
+                below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
+            layer.forward(
+                p,
+                &prepared.encoder[l],
+                &shard.source,
+                input,
+                &mut tapes[0],
+                stream(l as u64),
+                &mut ws.scratch,
+            );
         }
         for (l, layer) in self.decoder.iter().enumerate() {
             let (below, tapes) = ws.decoder.split_at_mut(l);

@@ -71,8 +71,16 @@ pub struct ProjectionTape<R> {
 }
 
 impl Projection {
-    /// Registers W of a first layer, and the embedding of its side unless another direction has registered it.
-    pub fn over_symbols(p: &mut Layout, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
+    /// Registers W of a first layer, and the embedding of its side unless another direction has registered
+    /// it.
+    pub fn over_symbols(
+        p: &mut Layout,
+        side: &str,
+        layer: &str,
+        vocabulary: usize,
+        gates: usize,
+        form: InputForm,
+    ) -> Self {
         Self::Symbols(Symbols::new(p, side, layer, vocabulary, gates, form))
     }
 
@@ -81,12 +89,19 @@ impl Projection {
         Self::Rows { width, gates, w: p.add(format!("{layer}.W"), &[1, gates, width + 1]) }
     }
 
-    /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring, and `dropout` whether
-    /// inputs are dropped.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool, old: PreparedProjection<R>) -> PreparedProjection<R> {
+    /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring, and
+    /// `dropout` whether inputs are dropped.
+    pub fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        dropout: bool,
+        old: PreparedProjection<R>,
+    ) -> PreparedProjection<R> {
         match self {
             Self::Symbols(symbols) => {
-                let old = if let PreparedProjection::Symbols(old) = old { old } else { PreparedSymbols::OneHot };
+                let old =
+                    if let PreparedProjection::Symbols(old) = old { old } else { PreparedSymbols::OneHot };
                 // A table of whole symbols cannot drop single channels of an embedding.
                 PreparedProjection::Symbols(symbols.prepare(p, if dropout { 0 } else { tokens }, old))
             }
@@ -96,7 +111,10 @@ impl Projection {
                     PreparedProjection::Symbols(_) => Default::default(),
                 };
                 let w = MatRef::strided(p.get(w), gates, width, width + 1);
-                PreparedProjection::Rows { forward: forward.repacked(w.transposed()), backward: backward.repacked(w) }
+                PreparedProjection::Rows {
+                    forward: forward.repacked(w.transposed()),
+                    backward: backward.repacked(w),
+                }
             }
         }
     }
@@ -117,7 +135,11 @@ impl Projection {
             (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
                 symbols.forward(p, prepared, ids, gates_out, tape, dropout, scratch);
             }
-            (&Self::Rows { width, gates, w }, PreparedProjection::Rows { forward, .. }, Input::Rows(rows)) => {
+            (
+                &Self::Rows { width, gates, w },
+                PreparedProjection::Rows { forward, .. },
+                Input::Rows(rows),
+            ) => {
                 let rows = match dropout {
                     Some(dropout) => {
                         dropout.factors(rows.len(), &mut tape.factors);
@@ -135,8 +157,8 @@ impl Projection {
         }
     }
 
-    /// From the gradients of the pre-activations, `d_gates` (tokens, gates): for a layer over rows, overwrites `d_input` with
-    /// the gradient of the rows.
+    /// From the gradients of the pre-activations, `d_gates` (tokens, gates): for a layer over rows,
+    /// overwrites `d_input` with the gradient of the rows.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -153,7 +175,11 @@ impl Projection {
             (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
                 symbols.backward(p, prepared, ids, d_gates, tape, dropout, scratch);
             }
-            (&Self::Rows { width, gates, .. }, PreparedProjection::Rows { backward, .. }, Input::Rows(rows)) => {
+            (
+                &Self::Rows { width, gates, .. },
+                PreparedProjection::Rows { backward, .. },
+                Input::Rows(rows),
+            ) => {
                 tape.is_dropped = dropout;
                 d_input.resize(rows.len(), R::ZERO);
                 let d_gates = MatRef::new(d_gates, rows.len() / width, gates);
@@ -166,7 +192,8 @@ impl Projection {
         }
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums of `d_gates`.
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums
+    /// of `d_gates`.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
@@ -181,14 +208,18 @@ impl Projection {
             (&Self::Rows { width, gates, w }, Input::Rows(rows)) => {
                 let rows = if tape.is_dropped { &tape.rows } else { rows };
                 let tokens = rows.len() / width;
-                out.push((w, Summand::over_rows(MatRef::new(d_gates, tokens, gates), MatRef::new(rows, tokens, width))));
+                out.push((
+                    w,
+                    Summand::over_rows(MatRef::new(d_gates, tokens, gates), MatRef::new(rows, tokens, width)),
+                ));
                 out.push((w, Summand::Column { at: width, values: d_bias }));
             }
             _ => unreachable!("a layer reads what it was made for"),
         }
     }
 
-    /// Draws W (Glorot uniform, as Keras does) and the embedding; sets the bias of gate columns `ones` to 1, the rest to 0.
+    /// Draws W (Glorot uniform, as Keras does) and the embedding; sets the bias of gate columns `ones` to 1,
+    /// the rest to 0.
     pub fn initialise(&self, p: &mut Parameters<f32>, ones: std::ops::Range<usize>, random: &mut Random) {
         match self {
             Self::Symbols(symbols) => {
@@ -216,7 +247,13 @@ impl Projection {
     /// ONNX, a whole text: the layer's input (time, batch, channels), the last channel the mask, and its W.
     ///
     /// `below` (time, batch, width) is the layer below, `None` for the first.
-    pub fn emit_sequence(&self, p: &Parameters<f32>, g: &mut GraphBuilder, side: &GraphSide, below: Option<&Value>) -> (Value, Value) {
+    pub fn emit_sequence(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        side: &GraphSide,
+        below: Option<&Value>,
+    ) -> (Value, Value) {
         match (self, below) {
             (Self::Symbols(symbols), None) => symbols.emit_sequence(p, g, side),
             (&Self::Rows { w, .. }, Some(below)) => {

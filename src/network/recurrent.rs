@@ -1,8 +1,8 @@
 //! A recurrent layer in one direction: its weights, the loop over time, backpropagation through it.
 //!
-//! Rows lie as [`Packing`] says, so no padded step is computed. The input side of all steps is one product before the
-//! loop; inside it there is one product a step against weights packed once an optimiser step; the gradient of the
-//! recurrent weights is one product over all steps of all shards.
+//! Rows lie as [`Packing`] says, so no padded step is computed. The input side of all steps is one product
+//! before the loop; inside it there is one product a step against weights packed once an optimiser step; the
+//! gradient of the recurrent weights is one product over all steps of all shards.
 
 use super::dropout::Dropout;
 use super::gradients::{Summand, Summands};
@@ -13,15 +13,16 @@ use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
 use super::symbols::emit_parameter;
 use super::{Cell, InputForm, gru, lstm};
 use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, gru_gates_backward, gru_gates_forward, lstm_gates_backward,
-    lstm_gates_forward, matmul_packed, subtract_projection,
+    MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, gru_gates_backward, gru_gates_forward,
+    lstm_gates_backward, lstm_gates_forward, matmul_packed, subtract_projection,
 };
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use crate::random::Random;
 
 /// One recurrent layer in one direction.
 ///
-/// Parameters: `W` (1, gates * hidden, inputs + 1), the last column the bias; `R` (1, gates * hidden, hidden).
+/// Parameters: `W` (1, gates * hidden, inputs + 1), the last column the bias; `R` (1, gates * hidden,
+/// hidden).
 #[derive(Clone, Debug)]
 pub struct Recurrent {
     name: String,
@@ -79,7 +80,9 @@ impl Recurrent {
     pub fn new(p: &mut Layout, side: &str, name: String, cell: Cell, hidden: usize, source: Source) -> Self {
         let gates = hidden * gates_of(cell);
         let projection = match source {
-            Source::Symbols(vocabulary, form) => Projection::over_symbols(p, side, &name, vocabulary, gates, form),
+            Source::Symbols(vocabulary, form) => {
+                Projection::over_symbols(p, side, &name, vocabulary, gates, form)
+            }
             Source::Rows(width) => Projection::over_rows(p, &name, width, gates),
         };
         let r = p.add(format!("{name}.R"), &[1, gates, hidden]);
@@ -104,7 +107,8 @@ impl Recurrent {
         self.projection.transposed()
     }
 
-    /// Draws initial values as Keras does: Glorot-uniform W, orthogonal R, bias 0 but 1 for the LSTM's forget gate.
+    /// Draws initial values as Keras does: Glorot-uniform W, orthogonal R, bias 0 but 1 for the LSTM's forget
+    /// gate.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
         let ones = match self.cell {
             Cell::Lstm => lstm::biased_gates(self.hidden),
@@ -115,7 +119,13 @@ impl Recurrent {
     }
 
     /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool, old: PreparedRecurrent<R>) -> PreparedRecurrent<R> {
+    pub fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        dropout: bool,
+        old: PreparedRecurrent<R>,
+    ) -> PreparedRecurrent<R> {
         let r = MatRef::new(p.get(self.r), self.gates(), self.hidden);
         PreparedRecurrent {
             projection: self.projection.prepare(p, tokens, dropout, old.projection),
@@ -145,7 +155,15 @@ impl Recurrent {
         for buffer in [&mut tape.inner, &mut tape.tanh_c, &mut tape.h] {
             buffer.resize(packing.rows * hidden, R::ZERO);
         }
-        self.projection.forward(p, &prepared.projection, input, &mut tape.gates, &mut tape.projection, dropout, scratch);
+        self.projection.forward(
+            p,
+            &prepared.projection,
+            input,
+            &mut tape.gates,
+            &mut tape.projection,
+            dropout,
+            scratch,
+        );
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets) {
             let (rows, len) = (first * hidden..(first + n) * hidden, n * hidden);
             let (h_done, h) = tape.h.split_at_mut(rows.start);
@@ -160,8 +178,16 @@ impl Recurrent {
                     if !is_zero {
                         matmul_packed(step, gates, Store::Add, h_ref, &prepared.r_forward, scratch);
                     }
-                    let c_before = &previous.map_or(tape.initial[1].as_slice(), |at| &inner_done[at..])[..len];
-                    lstm_gates_forward(hidden, step, c_before, &mut inner[..len], &mut tape.tanh_c[rows], &mut h[..len]);
+                    let c_before =
+                        &previous.map_or(tape.initial[1].as_slice(), |at| &inner_done[at..])[..len];
+                    lstm_gates_forward(
+                        hidden,
+                        step,
+                        c_before,
+                        &mut inner[..len],
+                        &mut tape.tanh_c[rows],
+                        &mut h[..len],
+                    );
                 }
                 Cell::Gru => {
                     tape.recurrent.resize(packing.rows * gates, R::ZERO);
@@ -169,7 +195,14 @@ impl Recurrent {
                     if is_zero {
                         recurrent.fill(R::ZERO);
                     } else {
-                        matmul_packed(recurrent, gates, Store::Overwrite, h_ref, &prepared.r_forward, scratch);
+                        matmul_packed(
+                            recurrent,
+                            gates,
+                            Store::Overwrite,
+                            h_ref,
+                            &prepared.r_forward,
+                            scratch,
+                        );
                     }
                     gru_gates_forward(hidden, step, recurrent, h_before, &mut inner[..len], &mut h[..len]);
                 }
@@ -194,8 +227,8 @@ impl Recurrent {
     /// Backpropagation through time.
     ///
     /// - `d_rows` (tokens, hidden): gradient of the outputs; `None` where nothing above reads them.
-    /// - `d_states`, each (batch, hidden): gradients of the final states; become those of the initial states, unless these
-    ///   are zeros (`tape.from_zero`).
+    /// - `d_states`, each (batch, hidden): gradients of the final states; become those of the initial states,
+    ///   unless these are zeros (`tape.from_zero`).
     /// - `d_input` (tokens, width): overwritten with the gradient of the input rows, for layers over rows.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
@@ -238,10 +271,24 @@ impl Recurrent {
                         Some(previous) => &tape.inner[previous * hidden..][..len],
                         None => &tape.initial[1][..len],
                     };
-                    lstm_gates_backward(hidden, step, c_before, &tape.tanh_c[rows], &d_h[..len], &mut d_c[0][..len]);
+                    lstm_gates_backward(
+                        hidden,
+                        step,
+                        c_before,
+                        &tape.tanh_c[rows],
+                        &d_h[..len],
+                        &mut d_c[0][..len],
+                    );
                     add_column_sums(&mut tape.d_bias, step);
                     if !ends_here {
-                        matmul_packed(d_h, hidden, Store::Overwrite, MatRef::new(step, n, gates), &prepared.r_backward, scratch);
+                        matmul_packed(
+                            d_h,
+                            hidden,
+                            Store::Overwrite,
+                            MatRef::new(step, n, gates),
+                            &prepared.r_backward,
+                            scratch,
+                        );
                     }
                 }
                 Cell::Gru => {
@@ -250,16 +297,33 @@ impl Recurrent {
                     gru_gates_backward(hidden, step, recurrent, h_before, inner, &mut d_h[..len]);
                     add_column_sums(&mut tape.d_bias, step);
                     if !ends_here {
-                        matmul_packed(d_h, hidden, Store::Add, MatRef::new(recurrent, n, gates), &prepared.r_backward, scratch);
+                        matmul_packed(
+                            d_h,
+                            hidden,
+                            Store::Add,
+                            MatRef::new(recurrent, n, gates),
+                            &prepared.r_backward,
+                            scratch,
+                        );
                     }
                 }
             }
         }
         let projection = &mut tape.projection;
-        self.projection.backward(p, &prepared.projection, input, &tape.gates, projection, dropout, d_input, scratch);
+        self.projection.backward(
+            p,
+            &prepared.projection,
+            input,
+            &tape.gates,
+            projection,
+            dropout,
+            d_input,
+            scratch,
+        );
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer read.
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer
+    /// read.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
@@ -302,9 +366,17 @@ impl Recurrent {
 
     /// ONNX, one step.
     ///
-    /// - `input`: the token (batch, 1) for the first layer, h (batch, hidden) of the layer below for the others.
+    /// - `input`: the token (batch, 1) for the first layer, h (batch, hidden) of the layer below for the
+    ///   others.
     /// - `states`: h and (LSTM) c, (batch, hidden); gives the next ones.
-    pub fn emit_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io, input: &Value, states: &[Value]) -> Vec<Value> {
+    pub fn emit_step(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        io: Io,
+        input: &Value,
+        states: &[Value],
+    ) -> Vec<Value> {
         g.scope(&self.name);
         let h = &states[0];
         let inputs = match &self.projection {
@@ -313,7 +385,11 @@ impl Recurrent {
                 if self.cell == Cell::Lstm {
                     // One product over both, because the LSTM only ever needs their sum.
                     let (weights, bias) = stacked(p.get(w), p.get(self.r), width, self.hidden);
-                    let weights = g.initializer(&format!("{}.input_and_state", self.name), &[width + self.hidden, gates], &weights);
+                    let weights = g.initializer(
+                        &format!("{}.input_and_state", self.name),
+                        &[width + self.hidden, gates],
+                        &weights,
+                    );
                     let bias = g.initializer(&format!("{}.bias", self.name), &[gates], &bias);
                     let both = g.node("Concat", &[input, h], &[("axis", Attribute::Int(1))]);
                     let product = g.node("MatMul", &[&both, &weights], &[]);
@@ -350,20 +426,23 @@ fn gates_of(cell: Cell) -> usize {
     }
 }
 
-/// W (gates, width + 1) without its bias column over R (gates, hidden), both transposed: (width + hidden, gates); and the
-/// bias column.
+/// W (gates, width + 1) without its bias column over R (gates, hidden), both transposed: (width + hidden,
+/// gates); and the bias column.
 fn stacked(w: &[f32], r: &[f32], width: usize, hidden: usize) -> (Vec<f32>, Vec<f32>) {
     let gates = w.len() / (width + 1);
     let mut weights = vec![0.0; (width + hidden) * gates];
     for gate in 0..gates {
-        for (i, &x) in w[gate * (width + 1)..][..width].iter().chain(&r[gate * hidden..][..hidden]).enumerate() {
+        for (i, &x) in
+            w[gate * (width + 1)..][..width].iter().chain(&r[gate * hidden..][..hidden]).enumerate()
+        {
             weights[i * gates + gate] = x;
         }
     }
     (weights, w.chunks_exact(width + 1).map(|row| row[width]).collect())
 }
 
-/// Fills a (rows, columns) matrix, rows >= columns, with orthonormal columns: normal numbers, then Gram and Schmidt.
+/// Fills a (rows, columns) matrix, rows >= columns, with orthonormal columns: normal numbers, then Gram and
+/// Schmidt.
 fn orthogonal_columns(matrix: &mut [f32], columns: usize, random: &mut Random) {
     let rows = matrix.len() / columns;
     let mut basis: Vec<Vec<f64>> = Vec::with_capacity(columns);

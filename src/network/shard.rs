@@ -65,7 +65,10 @@ impl Shard {
             decoder_ids: target.iter().map(|(step, _, example)| inputs[example][step]).collect(),
             target_ids: match targets {
                 [] => Vec::new(),
-                _ => target.iter().map(|(step, _, example)| targets[example].get(step).copied().unwrap_or(END)).collect(),
+                _ => target
+                    .iter()
+                    .map(|(step, _, example)| targets[example].get(step).copied().unwrap_or(END))
+                    .collect(),
             },
             source_position: target.order.iter().map(|&example| position[example]).collect(),
             source,
@@ -96,7 +99,8 @@ impl Shard {
             let (sources, targets) = (alignment.source_rows.len(), alignment.target_rows.len());
             alignment.source_rows.extend(self.source.rows_of(source_position));
             alignment.target_rows.extend(self.target.rows_of(position));
-            let (sources, targets) = (sources..alignment.source_rows.len(), targets..alignment.target_rows.len());
+            let (sources, targets) =
+                (sources..alignment.source_rows.len(), targets..alignment.target_rows.len());
             let cells = alignment.cells..alignment.cells + sources.len() * targets.len();
             alignment.cells = cells.end;
             alignment.texts.push(AlignedText { sources, targets, cells });

@@ -1,25 +1,28 @@
-//! From ids to the gates' pre-activations of the first recurrent layer: a learnt embedding, or one channel a symbol.
+//! From ids to the gates' pre-activations of the first recurrent layer: a learnt embedding, or one channel a
+//! symbol.
 //!
-//! One-hot vectors are never made: a one-hot row times W is a row of W's transpose. A small vocabulary with an embedding
-//! is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias), the table that the
-//! exported decoder step carries too.
+//! One-hot vectors are never made: a one-hot row times W is a row of W's transpose. A small vocabulary with
+//! an embedding is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias),
+//! the table that the exported decoder step carries too.
 
 use super::gather::{add_to_rows, gather_rows};
 use super::gradients::{Summand, Summands};
 use super::graph::{GraphSide, Io};
 use super::parameters::{Layout, ParameterId, Parameters};
 use super::projection::ProjectionTape;
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
+use crate::kernels::{
+    MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add,
+};
 use crate::network::InputForm;
 use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 
 /// The parameters between ids and gates.
 ///
-/// With an embedding: `embedding` (vocabulary, width), whose row of PAD is zero, and `W` (1, gates, width + 1).
-/// One-hot: `W` alone, (1, gates, vocabulary + 1) in the graphs; kept transposed here, as (vocabulary + 1, gates), because
-/// training reads and writes whole rows of symbols. In both the last column is the bias: a channel that is 1 at tokens
-/// and 0 at padding, so that padding leaves a zero state exactly zero.
+/// With an embedding: `embedding` (vocabulary, width), whose row of PAD is zero, and `W` (1, gates, width +
+/// 1). One-hot: `W` alone, (1, gates, vocabulary + 1) in the graphs; kept transposed here, as (vocabulary +
+/// 1, gates), because training reads and writes whole rows of symbols. In both the last column is the bias: a
+/// channel that is 1 at tokens and 0 at padding, so that padding leaves a zero state exactly zero.
 #[derive(Clone, Debug)]
 pub struct Symbols {
     vocabulary: usize,
@@ -46,8 +49,16 @@ pub enum PreparedSymbols<R> {
 }
 
 impl Symbols {
-    /// Registers the parameters under `side` (`encoder` or `decoder`) and its first layer's `layer` (`encoder.lstm_0`).
-    pub fn new(parameters: &mut Layout, side: &str, layer: &str, vocabulary: usize, gates: usize, form: InputForm) -> Self {
+    /// Registers the parameters under `side` (`encoder` or `decoder`) and its first layer's `layer`
+    /// (`encoder.lstm_0`).
+    pub fn new(
+        parameters: &mut Layout,
+        side: &str,
+        layer: &str,
+        vocabulary: usize,
+        gates: usize,
+        form: InputForm,
+    ) -> Self {
         let w_name = format!("{layer}.W");
         let form = match form {
             InputForm::OneHot => Form::OneHot { w: parameters.add(w_name.clone(), &[vocabulary + 1, gates]) },
@@ -60,14 +71,22 @@ impl Symbols {
         Self { vocabulary, gates, form, w_name }
     }
 
-    /// Prepares for about `tokens` ids a shard, in the memory of `old`: a table pays where the vocabulary is smaller.
-    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, old: PreparedSymbols<R>) -> PreparedSymbols<R> {
+    /// Prepares for about `tokens` ids a shard, in the memory of `old`: a table pays where the vocabulary is
+    /// smaller.
+    pub fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        old: PreparedSymbols<R>,
+    ) -> PreparedSymbols<R> {
         match self.form {
             Form::OneHot { .. } => PreparedSymbols::OneHot,
             Form::Embedding { .. } if self.vocabulary <= tokens => PreparedSymbols::Table(self.table(p)),
             Form::Embedding { width, w, .. } => {
                 let packed = if let PreparedSymbols::Rows(packed) = old { packed } else { Packed::default() };
-                PreparedSymbols::Rows(packed.repacked(MatRef::strided(p.get(w), self.gates, width, width + 1).transposed()))
+                PreparedSymbols::Rows(
+                    packed.repacked(MatRef::strided(p.get(w), self.gates, width, width + 1).transposed()),
+                )
             }
         }
     }
@@ -97,7 +116,8 @@ impl Symbols {
 
     /// Fills `gates` (ids, gates) with the pre-activations of `ids`.
     ///
-    /// Dropout falls on the channels of an embedding; one-hot input has one channel a token, so whole tokens are dropped.
+    /// Dropout falls on the channels of an embedding; one-hot input has one channel a token, so whole tokens
+    /// are dropped.
     #[allow(clippy::too_many_arguments)]
     pub fn forward<R: Real>(
         &self,
@@ -121,7 +141,9 @@ impl Symbols {
                     scale_and_add(gates, row, tape.factors.get(n).copied().unwrap_or(R::ONE), bias);
                 }
             }
-            (Form::Embedding { .. }, PreparedSymbols::Table(table)) => gather_rows(table, self.gates, ids, gates),
+            (Form::Embedding { .. }, PreparedSymbols::Table(table)) => {
+                gather_rows(table, self.gates, ids, gates)
+            }
             (Form::Embedding { width, embedding, w }, PreparedSymbols::Rows(packed)) => {
                 let rows = &mut tape.rows;
                 rows.resize(ids.len() * width, R::ZERO);
@@ -131,13 +153,21 @@ impl Symbols {
                     rows.iter_mut().zip(&tape.factors).for_each(|(x, &f)| *x *= f);
                 }
                 let bias = bias_column(p, w, width);
-                matmul_packed(gates, self.gates, Store::Bias(&bias), MatRef::new(rows, ids.len(), width), packed, scratch);
+                matmul_packed(
+                    gates,
+                    self.gates,
+                    Store::Bias(&bias),
+                    MatRef::new(rows, ids.len(), width),
+                    packed,
+                    scratch,
+                );
             }
             (Form::Embedding { .. }, PreparedSymbols::OneHot) => unreachable!("prepared by another network"),
         }
     }
 
-    /// What lies between the gradients of the pre-activations, `d_gates` (ids, gates), and those of an embedding.
+    /// What lies between the gradients of the pre-activations, `d_gates` (ids, gates), and those of an
+    /// embedding.
     #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
@@ -167,7 +197,8 @@ impl Symbols {
         }
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums of `d_gates`.
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums
+    /// of `d_gates`.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
@@ -199,7 +230,8 @@ impl Symbols {
         }
     }
 
-    /// Draws the initial values: W as Keras does (Glorot uniform), embedding rows of unit expected norm, PAD zero.
+    /// Draws the initial values: W as Keras does (Glorot uniform), embedding rows of unit expected norm, PAD
+    /// zero.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut crate::random::Random) {
         match self.form {
             Form::OneHot { w } => {
@@ -236,9 +268,14 @@ impl Symbols {
         }
     }
 
-    /// ONNX, a whole text: the input (time, batch, channels) of the first recurrent layer, the last channel the mask,
-    /// and that layer's W.
-    pub fn emit_sequence(&self, p: &Parameters<f32>, g: &mut GraphBuilder, side: &GraphSide) -> (Value, Value) {
+    /// ONNX, a whole text: the input (time, batch, channels) of the first recurrent layer, the last channel
+    /// the mask, and that layer's W.
+    pub fn emit_sequence(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        side: &GraphSide,
+    ) -> (Value, Value) {
         let channels = match (self.form, side.io) {
             (Form::Embedding { embedding, .. }, Io::Ids) => {
                 let embedding = emit_parameter(p, embedding, g);
@@ -255,8 +292,8 @@ impl Symbols {
             }
             (Form::OneHot { .. }, Io::OneHot) => side.input.clone(),
         };
-        // The mask as one more channel. A Concat would say the same, but one engine (tract 0.23.9) moves the product of a
-        // concatenation out of its loop wrongly when it feeds the first LSTM.
+        // The mask as one more channel. A Concat would say the same, but one engine (tract 0.23.9) moves the
+        // product of a concatenation out of its loop wrongly when it feeds the first LSTM.
         let width = match self.form {
             Form::OneHot { .. } => self.vocabulary,
             Form::Embedding { width, .. } => width,
@@ -287,7 +324,11 @@ impl Symbols {
         match self.form {
             Form::OneHot { w } => {
                 let (inputs, gates) = (self.vocabulary + 1, self.gates);
-                g.initializer(&self.w_name, &[1, gates, inputs], &super::gather::transpose(p.get(w), inputs, gates))
+                g.initializer(
+                    &self.w_name,
+                    &[1, gates, inputs],
+                    &super::gather::transpose(p.get(w), inputs, gates),
+                )
             }
             Form::Embedding { w, .. } => emit_parameter(p, w, g),
         }

@@ -32,7 +32,11 @@ fn shape(tensor: &Json) -> Vec<usize> {
 }
 
 fn texts(json: &Json) -> Vec<Vec<u32>> {
-    json.as_array().unwrap().iter().map(|t| t.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect()).collect()
+    json.as_array()
+        .unwrap()
+        .iter()
+        .map(|t| t.as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as u32).collect())
+        .collect()
 }
 
 fn assert_close<R: Real>(what: &str, got: &[R], want: &[f64], tolerance: f64) {
@@ -75,9 +79,19 @@ fn check_gradients<R: Real>(tolerance: f64) {
             let label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
             let objective = Objective { scale: 1.0 / tokens, label_smoothing, ..Objective::default() };
             let sums = network.pass(&p, &prepared, &examples(&pairs), &objective, &mut ws);
-            assert!((sums.nats - case["nats"].as_f64().unwrap()).abs() < tolerance * 100.0, "{name}: nats {}", sums.nats);
-            assert_eq!((sums.tokens as f64, Some(sums.correct as u64)), (tokens, case["correct"].as_u64()), "{name}");
-            for (parameter, shape_got, got) in network.exported(&Gradients::of(&p, &[network.summands(&p, &ws)])) {
+            assert!(
+                (sums.nats - case["nats"].as_f64().unwrap()).abs() < tolerance * 100.0,
+                "{name}: nats {}",
+                sums.nats
+            );
+            assert_eq!(
+                (sums.tokens as f64, Some(sums.correct as u64)),
+                (tokens, case["correct"].as_u64()),
+                "{name}"
+            );
+            for (parameter, shape_got, got) in
+                network.exported(&Gradients::of(&p, &[network.summands(&p, &ws)]))
+            {
                 let want = &case["gradients"][&parameter];
                 assert_eq!(shape_got, shape(want), "{name} {parameter}");
                 assert_close(&format!("{name}: gradient of {parameter}"), &got, &numbers(want), tolerance);
@@ -102,7 +116,8 @@ fn states_and_logits_are_those_of_pytorch_and_zero_where_padded() {
     for case in golden("seq2seq.json")["cases"].as_array().unwrap() {
         let network = network_of(case);
         let p: Parameters<f64> = parameters_of(&network, &case["parameters"]);
-        let inputs: Vec<Vec<u32>> = texts(&case["targets"]).iter().map(|t| [&[START], t.as_slice()].concat()).collect();
+        let inputs: Vec<Vec<u32>> =
+            texts(&case["targets"]).iter().map(|t| [&[START], t.as_slice()].concat()).collect();
         let forward = network.forward(&p, &texts(&case["sources"]), &inputs);
         for (name, state) in &forward.states {
             assert_close(name, state, &numbers(&case["states"][name]), F64_TOLERANCE);
@@ -120,21 +135,32 @@ fn three_adam_steps_move_the_parameters_as_in_pytorch_for_any_number_of_threads(
             let p = parameters_of(&network, &case["parameters"]);
             let label_smoothing = case["label_smoothing"].as_f64().unwrap_or(0.0);
             let clip_norm = case[variant]["clip_norm"].as_f64();
-            let options = StepOptions { learning_rate: 1e-2, clip_norm, label_smoothing, threads, ..Default::default() };
+            let options = StepOptions {
+                learning_rate: 1e-2,
+                clip_norm,
+                label_smoothing,
+                threads,
+                ..Default::default()
+            };
             let mut stepper = Stepper::new(network, p, options);
             let pairs: Vec<_> = texts(&case["sources"]).into_iter().zip(texts(&case["targets"])).collect();
-            for (loss, norm) in
-                std::iter::zip(case[variant]["losses"].as_array().unwrap(), case[variant]["gradient_norms"].as_array().unwrap())
-            {
+            for (loss, norm) in std::iter::zip(
+                case[variant]["losses"].as_array().unwrap(),
+                case[variant]["gradient_norms"].as_array().unwrap(),
+            ) {
                 let report = stepper.step(&examples(&pairs));
-                assert!((report.sums.nats / report.sums.tokens as f64 - loss.as_f64().unwrap()).abs() < F32_TOLERANCE);
+                assert!(
+                    (report.sums.nats / report.sums.tokens as f64 - loss.as_f64().unwrap()).abs()
+                        < F32_TOLERANCE
+                );
                 assert!((report.gradient_norm - norm.as_f64().unwrap()).abs() < F32_TOLERANCE);
             }
             for (name, _, got) in stepper.network().exported(stepper.parameters()) {
-                // Adam divides by the root of a squared gradient: where a gradient is all rounding, so is its step,
-                // but no step is longer than the learning rate.
+                // Adam divides by the root of a squared gradient: where a gradient is all rounding, so is its
+                // step, but no step is longer than the learning rate.
                 let want = numbers(&case[variant]["parameters"][&name]);
-                let wrong = got.iter().zip(&want).filter(|(g, w)| (f64::from(**g) - **w).abs() > 2e-4).count();
+                let wrong =
+                    got.iter().zip(&want).filter(|(g, w)| (f64::from(**g) - **w).abs() > 2e-4).count();
                 assert!(wrong * 200 <= want.len(), "{variant} {name}: {wrong} of {}", want.len());
             }
         }
@@ -144,8 +170,10 @@ fn three_adam_steps_move_the_parameters_as_in_pytorch_for_any_number_of_threads(
 #[test]
 fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
     for case in golden("lstm.json")["cases"].as_array().unwrap() {
-        let lengths: Vec<usize> = case["lengths"].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as usize).collect();
-        let [layers, inputs, hidden] = ["layers", "inputs", "hidden"].map(|key| case[key].as_u64().unwrap() as usize);
+        let lengths: Vec<usize> =
+            case["lengths"].as_array().unwrap().iter().map(|x| x.as_u64().unwrap() as usize).collect();
+        let [layers, inputs, hidden] =
+            ["layers", "inputs", "hidden"].map(|key| case[key].as_u64().unwrap() as usize);
         let mut layout = Layout::default();
         let stack: Vec<Recurrent> = (0..layers)
             .map(|l| {
@@ -167,7 +195,11 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
         };
         let order = |tensor: &Json, layer: usize| -> Vec<f64> {
             let all = numbers(tensor);
-            packing.order.iter().flat_map(|&b| all[(layer * batch + b) * hidden..][..hidden].to_vec()).collect()
+            packing
+                .order
+                .iter()
+                .flat_map(|&b| all[(layer * batch + b) * hidden..][..hidden].to_vec())
+                .collect()
         };
         let x = pack(&case["x"], inputs);
         let prepared: Vec<_> = stack.iter().map(|l| l.prepare(&p, 0, false, Default::default())).collect();
@@ -222,8 +254,13 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
 
 /// Every option at least once, and those that meet in one place together.
 fn architectures() -> Vec<Architecture> {
-    let base = Architecture { source_vocabulary: 7, target_vocabulary: 6, hidden: 4, ..Architecture::default() };
-    let embedded = Architecture { source_input: InputForm::Embedding(3), target_input: InputForm::Embedding(2), ..base.clone() };
+    let base =
+        Architecture { source_vocabulary: 7, target_vocabulary: 6, hidden: 4, ..Architecture::default() };
+    let embedded = Architecture {
+        source_input: InputForm::Embedding(3),
+        target_input: InputForm::Embedding(2),
+        ..base.clone()
+    };
     vec![
         base.clone(),
         embedded.clone(),
@@ -231,20 +268,33 @@ fn architectures() -> Vec<Architecture> {
         Architecture { cell: Cell::Gru, ..base.clone() },
         Architecture { cell: Cell::Gru, layers: 2, bidirectional: true, ..embedded.clone() },
         Architecture { bidirectional: true, ..base },
-        Architecture { layers: 2, bidirectional: true, attention: AttentionScore::General, ..embedded.clone() },
+        Architecture {
+            layers: 2,
+            bidirectional: true,
+            attention: AttentionScore::General,
+            ..embedded.clone()
+        },
         Architecture { attention: AttentionScore::Dot, cell: Cell::Gru, ..embedded.clone() },
-        Architecture { target_input: InputForm::Embedding(4), tied_embeddings: true, attention: AttentionScore::General, ..embedded },
+        Architecture {
+            target_input: InputForm::Embedding(4),
+            tied_embeddings: true,
+            attention: AttentionScore::General,
+            ..embedded
+        },
     ]
 }
 
 #[test]
 fn every_gradient_of_every_option_agrees_with_finite_differences_in_f64() {
-    let pairs = [(vec![4, 5, 6], vec![4, 5]), (vec![6], vec![]), (vec![], vec![5, 4, 5]), (vec![4, 4], vec![4])];
+    let pairs =
+        [(vec![4, 5, 6], vec![4, 5]), (vec![6], vec![]), (vec![], vec![5, 4, 5]), (vec![4, 4], vec![4])];
     let examples = examples(&pairs);
     for architecture in architectures() {
         let network = Seq2Seq::new(architecture.clone()).unwrap();
         let p = network.initialise(3).map(f64::from);
-        for (tokens, dropout) in [(0, None), (1000, None), (1000, Some(Dropout { rate: 0.4, seed: 5, stream: 9 }))] {
+        for (tokens, dropout) in
+            [(0, None), (1000, None), (1000, Some(Dropout { rate: 0.4, seed: 5, stream: 9 }))]
+        {
             let objective = Objective { scale: 0.25, label_smoothing: 0.0, dropout };
             let run = |p: &Parameters<f64>| {
                 let prepared = network.prepare(p, tokens, dropout.is_some());
@@ -265,7 +315,10 @@ fn every_gradient_of_every_option_agrees_with_finite_differences_in_f64() {
                 let got = gradients.data()[i];
                 // The embedding's row of PAD is held at zero where it is tied to the output layer.
                 let held = architecture.tied_embeddings && i_is_pad_of_tied(&p, i);
-                assert!(held || (numeric - got).abs() < 1e-8, "{architecture:?} {dropout:?} value {i}: {got} for {numeric}");
+                assert!(
+                    held || (numeric - got).abs() < 1e-8,
+                    "{architecture:?} {dropout:?} value {i}: {got} for {numeric}"
+                );
             }
         }
     }
@@ -296,7 +349,12 @@ fn a_text_gives_the_same_states_and_logits_alone_and_in_a_ragged_batch() {
                 assert_close(name, &batch[row * single.len()..][..single.len()], single, 1e-12);
             }
             let width = 6 * together.target_time;
-            assert_close("logits", &together.logits[row * width..][..alone.logits.len()], &alone.logits, 1e-12);
+            assert_close(
+                "logits",
+                &together.logits[row * width..][..alone.logits.len()],
+                &alone.logits,
+                1e-12,
+            );
         }
     }
 }
@@ -304,8 +362,14 @@ fn a_text_gives_the_same_states_and_logits_alone_and_in_a_ragged_batch() {
 #[test]
 fn the_recurrent_weights_start_orthogonal_and_the_forget_bias_at_one() {
     let source_input = InputForm::Embedding(4);
-    let architecture =
-        Architecture { source_vocabulary: 9, target_vocabulary: 9, source_input, hidden: 5, layers: 2, ..Architecture::default() };
+    let architecture = Architecture {
+        source_vocabulary: 9,
+        target_vocabulary: 9,
+        source_input,
+        hidden: 5,
+        layers: 2,
+        ..Architecture::default()
+    };
     let network = Seq2Seq::new(architecture).unwrap();
     let p = network.initialise(1);
     assert_eq!(p, network.initialise(1));
@@ -314,7 +378,10 @@ fn the_recurrent_weights_start_orthogonal_and_the_forget_bias_at_one() {
         if name.ends_with(".R") {
             for (i, j) in [(0, 0), (0, 1), (2, 4)] {
                 let dot: f32 = values.chunks_exact(5).map(|row| row[i] * row[j]).sum();
-                assert!((dot - if i == j { 1.0 } else { 0.0 }).abs() < 1e-6, "{name} columns {i} and {j}: {dot}");
+                assert!(
+                    (dot - if i == j { 1.0 } else { 0.0 }).abs() < 1e-6,
+                    "{name} columns {i} and {j}: {dot}"
+                );
             }
         }
         if name.ends_with(".W") {

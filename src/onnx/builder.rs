@@ -1,13 +1,13 @@
 //! Builds one ONNX graph: inputs, initialisers, nodes, outputs.
 //!
-//! The same calls give the same bytes. Values in between get no type annotation (`value_info`), because engines infer
-//! them and stale symbols break some when shapes are pinned.
+//! The same calls give the same bytes. Values in between get no type annotation (`value_info`), because
+//! engines infer them and stale symbols break some when shapes are pinned.
 
 use std::collections::HashMap;
 
 use crate::onnx::messages::{
-    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
-    StringStringEntryProto, TensorProto, ValueInfoProto,
+    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, ModelProto, NodeProto,
+    OperatorSetIdProto, StringStringEntryProto, TensorProto, ValueInfoProto,
 };
 
 /// A value of the graph under construction: an input, an initialiser or what a node gives.
@@ -51,7 +51,8 @@ pub enum Attribute {
     Graph(Body),
 }
 
-/// A graph inside a graph. Its nodes may read values of the graph around it; constants and weights are all out there.
+/// A graph inside a graph. Its nodes may read values of the graph around it; constants and weights are all
+/// out there.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Body {
     name: String,
@@ -117,7 +118,8 @@ impl GraphBuilder {
         }
     }
 
-    /// Names the nodes that follow `scope.operator`, for example `encoder.lstm_0.MatMul`; an empty scope ends it.
+    /// Names the nodes that follow `scope.operator`, for example `encoder.lstm_0.MatMul`; an empty scope ends
+    /// it.
     pub fn scope(&mut self, scope: &str) {
         scope.clone_into(&mut self.scope);
     }
@@ -132,13 +134,17 @@ impl GraphBuilder {
         self.add(name.to_owned(), Origin::Input)
     }
 
-    /// Makes `value` an output of the graph. It takes this name; an input, an initialiser or a value that is an output
-    /// already goes through an `Identity` node.
+    /// Makes `value` an output of the graph. It takes this name; an input, an initialiser or a value that is
+    /// an output already goes through an `Identity` node.
     ///
     /// # Panics
     /// If the name is taken.
     pub fn output(&mut self, name: &str, value: &Value, data_type: DataType, axes: &[Axis]) {
-        let value = if self.origin(value) == Some(Origin::Node) { value.clone() } else { self.node("Identity", &[value], &[]) };
+        let value = if self.origin(value) == Some(Origin::Node) {
+            value.clone()
+        } else {
+            self.node("Identity", &[value], &[])
+        };
         self.reserve(name);
         if let Some(id) = value.0 {
             self.values[id] = ValueEntry { name: name.to_owned(), origin: Origin::Output };
@@ -149,12 +155,18 @@ impl GraphBuilder {
     /// A named f32 tensor, row-major; the same name again gives the same value.
     ///
     /// # Panics
-    /// If the name is taken by something else or by other bytes, or if `shape` does not fit the number of values.
+    /// If the name is taken by something else or by other bytes, or if `shape` does not fit the number of
+    /// values.
     pub fn initializer(&mut self, name: &str, shape: &[usize], data: &[f32]) -> Value {
         let tensor = TensorProto::of_floats(name, shape, data);
         if let Some(value) = self.by_name.get(name) {
-            let Some(Origin::Initializer(position)) = self.origin(value) else { unreachable!("only initialisers are found by name") };
-            assert!(self.initializers[position] == tensor, "initialiser {name} was added before with another shape or other values");
+            let Some(Origin::Initializer(position)) = self.origin(value) else {
+                unreachable!("only initialisers are found by name")
+            };
+            assert!(
+                self.initializers[position] == tensor,
+                "initialiser {name} was added before with another shape or other values"
+            );
             return value.clone();
         }
         self.reserve(name);
@@ -173,16 +185,24 @@ impl GraphBuilder {
 
     /// A node with one output.
     ///
-    /// `axes` of ReduceMax and its kin is always given as an attribute: [`finish`](Self::finish) turns it into an input
-    /// for the operator sets that want it so. (ReduceSum, Squeeze and Unsqueeze take it as an input since 13.)
+    /// `axes` of ReduceMax and its kin is always given as an attribute: [`finish`](Self::finish) turns it
+    /// into an input for the operator sets that want it so. (ReduceSum, Squeeze and Unsqueeze take it as an
+    /// input since 13.)
     pub fn node(&mut self, op: &str, inputs: &[&Value], attributes: &[(&str, Attribute)]) -> Value {
         let mut outputs = self.node_n(op, inputs, attributes, 1);
         outputs.swap_remove(0)
     }
 
     /// A node with several outputs; those that nothing reads are written all the same.
-    pub fn node_n(&mut self, op: &str, inputs: &[&Value], attributes: &[(&str, Attribute)], outputs: usize) -> Vec<Value> {
-        let name = self.unique(&if self.scope.is_empty() { op.to_owned() } else { format!("{}.{op}", self.scope) });
+    pub fn node_n(
+        &mut self,
+        op: &str,
+        inputs: &[&Value],
+        attributes: &[(&str, Attribute)],
+        outputs: usize,
+    ) -> Vec<Value> {
+        let name =
+            self.unique(&if self.scope.is_empty() { op.to_owned() } else { format!("{}.{op}", self.scope) });
         let outputs: Vec<Value> = (0..outputs)
             .map(|i| {
                 let output = self.unique(&format!("{name}.out{i}"));
@@ -204,11 +224,14 @@ impl GraphBuilder {
         self.constant(TensorProto::of_bool("", value))
     }
 
-    /// The body of a Loop: `build` declares its inputs and outputs and adds its nodes. Values from outside can be read, but
-    /// only go out again through a node of the body.
+    /// The body of a Loop: `build` declares its inputs and outputs and adds its nodes. Values from outside
+    /// can be read, but only go out again through a node of the body.
     pub fn body(&mut self, name: &str, build: impl FnOnce(&mut Self)) -> Attribute {
-        let (nodes, inputs, outputs) =
-            (std::mem::take(&mut self.nodes), std::mem::take(&mut self.inputs), std::mem::take(&mut self.outputs));
+        let (nodes, inputs, outputs) = (
+            std::mem::take(&mut self.nodes),
+            std::mem::take(&mut self.inputs),
+            std::mem::take(&mut self.outputs),
+        );
         build(self);
         let body = Body {
             name: name.to_owned(),
@@ -246,7 +269,10 @@ impl GraphBuilder {
             doc_string: String::new(),
             graph: Some(graph),
             opset_import: vec![OperatorSetIdProto { domain: String::new(), version: opset }],
-            metadata_props: metadata.iter().map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() }).collect(),
+            metadata_props: metadata
+                .iter()
+                .map(|(key, value)| StringStringEntryProto { key: key.clone(), value: value.clone() })
+                .collect(),
             ..ModelProto::default()
         }
     }
@@ -477,9 +503,16 @@ mod tests {
         g.output("y", &y, DataType::Float, &[]);
         g.output("y_again", &y, DataType::Float, &[]);
         let graph = graph(g, 17);
-        let nodes: Vec<_> = graph.node.iter().map(|n| (n.op_type.as_str(), n.input[0].as_str(), n.output[0].as_str())).collect();
+        let nodes: Vec<_> = graph
+            .node
+            .iter()
+            .map(|n| (n.op_type.as_str(), n.input[0].as_str(), n.output[0].as_str()))
+            .collect();
         assert_eq!(nodes, [("Exp", "x", "y"), ("Identity", "x", "same"), ("Identity", "y", "y_again")]);
-        assert_eq!(graph.output.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(), ["same", "y", "y_again"]);
+        assert_eq!(
+            graph.output.iter().map(|o| o.name.as_str()).collect::<Vec<_>>(),
+            ["same", "y", "y_again"]
+        );
     }
 
     #[test]
@@ -515,7 +548,8 @@ mod tests {
     fn the_body_of_a_loop_reads_values_from_outside_and_keeps_its_constants_there() {
         let build = |opset| {
             let mut g = GraphBuilder::new("g");
-            let (limit, x) = (g.input("limit", DataType::Int64, &[]), g.input("x", DataType::Float, &[Axis::Symbol("n")]));
+            let (limit, x) =
+                (g.input("limit", DataType::Int64, &[]), g.input("x", DataType::Float, &[Axis::Symbol("n")]));
             let (go, factor) = (g.boolean(true), g.float(&[], &[2.0]));
             let outside = g.node("Exp", &[&x], &[]);
             let body = g.body("body", |g| {
@@ -524,7 +558,11 @@ mod tests {
                 let carried = g.input("carried", DataType::Float, &[Axis::Symbol("n")]);
                 let scaled = g.node("Mul", &[&carried, &factor], &[]);
                 let sum = g.node("Add", &[&scaled, &outside], &[]);
-                let most = g.node("ReduceMax", &[&sum], &[("axes", Attribute::Ints(vec![0])), ("keepdims", Attribute::Int(1))]);
+                let most = g.node(
+                    "ReduceMax",
+                    &[&sum],
+                    &[("axes", Attribute::Ints(vec![0])), ("keepdims", Attribute::Int(1))],
+                );
                 g.output("go", &condition, DataType::Bool, &[]);
                 g.output("next", &sum, DataType::Float, &[Axis::Symbol("n")]);
                 g.output("most", &most, DataType::Float, &[Axis::Fixed(1)]);
@@ -541,9 +579,16 @@ mod tests {
         // An input of the body goes out through a node, and its outputs are not those of the graph.
         let outputs: Vec<&str> = body.output.iter().map(|o| o.name.as_str()).collect();
         assert_eq!((outputs, whole.output.len(), whole.input.len()), (vec!["go", "next", "most"], 1, 2));
-        assert!(body.node.iter().any(|n| n.op_type == "Identity" && n.input == ["condition"] && n.output == ["go"]));
+        assert!(
+            body.node
+                .iter()
+                .any(|n| n.op_type == "Identity" && n.input == ["condition"] && n.output == ["go"])
+        );
         let newer = build(18);
-        assert_eq!((newer.initializer.len(), newer.node[1].attribute[0].g.as_ref().map(|b| b.node[2].input.len())), (3, Some(2)));
+        assert_eq!(
+            (newer.initializer.len(), newer.node[1].attribute[0].g.as_ref().map(|b| b.node[2].input.len())),
+            (3, Some(2))
+        );
     }
 
     #[test]
@@ -570,12 +615,19 @@ mod tests {
         let build = |opset| {
             let mut g = GraphBuilder::new("g");
             let x = g.input("x", DataType::Float, &[Axis::Symbol("n"), Axis::Fixed(3)]);
-            let y = g.node("ReduceMax", &[&x], &[("axes", Attribute::Ints(vec![-1])), ("keepdims", Attribute::Int(1))]);
+            let y = g.node(
+                "ReduceMax",
+                &[&x],
+                &[("axes", Attribute::Ints(vec![-1])), ("keepdims", Attribute::Int(1))],
+            );
             g.output("y", &y, DataType::Float, &[Axis::Symbol("n"), Axis::Fixed(1)]);
             graph(g, opset).node.swap_remove(0)
         };
         let attributes = |node: &NodeProto| node.attribute.iter().map(|a| a.name.clone()).collect::<Vec<_>>();
-        assert_eq!((build(17).input.len(), attributes(&build(17))), (1, vec!["axes".to_owned(), "keepdims".to_owned()]));
+        assert_eq!(
+            (build(17).input.len(), attributes(&build(17))),
+            (1, vec!["axes".to_owned(), "keepdims".to_owned()])
+        );
         assert_eq!((build(18).input.len(), attributes(&build(18))), (2, vec!["keepdims".to_owned()]));
     }
 }

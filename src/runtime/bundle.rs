@@ -1,4 +1,5 @@
-//! A bundle: the manifest and the graphs, opened from a folder, a zip of it, or memory, and held against each other.
+//! A bundle: the manifest and the graphs, opened from a folder, a zip of it, or memory, and held against each
+//! other.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -45,12 +46,13 @@ impl Bundle {
     /// Opens a folder, or a zip of one.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] if a file is missing or damaged, the version is unknown, or the graphs do not belong together;
-    /// [`ErrorKind::Io`] if reading fails.
+    /// [`ErrorKind::Bundle`] if a file is missing or damaged, the version is unknown, or the graphs do not
+    /// belong together; [`ErrorKind::Io`] if reading fails.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
         let path = path.as_ref();
-        let data =
-            std::fs::metadata(path).map_err(|e| Error::io(path, e).help("give the folder that `s2s export` wrote, or a zip of it"))?;
+        let data = std::fs::metadata(path).map_err(|e| {
+            Error::io(path, e).help("give the folder that `s2s export` wrote, or a zip of it")
+        })?;
         if data.is_dir() {
             return Self::read(path, &mut Folder(path));
         }
@@ -85,11 +87,13 @@ impl Bundle {
                 .in_file(path)
                 .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
         })?;
-        let text = String::from_utf8(text).map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
+        let text = String::from_utf8(text)
+            .map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
         let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
-            let bytes = files.read(&graph.file, files::GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
+            let bytes =
+                files.read(&graph.file, files::GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
             let found = hex(&Sha256::digest(&bytes));
             if !found.eq_ignore_ascii_case(&graph.sha256) {
                 return Err(Error::new(
@@ -113,7 +117,8 @@ impl Bundle {
         }
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
-        let (source, target) = (Vocabulary::from_spec(&manifest.source)?, Vocabulary::from_spec(&manifest.target)?);
+        let (source, target) =
+            (Vocabulary::from_spec(&manifest.source)?, Vocabulary::from_spec(&manifest.target)?);
         Ok(Self { path: path.to_owned(), manifest, source, target, files: kept, infos })
     }
 
@@ -170,13 +175,20 @@ impl Bundle {
     }
 }
 
-/// What the manifest lists is there and is what was written: a self test that is gone would otherwise not be missed.
-fn check_side_files(manifest: &Manifest, kept: &BTreeMap<String, Arc<Vec<u8>>>, files: &dyn Files) -> Result<()> {
+/// What the manifest lists is there and is what was written: a self test that is gone would otherwise not be
+/// missed.
+fn check_side_files(
+    manifest: &Manifest,
+    kept: &BTreeMap<String, Arc<Vec<u8>>>,
+    files: &dyn Files,
+) -> Result<()> {
     for (name, sha256) in &manifest.files {
         let found = kept.get(name).map(|bytes| hex(&Sha256::digest(bytes.as_slice())));
         let message = match found {
             Some(found) if found.eq_ignore_ascii_case(sha256) => continue,
-            Some(found) => format!("changed since the export: its sha256 is {found}, the manifest says {sha256}"),
+            Some(found) => {
+                format!("changed since the export: its sha256 is {found}, the manifest says {sha256}")
+            }
             None => "missing, and the manifest lists it".to_owned(),
         };
         return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
@@ -188,7 +200,9 @@ fn check_side_files(manifest: &Manifest, kept: &BTreeMap<String, Arc<Vec<u8>>>, 
 }
 
 fn no_graph(path: &Path, role: Role) -> Error {
-    Error::new(ErrorKind::Bundle, format!("the bundle has no {role} graph")).in_file(path).help("export the bundle again, with all graphs")
+    Error::new(ErrorKind::Bundle, format!("the bundle has no {role} graph"))
+        .in_file(path)
+        .help("export the bundle again, with all graphs")
 }
 
 fn missing(role: Role, name: &str, files: &dyn Files) -> Error {
@@ -212,11 +226,13 @@ fn hex(bytes: &[u8]) -> String {
 
 /// Holds what each graph says about itself against the manifest; graphs without metadata say nothing.
 fn check_metadata(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result<()> {
-    const MIXED: &str = "the files come from several exports: copy the whole bundle again, or export it again";
+    const MIXED: &str =
+        "the files come from several exports: copy the whole bundle again, or export it again";
     let mut weights = manifest.weights_sha256.as_deref().map(|hash| (hash, file::MANIFEST));
     for (&role, info) in infos {
         let graph = manifest.graphs[&role].file.as_str();
-        let wrong = |message: String| Error::new(ErrorKind::Bundle, message).in_graph(graph, None).help(MIXED);
+        let wrong =
+            |message: String| Error::new(ErrorKind::Bundle, message).in_graph(graph, None).help(MIXED);
         let get = |key: &str| info.metadata.get(key).map(String::as_str);
         if let Some(version) = get(metadata::FORMAT_VERSION) {
             check_version(version).map_err(|error| error.in_graph(graph, None))?;
@@ -228,21 +244,29 @@ fn check_metadata(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Res
         if let Some(hash) = get(metadata::WEIGHTS_SHA256) {
             let (first, place) = *weights.get_or_insert((hash, graph));
             if first != hash {
-                return Err(wrong(format!("its weights are {}, those of {place} are {}", short(hash), short(first))));
+                return Err(wrong(format!(
+                    "its weights are {}, those of {place} are {}",
+                    short(hash),
+                    short(first)
+                )));
             }
         }
-        for (key, side, spec) in
-            [(metadata::SOURCE_VOCABULARY, "source", &manifest.source), (metadata::TARGET_VOCABULARY, "target", &manifest.target)]
-        {
+        for (key, side, spec) in [
+            (metadata::SOURCE_VOCABULARY, "source", &manifest.source),
+            (metadata::TARGET_VOCABULARY, "target", &manifest.target),
+        ] {
             if let Some(json) = get(key) {
                 check_vocabulary(json, side, spec).map_err(wrong)?;
             }
         }
         if let Some(json) = get(metadata::SPECIAL_IDS) {
-            let found: SpecialIds =
-                serde_json::from_str(json).map_err(|e| wrong(format!("its {} cannot be read: {e}", metadata::SPECIAL_IDS)))?;
+            let found: SpecialIds = serde_json::from_str(json)
+                .map_err(|e| wrong(format!("its {} cannot be read: {e}", metadata::SPECIAL_IDS)))?;
             if found != manifest.special_ids {
-                return Err(wrong(format!("its special ids are {found:?}, those of the manifest {:?}", manifest.special_ids)));
+                return Err(wrong(format!(
+                    "its special ids are {found:?}, those of the manifest {:?}",
+                    manifest.special_ids
+                )));
             }
         }
     }
@@ -250,9 +274,12 @@ fn check_metadata(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Res
 }
 
 fn check_vocabulary(json: &str, side: &str, spec: &VocabularySpec) -> Result<(), String> {
-    let found: VocabularyMetadata<'_> = serde_json::from_str(json).map_err(|e| format!("its {side} vocabulary cannot be read: {e}"))?;
+    let found: VocabularyMetadata<'_> =
+        serde_json::from_str(json).map_err(|e| format!("its {side} vocabulary cannot be read: {e}"))?;
     match spec.differs_from(&found) {
-        Some(difference) => Err(format!("its {side} vocabulary is not the manifest's: {difference} (manifest: here, graph: there)")),
+        Some(difference) => Err(format!(
+            "its {side} vocabulary is not the manifest's: {difference} (manifest: here, graph: there)"
+        )),
         None => Ok(()),
     }
 }
@@ -273,7 +300,8 @@ fn check_wiring(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Resul
         for (what, wanted, present) in [("input", inputs, &info.inputs), ("output", outputs, &info.outputs)] {
             let names: Vec<&str> = present.iter().map(|tensor| tensor.name.as_str()).collect();
             if let Some(name) = wanted.into_iter().find(|name| !names.contains(name)) {
-                let near = did_you_mean(name, names.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+                let near = did_you_mean(name, names.iter().copied())
+                    .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
                 return Err(Error::new(
                     ErrorKind::Bundle,
                     format!("the manifest's wiring names the {what} `{name}`, which the graph does not have"),
@@ -302,9 +330,12 @@ fn check_sizes(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result
         if let Some(Dimension::Fixed(width)) = shape.last()
             && *width != symbols
         {
-            return Err(Error::new(ErrorKind::Bundle, format!("{width} symbols wide, but the {side} vocabulary has {symbols}"))
-                .in_graph(&manifest.graphs[&role].file, Some(name))
-                .help("the graphs and the manifest come from several exports: export the bundle again"));
+            return Err(Error::new(
+                ErrorKind::Bundle,
+                format!("{width} symbols wide, but the {side} vocabulary has {symbols}"),
+            )
+            .in_graph(&manifest.graphs[&role].file, Some(name))
+            .help("the graphs and the manifest come from several exports: export the bundle again"));
         }
     }
     Ok(())

@@ -1,12 +1,13 @@
 //! The one check that every ONNX graph passes before anything walks it.
 //!
-//! A [`CheckedModel`] cannot be had in another way, so that inspection, linting, verification, serving and the engines need
-//! not ask again whether a graph ends. What it guarantees:
+//! A [`CheckedModel`] cannot be had in another way, so that inspection, linting, verification, serving and
+//! the engines need not ask again whether a graph ends. What it guarantees:
 //!
-//! - The file has no more nodes, tensors and other messages than the bounds below; they are counted before anything is
-//!   allocated for them.
-//! - Each value is written once and read only by nodes behind the one that writes it, in bodies of Loop, If and Scan too
-//!   (ONNX's rule: single assignment, topological order, no name of an outer graph again). So no graph has a cycle.
+//! - The file has no more nodes, tensors and other messages than the bounds below; they are counted before
+//!   anything is allocated for them.
+//! - Each value is written once and read only by nodes behind the one that writes it, in bodies of Loop, If
+//!   and Scan too (ONNX's rule: single assignment, topological order, no name of an outer graph again). So no
+//!   graph has a cycle.
 //! - Each tensor has as many bytes as its axes and element type say, within the file: no external data.
 //! - Functions call each other without a circle, and what they expand to is bounded.
 //!
@@ -18,13 +19,15 @@ use std::ops::Deref;
 use prost::Message as _;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::{AttributeProto, Dimension, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, all_nodes};
+use crate::onnx::{
+    AttributeProto, Dimension, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, all_nodes,
+};
 
 mod tensors;
 mod wire;
 
-/// Nodes of a model, bodies counted and functions expanded. An unrolled network of a thousand steps has 20,000; tract and
-/// ONNX Runtime take minutes for a million.
+/// Nodes of a model, bodies counted and functions expanded. An unrolled network of a thousand steps has
+/// 20,000; tract and ONNX Runtime take minutes for a million.
 pub const MOST_NODES: usize = 100_000;
 /// Tensors of a model.
 pub const MOST_TENSORS: usize = 100_000;
@@ -34,7 +37,8 @@ pub const MOST_PARTS: usize = 1_000_000;
 pub const LONGEST_NAME: usize = 4096;
 /// Axes of a value; runtimes take 8 to 64.
 pub const MOST_AXES: usize = 64;
-/// Elements that the fixed axes of a declared input or output may have together: what no machine here can feed.
+/// Elements that the fixed axes of a declared input or output may have together: what no machine here can
+/// feed.
 pub const MOST_DECLARED: u64 = 1 << 33;
 /// Calls of functions within functions.
 const DEEPEST_CALL: usize = 32;
@@ -53,7 +57,9 @@ impl CheckedModel {
     pub fn read(name: &str, bytes: &[u8]) -> Result<Self> {
         wire::count(bytes).map_err(|fault| match fault {
             wire::Fault::Malformed => no_model(name),
-            wire::Fault::TooMany(what, most) => wrong(name, None, format!("more than {most} {what}")).help("is this the right file?"),
+            wire::Fault::TooMany(what, most) => {
+                wrong(name, None, format!("more than {most} {what}")).help("is this the right file?")
+            }
         })?;
         let model = ModelProto::decode(bytes).map_err(|e| no_model(name).caused_by(e))?;
         Self::new(name, model)
@@ -65,11 +71,17 @@ impl CheckedModel {
     /// As [`read`](Self::read).
     pub fn new(name: &str, model: ModelProto) -> Result<Self> {
         let Some(graph) = &model.graph else {
-            return Err(wrong(name, None, "the ONNX model has no graph").help("name a file that ends in .onnx"));
+            return Err(
+                wrong(name, None, "the ONNX model has no graph").help("name a file that ends in .onnx")
+            );
         };
         if !model.training_info.is_empty() {
-            return Err(wrong(name, None, "it carries training_info, further graphs that nothing here reads")
-                .help("take them out: del model.training_info[:]"));
+            return Err(wrong(
+                name,
+                None,
+                "it carries training_info, further graphs that nothing here reads",
+            )
+            .help("take them out: del model.training_info[:]"));
         }
         let mut walk = Walk { name, scopes: Vec::new(), path: Vec::new() };
         walk.graph(graph)?;
@@ -104,7 +116,8 @@ fn wrong(name: &str, node: Option<&str>, message: impl Into<String>) -> Error {
 }
 
 fn no_model(name: &str) -> Error {
-    wrong(name, None, "not an ONNX model, or a truncated one").help("name a file that ends in .onnx, or export the bundle again")
+    wrong(name, None, "not an ONNX model, or a truncated one")
+        .help("name a file that ends in .onnx, or export the bundle again")
 }
 
 /// The walk over graphs and bodies: what is known where.
@@ -131,7 +144,9 @@ impl<'a> Walk<'a> {
         self.short(value)?;
         if self.is_known(value) {
             let error = self.wrong(by, format!("writes the value `{value}`, which is there already"));
-            return Err(error.help("ONNX wants each name to be written once, and no name of an outer graph again in a body"));
+            return Err(error.help(
+                "ONNX wants each name to be written once, and no name of an outer graph again in a body",
+            ));
         }
         if let Some(scope) = self.scopes.last_mut() {
             scope.insert(value);
@@ -150,7 +165,8 @@ impl<'a> Walk<'a> {
     }
 
     fn graph(&mut self, graph: &'a GraphProto) -> Result<()> {
-        self.scopes.push(HashSet::with_capacity(graph.input.len() + graph.initializer.len() + graph.node.len()));
+        self.scopes
+            .push(HashSet::with_capacity(graph.input.len() + graph.initializer.len() + graph.node.len()));
         for input in &graph.input {
             self.declared(input)?;
             self.writes(&input.name, "an input")?;
@@ -203,8 +219,13 @@ impl<'a> Walk<'a> {
         for attribute in attributes {
             self.short(&attribute.name)?;
             attribute.t.iter().chain(&attribute.tensors).try_for_each(|tensor| self.tensor(node, tensor))?;
-            attribute.sparse_tensor.iter().chain(&attribute.sparse_tensors).try_for_each(|sparse| self.sparse(node, sparse))?;
-            // Recursion is bounded: decoding refuses messages that are nested deeper than 100, three to each body.
+            attribute
+                .sparse_tensor
+                .iter()
+                .chain(&attribute.sparse_tensors)
+                .try_for_each(|sparse| self.sparse(node, sparse))?;
+            // Recursion is bounded: decoding refuses messages that are nested deeper than 100, three to each
+            // body.
             for body in attribute.g.iter().chain(&attribute.graphs) {
                 self.path.push(node);
                 self.graph(body)?;
@@ -219,7 +240,9 @@ impl<'a> Walk<'a> {
         let node = &nodes[at];
         let gives = |node: &NodeProto| node.output.iter().any(|output| output == input);
         if gives(node) {
-            return self.wrong(node.label(), format!("reads its own output `{input}`")).help("a graph must not have a cycle");
+            return self
+                .wrong(node.label(), format!("reads its own output `{input}`"))
+                .help("a graph must not have a cycle");
         }
         match nodes[at..].iter().position(gives) {
             None => self
@@ -256,19 +279,26 @@ impl<'a> Walk<'a> {
         let shape = value.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
         let Some(shape) = shape else { return Ok(()) };
         if shape.dim.len() > MOST_AXES {
-            return Err(self.wrong(&value.name, format!("{} axes; at most {MOST_AXES} are read", shape.dim.len())));
+            return Err(
+                self.wrong(&value.name, format!("{} axes; at most {MOST_AXES} are read", shape.dim.len()))
+            );
         }
         let mut elements = 1u64;
         for dim in &shape.dim {
             match &dim.value {
                 // A negative length is how some writers spell an open axis.
-                Some(Dimension::Value(length)) => elements = elements.saturating_mul(u64::try_from(*length).unwrap_or(1).max(1)),
+                Some(Dimension::Value(length)) => {
+                    elements = elements.saturating_mul(u64::try_from(*length).unwrap_or(1).max(1))
+                }
                 Some(Dimension::Param(name)) => self.short(name)?,
                 None => {}
             }
         }
         if elements > MOST_DECLARED {
-            return Err(self.wrong(&value.name, format!("its fixed axes make {elements} values; at most {MOST_DECLARED} are read")));
+            return Err(self.wrong(
+                &value.name,
+                format!("its fixed axes make {elements} values; at most {MOST_DECLARED} are read"),
+            ));
         }
         Ok(())
     }
@@ -278,7 +308,9 @@ impl<'a> Walk<'a> {
 fn reaches(nodes: &[NodeProto], from: usize, to: usize) -> bool {
     let mut givers: HashMap<&str, usize> = HashMap::new();
     for (at, node) in nodes.iter().enumerate() {
-        givers.extend(node.output.iter().filter(|output| !output.is_empty()).map(|output| (output.as_str(), at)));
+        givers.extend(
+            node.output.iter().filter(|output| !output.is_empty()).map(|output| (output.as_str(), at)),
+        );
     }
     let mut seen = vec![false; nodes.len()];
     let mut open = vec![to];
@@ -312,17 +344,24 @@ fn expansion(name: &str, graph: &GraphProto, functions: &[FunctionProto]) -> Res
                 size += 1;
                 if let Some(&called) = self.by_name.get(&(node.domain.as_str(), node.op_type.as_str())) {
                     if depth == DEEPEST_CALL {
-                        let message = format!("functions call each other deeper than {DEEPEST_CALL}, or in a circle");
-                        return Err(wrong(self.name, Some(&node.op_type), message).help("expand them: onnx.inliner.inline_local_functions"));
+                        let message =
+                            format!("functions call each other deeper than {DEEPEST_CALL}, or in a circle");
+                        return Err(wrong(self.name, Some(&node.op_type), message)
+                            .help("expand them: onnx.inliner.inline_local_functions"));
                     }
                     let known = self.sizes[called];
                     let functions = self.functions;
-                    let called_size = known.map_or_else(|| self.size(&functions[called].node, depth + 1), Ok)?;
+                    let called_size =
+                        known.map_or_else(|| self.size(&functions[called].node, depth + 1), Ok)?;
                     self.sizes[called] = Some(called_size);
                     size = size.saturating_add(called_size);
                 }
                 if size > MOST_NODES {
-                    return Err(wrong(self.name, None, format!("more than {MOST_NODES} nodes, functions expanded")));
+                    return Err(wrong(
+                        self.name,
+                        None,
+                        format!("more than {MOST_NODES} nodes, functions expanded"),
+                    ));
                 }
             }
             Ok(size)
@@ -331,9 +370,8 @@ fn expansion(name: &str, graph: &GraphProto, functions: &[FunctionProto]) -> Res
     let mut by_name = HashMap::new();
     for (at, function) in functions.iter().enumerate() {
         if by_name.insert((function.domain.as_str(), function.name.as_str()), at).is_some() {
-            return Err(
-                wrong(name, Some(&function.name), "two functions of this name").help("expand them: onnx.inliner.inline_local_functions")
-            );
+            return Err(wrong(name, Some(&function.name), "two functions of this name")
+                .help("expand them: onnx.inliner.inline_local_functions"));
         }
     }
     let mut calls = Calls { name, functions, by_name, sizes: vec![None; functions.len()] };

@@ -1,4 +1,5 @@
-//! The contract of the graphs: every name, axis and file, spelled once, used by the exporter and by the runtime.
+//! The contract of the graphs: every name, axis and file, spelled once, used by the exporter and by the
+//! runtime.
 //!
 //! | graph | inputs | outputs |
 //! |---|---|---|
@@ -7,9 +8,10 @@
 //! | training | [`ENCODER_INPUT`], [`DECODER_INPUT`] and [`DECODER_TARGET`] int64 (batch, target_time) | [`DECODER_OUTPUT`] (batch, target_time, target_vocabulary), [`LOSS`] f32 () |
 //! | translate (only if asked for) | [`ENCODER_INPUT`], [`MAX_NEW_TOKENS`] int64 () | [`GENERATED_IDS`] int64 (batch, generated_time), [`GENERATED_LENGTHS`] int64 (batch) |
 //!
-//! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits. Of a model that learnt with padding
-//! which it reads, the graphs make that padding themselves (`source.graph_padding` in the manifest): nothing changes for the caller.
-//! With one-hot tensors (`--io one-hot`) the ids become f32 (batch, time, vocabulary), PAD an all-zero row, and `DECODER_OUTPUT` probabilities.
+//! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits. Of a model that
+//! learnt with padding which it reads, the graphs make that padding themselves (`source.graph_padding` in the
+//! manifest): nothing changes for the caller. With one-hot tensors (`--io one-hot`) the ids become f32
+//! (batch, time, vocabulary), PAD an all-zero row, and `DECODER_OUTPUT` probabilities.
 
 /// Source ids, int64 (batch, source_time), left-padded with [`PAD`].
 pub const ENCODER_INPUT: &str = "encoder_input";
@@ -30,7 +32,8 @@ pub const ATTENTION: &str = "attention";
 
 /// Most tokens that greedy decoding within a graph writes, END counted; int64, a scalar.
 pub const MAX_NEW_TOKENS: &str = "max_new_tokens";
-/// What greedy decoding within a graph wrote, int64 (batch, generated_time): neither START nor END, right-padded with [`PAD`].
+/// What greedy decoding within a graph wrote, int64 (batch, generated_time): neither START nor END,
+/// right-padded with [`PAD`].
 pub const GENERATED_IDS: &str = "generated_ids";
 /// How many of them belong to each row, int64 (batch).
 pub const GENERATED_LENGTHS: &str = "generated_lengths";
@@ -70,7 +73,8 @@ pub const START: u32 = 1;
 pub const END: u32 = 2;
 /// A symbol outside the vocabulary.
 pub const UNK: u32 = 3;
-/// How the four special ids are written in vocabularies, in id order; they can never be produced by splitting text.
+/// How the four special ids are written in vocabularies, in id order; they can never be produced by splitting
+/// text.
 pub const SPECIAL_SYMBOLS: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];
 
 /// Files of a bundle.
@@ -115,6 +119,7 @@ pub mod metadata {
 
 /// Version of this contract, as each graph says it: older majors are always read, newer minors too.
 pub const FORMAT_VERSION: &str = "1.0";
-/// Version of the manifest. 1.1 lists side files with their hashes; 1.2 has example texts and `source.graph_padding`, which graphs
-/// make by themselves. Programs that read an older minor version pass over what they do not know, and are right.
+/// Version of the manifest. 1.1 lists side files with their hashes; 1.2 has example texts and
+/// `source.graph_padding`, which graphs make by themselves. Programs that read an older minor version pass
+/// over what they do not know, and are right.
 pub const MANIFEST_VERSION: &str = "1.2";

@@ -82,7 +82,8 @@ impl fmt::Display for Place {
     }
 }
 
-/// Something that went wrong; [`Display`](fmt::Display) prints `place: message`, [`StdError::source`] gives the cause.
+/// Something that went wrong; [`Display`](fmt::Display) prints `place: message`, [`StdError::source`] gives
+/// the cause.
 ///
 /// What is printed is [`printable`]: names out of files and graphs cannot steer a terminal.
 #[derive(Debug)]
@@ -218,11 +219,12 @@ const FEW_NAMES: usize = 8;
 /// How many of the nearest.
 const NEAREST: usize = 3;
 
-/// The name in `known` nearest to `typed`, if it is near enough to be what was meant: a few letters off, another case,
-/// `-` for `_`, half of its words (`hidden_size` for `hidden`), or the first letters of its words (`lr` for `learning_rate`).
+/// The name in `known` nearest to `typed`, if it is near enough to be what was meant: a few letters off,
+/// another case, `-` for `_`, half of its words (`hidden_size` for `hidden`), or the first letters of its
+/// words (`lr` for `learning_rate`).
 ///
-/// Nothing is proposed for names that nobody types, and of many known names only the first are looked at, because both may
-/// come out of foreign files.
+/// Nothing is proposed for names that nobody types, and of many known names only the first are looked at,
+/// because both may come out of foreign files.
 pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     if typed.len() > LONGEST_TYPED {
         return None;
@@ -237,8 +239,8 @@ pub fn did_you_mean<'a>(typed: &str, known: impl IntoIterator<Item = &'a str>) -
         .map(|(_, name)| name)
 }
 
-/// What is said to someone who typed a name that is not among the `known`: the one that was meant, else all of them if
-/// they are few, else the nearest and how many there are.
+/// What is said to someone who typed a name that is not among the `known`: the one that was meant, else all
+/// of them if they are few, else the nearest and how many there are.
 ///
 /// - `what`: what the names are, in the plural and with where they are known, as in `known keys here`.
 pub fn guess<'a>(typed: &str, what: &str, known: impl IntoIterator<Item = &'a str>) -> String {
@@ -248,11 +250,16 @@ pub fn guess<'a>(typed: &str, what: &str, known: impl IntoIterator<Item = &'a st
     }
     if known.len() <= FEW_NAMES || typed.len() > LONGEST_TYPED {
         let shown: Vec<&str> = known.iter().copied().take(FEW_NAMES).collect();
-        let more = if known.len() > shown.len() { format!(" and {} more", known.len() - shown.len()) } else { String::new() };
+        let more = if known.len() > shown.len() {
+            format!(" and {} more", known.len() - shown.len())
+        } else {
+            String::new()
+        };
         return format!("{what}: {}{more}", shown.join(", "));
     }
     let compared = known.iter().take(MOST_COMPARED).filter(|name| name.len() <= LONGEST_TYPED);
-    let mut nearest: Vec<(usize, &str)> = compared.map(|name| (strsim::damerau_levenshtein(&plain(typed), &plain(name)), *name)).collect();
+    let mut nearest: Vec<(usize, &str)> =
+        compared.map(|name| (strsim::damerau_levenshtein(&plain(typed), &plain(name)), *name)).collect();
     nearest.sort_unstable();
     let nearest: Vec<&str> = nearest.into_iter().take(NEAREST).map(|(_, name)| name).collect();
     format!("none of the {} {what} is like it; the nearest are {}", known.len(), nearest.join(", "))
@@ -263,20 +270,31 @@ fn plain(name: &str) -> String {
     name.to_lowercase().replace(['-', ' '], "_")
 }
 
-/// How near two plain names are, lower is nearer: a class, then a distance; `None` for names that are not alike.
+/// How near two plain names are, lower is nearer: a class, then a distance; `None` for names that are not
+/// alike.
 fn likeness(typed: &str, name: &str) -> Option<(usize, usize)> {
     let distance = strsim::damerau_levenshtein(typed, name);
     if distance <= 1 + name.len().min(typed.len()) / 4 {
         return Some((0, distance));
     }
-    let words = |text: &str| text.split('_').filter(|word| !word.is_empty()).map(str::to_owned).take(MOST_WORDS).collect::<Vec<_>>();
+    let words = |text: &str| {
+        text.split('_')
+            .filter(|word| !word.is_empty())
+            .map(str::to_owned)
+            .take(MOST_WORDS)
+            .collect::<Vec<_>>()
+    };
     let (typed_words, name_words) = (words(typed), words(name));
     let initials: String = name_words.iter().filter_map(|word| word.chars().next()).collect();
     if name_words.len() > 1 && initials == typed {
         return Some((1, distance));
     }
-    let same = |a: &str, b: &str| a == b || (a.len() > 3 && b.len() > 3 && strsim::damerau_levenshtein(a, b) <= 1);
-    let shared = typed_words.iter().filter(|word| word.len() >= 3 && name_words.iter().any(|other| same(word, other))).count();
+    let same =
+        |a: &str, b: &str| a == b || (a.len() > 3 && b.len() > 3 && strsim::damerau_levenshtein(a, b) <= 1);
+    let shared = typed_words
+        .iter()
+        .filter(|word| word.len() >= 3 && name_words.iter().any(|other| same(word, other)))
+        .count();
     let most = typed_words.len().max(name_words.len());
     (shared > 0 && 2 * shared >= most).then_some((1 + most - shared, distance))
 }
@@ -287,7 +305,9 @@ mod tests {
 
     #[test]
     fn an_error_says_place_then_message_and_keeps_the_innermost_place() {
-        let error = Error::new(ErrorKind::Config, "unknown key").at_line("a.yaml", Some(3), Some("model.hiden")).in_file("outer.yaml");
+        let error = Error::new(ErrorKind::Config, "unknown key")
+            .at_line("a.yaml", Some(3), Some("model.hiden"))
+            .in_file("outer.yaml");
         assert_eq!(error.to_string(), "a.yaml:3:model.hiden: unknown key");
     }
 
@@ -296,7 +316,11 @@ mod tests {
     #[test]
     #[allow(clippy::unwrap_used)]
     fn a_full_disk_is_called_full() {
-        let cause = std::io::Write::write_all(&mut std::fs::File::options().write(true).open("/dev/full").unwrap(), b"text").unwrap_err();
+        let cause = std::io::Write::write_all(
+            &mut std::fs::File::options().write(true).open("/dev/full").unwrap(),
+            b"text",
+        )
+        .unwrap_err();
         assert_eq!(Error::io("a.safetensors", cause).to_string(), "a.safetensors: the disk is full");
     }
 
@@ -309,7 +333,11 @@ mod tests {
             Error::new(ErrorKind::Bundle, format!("no `{evil}`")).at_line(evil, Some(1), Some(evil)),
         ] {
             let said = error.to_string();
-            assert_eq!((said.matches(escaped).count(), said.contains(printable::is_unprintable)), (3, false), "{said:?}");
+            assert_eq!(
+                (said.matches(escaped).count(), said.contains(printable::is_unprintable)),
+                (3, false),
+                "{said:?}"
+            );
         }
     }
 
@@ -321,7 +349,12 @@ mod tests {
             Error::new(ErrorKind::Config, format!("no `{long}`")).at_line("a.yaml", Some(1), Some(&long)),
         ] {
             let said = error.to_string();
-            assert!(said.len() < 9_000 && said.contains("n... (100000 bytes): no `n") && said.ends_with("... (100005 bytes)"), "{said:?}");
+            assert!(
+                said.len() < 9_000
+                    && said.contains("n... (100000 bytes): no `n")
+                    && said.ends_with("... (100005 bytes)"),
+                "{said:?}"
+            );
         }
     }
 
@@ -342,7 +375,8 @@ mod tests {
 
     #[test]
     fn a_name_is_found_by_its_words_its_first_letters_and_in_any_case() {
-        let known = ["epochs", "batch_size", "learning_rate", "dropout", "label_smoothing", "hidden", "num_beams"];
+        let known =
+            ["epochs", "batch_size", "learning_rate", "dropout", "label_smoothing", "hidden", "num_beams"];
         for (typed, meant) in [
             ("lr", "learning_rate"),
             ("Learning-Rate", "learning_rate"),
@@ -361,9 +395,14 @@ mod tests {
     fn where_no_name_is_near_a_few_are_all_said_and_of_many_the_nearest() {
         assert_eq!(guess("zebra", "known keys here", ["cell", "layers"]), "known keys here: cell, layers");
         assert_eq!(guess("layer", "known keys here", ["cell", "layers"]), "did you mean `layers`?");
-        let many: Vec<String> = (0..37).map(|i| format!("{}", (b'a' + i % 26) as char).repeat(20 + usize::from(i))).collect();
+        let many: Vec<String> =
+            (0..37).map(|i| format!("{}", (b'a' + i % 26) as char).repeat(20 + usize::from(i))).collect();
         let said = guess("zebra", "keys", many.iter().map(String::as_str));
-        assert!(said.starts_with("none of the 37 keys is like it; the nearest are ") && said.matches(", ").count() == 2, "{said}");
+        assert!(
+            said.starts_with("none of the 37 keys is like it; the nearest are ")
+                && said.matches(", ").count() == 2,
+            "{said}"
+        );
         let said = guess(&"z".repeat(4096), "keys", many.iter().map(String::as_str));
         assert!(said.len() < 400 && said.ends_with("and 29 more"), "{said}");
     }

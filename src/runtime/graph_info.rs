@@ -85,7 +85,11 @@ impl GraphInfo {
                 .collect(),
             inputs: graph.input.iter().map(TensorInfo::of).collect(),
             outputs: graph.output.iter().map(TensorInfo::of).collect(),
-            metadata: model.metadata_props.iter().map(|entry| (entry.key.clone(), entry.value.clone())).collect(),
+            metadata: model
+                .metadata_props
+                .iter()
+                .map(|entry| (entry.key.clone(), entry.value.clone()))
+                .collect(),
             ir_version: model.ir_version,
             opset: standard.map_or(0, |set| set.version),
         }
@@ -110,7 +114,9 @@ impl RecurrentNode {
             _ => false,
         };
         let attributes = node.attribute.iter().filter(|attribute| !is_default(attribute));
-        let attributes = attributes.map(|attribute| (attribute.name.clone(), String::from_utf8_lossy(&attribute.s).into_owned())).collect();
+        let attributes = attributes
+            .map(|attribute| (attribute.name.clone(), String::from_utf8_lossy(&attribute.s).into_owned()))
+            .collect();
         let unnamed = node.name.is_empty() && node.output.iter().all(String::is_empty);
         let name = if unnamed { String::new() } else { node.label().to_owned() };
         Self { name, operator: node.op_type.clone(), attributes }
@@ -120,12 +126,15 @@ impl RecurrentNode {
 impl TensorInfo {
     fn of(value: &ValueInfoProto) -> Self {
         let axis = |dim: &DimensionProto| match &dim.value {
-            Some(onnx::Dimension::Value(size)) => usize::try_from(*size).map_or(Dimension::Unknown, Dimension::Fixed),
+            Some(onnx::Dimension::Value(size)) => {
+                usize::try_from(*size).map_or(Dimension::Unknown, Dimension::Fixed)
+            }
             Some(onnx::Dimension::Param(symbol)) if !symbol.is_empty() => Dimension::Symbol(symbol.clone()),
             _ => Dimension::Unknown,
         };
         let tensor = value.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
-        let shape = tensor.and_then(|tensor| tensor.shape.as_ref()).map(|shape| shape.dim.iter().map(axis).collect());
+        let shape =
+            tensor.and_then(|tensor| tensor.shape.as_ref()).map(|shape| shape.dim.iter().map(axis).collect());
         Self { name: value.name.clone(), element_type: tensor.map_or(0, |tensor| tensor.elem_type), shape }
     }
 }

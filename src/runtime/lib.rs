@@ -1,7 +1,9 @@
-//! Opens a bundle (a folder with `encoder.onnx`, `decoder.onnx` and the manifest `s2s.yaml`) and decodes text with it.
+//! Opens a bundle (a folder with `encoder.onnx`, `decoder.onnx` and the manifest `s2s.yaml`) and decodes text
+//! with it.
 //!
-//! This crate is usable alone and knows nothing of the trainer. It lies inside the source folder of package `s2s` on
-//! purpose: the project's top level stays as its users know it, and the arrow goes one way, from `s2s` to here.
+//! This crate is usable alone and knows nothing of the trainer. It lies inside the source folder of package
+//! `s2s` on purpose: the project's top level stays as its users know it, and the arrow goes one way, from
+//! `s2s` to here.
 //!
 //! | module | what it holds |
 //! |---|---|

@@ -1,4 +1,5 @@
-//! The manifest of a bundle, `s2s.yaml`: which graphs, how they are wired, vocabularies, decoding defaults, provenance.
+//! The manifest of a bundle, `s2s.yaml`: which graphs, how they are wired, vocabularies, decoding defaults,
+//! provenance.
 
 mod newer;
 mod quoting;
@@ -100,7 +101,8 @@ pub enum Role {
     Decoder,
     /// Teacher forcing, with the loss.
     Training,
-    /// Source to target: encoder and greedy decoding in one graph with a Loop. Never needed, and not every engine can run it.
+    /// Source to target: encoder and greedy decoding in one graph with a Loop. Never needed, and not every
+    /// engine can run it.
     Translate,
 }
 
@@ -292,7 +294,9 @@ impl TryFrom<String> for Role {
 
     fn try_from(text: String) -> Result<Self, String> {
         let role = Self::WITH_OPTIONAL.into_iter().find(|role| role.as_str() == text);
-        role.ok_or_else(|| format!("`{text}` is no graph of a bundle; they are encoder, decoder, training and translate"))
+        role.ok_or_else(|| {
+            format!("`{text}` is no graph of a bundle; they are encoder, decoder, training and translate")
+        })
     }
 }
 
@@ -303,13 +307,15 @@ impl FromStr for Io {
         match text {
             "ids" => Ok(Self::Ids),
             "one-hot" => Ok(Self::OneHot),
-            _ => Err(Error::new(ErrorKind::Usage, format!("`{text}` is not a form of input and output")).help("choose ids or one-hot")),
+            _ => Err(Error::new(ErrorKind::Usage, format!("`{text}` is not a form of input and output"))
+                .help("choose ids or one-hot")),
         }
     }
 }
 
 /// Files beside the graphs that a manifest may list with their hashes.
-pub(crate) const SIDE_FILES: [&str; 3] = [contract::file::SELF_TEST, contract::file::CONFORMANCE, contract::file::README];
+pub(crate) const SIDE_FILES: [&str; 3] =
+    [contract::file::SELF_TEST, contract::file::CONFORMANCE, contract::file::README];
 /// Most example texts of a bundle.
 pub const MOST_EXAMPLES: usize = 5;
 /// Bytes of the longest example text.
@@ -334,10 +340,15 @@ fn version(text: &str) -> Option<(u32, u32)> {
     Some((major.parse().ok()?, minor.parse().ok()?))
 }
 
-/// Whether `found` can be read; `Ok(true)` if it is a newer minor version, whose unknown keys are passed over.
+/// Whether `found` can be read; `Ok(true)` if it is a newer minor version, whose unknown keys are passed
+/// over.
 pub(crate) fn check_version(found: &str) -> Result<bool> {
     let unreadable = |help: &str| {
-        Error::new(ErrorKind::Bundle, format!("format version {found:?}; this program reads {MANIFEST_VERSION}")).help(help.to_owned())
+        Error::new(
+            ErrorKind::Bundle,
+            format!("format version {found:?}; this program reads {MANIFEST_VERSION}"),
+        )
+        .help(help.to_owned())
     };
     let Some((major, minor)) = version(found) else {
         return Err(unreadable("a version is written as \"major.minor\", for example \"1.0\""));
@@ -345,7 +356,9 @@ pub(crate) fn check_version(found: &str) -> Result<bool> {
     let (our_major, our_minor) = version(MANIFEST_VERSION).unwrap_or_default();
     match major.cmp(&our_major) {
         std::cmp::Ordering::Greater => Err(unreadable("the bundle comes from a later version: update s2s")),
-        std::cmp::Ordering::Less => Err(unreadable("the bundle comes from an experimental version: export it again")),
+        std::cmp::Ordering::Less => {
+            Err(unreadable("the bundle comes from an experimental version: export it again"))
+        }
         std::cmp::Ordering::Equal => Ok(minor > our_minor),
     }
 }
@@ -367,46 +380,76 @@ impl Manifest {
         let probe: Probe = yaml::from_str(text, file, ErrorKind::Bundle)?;
         let newer = check_version(&probe.format_version)
             .map_err(|error| error.at_line(file, line_of(text, "format_version"), Some("format_version")))?;
-        let manifest: Self = if newer { read_newer(text, file)? } else { yaml::from_str(text, file, ErrorKind::Bundle)? };
-        manifest
-            .check()
-            .map_err(|(key, error)| error.at_line(file, line_of(text, key.split('.').next().unwrap_or_default()), Some(&key)))?;
+        let manifest: Self =
+            if newer { read_newer(text, file)? } else { yaml::from_str(text, file, ErrorKind::Bundle)? };
+        manifest.check().map_err(|(key, error)| {
+            error.at_line(file, line_of(text, key.split('.').next().unwrap_or_default()), Some(&key))
+        })?;
         Ok(manifest)
     }
 
     /// What serde cannot see; the key and what is wrong with it.
     fn check(&self) -> Result<(), (String, Error)> {
-        let wrong =
-            |key: &str, message: String, help: &str| Err((key.to_owned(), Error::new(ErrorKind::Bundle, message).help(help.to_owned())));
+        let wrong = |key: &str, message: String, help: &str| {
+            Err((key.to_owned(), Error::new(ErrorKind::Bundle, message).help(help.to_owned())))
+        };
         for role in [Role::Encoder, Role::Decoder] {
             if !self.graphs.contains_key(&role) {
-                return wrong("graphs", format!("no {role} is listed"), "a bundle has an encoder and a decoder");
+                return wrong(
+                    "graphs",
+                    format!("no {role} is listed"),
+                    "a bundle has an encoder and a decoder",
+                );
             }
         }
         for (role, graph) in &self.graphs {
             if !is_plain_name(&graph.file) {
                 let help = "write the name of a file that lies beside the manifest, without folders";
-                return wrong(&format!("graphs.{role}.file"), format!("{:?} is not a plain file name", graph.file), help);
+                return wrong(
+                    &format!("graphs.{role}.file"),
+                    format!("{:?} is not a plain file name", graph.file),
+                    help,
+                );
             }
             if !is_sha256(&graph.sha256) {
-                return wrong(&format!("graphs.{role}.sha256"), format!("{:?} is not a sha256", graph.sha256), SHA256_HELP);
+                return wrong(
+                    &format!("graphs.{role}.sha256"),
+                    format!("{:?} is not a sha256", graph.sha256),
+                    SHA256_HELP,
+                );
             }
         }
         for (name, sha256) in &self.files {
             let key = format!("files.{name}");
             if !SIDE_FILES.contains(&name.as_str()) {
-                return wrong(&key, "no file that bundles list".to_owned(), "the files are self_test.json, conformance.json and README.md");
+                return wrong(
+                    &key,
+                    "no file that bundles list".to_owned(),
+                    "the files are self_test.json, conformance.json and README.md",
+                );
             }
             if !is_sha256(sha256) {
                 return wrong(&key, format!("{sha256:?} is not a sha256"), SHA256_HELP);
             }
         }
         if self.name.len() > LONGEST_NAME {
-            return wrong("name", format!("{} bytes; at most {LONGEST_NAME} are read", self.name.len()), "give the model a short name");
+            return wrong(
+                "name",
+                format!("{} bytes; at most {LONGEST_NAME} are read", self.name.len()),
+                "give the model a short name",
+            );
         }
-        if self.examples.len() > MOST_EXAMPLES || self.examples.iter().any(|text| text.len() > LONGEST_EXAMPLE) {
-            let message = format!("a bundle has at most {MOST_EXAMPLES} examples of at most {LONGEST_EXAMPLE} bytes each");
-            return wrong("examples", message, "keep a few short ones; nothing but the page of `s2s serve-local` needs them");
+        if self.examples.len() > MOST_EXAMPLES
+            || self.examples.iter().any(|text| text.len() > LONGEST_EXAMPLE)
+        {
+            let message = format!(
+                "a bundle has at most {MOST_EXAMPLES} examples of at most {LONGEST_EXAMPLE} bytes each"
+            );
+            return wrong(
+                "examples",
+                message,
+                "keep a few short ones; nothing but the page of `s2s serve-local` needs them",
+            );
         }
         for (key, spec) in [("source", &self.source), ("target", &self.target)] {
             let (symbols, longest) = (spec.symbols.len(), spec.longest);
@@ -416,7 +459,11 @@ impl Manifest {
             }
             if longest > LONGEST_TEXT {
                 let message = format!("{longest} ids; at most {LONGEST_TEXT} are read");
-                return wrong(&format!("{key}.longest"), message, "write the ids of the longest training text, or leave it out");
+                return wrong(
+                    &format!("{key}.longest"),
+                    message,
+                    "write the ids of the longest training text, or leave it out",
+                );
             }
         }
         let wires = self.wiring.states.len() + self.wiring.memory.len();
@@ -438,9 +485,15 @@ impl Manifest {
                 );
             }
         }
-        for (key, padding) in [("target.padding", &self.target.padding), ("target.graph_padding", &self.target.graph_padding)] {
+        for (key, padding) in
+            [("target.padding", &self.target.padding), ("target.graph_padding", &self.target.graph_padding)]
+        {
             if padding.is_some() {
-                return wrong(key, "only sources are filled up".to_owned(), "write the key under `source`, or leave it out");
+                return wrong(
+                    key,
+                    "only sources are filled up".to_owned(),
+                    "write the key under `source`, or leave it out",
+                );
             }
         }
         if self.source.padding.is_some() && self.source.graph_padding.is_some() {
@@ -464,20 +517,29 @@ impl Manifest {
         let mut bare = self.clone();
         let symbols = [std::mem::take(&mut bare.source.symbols), std::mem::take(&mut bare.target.symbols)];
         let examples = std::mem::take(&mut bare.examples);
-        let mut text = serde_yaml::to_string(&bare).map_err(|e| internal(format!("the manifest cannot be written: {e}")))?;
-        // Serde would write one symbol a line, quoted only where YAML needs it: long, and hard to compare by eye.
+        let mut text = serde_yaml::to_string(&bare)
+            .map_err(|e| internal(format!("the manifest cannot be written: {e}")))?;
+        // Serde would write one symbol a line, quoted only where YAML needs it: long, and hard to compare by
+        // eye.
         for (section, symbols) in ["\nsource:\n", "\ntarget:\n"].into_iter().zip(&symbols) {
             const EMPTY: &str = "\n  symbols: []\n";
-            let section = text.find(section).ok_or_else(|| internal(format!("no section {section:?} in the manifest")))?;
-            let at = section + text[section..].find(EMPTY).ok_or_else(|| internal("no symbols in the manifest".to_owned()))?;
+            let section = text
+                .find(section)
+                .ok_or_else(|| internal(format!("no section {section:?} in the manifest")))?;
+            let at = section
+                + text[section..]
+                    .find(EMPTY)
+                    .ok_or_else(|| internal("no symbols in the manifest".to_owned()))?;
             text.replace_range(at..at + EMPTY.len(), &format!("\n  symbols: {}\n", flow_list(symbols, 4)));
         }
         if !examples.is_empty() {
-            let at = text.find("\nsource:\n").ok_or_else(|| internal("no source in the manifest".to_owned()))?;
+            let at =
+                text.find("\nsource:\n").ok_or_else(|| internal("no source in the manifest".to_owned()))?;
             text.insert_str(at + 1, &format!("examples: {}\n", flow_list(&examples, 2)));
         }
         let again = Self::from_yaml(&text, contract::file::MANIFEST)?;
-        let texts = (&again.source, &again.target, &again.examples) == (&self.source, &self.target, &self.examples);
+        let texts =
+            (&again.source, &again.target, &again.examples) == (&self.source, &self.target, &self.examples);
         if !texts || (&again.wiring, &again.graphs) != (&self.wiring, &self.graphs) {
             return Err(internal("the manifest would not be read back as it was written".to_owned()));
         }
@@ -492,7 +554,9 @@ pub(crate) fn is_plain_name(name: &str) -> bool {
 
 /// The line of a top-level key.
 fn line_of(text: &str, key: &str) -> Option<u64> {
-    let line = text.lines().position(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')))?;
+    let line = text
+        .lines()
+        .position(|line| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':')))?;
     u64::try_from(line + 1).ok()
 }
 

@@ -37,7 +37,10 @@ fn manifest() -> Manifest {
         special_ids: SpecialIds::default(),
         decoding: DecodingOptions::default(),
         architecture: Some(serde_json::json!({"symbols": [], "source": {"symbols": []}, "hidden": 256})),
-        provenance: Some(Provenance { licence: Some("source:\n  symbols: []\n".to_owned()), ..Provenance::default() }),
+        provenance: Some(Provenance {
+            licence: Some("source:\n  symbols: []\n".to_owned()),
+            ..Provenance::default()
+        }),
         examples: Vec::new(),
         source: spec(&["a", "b"]),
         target: spec(&["c"]),
@@ -55,7 +58,11 @@ fn a_manifest_is_read_back_as_it_was_written() {
 #[test]
 fn keys_are_written_in_the_order_of_a_reader_and_symbols_last() {
     let written = manifest().to_yaml().unwrap();
-    let keys: Vec<&str> = written.lines().filter(|line| !line.starts_with([' ', '-'])).filter_map(|line| line.split(':').next()).collect();
+    let keys: Vec<&str> = written
+        .lines()
+        .filter(|line| !line.starts_with([' ', '-']))
+        .filter_map(|line| line.split(':').next())
+        .collect();
     let expected = [
         "format_version",
         "name",
@@ -72,7 +79,10 @@ fn keys_are_written_in_the_order_of_a_reader_and_symbols_last() {
         "target",
     ];
     assert_eq!(keys, expected, "{written}");
-    assert!(written.ends_with("  symbols: [\n    \"<pad>\", \"<start>\", \"<end>\", \"<unk>\", \"c\",\n    ]\n"), "{written}");
+    assert!(
+        written.ends_with("  symbols: [\n    \"<pad>\", \"<start>\", \"<end>\", \"<unk>\", \"c\",\n    ]\n"),
+        "{written}"
+    );
 }
 
 #[test]
@@ -126,8 +136,22 @@ fn symbols_that_yaml_might_misread_come_back_unchanged() {
         "\u{e000}",
         "\u{10ffff}",
     ]);
-    manifest.target =
-        spec(&["yes", "null", "no", "true", "1.0", "0x1f", "1e3", ".nan", "---", "...", "<<", "2026-01-01", "!!str", "12:30"]);
+    manifest.target = spec(&[
+        "yes",
+        "null",
+        "no",
+        "true",
+        "1.0",
+        "0x1f",
+        "1e3",
+        ".nan",
+        "---",
+        "...",
+        "<<",
+        "2026-01-01",
+        "!!str",
+        "12:30",
+    ]);
     manifest.target.unit = crate::vocabulary::Unit::Token;
     let again = Manifest::from_yaml(&manifest.to_yaml().unwrap(), "s2s.yaml").unwrap();
     assert_eq!((again.source, again.target), (manifest.source, manifest.target));
@@ -135,9 +159,10 @@ fn symbols_that_yaml_might_misread_come_back_unchanged() {
 
 #[test]
 fn examples_that_yaml_might_misread_come_back_unchanged() {
-    for texts in
-        [["yes", "null", "1.0", "---", "2026-01-01"], ["\nsource:\n", "# no", "\u{85}\u{2028}\u{feff}", "\u{202e}\u{5d0}", "'\"\\"]]
-    {
+    for texts in [
+        ["yes", "null", "1.0", "---", "2026-01-01"],
+        ["\nsource:\n", "# no", "\u{85}\u{2028}\u{feff}", "\u{202e}\u{5d0}", "'\"\\"],
+    ] {
         let manifest = Manifest { examples: texts.map(str::to_owned).to_vec(), ..manifest() };
         let written = manifest.to_yaml().unwrap();
         assert!(written.contains("\nexamples: [\n"), "{written}");
@@ -156,11 +181,16 @@ fn symbols_may_stand_in_a_block_list_without_quotes() {
 
 #[test]
 fn an_unknown_key_is_an_error_with_line_and_nearest_name() {
-    let text =
-        manifest().to_yaml().unwrap().replace("  encoder_input: encoder_input\n", "  encoder_input: encoder_input\n  encoder_inptu: x\n");
+    let text = manifest()
+        .to_yaml()
+        .unwrap()
+        .replace("  encoder_input: encoder_input\n", "  encoder_input: encoder_input\n  encoder_inptu: x\n");
     let error = Manifest::from_yaml(&text, "s2s.yaml").unwrap_err();
     let line = text.lines().position(|line| line.contains("inptu")).unwrap() + 1;
-    assert_eq!(error.to_string(), format!("s2s.yaml:{line}:wiring.encoder_inptu: unknown key `encoder_inptu`"));
+    assert_eq!(
+        error.to_string(),
+        format!("s2s.yaml:{line}:wiring.encoder_inptu: unknown key `encoder_inptu`")
+    );
     assert_eq!(error.help_text(), Some("did you mean `encoder_input`?"));
     assert_eq!(error.kind(), ErrorKind::Bundle);
 }
@@ -168,15 +198,19 @@ fn an_unknown_key_is_an_error_with_line_and_nearest_name() {
 #[test]
 fn a_newer_minor_version_is_read_and_its_unknown_keys_are_passed_over() {
     let text = manifest().to_yaml().unwrap();
-    let newer =
-        text.replace("format_version: \"1.0\"", "format_version: \"1.99\"").replace("format_version: '1.0'", "format_version: '1.99'");
+    let newer = text
+        .replace("format_version: \"1.0\"", "format_version: \"1.99\"")
+        .replace("format_version: '1.0'", "format_version: '1.99'");
     let newer = newer
         .replace("\nwiring:\n", "\nnews: {a: [1, 2]}\nwiring:\n  later: true\n")
         .replace("  - encoder_output:", "  - precision: half\n    encoder_output:")
         .replace("    file: decoder.onnx", "    compression: none\n    file: decoder.onnx");
     assert!(newer.contains("1.99") && newer.contains("half") && newer.contains("compression"), "{newer}");
     let again = Manifest::from_yaml(&newer, "s2s.yaml").unwrap();
-    assert_eq!((again.wiring, again.graphs, again.source), (manifest().wiring, manifest().graphs, manifest().source));
+    assert_eq!(
+        (again.wiring, again.graphs, again.source),
+        (manifest().wiring, manifest().graphs, manifest().source)
+    );
     assert!(Manifest::from_yaml(&newer.replace("1.99", "1.0"), "s2s.yaml").is_err());
 }
 
@@ -197,13 +231,22 @@ fn every_part_of_a_newer_manifest_may_have_keys_that_are_not_known_yet() {
     full.languages = Some(Languages { source: Some("en".to_owned()), target: None });
     full.files = [(contract::file::README.to_owned(), "0".repeat(64))].into();
     full.examples.push("abba".to_owned());
-    full.wiring.memory.push(MemoryWire { encoder_output: "encoder_output".to_owned(), decoder_input: "encoder_output".to_owned() });
-    full.provenance.as_mut().unwrap().data.push(DataFile { file: "a.tsv".to_owned(), sha256: "0".repeat(64), pairs: 3 });
-    full.source.padding = Some(crate::vocabulary::Padding { symbol: "a".to_owned(), length: 4, side: Default::default() });
+    full.wiring.memory.push(MemoryWire {
+        encoder_output: "encoder_output".to_owned(),
+        decoder_input: "encoder_output".to_owned(),
+    });
+    full.provenance.as_mut().unwrap().data.push(DataFile {
+        file: "a.tsv".to_owned(),
+        sha256: "0".repeat(64),
+        pairs: 3,
+    });
+    full.source.padding =
+        Some(crate::vocabulary::Padding { symbol: "a".to_owned(), length: 4, side: Default::default() });
     let mut value: Value = serde_json::to_value(&full).unwrap();
     let expected = value.clone();
     value["format_version"] = "1.99".into();
-    /// Gives every object a key more, but for those whose keys are names: roles are fixed, and settings have no fixed form.
+    /// Gives every object a key more, but for those whose keys are names: roles are fixed, and settings have
+    /// no fixed form.
     fn extend(value: &mut Value, path: &str) {
         match value {
             Value::Array(items) => items.iter_mut().for_each(|item| extend(item, path)),
@@ -218,7 +261,8 @@ fn every_part_of_a_newer_manifest_may_have_keys_that_are_not_known_yet() {
     }
     extend(&mut value, "");
     assert!(value.to_string().matches("later").count() > 12);
-    let mut found = serde_json::to_value(Manifest::from_yaml(&value.to_string(), "s2s.yaml").unwrap()).unwrap();
+    let mut found =
+        serde_json::to_value(Manifest::from_yaml(&value.to_string(), "s2s.yaml").unwrap()).unwrap();
     found["format_version"] = expected["format_version"].clone();
     assert_eq!(found, expected);
 }
@@ -234,7 +278,11 @@ fn numbers_that_nothing_honest_has_are_refused_before_anything_is_made_of_them()
     check(|m| m.source.longest = usize::MAX, "source.longest");
     check(|m| m.name = "n".repeat(2000), "name");
     check(
-        |m| m.wiring.states = (0..1025).map(|i| StateWire { decoder_input: i.to_string(), ..m.wiring.states[0].clone() }).collect(),
+        |m| {
+            m.wiring.states = (0..1025)
+                .map(|i| StateWire { decoder_input: i.to_string(), ..m.wiring.states[0].clone() })
+                .collect()
+        },
         "wiring",
     );
     check(|m| m.examples = vec!["a".to_owned(); MOST_EXAMPLES + 1], "examples");
@@ -250,9 +298,20 @@ fn numbers_that_nothing_honest_has_are_refused_before_anything_is_made_of_them()
 fn another_major_version_is_refused_with_a_readable_error() {
     let text = manifest().to_yaml().unwrap().replace("1.0", "2.0");
     let error = Manifest::from_yaml(&text, "s2s.yaml").unwrap_err();
-    assert!(error.to_string().starts_with("s2s.yaml:1:format_version: format version \"2.0\"; this program reads"), "{error}");
+    assert!(
+        error
+            .to_string()
+            .starts_with("s2s.yaml:1:format_version: format version \"2.0\"; this program reads"),
+        "{error}"
+    );
     assert!(error.help_text().unwrap().contains("update"));
-    assert!(Manifest::from_yaml("format_version: latest\n", "s2s.yaml").unwrap_err().help_text().unwrap().contains("major.minor"));
+    assert!(
+        Manifest::from_yaml("format_version: latest\n", "s2s.yaml")
+            .unwrap_err()
+            .help_text()
+            .unwrap()
+            .contains("major.minor")
+    );
     assert!(Manifest::from_yaml("name: x\n", "s2s.yaml").unwrap_err().to_string().contains("format_version"));
 }
 
@@ -286,8 +345,15 @@ fn faults_in_vocabularies_wiring_and_hashes_name_their_key() {
 #[test]
 fn hostile_yaml_is_refused_quickly() {
     let start = std::time::Instant::now();
-    let bomb = "a: &a [x, x]\n".to_owned() + &(1..40).map(|i| format!("b{i}: &b{i} [*a, *a, *a]\n")).collect::<String>();
-    for text in ["[".repeat(100_000), format!("format_version: {}", "{".repeat(100_000)), bomb, "\u{0}\u{1}".to_owned(), String::new()] {
+    let bomb = "a: &a [x, x]\n".to_owned()
+        + &(1..40).map(|i| format!("b{i}: &b{i} [*a, *a, *a]\n")).collect::<String>();
+    for text in [
+        "[".repeat(100_000),
+        format!("format_version: {}", "{".repeat(100_000)),
+        bomb,
+        "\u{0}\u{1}".to_owned(),
+        String::new(),
+    ] {
         assert!(Manifest::from_yaml(&text, "s2s.yaml").is_err());
     }
     assert!(start.elapsed().as_secs() < 5, "took {:?}", start.elapsed());

@@ -1,7 +1,9 @@
-//! The ONNX protobuf messages that the exporter writes and engines, verifier, inspection and linter read, as `prost` structs.
+//! The ONNX protobuf messages that the exporter writes and engines, verifier, inspection and linter read, as
+//! `prost` structs.
 //!
-//! Names, field numbers and enum values are those of `onnx.proto` (onnx/onnx, IR version 8). Fields that nothing here
-//! writes or reads are left out: decoding skips them. Some are only read, in the files of others.
+//! Names, field numbers and enum values are those of `onnx.proto` (onnx/onnx, IR version 8). Fields that
+//! nothing here writes or reads are left out: decoding skips them. Some are only read, in the files of
+//! others.
 
 use prost::Message;
 
@@ -108,7 +110,8 @@ pub struct GraphProto {
     /// What the graph gives.
     #[prost(message, repeated, tag = "12")]
     pub output: Vec<ValueInfoProto>,
-    /// Types of values in between; never written here, because stale ones break engines when shapes are pinned.
+    /// Types of values in between; never written here, because stale ones break engines when shapes are
+    /// pinned.
     #[prost(message, repeated, tag = "13")]
     pub value_info: Vec<ValueInfoProto>,
     /// Constant tensors of which only the values that are not zero are kept; never written here.
@@ -145,7 +148,8 @@ pub struct AttributeProto {
     /// The attribute's name.
     #[prost(string, tag = "1")]
     pub name: String,
-    /// A float. Optional, so that a zero is written too: some readers take an attribute without its field for damaged.
+    /// A float. Optional, so that a zero is written too: some readers take an attribute without its field for
+    /// damaged.
     #[prost(float, optional, tag = "2")]
     pub f: Option<f32>,
     /// An integer; optional for the same reason.
@@ -243,8 +247,8 @@ pub struct TensorProto {
     /// Elements as unsigned integers.
     #[prost(uint64, repeated, tag = "11")]
     pub uint64_data: Vec<u64>,
-    /// Where the elements lie if not in here: `location`, `offset`, `length`; never written here, and refused by
-    /// [`CheckedModel`](crate::checked::CheckedModel).
+    /// Where the elements lie if not in here: `location`, `offset`, `length`; never written here, and refused
+    /// by [`CheckedModel`](crate::checked::CheckedModel).
     #[prost(message, repeated, tag = "13")]
     pub external_data: Vec<StringStringEntryProto>,
     /// 1 if the elements lie in another file.
@@ -354,7 +358,13 @@ impl TensorProto {
     /// # Panics
     /// If `shape` does not fit the number of values.
     pub fn of_floats(name: &str, shape: &[usize], data: &[f32]) -> Self {
-        Self::of_bytes(name, DataType::Float, shape, data.len(), data.iter().flat_map(|x| x.to_le_bytes()).collect())
+        Self::of_bytes(
+            name,
+            DataType::Float,
+            shape,
+            data.len(),
+            data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        )
     }
 
     /// An int64 tensor, row-major.
@@ -362,7 +372,13 @@ impl TensorProto {
     /// # Panics
     /// If `shape` does not fit the number of values.
     pub fn of_integers(name: &str, shape: &[usize], data: &[i64]) -> Self {
-        Self::of_bytes(name, DataType::Int64, shape, data.len(), data.iter().flat_map(|x| x.to_le_bytes()).collect())
+        Self::of_bytes(
+            name,
+            DataType::Int64,
+            shape,
+            data.len(),
+            data.iter().flat_map(|x| x.to_le_bytes()).collect(),
+        )
     }
 
     /// A truth value, a scalar.
@@ -371,7 +387,11 @@ impl TensorProto {
     }
 
     fn of_bytes(name: &str, data_type: DataType, shape: &[usize], len: usize, raw_data: Vec<u8>) -> Self {
-        assert_eq!(shape.iter().product::<usize>(), len, "shape {shape:?} of {name} does not fit {len} values");
+        assert_eq!(
+            shape.iter().product::<usize>(),
+            len,
+            "shape {shape:?} of {name} does not fit {len} values"
+        );
         let dims = shape.iter().map(|&d| d as i64).collect();
         Self { dims, data_type: data_type as i32, name: name.to_owned(), raw_data, ..Self::default() }
     }
@@ -384,8 +404,9 @@ impl TensorProto {
     /// The elements of a [`DataType::Float`] tensor that is stored as `raw_data` of the right length.
     pub fn floats(&self) -> Option<Vec<f32>> {
         let bytes = self.shape()?.iter().try_fold(4usize, |n, &d| n.checked_mul(d))?;
-        (self.data_type == DataType::Float as i32 && self.raw_data.len() == bytes)
-            .then(|| self.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect())
+        (self.data_type == DataType::Float as i32 && self.raw_data.len() == bytes).then(|| {
+            self.raw_data.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect()
+        })
     }
 }
 
@@ -393,7 +414,11 @@ impl ValueInfoProto {
     /// A tensor's name, element type and axes.
     pub fn tensor(name: &str, elem_type: DataType, dim: Vec<DimensionProto>) -> Self {
         let tensor = TensorTypeProto { elem_type: elem_type as i32, shape: Some(TensorShapeProto { dim }) };
-        Self { name: name.to_owned(), r#type: Some(TypeProto { tensor_type: Some(tensor) }), doc_string: String::new() }
+        Self {
+            name: name.to_owned(),
+            r#type: Some(TypeProto { tensor_type: Some(tensor) }),
+            doc_string: String::new(),
+        }
     }
 
     /// Element type and axes, if it is a tensor with a known shape.
@@ -447,12 +472,15 @@ impl NodeProto {
 
     /// A text attribute; empty if there is none.
     pub fn text(&self, name: &str) -> String {
-        self.attribute(name).map_or_else(String::new, |attribute| String::from_utf8_lossy(&attribute.s).into_owned())
+        self.attribute(name)
+            .map_or_else(String::new, |attribute| String::from_utf8_lossy(&attribute.s).into_owned())
     }
 
     /// A list of texts; empty if there is none.
     pub fn texts(&self, name: &str) -> Vec<String> {
-        self.attribute(name).map_or_else(Vec::new, |a| a.strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect())
+        self.attribute(name).map_or_else(Vec::new, |a| {
+            a.strings.iter().map(|s| String::from_utf8_lossy(s).into_owned()).collect()
+        })
     }
 
     /// An input's name; none where it is left out.

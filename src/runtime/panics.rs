@@ -9,7 +9,8 @@ thread_local! {
     static GUARDED: Cell<usize> = const { Cell::new(0) };
 }
 
-/// Runs `call`; a panic becomes its message, and nothing is printed for it. Other threads' panics are reported as before.
+/// Runs `call`; a panic becomes its message, and nothing is printed for it. Other threads' panics are
+/// reported as before.
 ///
 /// The caller sees to it that what `call` touches is dropped or as good as new after a panic.
 pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
@@ -26,7 +27,10 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     let result = catch_unwind(AssertUnwindSafe(call));
     GUARDED.with(|depth| depth.set(depth.get() - 1));
     result.map_err(|panic| {
-        let text = panic.downcast_ref::<String>().cloned().or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
+        let text = panic
+            .downcast_ref::<String>()
+            .cloned()
+            .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
         text.unwrap_or_else(|| "panic".to_owned())
     })
 }
@@ -47,8 +51,14 @@ mod tests {
             return;
         }
         let mut test = std::process::Command::new(std::env::current_exe().unwrap_or_default());
-        test.args(["--exact", "--nocapture", "panics::tests::a_caught_panic_becomes_its_message_and_is_not_printed"]);
-        let Ok(output) = test.env(INSIDE, "1").output() else { unreachable!("the test itself can be started") };
+        test.args([
+            "--exact",
+            "--nocapture",
+            "panics::tests::a_caught_panic_becomes_its_message_and_is_not_printed",
+        ]);
+        let Ok(output) = test.env(INSIDE, "1").output() else {
+            unreachable!("the test itself can be started")
+        };
         let said = String::from_utf8_lossy(&[output.stdout, output.stderr].concat()).into_owned();
         assert!(output.status.success() && said.contains("1 passed"), "{said}");
         assert!(said.contains("outside") && !said.contains("inside"), "{said}");

@@ -1,7 +1,8 @@
 //! Text of others (names in graphs, lines of files, requests), as a terminal, a log or a picture may show it.
 //!
-//! Control characters can steer a terminal, marks of direction make a line read as another than it is, and invisible
-//! characters hide. All of them are shown as escapes; letters of every script, combining marks and joiners stay.
+//! Control characters can steer a terminal, marks of direction make a line read as another than it is, and
+//! invisible characters hide. All of them are shown as escapes; letters of every script, combining marks and
+//! joiners stay.
 
 use std::borrow::Cow;
 use std::fmt::Write;
@@ -67,9 +68,13 @@ mod tests {
 
     #[test]
     fn what_steers_a_terminal_or_hides_is_escaped_and_writing_of_every_script_stays() {
-        assert_eq!(line("a\u{1b}[31m\nb\u{9b}\u{202e}c\u{200b}"), "a\\u{1b}[31m\\nb\\u{9b}\\u{202e}c\\u{200b}");
+        assert_eq!(
+            line("a\u{1b}[31m\nb\u{9b}\u{202e}c\u{200b}"),
+            "a\\u{1b}[31m\\nb\\u{9b}\\u{202e}c\\u{200b}"
+        );
         assert_eq!(lines("a\n\tb\r"), "a\n\tb\\r");
-        for text in ["", "häß", "नमस्ते", "می‌خواهم", "👩\u{200d}👩", "e\u{301}", "שלום"] {
+        for text in ["", "häß", "नमस्ते", "می‌خواهم", "👩\u{200d}👩", "e\u{301}", "שלום"]
+        {
             assert!(matches!(line(text), Cow::Borrowed(_)), "{text:?}");
         }
     }

@@ -1,7 +1,8 @@
 //! Self-test vectors: a few sources with the states, scores and ids that they must give in every engine.
 //!
-//! Engines fail silently now and then (a node computed otherwise than ONNX says); a bundle that carries its own vectors
-//! finds out when it is opened. All cases go through as one ragged batch, because a batch of one hides padding faults.
+//! Engines fail silently now and then (a node computed otherwise than ONNX says); a bundle that carries its
+//! own vectors finds out when it is opened. All cases go through as one ragged batch, because a batch of one
+//! hides padding faults.
 
 use std::collections::BTreeMap;
 
@@ -38,7 +39,8 @@ pub struct Case {
 const MOST_CASES: usize = 64;
 /// Ids of a source or an output; `s2s export` writes 24 at most.
 const LONGEST_CASE: usize = 1024;
-/// Cases times the ids of the longest source: what an engine encodes at once, some kilobytes for each in a large model.
+/// Cases times the ids of the longest source: what an engine encodes at once, some kilobytes for each in a
+/// large model.
 const MOST_IDS: usize = 8192;
 
 /// Scores that are kept of a row.
@@ -56,7 +58,8 @@ impl SelfTest {
     /// [`ErrorKind::Bundle`].
     pub fn from_json(json: &[u8]) -> Result<Self> {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message).help("export the bundle again");
-        let test: Self = serde_json::from_slice(json).map_err(|e| wrong(format!("the self test cannot be read: {e}")))?;
+        let test: Self =
+            serde_json::from_slice(json).map_err(|e| wrong(format!("the self test cannot be read: {e}")))?;
         if !(test.tolerance.is_finite() && test.tolerance > 0.0) {
             return Err(wrong(format!("the self test has the tolerance {}", test.tolerance)));
         }
@@ -73,11 +76,16 @@ impl SelfTest {
             return Err(format!("the self test has {cases} cases; at most {MOST_CASES} are run"));
         }
         if source.max(output) > LONGEST_CASE {
-            return Err(format!("the self test has a case of {} ids; at most {LONGEST_CASE} are run", source.max(output)));
+            return Err(format!(
+                "the self test has a case of {} ids; at most {LONGEST_CASE} are run",
+                source.max(output)
+            ));
         }
         match cases * source {
             ..=MOST_IDS => Ok(()),
-            ids => Err(format!("the self test has {cases} cases with up to {source} ids, {ids} together; at most {MOST_IDS} are run")),
+            ids => Err(format!(
+                "the self test has {cases} cases with up to {source} ids, {ids} together; at most {MOST_IDS} are run"
+            )),
         }
     }
 
@@ -87,13 +95,15 @@ impl SelfTest {
     /// [`ErrorKind::Internal`] if a value is not finite.
     pub fn to_json(&self) -> Result<Vec<u8>> {
         let finite = |case: &Case| {
-            let mut values = case.states.values().flatten().chain(case.first_logits.iter().map(|(_, value)| value));
+            let mut values =
+                case.states.values().flatten().chain(case.first_logits.iter().map(|(_, value)| value));
             values.all(|value| value.is_finite())
         };
         if !self.cases.iter().all(finite) {
             return Err(Error::new(ErrorKind::Internal, "a self-test vector is not finite"));
         }
-        serde_json::to_vec(self).map_err(|e| Error::new(ErrorKind::Internal, "the self test cannot be written").caused_by(e))
+        serde_json::to_vec(self)
+            .map_err(|e| Error::new(ErrorKind::Internal, "the self test cannot be written").caused_by(e))
     }
 
     /// Runs `sources` through `engine` and writes down what comes out.
@@ -103,8 +113,14 @@ impl SelfTest {
     ///
     /// # Errors
     /// What the engine gives.
-    pub fn record(engine: &mut dyn Engine, wiring: &Wiring, sources: &[Vec<u32>], longest: usize) -> Result<Self> {
-        let mut cases: Vec<Case> = sources.iter().map(|ids| Case { source_ids: ids.clone(), ..Case::default() }).collect();
+    pub fn record(
+        engine: &mut dyn Engine,
+        wiring: &Wiring,
+        sources: &[Vec<u32>],
+        longest: usize,
+    ) -> Result<Self> {
+        let mut cases: Vec<Case> =
+            sources.iter().map(|ids| Case { source_ids: ids.clone(), ..Case::default() }).collect();
         if cases.is_empty() {
             return Ok(Self { tolerance: Self::TOLERANCE, cases });
         }
@@ -118,7 +134,9 @@ impl SelfTest {
         let mut tokens = vec![i64::from(START); cases.len()];
         for step in 0..longest {
             engine.step(&tokens, &mut state, &mut output)?;
-            for ((case, scores), token) in cases.iter_mut().zip(output.logits.chunks_exact(engine.target_vocabulary())).zip(&mut tokens) {
+            for ((case, scores), token) in
+                cases.iter_mut().zip(output.logits.chunks_exact(engine.target_vocabulary())).zip(&mut tokens)
+            {
                 if step == 0 {
                     case.first_logits = highest(scores, KEPT_SCORES);
                 }
@@ -153,36 +171,73 @@ impl SelfTest {
             return Ok(());
         }
         for (i, case) in self.cases.iter().enumerate() {
-            let known = case.output_ids.iter().chain(case.first_logits.iter().map(|(id, _)| id)).all(|&id| (id as usize) < width);
+            let known = case
+                .output_ids
+                .iter()
+                .chain(case.first_logits.iter().map(|(id, _)| id))
+                .all(|&id| (id as usize) < width);
             if case.source_ids.is_empty() || !known {
-                return Err(Error::new(ErrorKind::Bundle, format!("self-test case {i} is empty, or has ids outside the vocabulary")));
+                return Err(Error::new(
+                    ErrorKind::Bundle,
+                    format!("self-test case {i} is empty, or has ids outside the vocabulary"),
+                ));
             }
         }
         let mut state = engine.encode(&left_padded(&self.cases))?;
         for (wire, tensor) in wiring.states.iter().zip(&state.recurrent) {
-            for (i, (case, found)) in self.cases.iter().zip(tensor.data.chunks_exact(tensor.row_len().max(1))).enumerate() {
+            for (i, (case, found)) in
+                self.cases.iter().zip(tensor.data.chunks_exact(tensor.row_len().max(1))).enumerate()
+            {
                 let Some(expected) = case.states.get(&wire.encoder_output) else { continue };
                 if expected.len() != found.len() {
-                    return Err(failed(i, format!("{} has {} values, {} are expected", wire.encoder_output, found.len(), expected.len())));
+                    return Err(failed(
+                        i,
+                        format!(
+                            "{} has {} values, {} are expected",
+                            wire.encoder_output,
+                            found.len(),
+                            expected.len()
+                        ),
+                    ));
                 }
                 if let Some(at) = (0..found.len()).find(|&at| !self.agrees(found[at], expected[at])) {
-                    return Err(failed(i, format!("{}[{at}] is {}, {} is expected", wire.encoder_output, found[at], expected[at])));
+                    return Err(failed(
+                        i,
+                        format!(
+                            "{}[{at}] is {}, {} is expected",
+                            wire.encoder_output, found[at], expected[at]
+                        ),
+                    ));
                 }
             }
         }
         let mut output = StepOutput::default();
         let longest = self.cases.iter().map(|case| case.output_ids.len()).max().unwrap_or_default().max(1);
         for step in 0..longest {
-            // The expected ids are fed, so that a tie that falls otherwise does not make all later steps differ.
-            let token = |case: &Case| i64::from(if step == 0 { START } else { *case.output_ids.get(step - 1).unwrap_or(&END) });
+            // The expected ids are fed, so that a tie that falls otherwise does not make all later steps
+            // differ.
+            let token = |case: &Case| {
+                i64::from(if step == 0 { START } else { *case.output_ids.get(step - 1).unwrap_or(&END) })
+            };
             let tokens: Vec<i64> = self.cases.iter().map(token).collect();
             engine.step(&tokens, &mut state, &mut output)?;
             for (i, (case, scores)) in self.cases.iter().zip(output.logits.chunks_exact(width)).enumerate() {
                 if step == 0 {
-                    let floor = case.first_logits.first().map_or(f32::NEG_INFINITY, |&(_, highest)| highest - COMPARED_NATS);
+                    let floor = case
+                        .first_logits
+                        .first()
+                        .map_or(f32::NEG_INFINITY, |&(_, highest)| highest - COMPARED_NATS);
                     let mut compared = case.first_logits.iter().filter(|&&(_, value)| value >= floor);
-                    if let Some(&(id, expected)) = compared.find(|&&(id, expected)| !self.agrees(scores[id as usize], expected)) {
-                        return Err(failed(i, format!("the first score of id {id} is {}, {expected} is expected", scores[id as usize])));
+                    if let Some(&(id, expected)) =
+                        compared.find(|&&(id, expected)| !self.agrees(scores[id as usize], expected))
+                    {
+                        return Err(failed(
+                            i,
+                            format!(
+                                "the first score of id {id} is {}, {expected} is expected",
+                                scores[id as usize]
+                            ),
+                        ));
                     }
                 }
                 let Some(&expected) = case.output_ids.get(step) else { continue };
@@ -232,7 +287,11 @@ mod tests {
 
     #[test]
     fn what_a_self_test_costs_is_bounded_before_it_is_run() {
-        let case = |source: usize, output: usize| Case { source_ids: vec![4; source], output_ids: vec![4; output], ..Case::default() };
+        let case = |source: usize, output: usize| Case {
+            source_ids: vec![4; source],
+            output_ids: vec![4; output],
+            ..Case::default()
+        };
         let read = |cases: Vec<Case>| {
             let json = SelfTest { tolerance: SelfTest::TOLERANCE, cases }.to_json().unwrap_or_default();
             SelfTest::from_json(&json).map_err(|error| (error.kind(), error.to_string()))

@@ -1,6 +1,7 @@
 //! Shapes of all values of an ONNX graph, found from the operators, with symbolic axes kept by name.
 //!
-//! Enough operators for recurrent and dense networks; what is not known stays unknown instead of being guessed.
+//! Enough operators for recurrent and dense networks; what is not known stays unknown instead of being
+//! guessed.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -57,9 +58,11 @@ pub fn display(shape: &Shape) -> String {
     format!("({})", shown.join(", "))
 }
 
-/// Elements of a value where each axis that is not known is 1 long: as few as it can have. 2^64 - 1 for more than fit.
+/// Elements of a value where each axis that is not known is 1 long: as few as it can have. 2^64 - 1 for more
+/// than fit.
 pub fn least_elements(axes: &[Axis]) -> u64 {
-    let length = |axis: &Axis| if let Axis::Fixed(length) = axis { u64::try_from(*length).unwrap_or(1) } else { 1 };
+    let length =
+        |axis: &Axis| if let Axis::Fixed(length) = axis { u64::try_from(*length).unwrap_or(1) } else { 1 };
     if axes.contains(&Axis::Fixed(0)) { 0 } else { axes.iter().map(length).fold(1, u64::saturating_mul) }
 }
 
@@ -70,7 +73,8 @@ fn fixed(length: Option<i64>) -> Axis {
 
 /// The product of lengths, if all are known and it fits.
 fn product(axes: &[Axis]) -> Option<i64> {
-    axes.iter().try_fold(1i64, |n, axis| if let Axis::Fixed(length) = axis { n.checked_mul(*length) } else { None })
+    axes.iter()
+        .try_fold(1i64, |n, axis| if let Axis::Fixed(length) = axis { n.checked_mul(*length) } else { None })
 }
 
 fn axis(dim: &DimensionProto) -> Axis {
@@ -89,15 +93,25 @@ pub fn declared(info: &ValueInfoProto) -> Shape {
 
 /// A small tensor of integers.
 fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
-    let count = tensor.shape()?.iter().try_fold(1usize, |n, &length| n.checked_mul(length)).filter(|&count| count <= MOST_AXES)?;
+    let count = tensor
+        .shape()?
+        .iter()
+        .try_fold(1usize, |n, &length| n.checked_mul(length))
+        .filter(|&count| count <= MOST_AXES)?;
     const INT64: i32 = DataType::Int64 as i32;
     const INT32: i32 = DataType::Int32 as i32;
     let raw = tensor.raw_data.as_slice();
     match tensor.data_type {
-        INT64 if raw.len() == 8 * count => Some(raw.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect()),
-        INT32 if raw.len() == 4 * count => Some(raw.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect()),
+        INT64 if raw.len() == 8 * count => {
+            Some(raw.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect())
+        }
+        INT32 if raw.len() == 4 * count => {
+            Some(raw.as_chunks::<4>().0.iter().map(|b| i32::from_le_bytes(*b).into()).collect())
+        }
         INT64 if tensor.int64_data.len() == count => Some(tensor.int64_data.clone()),
-        INT32 if tensor.int32_data.len() == count => Some(tensor.int32_data.iter().map(|&value| value.into()).collect()),
+        INT32 if tensor.int32_data.len() == count => {
+            Some(tensor.int32_data.iter().map(|&value| value.into()).collect())
+        }
         _ => None,
     }
 }
@@ -119,13 +133,16 @@ impl Shapes {
     pub fn smallest(graph: &GraphProto) -> Self {
         let mut found = Self::default();
         for (input, shape) in graph.input.iter().filter_map(|input| Some((input, declared(input)?))) {
-            let axes = shape.into_iter().map(|axis| if matches!(axis, Axis::Fixed(_)) { axis } else { Axis::Fixed(1) });
+            let axes = shape
+                .into_iter()
+                .map(|axis| if matches!(axis, Axis::Fixed(_)) { axis } else { Axis::Fixed(1) });
             found.shapes.insert(input.name.clone(), axes.collect());
         }
         found
     }
 
-    /// The same, bodies too, and tells `seen` of each node, with the shapes of its outputs and what is known so far.
+    /// The same, bodies too, and tells `seen` of each node, with the shapes of its outputs and what is known
+    /// so far.
     pub fn walk(&mut self, graph: &GraphProto, seen: &mut dyn FnMut(&NodeProto, &[Shape], &Self)) {
         for tensor in &graph.initializer {
             self.shapes.insert(tensor.name.clone(), tensor.dims.iter().map(|&d| Axis::Fixed(d)).collect());
@@ -138,8 +155,12 @@ impl Shapes {
                 self.shapes.entry(input.name.clone()).or_insert(shape);
             }
         }
-        let declared: HashMap<&str, Vec<Axis>> =
-            graph.value_info.iter().chain(&graph.output).filter_map(|v| Some((v.name.as_str(), declared(v)?))).collect();
+        let declared: HashMap<&str, Vec<Axis>> = graph
+            .value_info
+            .iter()
+            .chain(&graph.output)
+            .filter_map(|v| Some((v.name.as_str(), declared(v)?)))
+            .collect();
         for node in &graph.node {
             // No name of the graph is written again in a body.
             node.bodies().for_each(|body| self.walk(body, seen));
@@ -208,7 +229,9 @@ impl Shapes {
             },
         };
         match self.shapes.get(name) {
-            Some(axes) => ValueInfoProto::tensor(name, DataType::Undefined, axes.iter().map(dimension).collect()),
+            Some(axes) => {
+                ValueInfoProto::tensor(name, DataType::Undefined, axes.iter().map(dimension).collect())
+            }
             None => ValueInfoProto { name: name.to_owned(), ..ValueInfoProto::default() },
         }
     }
@@ -216,12 +239,17 @@ impl Shapes {
     fn infer(&mut self, node: &NodeProto) -> Vec<Shape> {
         let input = |i: usize| node.input.get(i).and_then(|name| self.shapes.get(name)).cloned();
         let value = |i: usize| node.input.get(i).and_then(|name| self.values.get(name)).cloned();
-        let known = |i: usize| value(i).and_then(|v| v.iter().map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
+        let known = |i: usize| {
+            value(i).and_then(|v| {
+                v.iter().map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect()
+            })
+        };
         let axes = || known(1).or_else(|| listed(node, "axes"));
         let all = |shape: Shape| vec![shape; node.output.len()];
         match node.op_type.as_str() {
-            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Mean" | "Sum" | "Greater" | "GreaterOrEqual" | "Less"
-            | "LessOrEqual" | "Equal" | "And" | "Or" | "Xor" | "Where" | "PRelu" | "Mod" => {
+            "Add" | "Sub" | "Mul" | "Div" | "Pow" | "Max" | "Min" | "Mean" | "Sum" | "Greater"
+            | "GreaterOrEqual" | "Less" | "LessOrEqual" | "Equal" | "And" | "Or" | "Xor" | "Where"
+            | "PRelu" | "Mod" => {
                 let mut calculated = None;
                 if let (Some(a), Some(b), Some(name)) = (value(0), value(1), node.output.first())
                     && let Some(values) = Self::calculated(node, &a, &b)
@@ -234,10 +262,11 @@ impl Shapes {
                 }
                 vec![shape]
             }
-            "Abs" | "Cast" | "Ceil" | "Clip" | "CumSum" | "Dropout" | "Elu" | "Erf" | "Exp" | "Floor" | "Gelu" | "HardSigmoid"
-            | "Identity" | "LayerNormalization" | "LeakyRelu" | "Log" | "LogSoftmax" | "Neg" | "Not" | "Reciprocal" | "Relu" | "Round"
-            | "Selu" | "Sigmoid" | "Sign" | "Softmax" | "Softplus" | "Sqrt" | "Tanh" | "BatchNormalization" | "DequantizeLinear"
-            | "QuantizeLinear" => {
+            "Abs" | "Cast" | "Ceil" | "Clip" | "CumSum" | "Dropout" | "Elu" | "Erf" | "Exp" | "Floor"
+            | "Gelu" | "HardSigmoid" | "Identity" | "LayerNormalization" | "LeakyRelu" | "Log"
+            | "LogSoftmax" | "Neg" | "Not" | "Reciprocal" | "Relu" | "Round" | "Selu" | "Sigmoid"
+            | "Sign" | "Softmax" | "Softplus" | "Sqrt" | "Tanh" | "BatchNormalization"
+            | "DequantizeLinear" | "QuantizeLinear" => {
                 if let (Some(values), Some(name)) = (value(0), node.output.first())
                     && matches!(node.op_type.as_str(), "Cast" | "Identity")
                 {
@@ -271,19 +300,30 @@ impl Shapes {
             "ConstantOfShape" => vec![value(0)],
             "Expand" => vec![broadcast(input(0), value(1))],
             "Tile" => vec![input(0).zip(known(1)).map(|(shape, repeats)| scaled(&shape, &repeats))],
-            "Range" => vec![known_scalar(&value(0)).zip(known_scalar(&value(1))).zip(known_scalar(&value(2))).map_or(
-                Some(vec![Axis::Unknown]),
-                |((start, limit), delta)| {
-                    let steps = i128::from(limit) - i128::from(start) + i128::from(delta) - i128::from(delta.signum());
-                    let count = if delta == 0 { None } else { i64::try_from((steps / i128::from(delta)).max(0)).ok() };
-                    Some(vec![fixed(count)])
-                },
-            )],
+            "Range" => vec![
+                known_scalar(&value(0)).zip(known_scalar(&value(1))).zip(known_scalar(&value(2))).map_or(
+                    Some(vec![Axis::Unknown]),
+                    |((start, limit), delta)| {
+                        let steps = i128::from(limit) - i128::from(start) + i128::from(delta)
+                            - i128::from(delta.signum());
+                        let count = if delta == 0 {
+                            None
+                        } else {
+                            i64::try_from((steps / i128::from(delta)).max(0)).ok()
+                        };
+                        Some(vec![fixed(count)])
+                    },
+                ),
+            ],
             "RandomNormal" | "RandomUniform" => {
                 vec![listed(node, "shape").map(|shape| shape.into_iter().map(Axis::Fixed).collect())]
             }
-            "Resize" | "Upsample" => vec![known(3).map(|sizes: Vec<i64>| sizes.into_iter().map(Axis::Fixed).collect())],
-            "HannWindow" | "HammingWindow" | "BlackmanWindow" => vec![value(0).filter(|size| size.len() == 1)],
+            "Resize" | "Upsample" => {
+                vec![known(3).map(|sizes: Vec<i64>| sizes.into_iter().map(Axis::Fixed).collect())]
+            }
+            "HannWindow" | "HammingWindow" | "BlackmanWindow" => {
+                vec![value(0).filter(|size| size.len() == 1)]
+            }
             "Reshape" => vec![reshape(input(0), value(1))],
             "Flatten" => vec![input(0).map(|s| flatten(&s, node.int("axis", 1)))],
             "Transpose" => vec![input(0).map(|s| match node.attribute("perm") {
@@ -315,7 +355,9 @@ impl Shapes {
                 let sizes = known(1).or_else(|| node.attribute("split").map(|a| a.ints.clone()));
                 let Some(shape) = input(0) else { return vec![None; n] };
                 let along = wrap(node.int("axis", 0), shape.len());
-                (0..n).map(|i| Some(with(&shape, along, split_size(&shape, along, sizes.as_deref(), i, n)))).collect()
+                (0..n)
+                    .map(|i| Some(with(&shape, along, split_size(&shape, along, sizes.as_deref(), i, n))))
+                    .collect()
             }
             "Gather" => {
                 let along = node.int("axis", 0);
@@ -326,15 +368,19 @@ impl Shapes {
                 }
                 vec![data.zip(indices).map(|(data, indices)| {
                     let along = wrap(along, data.len());
-                    [&data[..along.min(data.len())], &indices, data.get(along + 1..).unwrap_or_default()].concat()
+                    [&data[..along.min(data.len())], &indices, data.get(along + 1..).unwrap_or_default()]
+                        .concat()
                 })]
             }
-            "GatherElements" | "ScatterElements" => vec![input(usize::from(node.op_type == "GatherElements"))],
+            "GatherElements" | "ScatterElements" => {
+                vec![input(usize::from(node.op_type == "GatherElements"))]
+            }
             "OneHot" => {
                 let depth = value(1).and_then(|v| v.first().cloned()).unwrap_or(Axis::Unknown);
                 vec![input(0).map(|mut s| {
                     let place = node.int("axis", -1);
-                    let place = if place < 0 { (s.len() as i64 + 1 + place).max(0) as usize } else { place as usize };
+                    let place =
+                        if place < 0 { (s.len() as i64 + 1 + place).max(0) as usize } else { place as usize };
                     s.insert(place.min(s.len()), depth);
                     s
                 })]
@@ -349,7 +395,9 @@ impl Shapes {
                 let (ta, tb) = (node.int("transA", 0) != 0, node.int("transB", 0) != 0);
                 vec![at(&a, i64::from(ta)), at(&b, i64::from(!tb))]
             })],
-            "LSTM" | "GRU" | "RNN" => vec![recurrent(node, input(0)), state(node, input(0)), state(node, input(0))],
+            "LSTM" | "GRU" | "RNN" => {
+                vec![recurrent(node, input(0)), state(node, input(0)), state(node, input(0))]
+            }
             op if op.starts_with("Reduce") => {
                 let keep = node.int("keepdims", 1) != 0;
                 vec![input(0).map(|s| reduce(&s, axes(), keep))]
@@ -378,7 +426,8 @@ impl Shapes {
 
     fn axes_of(&self, node: &NodeProto) -> Option<Vec<i64>> {
         let given = node.input.get(1).and_then(|name| self.values.get(name));
-        let given = given.map(|v| v.iter().filter_map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
+        let given = given
+            .map(|v| v.iter().filter_map(|a| if let Axis::Fixed(n) = a { Some(*n) } else { None }).collect());
         given.or_else(|| listed(node, "axes"))
     }
 }
@@ -416,7 +465,13 @@ fn reshape(data: Shape, target: Option<Vec<Axis>>) -> Shape {
     let kept: Vec<Axis> = target
         .iter()
         .enumerate()
-        .map(|(i, a)| if *a == Axis::Fixed(0) { data.as_ref().and_then(|d| d.get(i)).cloned().unwrap_or(Axis::Unknown) } else { a.clone() })
+        .map(|(i, a)| {
+            if *a == Axis::Fixed(0) {
+                data.as_ref().and_then(|d| d.get(i)).cloned().unwrap_or(Axis::Unknown)
+            } else {
+                a.clone()
+            }
+        })
         .collect();
     let rest: Vec<Axis> = kept.iter().filter(|a| **a != Axis::Fixed(-1)).cloned().collect();
     let inferred = match (data.as_deref().and_then(product), product(&rest)) {
@@ -439,7 +494,9 @@ fn unsqueeze(shape: &[Axis], axes: &[i64]) -> Vec<Axis> {
     let rank = shape.len() + axes.len();
     let new: Vec<usize> = axes.iter().map(|&a| wrap(a, rank)).collect();
     let mut old = shape.iter().cloned();
-    (0..rank).map(|i| if new.contains(&i) { Axis::Fixed(1) } else { old.next().unwrap_or(Axis::Unknown) }).collect()
+    (0..rank)
+        .map(|i| if new.contains(&i) { Axis::Fixed(1) } else { old.next().unwrap_or(Axis::Unknown) })
+        .collect()
 }
 
 fn squeeze(shape: &[Axis], axes: &[i64]) -> Vec<Axis> {
@@ -450,7 +507,9 @@ fn squeeze(shape: &[Axis], axes: &[i64]) -> Vec<Axis> {
 fn concat(parts: &[Vec<Axis>], axis: i64) -> Vec<Axis> {
     let Some(first) = parts.first() else { return Vec::new() };
     let along = wrap(axis, first.len());
-    let sum = parts.iter().try_fold(0i64, |n, p| if let Some(Axis::Fixed(m)) = p.get(along) { n.checked_add(*m) } else { None });
+    let sum = parts.iter().try_fold(0i64, |n, p| {
+        if let Some(Axis::Fixed(m)) = p.get(along) { n.checked_add(*m) } else { None }
+    });
     with(first, along, fixed(sum))
 }
 
@@ -501,7 +560,13 @@ fn known_scalar(values: &Shape) -> Option<i64> {
 /// Elements of the longest part of an axis that is taken for a window of that length.
 const LONGEST_WINDOW: i64 = 1 << 16;
 
-fn slice(shape: &[Axis], starts: Option<Vec<i64>>, ends: Option<Vec<i64>>, axes: Option<Vec<i64>>, steps: Option<Vec<i64>>) -> Vec<Axis> {
+fn slice(
+    shape: &[Axis],
+    starts: Option<Vec<i64>>,
+    ends: Option<Vec<i64>>,
+    axes: Option<Vec<i64>>,
+    steps: Option<Vec<i64>>,
+) -> Vec<Axis> {
     let unknown = || vec![Axis::Unknown; shape.len()];
     let (Some(starts), Some(ends)) = (starts, ends) else { return unknown() };
     let axes = axes.unwrap_or_else(|| (0..starts.len() as i64).collect());
@@ -515,9 +580,12 @@ fn slice(shape: &[Axis], starts: Option<Vec<i64>>, ends: Option<Vec<i64>>, axes:
                 let clamp = |v: i64| if v < 0 { v.saturating_add(*n).max(0) } else { v.min(*n) };
                 Axis::Fixed(clamp(end).saturating_sub(clamp(start)).max(0).saturating_add(step - 1) / step)
             }
-            // A window of known length from one end; whether the axis is that long is known only when it runs. Larger
-            // numbers stand for the end itself: TensorFlow's converter writes 2^31 - 1, PyTorch's 2^63 - 1.
-            _ if start >= 0 && end >= start && end - start <= LONGEST_WINDOW && step == 1 => Axis::Fixed(end - start),
+            // A window of known length from one end; whether the axis is that long is known only when it
+            // runs. Larger numbers stand for the end itself: TensorFlow's converter writes 2^31 - 1,
+            // PyTorch's 2^63 - 1.
+            _ if start >= 0 && end >= start && end - start <= LONGEST_WINDOW && step == 1 => {
+                Axis::Fixed(end - start)
+            }
             _ => Axis::Unknown,
         };
     }

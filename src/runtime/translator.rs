@@ -1,7 +1,8 @@
 //! Text in, text out.
 //!
-//! [`TextCoder`] turns text into requests of the decoding loop and hypotheses into text, for any server or batch job;
-//! [`Translator`] is a coder with an engine; [`TranslatorPool`] is several translators on threads of their own.
+//! [`TextCoder`] turns text into requests of the decoding loop and hypotheses into text, for any server or
+//! batch job; [`Translator`] is a coder with an engine; [`TranslatorPool`] is several translators on threads
+//! of their own.
 
 mod coder;
 mod copying;
@@ -29,7 +30,10 @@ pub struct Translator {
 
 impl std::fmt::Debug for Translator {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Translator").field("engine", &self.engine.name()).field("max_batch", &self.max_batch).finish_non_exhaustive()
+        f.debug_struct("Translator")
+            .field("engine", &self.engine.name())
+            .field("max_batch", &self.max_batch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -96,7 +100,11 @@ impl Translator {
     ///
     /// # Errors
     /// Of the options.
-    pub fn translate_each(&mut self, texts: &[&str], options: &DecodingOptions) -> Result<Vec<Result<Translation>>> {
+    pub fn translate_each(
+        &mut self,
+        texts: &[&str],
+        options: &DecodingOptions,
+    ) -> Result<Vec<Result<Translation>>> {
         let settings = self.coder.settings(options)?;
         Ok(self.translate_with(texts, &settings))
     }
@@ -115,7 +123,12 @@ impl Translator {
         let source = self.coder.encode(text, &settings)?;
         let mut decoding = DecodingLoop::new(&mut *self.engine);
         if !source.ids.is_empty() {
-            decoding.admit([Request { id: 0, source: source.ids.clone(), settings: Arc::clone(&settings), stream: true }]);
+            decoding.admit([Request {
+                id: 0,
+                source: source.ids.clone(),
+                settings: Arc::clone(&settings),
+                stream: true,
+            }]);
         }
         Ok(TranslationStream::new(decoding, &self.coder, source, settings))
     }

@@ -20,7 +20,8 @@ pub enum Unit {
     Token,
 }
 
-/// One step of the normalisation that texts go through before they are split; training and serving apply the same list.
+/// One step of the normalisation that texts go through before they are split; training and serving apply the
+/// same list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Normalisation {
@@ -52,8 +53,8 @@ pub struct VocabularySpec {
     /// Ids of the longest training text; 0 if unknown.
     #[serde(default)]
     pub longest: usize,
-    /// How whoever runs the graphs has to fill up sources, for models that were trained without masking padding; none for
-    /// all others. Runs have it, and bundles before version 1.2 of the manifest.
+    /// How whoever runs the graphs has to fill up sources, for models that were trained without masking
+    /// padding; none for all others. Runs have it, and bundles before version 1.2 of the manifest.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub padding: Option<Padding>,
     /// How the graphs fill up sources by themselves: to be known, not to be done.
@@ -65,14 +66,16 @@ pub struct VocabularySpec {
 
 /// Filling of sources with an ordinary symbol, which the encoder reads like any other.
 ///
-/// PAD leaves a state as it is, so that a text's result depends on no other text. A model that learnt with padding that it
-/// did read (Keras without a mask) gives its own results only if it reads as much of it again.
+/// PAD leaves a state as it is, so that a text's result depends on no other text. A model that learnt with
+/// padding that it did read (Keras without a mask) gives its own results only if it reads as much of it
+/// again.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Padding {
     /// What texts are filled with; one of the vocabulary's symbols.
     pub symbol: String,
-    /// Ids of a text that is filled; longer texts stay as they are, and so do empty ones, which are not decoded.
+    /// Ids of a text that is filled; longer texts stay as they are, and so do empty ones, which are not
+    /// decoded.
     pub length: usize,
     /// Where the text is filled.
     #[serde(default)]
@@ -97,7 +100,8 @@ pub enum UnknownPolicy {
     /// It becomes [`UNK`].
     #[default]
     Unk,
-    /// It becomes [`UNK`], and is copied into the output: where attention, or its place in the source, says that it belongs.
+    /// It becomes [`UNK`], and is copied into the output: where attention, or its place in the source, says
+    /// that it belongs.
     Copy,
     /// It is left out.
     Skip,
@@ -118,7 +122,8 @@ pub struct Encoded {
 
 /// How much of a text is read; one that goes on is refused there, before what follows is stored.
 ///
-/// Normalisation may make a text longer (one U+FDFA becomes 18 characters under NFKC), so that its bytes bound nothing.
+/// Normalisation may make a text longer (one U+FDFA becomes 18 characters under NFKC), so that its bytes
+/// bound nothing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct TextLimits {
     /// Characters after any step of the normalisation.
@@ -170,7 +175,9 @@ impl Normalisation {
     fn apply(self, text: &str, most: usize) -> Option<Cow<'_, str>> {
         let normalised = match self {
             // ASCII is in every form of Unicode's.
-            Self::Nfc | Self::Nfd | Self::Nfkc | Self::Nfkd if text.is_ascii() => return Some(Cow::Borrowed(text)),
+            Self::Nfc | Self::Nfd | Self::Nfkc | Self::Nfkd if text.is_ascii() => {
+                return Some(Cow::Borrowed(text));
+            }
             Self::Nfc if is_nfc_quick(text.chars()) == IsNormalized::Yes => return Some(Cow::Borrowed(text)),
             Self::Nfc => collect(text.nfc(), text, most),
             Self::Nfd => collect(text.nfd(), text, most),
@@ -207,7 +214,8 @@ fn collect(characters: impl Iterator<Item = char>, source: &str, most: usize) ->
 }
 
 impl VocabularySpec {
-    /// The JSON object that graphs carry in their `metadata_props`: unit, normalisation, padding if there is any, symbols.
+    /// The JSON object that graphs carry in their `metadata_props`: unit, normalisation, padding if there is
+    /// any, symbols.
     pub fn metadata_json(&self) -> String {
         let metadata = VocabularyMetadata {
             unit: self.unit,
@@ -225,15 +233,25 @@ impl VocabularySpec {
             return Some(format!("the unit is {:?} here and {:?} there", self.unit, metadata.unit));
         }
         if self.normalisation != *metadata.normalisation {
-            return Some(format!("the normalisation is {:?} here and {:?} there", self.normalisation, metadata.normalisation));
+            return Some(format!(
+                "the normalisation is {:?} here and {:?} there",
+                self.normalisation, metadata.normalisation
+            ));
         }
-        for (here, there) in [(&self.padding, &metadata.padding), (&self.graph_padding, &metadata.graph_padding)] {
+        for (here, there) in
+            [(&self.padding, &metadata.padding), (&self.graph_padding, &metadata.graph_padding)]
+        {
             if here.as_ref() != there.as_deref() {
                 return Some(format!("the padding is {here:?} here and {there:?} there"));
             }
         }
-        if let Some(id) = self.symbols.iter().zip(metadata.symbols.iter()).position(|(here, there)| here != there) {
-            return Some(format!("id {id} is {:?} here and {:?} there", self.symbols[id], metadata.symbols[id]));
+        if let Some(id) =
+            self.symbols.iter().zip(metadata.symbols.iter()).position(|(here, there)| here != there)
+        {
+            return Some(format!(
+                "id {id} is {:?} here and {:?} there",
+                self.symbols[id], metadata.symbols[id]
+            ));
         }
         (self.symbols.len() != metadata.symbols.len())
             .then(|| format!("{} symbols here and {} there", self.symbols.len(), metadata.symbols.len()))
@@ -246,8 +264,13 @@ impl Padding {
 }
 
 impl Vocabulary {
-    /// Collects the symbols of `texts`; ids follow the code points of the symbols, after the four special ones.
-    pub fn build(unit: Unit, normalisation: impl Into<Vec<Normalisation>>, texts: impl IntoIterator<Item = impl AsRef<str>>) -> Self {
+    /// Collects the symbols of `texts`; ids follow the code points of the symbols, after the four special
+    /// ones.
+    pub fn build(
+        unit: Unit,
+        normalisation: impl Into<Vec<Normalisation>>,
+        texts: impl IntoIterator<Item = impl AsRef<str>>,
+    ) -> Self {
         let spec = VocabularySpec {
             unit,
             normalisation: normalisation.into(),
@@ -262,7 +285,8 @@ impl Vocabulary {
         vocabulary
     }
 
-    /// Adds the symbols of `texts` that are new, sorted by code point, after those already present, whose ids stay.
+    /// Adds the symbols of `texts` that are new, sorted by code point, after those already present, whose ids
+    /// stay.
     pub fn extend(&mut self, texts: impl IntoIterator<Item = impl AsRef<str>>) {
         let mut fresh = BTreeSet::new();
         for text in texts {
@@ -284,15 +308,18 @@ impl Vocabulary {
     /// The vocabulary that was written down as `spec`.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] if the special symbols are not the first four, or an ordinary symbol is empty, appears twice, or can
-    /// never be met because splitting gives something else.
+    /// [`ErrorKind::Bundle`] if the special symbols are not the first four, or an ordinary symbol is empty,
+    /// appears twice, or can never be met because splitting gives something else.
     pub fn from_spec(spec: &VocabularySpec) -> Result<Self> {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message);
         for (id, &special) in SPECIAL_SYMBOLS.iter().enumerate() {
             if spec.symbols.get(id).map(String::as_str) != Some(special) {
-                let found = spec.symbols.get(id).map_or_else(|| "nothing".to_owned(), |symbol| format!("{symbol:?}"));
-                return Err(wrong(format!("symbol {id} is {found} and must be {special:?}"))
-                    .help(format!("the first four symbols are {}, in this order", SPECIAL_SYMBOLS.join(", "))));
+                let found =
+                    spec.symbols.get(id).map_or_else(|| "nothing".to_owned(), |symbol| format!("{symbol:?}"));
+                return Err(wrong(format!("symbol {id} is {found} and must be {special:?}")).help(format!(
+                    "the first four symbols are {}, in this order",
+                    SPECIAL_SYMBOLS.join(", ")
+                )));
             }
         }
         let ids = index(&spec.symbols);
@@ -380,22 +407,26 @@ impl Vocabulary {
     /// The same, one after the other.
     fn symbols_of<'a>(&self, normalised: &'a str) -> impl Iterator<Item = &'a str> {
         let is_character = self.spec.unit == Unit::Character;
-        let characters = is_character.then(|| normalised.char_indices().map(|(at, c)| &normalised[at..at + c.len_utf8()]));
+        let characters =
+            is_character.then(|| normalised.char_indices().map(|(at, c)| &normalised[at..at + c.len_utf8()]));
         let tokens = (!is_character).then(|| normalised.split_whitespace());
         characters.into_iter().flatten().chain(tokens.into_iter().flatten())
     }
 
-    /// Normalises and splits `text`; unknown symbols become [`UNK`]; neither START nor END is added. Filled up as
-    /// [`VocabularySpec::padding`] says.
+    /// Normalises and splits `text`; unknown symbols become [`UNK`]; neither START nor END is added. Filled
+    /// up as [`VocabularySpec::padding`] says.
     pub fn encode(&self, text: &str) -> Vec<u32> {
-        let mut ids = self.symbols_of(&self.normalise(text)).map(|symbol| self.known(symbol).unwrap_or(UNK)).collect();
+        let mut ids =
+            self.symbols_of(&self.normalise(text)).map(|symbol| self.known(symbol).unwrap_or(UNK)).collect();
         self.fill(&mut ids);
         ids
     }
 
-    /// Fills up the ids of a text as [`VocabularySpec::padding`] says: how many there are now before and behind the text.
+    /// Fills up the ids of a text as [`VocabularySpec::padding`] says: how many there are now before and
+    /// behind the text.
     pub fn fill(&self, ids: &mut Vec<u32>) -> (usize, usize) {
-        let filling = self.spec.padding.as_ref().and_then(|padding| Some((padding, self.known(&padding.symbol)?)));
+        let filling =
+            self.spec.padding.as_ref().and_then(|padding| Some((padding, self.known(&padding.symbol)?)));
         let Some((padding, id)) = filling.filter(|_| !ids.is_empty()) else { return (0, 0) };
         let missing = padding.length.saturating_sub(ids.len());
         let (before, behind) = match padding.side {
@@ -407,15 +438,19 @@ impl Vocabulary {
         (before, behind)
     }
 
-    /// The symbols of a text, with a choice of what becomes of unknown ones; not filled up yet. Time and memory grow
-    /// with the text, and stop growing at `limits`.
+    /// The symbols of a text, with a choice of what becomes of unknown ones; not filled up yet. Time and
+    /// memory grow with the text, and stop growing at `limits`.
     ///
     /// # Errors
-    /// [`ErrorKind::TooLong`] beyond the limits; [`ErrorKind::Input`] under [`UnknownPolicy::Error`], naming the
-    /// unknown symbols.
+    /// [`ErrorKind::TooLong`] beyond the limits; [`ErrorKind::Input`] under [`UnknownPolicy::Error`], naming
+    /// the unknown symbols.
     pub fn encode_with(&self, text: &str, policy: UnknownPolicy, limits: TextLimits) -> Result<Encoded> {
-        let too_long = |most: usize, what: &str| Error::new(ErrorKind::TooLong, format!("the text has more than {most} {what}"));
-        let normalised = self.normalise_within(text, limits.characters).ok_or_else(|| too_long(limits.characters, "characters"))?;
+        let too_long = |most: usize, what: &str| {
+            Error::new(ErrorKind::TooLong, format!("the text has more than {most} {what}"))
+        };
+        let normalised = self
+            .normalise_within(text, limits.characters)
+            .ok_or_else(|| too_long(limits.characters, "characters"))?;
         let mut encoded = Encoded::default();
         let mut seen = HashSet::new();
         for symbol in self.symbols_of(&normalised) {
@@ -432,21 +467,26 @@ impl Vocabulary {
             }
         }
         if policy == UnknownPolicy::Error && !encoded.unknown.is_empty() {
-            let cut = |symbol: &String| format!("{:?}", symbol.chars().take(LONGEST_SHOWN).collect::<String>());
+            let cut =
+                |symbol: &String| format!("{:?}", symbol.chars().take(LONGEST_SHOWN).collect::<String>());
             let shown: Vec<String> = encoded.unknown.iter().take(8).map(cut).collect();
             let more = encoded.unknown.len() - shown.len();
             let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            return Err(Error::new(ErrorKind::Input, format!("symbols that the model does not know: {}{more}", shown.join(", ")))
-                .help("leave them out, or choose another policy for unknown symbols: unk, copy or skip"));
+            return Err(Error::new(
+                ErrorKind::Input,
+                format!("symbols that the model does not know: {}{more}", shown.join(", ")),
+            )
+            .help("leave them out, or choose another policy for unknown symbols: unk, copy or skip"));
         }
         Ok(encoded)
     }
 
-    /// The text of `ids`: PAD, START and END are left out; UNK, and ids that the vocabulary does not have, become
-    /// [`REPLACEMENT`]. Tokens are joined by one space.
+    /// The text of `ids`: PAD, START and END are left out; UNK, and ids that the vocabulary does not have,
+    /// become [`REPLACEMENT`]. Tokens are joined by one space.
     pub fn decode(&self, ids: impl IntoIterator<Item = u32>) -> String {
         let symbols = ids.into_iter().filter(|&id| id >= UNK);
-        let symbols = symbols.map(|id| if id == UNK { REPLACEMENT } else { self.symbol(id).unwrap_or(REPLACEMENT) });
+        let symbols =
+            symbols.map(|id| if id == UNK { REPLACEMENT } else { self.symbol(id).unwrap_or(REPLACEMENT) });
         match self.spec.unit {
             Unit::Character => symbols.collect(),
             Unit::Token => symbols.collect::<Vec<_>>().join(" "),
@@ -458,12 +498,14 @@ impl Vocabulary {
         self.spec.symbols.get(id as usize).map(String::as_str)
     }
 
-    /// The id of `symbol`, the special ones included; that of the ordinary one where there is one of the same spelling.
+    /// The id of `symbol`, the special ones included; that of the ordinary one where there is one of the same
+    /// spelling.
     pub fn id(&self, symbol: &str) -> Option<u32> {
         self.ids.get(symbol).copied()
     }
 
-    /// The id of a symbol met in a text: a token that is spelled like a special symbol is no such symbol, but one of its own.
+    /// The id of a symbol met in a text: a token that is spelled like a special symbol is no such symbol, but
+    /// one of its own.
     fn known(&self, symbol: &str) -> Option<u32> {
         self.id(symbol).filter(|&id| id > UNK)
     }

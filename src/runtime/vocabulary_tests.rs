@@ -28,7 +28,12 @@ fn extending_keeps_old_ids_and_appends_new_symbols_in_order() {
 
 #[test]
 fn normalisation_runs_in_the_listed_order_and_is_stored() {
-    let steps = [Normalisation::Nfkc, Normalisation::Lowercase, Normalisation::CollapseWhitespace, Normalisation::Trim];
+    let steps = [
+        Normalisation::Nfkc,
+        Normalisation::Lowercase,
+        Normalisation::CollapseWhitespace,
+        Normalisation::Trim,
+    ];
     let vocabulary = Vocabulary::build(Unit::Character, steps, ["Ａ  b\t\u{3000}C "]);
     assert_eq!(vocabulary.normalise("Ａ  b\t\u{3000}C "), "a b c");
     let written = serde_json::to_string(vocabulary.spec()).unwrap();
@@ -76,14 +81,17 @@ fn unknown_symbols_follow_the_policy() {
     let tokens = Vocabulary::build(Unit::Token, [], ["a"]);
     let error = tokens.encode_with(&"x".repeat(10_000), UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
     assert!(error.message().len() < 100, "{error}");
-    assert!(vocabulary.encode_with("abc", UnknownPolicy::Error, TextLimits::NONE).unwrap().unknown.is_empty());
+    assert!(
+        vocabulary.encode_with("abc", UnknownPolicy::Error, TextLimits::NONE).unwrap().unknown.is_empty()
+    );
 }
 
 #[test]
 fn a_text_is_read_no_further_than_its_limits() {
     let limits = |characters, symbols| TextLimits { characters, symbols };
     let with = |steps: &[Normalisation], text: &str, limits: TextLimits| {
-        let encoded = Vocabulary::build(Unit::Character, steps, ["ab"]).encode_with(text, UnknownPolicy::Skip, limits);
+        let encoded =
+            Vocabulary::build(Unit::Character, steps, ["ab"]).encode_with(text, UnknownPolicy::Skip, limits);
         encoded.map(|encoded| encoded.ids.len()).map_err(|error| (error.kind(), error.message().to_owned()))
     };
     let refused = |most: &str| Err((ErrorKind::TooLong, format!("the text has more than {most}")));
@@ -94,16 +102,23 @@ fn a_text_is_read_no_further_than_its_limits() {
     // One character that becomes 18, twice: the first step is too long, whatever later ones leave.
     let expanded = "\u{fdfa}\u{fdfa}";
     assert_eq!(with(&[Normalisation::Nfkc, Normalisation::Trim], expanded, limits(36, 0)), Ok(0));
-    assert_eq!(with(&[Normalisation::Nfkc, Normalisation::Trim], expanded, limits(35, 0)), refused("35 characters"));
+    assert_eq!(
+        with(&[Normalisation::Nfkc, Normalisation::Trim], expanded, limits(35, 0)),
+        refused("35 characters")
+    );
     // Three characters for one, then white space that goes again.
-    assert_eq!(with(&[Normalisation::Lowercase, Normalisation::Trim], "\u{130}   ", limits(4, 9)), refused("4 characters"));
+    assert_eq!(
+        with(&[Normalisation::Lowercase, Normalisation::Trim], "\u{130}   ", limits(4, 9)),
+        refused("4 characters")
+    );
     assert_eq!(with(&[Normalisation::Trim], "  ab  ", limits(5, 9)), refused("5 characters"));
     assert_eq!(with(&[Normalisation::CollapseWhitespace], "a \t b", limits(5, 9)), Ok(2));
 }
 
 #[test]
 fn the_work_for_unknown_symbols_grows_with_the_text_and_not_with_its_square() {
-    // Every code point that is assigned or not, unknown each: a list of them searched for each would take 10^12 steps.
+    // Every code point that is assigned or not, unknown each: a list of them searched for each would take
+    // 10^12 steps.
     let all: String = ('\u{80}'..=char::MAX).collect();
     let vocabulary = Vocabulary::build(Unit::Character, [], ["ab"]);
     let encoded = vocabulary.encode_with(&all, UnknownPolicy::Unk, TextLimits::NONE).unwrap();
@@ -134,12 +149,18 @@ fn a_written_vocabulary_with_a_fault_is_refused_with_the_id() {
 #[test]
 fn the_metadata_of_a_vocabulary_is_unit_normalisation_and_symbols() {
     let metadata = characters(&["a\""]).metadata_json();
-    assert_eq!(metadata, r#"{"unit":"character","normalisation":["nfc"],"symbols":["<pad>","<start>","<end>","<unk>","\"","a"]}"#);
+    assert_eq!(
+        metadata,
+        r#"{"unit":"character","normalisation":["nfc"],"symbols":["<pad>","<start>","<end>","<unk>","\"","a"]}"#
+    );
 }
 
 fn normalisations() -> impl Strategy<Value = Vec<Normalisation>> {
     use Normalisation::{CollapseWhitespace, Lowercase, Nfc, Nfd, Nfkc, Nfkd, Trim};
-    prop::collection::vec(prop::sample::select(vec![Nfc, Nfd, Nfkc, Nfkd, Lowercase, Trim, CollapseWhitespace]), 0..4)
+    prop::collection::vec(
+        prop::sample::select(vec![Nfc, Nfd, Nfkc, Nfkd, Lowercase, Trim, CollapseWhitespace]),
+        0..4,
+    )
 }
 
 proptest! {
@@ -173,7 +194,11 @@ proptest! {
 
 fn filled(side: PaddingSide, length: usize) -> Vocabulary {
     let spec = characters(&["ab_"]).spec().clone();
-    Vocabulary::from_spec(&VocabularySpec { padding: Some(Padding { symbol: "_".to_owned(), length, side }), ..spec }).unwrap()
+    Vocabulary::from_spec(&VocabularySpec {
+        padding: Some(Padding { symbol: "_".to_owned(), length, side }),
+        ..spec
+    })
+    .unwrap()
 }
 
 #[test]
@@ -184,7 +209,10 @@ fn sources_are_filled_up_with_an_ordinary_symbol_where_the_model_learnt_so() {
     assert_eq!(filled(PaddingSide::Right, 4).encode("aX"), [a, UNK, fill, fill]);
     assert_eq!(filled(PaddingSide::Right, 1).encode("ab"), [a, b], "longer texts stay as they are");
     assert!(filled(PaddingSide::Right, 4).encode("").is_empty(), "an empty text is not decoded");
-    assert_eq!(filled(PaddingSide::Left, 4).encode_with("ab", UnknownPolicy::Unk, TextLimits::NONE).unwrap().ids, [a, b]);
+    assert_eq!(
+        filled(PaddingSide::Left, 4).encode_with("ab", UnknownPolicy::Unk, TextLimits::NONE).unwrap().ids,
+        [a, b]
+    );
 }
 
 #[test]
@@ -194,9 +222,13 @@ fn filling_is_written_down_and_checked() {
     assert_eq!(Vocabulary::from_spec(&serde_json::from_str(&written).unwrap()).unwrap(), vocabulary);
     assert!(vocabulary.metadata_json().contains(r#""padding":{"symbol":"_","length":4,"side":"left"}"#));
     assert!(!characters(&["a"]).metadata_json().contains("padding"), "models without it keep their metadata");
-    for (symbol, length, said) in [("z", 4, "no ordinary symbol"), ("<unk>", 4, "no ordinary symbol"), ("_", 0, "filled up to 0")] {
+    for (symbol, length, said) in
+        [("z", 4, "no ordinary symbol"), ("<unk>", 4, "no ordinary symbol"), ("_", 0, "filled up to 0")]
+    {
         let padding = Padding { symbol: symbol.to_owned(), length, side: PaddingSide::Right };
-        let error = Vocabulary::from_spec(&VocabularySpec { padding: Some(padding), ..vocabulary.spec().clone() }).unwrap_err();
+        let error =
+            Vocabulary::from_spec(&VocabularySpec { padding: Some(padding), ..vocabulary.spec().clone() })
+                .unwrap_err();
         assert!(error.message().contains(said), "{error}");
     }
 }

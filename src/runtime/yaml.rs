@@ -1,4 +1,5 @@
-//! Reading YAML: one place that sets the parser's options and turns its errors into ours, with file, line and key.
+//! Reading YAML: one place that sets the parser's options and turns its errors into ours, with file, line and
+//! key.
 
 use std::path::Path;
 
@@ -12,7 +13,8 @@ use crate::error::{Error, ErrorKind, Result, guess};
 /// - `kind`: the kind of the error, for example [`ErrorKind::Config`].
 ///
 /// # Errors
-/// Syntax, wrong types, missing and (where `T` denies them) unknown keys, each with file, line and dotted key.
+/// Syntax, wrong types, missing and (where `T` denies them) unknown keys, each with file, line and dotted
+/// key.
 pub fn from_str<T: DeserializeOwned>(text: &str, file: impl AsRef<Path>, kind: ErrorKind) -> Result<T> {
     let file = file.as_ref();
     let options = serde_yaml::options! { strict_booleans: true, with_snippet: false };
@@ -44,7 +46,10 @@ fn convert(error: &serde_yaml::Error, path: &str, file: &Path, kind: ErrorKind) 
             format!("the key `{field}` is missing")
         }
         serde_yaml::Error::Budget { breach, .. } => {
-            help = Some("nothing that this program writes comes near the parser's limits; is this the right file?".to_owned());
+            help = Some(
+                "nothing that this program writes comes near the parser's limits; is this the right file?"
+                    .to_owned(),
+            );
             format!("not read: {breach:?}")
         }
         other => without_location(&other.to_string()),
@@ -67,8 +72,10 @@ fn unknown_key_help(field: &str, expected: &[&'static str]) -> String {
 fn without_location(message: &str) -> String {
     let message = message.lines().next().unwrap_or_default();
     let cut = message.rfind(" at line ").unwrap_or(message.len());
-    let start =
-        message.strip_prefix("error: line ").and_then(|rest| rest.split_once(": ")).map_or(0, |(_, rest)| message.len() - rest.len());
+    let start = message
+        .strip_prefix("error: line ")
+        .and_then(|rest| rest.split_once(": "))
+        .map_or(0, |(_, rest)| message.len() - rest.len());
     message.get(start..cut).unwrap_or(message).trim_end_matches(',').to_owned()
 }
 

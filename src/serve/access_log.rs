@@ -1,4 +1,5 @@
-//! One line a request, on request: who, when, what path, which status. Never what was asked: no query string, no text.
+//! One line a request, on request: who, when, what path, which status. Never what was asked: no query string,
+//! no text.
 
 use std::fmt::Write as _;
 use std::io::Write;
@@ -13,9 +14,11 @@ use axum::http::Version;
 use percent_encoding::{AsciiSet, CONTROLS, utf8_percent_encode};
 use serde_json::json;
 
-/// Lines that may wait for a slow reader; more are dropped and counted, because requests do not wait for the log.
+/// Lines that may wait for a slow reader; more are dropped and counted, because requests do not wait for the
+/// log.
 const WAITING: usize = 4096;
-/// Bytes that are written at once, and a line: however fast lines come, no more are held beside those that wait.
+/// Bytes that are written at once, and a line: however fast lines come, no more are held beside those that
+/// wait.
 const BLOCK: usize = 1 << 16;
 /// Bytes of a path that are logged.
 const LONGEST_PATH: usize = 512;
@@ -92,7 +95,12 @@ impl AccessLog {
             }
             let _ = end.try_send(());
         })?;
-        Ok(Self { format, lines: Mutex::new(Some(lines)), begin: Mutex::new(Some(begin)), ended: Mutex::new(ended) })
+        Ok(Self {
+            format,
+            lines: Mutex::new(Some(lines)),
+            begin: Mutex::new(Some(begin)),
+            ended: Mutex::new(ended),
+        })
     }
 
     /// Writes the lines that wait, and those to come.
@@ -124,13 +132,21 @@ fn path(path: &str) -> String {
 
 /// `host ident user [day/month/year:hour:minute:second zone] "request" status bytes`.
 fn common(answered: &Answered<'_>) -> String {
-    const MONTHS: [&str; 12] = ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
+    const MONTHS: [&str; 12] =
+        ["Jan", "Feb", "Mar", "Apr", "May", "Jun", "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"];
     let client = answered.client.map_or_else(|| "-".to_owned(), |client| client.to_string());
     let Civil { year, month, day, hour, minute, second, .. } = Civil::of(answered.at);
     let month = MONTHS[month - 1];
     let mut line = format!("{client} - - [{day:02}/{month}/{year}:{hour:02}:{minute:02}:{second:02} +0000] ");
     // Writing into a String cannot fail.
-    let _ = write!(line, "\"{} {} {:?}\" {} ", path(answered.method), path(answered.path), answered.version, answered.status);
+    let _ = write!(
+        line,
+        "\"{} {} {:?}\" {} ",
+        path(answered.method),
+        path(answered.path),
+        answered.version,
+        answered.status
+    );
     match answered.bytes {
         Some(bytes) => _ = writeln!(line, "{bytes}"),
         None => line.push_str("-\n"),
@@ -169,7 +185,8 @@ impl Civil {
     fn of(time: SystemTime) -> Self {
         let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
         let (mut days, rest) = (since.as_secs() / 86_400, since.as_secs() % 86_400);
-        let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+        let is_leap =
+            |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
         let mut year = 1970;
         while days >= 365 + u64::from(is_leap(year)) {
             days -= 365 + u64::from(is_leap(year));
@@ -215,10 +232,14 @@ mod tests {
     #[test]
     fn a_line_is_in_the_common_log_format_or_json_whatever_the_path_holds() {
         let line = common(&answered(951_782_399, "/a\"b\\c d/\u{e9}"));
-        assert_eq!(line, "127.0.0.1 - - [28/Feb/2000:23:59:59 +0000] \"GET /a%22b%5Cc%20d/%C3%A9 HTTP/1.1\" 200 12\n");
+        assert_eq!(
+            line,
+            "127.0.0.1 - - [28/Feb/2000:23:59:59 +0000] \"GET /a%22b%5Cc%20d/%C3%A9 HTTP/1.1\" 200 12\n"
+        );
         assert!(common(&answered(951_782_400, "/")).contains("[29/Feb/2000:00:00:00 +0000]"));
         assert!(common(&answered(4_107_542_400, "/")).contains("[01/Mar/2100:00:00:00 +0000]"));
-        let line: serde_json::Value = serde_json::from_str(&as_json(&answered(0, &"/x".repeat(5000)))).unwrap();
+        let line: serde_json::Value =
+            serde_json::from_str(&as_json(&answered(0, &"/x".repeat(5000)))).unwrap();
         assert_eq!(
             (&line["time"], &line["duration_ms"], &line["client"]),
             (&json!("1970-01-01T00:00:00.007Z"), &json!(1.5), &json!("127.0.0.1"))

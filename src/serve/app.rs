@@ -36,7 +36,8 @@ use super::{deepl, files, generate, info, libretranslate, oip};
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// Headers of answers that pages of other origins may read.
-const EXPOSED: &str = "retry-after, x-generated-tokens, x-inference-time-ms, x-queue-time-ms, x-request-id, x-unknown-symbols";
+const EXPOSED: &str =
+    "retry-after, x-generated-tokens, x-inference-time-ms, x-queue-time-ms, x-request-id, x-unknown-symbols";
 /// Seconds that a browser may remember what it may ask.
 const PREFLIGHT_SECONDS: &str = "600";
 /// Symbols that a header names.
@@ -130,8 +131,8 @@ impl Server {
         }
     }
 
-    /// Requests that arrive from now on are refused; gives the schedulers, which the caller closes when the last
-    /// request is answered.
+    /// Requests that arrive from now on are refused; gives the schedulers, which the caller closes when the
+    /// last request is answered.
     pub fn drain(&self) -> Arc<[Arc<Scheduler>]> {
         let mut phase = self.models.write().unwrap_or_else(PoisonError::into_inner);
         let schedulers: Arc<[Arc<Scheduler>]> = match &*phase {
@@ -167,8 +168,8 @@ impl Server {
         Ok(self.schedulers()?.iter().find(|s| s.model().card().name == name).cloned())
     }
 
-    /// Puts a model in the place of the one called `old`, or beside the others. Requests that the old one has taken are
-    /// still answered: its workers end when its queue is empty and nobody holds it.
+    /// Puts a model in the place of the one called `old`, or beside the others. Requests that the old one has
+    /// taken are still answered: its workers end when its queue is empty and nobody holds it.
     pub fn replace(&self, old: Option<&str>, scheduler: Scheduler) {
         let mut phase = self.models.write().unwrap_or_else(PoisonError::into_inner);
         if let Phase::Ready(schedulers) = &mut *phase {
@@ -256,7 +257,10 @@ pub fn app(server: Arc<Server>) -> Router {
             ApiError::new(Fault::NotFound, format!("nothing is at {path}{hint}"))
         })
         .method_not_allowed_fallback(async |request: Request| {
-            ApiError::new(Fault::MethodNotAllowed, format!("{} does not take {}", request.uri().path(), request.method()))
+            ApiError::new(
+                Fault::MethodNotAllowed,
+                format!("{} does not take {}", request.uri().path(), request.method()),
+            )
         })
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
             tracing::error!(panic = panic_message(&*panic), "a handler panicked");
@@ -299,20 +303,25 @@ pub(super) fn accounts<'u>(
         }
     }
     if !unknown.is_empty() {
-        let encoded: Vec<String> = unknown.iter().map(|symbol| utf8_percent_encode(symbol, NON_ALPHANUMERIC).to_string()).collect();
+        let encoded: Vec<String> =
+            unknown.iter().map(|symbol| utf8_percent_encode(symbol, NON_ALPHANUMERIC).to_string()).collect();
         insert("x-unknown-symbols", encoded.join(", "));
     }
     headers
 }
 
-/// Around every request: its id, refusal of strange hosts, while draining, and of encodings that are not read, what pages
-/// may read of the answer, and a line in the log.
+/// Around every request: its id, refusal of strange hosts, while draining, and of encodings that are not
+/// read, what pages may read of the answer, and a line in the log.
 async fn envelope(State(server): State<Arc<Server>>, request: Request, next: Next) -> Response {
     let (started, at) = (Instant::now(), SystemTime::now());
     let id = request_id(&server, request.headers());
-    let (method, path, version) = (request.method().clone(), request.uri().path().to_owned(), request.version());
+    let (method, path, version) =
+        (request.method().clone(), request.uri().path().to_owned(), request.version());
     let client = request.extensions().get::<ClientAddress>().map(|address| address.0);
-    let route = request.extensions().get::<MatchedPath>().map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
+    let route = request
+        .extensions()
+        .get::<MatchedPath>()
+        .map_or_else(|| "other".to_owned(), |path| path.as_str().to_owned());
     let _in_flight = server.metrics.enter();
     let reader = server.reader(&request);
     let mut response = match &reader {
@@ -346,14 +355,16 @@ async fn envelope(State(server): State<Arc<Server>>, request: Request, next: Nex
         headers.insert(header::ACCESS_CONTROL_EXPOSE_HEADERS, HeaderValue::from_static(EXPOSED));
     }
     // Pages say more themselves; a picture has styles and nothing else.
-    let nothing = HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+    let nothing =
+        HeaderValue::from_static("default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
     headers.entry(header::CONTENT_SECURITY_POLICY).or_insert(nothing);
     response
 }
 
 /// Whether a browser asks what a page may send.
 fn is_preflight(request: &Request) -> bool {
-    request.method() == Method::OPTIONS && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+    request.method() == Method::OPTIONS
+        && request.headers().contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
 }
 
 /// What a page may send that may use the server: anything that it takes. Keys are headers, never cookies.
@@ -368,7 +379,10 @@ fn preflight(asked: &HeaderMap) -> Response {
     }
     // A page of the internet that asks a server on this machine or network.
     if asked.contains_key(PRIVATE) {
-        headers.insert(HeaderName::from_static("access-control-allow-private-network"), HeaderValue::from_static("true"));
+        headers.insert(
+            HeaderName::from_static("access-control-allow-private-network"),
+            HeaderValue::from_static("true"),
+        );
     }
     response
 }
@@ -392,18 +406,23 @@ impl Server {
     pub(super) fn refused_head(&self, head: &[u8]) -> Vec<u8> {
         let head = String::from_utf8_lossy(head);
         let error = match head.split(' ').nth(1) {
-            Some("431" | "414") => {
-                ApiError::new(Fault::HeadTooLarge, format!("the head of the request has more than {READ_BUFFER} bytes or 100 headers"))
-            }
+            Some("431" | "414") => ApiError::new(
+                Fault::HeadTooLarge,
+                format!("the head of the request has more than {READ_BUFFER} bytes or 100 headers"),
+            ),
             _ => ApiError::new(Fault::BadRequest, "the request is not HTTP/1.1"),
         };
-        self.closing(&error, head.lines().find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("date:"))))
+        self.closing(
+            &error,
+            head.lines().find(|line| line.get(..5).is_some_and(|name| name.eq_ignore_ascii_case("date:"))),
+        )
     }
 
     /// The answer to a client whose address has too many connections.
     pub(super) fn refused_connection(&self) -> Vec<u8> {
         let most = self.limits.max_connections_per_address;
-        let message = format!("the limit is {most} connections from one address; close some, or try again later");
+        let message =
+            format!("the limit is {most} connections from one address; close some, or try again later");
         self.closing(&ApiError::new(Fault::TooManyConnections, message), None)
     }
 
@@ -412,7 +431,10 @@ impl Server {
         let (status, error_type) = error.fault.entry();
         self.metrics.answered("", "other", status.as_u16(), Some(error_type), Duration::ZERO);
         let body = error.body().to_string();
-        let mut answer = format!("HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n", body.len());
+        let mut answer = format!(
+            "HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {}\r\n",
+            body.len()
+        );
         answer.push_str("connection: close\r\nx-content-type-options: nosniff\r\nx-request-id: ");
         answer.push_str(self.new_id().to_str().unwrap_or("-"));
         if error.fault == Fault::TooManyConnections {

@@ -6,7 +6,8 @@ use subtle::ConstantTimeEq;
 
 use super::error::{ApiError, Fault};
 
-/// The server's key, kept as its hash, so that keys of any length are compared in the same time wherever they differ.
+/// The server's key, kept as its hash, so that keys of any length are compared in the same time wherever they
+/// differ.
 #[derive(Clone)]
 pub struct ApiKey([u8; 32]);
 
@@ -38,7 +39,10 @@ impl ApiKey {
         match bearer.or(field.filter(|field| !field.is_empty()).map(str::as_bytes)) {
             Some(given) if self.is(given) => Ok(()),
             Some(_) => Err(ApiError::new(Fault::WrongKey, "the key is not this server's")),
-            None => Err(ApiError::new(Fault::MissingKey, "this server wants a key: Authorization: Bearer KEY, or api_key")),
+            None => Err(ApiError::new(
+                Fault::MissingKey,
+                "this server wants a key: Authorization: Bearer KEY, or api_key",
+            )),
         }
     }
 }

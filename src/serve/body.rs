@@ -1,7 +1,7 @@
 //! Bodies of requests: read within their limits of size, time and memory.
 //!
-//! What has arrived is counted, never what a header claims, and all bodies in flight share one budget: many clients
-//! that each stay within their own limit cannot fill the memory together.
+//! What has arrived is counted, never what a header claims, and all bodies in flight share one budget: many
+//! clients that each stay within their own limit cannot fill the memory together.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -18,8 +18,8 @@ use super::offload;
 
 /// So many bytes of each body are not counted: a short text is read whatever the others do.
 const UNCOUNTED: usize = 4 * 1024;
-/// Bodies up to this size may use the last quarter of the budget, and are read on the event loop: anything larger is
-/// parsed on a thread of its own.
+/// Bodies up to this size may use the last quarter of the budget, and are read on the event loop: anything
+/// larger is parsed on a thread of its own.
 pub(super) const SMALL: usize = 64 * 1024;
 /// Most members of a gzip body. Each costs a new decoder, and an empty one is 20 bytes long.
 const MEMBERS: usize = 1024;
@@ -45,7 +45,8 @@ impl Bodies {
         self.held.load(Ordering::Relaxed)
     }
 
-    /// Runs `parse` where it cannot hold up other connections: a body of `bytes` that is not small on a thread.
+    /// Runs `parse` where it cannot hold up other connections: a body of `bytes` that is not small on a
+    /// thread.
     pub(super) async fn parsed<T: Send + 'static>(
         &self,
         bytes: usize,
@@ -81,7 +82,10 @@ impl Held {
                 self.counted = wanted;
                 Ok(())
             }
-            Err(_) => Err(ApiError::new(Fault::BodiesFull, "the server is reading too many large bodies; try again later")),
+            Err(_) => Err(ApiError::new(
+                Fault::BodiesFull,
+                "the server is reading too many large bodies; try again later",
+            )),
         }
     }
 }
@@ -108,7 +112,10 @@ fn coding(headers: &HeaderMap) -> Result<Coding, ApiError> {
         if at == 0 && (name.eq_ignore_ascii_case(b"gzip") || name.eq_ignore_ascii_case(b"x-gzip")) {
             found = Coding::Gzip;
         } else if at > 0 || !name.eq_ignore_ascii_case(b"identity") {
-            let message = format!("content encoding {} is not read here; send gzip or none", String::from_utf8_lossy(value.as_bytes()));
+            let message = format!(
+                "content encoding {} is not read here; send gzip or none",
+                String::from_utf8_lossy(value.as_bytes())
+            );
             return Err(ApiError::new(Fault::UnsupportedMediaType, message));
         }
     }
@@ -205,7 +212,10 @@ impl Gunzip {
     fn next_member(&mut self) -> Result<(), ApiError> {
         self.members += 1;
         if self.members >= MEMBERS {
-            return Err(ApiError::new(Fault::BadRequest, format!("the gzip body has more than {MEMBERS} members")));
+            return Err(ApiError::new(
+                Fault::BadRequest,
+                format!("the gzip body has more than {MEMBERS} members"),
+            ));
         }
         if let Err(error) = self.member.try_finish() {
             return Err(self.fault(&error));
@@ -221,32 +231,49 @@ impl Gunzip {
         if let Err(error) = self.member.try_finish() {
             return Err(self.fault(&error));
         }
-        self.member.finish().map_err(|error| ApiError::new(Fault::BadRequest, format!("the body is not gzip: {error}")))
+        self.member
+            .finish()
+            .map_err(|error| ApiError::new(Fault::BadRequest, format!("the body is not gzip: {error}")))
     }
 }
 
 /// The whole body, within its limits of size, time and memory.
 ///
 /// # Errors
-/// `PayloadTooLarge`, without reading anything if the head already says so; `SlowBody`; `BodiesFull`; what is wrong with the
-/// encoding.
-pub(super) async fn read_body(headers: &HeaderMap, body: Body, bodies: &Arc<Bodies>, limits: &Limits) -> Result<Received, ApiError> {
+/// `PayloadTooLarge`, without reading anything if the head already says so; `SlowBody`; `BodiesFull`; what is
+/// wrong with the encoding.
+pub(super) async fn read_body(
+    headers: &HeaderMap,
+    body: Body,
+    bodies: &Arc<Bodies>,
+    limits: &Limits,
+) -> Result<Received, ApiError> {
     let coding = coding(headers)?;
     if body.size_hint().lower() > limits.max_payload as u64 {
         return Err(too_large(limits.max_payload));
     }
     match tokio::time::timeout(limits.body_timeout, collect(body, coding, bodies, limits)).await {
         Ok(received) => received,
-        Err(_) => Err(ApiError::new(Fault::SlowBody, format!("the body did not arrive within {:?}", limits.body_timeout))),
+        Err(_) => Err(ApiError::new(
+            Fault::SlowBody,
+            format!("the body did not arrive within {:?}", limits.body_timeout),
+        )),
     }
 }
 
-async fn collect(mut body: Body, coding: Coding, bodies: &Arc<Bodies>, limits: &Limits) -> Result<Received, ApiError> {
+async fn collect(
+    mut body: Body,
+    coding: Coding,
+    bodies: &Arc<Bodies>,
+    limits: &Limits,
+) -> Result<Received, ApiError> {
     let mut arrived = 0_usize;
-    let mut sink = Sink { bytes: Vec::new(), held: Held::nothing(bodies), most: limits.max_payload, fault: None };
+    let mut sink =
+        Sink { bytes: Vec::new(), held: Held::nothing(bodies), most: limits.max_payload, fault: None };
     let mut gunzip = None;
     while let Some(frame) = body.frame().await {
-        let frame = frame.map_err(|error| ApiError::new(Fault::BadRequest, format!("the body cannot be read: {error}")))?;
+        let frame = frame
+            .map_err(|error| ApiError::new(Fault::BadRequest, format!("the body cannot be read: {error}")))?;
         let Some(data) = frame.data_ref() else { continue };
         arrived = arrived.saturating_add(data.len());
         if arrived > limits.max_payload {
@@ -287,7 +314,8 @@ mod tests {
         let mut headers = HeaderMap::new();
         headers.insert(header::CONTENT_ENCODING, "gzip".parse().unwrap());
         let bodies = Arc::new(Bodies::new(limits));
-        let read = read_body(&headers, Body::from(bytes), &bodies, limits).await.map(|received| received.bytes);
+        let read =
+            read_body(&headers, Body::from(bytes), &bodies, limits).await.map(|received| received.bytes);
         assert_eq!(bodies.held(), 0, "memory is not given back");
         read
     }
@@ -296,16 +324,22 @@ mod tests {
     async fn every_member_of_a_gzip_body_is_read() {
         let long = "a long text. ".repeat(10_000);
         let members = [gzip(b"{\"q\": \""), gzip(b""), gzip(long.as_bytes()), gzip(b"\"}")].concat();
-        assert_eq!(read(members, &Limits::default()).await.unwrap(), format!("{{\"q\": \"{long}\"}}").into_bytes());
+        assert_eq!(
+            read(members, &Limits::default()).await.unwrap(),
+            format!("{{\"q\": \"{long}\"}}").into_bytes()
+        );
         assert_eq!(read(Vec::new(), &Limits::default()).await.unwrap(), b"");
     }
 
     #[tokio::test]
     async fn what_follows_the_last_member_or_is_missing_from_it_is_an_error() {
         let whole = gzip(b"hello");
-        for bytes in
-            [[&whole[..], b"garbage"].concat(), [&whole[..], &whole[..9]].concat(), whole[..whole.len() - 1].to_vec(), b"x".to_vec()]
-        {
+        for bytes in [
+            [&whole[..], b"garbage"].concat(),
+            [&whole[..], &whole[..9]].concat(),
+            whole[..whole.len() - 1].to_vec(),
+            b"x".to_vec(),
+        ] {
             assert_eq!(read(bytes, &Limits::default()).await.map_err(|e| e.fault), Err(Fault::BadRequest));
         }
         let mut wrong_sum = whole;
@@ -320,14 +354,19 @@ mod tests {
         let bomb = gzip(&vec![0; 10_000_000]);
         assert!(bomb.len() < 20_000);
         assert_eq!(read(bomb, &limits).await.map_err(|e| e.fault), Err(Fault::PayloadTooLarge));
-        assert_eq!(read(gzip(b"").repeat(MEMBERS + 1), &limits).await.map_err(|e| e.fault), Err(Fault::BadRequest));
+        assert_eq!(
+            read(gzip(b"").repeat(MEMBERS + 1), &limits).await.map_err(|e| e.fault),
+            Err(Fault::BadRequest)
+        );
     }
 
     #[tokio::test]
     async fn large_bodies_share_a_budget_and_leave_room_for_small_ones() {
         let limits = Limits { max_payload: 400_000, max_body_memory: 1_000_000, ..Limits::default() };
         let bodies = Arc::new(Bodies::new(&limits));
-        let read = async |bytes: usize| read_body(&HeaderMap::new(), Body::from(vec![b'x'; bytes]), &bodies, &limits).await;
+        let read = async |bytes: usize| {
+            read_body(&HeaderMap::new(), Body::from(vec![b'x'; bytes]), &bodies, &limits).await
+        };
         let mut kept = vec![read(350_000).await.unwrap(), read(350_000).await.unwrap()];
         assert_eq!(read(350_000).await.map_err(|e| e.fault).map(drop), Err(Fault::BodiesFull));
         for _ in 0..4 {

@@ -30,7 +30,8 @@ pub struct BundleModel {
     pictures: Pictures,
 }
 
-/// Drawings by role, each made once, one at a time; where it failed the reason is kept, and nothing is drawn again.
+/// Drawings by role, each made once, one at a time; where it failed the reason is kept, and nothing is drawn
+/// again.
 #[derive(Default)]
 struct Pictures(Mutex<HashMap<Option<Role>, Drawn>>);
 
@@ -42,7 +43,8 @@ impl Pictures {
         let mut drawn = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let picture = drawn.entry(role).or_insert_with(|| {
             let drawn = catch_unwind(AssertUnwindSafe(draw));
-            let drawn = drawn.unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the picture could not be drawn")));
+            let drawn = drawn
+                .unwrap_or_else(|_| Err(Error::new(ErrorKind::Internal, "the picture could not be drawn")));
             drawn.map(Bytes::from).map_err(|error| (error.kind(), error.to_string()))
         });
         picture.clone().map_err(|(kind, message)| Error::new(kind, message))
@@ -54,9 +56,22 @@ impl BundleModel {
     ///
     /// # Errors
     /// Of the options.
-    pub fn new(card: Card, coder: TextCoder, engine: Box<dyn Engine>, options: DecodingOptions) -> Result<Self> {
+    pub fn new(
+        card: Card,
+        coder: TextCoder,
+        engine: Box<dyn Engine>,
+        options: DecodingOptions,
+    ) -> Result<Self> {
         coder.settings(&options)?;
-        Ok(Self { card, coder, options, engine: Mutex::new(engine), raw: Vec::new(), bundle: None, pictures: Pictures::default() })
+        Ok(Self {
+            card,
+            coder,
+            options,
+            engine: Mutex::new(engine),
+            raw: Vec::new(),
+            bundle: None,
+            pictures: Pictures::default(),
+        })
     }
 
     /// Serves the graphs as they are, too; each is loaded when it is first asked for.
@@ -65,8 +80,12 @@ impl BundleModel {
         self.bundle = Some(Arc::clone(bundle));
         // A graph may be given a whole batch of the longest texts; half of the processors are left to texts.
         let at_once = (workers / 2).max(1);
-        self.raw =
-            bundle.manifest().graphs.keys().filter_map(|&role| RawGraph::new(Arc::clone(bundle), role, kind, at_once).ok()).collect();
+        self.raw = bundle
+            .manifest()
+            .graphs
+            .keys()
+            .filter_map(|&role| RawGraph::new(Arc::clone(bundle), role, kind, at_once).ok())
+            .collect();
         self
     }
 }
@@ -95,7 +114,10 @@ impl Model for BundleModel {
         let bundle = self.bundle.as_ref()?;
         // A role that the bundle does not have is not worth remembering.
         role.is_none_or(|role| bundle.manifest().graphs.contains_key(&role)).then(|| {
-            let draw = || Subject::of_bundle(bundle).and_then(|subject| subject.svg(role.map_or(View::Overview, View::Graph)));
+            let draw = || {
+                Subject::of_bundle(bundle)
+                    .and_then(|subject| subject.svg(role.map_or(View::Overview, View::Graph)))
+            };
             self.pictures.get(role, draw)
         })
     }
@@ -147,7 +169,11 @@ struct EngineWorker {
 
 impl Worker for EngineWorker {
     fn session(&mut self) -> Box<dyn Session + '_> {
-        Box::new(LoopSession { coder: &self.coder, decoding: DecodingLoop::new(&mut *self.engine), rows: HashMap::new() })
+        Box::new(LoopSession {
+            coder: &self.coder,
+            decoding: DecodingLoop::new(&mut *self.engine),
+            rows: HashMap::new(),
+        })
     }
 }
 
@@ -177,7 +203,12 @@ impl Session for LoopSession<'_> {
         let mut requests = Vec::with_capacity(rows.len());
         for Row { id, source, settings, stream } in rows {
             if !source.ids.is_empty() {
-                requests.push(Request { id, source: source.ids.clone(), settings: Arc::clone(&settings), stream });
+                requests.push(Request {
+                    id,
+                    source: source.ids.clone(),
+                    settings: Arc::clone(&settings),
+                    stream,
+                });
             }
             let text = stream.then(|| TextStream::new(self.coder.clone(), &source, Arc::clone(&settings)));
             self.rows.insert(id, Running { source, settings, text });
@@ -187,7 +218,12 @@ impl Session for LoopSession<'_> {
     }
 
     fn step(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        let empty: Vec<u64> = self.rows.iter().filter(|(_, running)| running.source.ids.is_empty()).map(|(&row, _)| row).collect();
+        let empty: Vec<u64> = self
+            .rows
+            .iter()
+            .filter(|(_, running)| running.source.ids.is_empty())
+            .map(|(&row, _)| row)
+            .collect();
         for row in empty {
             self.finish(row, Vec::new(), events);
         }
@@ -244,7 +280,10 @@ mod tests {
             let svg = get(Role::Encoder, &|| Ok("<svg/>".to_owned())).unwrap();
             let error = get(Role::Decoder, &|| Err(Error::new(ErrorKind::Bundle, "a cycle"))).unwrap_err();
             let panic = get(Role::Training, &|| panic!("a defect")).unwrap_err();
-            assert_eq!((&svg[..], error.kind(), error.message()), (&b"<svg/>"[..], ErrorKind::Bundle, "a cycle"));
+            assert_eq!(
+                (&svg[..], error.kind(), error.message()),
+                (&b"<svg/>"[..], ErrorKind::Bundle, "a cycle")
+            );
             assert_eq!(panic.kind(), ErrorKind::Internal);
         }
         assert_eq!(draws.get(), 3);

@@ -1,4 +1,5 @@
-//! Which model a request is for: the one that it names, else the one whose languages are the closest to those asked for.
+//! Which model a request is for: the one that it names, else the one whose languages are the closest to those
+//! asked for.
 
 use std::sync::Arc;
 
@@ -22,7 +23,8 @@ pub(super) struct Wanted<'r> {
     pub(super) target: Option<&'r str>,
 }
 
-/// The model in a path such as `/models/dates/translate`, for clients that can be given an address and nothing else.
+/// The model in a path such as `/models/dates/translate`, for clients that can be given an address and
+/// nothing else.
 #[derive(Debug, Default)]
 pub(super) struct InPath(Option<String>);
 
@@ -50,7 +52,9 @@ impl FromRequestParts<Arc<Server>> for InPath {
 
 /// How well a model's language fits; more is closer.
 fn fit(own: Option<&str>, asked: Option<&str>) -> Option<usize> {
-    let (Some(own), Some(asked)) = (own, asked) else { return Some(usize::from(own.is_none() && asked.is_some())) };
+    let (Some(own), Some(asked)) = (own, asked) else {
+        return Some(usize::from(own.is_none() && asked.is_some()));
+    };
     let subtags = |code: &str| code.split(['-', '_']).map(str::to_ascii_lowercase).collect::<Vec<_>>();
     let (own, asked) = (subtags(own), subtags(asked));
     match () {
@@ -70,12 +74,13 @@ fn pair(card: &Card) -> String {
 
 fn is_code(code: &str) -> bool {
     let rest = code.strip_prefix(|c: char| c.is_ascii_alphabetic());
-    code.len() <= 32 && rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'))
+    code.len() <= 32
+        && rest.is_some_and(|rest| rest.chars().all(|c| c.is_ascii_alphanumeric() || c == '-' || c == '_'))
 }
 
 impl Server {
-    /// The model that serves a request: of those that can, the one whose languages are closer to what is asked for than
-    /// any other's, on both sides.
+    /// The model that serves a request: of those that can, the one whose languages are closer to what is
+    /// asked for than any other's, on both sides.
     ///
     /// # Errors
     /// Names that there are not; several models of which none is closer than the others, with their names.
@@ -86,29 +91,46 @@ impl Server {
             return Err(ApiError::new(Fault::UnsupportedLanguage, message));
         }
         let all = self.schedulers()?;
-        let names = |of: &[&Arc<Scheduler>]| of.iter().map(|s| pair(s.model().card())).collect::<Vec<_>>().join(", ");
-        let named: Vec<&Arc<Scheduler>> = all.iter().filter(|s| model.is_none_or(|name| s.model().card().name == name)).collect();
+        let names =
+            |of: &[&Arc<Scheduler>]| of.iter().map(|s| pair(s.model().card())).collect::<Vec<_>>().join(", ");
+        let named: Vec<&Arc<Scheduler>> =
+            all.iter().filter(|s| model.is_none_or(|name| s.model().card().name == name)).collect();
         if let Some(name) = model.filter(|_| named.is_empty()) {
-            let message = format!("there is no model {name:?}; there are {}", names(&all.iter().collect::<Vec<_>>()));
+            let message =
+                format!("there is no model {name:?}; there are {}", names(&all.iter().collect::<Vec<_>>()));
             return Err(ApiError::new(Fault::UnknownModel, message));
         }
         let fitting = |s: &&Arc<Scheduler>| {
             let card = s.model().card();
-            Some((fit(card.source_language.as_deref(), source)?, fit(card.target_language.as_deref(), target)?))
+            Some((
+                fit(card.source_language.as_deref(), source)?,
+                fit(card.target_language.as_deref(), target)?,
+            ))
         };
-        let able: Vec<(&Arc<Scheduler>, (usize, usize))> = named.iter().filter_map(|s| Some((*s, fitting(s)?))).collect();
+        let able: Vec<(&Arc<Scheduler>, (usize, usize))> =
+            named.iter().filter_map(|s| Some((*s, fitting(s)?))).collect();
         let is_closer = |a: (usize, usize), b: (usize, usize)| a != b && a.0 >= b.0 && a.1 >= b.1;
-        let closest: Vec<&Arc<Scheduler>> =
-            able.iter().filter(|(_, fit)| !able.iter().any(|(_, other)| is_closer(*other, *fit))).map(|(s, _)| *s).collect();
+        let closest: Vec<&Arc<Scheduler>> = able
+            .iter()
+            .filter(|(_, fit)| !able.iter().any(|(_, other)| is_closer(*other, *fit)))
+            .map(|(s, _)| *s)
+            .collect();
         match &*closest {
             [one] => Ok(Arc::clone(one)),
             [] => {
                 let [source, target] = [source, target].map(|code| code.unwrap_or("any language"));
-                let message = format!("no model here translates from {source} to {target}; there are {}", names(&named));
+                let message = format!(
+                    "no model here translates from {source} to {target}; there are {}",
+                    names(&named)
+                );
                 Err(ApiError::new(Fault::UnsupportedLanguage, message))
             }
             several => {
-                let message = format!("{} models can do that: {}; send the name of one as `model`", several.len(), names(several));
+                let message = format!(
+                    "{} models can do that: {}; send the name of one as `model`",
+                    several.len(),
+                    names(several)
+                );
                 Err(ApiError::new(Fault::AmbiguousModel, message))
             }
         }

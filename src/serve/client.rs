@@ -50,7 +50,8 @@ mod tests {
 
     #[test]
     fn one_client_is_an_ipv4_address_or_a_network_of_ipv6() {
-        let client = |address: &str| Client::of_address(address.parse().unwrap_or_else(|e| panic!("{address}: {e}")));
+        let client =
+            |address: &str| Client::of_address(address.parse().unwrap_or_else(|e| panic!("{address}: {e}")));
         assert_eq!(client("::ffff:10.0.0.1"), client("10.0.0.1"));
         assert_ne!(client("10.0.0.1"), client("10.0.0.2"));
         assert_eq!(client("2001:db8::1"), client("2001:db8::ffff:1"));

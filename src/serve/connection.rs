@@ -54,7 +54,10 @@ impl HttpBody for Lent {
     type Data = Bytes;
     type Error = hyper::Error;
 
-    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
         let left = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         left.is_begun = true;
         let Some(body) = &mut left.body else { return Poll::Ready(None) };
@@ -74,12 +77,15 @@ impl HttpBody for Lent {
 }
 
 impl Lent {
-    /// After an answer to a request whose body was not read to its end: a small rest is read beside the answer, so that
-    /// the connection can be used again. Otherwise the answer says that the connection closes, and it lingers.
+    /// After an answer to a request whose body was not read to its end: a small rest is read beside the
+    /// answer, so that the connection can be used again. Otherwise the answer says that the connection
+    /// closes, and it lingers.
     fn settle(&self, is_awaited: bool, answer: &mut HeaderMap, gate: &Gate, body_timeout: Duration) {
         let left = &mut *self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let Some(body) = left.body.take().filter(|_| !left.is_ended) else { return };
-        let closes = answer.get(header::CONNECTION).is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
+        let closes = answer
+            .get(header::CONNECTION)
+            .is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"close"));
         // Reading would ask a client for the body that it holds back until it is asked.
         let is_held_back = is_awaited && !left.is_begun;
         if !closes && !is_held_back && body.size_hint().exact().is_some_and(|rest| rest <= SMALL as u64) {
@@ -132,8 +138,11 @@ pub(super) async fn connection(
             Ok::<_, Infallible>(response.map(|body| answering.until_sent(body)))
         }
     });
-    let connection =
-        http1::Builder::new().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(READ_BUFFER).serve_connection(io, service);
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(None)
+        .max_buf_size(READ_BUFFER)
+        .serve_connection(io, service);
     tokio::pin!(connection);
     tokio::select! {
         result = connection.as_mut() => {

@@ -47,7 +47,12 @@ impl Connections {
     }
 
     /// Serves a connection, whether there is a place or not.
-    pub(super) fn spawn(&mut self, client: ClientAddress, gate: Gate, serving: impl Future<Output = ()> + Send + 'static) {
+    pub(super) fn spawn(
+        &mut self,
+        client: ClientAddress,
+        gate: Gate,
+        serving: impl Future<Output = ()> + Send + 'static,
+    ) {
         let task = self.tasks.spawn(serving);
         self.open.insert(task.id(), Open { client, gate, task });
     }
@@ -62,9 +67,9 @@ impl Connections {
         Some(())
     }
 
-    /// Finds a place for a connection from `client`. If there is none, a connection makes room on which no request is
-    /// being answered: of the address that has the most, the one that has been quiet for longest. So an address that
-    /// opens many connections displaces its own before those of others.
+    /// Finds a place for a connection from `client`. If there is none, a connection makes room on which no
+    /// request is being answered: of the address that has the most, the one that has been quiet for longest.
+    /// So an address that opens many connections displaces its own before those of others.
     pub(super) fn place(&mut self, client: ClientAddress) -> Place {
         let mut counts: HashMap<ClientAddress, usize> = HashMap::new();
         if self.open.len() >= self.most.min(self.most_per_address) {
@@ -76,7 +81,8 @@ impl Connections {
         if !is_denied && self.open.len() < self.most {
             return Place::Free;
         }
-        let quiet = self.open.iter().filter_map(|(id, open)| Some((*id, open.client, open.gate.quiet_since()?)));
+        let quiet =
+            self.open.iter().filter_map(|(id, open)| Some((*id, open.client, open.gate.quiet_since()?)));
         // An address with its share makes room of its own alone.
         let quiet = quiet.filter(|(_, other, _)| !is_denied || *other == client);
         let count = |of: ClientAddress| counts.get(&of).copied().unwrap_or(0) + usize::from(of == client);
@@ -122,12 +128,16 @@ mod tests {
     async fn the_address_with_the_most_connections_makes_room_first_and_its_quietest_goes() {
         let mut connections = Connections::new(4, 4);
         let gates: Vec<Gate> = [1, 2, 2, 2].into_iter().map(|n| open(&mut connections, n)).collect();
-        // The second of address 2 has been at work, so that it has been quiet for a shorter time than the third.
+        // The second of address 2 has been at work, so that it has been quiet for a shorter time than the
+        // third.
         tokio::time::sleep(std::time::Duration::from_millis(2)).await;
         drop(gates[1].enter());
         assert_eq!(connections.place(address(3)), Place::Free);
         assert_eq!(addresses(&connections), [address(1), address(2), address(2)]);
-        assert!(connections.open.values().any(|open| open.gate.quiet_since() == gates[1].quiet_since()), "the wrong one went");
+        assert!(
+            connections.open.values().any(|open| open.gate.quiet_since() == gates[1].quiet_since()),
+            "the wrong one went"
+        );
     }
 
     #[tokio::test]

@@ -83,18 +83,29 @@ fn reading(server: &Server, fields: &Fields) -> Result<Reading, ApiError> {
     Ok(reading)
 }
 
-async fn translate(State(server): State<Arc<Server>>, path: InPath, request: Request) -> Result<Response, ApiError> {
+async fn translate(
+    State(server): State<Arc<Server>>,
+    path: InPath,
+    request: Request,
+) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
     let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("auth_key")?)?;
     let (texts, _) = fields.texts("text")?;
     let reading = reading(&server, &fields)?;
     let source = fields.filled("source_lang")?.filter(|source| !source.eq_ignore_ascii_case("auto"));
-    let scheduler = server.choose(Wanted { model: path.or_field(&fields)?, source, target: fields.filled("target_lang")? })?;
+    let scheduler = server.choose(Wanted {
+        model: path.or_field(&fields)?,
+        source,
+        target: fields.filled("target_lang")?,
+    })?;
     let settings = scheduler.settings(&DecodingOptions::default())?;
     let billed: Vec<usize> = texts.iter().map(|text| text.chars().count()).collect();
     let answer = translate_documents(&server, &scheduler, texts, &reading, &settings, caller).await?;
-    let language = source.or(scheduler.model().card().source_language.as_deref()).unwrap_or(UNDETERMINED).to_ascii_uppercase();
+    let language = source
+        .or(scheduler.model().card().source_language.as_deref())
+        .unwrap_or(UNDETERMINED)
+        .to_ascii_uppercase();
     let translation = |(text, billed): (&Whole, usize)| {
         let mut told = Map::new();
         told.insert("detected_source_language".to_owned(), json!(language));
@@ -109,17 +120,28 @@ async fn translate(State(server): State<Arc<Server>>, path: InPath, request: Req
     Ok((accounting(&answer), Json(json!({ "translations": translations }))).into_response())
 }
 
-async fn languages(State(server): State<Arc<Server>>, path: InPath, request: Request) -> Result<Json<Vec<Value>>, ApiError> {
+async fn languages(
+    State(server): State<Arc<Server>>,
+    path: InPath,
+    request: Request,
+) -> Result<Json<Vec<Value>>, ApiError> {
     let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("auth_key")?)?;
     let is_target = match fields.text("type")? {
         None | Some("" | "source") => false,
         Some("target") => true,
-        Some(other) => return Err(ApiError::new(Fault::BadRequest, format!("type {other:?} is not known; send source or target"))),
+        Some(other) => {
+            return Err(ApiError::new(
+                Fault::BadRequest,
+                format!("type {other:?} is not known; send source or target"),
+            ));
+        }
     };
     let pairs = pairs(&server, &path)?;
-    let mut codes: Vec<String> =
-        pairs.into_iter().map(|(source, target)| if is_target { target } else { source }.to_ascii_uppercase()).collect();
+    let mut codes: Vec<String> = pairs
+        .into_iter()
+        .map(|(source, target)| if is_target { target } else { source }.to_ascii_uppercase())
+        .collect();
     codes.sort();
     codes.dedup();
     let language = |code: String| match is_target {

@@ -1,5 +1,6 @@
-//! Texts as clients send them (several lines, HTML) and as models read them: taken apart, translated a line, a sentence or
-//! a text between tags at a time, and put together again with everything between them as it was.
+//! Texts as clients send them (several lines, HTML) and as models read them: taken apart, translated a line,
+//! a sentence or a text between tags at a time, and put together again with everything between them as it
+//! was.
 
 use std::collections::HashSet;
 use std::ops::Range;
@@ -55,7 +56,8 @@ pub(super) struct Document {
 impl Document {
     /// `None` where the model would have to read more than `most` parts.
     fn new(source: String, reading: &Reading, most: usize) -> Option<Self> {
-        let source = if reading.joins_lines { source.replace("\r\n", " ").replace(['\n', '\r'], " ") } else { source };
+        let source =
+            if reading.joins_lines { source.replace("\r\n", " ").replace(['\n', '\r'], " ") } else { source };
         let mut parts = Vec::new();
         let mut kept = 0;
         if let Some(markup) = reading.markup {
@@ -65,7 +67,9 @@ impl Document {
                 let mut between = 0;
                 for range in ranges(&node.text, reading.split, left)? {
                     left -= 1;
-                    parts.push(Part::Between(markup::escaped(&node.text[between..range.start], markup).into_owned()));
+                    parts.push(Part::Between(
+                        markup::escaped(&node.text[between..range.start], markup).into_owned(),
+                    ));
                     between = range.end;
                     parts.push(Part::Decoded(node.text[range].to_owned(), node.range.start));
                 }
@@ -147,7 +151,9 @@ fn take_apart(texts: Vec<String>, reading: &Reading, most: usize) -> Result<Vec<
     for text in texts {
         let document = Document::new(text, reading, left);
         let document = document.ok_or_else(|| {
-            let message = format!("the request has more than {most} lines, sentences or texts between tags; send it in pieces");
+            let message = format!(
+                "the request has more than {most} lines, sentences or texts between tags; send it in pieces"
+            );
             ApiError::new(Fault::TooLong, message)
         })?;
         left -= document.reads().count();
@@ -156,12 +162,13 @@ fn take_apart(texts: Vec<String>, reading: &Reading, most: usize) -> Result<Vec<
     Ok(documents)
 }
 
-/// Translates the texts of a request, each as `reading` says. Its parts wait in the queue a few at a time, so that it has
-/// no more than its turn; whether all of them can be translated is known before the first is decoded.
+/// Translates the texts of a request, each as `reading` says. Its parts wait in the queue a few at a time, so
+/// that it has no more than its turn; whether all of them can be translated is known before the first is
+/// decoded.
 ///
 /// # Errors
-/// Too many texts or parts; what is wrong with a part, by its place; an answer that might become too large; those of
-/// [`Scheduler::decode`].
+/// Too many texts or parts; what is wrong with a part, by its place; an answer that might become too large;
+/// those of [`Scheduler::decode`].
 pub(super) async fn translate(
     server: &Server,
     scheduler: &Scheduler,
@@ -183,7 +190,9 @@ pub(super) async fn translate(
         offload::run(move || take_apart(texts, &reading, most)).await??
     };
     let parts: Vec<&str> = documents.iter().flat_map(Document::reads).map(|(text, _)| text).collect();
-    let decoded = decode_parts(scheduler, &parts, settings, caller).await.map_err(|misread| named(&documents, misread))?;
+    let decoded = decode_parts(scheduler, &parts, settings, caller)
+        .await
+        .map_err(|misread| named(&documents, misread))?;
     server.count_characters(characters);
     let mut made = decoded.made.iter();
     let mut texts = Vec::with_capacity(documents.len());
@@ -252,7 +261,8 @@ pub(super) async fn decode_parts(
     Ok(decoded)
 }
 
-/// As [`Scheduler::decode`], but a request that has begun waits for room in the queue as long as its time allows.
+/// As [`Scheduler::decode`], but a request that has begun waits for room in the queue as long as its time
+/// allows.
 async fn patiently(
     scheduler: &Scheduler,
     sources: Vec<SourceText>,
@@ -261,7 +271,9 @@ async fn patiently(
 ) -> Result<super::scheduler::Answer, ApiError> {
     loop {
         match scheduler.decode(sources.clone(), settings, caller).await {
-            Err(error) if error.fault == Fault::Overloaded && Instant::now() + PAUSE < caller.deadline => tokio::time::sleep(PAUSE).await,
+            Err(error) if error.fault == Fault::Overloaded && Instant::now() + PAUSE < caller.deadline => {
+                tokio::time::sleep(PAUSE).await
+            }
             ended => return ended,
         }
     }
@@ -269,7 +281,12 @@ async fn patiently(
 
 fn whole(document: &Document, made: &[&Translation]) -> Whole {
     let mut seen = HashSet::new();
-    let unknown = made.iter().flat_map(|part| &part.unknown).filter(|symbol| seen.insert(symbol.as_str())).cloned().collect();
+    let unknown = made
+        .iter()
+        .flat_map(|part| &part.unknown)
+        .filter(|symbol| seen.insert(symbol.as_str()))
+        .cloned()
+        .collect();
     let others = made.iter().map(|part| part.alternatives.len()).max().unwrap_or(0);
     let other = |n: usize| {
         let parts = made.iter().map(move |part| part.alternatives.get(n).unwrap_or(&part.best).text.as_str());
@@ -299,7 +316,8 @@ fn named(documents: &[Document], misread: Misread) -> ApiError {
         if reads > 1
             && let Some((_, start)) = document.reads().nth(index)
         {
-            let line = document.source[..start].lines().count().max(1) + usize::from(document.source[..start].ends_with(['\n', '\r']));
+            let line = document.source[..start].lines().count().max(1)
+                + usize::from(document.source[..start].ends_with(['\n', '\r']));
             place.push_str(&format!("line {line}: "));
         }
         break;
@@ -323,7 +341,11 @@ mod tests {
     fn lines_and_sentences_keep_what_is_between_them() {
         let text = " a b \r\n\r\nc. d?  e\r\tf\n";
         for split in [Split::Lines, Split::Sentences, Split::None] {
-            assert_eq!(upper(text, &Reading { split, ..Reading::default() }), text.to_uppercase(), "{split:?}");
+            assert_eq!(
+                upper(text, &Reading { split, ..Reading::default() }),
+                text.to_uppercase(),
+                "{split:?}"
+            );
         }
         let joined = Reading { split: Split::Sentences, joins_lines: true, ..Reading::default() };
         assert_eq!(upper("a\r\nb. c\nd.", &joined), "A B. C D.");

@@ -67,7 +67,8 @@ impl Kept {
     fn forget_old(&mut self) {
         let now = Instant::now();
         let old = |own: &Own| own.files.iter().take_while(|file| file.until <= now).count();
-        let counts: Vec<(Client, usize)> = self.clients.iter().map(|(&client, own)| (client, old(own))).collect();
+        let counts: Vec<(Client, usize)> =
+            self.clients.iter().map(|(&client, own)| (client, old(own))).collect();
         for (client, count) in counts {
             for _ in 0..count {
                 self.pop(client);
@@ -81,7 +82,8 @@ impl Kept {
 pub(super) struct Downloads {
     most: usize,
     lifetime: Duration,
-    /// Two keyed hash functions, whose keys the system drew at random: who does not have a name cannot guess it.
+    /// Two keyed hash functions, whose keys the system drew at random: who does not have a name cannot guess
+    /// it.
     keys: [RandomState; 2],
     kept: Mutex<Kept>,
 }
@@ -92,15 +94,19 @@ impl Downloads {
         Self { most, lifetime, keys: [RandomState::new(), RandomState::new()], kept: Mutex::default() }
     }
 
-    /// Keeps a file and gives the name under which it can be fetched. Where there is no room, the oldest file of the client
-    /// that takes the most room goes.
+    /// Keeps a file and gives the name under which it can be fetched. Where there is no room, the oldest file
+    /// of the client that takes the most room goes.
     ///
     /// # Errors
     /// A file that is larger than all files together may be.
     pub(super) fn keep(&self, client: Client, name: &str, bytes: Bytes) -> Result<String, ApiError> {
         let cost = bytes.len() + OVERHEAD;
         if cost > self.most {
-            let message = format!("the translated file has {} bytes; {} are kept", bytes.len(), self.most.saturating_sub(OVERHEAD));
+            let message = format!(
+                "the translated file has {} bytes; {} are kept",
+                bytes.len(),
+                self.most.saturating_sub(OVERHEAD)
+            );
             return Err(ApiError::new(Fault::TooLong, message));
         }
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
@@ -139,7 +145,8 @@ mod tests {
         let file = |bytes: usize| Bytes::from(vec![b'x'; bytes]);
         let downloads = Downloads::new(10_000, Duration::from_secs(60));
         let small = downloads.keep(client(1), "a.txt", file(10)).unwrap();
-        let large: Vec<String> = (0..4).map(|_| downloads.keep(client(2), "b.txt", file(2500)).unwrap()).collect();
+        let large: Vec<String> =
+            (0..4).map(|_| downloads.keep(client(2), "b.txt", file(2500)).unwrap()).collect();
         assert!(downloads.get(&small).is_some(), "who has little keeps it");
         let left: Vec<bool> = large.iter().map(|name| downloads.get(name).is_some()).collect();
         assert_eq!(left, [false, false, true, true]);
@@ -155,12 +162,21 @@ mod tests {
         let client = |last: u8| Client::Address([10, 0, 0, last].into());
         let downloads = Downloads::new(64 << 20, Duration::from_secs(60));
         // Ten times as many as fit: what is counted again for every file would take minutes.
-        let names: Vec<String> =
-            (0..600_000).map(|i| downloads.keep(client((i % 5) as u8), "a.txt", Bytes::from_static(b"x")).unwrap()).collect();
+        let names: Vec<String> = (0..600_000)
+            .map(|i| downloads.keep(client((i % 5) as u8), "a.txt", Bytes::from_static(b"x")).unwrap())
+            .collect();
         let kept = downloads.kept.lock().unwrap();
         assert!(kept.cost <= 64 << 20 && kept.clients.len() == 5);
-        assert_eq!(kept.cost, kept.clients.values().flat_map(|own| &own.files).map(File::cost).sum::<usize>());
-        let newest = kept.clients.values().filter_map(|own| own.files.back()).map(|file| &file.name).collect::<Vec<_>>();
+        assert_eq!(
+            kept.cost,
+            kept.clients.values().flat_map(|own| &own.files).map(File::cost).sum::<usize>()
+        );
+        let newest = kept
+            .clients
+            .values()
+            .filter_map(|own| own.files.back())
+            .map(|file| &file.name)
+            .collect::<Vec<_>>();
         assert!(names[names.len() - 5..].iter().all(|name| newest.contains(&name)));
     }
 }

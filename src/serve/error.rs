@@ -132,7 +132,8 @@ pub struct ApiError {
 }
 
 impl ApiError {
-    /// A fault and the sentence for the client, which may quote what the client sent, but not two megabytes of it.
+    /// A fault and the sentence for the client, which may quote what the client sent, but not two megabytes
+    /// of it.
     pub fn new(fault: Fault, message: impl Into<String>) -> Self {
         let mut message = message.into();
         if message.len() > LONGEST_MESSAGE {
@@ -142,7 +143,8 @@ impl ApiError {
         Self { fault, message }
     }
 
-    /// An error of the runtime: what the client did is explained to it, anything else is logged and stays here.
+    /// An error of the runtime: what the client did is explained to it, anything else is logged and stays
+    /// here.
     pub fn from_runtime(error: &Error) -> Self {
         match error.kind() {
             kind @ (ErrorKind::Input | ErrorKind::Config | ErrorKind::Usage | ErrorKind::TooLong) => {
@@ -177,7 +179,11 @@ impl IntoResponse for ApiError {
         response.extensions_mut().insert(self.fault);
         let headers = response.headers_mut();
         match self.fault {
-            Fault::Overloaded | Fault::TooManyConnections | Fault::BodiesFull | Fault::Loading | Fault::Draining => {
+            Fault::Overloaded
+            | Fault::TooManyConnections
+            | Fault::BodiesFull
+            | Fault::Loading
+            | Fault::Draining => {
                 headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
             }
             Fault::MissingKey => {

@@ -1,5 +1,5 @@
-//! Named values of a request, from a JSON object, a form, or the query string; read strictly: what is not UTF-8 is
-//! refused, never replaced.
+//! Named values of a request, from a JSON object, a form, or the query string; read strictly: what is not
+//! UTF-8 is refused, never replaced.
 
 use axum::extract::Request;
 use axum::http::{HeaderMap, Method, header, request::Parts};
@@ -32,7 +32,9 @@ enum Format {
 fn format_of(headers: &HeaderMap) -> Result<Option<Format>, ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
     let wrong = |what: &str| {
-        let message = format!("content type {what} is not read here; send application/json or application/x-www-form-urlencoded in UTF-8");
+        let message = format!(
+            "content type {what} is not read here; send application/json or application/x-www-form-urlencoded in UTF-8"
+        );
         ApiError::new(Fault::UnsupportedMediaType, message)
     };
     let value = value.to_str().map_err(|_| wrong("in bytes"))?;
@@ -40,8 +42,13 @@ fn format_of(headers: &HeaderMap) -> Result<Option<Format>, ApiError> {
         return Ok(None);
     }
     let (kind, parameters) = value.split_once(';').unwrap_or((value, ""));
-    let charset = parameters.split(';').filter_map(|p| p.trim().split_once('=')).find(|(name, _)| name.eq_ignore_ascii_case("charset"));
-    if charset.is_some_and(|(_, charset)| !["utf-8", "utf8"].contains(&charset.trim_matches('"').to_ascii_lowercase().as_str())) {
+    let charset = parameters
+        .split(';')
+        .filter_map(|p| p.trim().split_once('='))
+        .find(|(name, _)| name.eq_ignore_ascii_case("charset"));
+    if charset.is_some_and(|(_, charset)| {
+        !["utf-8", "utf8"].contains(&charset.trim_matches('"').to_ascii_lowercase().as_str())
+    }) {
         return Err(wrong(value));
     }
     match kind.trim().to_ascii_lowercase().as_str() {
@@ -58,7 +65,8 @@ impl Fields {
         let reads_body = !matches!(*request.method(), Method::GET | Method::HEAD);
         let format = if reads_body { format_of(request.headers())? } else { None };
         let (head, body) = request.into_parts();
-        let Received { bytes, held } = read_body(&head.headers, body, server.bodies(), server.limits()).await?;
+        let Received { bytes, held } =
+            read_body(&head.headers, body, server.bodies(), server.limits()).await?;
         let mut query = Map::new();
         pairs_into(head.uri.query().unwrap_or_default().as_bytes(), &mut query)?;
         let is_form = !matches!(format, Some(Format::Json));
@@ -117,8 +125,8 @@ impl Fields {
         self.filled(name)?.ok_or_else(|| missing(name))
     }
 
-    /// One text or several, and whether there was a list; at least one, and a single one must not be empty. In a form a
-    /// list may also be JSON, as clients write it that know nothing else.
+    /// One text or several, and whether there was a list; at least one, and a single one must not be empty.
+    /// In a form a list may also be JSON, as clients write it that know nothing else.
     pub(super) fn texts(&self, name: &str) -> Result<(Vec<String>, bool), ApiError> {
         match self.values.get(name) {
             None | Some(Value::Null) => Err(missing(name)),
@@ -129,7 +137,8 @@ impl Fields {
             },
             Some(Value::Array(items)) if items.is_empty() => Err(missing(name)),
             Some(Value::Array(items)) => {
-                let texts: Option<Vec<String>> = items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
+                let texts: Option<Vec<String>> =
+                    items.iter().map(|item| item.as_str().map(str::to_owned)).collect();
                 Ok((texts.ok_or_else(|| wrong_type(name, "a string or an array of strings"))?, true))
             }
             Some(_) => Err(wrong_type(name, "a string or an array of strings")),
@@ -179,8 +188,9 @@ fn wrong_type(name: &str, right: &str) -> ApiError {
 }
 
 fn utf8(bytes: &[u8]) -> Result<&str, ApiError> {
-    std::str::from_utf8(bytes)
-        .map_err(|error| ApiError::new(Fault::InvalidUtf8, format!("not UTF-8 after byte {} of the text", error.valid_up_to())))
+    std::str::from_utf8(bytes).map_err(|error| {
+        ApiError::new(Fault::InvalidUtf8, format!("not UTF-8 after byte {} of the text", error.valid_up_to()))
+    })
 }
 
 fn json_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
@@ -194,8 +204,8 @@ fn json_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
     }
 }
 
-/// Adds `a=1&b=2` to `values`; a name that comes several times becomes an array, and so do `a[]=1` and `a[0]=1`, which PHP
-/// writes.
+/// Adds `a=1&b=2` to `values`; a name that comes several times becomes an array, and so do `a[]=1` and
+/// `a[0]=1`, which PHP writes.
 fn pairs_into(encoded: &[u8], values: &mut Map<String, Value>) -> Result<(), ApiError> {
     for (at, pair) in encoded.split(|&byte| byte == b'&').filter(|pair| !pair.is_empty()).enumerate() {
         if at == VALUES {
@@ -241,13 +251,19 @@ mod tests {
     #[test]
     fn a_form_is_decoded_and_a_repeated_name_becomes_an_array() {
         let decoded = pairs("q=a+b%21&q=%E4%BD%A0&empty&half=%4&&x=1=2").ok();
-        assert_eq!(decoded, Some(serde_json::json!({"q": ["a b!", "你"], "empty": "", "half": "%4", "x": "1=2"})));
+        assert_eq!(
+            decoded,
+            Some(serde_json::json!({"q": ["a b!", "你"], "empty": "", "half": "%4", "x": "1=2"}))
+        );
     }
 
     #[test]
     fn arrays_as_php_writes_them_and_lists_in_json_are_lists() {
         let decoded = pairs("text%5B0%5D=a&text[1]=b&one[]=c&[0]=d&x[y]=e").ok();
-        assert_eq!(decoded, Some(serde_json::json!({"text": ["a", "b"], "one": ["c"], "[0]": "d", "x[y]": "e"})));
+        assert_eq!(
+            decoded,
+            Some(serde_json::json!({"text": ["a", "b"], "one": ["c"], "[0]": "d", "x[y]": "e"}))
+        );
         assert_eq!(list_in(r#"["a", ""]"#), Some(vec!["a".to_owned(), String::new()]));
         for text in ["[]", "[1]", "[a]", "a", "[\"a\"", "[[\"a\"]]"] {
             assert_eq!(list_in(text), None, "{text}");

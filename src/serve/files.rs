@@ -23,8 +23,12 @@ use super::libretranslate::{UNDETERMINED, source_of};
 use super::markup::Markup;
 
 /// Endings of the files that are translated, and how they are read.
-pub(super) const FORMATS: [(&str, Option<Markup>); 4] =
-    [(".txt", None), (".html", Some(Markup::Html)), (".htm", Some(Markup::Html)), (".xml", Some(Markup::Xml))];
+pub(super) const FORMATS: [(&str, Option<Markup>); 4] = [
+    (".txt", None),
+    (".html", Some(Markup::Html)),
+    (".htm", Some(Markup::Html)),
+    (".xml", Some(Markup::Xml)),
+];
 /// Fields of one upload.
 const MOST_FIELDS: usize = 32;
 /// Characters of a file's name.
@@ -33,7 +37,10 @@ const LONGEST_NAME: usize = 80;
 /// Routes of files.
 pub(super) fn routes() -> [Route; 2] {
     // The body is read within the server's own limits.
-    [("/translate_file", post(translate_file).layer(DefaultBodyLimit::disable())), ("/download_file/{file}", get(download))]
+    [
+        ("/translate_file", post(translate_file).layer(DefaultBodyLimit::disable())),
+        ("/download_file/{file}", get(download)),
+    ]
 }
 
 /// A form with a file in it.
@@ -46,27 +53,41 @@ struct Upload {
 impl Upload {
     async fn read(request: Request, server: &Server) -> Result<Self, ApiError> {
         let bad = |message: String| ApiError::new(Fault::BadRequest, message);
-        let kind = request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
+        let kind =
+            request.headers().get(header::CONTENT_TYPE).map(|kind| kind.as_bytes().to_ascii_lowercase());
         if !kind.is_some_and(|kind| kind.starts_with(b"multipart/form-data")) {
             server.authorise(request.headers(), None)?;
-            return Err(ApiError::new(Fault::UnsupportedMediaType, "a file is sent as multipart/form-data, in the field `file`"));
+            return Err(ApiError::new(
+                Fault::UnsupportedMediaType,
+                "a file is sent as multipart/form-data, in the field `file`",
+            ));
         }
         let (head, body) = request.into_parts();
-        let Received { bytes, held } = read_body(&head.headers, body, server.bodies(), server.limits()).await?;
+        let Received { bytes, held } =
+            read_body(&head.headers, body, server.bodies(), server.limits()).await?;
         let mut parts = multipart(&head, bytes).await?;
         let (mut values, mut file) = (Map::new(), None);
-        let broken = |error: MultipartError| ApiError::new(Fault::BadRequest, format!("the form cannot be read: {}", error.body_text()));
+        let broken = |error: MultipartError| {
+            ApiError::new(Fault::BadRequest, format!("the form cannot be read: {}", error.body_text()))
+        };
         let mut count = 0;
         while let Some(field) = parts.next_field().await.map_err(broken)? {
             count += 1;
             if count > MOST_FIELDS {
-                return Err(ApiError::new(Fault::TooLong, format!("the form has more than {MOST_FIELDS} fields")));
+                return Err(ApiError::new(
+                    Fault::TooLong,
+                    format!("the form has more than {MOST_FIELDS} fields"),
+                ));
             }
-            let (name, file_name) = (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
+            let (name, file_name) =
+                (field.name().unwrap_or_default().to_owned(), field.file_name().map(str::to_owned));
             let bytes = field.bytes().await.map_err(broken)?;
             let text = String::from_utf8(bytes.into()).map_err(|error| {
                 let at = error.utf8_error().valid_up_to();
-                ApiError::new(Fault::InvalidUtf8, format!("{name} is not UTF-8 after byte {at}; save the file as UTF-8"))
+                ApiError::new(
+                    Fault::InvalidUtf8,
+                    format!("{name} is not UTF-8 after byte {at}; save the file as UTF-8"),
+                )
             })?;
             if name == "file" {
                 file = Some((file_name.unwrap_or_default(), text));
@@ -89,20 +110,28 @@ async fn multipart(head: &Parts, bytes: Vec<u8>) -> Result<Multipart, ApiError> 
         request.headers_mut().insert(header::CONTENT_TYPE, kind.clone());
     }
     let read = Multipart::from_request(request, &()).await;
-    read.map_err(|error| ApiError::new(Fault::BadRequest, format!("the form cannot be read: {}", error.body_text())))
+    read.map_err(|error| {
+        ApiError::new(Fault::BadRequest, format!("the form cannot be read: {}", error.body_text()))
+    })
 }
 
 /// The name without its folders and ending, and the ending; only characters that mean nothing anywhere.
 fn parted(name: &str) -> Result<(String, &'static str, Option<Markup>), ApiError> {
     let name = name.rsplit(['/', '\\']).next().unwrap_or(name);
     let found = FORMATS.into_iter().find(|(ending, _)| {
-        name.len() >= ending.len() && name.get(name.len() - ending.len()..).is_some_and(|end| end.eq_ignore_ascii_case(ending))
+        name.len() >= ending.len()
+            && name.get(name.len() - ending.len()..).is_some_and(|end| end.eq_ignore_ascii_case(ending))
     });
     let Some((ending, markup)) = found else {
         let known = FORMATS.map(|(ending, _)| ending).join(", ");
-        return Err(ApiError::new(Fault::BadRequest, format!("Invalid request: file format not supported; there are {known}")));
+        return Err(ApiError::new(
+            Fault::BadRequest,
+            format!("Invalid request: file format not supported; there are {known}"),
+        ));
     };
-    let stem = name[..name.len() - ending.len()].chars().map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' });
+    let stem = name[..name.len() - ending.len()]
+        .chars()
+        .map(|c| if c.is_ascii_alphanumeric() || c == '-' { c } else { '_' });
     Ok((stem.take(LONGEST_NAME).collect(), ending, markup))
 }
 
@@ -114,7 +143,8 @@ async fn translate_file(State(server): State<Arc<Server>>, request: Request) -> 
     let reading = Reading { split: server.split_of(fields.filled("split")?)?, markup, ..Reading::default() };
     let target = fields.filled("target")?;
     let path = InPath::default();
-    let scheduler = server.choose(Wanted { model: path.or_field(&fields)?, source: source_of(&fields)?, target })?;
+    let scheduler =
+        server.choose(Wanted { model: path.or_field(&fields)?, source: source_of(&fields)?, target })?;
     let settings = scheduler.settings(&DecodingOptions::default())?;
     let (mark, text) = match text.strip_prefix('\u{feff}') {
         Some(rest) => ("\u{feff}", rest.to_owned()),
@@ -123,10 +153,19 @@ async fn translate_file(State(server): State<Arc<Server>>, request: Request) -> 
     let answer = translate(&server, &scheduler, vec![text], &reading, &settings, caller).await?;
     let made = answer.texts.first().map_or("", |text| text.text.as_str());
     let target = target.or(scheduler.model().card().target_language.as_deref()).unwrap_or(UNDETERMINED);
-    let kept = server.downloads().keep(caller.client, &format!("{stem}_{target}{ending}"), Bytes::from(format!("{mark}{made}")))?;
+    let kept = server.downloads().keep(
+        caller.client,
+        &format!("{stem}_{target}{ending}"),
+        Bytes::from(format!("{mark}{made}")),
+    )?;
     let mut body = Map::new();
-    body.insert("translatedFileUrl".to_owned(), json!(format!("{}/download_file/{kept}", address(&fields.head))));
-    if let Some(unknown) = answer.texts.first().map(|text| &text.unknown).filter(|unknown| !unknown.is_empty()) {
+    body.insert(
+        "translatedFileUrl".to_owned(),
+        json!(format!("{}/download_file/{kept}", address(&fields.head))),
+    );
+    if let Some(unknown) =
+        answer.texts.first().map(|text| &text.unknown).filter(|unknown| !unknown.is_empty())
+    {
         body.insert("unknown".to_owned(), json!(unknown));
     }
     Ok((accounting(&answer), Json(Value::Object(body))).into_response())
@@ -134,9 +173,12 @@ async fn translate_file(State(server): State<Arc<Server>>, request: Request) -> 
 
 /// The server as the client called it; a proxy that speaks TLS in front of it says so.
 fn address(head: &Parts) -> String {
-    let text = |name: HeaderName, headers: &HeaderMap| headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+    let text = |name: HeaderName, headers: &HeaderMap| {
+        headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_owned)
+    };
     let host = head.uri.authority().map(ToString::to_string).or_else(|| text(header::HOST, &head.headers));
-    let is_secure = text(HeaderName::from_static("x-forwarded-proto"), &head.headers).is_some_and(|scheme| scheme == "https");
+    let is_secure = text(HeaderName::from_static("x-forwarded-proto"), &head.headers)
+        .is_some_and(|scheme| scheme == "https");
     let scheme = if is_secure { "https" } else { "http" };
     host.map_or_else(String::new, |host| format!("{scheme}://{host}"))
 }

@@ -1,5 +1,5 @@
-//! `/v2/models/{model}/generate` and `/generate_stream`: one text, every decoding option, the answer whole or as it comes. A
-//! text of several lines is answered as one, and line by line beside.
+//! `/v2/models/{model}/generate` and `/generate_stream`: one text, every decoding option, the answer whole or
+//! as it comes. A text of several lines is answered as one, and line by line beside.
 
 use std::collections::VecDeque;
 use std::pin::Pin;
@@ -44,7 +44,8 @@ pub(super) fn routes() -> [Route; 4] {
 /// # Errors
 /// The key that is unknown, or whose value has a wrong type.
 pub(super) fn decoding_options(parameters: &Value) -> Result<DecodingOptions, ApiError> {
-    DecodingOptions::deserialize(parameters).map_err(|error| ApiError::new(Fault::InvalidParameter, format!("parameters: {error}")))
+    DecodingOptions::deserialize(parameters)
+        .map_err(|error| ApiError::new(Fault::InvalidParameter, format!("parameters: {error}")))
 }
 
 /// What both forms are asked.
@@ -58,8 +59,11 @@ struct Question {
 impl Question {
     async fn read(request: Request, server: &Server) -> Result<Self, ApiError> {
         let fields = Fields::read(request, server).await?;
-        if let Some(strange) = fields.names().find(|name| !["id", "text_input", "split", "parameters"].contains(name)) {
-            let message = format!("the field {strange:?} is unknown; there are text_input, parameters, split and id");
+        if let Some(strange) =
+            fields.names().find(|name| !["id", "text_input", "split", "parameters"].contains(name))
+        {
+            let message =
+                format!("the field {strange:?} is unknown; there are text_input, parameters, split and id");
             return Err(ApiError::new(Fault::BadRequest, message));
         }
         let id = fields.text("id")?.map(str::to_owned);
@@ -83,11 +87,14 @@ struct Lines {
 impl Lines {
     fn of(text: String, split: Split, most: usize) -> Result<Self, ApiError> {
         let found = ranges(&text, split, most);
-        let found = found.ok_or_else(|| ApiError::new(Fault::TooLong, format!("the text has more than {most} lines or sentences")))?;
+        let found = found.ok_or_else(|| {
+            ApiError::new(Fault::TooLong, format!("the text has more than {most} lines or sentences"))
+        })?;
         if found.is_empty() {
             return Ok(Self { texts: vec![text], gaps: vec![String::new(), String::new()] });
         }
-        let (mut texts, mut gaps, mut end) = (Vec::with_capacity(found.len()), Vec::with_capacity(found.len() + 1), 0);
+        let (mut texts, mut gaps, mut end) =
+            (Vec::with_capacity(found.len()), Vec::with_capacity(found.len() + 1), 0);
         for range in found {
             gaps.push(text[end..range.start].to_owned());
             end = range.end;
@@ -112,7 +119,10 @@ fn joined(gaps: &[String], made: &[Translation]) -> String {
 fn named(lines: usize, misread: Misread) -> ApiError {
     let Misread { index, error } = misread;
     match index < lines && lines > 1 {
-        true => ApiError::new(error.fault, format!("line {} of those that are not blank: {}", index + 1, error.message)),
+        true => ApiError::new(
+            error.fault,
+            format!("line {} of those that are not blank: {}", index + 1, error.message),
+        ),
         false => error,
     }
 }
@@ -147,8 +157,8 @@ impl<'a> Told<'a> {
     }
 }
 
-/// What is told of a text: the best hypothesis, then the others. Written straight from the numbers: as a tree of JSON
-/// values they would take many times the memory.
+/// What is told of a text: the best hypothesis, then the others. Written straight from the numbers: as a tree
+/// of JSON values they would take many times the memory.
 #[derive(Serialize)]
 struct Answer<'a, H: Serialize> {
     #[serde(flatten)]
@@ -213,7 +223,12 @@ struct Text {
 impl Text {
     fn unknown(&self) -> Vec<String> {
         let mut seen = std::collections::HashSet::new();
-        self.made.iter().flat_map(|made| &made.unknown).filter(|symbol| seen.insert(symbol.as_str())).cloned().collect()
+        self.made
+            .iter()
+            .flat_map(|made| &made.unknown)
+            .filter(|symbol| seen.insert(symbol.as_str()))
+            .cloned()
+            .collect()
     }
 
     /// - `streamed`: the last piece of a stream, whose end says the whole.
@@ -227,13 +242,18 @@ impl Text {
             answer.generated_text = generated_text;
             return serde_json::to_string(&answer);
         }
-        let each = |(at, made)| Answer::new(NoHead {}, made, &self.settings, self.symbols.get(at).map(Vec::as_slice));
+        let each = |(at, made)| {
+            Answer::new(NoHead {}, made, &self.settings, self.symbols.get(at).map(Vec::as_slice))
+        };
         let lines: Vec<Answer<'_, NoHead>> = self.made.iter().enumerate().map(each).collect();
         let ended = self.made.iter().map(|made| made.finish);
         serde_json::to_string(&Many {
             head,
             text_output,
-            finish_reason: ended.clone().find(|reason| *reason != FinishReason::Eos).unwrap_or(FinishReason::Eos),
+            finish_reason: ended
+                .clone()
+                .find(|reason| *reason != FinishReason::Eos)
+                .unwrap_or(FinishReason::Eos),
             generated_tokens: self.made.iter().map(|made| made.generated_tokens).sum(),
             score: lines.iter().filter_map(|line| line.best.score).reduce(f32::min),
             source_tokens: self.made.iter().map(|made| made.source_tokens).sum(),
@@ -254,12 +274,17 @@ const WRITTEN_AT_ONCE: usize = 1 << 14;
 
 /// Numbers and tokens that will be written of a text.
 fn weight(made: &Translation) -> usize {
-    let of = |made: &Alternative| made.tokens.len() + made.token_scores.len() + made.attention.iter().map(Vec::len).sum::<usize>();
+    let of = |made: &Alternative| {
+        made.tokens.len() + made.token_scores.len() + made.attention.iter().map(Vec::len).sum::<usize>()
+    };
     of(&made.best) + made.alternatives.iter().map(of).sum::<usize>()
 }
 
 /// `write` at once, or beside the event loop where there is much to write.
-async fn written(weight: usize, write: impl FnOnce() -> serde_json::Result<String> + Send + 'static) -> Result<String, ApiError> {
+async fn written(
+    weight: usize,
+    write: impl FnOnce() -> serde_json::Result<String> + Send + 'static,
+) -> Result<String, ApiError> {
     let text = if weight <= WRITTEN_AT_ONCE { write() } else { offload::run(write).await? };
     text.map_err(|error| {
         tracing::error!(%error, "an answer cannot be written as JSON");
@@ -275,7 +300,11 @@ struct ModelHead {
     id: Option<String>,
 }
 
-async fn generate(State(server): State<Arc<Server>>, named_model: Named, request: Request) -> Result<Response, ApiError> {
+async fn generate(
+    State(server): State<Arc<Server>>,
+    named_model: Named,
+    request: Request,
+) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
     let Question { id, text, split, options } = Question::read(request, &server).await?;
     let scheduler = named_model.text_model()?;
@@ -283,7 +312,9 @@ async fn generate(State(server): State<Arc<Server>>, named_model: Named, request
     let characters = text.chars().count();
     let Lines { texts, gaps } = Lines::of(text, split, server.limits().max_lines)?;
     let parts: Vec<&str> = texts.iter().map(String::as_str).collect();
-    let decoded = decode_parts(scheduler, &parts, &settings, caller).await.map_err(|misread| named(parts.len(), misread))?;
+    let decoded = decode_parts(scheduler, &parts, &settings, caller)
+        .await
+        .map_err(|misread| named(parts.len(), misread))?;
     server.count_characters(characters);
     let Decoded { made, symbols, queued, inference, generated_tokens } = decoded;
     let text = Text { gaps, made, symbols, settings };
@@ -293,8 +324,13 @@ async fn generate(State(server): State<Arc<Server>>, named_model: Named, request
     Ok((headers, [(header::CONTENT_TYPE, "application/json")], body).into_response())
 }
 
-/// Reads the lines of a text that is streamed: all of them wait at once, so that they are no more than texts of a request.
-async fn read_lines(scheduler: &Scheduler, texts: Vec<String>, settings: &Arc<Settings>) -> Result<Vec<SourceText>, ApiError> {
+/// Reads the lines of a text that is streamed: all of them wait at once, so that they are no more than texts
+/// of a request.
+async fn read_lines(
+    scheduler: &Scheduler,
+    texts: Vec<String>,
+    settings: &Arc<Settings>,
+) -> Result<Vec<SourceText>, ApiError> {
     scheduler.check_texts(texts.len())?;
     let count = texts.len();
     let sources = scheduler.encode_each(texts, settings).await.map_err(|misread| named(count, misread))?;
@@ -302,7 +338,11 @@ async fn read_lines(scheduler: &Scheduler, texts: Vec<String>, settings: &Arc<Se
     Ok(sources)
 }
 
-async fn generate_stream(State(server): State<Arc<Server>>, named: Named, request: Request) -> Result<Response, ApiError> {
+async fn generate_stream(
+    State(server): State<Arc<Server>>,
+    named: Named,
+    request: Request,
+) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
     let Question { id, text, split, mut options } = Question::read(request, &server).await?;
     let scheduler = named.text_model()?;
@@ -312,7 +352,11 @@ async fn generate_stream(State(server): State<Arc<Server>>, named: Named, reques
     let characters = text.chars().count();
     let Lines { texts, gaps } = Lines::of(text, split, server.limits().max_lines)?;
     let sources = read_lines(scheduler, texts, &settings).await?;
-    let symbols = if settings.attention { sources.iter().map(|source| source.symbols.clone()).collect() } else { Vec::new() };
+    let symbols = if settings.attention {
+        sources.iter().map(|source| source.symbols.clone()).collect()
+    } else {
+        Vec::new()
+    };
     let early = sources.iter().map(|_| VecDeque::new()).collect();
     let replies = scheduler.submit(sources, &settings, true, caller.client)?;
     server.count_characters(characters);
@@ -329,14 +373,15 @@ async fn generate_stream(State(server): State<Arc<Server>>, named: Named, reques
         sent: String::new(),
         ended: false,
     };
-    let headers = [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
+    let headers =
+        [(header::CONTENT_TYPE, "text/event-stream; charset=utf-8"), (header::CACHE_CONTROL, "no-cache")];
     Ok((headers, Body::new(stream)).into_response())
 }
 
 type Writing = dyn Future<Output = Result<String, ApiError>> + Send;
 
-/// Server-sent events: one a token, the last with the reason of the end; `text_output` of all together is the translation.
-/// Lines are decoded together and sent one after the other.
+/// Server-sent events: one a token, the last with the reason of the end; `text_output` of all together is the
+/// translation. Lines are decoded together and sent one after the other.
 struct EventStream {
     server: Arc<Server>,
     replies: mpsc::Receiver<Reply>,
@@ -381,7 +426,8 @@ impl EventStream {
                 Some(format!("data: {body}\n\n"))
             }
             Reply::Finished { result: Ok(translation), .. } => {
-                // Whatever was held back, for it might have become a stop string; without tokens on the way, everything.
+                // Whatever was held back, for it might have become a stop string; without tokens on the way,
+                // everything.
                 let sent = std::mem::take(&mut self.sent);
                 let rest = gap + translation.text.strip_prefix(sent.as_str()).unwrap_or(&translation.text);
                 self.text.made.push(*translation);
@@ -393,7 +439,12 @@ impl EventStream {
                     body["text_output"] = json!(rest);
                     return Some(format!("data: {body}\n\n"));
                 }
-                let nothing = Text { gaps: Vec::new(), made: Vec::new(), symbols: Vec::new(), settings: Arc::clone(&self.text.settings) };
+                let nothing = Text {
+                    gaps: Vec::new(),
+                    made: Vec::new(),
+                    symbols: Vec::new(),
+                    settings: Arc::clone(&self.text.settings),
+                };
                 let text = std::mem::replace(&mut self.text, nothing);
                 self.last = Some(Box::pin(written(text.weight(), move || {
                     text.write(head, Some(&(rest + &next))).map(|body| format!("data: {body}\n\n"))
@@ -418,7 +469,8 @@ impl EventStream {
                 return Poll::Ready(written.unwrap_or_else(|error| self.failure(&error)));
             }
             if self.deadline.as_mut().poll(cx).is_ready() {
-                let late = ApiError::new(Fault::Deadline, "the text was not finished within the request timeout");
+                let late =
+                    ApiError::new(Fault::Deadline, "the text was not finished within the request timeout");
                 return Poll::Ready(self.failure(&late));
             }
             let line = self.text.made.len();
@@ -439,7 +491,11 @@ impl EventStream {
                         return Poll::Ready(event);
                     }
                 }
-                None => return Poll::Ready(self.failure(&ApiError::new(Fault::Internal, "the model failed on this request"))),
+                None => {
+                    return Poll::Ready(
+                        self.failure(&ApiError::new(Fault::Internal, "the model failed on this request")),
+                    );
+                }
             }
         }
     }
@@ -449,7 +505,10 @@ impl HttpBody for EventStream {
     type Data = Bytes;
     type Error = std::convert::Infallible;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
         if self.ended {
             return Poll::Ready(None);
         }

@@ -1,12 +1,12 @@
 //! Which names this server answers to, and whose pages may use it.
 //!
-//! A page of any site can make its visitor's browser send requests to this server. It can do so in its own name
-//! (a cross-site form; the browser says whose page it is in `Origin`), or give its own name this server's address (DNS
-//! rebinding; the browser then believes that they are one site, and only `Host` tells them apart). Nothing else stands
-//! between such a page and a server on loopback, which asks for no key.
+//! A page of any site can make its visitor's browser send requests to this server. It can do so in its own
+//! name (a cross-site form; the browser says whose page it is in `Origin`), or give its own name this
+//! server's address (DNS rebinding; the browser then believes that they are one site, and only `Host` tells
+//! them apart). Nothing else stands between such a page and a server on loopback, which asks for no key.
 //!
-//! Whoever's page may ask may also read the answer, in the browser too: such requests are answered with CORS headers, and
-//! with them the question that a browser asks before (the preflight).
+//! Whoever's page may ask may also read the answer, in the browser too: such requests are answered with CORS
+//! headers, and with them the question that a browser asks before (the preflight).
 
 use std::net::IpAddr;
 
@@ -50,7 +50,8 @@ impl Origin {
         let (scheme, authority) = entry.split_once("://")?;
         let scheme = scheme.to_ascii_lowercase();
         let default = default_port(&scheme)?;
-        let (authority, is_any_port) = authority.strip_suffix(":*").map_or((authority, false), |authority| (authority, true));
+        let (authority, is_any_port) =
+            authority.strip_suffix(":*").map_or((authority, false), |authority| (authority, true));
         let place = Place::of(authority.strip_prefix("*.").unwrap_or(authority))?;
         let is_whole = !place.name.contains('*') && (!is_any_port || place.port.is_none());
         let port = if is_any_port { None } else { Some(place.port.unwrap_or(default)) };
@@ -60,7 +61,8 @@ impl Origin {
 
     fn is(&self, other_scheme: &str, place: &Place) -> bool {
         let Self::Site { scheme, name, port } = self else { return false };
-        let is_named = if name.starts_with('.') { place.name.ends_with(name.as_str()) } else { place.name == *name };
+        let is_named =
+            if name.starts_with('.') { place.name.ends_with(name.as_str()) } else { place.name == *name };
         let given = place.port.or_else(|| default_port(other_scheme));
         is_named && scheme == other_scheme && (port.is_none() || *port == given)
     }
@@ -102,14 +104,17 @@ impl Place {
     }
 
     fn is_loopback(&self) -> bool {
-        self.name == "localhost" || self.name.ends_with(".localhost") || self.address().is_some_and(|address| address.is_loopback())
+        self.name == "localhost"
+            || self.name.ends_with(".localhost")
+            || self.address().is_some_and(|address| address.is_loopback())
     }
 }
 
 impl Hosts {
     /// The names of a server that listens on `bound`.
     ///
-    /// - `allowed`: names beside those that are always answered: `translate.example.org`, `*.example.org`, or `*` for all.
+    /// - `allowed`: names beside those that are always answered: `translate.example.org`, `*.example.org`, or
+    ///   `*` for all.
     ///
     /// # Errors
     /// The entry that is no name, and why.
@@ -129,15 +134,17 @@ impl Hosts {
             let place = Place::of(entry.strip_prefix("*.").unwrap_or(entry));
             let place = place.filter(|place| place.port.is_none() && !place.name.contains('*'));
             let Some(place) = place else {
-                return Err(format!("{entry:?} is no host name; a name such as translate.example.org, without scheme and port, is wanted"));
+                return Err(format!(
+                    "{entry:?} is no host name; a name such as translate.example.org, without scheme and port, is wanted"
+                ));
             };
             hosts.names.push(if entry.starts_with("*.") { format!(".{}", place.name) } else { place.name });
         }
         Ok(hosts)
     }
 
-    /// Lets pages of `origins` use the server too: `https://app.example.org`, `http://192.0.2.1:3000`, `http://a.example:*`,
-    /// `https://*.example.org`, `null` for files, or `*` for all.
+    /// Lets pages of `origins` use the server too: `https://app.example.org`, `http://192.0.2.1:3000`,
+    /// `http://a.example:*`, `https://*.example.org`, `null` for files, or `*` for all.
     ///
     /// # Errors
     /// The entry that is no origin, and what would be one.
@@ -156,12 +163,15 @@ impl Hosts {
     }
 
     fn is_named(&self, place: &Place) -> bool {
-        let is_it = |name: &String| if name.starts_with('.') { place.name.ends_with(name.as_str()) } else { place.name == *name };
+        let is_it = |name: &String| {
+            if name.starts_with('.') { place.name.ends_with(name.as_str()) } else { place.name == *name }
+        };
         self.names.iter().any(is_it)
     }
 
-    /// Whether no page of a strange site can have this name: loopback names always; on a server that listens beyond
-    /// loopback also addresses, which are no names, and names without a dot, which nobody can register.
+    /// Whether no page of a strange site can have this name: loopback names always; on a server that listens
+    /// beyond loopback also addresses, which are no names, and names without a dot, which nobody can
+    /// register.
     fn is_own(&self, place: &Place) -> bool {
         place.is_loopback() || (!self.is_loopback && (place.address().is_some() || !place.name.contains('.')))
     }
@@ -171,13 +181,20 @@ impl Hosts {
     ///
     /// # Errors
     /// `BadRequest` where that is not clear, `WrongHost`, `ForeignOrigin`.
-    pub(super) fn check(&self, version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, ApiError> {
+    pub(super) fn check(
+        &self,
+        version: Version,
+        uri: &Uri,
+        headers: &HeaderMap,
+    ) -> Result<Option<HeaderValue>, ApiError> {
         let host = host(version, uri, headers)?;
         if let Some(host) = &host
             && !(self.is_any || self.is_own(host) || self.is_named(host))
         {
             let name = &host.name;
-            let message = format!("this server is not {name}; start it with --allowed-host {name} if it should answer to that name");
+            let message = format!(
+                "this server is not {name}; start it with --allowed-host {name} if it should answer to that name"
+            );
             return Err(ApiError::new(Fault::WrongHost, message));
         }
         let mut origins = headers.get_all(header::ORIGIN).iter();
@@ -192,7 +209,9 @@ impl Hosts {
             (Some(origin), _) => {
                 let origin = String::from_utf8_lossy(origin.as_bytes());
                 let help = Origin::of(&origin).filter(|_| !origin.contains('*'));
-                let help = help.map_or_else(String::new, |_| format!("; start it with --cors-origin {origin} if they should"));
+                let help = help.map_or_else(String::new, |_| {
+                    format!("; start it with --cors-origin {origin} if they should")
+                });
                 let message = format!("pages of {origin} may not use this server{help}");
                 Err(ApiError::new(Fault::ForeignOrigin, message))
             }
@@ -201,7 +220,8 @@ impl Hosts {
 
     /// Whether pages of `origin` may use this server.
     fn is_welcome(&self, origin: &HeaderValue, host: Option<&Place>) -> bool {
-        let Some((scheme, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://")) else {
+        let Some((scheme, authority)) = origin.to_str().ok().and_then(|origin| origin.split_once("://"))
+        else {
             // `null`: a sandboxed frame or a file, from anywhere.
             return origin == "null" && self.origins.contains(&Origin::Null);
         };
@@ -221,7 +241,8 @@ impl Hosts {
     }
 }
 
-/// Whether a page of another site loads a picture, a script or a frame from here: browsers send no `Origin` with those.
+/// Whether a page of another site loads a picture, a script or a frame from here: browsers send no `Origin`
+/// with those.
 fn is_loaded_elsewhere(headers: &HeaderMap) -> bool {
     let said = |name: &str, value: &str| headers.get(name).is_some_and(|given| given == value);
     said("sec-fetch-site", "cross-site") && !said("sec-fetch-dest", "document")
@@ -241,10 +262,14 @@ fn host(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<Place
         }
     };
     let Some(target) = uri.authority() else { return Ok(host) };
-    let target = Place::of(target.as_str()).ok_or_else(|| bad("the target is no host with an optional port"))?;
+    let target =
+        Place::of(target.as_str()).ok_or_else(|| bad("the target is no host with an optional port"))?;
     let is_default = |port: Option<u16>| port.is_none() || port == Some(80);
     match host {
-        Some(host) if host.name != target.name || (host.port != target.port && !(is_default(host.port) && is_default(target.port))) => {
+        Some(host)
+            if host.name != target.name
+                || (host.port != target.port && !(is_default(host.port) && is_default(target.port))) =>
+        {
             Err(bad("the target of the request and its Host header name different hosts"))
         }
         _ => Ok(Some(target)),
@@ -257,28 +282,54 @@ mod tests {
     use super::*;
 
     fn check(hosts: &Hosts, uri: &str, headers: &[(&'static str, &str)]) -> Result<(), Fault> {
-        let headers = headers.iter().map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap())).collect::<HeaderMap>();
+        let headers = headers
+            .iter()
+            .map(|&(name, value)| (name.parse().unwrap(), value.parse().unwrap()))
+            .collect::<HeaderMap>();
         hosts.check(Version::HTTP_11, &uri.parse().unwrap(), &headers).map(drop).map_err(|error| error.fault)
     }
 
     fn hosts(bound: &str, allowed: &[&str]) -> Hosts {
-        Hosts::new(bound.parse().unwrap(), &allowed.iter().map(|&name| name.to_owned()).collect::<Vec<_>>()).unwrap()
+        Hosts::new(bound.parse().unwrap(), &allowed.iter().map(|&name| name.to_owned()).collect::<Vec<_>>())
+            .unwrap()
     }
 
     #[test]
     fn on_loopback_only_loopback_names_are_answered() {
         let hosts = hosts("127.0.0.1", &[]);
-        for host in
-            ["localhost", "LOCALHOST:8080", "localhost.", "a.localhost", "127.0.0.1:1", "127.9.9.9", "[::1]:80", "[::ffff:127.0.0.1]"]
-        {
+        for host in [
+            "localhost",
+            "LOCALHOST:8080",
+            "localhost.",
+            "a.localhost",
+            "127.0.0.1:1",
+            "127.9.9.9",
+            "[::1]:80",
+            "[::ffff:127.0.0.1]",
+        ] {
             assert_eq!(check(&hosts, "/", &[("host", host)]), Ok(()), "{host}");
         }
-        for host in
-            ["evil.example", "evil.example:8080", "localhost.evil.example", "10.0.0.1", "notlocalhost", "127.0.0.1.evil.example", "s2s"]
-        {
+        for host in [
+            "evil.example",
+            "evil.example:8080",
+            "localhost.evil.example",
+            "10.0.0.1",
+            "notlocalhost",
+            "127.0.0.1.evil.example",
+            "s2s",
+        ] {
             assert_eq!(check(&hosts, "/", &[("host", host)]), Err(Fault::WrongHost), "{host}");
         }
-        for host in ["", "a b", "localhost:x", "localhost:99999", "user@localhost", "http://localhost", "[::1", "a,b/"] {
+        for host in [
+            "",
+            "a b",
+            "localhost:x",
+            "localhost:99999",
+            "user@localhost",
+            "http://localhost",
+            "[::1",
+            "a,b/",
+        ] {
             assert_eq!(check(&hosts, "/", &[("host", host)]), Err(Fault::BadRequest), "{host}");
         }
     }
@@ -286,7 +337,14 @@ mod tests {
     #[test]
     fn beyond_loopback_addresses_and_names_that_nobody_can_register_are_answered() {
         let hosts = hosts("0.0.0.0", &["Translate.Example.org", "*.example.net"]);
-        for host in ["localhost:8080", "192.0.2.1:8080", "[2001:db8::1]", "s2s:8080", "translate.example.org:443", "a.b.example.net"] {
+        for host in [
+            "localhost:8080",
+            "192.0.2.1:8080",
+            "[2001:db8::1]",
+            "s2s:8080",
+            "translate.example.org:443",
+            "a.b.example.net",
+        ] {
             assert_eq!(check(&hosts, "/", &[("host", host)]), Ok(()), "{host}");
         }
         for host in ["example.org", "a.translate.example.org", "example.net", "badexample.net"] {
@@ -300,7 +358,10 @@ mod tests {
     fn a_request_is_for_exactly_one_host() {
         let hosts = hosts("127.0.0.1", &[]);
         assert_eq!(check(&hosts, "/", &[]), Err(Fault::BadRequest));
-        assert_eq!(check(&hosts, "/", &[("host", "localhost"), ("host", "localhost")]), Err(Fault::BadRequest));
+        assert_eq!(
+            check(&hosts, "/", &[("host", "localhost"), ("host", "localhost")]),
+            Err(Fault::BadRequest)
+        );
         assert_eq!(check(&hosts, "http://localhost/", &[("host", "localhost:80")]), Ok(()));
         assert_eq!(check(&hosts, "http://evil.example/", &[("host", "localhost")]), Err(Fault::BadRequest));
         assert_eq!(check(&hosts, "http://localhost:81/", &[("host", "localhost")]), Err(Fault::BadRequest));
@@ -312,7 +373,9 @@ mod tests {
     #[test]
     fn pages_of_other_sites_are_refused() {
         let local = hosts("127.0.0.1", &["translate.example.org"]);
-        let at = |hosts: &Hosts, host: &str, origin: &str| check(hosts, "/", &[("host", host), ("origin", origin)]);
+        let at = |hosts: &Hosts, host: &str, origin: &str| {
+            check(hosts, "/", &[("host", host), ("origin", origin)])
+        };
         for (host, origin) in [
             ("localhost:8080", "http://localhost:8080"),
             ("localhost:8080", "http://127.0.0.1:3000"),
@@ -324,12 +387,19 @@ mod tests {
         ] {
             assert_eq!(at(&local, host, origin), Ok(()), "{origin}");
         }
-        for origin in ["null", "http://evil.example", "https://localhost.evil.example", "http://", "http://[", "file"] {
+        for origin in
+            ["null", "http://evil.example", "https://localhost.evil.example", "http://", "http://[", "file"]
+        {
             assert_eq!(at(&local, "localhost:8080", origin), Err(Fault::ForeignOrigin), "{origin}");
         }
-        let loads = |site: &str, to: &str| check(&local, "/", &[("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-dest", to)]);
+        let loads = |site: &str, to: &str| {
+            check(&local, "/", &[("host", "localhost"), ("sec-fetch-site", site), ("sec-fetch-dest", to)])
+        };
         assert_eq!(loads("cross-site", "image"), Err(Fault::ForeignOrigin));
-        assert_eq!((loads("cross-site", "document"), loads("same-origin", "empty"), loads("none", "document")), (Ok(()), Ok(()), Ok(())));
+        assert_eq!(
+            (loads("cross-site", "document"), loads("same-origin", "empty"), loads("none", "document")),
+            (Ok(()), Ok(()), Ok(()))
+        );
         // In a container it listens beyond loopback, and the browser beside it calls it localhost.
         assert_eq!(at(&hosts("0.0.0.0", &[]), "localhost:8080", "http://localhost:3000"), Ok(()));
         let wide = hosts("0.0.0.0", &["*"]);
@@ -342,9 +412,17 @@ mod tests {
     #[test]
     fn pages_that_are_named_may_ask_and_read_and_no_others() {
         let origins = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect::<Vec<_>>();
-        let named = ["https://app.example", "http://a.example:*", "https://*.b.example", "http://c.example:3000", "null"];
+        let named = [
+            "https://app.example",
+            "http://a.example:*",
+            "https://*.b.example",
+            "http://c.example:3000",
+            "null",
+        ];
         let named = hosts("127.0.0.1", &[]).with_origins(&origins(&named)).unwrap();
-        let may = |hosts: &Hosts, origin: &str| check(hosts, "/", &[("host", "localhost:8080"), ("origin", origin)]).is_ok();
+        let may = |hosts: &Hosts, origin: &str| {
+            check(hosts, "/", &[("host", "localhost:8080"), ("origin", origin)]).is_ok()
+        };
         for origin in [
             "https://APP.example",
             "https://app.example:443",
@@ -370,9 +448,15 @@ mod tests {
         }
         let any = hosts("0.0.0.0", &[]).with_origins(&origins(&["*"])).unwrap();
         assert!(may(&any, "http://evil.example") && may(&any, "null"));
-        for entry in
-            ["app.example", "ftp://a.example", "https://", "https://*", "https://a*.example", "https://a.example/path", "http://a:1:*"]
-        {
+        for entry in [
+            "app.example",
+            "ftp://a.example",
+            "https://",
+            "https://*",
+            "https://a*.example",
+            "https://a.example/path",
+            "http://a:1:*",
+        ] {
             assert!(hosts("127.0.0.1", &[]).with_origins(&origins(&[entry])).is_err(), "{entry}");
         }
     }

@@ -89,7 +89,14 @@ async fn scrape(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result
     server.authorise(&headers, None)?;
     // While models load there are none, and the rest is still worth telling.
     let schedulers = server.schedulers();
-    let depths: Vec<(String, usize)> =
-        schedulers.iter().flat_map(|all| all.iter()).map(|s| (s.model().card().name.clone(), s.depth())).collect();
-    Ok(([(header::CONTENT_TYPE, metrics::CONTENT_TYPE)], server.metrics().render(depths, server.bodies().held())).into_response())
+    let depths: Vec<(String, usize)> = schedulers
+        .iter()
+        .flat_map(|all| all.iter())
+        .map(|s| (s.model().card().name.clone(), s.depth()))
+        .collect();
+    Ok((
+        [(header::CONTENT_TYPE, metrics::CONTENT_TYPE)],
+        server.metrics().render(depths, server.bodies().held()),
+    )
+        .into_response())
 }

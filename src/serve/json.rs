@@ -1,5 +1,5 @@
-//! JSON from strangers: values are counted as they come, so that two million bytes of brackets and commas do not become
-//! a hundred million bytes of values.
+//! JSON from strangers: values are counted as they come, so that two million bytes of brackets and commas do
+//! not become a hundred million bytes of values.
 
 use std::cell::Cell;
 use std::fmt;
@@ -32,7 +32,11 @@ impl Budget {
 ///
 /// # Errors
 /// Where the text is not JSON, or has too many values.
-pub(super) fn read<'de, S: DeserializeSeed<'de>>(text: &'de str, budget: &Budget, seed: S) -> Result<S::Value, ApiError> {
+pub(super) fn read<'de, S: DeserializeSeed<'de>>(
+    text: &'de str,
+    budget: &Budget,
+    seed: S,
+) -> Result<S::Value, ApiError> {
     // serde_json stops at 128 levels, so that deep nesting is an error and not a stack overflow.
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = seed.deserialize(&mut deserializer).and_then(|value| deserializer.end().map(|()| value));
@@ -202,7 +206,9 @@ impl<'de> Visitor<'de> for Flatten<'_> {
 
     fn visit_seq<A: SeqAccess<'de>>(self, mut sequence: A) -> Result<(), A::Error> {
         let Self { budget, into, .. } = self;
-        while sequence.next_element_seed(Flatten { budget, into: &mut *into, is_outermost: false })?.is_some() {}
+        while sequence.next_element_seed(Flatten { budget, into: &mut *into, is_outermost: false })?.is_some()
+        {
+        }
         Ok(())
     }
 }
@@ -225,9 +231,12 @@ mod tests {
 
     #[test]
     fn a_value_is_what_serde_json_reads() {
-        for text in
-            [r#"{"a": [1, -2, 2.5, null, true, {"b": "x\u00e9"}], "a2": 18446744073709551615}"#, "[]", "\"x\"", r#"{"a": 1, "a": 2}"#]
-        {
+        for text in [
+            r#"{"a": [1, -2, 2.5, null, true, {"b": "x\u00e9"}], "a2": 18446744073709551615}"#,
+            "[]",
+            "\"x\"",
+            r#"{"a": 1, "a": 2}"#,
+        ] {
             assert_eq!(any(text).unwrap(), serde_json::from_str::<Value>(text).unwrap());
         }
         for text in ["", "{", "[1] 2", "{\"a\"}", "nul", &"[".repeat(100_000)] {
@@ -238,7 +247,10 @@ mod tests {
     #[test]
     fn values_are_counted_before_they_are_kept() {
         assert!(any(&format!("[{}1]", "1,".repeat(VALUES - 2))).is_ok());
-        for text in [format!("[{}1]", "1,".repeat(VALUES)), format!("{{{}\"b\":1}}", "\"a\":1,".repeat(VALUES / 2 + 1))] {
+        for text in [
+            format!("[{}1]", "1,".repeat(VALUES)),
+            format!("{{{}\"b\":1}}", "\"a\":1,".repeat(VALUES / 2 + 1)),
+        ] {
             assert!(any(&text).unwrap_err().message.contains("more than 16384 values"));
         }
     }
@@ -248,7 +260,10 @@ mod tests {
         let made = flat("[[1, 2], [[3], -4], []]").unwrap();
         assert_eq!((&*made.integers, &*made.floats), (&[1, 2, 3, -4][..], &[][..]));
         let made = flat("[1, [0.5, 18446744073709551615], 2]").unwrap();
-        assert_eq!((&*made.integers, &*made.floats), (&[][..], &[1.0, 0.5, 18_446_744_073_709_552_000.0, 2.0][..]));
+        assert_eq!(
+            (&*made.integers, &*made.floats),
+            (&[][..], &[1.0, 0.5, 18_446_744_073_709_552_000.0, 2.0][..])
+        );
         assert_eq!(flat(r#"[["a", ""], "b"]"#).unwrap().texts, ["a", "", "b"]);
         assert!(flat(r#"["a", 1]"#).unwrap().is_mixed && flat(r#"[1.5, "a"]"#).unwrap().is_mixed);
         for text in ["1", "\"a\"", "null", "[null]", "[true]", "[{}]", "{}", "1.5"] {

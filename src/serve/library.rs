@@ -57,7 +57,8 @@ pub struct Shelf {
     refused: BTreeMap<PathBuf, Stamp>,
     /// Those that could not be loaded at the start, and why.
     failed: Vec<(PathBuf, String)>,
-    /// Bundles that have changed since they were loaded, as they were at the last look: they may still be changing.
+    /// Bundles that have changed since they were loaded, as they were at the last look: they may still be
+    /// changing.
     changing: BTreeMap<PathBuf, Stamp>,
 }
 
@@ -87,8 +88,10 @@ pub fn find(paths: &[PathBuf]) -> Result<Vec<PathBuf>> {
         }
         let entries = std::fs::read_dir(path).map_err(|cause| Error::io(path, cause))?;
         // A name that begins with a dot is a bundle that is being written.
-        let is_hidden = |path: &PathBuf| path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
-        let mut inside: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).filter(|p| !is_hidden(p) && is_bundle(p)).collect();
+        let is_hidden =
+            |path: &PathBuf| path.file_name().is_none_or(|name| name.to_string_lossy().starts_with('.'));
+        let mut inside: Vec<PathBuf> =
+            entries.flatten().map(|entry| entry.path()).filter(|p| !is_hidden(p) && is_bundle(p)).collect();
         inside.sort();
         match inside.is_empty() {
             true => found.push(path.clone()),
@@ -116,8 +119,11 @@ pub fn card(manifest: &Manifest) -> Card {
     let languages = manifest.languages.clone().unwrap_or_default();
     let provenance = manifest.provenance.as_ref();
     let side = |spec: &s2s_runtime::vocabulary::VocabularySpec| json!({ "unit": spec.unit, "symbols": spec.symbols.len(), "normalisation": spec.normalisation, "longest": spec.longest });
-    let graphs: Vec<_> =
-        manifest.graphs.iter().map(|(role, graph)| json!({ "role": role, "file": graph.file, "sha256": graph.sha256 })).collect();
+    let graphs: Vec<_> = manifest
+        .graphs
+        .iter()
+        .map(|(role, graph)| json!({ "role": role, "file": graph.file, "sha256": graph.sha256 }))
+        .collect();
     let pairs: usize = provenance.map_or(0, |p| p.data.iter().map(|file| file.pairs).sum());
     Card {
         name: manifest.name.clone(),
@@ -158,8 +164,8 @@ impl Library {
         Ok((Scheduler::start(Arc::new(model), self.workers, server.limits(), &metrics)?, stamp))
     }
 
-    /// Loads every bundle. One of several that cannot be loaded is named as an error in the log, and the others are served;
-    /// it is tried again when it has changed.
+    /// Loads every bundle. One of several that cannot be loaded is named as an error in the log, and the
+    /// others are served; it is tried again when it has changed.
     ///
     /// # Errors
     /// Why the first could not be loaded, if none could; two of the same name.
@@ -179,7 +185,9 @@ impl Library {
             let name = scheduler.model().card().name.clone();
             if shelf.served.values().any(|other| other.name == name) {
                 let message = format!("two bundles are called {name}");
-                return Err(Error::new(ErrorKind::Usage, message).in_file(path).help("export one of them with another name"));
+                return Err(Error::new(ErrorKind::Usage, message)
+                    .in_file(path)
+                    .help("export one of them with another name"));
             }
             shelf.served.insert(path, Shelved { name, stamp });
             schedulers.push(scheduler);
@@ -202,8 +210,8 @@ impl Library {
         self.visit(shelf, server, false);
     }
 
-    /// Looks as [`look`](Self::look) does, but loads what has changed at once, and tries again what could not be loaded:
-    /// whoever asks for it says that the bundles are whole.
+    /// Looks as [`look`](Self::look) does, but loads what has changed at once, and tries again what could not
+    /// be loaded: whoever asks for it says that the bundles are whole.
     pub fn reload(&self, shelf: &mut Shelf, server: &Server) {
         self.visit(shelf, server, true);
     }
@@ -240,7 +248,8 @@ impl Library {
         let (scheduler, stamp) = self.load(path, server)?;
         let name = scheduler.model().card().name.clone();
         if shelf.served.iter().any(|(other, shelved)| other != path && shelved.name == name) {
-            return Err(Error::new(ErrorKind::Usage, format!("another bundle is called {name} already")).in_file(path));
+            return Err(Error::new(ErrorKind::Usage, format!("another bundle is called {name} already"))
+                .in_file(path));
         }
         let old = shelf.served.insert(path.to_owned(), Shelved { name: name.clone(), stamp });
         shelf.refused.remove(path);
@@ -249,9 +258,15 @@ impl Library {
         Ok(())
     }
 
-    /// Looks every `interval` (zero: never), and loads what has changed at once when `hangup` says so, for as long as it is
-    /// awaited.
-    pub async fn watch(self: Arc<Self>, mut shelf: Shelf, server: Arc<Server>, interval: Duration, hangup: Arc<Notify>) {
+    /// Looks every `interval` (zero: never), and loads what has changed at once when `hangup` says so, for as
+    /// long as it is awaited.
+    pub async fn watch(
+        self: Arc<Self>,
+        mut shelf: Shelf,
+        server: Arc<Server>,
+        interval: Duration,
+        hangup: Arc<Notify>,
+    ) {
         loop {
             let at_once = tokio::select! {
                 () = tokio::time::sleep(interval), if !interval.is_zero() => false,

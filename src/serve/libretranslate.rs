@@ -1,4 +1,5 @@
-//! The protocol of LibreTranslate: `/translate`, `/detect`, `/languages`, `/frontend/settings`. Files are in `files`.
+//! The protocol of LibreTranslate: `/translate`, `/detect`, `/languages`, `/frontend/settings`. Files are in
+//! `files`.
 
 use std::sync::Arc;
 
@@ -37,7 +38,11 @@ pub(super) fn source_of(fields: &Fields) -> Result<Option<&str>, ApiError> {
     Ok(fields.filled("source")?.filter(|source| !source.eq_ignore_ascii_case("auto")))
 }
 
-async fn translate(State(server): State<Arc<Server>>, path: InPath, request: Request) -> Result<Response, ApiError> {
+async fn translate(
+    State(server): State<Arc<Server>>,
+    path: InPath,
+    request: Request,
+) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
     let fields = Fields::read(request, &server).await?;
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
@@ -57,13 +62,18 @@ async fn translate(State(server): State<Arc<Server>>, path: InPath, request: Req
     let reading = Reading { split: server.split_of(fields.filled("split")?)?, markup, ..Reading::default() };
     let alternatives = fields.count("alternatives")?.unwrap_or(0);
     let source = source_of(&fields)?;
-    let scheduler = server.choose(Wanted { model: path.or_field(&fields)?, source, target: fields.filled("target")? })?;
+    let scheduler =
+        server.choose(Wanted { model: path.or_field(&fields)?, source, target: fields.filled("target")? })?;
 
     let mut settings = scheduler.settings(&DecodingOptions::default())?;
     if alternatives > 0 {
         let wanted = alternatives.saturating_add(1);
         let num_beams = if settings.do_sample { settings.num_beams } else { settings.num_beams.max(wanted) };
-        let options = DecodingOptions { num_return_sequences: Some(wanted), num_beams: Some(num_beams), ..DecodingOptions::default() };
+        let options = DecodingOptions {
+            num_return_sequences: Some(wanted),
+            num_beams: Some(num_beams),
+            ..DecodingOptions::default()
+        };
         settings = scheduler.settings(&options)?;
     }
     let answer = translate_documents(&server, &scheduler, texts, &reading, &settings, caller).await?;
@@ -75,7 +85,10 @@ async fn translate(State(server): State<Arc<Server>>, path: InPath, request: Req
     let mut body = Map::new();
     if source.is_none() {
         let language = scheduler.model().card().source_language.as_deref().unwrap_or(UNDETERMINED);
-        body.insert("detectedLanguage".to_owned(), each(&|_| json!({ "confidence": 100.0, "language": language })));
+        body.insert(
+            "detectedLanguage".to_owned(),
+            each(&|_| json!({ "confidence": 100.0, "language": language })),
+        );
     }
     if alternatives > 0 {
         body.insert("alternatives".to_owned(), each(&|text| json!(text.alternatives)));
@@ -99,7 +112,8 @@ async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<R
         }
     }
     let confidence = 100.0 / codes.len().max(1) as f64;
-    let found: Vec<Value> = codes.into_iter().map(|code| json!({ "confidence": confidence, "language": code })).collect();
+    let found: Vec<Value> =
+        codes.into_iter().map(|code| json!({ "confidence": confidence, "language": code })).collect();
     Ok(Json(found).into_response())
 }
 
@@ -123,12 +137,18 @@ async fn languages(State(server): State<Arc<Server>>, path: InPath) -> Result<Js
             languages.push((target, Vec::new()));
         }
     }
-    Ok(Json(languages.into_iter().map(|(code, targets)| json!({ "code": code, "name": code, "targets": targets })).collect()))
+    Ok(Json(
+        languages
+            .into_iter()
+            .map(|(code, targets)| json!({ "code": code, "name": code, "targets": targets }))
+            .collect(),
+    ))
 }
 
 async fn settings(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
     let all = pairs(&server, &InPath::default())?;
-    let (source, target) = all.first().cloned().unwrap_or_else(|| (UNDETERMINED.to_owned(), UNDETERMINED.to_owned()));
+    let (source, target) =
+        all.first().cloned().unwrap_or_else(|| (UNDETERMINED.to_owned(), UNDETERMINED.to_owned()));
     Ok(Json(json!({
         "apiKeys": server.has_key(),
         "keyRequired": server.has_key(),

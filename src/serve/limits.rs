@@ -17,13 +17,13 @@ pub struct Limits {
     pub max_input_tokens: usize,
     /// Tokens of one translation, END counted.
     pub max_new_tokens: usize,
-    /// Bytes that the hypotheses of one request may take while they are decoded and written as an answer: for each token
-    /// its text and, where they are asked for, its score and its attention on every source token.
+    /// Bytes that the hypotheses of one request may take while they are decoded and written as an answer: for
+    /// each token its text and, where they are asked for, its score and its attention on every source token.
     pub max_answer: usize,
     /// Bytes of a request body, counted after decompression.
     pub max_payload: usize,
-    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered 503. There is
-    /// always room for two of the largest size, and for many small ones beside large ones.
+    /// Bytes of all request bodies in flight, as far as they have arrived; one that needs more is answered
+    /// 503. There is always room for two of the largest size, and for many small ones beside large ones.
     pub max_body_memory: usize,
     /// Bytes of translated files that wait to be fetched; the oldest go where there is no room.
     pub max_file_memory: usize,
@@ -53,8 +53,8 @@ pub struct Limits {
 const RESERVED_DESCRIPTORS: u64 = 128;
 
 impl Limits {
-    /// Lowers the number of connections to what a process may open that has `descriptors` file descriptors; gives whether
-    /// that was needed.
+    /// Lowers the number of connections to what a process may open that has `descriptors` file descriptors;
+    /// gives whether that was needed.
     pub fn fit_descriptors(&mut self, descriptors: u64) -> bool {
         let reserved = RESERVED_DESCRIPTORS.min(descriptors / 2);
         let most = usize::try_from(descriptors - reserved).unwrap_or(usize::MAX).max(1);

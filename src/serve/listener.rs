@@ -1,7 +1,7 @@
 //! The accept loop: connection limits, and a drain that ends.
 //!
-//! `axum::serve` has no timeouts: half a header, an idle or a dribbling client holds a connection for ever, and one of
-//! them is enough to block shutting down. This loop gives each connection to hyper inside a
+//! `axum::serve` has no timeouts: half a header, an idle or a dribbling client holds a connection for ever,
+//! and one of them is enough to block shutting down. This loop gives each connection to hyper inside a
 //! `Timed` stream.
 
 use std::net::{IpAddr, SocketAddr};
@@ -21,7 +21,8 @@ use super::connection::connection;
 use super::connections::{Connections, Place};
 use super::timed::Gate;
 
-/// Connections that may be closing to make room while others are accepted; their files count among those that may be open.
+/// Connections that may be closing to make room while others are accepted; their files count among those that
+/// may be open.
 const LEAVING: usize = 16;
 /// Between two times that memory is given back.
 const TIDYING: Duration = Duration::from_secs(10);
@@ -36,7 +37,8 @@ const REFUSING: Duration = Duration::from_secs(1);
 /// More connections than the kernel holds for a listener.
 const BACKLOG: usize = 4096;
 
-/// Where a request came from, among its extensions; what a proxy in between tells of its clients is not looked at.
+/// Where a request came from, among its extensions; what a proxy in between tells of its clients is not
+/// looked at.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(super) struct ClientAddress(pub(super) IpAddr);
 
@@ -47,10 +49,13 @@ pub(super) struct ClientAddress(pub(super) IpAddr);
 pub async fn bind(host: &str, port: u16) -> Result<(TcpListener, SocketAddr)> {
     let failed = |cause: std::io::Error| {
         let (why, help) = match cause.kind() {
-            std::io::ErrorKind::AddrInUse => ("the port is in use".to_owned(), "choose another with --port, or --port 0 for any free one"),
-            std::io::ErrorKind::PermissionDenied => {
-                ("not permitted".to_owned(), "ports below 1024 belong to the administrator; choose a higher one")
+            std::io::ErrorKind::AddrInUse => {
+                ("the port is in use".to_owned(), "choose another with --port, or --port 0 for any free one")
             }
+            std::io::ErrorKind::PermissionDenied => (
+                "not permitted".to_owned(),
+                "ports below 1024 belong to the administrator; choose a higher one",
+            ),
             _ => (cause.to_string(), "--host takes an address of this machine, such as 127.0.0.1 or 0.0.0.0"),
         };
         Error::new(ErrorKind::Bind, format!("cannot bind {host}:{port}: {why}")).help(help).caused_by(cause)
@@ -70,9 +75,14 @@ pub enum Ended {
     Cut(usize),
 }
 
-/// Serves until `stop`, then takes no more connections and lets requests in flight end: until the grace time is over, or
-/// until `cut`.
-pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future<Output = ()>, cut: impl Future<Output = ()>) -> Ended {
+/// Serves until `stop`, then takes no more connections and lets requests in flight end: until the grace time
+/// is over, or until `cut`.
+pub async fn serve(
+    listener: TcpListener,
+    server: Arc<Server>,
+    stop: impl Future<Output = ()>,
+    cut: impl Future<Output = ()>,
+) -> Ended {
     let router = app(Arc::clone(&server));
     let limits = server.limits();
     let (drain, draining) = watch::channel(false);
@@ -82,7 +92,8 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
     let mut waiting: Option<(TcpStream, ClientAddress)> = None;
     let spawn = |connections: &mut Connections, stream, client| {
         let gate = Gate::default();
-        let serving = connection(stream, client, gate.clone(), router.clone(), Arc::clone(&server), draining.clone());
+        let serving =
+            connection(stream, client, gate.clone(), router.clone(), Arc::clone(&server), draining.clone());
         connections.spawn(client, gate, serving);
     };
     let tidying = tokio::spawn(give_memory_back(Arc::clone(&server)));
@@ -107,7 +118,9 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
         match connections.place(client) {
             Place::Free => spawn(&mut connections, stream, client),
             Place::None => waiting = Some((stream, client)),
-            Place::Denied if refusals.len() < REFUSALS => drop(refusals.spawn(refuse(stream, server.refused_connection()))),
+            Place::Denied if refusals.len() < REFUSALS => {
+                drop(refusals.spawn(refuse(stream, server.refused_connection())))
+            }
             Place::Denied => {}
         }
     }
@@ -142,8 +155,8 @@ pub async fn serve(listener: TcpListener, server: Arc<Server>, stop: impl Future
     Ended::Drained
 }
 
-/// Now and then, while requests come and for a while after: what large ones have left behind would otherwise stay with the
-/// process for good. Slow clients hold theirs until their timeouts.
+/// Now and then, while requests come and for a while after: what large ones have left behind would otherwise
+/// stay with the process for good. Slow clients hold theirs until their timeouts.
 async fn give_memory_back(server: Arc<Server>) {
     let (mut seen, mut quiet) = (0, AFTERWARDS);
     loop {
@@ -157,7 +170,8 @@ async fn give_memory_back(server: Arc<Server>) {
     }
 }
 
-/// Closes the listener after taking what the kernel has accepted already: closing alone would reset those clients.
+/// Closes the listener after taking what the kernel has accepted already: closing alone would reset those
+/// clients.
 fn backlog(listener: TcpListener) -> Vec<(TcpStream, ClientAddress)> {
     let Ok(listener) = listener.into_std() else { return Vec::new() };
     let mut taken = Vec::new();

@@ -1,5 +1,5 @@
-//! Texts between the tags of HTML and XML, with their places: tags, attributes, comments, scripts and styles stay, byte for
-//! byte.
+//! Texts between the tags of HTML and XML, with their places: tags, attributes, comments, scripts and styles
+//! stay, byte for byte.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
@@ -18,10 +18,25 @@ pub(super) enum Markup {
 }
 
 /// Elements of HTML whose content is no text in a language.
-const KEPT: [&str; 12] =
-    ["code", "iframe", "kbd", "math", "noembed", "noframes", "noscript", "plaintext", "samp", "script", "style", "xmp"];
+const KEPT: [&str; 12] = [
+    "code",
+    "iframe",
+    "kbd",
+    "math",
+    "noembed",
+    "noframes",
+    "noscript",
+    "plaintext",
+    "samp",
+    "script",
+    "style",
+    "xmp",
+];
 /// Elements of HTML that have no end.
-const VOID: [&str; 14] = ["area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track", "wbr"];
+const VOID: [&str; 14] = [
+    "area", "base", "br", "col", "embed", "hr", "img", "input", "link", "meta", "param", "source", "track",
+    "wbr",
+];
 /// Elements of HTML whose line breaks are seen.
 const PREFORMATTED: [&str; 3] = ["listing", "pre", "textarea"];
 
@@ -36,7 +51,8 @@ pub(super) struct Node {
 
 /// Texts of `source`; `None` where there are more than `most`.
 ///
-/// - `ignored`: elements that are kept as they are, beside those with `translate="no"` or the class `notranslate`.
+/// - `ignored`: elements that are kept as they are, beside those with `translate="no"` or the class
+///   `notranslate`.
 pub(super) fn nodes(source: &str, markup: Markup, ignored: &[String], most: usize) -> Option<Vec<Node>> {
     let mut reader = Reader {
         source,
@@ -107,7 +123,9 @@ impl Reader<'_> {
                 self.is_marked = false;
                 self.attribute.clear();
             }
-            CallbackEvent::AttributeName { name } => self.attribute = String::from_utf8_lossy(name).into_owned(),
+            CallbackEvent::AttributeName { name } => {
+                self.attribute = String::from_utf8_lossy(name).into_owned()
+            }
             CallbackEvent::AttributeValue { value } => {
                 let is_class = |class: &[u8]| class.eq_ignore_ascii_case(b"notranslate");
                 self.is_marked |= match self.attribute.as_str() {
@@ -161,7 +179,9 @@ impl Reader<'_> {
         if self.kept.is_some() || self.nodes.len() > self.most {
             return;
         }
-        let (Ok(value), Some(raw)) = (std::str::from_utf8(value), self.source.get(range.clone())) else { return };
+        let (Ok(value), Some(raw)) = (std::str::from_utf8(value), self.source.get(range.clone())) else {
+            return;
+        };
         let before = raw.len() - raw.trim_ascii_start().len();
         let behind = raw.len() - raw.trim_ascii_end().len();
         // Without letters or digits it is an ornament.
@@ -212,7 +232,10 @@ mod tests {
             ("tea", "tea"),
             ("&nbsp;1 &lt; 2, a < b &#x4f60;&copy no &bogus; <3", "\u{a0}1 < 2, a < b 你© no &bogus; <3"),
         ];
-        assert_eq!(texts(source, Markup::Html, &[]), expected.map(|(raw, text)| (raw.to_owned(), text.to_owned())));
+        assert_eq!(
+            texts(source, Markup::Html, &[]),
+            expected.map(|(raw, text)| (raw.to_owned(), text.to_owned()))
+        );
     }
 
     #[test]
@@ -226,7 +249,8 @@ mod tests {
     #[test]
     fn xml_has_no_elements_of_its_own_but_ends_in_tags_and_character_data() {
         let source = "<?xml version='1.0'?><a><code>b</code><x id='1'/>c<![CDATA[ <p>no]]>d<mrk>no</mrk></a>";
-        let found: Vec<String> = texts(source, Markup::Xml, &["mrk"]).into_iter().map(|(_, text)| text).collect();
+        let found: Vec<String> =
+            texts(source, Markup::Xml, &["mrk"]).into_iter().map(|(_, text)| text).collect();
         assert_eq!(found, ["b", "c", "d"]);
     }
 
@@ -238,7 +262,21 @@ mod tests {
         assert_eq!(read("a</b c='>'>d"), ["a", "d"]);
         assert_eq!(nodes("<b>a</b>b", Markup::Html, &[], 1), None);
         let started = std::time::Instant::now();
-        for hostile in ["<", "<b", "<b>", "</b>", "<b a=", "&", "&amp", "<!--", "<![CDATA[", "<span translate=no>", "<a <", "-->", "&#1"] {
+        for hostile in [
+            "<",
+            "<b",
+            "<b>",
+            "</b>",
+            "<b a=",
+            "&",
+            "&amp",
+            "<!--",
+            "<![CDATA[",
+            "<span translate=no>",
+            "<a <",
+            "-->",
+            "&#1",
+        ] {
             for markup in [Markup::Html, Markup::Xml] {
                 nodes(&hostile.repeat(1_000_000 / hostile.len()), markup, &[], 4096);
             }

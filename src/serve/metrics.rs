@@ -7,7 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeGaugeValue, EncodeLabelSet, MetricEncoder, NoLabelSet, prometheus_text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
@@ -15,9 +17,11 @@ use prometheus_client::registry::Registry;
 pub(super) const CONTENT_TYPE: &str = "text/plain; version=0.0.4; charset=utf-8";
 
 /// Upper bounds in seconds, for whole requests and the time in the queue.
-const SECONDS: &[f64] = &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
+const SECONDS: &[f64] =
+    &[0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0];
 /// Upper bounds in seconds, for one call of an engine.
-const CALL_SECONDS: &[f64] = &[0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
+const CALL_SECONDS: &[f64] =
+    &[0.000_05, 0.0001, 0.000_25, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0];
 /// Upper bounds in rows.
 const ROWS: &[f64] = &[1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 
@@ -33,14 +37,22 @@ pub(super) struct Histogram {
 
 impl Histogram {
     fn new(bounds: &'static [f64]) -> Self {
-        Self { bounds, counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(), sum: AtomicU64::new(0) }
+        Self {
+            bounds,
+            counts: (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect(),
+            sum: AtomicU64::new(0),
+        }
     }
 
     /// Counts one observation.
     pub(super) fn observe(&self, value: f64) {
         let at = self.bounds.partition_point(|&bound| bound < value);
         self.counts[at].fetch_add(1, Ordering::Relaxed);
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "never negative, and a float saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "never negative, and a float saturates"
+        )]
         self.sum.fetch_add((value * 1e9).round() as u64, Ordering::Relaxed);
     }
 
@@ -51,15 +63,24 @@ impl Histogram {
 
     /// Observations so far, and their sum.
     pub(super) fn totals(&self) -> (u64, f64) {
-        (self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum(), self.sum.load(Ordering::Relaxed) as f64 / 1e9)
+        (
+            self.counts.iter().map(|count| count.load(Ordering::Relaxed)).sum(),
+            self.sum.load(Ordering::Relaxed) as f64 / 1e9,
+        )
     }
 
     fn encode(&self, mut encoder: MetricEncoder<'_>) -> fmt::Result {
         let bounds = self.bounds.iter().copied().chain([f64::INFINITY]);
-        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
+        let buckets: Vec<(f64, u64)> =
+            bounds.zip(self.counts.iter().map(|count| count.load(Ordering::Relaxed))).collect();
         // Counted from the same numbers as the buckets, so that a scrape is consistent.
         let count = buckets.iter().map(|(_, count)| count).sum();
-        encoder.encode_histogram::<NoLabelSet>(self.sum.load(Ordering::Relaxed) as f64 / 1e9, count, &buckets, None)
+        encoder.encode_histogram::<NoLabelSet>(
+            self.sum.load(Ordering::Relaxed) as f64 / 1e9,
+            count,
+            &buckets,
+            None,
+        )
     }
 }
 
@@ -171,7 +192,9 @@ impl Drop for InFlight {
 impl Metrics {
     /// The counters of the model called `name`; they go on when the model is loaded anew.
     pub fn model(&self, name: &str) -> Arc<ModelMetrics> {
-        Arc::clone(self.models.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default())
+        Arc::clone(
+            self.models.lock().unwrap_or_else(PoisonError::into_inner).entry(name.to_owned()).or_default(),
+        )
     }
 
     /// A request has arrived.
@@ -188,7 +211,14 @@ impl Metrics {
     /// A request has been answered.
     ///
     /// - `path`: as the route is written, so that clients cannot invent labels.
-    pub(super) fn answered(&self, method: &str, path: &str, status: u16, error_type: Option<&'static str>, took: Duration) {
+    pub(super) fn answered(
+        &self,
+        method: &str,
+        path: &str,
+        status: u16,
+        error_type: Option<&'static str>,
+        took: Duration,
+    ) {
         const METHODS: [&str; 7] = ["GET", "POST", "HEAD", "OPTIONS", "PUT", "PATCH", "DELETE"];
         let method = METHODS.into_iter().find(|&known| known == method).unwrap_or("OTHER");
         self.duration.time(took);
@@ -241,7 +271,12 @@ fn bare(counter: &str) -> &str {
 struct Page<'a>(DescriptorEncoder<'a>);
 
 impl Page<'_> {
-    fn counters<L: EncodeLabelSet>(&mut self, name: &str, help: &str, values: impl IntoIterator<Item = (L, u64)>) -> fmt::Result {
+    fn counters<L: EncodeLabelSet>(
+        &mut self,
+        name: &str,
+        help: &str,
+        values: impl IntoIterator<Item = (L, u64)>,
+    ) -> fmt::Result {
         let mut family = self.0.encode_descriptor(bare(name), help, None, MetricType::Counter)?;
         for (labels, value) in values {
             family.encode_family(&labels)?.encode_counter::<NoLabelSet, _, u64>(&value, None)?;
@@ -270,12 +305,20 @@ impl Page<'_> {
     fn process(&mut self, started: SystemTime) -> fmt::Result {
         let since = started.duration_since(UNIX_EPOCH).ok().map(|since| since.as_secs_f64());
         let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
-        let field = |name: &str| status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok());
+        let field = |name: &str| {
+            status
+                .lines()
+                .find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse::<f64>().ok())
+        };
         let files = std::fs::read_dir("/proc/self/fd").ok().map(|files| files.count() as f64);
         let gauges = [
             ("process_start_time_seconds", "When the server started, in seconds of the Unix clock", since),
             ("process_resident_memory_bytes", "Memory in use", field("VmRSS:").map(|kib| kib * 1024.0)),
-            ("process_virtual_memory_bytes", "Address space in use", field("VmSize:").map(|kib| kib * 1024.0)),
+            (
+                "process_virtual_memory_bytes",
+                "Address space in use",
+                field("VmSize:").map(|kib| kib * 1024.0),
+            ),
             ("process_threads", "Threads", field("Threads:")),
             ("process_open_fds", "Open files and sockets", files),
         ];
@@ -284,11 +327,14 @@ impl Page<'_> {
                 self.gauge(name, help, value)?;
             }
         }
-        // Fields 14 and 15 of stat, after the name in parentheses: user and system time in hundredths of a second.
+        // Fields 14 and 15 of stat, after the name in parentheses: user and system time in hundredths of a
+        // second.
         let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
         let Some((_, rest)) = stat.rsplit_once(')') else { return Ok(()) };
-        let ticks: f64 = rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
-        let mut family = self.0.encode_descriptor("process_cpu_seconds", "Processor time", None, MetricType::Counter)?;
+        let ticks: f64 =
+            rest.split_whitespace().skip(11).take(2).filter_map(|ticks| ticks.parse::<f64>().ok()).sum();
+        let mut family =
+            self.0.encode_descriptor("process_cpu_seconds", "Processor time", None, MetricType::Counter)?;
         family.encode_counter::<NoLabelSet, _, u64>(&(ticks / 100.0), None)
     }
 
@@ -297,22 +343,34 @@ impl Page<'_> {
         type Distribution = fn(&ModelMetrics) -> &Histogram;
         let counters: [(&str, &str, Counter); 6] = [
             ("s2s_inferences_total", "Texts decoded", |m| m.inferences.load(Ordering::Relaxed)),
-            ("s2s_inference_failures_total", "Texts that ended with an error", |m| m.failures.load(Ordering::Relaxed)),
+            ("s2s_inference_failures_total", "Texts that ended with an error", |m| {
+                m.failures.load(Ordering::Relaxed)
+            }),
             ("s2s_executions_total", "Runs of the decoder, one step of a batch each", |m| m.step.totals().0),
             ("s2s_input_tokens_total", "Source tokens read", |m| m.input_tokens.load(Ordering::Relaxed)),
-            ("s2s_generated_tokens_total", "Tokens of returned hypotheses", |m| m.generated_tokens.load(Ordering::Relaxed)),
-            ("s2s_requests_cancelled_total", "Texts whose client went away", |m| m.cancelled.load(Ordering::Relaxed)),
+            ("s2s_generated_tokens_total", "Tokens of returned hypotheses", |m| {
+                m.generated_tokens.load(Ordering::Relaxed)
+            }),
+            ("s2s_requests_cancelled_total", "Texts whose client went away", |m| {
+                m.cancelled.load(Ordering::Relaxed)
+            }),
         ];
         let histograms: [(&str, &str, Distribution); 6] = [
             ("s2s_queue_duration_seconds", "From a text's arrival to its batch", |m| &m.queue),
             ("s2s_inference_duration_seconds", "From the batch to the end of a text", |m| &m.inference),
-            ("s2s_first_token_duration_seconds", "From a text's arrival to its first token", |m| &m.first_token),
+            ("s2s_first_token_duration_seconds", "From a text's arrival to its first token", |m| {
+                &m.first_token
+            }),
             ("s2s_encoder_duration_seconds", "One run of the encoder", |m| &m.encoder),
             ("s2s_step_duration_seconds", "One run of the decoder", |m| &m.step),
             ("s2s_batch_size", "Rows of one run of the decoder", |m| &m.batch),
         ];
         for (name, help, counter) in counters {
-            self.counters(name, help, models.iter().map(|(model, metrics)| ([("model", model.as_str())], counter(metrics))))?;
+            self.counters(
+                name,
+                help,
+                models.iter().map(|(model, metrics)| ([("model", model.as_str())], counter(metrics))),
+            )?;
         }
         for (name, help, histogram) in histograms {
             let mut family = self.0.encode_descriptor(name, help, None, MetricType::Histogram)?;
@@ -328,23 +386,49 @@ impl Collector for Scrape {
     fn encode(&self, encoder: DescriptorEncoder<'_>) -> fmt::Result {
         let Self { metrics, depths, bodies } = self;
         let mut page = Page(encoder);
-        page.gauges("s2s_build_info", "The version that runs", [([("version", env!("CARGO_PKG_VERSION"))], 1_i64)])?;
+        page.gauges(
+            "s2s_build_info",
+            "The version that runs",
+            [([("version", env!("CARGO_PKG_VERSION"))], 1_i64)],
+        )?;
         {
             let requests = metrics.requests();
             let outcomes = requests.by_outcome.iter().map(|((method, path, status), count)| {
-                ([("method", (*method).to_owned()), ("path", path.clone()), ("status", status.to_string())], *count)
+                (
+                    [
+                        ("method", (*method).to_owned()),
+                        ("path", path.clone()),
+                        ("status", status.to_string()),
+                    ],
+                    *count,
+                )
             });
             page.counters("s2s_http_requests_total", "Requests answered", outcomes)?;
-            let failures = requests.failures.iter().map(|(error_type, count)| ([("error_type", *error_type)], *count));
+            let failures =
+                requests.failures.iter().map(|(error_type, count)| ([("error_type", *error_type)], *count));
             page.counters("s2s_request_failures_total", "Requests that failed, by error_type", failures)?;
         }
-        page.gauge("s2s_http_requests_in_flight", "Requests being answered", metrics.in_flight.load(Ordering::Relaxed))?;
-        page.gauge("s2s_http_request_body_bytes", "Bytes of request bodies in flight that --max-body-memory counts", *bodies)?;
+        page.gauge(
+            "s2s_http_requests_in_flight",
+            "Requests being answered",
+            metrics.in_flight.load(Ordering::Relaxed),
+        )?;
+        page.gauge(
+            "s2s_http_request_body_bytes",
+            "Bytes of request bodies in flight that --max-body-memory counts",
+            *bodies,
+        )?;
         let help = "Lines of the access log that had no room";
-        let mut lines = page.0.encode_descriptor("s2s_access_log_lines_dropped", help, None, MetricType::Counter)?;
+        let mut lines =
+            page.0.encode_descriptor("s2s_access_log_lines_dropped", help, None, MetricType::Counter)?;
         lines.encode_counter::<NoLabelSet, _, u64>(&metrics.dropped_lines.load(Ordering::Relaxed), None)?;
         let help = "From a request's arrival to the head of its answer";
-        metrics.duration.encode(page.0.encode_descriptor("s2s_http_request_duration_seconds", help, None, MetricType::Histogram)?)?;
+        metrics.duration.encode(page.0.encode_descriptor(
+            "s2s_http_request_duration_seconds",
+            help,
+            None,
+            MetricType::Histogram,
+        )?)?;
         let ready = depths.iter().map(|(model, _)| ([("model", model.as_str())], 1_i64));
         page.gauges("s2s_model_ready", "1 if the model takes requests", ready)?;
         let waiting = depths.iter().map(|(model, depth)| ([("model", model.as_str())], *depth));
@@ -366,12 +450,19 @@ mod tests {
         }
         let page = metrics.render(Vec::new(), 0);
         let family: Vec<&str> = page.lines().filter(|line| line.starts_with("s2s_batch_size_")).collect();
-        let bucket = |bound: &str, count: u64| format!("s2s_batch_size_bucket{{model=\"x\",le=\"{bound}\"}} {count}");
+        let bucket =
+            |bound: &str, count: u64| format!("s2s_batch_size_bucket{{model=\"x\",le=\"{bound}\"}} {count}");
         for line in [bucket("1", 1), bucket("2", 2), bucket("4", 3), bucket("256", 3), bucket("+Inf", 4)] {
             let other_order = line.replace("{model=\"x\",", "{").replace("\"} ", "\",model=\"x\"} ");
-            assert!(family.contains(&line.as_str()) || family.contains(&other_order.as_str()), "{line} is not in {family:#?}");
+            assert!(
+                family.contains(&line.as_str()) || family.contains(&other_order.as_str()),
+                "{line} is not in {family:#?}"
+            );
         }
-        assert_eq!(family[family.len() - 2..], ["s2s_batch_size_sum{model=\"x\"} 1006.0", "s2s_batch_size_count{model=\"x\"} 4"]);
+        assert_eq!(
+            family[family.len() - 2..],
+            ["s2s_batch_size_sum{model=\"x\"} 1006.0", "s2s_batch_size_count{model=\"x\"} 4"]
+        );
     }
 
     #[test]
@@ -381,7 +472,10 @@ mod tests {
         metrics.answered("BREW", "/x", 405, Some("method_not_allowed"), Duration::ZERO);
         let page = metrics.render(Vec::new(), 0);
         assert!(page.contains(r#"s2s_inferences_total{model="a\"b\\c\n"} 0"#), "{page}");
-        assert!(page.contains(r#"s2s_http_requests_total{method="OTHER",path="/x",status="405"} 1"#), "{page}");
+        assert!(
+            page.contains(r#"s2s_http_requests_total{method="OTHER",path="/x",status="405"} 1"#),
+            "{page}"
+        );
         assert!(page.contains(r#"s2s_request_failures_total{error_type="method_not_allowed"} 1"#), "{page}");
     }
 }

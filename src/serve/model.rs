@@ -1,5 +1,6 @@
-//! What the server needs from a model: [`Model`] prepares texts and makes [`Worker`]s, each of which decodes in
-//! [`Session`]s that rows enter and leave at any step. Small, so that tests drive the server with a scripted one.
+//! What the server needs from a model: [`Model`] prepares texts and makes [`Worker`]s, each of which decodes
+//! in [`Session`]s that rows enter and leave at any step. Small, so that tests drive the server with a
+//! scripted one.
 
 use std::sync::Arc;
 
@@ -89,7 +90,8 @@ pub trait Model: Send + Sync {
 
     /// Text to ids. What is wrong with a text is found here, before it waits in the queue.
     ///
-    /// - `most_characters`: a text that has more, before, between or after the steps of its normalisation, is refused.
+    /// - `most_characters`: a text that has more, before, between or after the steps of its normalisation, is
+    ///   refused.
     ///
     /// # Errors
     /// `Input` where the text cannot be handled as `settings` say, `TooLong` where there is too much of it.
@@ -98,7 +100,8 @@ pub trait Model: Send + Sync {
     /// An engine of its own for one thread, which counts its calls in `metrics`.
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>>;
 
-    /// The network or one of its graphs, drawn as SVG once and then kept; `None` where there is nothing to draw.
+    /// The network or one of its graphs, drawn as SVG once and then kept; `None` where there is nothing to
+    /// draw.
     fn picture(&self, _role: Option<Role>) -> Option<Result<axum::body::Bytes>> {
         None
     }

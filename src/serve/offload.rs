@@ -10,8 +10,8 @@ use super::error::{ApiError, Fault};
 /// Half of the processors: what one request costs here must not keep the others' decoding waiting.
 static PLACES: LazyLock<Semaphore> = LazyLock::new(|| Semaphore::new((default_workers() / 2).max(1)));
 
-/// Runs `work` on a thread of its own when one of a few places is free, so that requests which need much of it wait for
-/// one another and hold up nobody else.
+/// Runs `work` on a thread of its own when one of a few places is free, so that requests which need much of
+/// it wait for one another and hold up nobody else.
 ///
 /// # Errors
 /// `Internal` if it panics.

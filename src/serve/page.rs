@@ -1,5 +1,5 @@
-//! The pages for people, `/` and `/docs`: each one document with its style and its scripts inside, and a policy by which nothing
-//! else can run.
+//! The pages for people, `/` and `/docs`: each one document with its style and its scripts inside, and a
+//! policy by which nothing else can run.
 
 use std::sync::LazyLock;
 
@@ -23,11 +23,16 @@ pub(super) static TRANSLATE: LazyLock<Page> = LazyLock::new(|| {
         ("{{requests.js}}", include_str!("page/requests.js")),
         ("{{page.js}}", include_str!("page/page.js")),
     ];
-    Page::new(parts.into_iter().fold(include_str!("page/page.html").to_owned(), |html, (place, text)| html.replace(place, text)))
+    Page::new(
+        parts
+            .into_iter()
+            .fold(include_str!("page/page.html").to_owned(), |html, (place, text)| html.replace(place, text)),
+    )
 });
 
 /// The page at `/docs`.
-pub(super) static DOCUMENT: LazyLock<Page> = LazyLock::new(|| Page::new(include_str!("docs.html").to_owned()));
+pub(super) static DOCUMENT: LazyLock<Page> =
+    LazyLock::new(|| Page::new(include_str!("docs.html").to_owned()));
 
 impl Page {
     fn new(html: String) -> Self {
@@ -56,7 +61,8 @@ impl Page {
 /// The contents of the elements `tag`, as a policy names them.
 fn hashes(html: &str, tag: &str) -> String {
     let (open, close) = (format!("<{tag}>"), format!("</{tag}>"));
-    let contents = html.split(&open).skip(1).filter_map(|rest| rest.split_once(&close)).map(|(content, _)| content);
+    let contents =
+        html.split(&open).skip(1).filter_map(|rest| rest.split_once(&close)).map(|(content, _)| content);
     contents.map(|content| format!(" 'sha256-{}'", STANDARD.encode(Sha256::digest(content)))).collect()
 }
 
@@ -75,14 +81,22 @@ mod tests {
             }
         }
         // The hash of nothing at all, as everybody knows it.
-        assert_eq!(hashes("<script></script>", "script"), " 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='");
+        assert_eq!(
+            hashes("<script></script>", "script"),
+            " 'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
+        );
     }
 
     #[test]
     fn every_fault_that_the_page_can_meet_is_told_in_plain_words_of_both_languages() {
         use super::super::error::Fault;
         // The page never names a language, and always sends the right method, type and a short head.
-        let elsewhere = [Fault::UnsupportedLanguage, Fault::MethodNotAllowed, Fault::UnsupportedMediaType, Fault::HeadTooLarge];
+        let elsewhere = [
+            Fault::UnsupportedLanguage,
+            Fault::MethodNotAllowed,
+            Fault::UnsupportedMediaType,
+            Fault::HeadTooLarge,
+        ];
         for fault in Fault::ALL.into_iter().filter(|fault| !elsewhere.contains(fault)) {
             let key = format!("      {}: \"", fault.entry().1);
             assert_eq!(include_str!("page/strings.js").matches(&key).count(), 2, "{key}");

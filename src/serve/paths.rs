@@ -57,7 +57,10 @@ pub(super) fn find(server: &Server, name: &str) -> Result<(Arc<Scheduler>, Optio
     {
         return Ok((scheduler, Some(role)));
     }
-    Err(ApiError::new(Fault::NotFound, format!("there is no model {name:?}; POST /v2/repository/index names those that there are")))
+    Err(ApiError::new(
+        Fault::NotFound,
+        format!("there is no model {name:?}; POST /v2/repository/index names those that there are"),
+    ))
 }
 
 impl FromRequestParts<Arc<Server>> for Named {
@@ -70,7 +73,10 @@ impl FromRequestParts<Arc<Server>> for Named {
         let get = |wanted: &str| parameters.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value);
         let name = get("model").unwrap_or_default().to_owned();
         if let Some(version) = get("version").filter(|&version| version != VERSION) {
-            return Err(ApiError::new(Fault::NotFound, format!("{name} has no version {version:?}, only {VERSION}")));
+            return Err(ApiError::new(
+                Fault::NotFound,
+                format!("{name} has no version {version:?}, only {VERSION}"),
+            ));
         }
         let (scheduler, role) = find(server, &name)?;
         Ok(Self { name, scheduler, role })

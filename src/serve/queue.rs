@@ -1,8 +1,10 @@
-//! Whose turn it is: texts of one client wait behind one another, and clients take turns by the work that they ask for.
+//! Whose turn it is: texts of one client wait behind one another, and clients take turns by the work that
+//! they ask for.
 //!
-//! Start-time fair queueing (Goyal, Vin and Cheng 1996): each client has a virtual time at which its next text starts;
-//! the earliest goes first, and moves its client's time on by the work that it asks for. A client that sends much waits
-//! for itself; one that sends little is hardly ever behind more than one text of each other client.
+//! Start-time fair queueing (Goyal, Vin and Cheng 1996): each client has a virtual time at which its next
+//! text starts; the earliest goes first, and moves its client's time on by the work that it asks for. A
+//! client that sends much waits for itself; one that sends little is hardly ever behind more than one text of
+//! each other client.
 
 use std::collections::VecDeque;
 
@@ -50,7 +52,8 @@ pub(super) enum Room {
     Full,
 }
 
-/// Texts that may pass one that has no room yet; so many more and a text that needs a whole batch would never have one.
+/// Texts that may pass one that has no room yet; so many more and a text that needs a whole batch would never
+/// have one.
 const MOST_PASSING: usize = 64;
 
 impl<T> Default for FairQueue<T> {
@@ -92,8 +95,8 @@ impl<T: Queued> FairQueue<T> {
         taken
     }
 
-    /// The text whose turn it is, if it has room: a text without room lets others pass for a while, into room that is
-    /// kept for clients without any text under way.
+    /// The text whose turn it is, if it has room: a text without room lets others pass for a while, into room
+    /// that is kept for clients without any text under way.
     pub(super) fn pop(&mut self, room: impl Fn(&T) -> Room) -> Option<T> {
         let mut order: Vec<usize> = (0..self.lanes.len()).collect();
         order.sort_by_key(|&at| self.lanes[at].start.max(self.now));
@@ -134,13 +137,14 @@ impl<T: Queued> FairQueue<T> {
         Some(text)
     }
 
-    /// Makes room for `count` texts of `client`: takes whole requests, the latest first, out of the longest line, as long
-    /// as that is longer than the client's own would become.
+    /// Makes room for `count` texts of `client`: takes whole requests, the latest first, out of the longest
+    /// line, as long as that is longer than the client's own would become.
     ///
     /// - `most`: texts that may wait.
     pub(super) fn shed(&mut self, client: Client, count: usize, most: usize) -> Vec<T> {
         let mut shed = Vec::new();
-        let own = self.lanes.iter().find(|lane| lane.client == client).map_or(0, |lane| lane.texts.len()) + count;
+        let own =
+            self.lanes.iter().find(|lane| lane.client == client).map_or(0, |lane| lane.texts.len()) + count;
         while self.len() + count > most {
             let Some(longest) = self.lanes.iter_mut().max_by_key(|lane| lane.texts.len()) else { break };
             let Some(request) = longest.texts.back().map(T::request) else { break };
@@ -240,8 +244,14 @@ mod tests {
         let shed = queue.shed(Client::of_address([10, 0, 0, 3].into()), 2, 10);
         assert_eq!(shed, texts(1, 2, 1, 4), "the whole request, the latest");
         assert_eq!(queue.len(), 6);
-        assert!(queue.shed(Client::of_address([10, 0, 0, 1].into()), 8, 6).is_empty(), "never for the client itself");
-        assert!(queue.shed(Client::of_address([10, 0, 0, 3].into()), 5, 6).is_empty(), "not for who would have more");
+        assert!(
+            queue.shed(Client::of_address([10, 0, 0, 1].into()), 8, 6).is_empty(),
+            "never for the client itself"
+        );
+        assert!(
+            queue.shed(Client::of_address([10, 0, 0, 3].into()), 5, 6).is_empty(),
+            "not for who would have more"
+        );
         assert_eq!(queue.len(), 6);
     }
 

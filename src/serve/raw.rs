@@ -70,7 +70,8 @@ impl RawGraph {
         if input == wiring.encoder_input {
             return Some(self.bundle.source().len());
         }
-        (input == wiring.decoder_input || input == s2s_runtime::contract::DECODER_TARGET).then(|| self.bundle.target().len())
+        (input == wiring.decoder_input || input == s2s_runtime::contract::DECODER_TARGET)
+            .then(|| self.bundle.target().len())
     }
 
     /// Waits for leave to run.
@@ -83,7 +84,10 @@ impl RawGraph {
         if before >= max_queue {
             return Err(ApiError::new(Fault::Overloaded, "the queue is full; try again later"));
         }
-        Arc::clone(&self.running).acquire_owned().await.map_err(|_| ApiError::new(Fault::Draining, "the server is shutting down"))
+        Arc::clone(&self.running)
+            .acquire_owned()
+            .await
+            .map_err(|_| ApiError::new(Fault::Draining, "the server is shutting down"))
     }
 
     /// Runs the graph; loads it if all loaded ones are running.
@@ -100,8 +104,9 @@ impl RawGraph {
             let result = graph.run(inputs, &mut outputs);
             Ok::<_, Error>((graph, result.map(|()| outputs)))
         }));
-        let panicked =
-            |panic: Box<dyn std::any::Any + Send>| Error::new(ErrorKind::Internal, format!("a graph panicked: {}", panic_message(&*panic)));
+        let panicked = |panic: Box<dyn std::any::Any + Send>| {
+            Error::new(ErrorKind::Internal, format!("a graph panicked: {}", panic_message(&*panic)))
+        };
         let (graph, result) = ran.map_err(panicked)??;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(graph);
         result
@@ -110,6 +115,12 @@ impl RawGraph {
     fn load(&self) -> Result<Box<dyn Graph>> {
         let inputs: Vec<&str> = self.info.inputs.iter().map(|input| input.name.as_str()).collect();
         let outputs: Vec<&str> = self.info.outputs.iter().map(|output| output.name.as_str()).collect();
-        load_graph(self.kind, self.bundle.graph_name(self.role), self.bundle.graph(self.role)?, &inputs, &outputs)
+        load_graph(
+            self.kind,
+            self.bundle.graph_name(self.role),
+            self.bundle.graph(self.role)?,
+            &inputs,
+            &outputs,
+        )
     }
 }

@@ -1,5 +1,5 @@
-//! The front door of a model: what is asked is checked, encoded and put into a bounded queue, before the threads of
-//! `work`, which join requests of many clients into batches.
+//! The front door of a model: what is asked is checked, encoded and put into a bounded queue, before the
+//! threads of `work`, which join requests of many clients into batches.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -20,10 +20,11 @@ use super::work::{Entry, Queue, Reply, Waiting, generated_tokens, work};
 
 /// Replies on one text that a slow reader may leave unread before its row is dropped.
 const UNREAD_REPLIES: usize = 4096;
-/// Bytes of a request's texts that are encoded at once, under a millisecond's work; more is encoded beside the event loop.
+/// Bytes of a request's texts that are encoded at once, under a millisecond's work; more is encoded beside
+/// the event loop.
 const ENCODED_AT_ONCE: usize = 4096;
-/// Characters of a text, before, between and after the steps of its normalisation, for each token that it may have: white
-/// space that goes again and the letters of long words count.
+/// Characters of a text, before, between and after the steps of its normalisation, for each token that it may
+/// have: white space that goes again and the letters of long words count.
 const CHARACTERS_A_TOKEN: usize = 128;
 /// What a token takes as an id and in the text of its hypothesis.
 const TEXT_BYTES: usize = 12;
@@ -61,7 +62,10 @@ pub struct Scheduler {
 
 impl std::fmt::Debug for Scheduler {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Scheduler").field("model", &self.model.card().name).field("waiting", &self.depth()).finish_non_exhaustive()
+        f.debug_struct("Scheduler")
+            .field("model", &self.model.card().name)
+            .field("waiting", &self.depth())
+            .finish_non_exhaustive()
     }
 }
 
@@ -70,7 +74,12 @@ impl Scheduler {
     ///
     /// # Errors
     /// What [`Model::worker`] gives.
-    pub fn start(model: Arc<dyn Model>, workers: usize, limits: &Limits, metrics: &Arc<ModelMetrics>) -> Result<Self> {
+    pub fn start(
+        model: Arc<dyn Model>,
+        workers: usize,
+        limits: &Limits,
+        metrics: &Arc<ModelMetrics>,
+    ) -> Result<Self> {
         let queue = Arc::new(Queue { waiting: Mutex::default(), wake: Condvar::new() });
         let scheduler = Self {
             queue: Arc::clone(&queue),
@@ -86,7 +95,8 @@ impl Scheduler {
         };
         for number in 0..workers.max(1) {
             let worker = scheduler.model.worker(metrics)?;
-            let (model, queue, metrics) = (Arc::clone(&scheduler.model), Arc::clone(&queue), Arc::clone(metrics));
+            let (model, queue, metrics) =
+                (Arc::clone(&scheduler.model), Arc::clone(&queue), Arc::clone(metrics));
             let max_batch_size = limits.max_batch_size;
             let handle = thread::Builder::new()
                 .name(format!("decode-{number}"))
@@ -124,7 +134,8 @@ impl Scheduler {
             return Err(ApiError::new(Fault::InvalidParameter, message));
         }
         if let Some(asked) = request.max_new_tokens.filter(|&asked| asked > self.max_new_tokens) {
-            let message = format!("`max_new_tokens`: {asked} asked for, the limit is {}", self.max_new_tokens);
+            let message =
+                format!("`max_new_tokens`: {asked} asked for, the limit is {}", self.max_new_tokens);
             return Err(ApiError::new(Fault::InvalidParameter, message));
         }
         if settings.max_new_tokens > self.max_new_tokens {
@@ -136,7 +147,11 @@ impl Scheduler {
             Arc::make_mut(&mut settings).max_input_length = Some(self.max_input_tokens);
         }
         if settings.prefix.len() > self.max_input_tokens {
-            let message = format!("`target_prefix`: {} tokens, the limit is {}", settings.prefix.len(), self.max_input_tokens);
+            let message = format!(
+                "`target_prefix`: {} tokens, the limit is {}",
+                settings.prefix.len(),
+                self.max_input_tokens
+            );
             return Err(ApiError::new(Fault::InvalidParameter, message));
         }
         Ok(settings)
@@ -152,14 +167,21 @@ impl Scheduler {
         if texts <= self.max_client_batch {
             return Ok(());
         }
-        Err(ApiError::new(Fault::TooLong, format!("{texts} texts in one request, the limit is {}", self.max_client_batch)))
+        Err(ApiError::new(
+            Fault::TooLong,
+            format!("{texts} texts in one request, the limit is {}", self.max_client_batch),
+        ))
     }
 
     /// Texts as the model reads them. Long ones are encoded beside the event loop.
     ///
     /// # Errors
     /// What is wrong with the first of them that is wrong.
-    pub(super) async fn encode_each(&self, texts: Vec<String>, settings: &Arc<Settings>) -> Result<Vec<SourceText>, Misread> {
+    pub(super) async fn encode_each(
+        &self,
+        texts: Vec<String>,
+        settings: &Arc<Settings>,
+    ) -> Result<Vec<SourceText>, Misread> {
         let most_characters = self.max_input_tokens.saturating_mul(CHARACTERS_A_TOKEN);
         if texts.iter().map(String::len).sum::<usize>() <= ENCODED_AT_ONCE {
             return encode_all(&*self.model, &texts, settings, most_characters);
@@ -175,7 +197,8 @@ impl Scheduler {
     pub(super) fn check_answer(&self, lengths: &[usize], settings: &Settings) -> Result<(), ApiError> {
         let attends = settings.keeps_attention() && self.model.card().has_attention;
         let bytes_of = |&tokens: &usize| {
-            let text = TEXT_BYTES + if settings.token_scores || settings.attention { STRING_BYTES } else { 0 };
+            let text =
+                TEXT_BYTES + if settings.token_scores || settings.attention { STRING_BYTES } else { 0 };
             let numbers = usize::from(settings.token_scores) + if attends { tokens } else { 0 };
             settings.most_tokens().saturating_mul(text + numbers * NUMBER_BYTES)
         };
@@ -184,7 +207,8 @@ impl Scheduler {
             return Ok(());
         }
         let longest = lengths.iter().max().unwrap_or(&0);
-        let attention = if attends { format!(" with attention on up to {longest} source tokens") } else { String::new() };
+        let attention =
+            if attends { format!(" with attention on up to {longest} source tokens") } else { String::new() };
         let message = format!(
             "{} texts, {} hypotheses each, up to {} tokens{attention}: the answer may take {bytes} bytes, the limit is {}; \
              ask for fewer beams or samples, fewer tokens (max_new_tokens), fewer texts, or no attention",
@@ -264,7 +288,12 @@ impl Scheduler {
     ///
     /// # Errors
     /// As [`Self::submit`]; the first failure of any text; the deadline.
-    pub async fn decode(&self, sources: Vec<SourceText>, settings: &Arc<Settings>, caller: Caller) -> Result<Answer, ApiError> {
+    pub async fn decode(
+        &self,
+        sources: Vec<SourceText>,
+        settings: &Arc<Settings>,
+        caller: Caller,
+    ) -> Result<Answer, ApiError> {
         let mut done: Vec<Option<Translation>> = vec![None; sources.len()];
         let mut receiver = self.submit(sources, settings, false, caller.client)?;
         let (mut queued, mut inference) = (Duration::ZERO, Duration::ZERO);
@@ -295,7 +324,11 @@ impl Scheduler {
 
     /// Whether every worker has ended, after [`Scheduler::close`].
     pub fn is_finished(&self) -> bool {
-        self.threads.lock().unwrap_or_else(PoisonError::into_inner).iter().all(thread::JoinHandle::is_finished)
+        self.threads
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+            .all(thread::JoinHandle::is_finished)
     }
 }
 
@@ -314,7 +347,12 @@ pub(super) struct Misread {
     pub(super) error: ApiError,
 }
 
-fn encode_all(model: &dyn Model, texts: &[String], settings: &Settings, most_characters: usize) -> Result<Vec<SourceText>, Misread> {
+fn encode_all(
+    model: &dyn Model,
+    texts: &[String],
+    settings: &Settings,
+    most_characters: usize,
+) -> Result<Vec<SourceText>, Misread> {
     let encode = |(index, text): (usize, &String)| {
         let encoded = model.encode(text, settings, most_characters);
         encoded.map_err(|error| Misread { index, error: ApiError::from_runtime(&error) })

@@ -1,5 +1,5 @@
-//! What a model reads of a plain text: its lines, or its sentences. Models are trained on lines, and a text with line
-//! breaks in it is nothing that they have ever seen.
+//! What a model reads of a plain text: its lines, or its sentences. Models are trained on lines, and a text
+//! with line breaks in it is nothing that they have ever seen.
 
 use std::ops::Range;
 use std::str::FromStr;
@@ -13,7 +13,8 @@ pub enum Split {
     /// At line breaks (LF, CR LF or CR), as `s2s translate` does; breaks and blank lines stay.
     #[default]
     Lines,
-    /// At line breaks, and between the sentences of a line (Unicode Standard Annex 29); the spaces between them stay.
+    /// At line breaks, and between the sentences of a line (Unicode Standard Annex 29); the spaces between
+    /// them stay.
     Sentences,
     /// Nowhere.
     None,
@@ -34,17 +35,18 @@ impl FromStr for Split {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let found = [Self::Lines, Self::Sentences, Self::None].into_iter().find(|split| split.as_str() == text);
+        let found =
+            [Self::Lines, Self::Sentences, Self::None].into_iter().find(|split| split.as_str() == text);
         found.ok_or_else(|| format!("split {text:?} is not known; send lines, sentences or none"))
     }
 }
 
-/// Characters without a letter or a digit among them, after which a sentence ends: the search for what follows a full stop
-/// goes over each of them as often as there are.
+/// Characters without a letter or a digit among them, after which a sentence ends: the search for what
+/// follows a full stop goes over each of them as often as there are.
 const LONGEST_RUN: usize = 32;
 
-/// The parts of `text` that the model reads, in order; `None` where there are more than `most`. What lies between them
-/// stays as it is.
+/// The parts of `text` that the model reads, in order; `None` where there are more than `most`. What lies
+/// between them stays as it is.
 pub(super) fn ranges(text: &str, split: Split, most: usize) -> Option<Vec<Range<usize>>> {
     let mut found = Vec::new();
     let mut add = |range: Range<usize>| {
@@ -112,7 +114,10 @@ mod tests {
         assert_eq!(parts("a\r\n b \n\n  \t\nc\rd\n", Split::Lines), ["a", " b ", "c", "d"]);
         assert_eq!(parts("one line.", Split::Lines), ["one line."]);
         for nothing in ["", " ", "\n\r\n"] {
-            assert!(parts(nothing, Split::Lines).is_empty() && parts(nothing, Split::Sentences).is_empty(), "{nothing:?}");
+            assert!(
+                parts(nothing, Split::Lines).is_empty() && parts(nothing, Split::Sentences).is_empty(),
+                "{nothing:?}"
+            );
         }
         assert_eq!(parts("a\nb", Split::None), ["a\nb"]);
     }
@@ -120,7 +125,15 @@ mod tests {
     #[test]
     fn sentences_end_where_unicode_says_so_and_the_spaces_between_are_not_read() {
         let text = "  Hello there.  How are you? He paid 3.50 to him, i.e. her.\n你好。再见！ \u{201c}Yes.\u{201d} No";
-        let expected = ["Hello there.", "How are you?", "He paid 3.50 to him, i.e. her.", "你好。", "再见！", "\u{201c}Yes.\u{201d}", "No"];
+        let expected = [
+            "Hello there.",
+            "How are you?",
+            "He paid 3.50 to him, i.e. her.",
+            "你好。",
+            "再见！",
+            "\u{201c}Yes.\u{201d}",
+            "No",
+        ];
         assert_eq!(parts(text, Split::Sentences), expected);
     }
 
@@ -128,7 +141,11 @@ mod tests {
     fn more_parts_than_allowed_are_none_and_hostile_lines_take_linear_time() {
         assert_eq!(ranges("a\nb\nc", Split::Lines, 2), None);
         let started = std::time::Instant::now();
-        for hostile in [".)".to_owned() + &")".repeat(500_000), ". ".to_owned() + &" ".repeat(500_000) + "x", ".\u{300}".repeat(200_000)] {
+        for hostile in [
+            ".)".to_owned() + &")".repeat(500_000),
+            ". ".to_owned() + &" ".repeat(500_000) + "x",
+            ".\u{300}".repeat(200_000),
+        ] {
             ranges(&hostile, Split::Sentences, 4096);
         }
         assert!(started.elapsed().as_secs() < 20, "{:?}", started.elapsed());

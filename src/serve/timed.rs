@@ -1,9 +1,9 @@
 //! A connection that closes itself when the other side is too slow, and never without an answer.
 //!
-//! hyper has one timer, for headers. This wrapper knows four situations: no byte yet, headers under way, a request being
-//! answered (the body has a timer of its own, in the handler), and idle between requests; and it watches that answers
-//! are taken. It also gives a body to hyper's own refusals of heads, and closes so that a client which still sends can
-//! read its answer.
+//! hyper has one timer, for headers. This wrapper knows four situations: no byte yet, headers under way, a
+//! request being answered (the body has a timer of its own, in the handler), and idle between requests; and
+//! it watches that answers are taken. It also gives a body to hyper's own refusals of heads, and closes so
+//! that a client which still sends can read its answer.
 
 use std::io;
 use std::pin::Pin;
@@ -95,8 +95,9 @@ impl Gate {
         (!self.is_busy()).then(|| *self.0.quiet.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// When the connection is shut down, what the other side still sends is read and dropped for a while: closing a
-    /// socket with unread bytes resets the connection, and a client that is reset may never see its answer.
+    /// When the connection is shut down, what the other side still sends is read and dropped for a while:
+    /// closing a socket with unread bytes resets the connection, and a client that is reset may never see its
+    /// answer.
     pub(super) fn linger(&self) {
         self.0.lingers.store(true, Ordering::Release);
     }
@@ -138,7 +139,10 @@ impl HttpBody for Guarded {
     type Data = Bytes;
     type Error = axum::Error;
 
-    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<hyper::body::Frame<Bytes>, axum::Error>>> {
         Pin::new(&mut self.body).poll_frame(cx)
     }
 
@@ -166,7 +170,8 @@ pub(super) type Refusal = Box<dyn Fn(&[u8]) -> Vec<u8> + Send + Sync>;
 pub(super) struct Timed<S> {
     stream: S,
     refusal: Refusal,
-    /// Answers that have been written to the end: whatever is written while there are no others is a refusal by hyper.
+    /// Answers that have been written to the end: whatever is written while there are no others is a refusal
+    /// by hyper.
     written: usize,
     /// The refusal that is written in place of hyper's, and how much of it has been.
     refusing: Option<(Vec<u8>, usize)>,
@@ -226,7 +231,11 @@ fn timed_out(what: &str) -> io::Error {
 }
 
 impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
-    fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
         let this = &mut *self;
         let before = buffer.filled().len();
         let progress = Pin::new(&mut this.stream).poll_read(cx, buffer);
@@ -253,9 +262,14 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
 impl<S: AsyncWrite + Unpin> Timed<S> {
     /// Writes a refusal in place of the one that hyper writes: it has no hook for this.
     ///
-    /// hyper writes by itself only after it could not read a head, and then nothing but that answer: "100 Continue" comes
-    /// within a request. Behind an answer that a client does not take, hyper's goes out as it is.
-    fn poll_refusal(&mut self, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Option<Poll<io::Result<usize>>> {
+    /// hyper writes by itself only after it could not read a head, and then nothing but that answer: "100
+    /// Continue" comes within a request. Behind an answer that a client does not take, hyper's goes out as it
+    /// is.
+    fn poll_refusal(
+        &mut self,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Option<Poll<io::Result<usize>>> {
         if self.gate.answers() != Some(self.written) {
             return None;
         }
@@ -284,7 +298,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         self.watch_write(cx, progress)
     }
 
-    fn poll_write_vectored(mut self: Pin<&mut Self>, cx: &mut Context<'_>, parts: &[io::IoSlice<'_>]) -> Poll<io::Result<usize>> {
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let refused = self.poll_refusal(cx, parts);
         let progress = refused.unwrap_or_else(|| Pin::new(&mut self.stream).poll_write_vectored(cx, parts));
         self.watch_write(cx, progress)

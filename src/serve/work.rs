@@ -1,8 +1,9 @@
 //! The threads that decode: each admits what waits at every decoding step (continuous batching).
 //!
-//! A failure inside a session (an engine's error or a panic) takes every row of that session with it, so the rows are
-//! decoded again, each alone: only the row that fails alone is answered with the failure. Rows decode the same alone
-//! and in company, so a stream simply goes on after the tokens that it has already sent.
+//! A failure inside a session (an engine's error or a panic) takes every row of that session with it, so the
+//! rows are decoded again, each alone: only the row that fails alone is answered with the failure. Rows
+//! decode the same alone and in company, so a stream simply goes on after the tokens that it has already
+//! sent.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -21,11 +22,11 @@ use super::model::{Event, Model, Row, Session, Token, Worker};
 use super::panics::panic_message;
 use super::queue::{FairQueue, Queued, Room};
 
-/// Source tokens, padding counted, that may join a batch at once: while the encoder reads them, no row goes on. So many
-/// are a full batch of ordinary texts.
+/// Source tokens, padding counted, that may join a batch at once: while the encoder reads them, no row goes
+/// on. So many are a full batch of ordinary texts.
 const ENCODED_TOGETHER: isize = 1024;
-/// Source tokens that may join for each step that the batch has made meanwhile: as many as leave with 32 rows of texts
-/// whose translations are a quarter as long.
+/// Source tokens that may join for each step that the batch has made meanwhile: as many as leave with 32 rows
+/// of texts whose translations are a quarter as long.
 const ENCODED_A_STEP: isize = 128;
 /// Source tokens of a text that joins whatever has been encoded just before.
 const SHORT: usize = 64;
@@ -80,7 +81,8 @@ impl Queued for Entry {
     }
 
     fn cost(&self) -> u64 {
-        (self.rows() * (self.source.ids.len() + self.settings.prefix.len() + self.settings.max_new_tokens)) as u64
+        (self.rows() * (self.source.ids.len() + self.settings.prefix.len() + self.settings.max_new_tokens))
+            as u64
     }
 
     fn is_abandoned(&self) -> bool {
@@ -107,7 +109,12 @@ impl Entry {
             Err(_) => add(&metrics.failures, 1),
         }
         metrics.ended();
-        let reply = Reply::Finished { index: self.index, result, queued: admitted - self.enqueued, inference: now - admitted };
+        let reply = Reply::Finished {
+            index: self.index,
+            result,
+            queued: admitted - self.enqueued,
+            inference: now - admitted,
+        };
         // A client that has gone away is told nothing.
         let _ = self.reply.try_send(reply);
     }
@@ -140,7 +147,13 @@ impl Queue {
 }
 
 /// A worker's thread: sessions one after another, a new one (and a new engine) only after a failure.
-pub(super) fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max_batch_size: usize, metrics: &Arc<ModelMetrics>) {
+pub(super) fn work(
+    model: &dyn Model,
+    first: Box<dyn Worker>,
+    queue: &Queue,
+    max_batch_size: usize,
+    metrics: &Arc<ModelMetrics>,
+) {
     let mut worker = Some(first);
     // Rows of a failed session, to be decoded alone.
     let mut suspects: VecDeque<Entry> = VecDeque::new();
@@ -162,7 +175,9 @@ pub(super) fn work(model: &dyn Model, first: Box<dyn Worker>, queue: &Queue, max
             Ok(Ok(Ended::Closed)) => return,
             Ok(Ok(Ended::Alone)) => continue,
             Ok(Err(error)) => error,
-            Err(panic) => Error::new(ErrorKind::Internal, format!("a worker panicked: {}", panic_message(&*panic))),
+            Err(panic) => {
+                Error::new(ErrorKind::Internal, format!("a worker panicked: {}", panic_message(&*panic)))
+            }
         };
         tracing::error!(error = %failure, rows = active.len(), "a decoding session failed");
         worker = None;
@@ -215,14 +230,20 @@ fn run_session(
                 add(&entry.metrics.input_tokens, entry.source.ids.len());
             }
             entry.seen = 0;
-            rows.push(Row { id: next_id, source: entry.source.clone(), settings: Arc::clone(&entry.settings), stream: entry.stream });
+            rows.push(Row {
+                id: next_id,
+                source: entry.source.clone(),
+                settings: Arc::clone(&entry.settings),
+                stream: entry.stream,
+            });
             active.insert(next_id, entry);
             next_id += 1;
         }
         if !rows.is_empty() {
             session.admit(rows)?;
         }
-        let gone: Vec<u64> = active.iter().filter(|(_, entry)| entry.reply.is_closed()).map(|(&id, _)| id).collect();
+        let gone: Vec<u64> =
+            active.iter().filter(|(_, entry)| entry.reply.is_closed()).map(|(&id, _)| id).collect();
         for id in gone {
             session.cancel(id);
             if let Some(entry) = active.remove(&id) {
@@ -281,15 +302,22 @@ fn wait_for_work(queue: &Queue) -> bool {
     !waiting.entries.is_empty()
 }
 
-/// What joins the batch now; waits while the batch is empty; `None` when the queue is closed and nothing is left to do.
+/// What joins the batch now; waits while the batch is empty; `None` when the queue is closed and nothing is
+/// left to do.
 ///
-/// A quarter more than the batch is kept for clients without any text in it, so that one who sends a word does not wait
-/// for the pages of others to end.
+/// A quarter more than the batch is kept for clients without any text in it, so that one who sends a word
+/// does not wait for the pages of others to end.
 ///
-/// - `credit`: source tokens that may still join; long texts are spread over the steps of a batch, so that it never stands
-///   still for long.
-fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize, credit: &mut isize) -> Option<Vec<Entry>> {
-    *credit = if active.is_empty() { ENCODED_TOGETHER } else { (*credit + ENCODED_A_STEP).min(ENCODED_TOGETHER) };
+/// - `credit`: source tokens that may still join; long texts are spread over the steps of a batch, so that it
+///   never stands still for long.
+fn take(
+    queue: &Queue,
+    active: &BTreeMap<u64, Entry>,
+    max_batch_size: usize,
+    credit: &mut isize,
+) -> Option<Vec<Entry>> {
+    *credit =
+        if active.is_empty() { ENCODED_TOGETHER } else { (*credit + ENCODED_A_STEP).min(ENCODED_TOGETHER) };
     let mut rows: usize = active.values().map(Entry::rows).sum();
     let mut known: HashSet<Client> = active.values().map(|entry| entry.client).collect();
     let mut waiting = queue.lock();
@@ -312,12 +340,18 @@ fn take(queue: &Queue, active: &BTreeMap<u64, Entry>, max_batch_size: usize, cre
                         Room::Free
                     }
                 }
-                () if together <= max_batch_size + max_batch_size / 4 && !known.contains(&entry.client) => Room::Kept,
+                () if together <= max_batch_size + max_batch_size / 4 && !known.contains(&entry.client) => {
+                    Room::Kept
+                }
                 () => Room::Full,
             }
         };
-        let padded = |entries: &[Entry], longest: usize| isize::try_from(entries.len() * longest).unwrap_or(isize::MAX);
-        while let Some(entry) = waiting.entries.pop(|entry| room(rows, padded(&entries, longest), &known, entry)) {
+        let padded = |entries: &[Entry], longest: usize| {
+            isize::try_from(entries.len() * longest).unwrap_or(isize::MAX)
+        };
+        while let Some(entry) =
+            waiting.entries.pop(|entry| room(rows, padded(&entries, longest), &known, entry))
+        {
             if entry.is_abandoned() {
                 add(&entry.metrics.cancelled, 1);
                 continue;

@@ -7,7 +7,8 @@ use super::report::{Event, Report};
 use crate::config::callbacks::{EarlyStopping, Monitor, ReduceOnPlateau, Watch};
 use crate::config::training::Training;
 
-/// What the callbacks remember; a part of a checkpoint, so that a resumed training decides as an undisturbed one.
+/// What the callbacks remember; a part of a checkpoint, so that a resumed training decides as an undisturbed
+/// one.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Callbacks {
@@ -72,13 +73,20 @@ impl Monitor {
 impl Callbacks {
     /// The learning rate that the schedule starts from.
     pub fn learning_rate(&self, training: &Training) -> f64 {
-        self.reduce_lr_on_plateau.as_ref().map_or(training.learning_rate, |p| f64::from_bits(p.learning_rate_bits))
+        self.reduce_lr_on_plateau
+            .as_ref()
+            .map_or(training.learning_rate, |p| f64::from_bits(p.learning_rate_bits))
     }
 
     /// Whether `early_stopping` ends the training after `epoch`, counted from 1.
     pub fn stop(&self, training: &Training, epoch: usize) -> bool {
-        let (Some(options), Some(state)) = (&training.early_stopping, &self.early_stopping) else { return false };
-        state.monitor == options.watch.monitor.name() && !state.better && state.wait >= options.watch.patience && epoch > 1
+        let (Some(options), Some(state)) = (&training.early_stopping, &self.early_stopping) else {
+            return false;
+        };
+        state.monitor == options.watch.monitor.name()
+            && !state.better
+            && state.wait >= options.watch.patience
+            && epoch > 1
     }
 
     /// Reports what an epoch has changed; `learning_rate` is what it began with.
@@ -99,7 +107,8 @@ impl Callbacks {
             && let Some(value) = options.watch.monitor.value(metrics)
         {
             let learning_rate = self.learning_rate(training);
-            self.reduce_lr_on_plateau = Some(plateau(options, self.reduce_lr_on_plateau.take(), value, learning_rate));
+            self.reduce_lr_on_plateau =
+                Some(plateau(options, self.reduce_lr_on_plateau.take(), value, learning_rate));
         }
         if let Some(options) = &training.early_stopping
             && let Some(value) = options.watch.monitor.value(metrics)
@@ -116,13 +125,22 @@ fn stopping(options: &EarlyStopping, state: Option<Stopping>, value: f64) -> Sto
     let better = state.as_ref().is_none_or(|s| watch.better(value, f64::from_bits(s.best_bits)));
     let waited = state.as_ref().map_or(0, |s| s.wait) + 1;
     // A better epoch that misses the baseline does not end the wait.
-    let wait = if better && options.baseline.is_none_or(|baseline| watch.better(value, baseline)) { 0 } else { waited };
+    let wait = if better && options.baseline.is_none_or(|baseline| watch.better(value, baseline)) {
+        0
+    } else {
+        waited
+    };
     let best_bits = state.filter(|_| !better).map_or(value.to_bits(), |s| s.best_bits);
     Stopping { monitor: watch.monitor.name().to_owned(), best_bits, wait, better }
 }
 
 fn plateau(options: &ReduceOnPlateau, state: Option<Plateau>, value: f64, learning_rate: f64) -> Plateau {
-    let first = || Plateau { best_bits: value.to_bits(), wait: 0, cooldown: 0, learning_rate_bits: learning_rate.to_bits() };
+    let first = || Plateau {
+        best_bits: value.to_bits(),
+        wait: 0,
+        cooldown: 0,
+        learning_rate_bits: learning_rate.to_bits(),
+    };
     let Some(mut state) = state else { return first() };
     if state.cooldown > 0 {
         state.cooldown -= 1;
@@ -155,7 +173,9 @@ mod tests {
 
     fn training(set: &[String]) -> Training {
         let text = "name: a\ndata: {task: dates}\nmodel: {hidden: 8, input: one_hot}\ntraining: {epochs: 99, batch_size: 2, learning_rate: 0.125}\n";
-        Config::parse(text, Path::new("a.yaml"), &LoadOptions { overrides: set.to_vec(), data: None }).unwrap().training
+        Config::parse(text, Path::new("a.yaml"), &LoadOptions { overrides: set.to_vec(), data: None })
+            .unwrap()
+            .training
     }
 
     fn metrics(epoch: usize, value: f64) -> EpochMetrics {
@@ -167,7 +187,8 @@ mod tests {
         let path = format!("{}/tests/goldens/callbacks.json", env!("CARGO_MANIFEST_DIR"));
         let goldens: Value = serde_json::from_str(&std::fs::read_to_string(path).unwrap()).unwrap();
         for case in goldens["cases"].as_array().unwrap() {
-            let values: Vec<f64> = case["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
+            let values: Vec<f64> =
+                case["values"].as_array().unwrap().iter().map(|v| v.as_f64().unwrap()).collect();
             let set = |key: &str, options: &Value| {
                 let mut options = options.clone();
                 options["mode"] = case["mode"].clone();
@@ -182,16 +203,27 @@ mod tests {
                     callbacks = serde_json::from_str(&serde_json::to_string(&callbacks).unwrap()).unwrap();
                     callbacks.stop(&training, epoch).then_some(epoch)
                 });
-                assert_eq!(serde_json::to_value(stopped).unwrap(), golden["stopped_after"], "{} {values:?}", golden["options"]);
+                assert_eq!(
+                    serde_json::to_value(stopped).unwrap(),
+                    golden["stopped_after"],
+                    "{} {values:?}",
+                    golden["options"]
+                );
             }
             for golden in case["reduce_lr_on_plateau"].as_array().unwrap() {
                 let training = set("reduce_lr_on_plateau", &golden["options"]);
                 let mut callbacks = Callbacks::default();
-                for ((epoch, &value), rate) in (1..).zip(&values).zip(golden["learning_rates"].as_array().unwrap()) {
+                for ((epoch, &value), rate) in
+                    (1..).zip(&values).zip(golden["learning_rates"].as_array().unwrap())
+                {
                     callbacks.epoch(&training, &metrics(epoch, value));
                     callbacks = serde_json::from_str(&serde_json::to_string(&callbacks).unwrap()).unwrap();
                     let (found, rate) = (callbacks.learning_rate(&training), rate.as_f64().unwrap());
-                    assert!((found - rate).abs() <= 1e-7 * rate, "{} epoch {epoch}: {found} {rate} {values:?}", golden["options"]);
+                    assert!(
+                        (found - rate).abs() <= 1e-7 * rate,
+                        "{} epoch {epoch}: {found} {rate} {values:?}",
+                        golden["options"]
+                    );
                 }
             }
         }
@@ -199,12 +231,16 @@ mod tests {
 
     #[test]
     fn another_monitor_counts_anew() {
-        let watching = |monitor: &str| training(&[format!("training.early_stopping={{monitor: {monitor}, patience: 1}}")]);
+        let watching = |monitor: &str| {
+            training(&[format!("training.early_stopping={{monitor: {monitor}, patience: 1}}")])
+        };
         let mut callbacks = Callbacks::default();
         for epoch in 1..=2 {
             callbacks.epoch(&watching("val_loss"), &metrics(epoch, 1.0));
         }
-        assert!(callbacks.stop(&watching("validation_loss"), 2) && !callbacks.stop(&watching("train_loss"), 2));
+        assert!(
+            callbacks.stop(&watching("validation_loss"), 2) && !callbacks.stop(&watching("train_loss"), 2)
+        );
         callbacks.epoch(&watching("train_loss"), &metrics(3, 1.0));
         assert!(!callbacks.stop(&watching("train_loss"), 3));
     }

@@ -1,7 +1,9 @@
-//! Checkpoints: parameters, the optimiser's moments and how far the training had come, in one safetensors file.
+//! Checkpoints: parameters, the optimiser's moments and how far the training had come, in one safetensors
+//! file.
 //!
-//! Tensors have the names and shapes of the exported graphs' initialisers, the moments `m.` and `v.` in front. The metadata has one key, [`METADATA`], with a
-//! JSON object ([`Header`]), so that equal trainings give equal files.
+//! Tensors have the names and shapes of the exported graphs' initialisers, the moments `m.` and `v.` in
+//! front. The metadata has one key, [`METADATA`], with a JSON object ([`Header`]), so that equal trainings
+//! give equal files.
 
 use std::collections::HashMap;
 use std::path::Path;
@@ -98,13 +100,18 @@ impl Best {
     /// What is kept of an epoch.
     pub fn of(monitor: Monitor, metrics: &EpochMetrics) -> Self {
         let monitored = if monitor == Monitor::ValidationLoss { None } else { monitor.value(metrics) };
-        Self { epoch: metrics.epoch, validation_loss_bits: metrics.validation_loss.to_bits(), monitored_bits: monitored.map(f64::to_bits) }
+        Self {
+            epoch: metrics.epoch,
+            validation_loss_bits: metrics.validation_loss.to_bits(),
+            monitored_bits: monitored.map(f64::to_bits),
+        }
     }
 
     /// Whether it is better than `old`; the lower validation loss breaks a tie.
     pub fn is_better(&self, monitor: Monitor, old: Self) -> bool {
         if monitor != Monitor::ValidationLoss
-            && let (Some(new), Some(old)) = (self.monitored_bits.map(f64::from_bits), old.monitored_bits.map(f64::from_bits))
+            && let (Some(new), Some(old)) =
+                (self.monitored_bits.map(f64::from_bits), old.monitored_bits.map(f64::from_bits))
             && new != old
         {
             return (new > old) == monitor.higher_is_better();
@@ -121,7 +128,9 @@ impl Checkpoint {
     /// Writes the file whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         let internal = |cause: Box<dyn std::error::Error + Send + Sync>| {
-            Error::new(ErrorKind::Internal, "the checkpoint cannot be laid out").in_file(path).caused_by(cause)
+            Error::new(ErrorKind::Internal, "the checkpoint cannot be laid out")
+                .in_file(path)
+                .caused_by(cause)
         };
         let network = Seq2Seq::new(self.header.architecture.clone())?;
         let moments = self.optimiser.iter().flat_map(|o| [("m.", &o.first), ("v.", &o.second)]);
@@ -129,7 +138,10 @@ impl Checkpoint {
             .into_iter()
             .chain(moments)
             .flat_map(|(prefix, p)| {
-                network.exported(p).into_iter().map(move |(name, shape, values)| (format!("{prefix}{name}"), shape, bytes_of(&values)))
+                network
+                    .exported(p)
+                    .into_iter()
+                    .map(move |(name, shape, values)| (format!("{prefix}{name}"), shape, bytes_of(&values)))
             })
             .collect();
         let views = tensors
@@ -146,17 +158,21 @@ impl Checkpoint {
     /// Reads a checkpoint and holds it against the architecture that it names.
     ///
     /// # Errors
-    /// [`ErrorKind::Data`] for a file that is no checkpoint, is cut off, lacks a tensor, has one of another type or a weight that
-    /// is not finite, or says that it is of a network that cannot be or that it is too short for.
+    /// [`ErrorKind::Data`] for a file that is no checkpoint, is cut off, lacks a tensor, has one of another
+    /// type or a weight that is not finite, or says that it is of a network that cannot be or that it is too
+    /// short for.
     pub fn load(path: &Path) -> Result<Self> {
         let file = TensorFile::read(path, DAMAGED)?;
         let (header, tensors) = file.parse::<Header>(METADATA)?;
-        let wrong = |e: Error| Error::new(ErrorKind::Data, e.message()).at_line(path, None, Some(ARCHITECTURE)).help(DAMAGED);
+        let wrong = |e: Error| {
+            Error::new(ErrorKind::Data, e.message()).at_line(path, None, Some(ARCHITECTURE)).help(DAMAGED)
+        };
         let network = Seq2Seq::new(header.architecture.clone()).map_err(wrong)?;
         tensors.check(network.layout())?;
         let parameters = tensors.weights(|find| network.import(find))?;
         let optimiser = if tensors.has_moments() {
-            let [first, second] = ["m.", "v."].map(|prefix| tensors.gather(prefix, |find| network.import(find)));
+            let [first, second] =
+                ["m.", "v."].map(|prefix| tensors.gather(prefix, |find| network.import(find)));
             Some(OptimiserState { first: first?, second: second?, time: header.progress.step })
         } else {
             None

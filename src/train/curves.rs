@@ -53,7 +53,8 @@ struct Scale {
 impl Scale {
     /// Round ends around the values.
     fn around(values: impl Iterator<Item = f64> + Clone, may_be_logarithmic: bool) -> Self {
-        let (low, high) = values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
+        let (low, high) =
+            values.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), v| (low.min(v), high.max(v)));
         if may_be_logarithmic && low > 0.0 && high / low > LOGARITHMIC {
             return Self::decades(low, high);
         }
@@ -73,7 +74,9 @@ impl Scale {
     fn decades(low: f64, high: f64) -> Self {
         let marks = |steps: &[f64]| -> Vec<f64> {
             let decades = low.log10().floor() as i32..=high.log10().ceil() as i32;
-            decades.flat_map(|decade| steps.iter().map(move |s| s * 10f64.powi(decade)).collect::<Vec<_>>()).collect()
+            decades
+                .flat_map(|decade| steps.iter().map(move |s| s * 10f64.powi(decade)).collect::<Vec<_>>())
+                .collect()
         };
         let steps: &[f64] = if high / low > 1e3 { &[1.0] } else { &[1.0, 2.0, 5.0] };
         let marks = marks(steps);
@@ -119,7 +122,11 @@ fn trimmed(digits: &str) -> &str {
 
 fn panels(metrics: &[EpochMetrics]) -> Vec<Panel> {
     let curve = |name, colour, value: fn(&EpochMetrics) -> Option<f64>| {
-        let points = metrics.iter().filter_map(|m| value(m).map(|v| (m.epoch as f64, v))).filter(|p| p.1.is_finite()).collect();
+        let points = metrics
+            .iter()
+            .filter_map(|m| value(m).map(|v| (m.epoch as f64, v)))
+            .filter(|p| p.1.is_finite())
+            .collect();
         Curve { name, colour, points }
     };
     let of_samples = metrics.iter().any(|m| m.samples_per_second.is_some());
@@ -127,10 +134,17 @@ fn panels(metrics: &[EpochMetrics]) -> Vec<Panel> {
         Panel {
             title: if of_samples { "Loss: nats a sample" } else { "Loss: nats a target token" },
             unit: Unit::Nats,
-            curves: vec![curve("training", "#0072b2", |m| Some(m.train_loss)), curve("validation", "#d55e00", |m| Some(m.validation_loss))],
+            curves: vec![
+                curve("training", "#0072b2", |m| Some(m.train_loss)),
+                curve("validation", "#d55e00", |m| Some(m.validation_loss)),
+            ],
         },
         Panel {
-            title: if of_samples { "Accuracy on the validation samples, out of 100" } else { "Scores on the validation pairs, out of 100" },
+            title: if of_samples {
+                "Accuracy on the validation samples, out of 100"
+            } else {
+                "Scores on the validation pairs, out of 100"
+            },
             unit: Unit::Percent,
             curves: vec![
                 curve("accuracy", "#56b4e9", |m| Some(100.0 * m.validation_accuracy)),
@@ -140,10 +154,17 @@ fn panels(metrics: &[EpochMetrics]) -> Vec<Panel> {
                 curve("BLEU", "#7570b3", |m| m.bleu),
             ],
         },
-        Panel { title: "Learning rate", unit: Unit::Rate, curves: vec![curve("learning rate", "#555555", |m| m.learning_rate)] },
+        Panel {
+            title: "Learning rate",
+            unit: Unit::Rate,
+            curves: vec![curve("learning rate", "#555555", |m| m.learning_rate)],
+        },
     ];
     all.into_iter()
-        .map(|panel| Panel { curves: panel.curves.into_iter().filter(|c| !c.points.is_empty()).collect(), ..panel })
+        .map(|panel| Panel {
+            curves: panel.curves.into_iter().filter(|c| !c.points.is_empty()).collect(),
+            ..panel
+        })
         .filter(|panel| !panel.curves.is_empty())
         .collect()
 }
@@ -166,7 +187,14 @@ pub(super) fn svg(name: &str, metrics: &[EpochMetrics]) -> String {
     }
     text(&mut out, 16.0, 42.0, 11.5, "start", "#555555", false, &about);
     for (i, panel) in panels.iter().enumerate() {
-        draw(&mut out, panel, HEAD + i as f64 * (PANEL + GAP) + 16.0, epochs, best.map(|m| m.epoch), i + 1 == panels.len());
+        draw(
+            &mut out,
+            panel,
+            HEAD + i as f64 * (PANEL + GAP) + 16.0,
+            epochs,
+            best.map(|m| m.epoch),
+            i + 1 == panels.len(),
+        );
     }
     out += "</svg>\n";
     out
@@ -182,8 +210,17 @@ fn duration(seconds: f64) -> String {
 
 fn draw(out: &mut String, panel: &Panel, top: f64, epochs: usize, best: Option<usize>, last: bool) {
     let right = WIDTH - RIGHT;
-    let scale = Scale::around(panel.curves.iter().flat_map(|c| c.points.iter().map(|p| p.1)), panel.unit == Unit::Nats);
-    let x = |epoch: f64| if epochs > 1 { LEFT + (epoch - 1.0) / (epochs as f64 - 1.0) * (right - LEFT) } else { (LEFT + right) / 2.0 };
+    let scale = Scale::around(
+        panel.curves.iter().flat_map(|c| c.points.iter().map(|p| p.1)),
+        panel.unit == Unit::Nats,
+    );
+    let x = |epoch: f64| {
+        if epochs > 1 {
+            LEFT + (epoch - 1.0) / (epochs as f64 - 1.0) * (right - LEFT)
+        } else {
+            (LEFT + right) / 2.0
+        }
+    };
     let y = |value: f64| top + PANEL * (1.0 - scale.place(value));
     text(out, 16.0, top - 12.0, 12.0, "start", "#222222", true, panel.title);
     for &tick in &scale.ticks {
@@ -204,7 +241,8 @@ fn draw(out: &mut String, panel: &Panel, top: f64, epochs: usize, best: Option<u
         text(out, x(best as f64), top - 8.0, 10.0, "middle", "#777777", false, "best");
     }
     for curve in &panel.curves {
-        let points: Vec<String> = curve.points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
+        let points: Vec<String> =
+            curve.points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
         let _ = writeln!(
             out,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" stroke-linejoin=\"round\"/>",
@@ -212,18 +250,34 @@ fn draw(out: &mut String, panel: &Panel, top: f64, epochs: usize, best: Option<u
             curve.colour
         );
         for p in curve.points.iter().filter(|_| curve.points.len() <= DOTS) {
-            let _ = writeln!(out, "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.4\" fill=\"{}\"/>", x(p.0), y(p.1), curve.colour);
+            let _ = writeln!(
+                out,
+                "<circle cx=\"{:.1}\" cy=\"{:.1}\" r=\"2.4\" fill=\"{}\"/>",
+                x(p.0),
+                y(p.1),
+                curve.colour
+            );
         }
     }
     for (curve, place) in panel.curves.iter().zip(names(panel, &y, top)) {
         let value = curve.points.last().map_or(0.0, |p| p.1);
-        text(out, right + 14.0, place, 11.0, "start", curve.colour, true, &format!("{} {}", curve.name, number(value, panel.unit)));
+        text(
+            out,
+            right + 14.0,
+            place,
+            11.0,
+            "start",
+            curve.colour,
+            true,
+            &format!("{} {}", curve.name, number(value, panel.unit)),
+        );
     }
 }
 
 /// Where the names at the right stand: at the ends of their curves, or as near as they fit.
 fn names(panel: &Panel, y: &dyn Fn(f64) -> f64, top: f64) -> Vec<f64> {
-    let mut order: Vec<(usize, f64)> = panel.curves.iter().enumerate().map(|(i, c)| (i, c.points.last().map_or(top, |p| y(p.1)))).collect();
+    let mut order: Vec<(usize, f64)> =
+        panel.curves.iter().enumerate().map(|(i, c)| (i, c.points.last().map_or(top, |p| y(p.1)))).collect();
     order.sort_by(|a, b| a.1.total_cmp(&b.1));
     let mut places = vec![0.0; order.len()];
     let mut above = f64::NEG_INFINITY;
@@ -239,8 +293,11 @@ fn names(panel: &Panel, y: &dyn Fn(f64) -> f64, top: f64) -> Vec<f64> {
 
 fn line(out: &mut String, from: (f64, f64), to: (f64, f64), colour: &str, dash: &str) {
     let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
-    let _ =
-        writeln!(out, "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\"{dash}/>", from.0, from.1, to.0, to.1);
+    let _ = writeln!(
+        out,
+        "<line x1=\"{:.1}\" y1=\"{:.1}\" x2=\"{:.1}\" y2=\"{:.1}\" stroke=\"{colour}\"{dash}/>",
+        from.0, from.1, to.0, to.1
+    );
 }
 
 #[allow(clippy::too_many_arguments)] // One call each; a struct would only rename them.
@@ -282,26 +339,39 @@ mod tests {
             .map(|l| l.split('"').next().unwrap_or("").split(' ').count())
             .collect();
         assert_eq!(points, [6, 6, 6, 3, 6]);
-        assert!(picture.contains("a&lt;b") && !picture.contains("NaN") && !picture.contains("inf"), "{picture}");
+        assert!(
+            picture.contains("a&lt;b") && !picture.contains("NaN") && !picture.contains("inf"),
+            "{picture}"
+        );
     }
 
     #[test]
     fn one_epoch_and_none_are_drawn_too() {
         for count in [0, 1] {
             let picture = svg("a", &(1..=count).map(metrics).collect::<Vec<_>>());
-            assert!(picture.ends_with("</svg>\n") && !picture.contains("NaN") && !picture.contains("inf"), "{picture}");
+            assert!(
+                picture.ends_with("</svg>\n") && !picture.contains("NaN") && !picture.contains("inf"),
+                "{picture}"
+            );
         }
     }
 
     #[test]
     fn ticks_are_round_and_enclose_the_values() {
         let ticks = |values: &[f64]| -> Vec<String> {
-            Scale::around(values.iter().copied(), true).ticks.into_iter().map(|t| number(t, Unit::Nats)).collect()
+            Scale::around(values.iter().copied(), true)
+                .ticks
+                .into_iter()
+                .map(|t| number(t, Unit::Nats))
+                .collect()
         };
         assert_eq!(ticks(&[0.13, 0.94]), ["0", "0.2", "0.4", "0.6", "0.8", "1"]);
         assert_eq!(ticks(&[7.0, 93.0]), ["0", "20", "40", "60", "80", "100"]);
         assert_eq!(ticks(&[2.0, 2.0]), ["0", "0.5", "1", "1.5", "2"]);
-        assert_eq!(ticks(&[0.004, 0.9]), ["0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]);
+        assert_eq!(
+            ticks(&[0.004, 0.9]),
+            ["0.002", "0.005", "0.01", "0.02", "0.05", "0.1", "0.2", "0.5", "1"]
+        );
         assert_eq!(number(0.00123, Unit::Rate), "1.23e-3");
         assert_eq!(number(0.5, Unit::Rate), "5e-1");
         assert_eq!(number(50.0, Unit::Percent), "50");

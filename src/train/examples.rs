@@ -28,7 +28,9 @@ pub struct Candidate {
 pub fn candidates<'a>(pairs: impl ExactSizeIterator<Item = (&'a str, &'a str)>) -> Vec<Candidate> {
     let every = (pairs.len() / (CANDIDATES * LOOKED_AT)).max(1);
     let mut kept: Vec<Candidate> = Vec::new();
-    for (source, target) in pairs.step_by(every).filter(|(source, target)| is_showable(source) && is_showable(target)) {
+    for (source, target) in
+        pairs.step_by(every).filter(|(source, target)| is_showable(source) && is_showable(target))
+    {
         if kept.iter().all(|other| other.source != source) {
             kept.push(Candidate { source: source.to_owned(), target: target.to_owned() });
         }
@@ -52,10 +54,13 @@ fn spread<T>(items: Vec<T>, most: usize) -> Vec<T> {
 ///
 /// What cannot be decoded at all is no error here: the checks of the export will say it better.
 pub fn choose(input: &ExportInput<'_>, candidates: &[Candidate]) -> Vec<String> {
-    let groups: Vec<Group> =
-        candidates.iter().map(|pair| Group { source: pair.source.clone(), references: vec![pair.target.clone()] }).collect();
+    let groups: Vec<Group> = candidates
+        .iter()
+        .map(|pair| Group { source: pair.source.clone(), references: vec![pair.target.clone()] })
+        .collect();
     let decoded = decode(input, &groups.iter().collect::<Vec<_>>(), &input.decoding).unwrap_or_default();
-    let (right, wrong): (Vec<_>, Vec<_>) = (0..groups.len()).partition(|&i| decoded.get(i).is_some_and(|decoded| decoded.right));
+    let (right, wrong): (Vec<_>, Vec<_>) =
+        (0..groups.len()).partition(|&i| decoded.get(i).is_some_and(|decoded| decoded.right));
     let mut chosen = spread(right, MOST_EXAMPLES);
     chosen.extend(spread(wrong, MOST_EXAMPLES - chosen.len()));
     chosen.into_iter().map(|i| candidates[i].source.clone()).collect()
@@ -70,13 +75,23 @@ mod tests {
         let long = "x".repeat(LONGEST_EXAMPLE + 1);
         let texts: Vec<String> = (0..100_000).map(|i| format!("text {i}")).collect();
         let odd = ["", " ", "two\nlines", "a tab\t", "\u{1b}[2J", &long, "same", "same"];
-        let pairs: Vec<(&str, &str)> =
-            odd.iter().map(|&odd| (odd, "target")).chain(texts.iter().map(|text| (text.as_str(), "target"))).collect();
+        let pairs: Vec<(&str, &str)> = odd
+            .iter()
+            .map(|&odd| (odd, "target"))
+            .chain(texts.iter().map(|text| (text.as_str(), "target")))
+            .collect();
         let found = candidates(pairs.iter().copied());
         assert_eq!(found.len(), CANDIDATES);
-        assert!(found.iter().all(|pair| pair.source == "same" || pair.source.starts_with("text ")), "{found:?}");
+        assert!(
+            found.iter().all(|pair| pair.source == "same" || pair.source.starts_with("text ")),
+            "{found:?}"
+        );
         let number = |pair: &Candidate| pair.source.trim_start_matches("text ").parse::<usize>().unwrap_or(0);
-        assert!(found.windows(2).all(|two| number(&two[0]) < number(&two[1])) && number(&found[CANDIDATES - 1]) > 90_000, "{found:?}");
+        assert!(
+            found.windows(2).all(|two| number(&two[0]) < number(&two[1]))
+                && number(&found[CANDIDATES - 1]) > 90_000,
+            "{found:?}"
+        );
         // Few are taken as they are.
         let few = candidates(pairs[..9].iter().copied());
         assert_eq!(few.iter().map(|pair| pair.source.as_str()).collect::<Vec<_>>(), ["same", "text 0"]);

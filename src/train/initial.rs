@@ -58,16 +58,23 @@ impl Initial {
         let (from, path) = open(&init.path)?;
         let checkpoint = Checkpoint::load(&path)?;
         if checkpoint.header.architecture != *from.network.architecture() {
-            let error = Error::new(ErrorKind::Data, "the checkpoint is of another network than its folder's config.yaml");
+            let error = Error::new(
+                ErrorKind::Data,
+                "the checkpoint is of another network than its folder's config.yaml",
+            );
             return Err(error.in_file(&path).help("name a checkpoint that lies in its own run folder"));
         }
         let differs = |key: &str, help: &str| {
-            let message = format!("`{key}` differs between the config and the run whose weights it takes, {}", from.folder.display());
+            let message = format!(
+                "`{key}` differs between the config and the run whose weights it takes, {}",
+                from.folder.display()
+            );
             Err(Error::new(ErrorKind::Config, message).help(help.to_owned()))
         };
-        for (key, old, new) in
-            [("data.source", &from.config.data.source, &config.data.source), ("data.target", &from.config.data.target, &config.data.target)]
-        {
+        for (key, old, new) in [
+            ("data.source", &from.config.data.source, &config.data.source),
+            ("data.target", &from.config.data.target, &config.data.target),
+        ] {
             if old != new {
                 return differs(
                     key,
@@ -87,10 +94,15 @@ impl Initial {
             ("model.tied_embeddings", old.tied_embeddings == new.tied_embeddings),
         ];
         if let Some((key, _)) = keys.into_iter().find(|(_, same)| !same) {
-            return differs(key, "weights fit the network that they were trained in: copy the section `model` of its config.yaml");
+            return differs(
+                key,
+                "weights fit the network that they were trained in: copy the section `model` of its config.yaml",
+            );
         }
-        let (source, new_source) = fitted(&from.source, corpus.counted(&config.data).map(|p| p.0), init.extend_vocabulary)?;
-        let (target, new_target) = fitted(&from.target, corpus.counted(&config.data).map(|p| p.1), init.extend_vocabulary)?;
+        let (source, new_source) =
+            fitted(&from.source, corpus.counted(&config.data).map(|p| p.0), init.extend_vocabulary)?;
+        let (target, new_target) =
+            fitted(&from.target, corpus.counted(&config.data).map(|p| p.1), init.extend_vocabulary)?;
         let bytes = files::read(&path, files::CHECKPOINT)?;
         let origin = Origin {
             run: from.config.name.clone(),
@@ -113,8 +125,11 @@ impl Initial {
     /// The weights in a network with the new vocabularies: new symbols have what `seed` gives them.
     pub(super) fn parameters(&self, network: &Seq2Seq, seed: u64) -> Result<Parameters<f32>> {
         let fresh = network.initialise(seed);
-        let mut fresh: HashMap<String, (Vec<usize>, Cow<'_, [f32]>)> =
-            network.exported(&fresh).into_iter().map(|(name, shape, values)| (name, (shape, Cow::Owned(values.into_owned())))).collect();
+        let mut fresh: HashMap<String, (Vec<usize>, Cow<'_, [f32]>)> = network
+            .exported(&fresh)
+            .into_iter()
+            .map(|(name, shape, values)| (name, (shape, Cow::Owned(values.into_owned()))))
+            .collect();
         for (name, shape, values) in self.from.network.exported(&self.checkpoint.parameters) {
             if let Some((wide, into)) = fresh.get_mut(&name) {
                 // The last column of an input's weight is its bias.
@@ -133,20 +148,31 @@ fn open(path: &Path) -> Result<(Run, PathBuf)> {
         let path = if best.exists() { best } else { run.checkpoint_path(Which::Last) };
         return Ok((run, path));
     }
-    let folder = path.parent().and_then(Path::parent).map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
+    let folder = path
+        .parent()
+        .and_then(Path::parent)
+        .map(|f| if f.as_os_str().is_empty() { Path::new(".") } else { f });
     match folder.filter(|_| path.is_file()) {
         Some(folder) if Run::exists(folder) => Ok((Run::open(folder)?, path.to_owned())),
         Some(_) => {
-            let error =
-                Error::new(ErrorKind::Usage, "this file does not lie in a run folder, whose vocabularies belong to it").in_file(path);
+            let error = Error::new(
+                ErrorKind::Usage,
+                "this file does not lie in a run folder, whose vocabularies belong to it",
+            )
+            .in_file(path);
             Err(error.help("name a run folder, or RUN/checkpoints/last.safetensors"))
         }
-        None => Err(Error::io(path, std::io::ErrorKind::NotFound.into()).help("name a run folder, or RUN/checkpoints/last.safetensors")),
+        None => Err(Error::io(path, std::io::ErrorKind::NotFound.into())
+            .help("name a run folder, or RUN/checkpoints/last.safetensors")),
     }
 }
 
 /// A vocabulary for more texts, and how many of their symbols are new to it.
-fn fitted<'a>(old: &Vocabulary, texts: impl Iterator<Item = &'a str>, extend: bool) -> Result<(Vocabulary, usize)> {
+fn fitted<'a>(
+    old: &Vocabulary,
+    texts: impl Iterator<Item = &'a str>,
+    extend: bool,
+) -> Result<(Vocabulary, usize)> {
     let mut wide = old.clone();
     wide.extend(texts);
     let fresh = wide.len() - old.len();
@@ -158,8 +184,8 @@ fn fitted<'a>(old: &Vocabulary, texts: impl Iterator<Item = &'a str>, extend: bo
     Ok((Vocabulary::from_spec(&spec)?, fresh))
 }
 
-/// Copies a tensor into one that may be longer along its axes; values beyond stay. With `bias` the last value of the last axis is
-/// the last there too.
+/// Copies a tensor into one that may be longer along its axes; values beyond stay. With `bias` the last value
+/// of the last axis is the last there too.
 fn graft(values: &[f32], shape: &[usize], into: &mut [f32], wide: &[usize], bias: bool) {
     let Some((&columns, rows)) = shape.split_last() else {
         into.copy_from_slice(values);

@@ -1,4 +1,5 @@
-//! What a training writes for its readers: `curves.svg`, and `metrics.csv` and event files where the config asks for them.
+//! What a training writes for its readers: `curves.svg`, and `metrics.csv` and event files where the config
+//! asks for them.
 //!
 //! All of it follows from `metrics.jsonl`, so that a resumed run writes what an undisturbed one writes.
 
@@ -47,8 +48,9 @@ pub(super) fn remove(run: &Path) -> Result<()> {
 
 /// A line an epoch, a column a figure; empty where it was not measured.
 fn csv(all: &[EpochMetrics]) -> Result<Vec<u8>> {
-    let internal =
-        |e: Box<dyn std::error::Error + Send + Sync>| Error::new(ErrorKind::Internal, "the metrics cannot be written as CSV").caused_by(e);
+    let internal = |e: Box<dyn std::error::Error + Send + Sync>| {
+        Error::new(ErrorKind::Internal, "the metrics cannot be written as CSV").caused_by(e)
+    };
     let rows: Vec<serde_json::Map<String, serde_json::Value>> = all
         .iter()
         .map(|m| serde_json::from_value(serde_json::to_value(m)?))
@@ -92,7 +94,8 @@ mod tests {
         let head = "epoch,step,train_loss,train_accuracy,validation_loss,validation_accuracy,validation_loss_padded,exact_match,best,";
         assert!(lines.len() == 3 && lines[0].starts_with(head), "{text}");
         assert!(
-            lines[1].starts_with("1,0,0.0,0.0,0.0,0.0,0.0,,true,") && lines[2].starts_with("2,0,0.0,0.0,0.0,0.0,0.0,0.25,false,"),
+            lines[1].starts_with("1,0,0.0,0.0,0.0,0.0,0.0,,true,")
+                && lines[2].starts_with("2,0,0.0,0.0,0.0,0.0,0.0,0.25,false,"),
             "{text}"
         );
         Ok(())

@@ -17,7 +17,8 @@ pub struct EpochMetrics {
     pub epoch: usize,
     /// Optimiser steps since the beginning.
     pub step: u64,
-    /// Mean nats a target token, or a sample of a perceptron (END counted, padding left out), averaged while the weights move.
+    /// Mean nats a target token, or a sample of a perceptron (END counted, padding left out), averaged while
+    /// the weights move.
     pub train_loss: f64,
     /// Fraction of target tokens predicted right, likewise.
     pub train_accuracy: f64,
@@ -25,7 +26,8 @@ pub struct EpochMetrics {
     pub validation_loss: f64,
     /// Fraction of target tokens predicted right on the validation pairs.
     pub validation_accuracy: f64,
-    /// The same nats divided by samples times the longest target's steps, as Keras averages over padded steps; absent for samples that are no texts.
+    /// The same nats divided by samples times the longest target's steps, as Keras averages over padded
+    /// steps; absent for samples that are no texts.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub validation_loss_padded: Option<f64>,
     /// Fraction of the sample whose decoded text equals a reference; absent where not measured.
@@ -64,8 +66,9 @@ pub struct EpochMetrics {
 
 /// Adds a line and syncs it.
 pub fn append(path: &Path, metrics: &EpochMetrics) -> Result<()> {
-    let mut line = serde_json::to_string(metrics)
-        .map_err(|e| Error::new(ErrorKind::Internal, "the metrics cannot be written as JSON").in_file(path).caused_by(e))?;
+    let mut line = serde_json::to_string(metrics).map_err(|e| {
+        Error::new(ErrorKind::Internal, "the metrics cannot be written as JSON").in_file(path).caused_by(e)
+    })?;
     line.push('\n');
     let write = || -> std::io::Result<()> {
         let mut file = OpenOptions::new().create(true).append(true).open(path)?;
@@ -83,8 +86,13 @@ pub fn read(path: &Path) -> Result<Vec<EpochMetrics>> {
     (1u64..)
         .zip(whole.lines())
         .map(|(number, line)| {
-            serde_json::from_str(line)
-                .map_err(|e| Error::new(ErrorKind::Data, format!("not a line of metrics: {e}")).at_line(path, Some(number), None))
+            serde_json::from_str(line).map_err(|e| {
+                Error::new(ErrorKind::Data, format!("not a line of metrics: {e}")).at_line(
+                    path,
+                    Some(number),
+                    None,
+                )
+            })
         })
         .collect()
 }
@@ -102,7 +110,14 @@ impl EpochMetrics {
     pub fn scores(&self) -> serde_json::Value {
         let mut json = serde_json::to_value(self).unwrap_or_default();
         if let Some(map) = json.as_object_mut() {
-            for key in ["best", "train_seconds", "seconds", "steps_per_second", "target_tokens_per_second", "samples_per_second"] {
+            for key in [
+                "best",
+                "train_seconds",
+                "seconds",
+                "steps_per_second",
+                "target_tokens_per_second",
+                "samples_per_second",
+            ] {
                 map.shift_remove(key);
             }
         }

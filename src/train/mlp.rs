@@ -1,4 +1,5 @@
-//! Training of a perceptron: the same optimiser step, metrics, files and rules as for pairs of texts, without the texts.
+//! Training of a perceptron: the same optimiser step, metrics, files and rules as for pairs of texts, without
+//! the texts.
 //!
 //! | file | what |
 //! |---|---|
@@ -89,7 +90,12 @@ pub fn read_samples(path: &Path, inputs: usize, classes: Option<usize>) -> Resul
     let hash = sha256(&bytes);
     let samples = if bytes.starts_with(&[0x1f, 0x8b]) {
         // Unpacked line by line: what a small file may become is bounded as a file is.
-        parse_samples(BufReader::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())), path, inputs, classes)?
+        parse_samples(
+            BufReader::new(flate2::read::MultiGzDecoder::new(bytes.as_slice())),
+            path,
+            inputs,
+            classes,
+        )?
     } else {
         parse_samples(bytes.as_slice(), path, inputs, classes)?
     };
@@ -99,19 +105,31 @@ pub fn read_samples(path: &Path, inputs: usize, classes: Option<usize>) -> Resul
 /// As [`read_samples`], from text, which is read line by line.
 ///
 /// # Errors
-/// [`ErrorKind::Data`] with the line, which may have 64 bytes a number; also where there are more than 4 GiB in all.
-pub fn parse_samples(mut text: impl BufRead, path: &Path, inputs: usize, classes: Option<usize>) -> Result<Samples> {
+/// [`ErrorKind::Data`] with the line, which may have 64 bytes a number; also where there are more than 4 GiB
+/// in all.
+pub fn parse_samples(
+    mut text: impl BufRead,
+    path: &Path,
+    inputs: usize,
+    classes: Option<usize>,
+) -> Result<Samples> {
     let mut samples = Samples { inputs, ..Samples::default() };
     let longest = LONGEST_NUMBER.saturating_mul(inputs.saturating_add(16));
     let (mut line, mut total) = (Vec::new(), 0);
     for number in 1u64.. {
         line.clear();
-        let read = text.by_ref().take(longest as u64 + 1).read_until(b'\n', &mut line).map_err(|e| Error::io(path, e))?;
+        let read = text
+            .by_ref()
+            .take(longest as u64 + 1)
+            .read_until(b'\n', &mut line)
+            .map_err(|e| Error::io(path, e))?;
         if read == 0 {
             break;
         }
         total += read as u64;
-        let wrong = |message: String, help: &str| Error::new(ErrorKind::Data, message).at_line(path, Some(number), None).help(help);
+        let wrong = |message: String, help: &str| {
+            Error::new(ErrorKind::Data, message).at_line(path, Some(number), None).help(help)
+        };
         if line.len() > longest {
             let message = format!("the line is longer than {longest} bytes, where {inputs} features belong");
             return Err(wrong(message, "give one sample a line, numbers separated by commas"));
@@ -127,27 +145,42 @@ pub fn parse_samples(mut text: impl BufRead, path: &Path, inputs: usize, classes
         let mut fields: Vec<&str> = line.split(',').map(str::trim).collect();
         let labelled = fields.len() == inputs + 1;
         if !labelled && (fields.len() != inputs || classes.is_some()) {
-            let message =
-                format!("{} values, where {inputs} features{} belong", fields.len(), if classes.is_some() { " and a label" } else { "" });
+            let message = format!(
+                "{} values, where {inputs} features{} belong",
+                fields.len(),
+                if classes.is_some() { " and a label" } else { "" }
+            );
             return Err(wrong(message, "give one sample a line, numbers separated by commas"));
         }
         if labelled {
             let field = fields.pop().unwrap_or_default();
             let label = field.parse::<u32>().ok().filter(|&l| classes.is_none_or(|n| (l as usize) < n));
-            samples.labels.push(
-                label.ok_or_else(|| wrong(format!("{field:?} is no label"), "labels are whole numbers from 0, below `model.classes`"))?,
-            );
+            samples.labels.push(label.ok_or_else(|| {
+                wrong(
+                    format!("{field:?} is no label"),
+                    "labels are whole numbers from 0, below `model.classes`",
+                )
+            })?);
         }
         for field in fields {
             let value = field.parse::<f32>().ok().filter(|v| v.is_finite());
-            samples.features.push(value.ok_or_else(|| wrong(format!("{field:?} is no number"), "features are finite numbers"))?);
+            samples
+                .features
+                .push(value.ok_or_else(|| {
+                    wrong(format!("{field:?} is no number"), "features are finite numbers")
+                })?);
         }
         if !samples.labels.is_empty() && samples.labels.len() != samples.len() {
-            return Err(wrong("some lines have a label and some have none".to_owned(), "make all lines alike"));
+            return Err(wrong(
+                "some lines have a label and some have none".to_owned(),
+                "make all lines alike",
+            ));
         }
     }
     if samples.is_empty() {
-        return Err(Error::new(ErrorKind::Data, "there is no sample in it").in_file(path).help("give one sample a line"));
+        return Err(Error::new(ErrorKind::Data, "there is no sample in it")
+            .in_file(path)
+            .help("give one sample a line"));
     }
     Ok(samples)
 }
@@ -212,7 +245,8 @@ impl MlpRun {
     pub fn checkpoint(&self, which: Which) -> Result<(Parameters<f32>, Provenance)> {
         let path = self.path(which);
         if !path.exists() {
-            let error = Error::new(ErrorKind::Usage, "this checkpoint is not there yet: no epoch is done").in_file(&path);
+            let error = Error::new(ErrorKind::Usage, "this checkpoint is not there yet: no epoch is done")
+                .in_file(&path);
             return Err(error.help(format!("go on with `s2s train {} --resume`", self.folder.display())));
         }
         let saved = self.load(&path)?;
@@ -220,7 +254,10 @@ impl MlpRun {
             Which::Best => saved.header.best.map_or(saved.header.epoch, |b| b.0),
             Which::Last => saved.header.epoch,
         };
-        let scores = metrics::read(&self.folder.join("metrics.jsonl"))?.into_iter().find(|m| m.epoch == epoch).map(|m| m.scores());
+        let scores = metrics::read(&self.folder.join("metrics.jsonl"))?
+            .into_iter()
+            .find(|m| m.epoch == epoch)
+            .map(|m| m.scores());
         let provenance = Provenance {
             config: Some(self.config.provenance()),
             data: vec![saved.header.data],
@@ -236,7 +273,8 @@ impl MlpRun {
     }
 
     fn load(&self, path: &Path) -> Result<Saved> {
-        let file = TensorFile::read(path, "the file is damaged or of another config; train again with --force")?;
+        let file =
+            TensorFile::read(path, "the file is damaged or of another config; train again with --force")?;
         let (header, tensors) = file.parse::<Header>(METADATA)?;
         if header.architecture != self.config.architecture || header.config != self.fingerprint() {
             return Err(file.damaged("the checkpoint is of another config than this run's"));
@@ -244,7 +282,8 @@ impl MlpRun {
         tensors.check(self.network.layout())?;
         let parameters = tensors.weights(|find| self.network.import(find))?;
         let optimiser = if tensors.has_moments() {
-            let [first, second] = ["m.", "v."].map(|prefix| tensors.gather(prefix, |find| self.network.import(find)));
+            let [first, second] =
+                ["m.", "v."].map(|prefix| tensors.gather(prefix, |find| self.network.import(find)));
             Some(OptimiserState { first: first?, second: second?, time: header.step })
         } else {
             None
@@ -265,13 +304,20 @@ impl MlpRun {
             .into_iter()
             .flat_map(|(prefix, p)| {
                 let bytes = |values: &[f32]| values.iter().flat_map(|v| v.to_le_bytes()).collect::<Vec<u8>>();
-                p.iter().map(move |(e, values)| (format!("{prefix}{}", e.name), e.shape.clone(), bytes(values))).collect::<Vec<_>>()
+                p.iter()
+                    .map(move |(e, values)| (format!("{prefix}{}", e.name), e.shape.clone(), bytes(values)))
+                    .collect::<Vec<_>>()
             })
             .collect();
-        let views = tensors.iter().map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
-        let views = views.collect::<Result<Vec<_>, safetensors::SafeTensorError>>().map_err(|e| internal(e.into()))?;
+        let views = tensors
+            .iter()
+            .map(|(name, shape, bytes)| Ok((name, TensorView::new(Dtype::F32, shape.clone(), bytes)?)));
+        let views = views
+            .collect::<Result<Vec<_>, safetensors::SafeTensorError>>()
+            .map_err(|e| internal(e.into()))?;
         let text = serde_json::to_string(header).map_err(|e| internal(e.into()))?;
-        let bytes = safetensors::serialize(views, Some(HashMap::from([(METADATA.to_owned(), text)]))).map_err(|e| internal(e.into()))?;
+        let bytes = safetensors::serialize(views, Some(HashMap::from([(METADATA.to_owned(), text)])))
+            .map_err(|e| internal(e.into()))?;
         write_atomically(&self.path(which), &bytes)
     }
 }
@@ -279,18 +325,27 @@ impl MlpRun {
 /// Trains as `config` says.
 ///
 /// # Errors
-/// [`ErrorKind::Interrupted`] after `stop` was set, with the last whole epoch saved; a loss that is not finite; unreadable
-/// data; a run folder that is there already, or that cannot be resumed with this config.
-pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<MlpRun> {
-    let (samples, hash) = read_samples(&config.train, config.architecture.inputs, Some(config.architecture.classes))?;
+/// [`ErrorKind::Interrupted`] after `stop` was set, with the last whole epoch saved; a loss that is not
+/// finite; unreadable data; a run folder that is there already, or that cannot be resumed with this config.
+pub fn train_mlp(
+    mut config: MlpConfig,
+    options: &TrainOptions<'_>,
+    report: &mut dyn Report,
+) -> Result<MlpRun> {
+    let (samples, hash) =
+        read_samples(&config.train, config.architecture.inputs, Some(config.architecture.classes))?;
     let folder = absolute(&config.folder)?;
-    let threads = config.training.threads.unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
+    let threads = config
+        .training
+        .threads
+        .unwrap_or_else(|| std::thread::available_parallelism().map_or(1, std::num::NonZero::get));
     config.settle(threads, &folder)?;
     let file = config.train.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
     let data = DataFile { file, sha256: hash, pairs: samples.len() };
     let network = Mlp::new(config.architecture.clone())?;
     let run = MlpRun { folder: options.output.clone(), config, network };
-    let (training, validation) = split(samples.len(), run.config.validation.clone(), run.config.training.seed)?;
+    let (training, validation) =
+        split(samples.len(), run.config.validation.clone(), run.config.training.seed)?;
 
     let t = &run.config.training;
     let Optimiser::Adam { beta_1, beta_2, epsilon } = t.optimiser;
@@ -318,9 +373,13 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
     if options.mode == Mode::Resume && run.path(Which::Last).exists() {
         let saved = run.load(&run.path(Which::Last))?;
         if saved.header.data != header.data {
-            return Err(Error::new(ErrorKind::Data, "the data file has changed since the run began").in_file(&run.config.train));
+            return Err(Error::new(ErrorKind::Data, "the data file has changed since the run began")
+                .in_file(&run.config.train));
         }
-        let lacking = || Error::new(ErrorKind::Data, "the checkpoint lacks the optimiser's state").in_file(run.path(Which::Last));
+        let lacking = || {
+            Error::new(ErrorKind::Data, "the checkpoint lacks the optimiser's state")
+                .in_file(run.path(Which::Last))
+        };
         stepper.restore(saved.parameters, saved.optimiser.ok_or_else(lacking)?);
         header = saved.header;
     }
@@ -348,7 +407,13 @@ pub fn train_mlp(mut config: MlpConfig, options: &TrainOptions<'_>, report: &mut
     let best = metrics.iter().find(|m| m.epoch == best_epoch).cloned();
     if let Some(last) = metrics.pop() {
         let monitor = Monitor::ValidationLoss.name();
-        report.event(&Event::Finished { folder: &run.folder, best_epoch, best: best.as_ref(), last: &last, monitor });
+        report.event(&Event::Finished {
+            folder: &run.folder,
+            best_epoch,
+            best: best.as_ref(),
+            last: &last,
+            monitor,
+        });
     }
     Ok(run)
 }
@@ -367,11 +432,13 @@ fn epoch(
     let t = &run.config.training;
     let (number, started) = (header.epoch + 1, Instant::now());
     let diverged = |what: &str| {
-        let error = Error::new(ErrorKind::Data, format!("{what} is not a finite number in epoch {number}")).in_file(&run.folder);
+        let error = Error::new(ErrorKind::Data, format!("{what} is not a finite number in epoch {number}"))
+            .in_file(&run.folder);
         error.help("lower `training.learning_rate`, or set `training.clip_norm: 1.0`")
     };
     let learning_rate = header.callbacks.learning_rate(t);
-    let rates = Rates::new(t, training.len().div_ceil(t.batch_size)).map_err(|e| e.in_file(run.folder.join("config.yaml")))?;
+    let rates = Rates::new(t, training.len().div_ceil(t.batch_size))
+        .map_err(|e| e.in_file(run.folder.join("config.yaml")))?;
     let (mut steps, mut skipped) = (header.step, 0);
     let mut order = training.to_vec();
     Random::new(t.seed, number as u64).shuffle(&mut order);
@@ -392,7 +459,10 @@ fn epoch(
         let loss = sums.nats / sums.tokens as f64;
         report.event(&Event::Step { epoch: number, epochs: t.epochs, batch: done, batches, loss });
         if options.stop.load(Ordering::SeqCst) {
-            let error = Error::new(ErrorKind::Interrupted, format!("stopped in epoch {number}; {} whole epochs are saved", header.epoch));
+            let error = Error::new(
+                ErrorKind::Interrupted,
+                format!("stopped in epoch {number}; {} whole epochs are saved", header.epoch),
+            );
             return Err(error.help(format!("go on with `s2s train {} --resume`", run.folder.display())));
         }
     }
@@ -451,12 +521,15 @@ fn split(count: usize, validation: Validation, seed: u64) -> Result<(Vec<usize>,
             fraction
         }
         Validation::Tail(fraction) => fraction,
-        Validation::File(_) => return Err(Error::new(ErrorKind::Internal, "a perceptron has no file of validation samples")),
+        Validation::File(_) => {
+            return Err(Error::new(ErrorKind::Internal, "a perceptron has no file of validation samples"));
+        }
     };
     let held_out = ((count as f64 * fraction).round() as usize).clamp(1, count.saturating_sub(1).max(1));
     let validation = order.split_off(count - held_out);
     if order.is_empty() {
-        return Err(Error::new(ErrorKind::Data, "nothing is left to train on").help("give more samples, or a smaller fraction"));
+        return Err(Error::new(ErrorKind::Data, "nothing is left to train on")
+            .help("give more samples, or a smaller fraction"));
     }
     Ok((order, validation))
 }
@@ -466,12 +539,20 @@ fn prepare_folder(run: &MlpRun, mode: Mode) -> Result<()> {
     let there = run.folder.join("config.yaml").exists() || checkpoints.exists();
     match mode {
         Mode::New if there => {
-            let error = Error::new(ErrorKind::Usage, "there is a run in this folder already").in_file(&run.folder);
-            return Err(error.help("--resume goes on with it, --force starts over, --output names another folder"));
+            let error =
+                Error::new(ErrorKind::Usage, "there is a run in this folder already").in_file(&run.folder);
+            return Err(
+                error.help("--resume goes on with it, --force starts over, --output names another folder")
+            );
         }
         Mode::Force => {
             // The config goes first and comes last, so that a folder that can be opened is one run, whole.
-            for path in [run.folder.join("config.yaml"), run.path(Which::Best), run.path(Which::Last), run.folder.join("metrics.jsonl")] {
+            for path in [
+                run.folder.join("config.yaml"),
+                run.path(Which::Best),
+                run.path(Which::Last),
+                run.folder.join("metrics.jsonl"),
+            ] {
                 match std::fs::remove_file(&path) {
                     Err(e) if e.kind() != std::io::ErrorKind::NotFound => return Err(Error::io(&path, e)),
                     _ => {}
@@ -482,7 +563,11 @@ fn prepare_folder(run: &MlpRun, mode: Mode) -> Result<()> {
     }
     std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, e))?;
     let yaml = serde_yaml::to_string(&run.config.to_json());
-    let yaml = yaml.map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
-    let text = format!("# Written by s2s {}: the config of this run, overrides laid over.\n{yaml}", env!("CARGO_PKG_VERSION"));
+    let yaml = yaml
+        .map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
+    let text = format!(
+        "# Written by s2s {}: the config of this run, overrides laid over.\n{yaml}",
+        env!("CARGO_PKG_VERSION")
+    );
     write_atomically(&run.folder.join("config.yaml"), text.as_bytes())
 }

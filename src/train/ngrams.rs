@@ -1,6 +1,7 @@
 //! chrF and BLEU of a corpus, equal to sacreBLEU's with its default settings.
 //!
-//! Both add up counts of n-grams over the sentences and make one score of the sums; a sentence may have several references.
+//! Both add up counts of n-grams over the sentences and make one score of the sums; a sentence may have
+//! several references.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -14,7 +15,8 @@ const WORDS: usize = 4;
 /// chrF weighs recall so many times as much as precision.
 const BETA: f64 = 2.0;
 
-/// Counts of chrF2: characters without whitespace, n-grams up to six, recall counted twice (Popović 2015, doi 10.18653/v1/W15-3049).
+/// Counts of chrF2: characters without whitespace, n-grams up to six, recall counted twice (Popović 2015, doi
+/// 10.18653/v1/W15-3049).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Chrf {
     /// Of each order: n-grams of the predictions, of the references, of both.
@@ -48,7 +50,8 @@ impl Chrf {
     pub fn add<S: AsRef<str>>(&mut self, prediction: &str, references: &[S]) {
         let characters = |text: &str| -> Vec<char> { text.chars().filter(|&c| !is_space(c)).collect() };
         let predicted = characters(prediction);
-        let predicted: Vec<HashMap<&[char], usize>> = (1..=CHARACTERS).map(|order| count(&predicted, order)).collect();
+        let predicted: Vec<HashMap<&[char], usize>> =
+            (1..=CHARACTERS).map(|order| count(&predicted, order)).collect();
         let mut best: Option<(f64, Self)> = None;
         for reference in references {
             let reference = characters(reference.as_ref());
@@ -57,7 +60,8 @@ impl Chrf {
                 let reference = count(&reference, order);
                 // Where the reference is too short for an n-gram, none was missed and none was wrong.
                 let all = if reference.is_empty() { 0 } else { predicted.values().sum() };
-                let both = predicted.iter().map(|(ngram, n)| *n.min(reference.get(ngram).unwrap_or(&0))).sum();
+                let both =
+                    predicted.iter().map(|(ngram, n)| *n.min(reference.get(ngram).unwrap_or(&0))).sum();
                 *counts = [all, reference.values().sum(), both];
             }
             let score = one.score();
@@ -71,7 +75,8 @@ impl Chrf {
         }
     }
 
-    /// From 0 to 100: the F-score of precision and recall, each averaged over the orders that both sides have.
+    /// From 0 to 100: the F-score of precision and recall, each averaged over the orders that both sides
+    /// have.
     pub fn score(&self) -> f64 {
         let (mut precision, mut recall, mut orders) = (0.0, 0.0, 0.0);
         for &[predicted, reference, both] in self.counts.iter().filter(|c| c[0] > 0 && c[1] > 0) {
@@ -91,10 +96,12 @@ impl Bleu {
     /// Adds a sentence.
     pub fn add<S: AsRef<str>>(&mut self, prediction: &str, references: &[S], tokenisation: Tokenisation) {
         let predicted = tokenisation.words(prediction);
-        let references: Vec<Vec<String>> = references.iter().map(|r| tokenisation.words(r.as_ref())).collect();
+        let references: Vec<Vec<String>> =
+            references.iter().map(|r| tokenisation.words(r.as_ref())).collect();
         self.predicted += predicted.len();
         // Of two that are equally near, the shorter.
-        self.reference += references.iter().map(Vec::len).min_by_key(|&n| (n.abs_diff(predicted.len()), n)).unwrap_or(0);
+        self.reference +=
+            references.iter().map(Vec::len).min_by_key(|&n| (n.abs_diff(predicted.len()), n)).unwrap_or(0);
         for (order, sum) in (1..).zip(&mut self.counts) {
             let counted: Vec<_> = references.iter().map(|r| count(r, order)).collect();
             for (ngram, n) in count(&predicted, order) {
@@ -105,10 +112,12 @@ impl Bleu {
         }
     }
 
-    /// From 0 to 100: the geometric mean of the precisions, less where the predictions are shorter than the references.
+    /// From 0 to 100: the geometric mean of the precisions, less where the predictions are shorter than the
+    /// references.
     ///
-    /// An order of which nothing is right counts as half of one n-gram, the next such order as a quarter, and so on (Chen and Cherry 2014,
-    /// doi 10.3115/v1/W14-3346, method 3). An order that no prediction is long enough for makes the score 0.
+    /// An order of which nothing is right counts as half of one n-gram, the next such order as a quarter, and
+    /// so on (Chen and Cherry 2014, doi 10.3115/v1/W14-3346, method 3). An order that no prediction is long
+    /// enough for makes the score 0.
     pub fn score(&self) -> f64 {
         if self.counts.iter().all(|c| c[0] == 0) || self.counts.iter().any(|c| c[1] == 0) {
             return 0.0;
@@ -126,7 +135,11 @@ impl Bleu {
                 }
             })
             .sum();
-        let brevity = if self.predicted < self.reference { (1.0 - self.reference as f64 / self.predicted as f64).exp() } else { 1.0 };
+        let brevity = if self.predicted < self.reference {
+            (1.0 - self.reference as f64 / self.predicted as f64).exp()
+        } else {
+            1.0
+        };
         brevity * (logarithms / WORDS as f64).exp()
     }
 }
@@ -139,8 +152,16 @@ impl Tokenisation {
             Self::Whitespace => split(text),
             Self::Characters => text.chars().filter(|&c| !is_space(c)).map(String::from).collect(),
             Self::Western => {
-                let text = text.trim_end_matches(is_space).replace("<skipped>", "").replace("-\n", "").replace('\n', " ");
-                let text = text.replace("&quot;", "\"").replace("&amp;", "&").replace("&lt;", "<").replace("&gt;", ">");
+                let text = text
+                    .trim_end_matches(is_space)
+                    .replace("<skipped>", "")
+                    .replace("-\n", "")
+                    .replace('\n', " ");
+                let text = text
+                    .replace("&quot;", "\"")
+                    .replace("&amp;", "&")
+                    .replace("&lt;", "<")
+                    .replace("&gt;", ">");
                 split(&punctuated(&format!(" {text} ")))
             }
             Self::Chinese => {
@@ -154,10 +175,11 @@ impl Tokenisation {
     }
 }
 
-/// Spaces around punctuation: full stops and commas within numbers and hyphens after letters stay where they are.
+/// Spaces around punctuation: full stops and commas within numbers and hyphens after letters stay where they
+/// are.
 ///
-/// Each of the last three rules goes through the text once and never looks at a character twice, as a regular expression does: this
-/// decides which of several stops in a row get spaces.
+/// Each of the last three rules goes through the text once and never looks at a character twice, as a regular
+/// expression does: this decides which of several stops in a row get spaces.
 fn punctuated(text: &str) -> String {
     let stop = |c: char| matches!(c, '.' | ',');
     let mut spaced = String::new();
@@ -174,7 +196,11 @@ fn punctuated(text: &str) -> String {
 }
 
 /// Replaces pairs of neighbours from left to right; what was replaced is not looked at again.
-fn pairs(text: &str, matches: impl Fn(char, char) -> bool, replaced: impl Fn(char, char) -> [char; 4]) -> String {
+fn pairs(
+    text: &str,
+    matches: impl Fn(char, char) -> bool,
+    replaced: impl Fn(char, char) -> [char; 4],
+) -> String {
     let mut out = String::with_capacity(text.len() * 2);
     let mut characters = text.chars().peekable();
     while let Some(a) = characters.next() {
@@ -186,8 +212,9 @@ fn pairs(text: &str, matches: impl Fn(char, char) -> bool, replaced: impl Fn(cha
     out
 }
 
-/// What sacreBLEU takes for a Chinese character: ideographs, radicals, full-width forms and, as its comparisons of strings work out for
-/// the two ranges beyond the basic plane, general punctuation, arrows and mathematical operators.
+/// What sacreBLEU takes for a Chinese character: ideographs, radicals, full-width forms and, as its
+/// comparisons of strings work out for the two ranges beyond the basic plane, general punctuation, arrows and
+/// mathematical operators.
 fn is_chinese(c: char) -> bool {
     matches!(c,
         '\u{2001}'..='\u{2a6d}' | '\u{2e80}'..='\u{2fdf}' | '\u{2ff0}'..='\u{2fff}' | '\u{3000}'..='\u{303f}' | '\u{3100}'..='\u{312f}'
@@ -216,15 +243,30 @@ mod tests {
             let mut chrf = Chrf::default();
             let mut bleus = TOKENISATIONS.map(|(name, tokenisation)| (name, tokenisation, Bleu::default()));
             for sentence in case["sentences"].as_array().unwrap() {
-                let references: Vec<&str> = sentence["references"].as_array().unwrap().iter().map(text).collect();
+                let references: Vec<&str> =
+                    sentence["references"].as_array().unwrap().iter().map(text).collect();
                 let prediction = text(&sentence["prediction"]);
                 chrf.add(prediction, &references);
-                bleus.iter_mut().for_each(|(_, tokenisation, bleu)| bleu.add(prediction, &references, *tokenisation));
+                bleus
+                    .iter_mut()
+                    .for_each(|(_, tokenisation, bleu)| bleu.add(prediction, &references, *tokenisation));
             }
             let near = |found: f64, golden: &Value| (found - golden.as_f64().unwrap()).abs() < 1e-9;
-            assert!(near(chrf.score(), &case["chrf"]), "{}: chrF {} {}", case["name"], chrf.score(), case["chrf"]);
+            assert!(
+                near(chrf.score(), &case["chrf"]),
+                "{}: chrF {} {}",
+                case["name"],
+                chrf.score(),
+                case["chrf"]
+            );
             for (name, _, bleu) in bleus {
-                assert!(near(bleu.score(), &case["bleu"][name]), "{}: BLEU {name} {} {}", case["name"], bleu.score(), case["bleu"][name]);
+                assert!(
+                    near(bleu.score(), &case["bleu"][name]),
+                    "{}: BLEU {name} {} {}",
+                    case["name"],
+                    bleu.score(),
+                    case["bleu"][name]
+                );
             }
         }
     }

@@ -141,8 +141,8 @@ pub trait Report {
     fn event(&mut self, event: &Event<'_>);
 }
 
-/// Prints a training: lines on stdout (JSON objects if asked), what is said about the data on stderr, and a progress bar
-/// there where that is a terminal.
+/// Prints a training: lines on stdout (JSON objects if asked), what is said about the data on stderr, and a
+/// progress bar there where that is a terminal.
 #[derive(Debug)]
 pub struct Console {
     json: bool,
@@ -195,7 +195,9 @@ impl Console {
         }
         let bar = self.bar.get_or_insert_with(|| {
             let bar = ProgressBar::new(batches as u64);
-            if let Ok(style) = ProgressStyle::with_template("{prefix} [{bar:20.cyan}] {pos}/{len} {msg}, {rate}, {eta} left") {
+            if let Ok(style) =
+                ProgressStyle::with_template("{prefix} [{bar:20.cyan}] {pos}/{len} {msg}, {rate}, {eta} left")
+            {
                 let rate = |state: &ProgressState, out: &mut dyn std::fmt::Write| {
                     let _ = write!(out, "{:.1} steps/s", state.per_sec());
                 };
@@ -240,7 +242,8 @@ impl Console {
 /// A share in percent, which is 100 or 0 only where it is that.
 pub(super) fn percent(fraction: f64, decimals: usize) -> String {
     let value = fraction * 100.0;
-    let is_rounded_off = |text: &str| (value < 100.0 && text.parse() == Ok(100.0)) || (value > 0.0 && text.parse() == Ok(0.0));
+    let is_rounded_off =
+        |text: &str| (value < 100.0 && text.parse() == Ok(100.0)) || (value > 0.0 && text.parse() == Ok(0.0));
     let mut texts = (decimals..=6).map(|decimals| format!("{value:.decimals$}"));
     texts.find(|text| !is_rounded_off(text)).unwrap_or_else(|| format!("{value}"))
 }
@@ -262,7 +265,8 @@ fn clock(seconds: f64) -> String {
     }
 }
 
-/// The scores of an epoch that were measured, the one that counts most first; the accuracy where nothing is decoded.
+/// The scores of an epoch that were measured, the one that counts most first; the accuracy where nothing is
+/// decoded.
 fn scores(m: &EpochMetrics) -> Vec<(&'static str, String)> {
     let share = |fraction: f64| format!("{:>5} %", percent(fraction, 1));
     let points = |points: f64| format!("{points:>5.1}");
@@ -297,8 +301,10 @@ pub fn epoch_line(epochs: usize, m: &EpochMetrics, left: f64) -> String {
         None => format!(", {:.0} steps/s", m.steps_per_second),
     };
     let end = if m.epoch >= epochs { String::new() } else { format!(", {} left", clock(left)) };
-    let skipped = m.skipped_batches.map_or_else(String::new, |skipped| format!(", {skipped} batches not finite"));
-    let score = scores(m).into_iter().next().map_or_else(String::new, |(name, value)| format!(", {name} {value}"));
+    let skipped =
+        m.skipped_batches.map_or_else(String::new, |skipped| format!(", {skipped} batches not finite"));
+    let score =
+        scores(m).into_iter().next().map_or_else(String::new, |(name, value)| format!(", {name} {value}"));
     let more = [score, rate, skipped, end];
     // What comes first where there is no room for all.
     let wanted = [0, 3, 2, 1];
@@ -343,11 +349,20 @@ impl Report for Console {
                 init_from,
                 resumed,
             } => {
-                self.print(&format!("Number of samples: {} ({} training, {} validation)", s.samples, s.training, s.validation));
+                self.print(&format!(
+                    "Number of samples: {} ({} training, {} validation)",
+                    s.samples, s.training, s.validation
+                ));
                 self.print(&format!("Number of unique input tokens: {}", s.source_tokens));
-                self.print(&format!("Number of unique output tokens: {} (START and END counted)", s.target_tokens));
+                self.print(&format!(
+                    "Number of unique output tokens: {} (START and END counted)",
+                    s.target_tokens
+                ));
                 self.print(&format!("Max sequence length for inputs: {}", s.longest_source));
-                self.print(&format!("Max sequence length for outputs: {} (START and END counted)", s.longest_target));
+                self.print(&format!(
+                    "Max sequence length for outputs: {} (START and END counted)",
+                    s.longest_target
+                ));
                 self.print(&format!(
                     "{name}: {parameters} parameters, vocabularies {source_vocabulary} and {target_vocabulary}, {threads} threads, run folder {}",
                     folder.display()
@@ -365,22 +380,31 @@ impl Report for Console {
                 }
             }
             Event::Samples { name, folder, training, validation, inputs, classes, parameters, threads } => {
-                self.print(&format!("Number of samples: {} ({training} training, {validation} validation)", training + validation));
+                self.print(&format!(
+                    "Number of samples: {} ({training} training, {validation} validation)",
+                    training + validation
+                ));
                 self.print(&format!(
                     "{name}: {parameters} parameters, {inputs} features, {classes} classes, {threads} threads, run folder {}",
                     folder.display()
                 ));
             }
-            Event::Step { epoch, epochs, batch, batches, loss } => self.step(*epoch, *epochs, *batch, *batches, *loss),
+            Event::Step { epoch, epochs, batch, batches, loss } => {
+                self.step(*epoch, *epochs, *batch, *batches, *loss)
+            }
             Event::Epoch { epochs, metrics } => {
                 let left = self.seconds_left(*epochs, metrics);
                 self.print(&epoch_line(*epochs, metrics, left));
             }
             Event::LearningRate { epoch, learning_rate } => {
-                self.print(&format!("epoch {epoch}: no better for a while, learning rate {learning_rate:e} from here"));
+                self.print(&format!(
+                    "epoch {epoch}: no better for a while, learning rate {learning_rate:e} from here"
+                ));
             }
             Event::StoppedEarly { epoch, epochs, monitor, patience } => {
-                self.print(&format!("stopped early after epoch {epoch} of {epochs}: {monitor} no better for {patience} epochs"));
+                self.print(&format!(
+                    "stopped early after epoch {epoch} of {epochs}: {monitor} no better for {patience} epochs"
+                ));
             }
             Event::Examples { set, weights, decoded } => {
                 if let Some(bar) = self.bar.take() {
@@ -431,10 +455,21 @@ mod tests {
         let line = epoch_line(12, &metrics(), 108.4);
         assert_eq!(line, "epoch  3/12* loss 0.1234, dev 0.2000, exact 99.97 %, 84 steps/s, 1:48 left");
         let last = EpochMetrics { epoch: 12, best: false, ..metrics() };
-        assert_eq!(epoch_line(12, &last, 0.0), "epoch 12/12  loss 0.1234, dev 0.2000, exact 99.97 %, 84 steps/s");
-        let samples =
-            EpochMetrics { exact_match: None, token_error_rate: None, samples_per_second: Some(5123.4), validation_accuracy: 1.0, ..last };
-        assert_eq!(epoch_line(12, &samples, 0.0), "epoch 12/12  loss 0.1234, dev 0.2000, accuracy 100.0 %, 5123 samples/s");
+        assert_eq!(
+            epoch_line(12, &last, 0.0),
+            "epoch 12/12  loss 0.1234, dev 0.2000, exact 99.97 %, 84 steps/s"
+        );
+        let samples = EpochMetrics {
+            exact_match: None,
+            token_error_rate: None,
+            samples_per_second: Some(5123.4),
+            validation_accuracy: 1.0,
+            ..last
+        };
+        assert_eq!(
+            epoch_line(12, &samples, 0.0),
+            "epoch 12/12  loss 0.1234, dev 0.2000, accuracy 100.0 %, 5123 samples/s"
+        );
     }
 
     #[test]
@@ -472,7 +507,13 @@ mod tests {
     fn the_time_left_is_that_of_the_epochs_so_far() {
         let mut console = Console::new(false, true);
         assert_eq!(console.seconds_left(12, &metrics()), 9.0 * 12.0);
-        assert_eq!(console.seconds_left(12, &EpochMetrics { epoch: 4, seconds: 24.0, ..metrics() }), 8.0 * 18.0);
-        assert_eq!([0.4, 59.6, 3599.0, 3600.0, 90_061.0].map(clock), ["0:00", "1:00", "59:59", "1:00:00", "25:01:01"]);
+        assert_eq!(
+            console.seconds_left(12, &EpochMetrics { epoch: 4, seconds: 24.0, ..metrics() }),
+            8.0 * 18.0
+        );
+        assert_eq!(
+            [0.4, 59.6, 3599.0, 3600.0, 90_061.0].map(clock),
+            ["0:00", "1:00", "59:59", "1:00:00", "25:01:01"]
+        );
     }
 }

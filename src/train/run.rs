@@ -134,7 +134,8 @@ impl Run {
         if folder.join(CONFIG).is_file() {
             return Ok(());
         }
-        let error = Error::new(ErrorKind::Usage, "this is no run folder: it has no config.yaml").in_file(folder);
+        let error =
+            Error::new(ErrorKind::Usage, "this is no run folder: it has no config.yaml").in_file(folder);
         Err(error.help("`s2s train CONFIG` writes one, by default runs/NAME"))
     }
 
@@ -155,9 +156,10 @@ impl Run {
                     "there is a run in this folder already",
                     "--resume goes on with it, --force starts over, --output names another folder",
                 ),
-                false => {
-                    ("there are parts of a run in this folder, without a config.yaml", "--force starts over, --output names another folder")
-                }
+                false => (
+                    "there are parts of a run in this folder, without a config.yaml",
+                    "--force starts over, --output names another folder",
+                ),
             };
             return Err(Error::new(ErrorKind::Usage, message).in_file(folder).help(help));
         }
@@ -172,8 +174,9 @@ impl Run {
         logs::remove(folder)?;
         let checkpoints = folder.join(CHECKPOINTS);
         std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, e))?;
-        let json = serde_json::to_string_pretty(record)
-            .map_err(|e| Error::new(ErrorKind::Internal, "the vocabularies cannot be written as JSON").caused_by(e))?;
+        let json = serde_json::to_string_pretty(record).map_err(|e| {
+            Error::new(ErrorKind::Internal, "the vocabularies cannot be written as JSON").caused_by(e)
+        })?;
         write_atomically(&folder.join(VOCABULARY), json.as_bytes())?;
         if let Some((which, checkpoint)) = first {
             checkpoint.save(&run.checkpoint_path(which))?;
@@ -188,19 +191,38 @@ impl Run {
         let network = Seq2Seq::new(config.model.architecture(source.len(), target.len()))
             .map_err(|e| e.at_line(folder.join(CONFIG), None, Some("model")))?;
         let Record { statistics, data, init_from, examples, .. } = record.clone();
-        Ok(Self { folder: folder.to_owned(), config, source, target, network, statistics, data, init_from, examples })
+        Ok(Self {
+            folder: folder.to_owned(),
+            config,
+            source,
+            target,
+            network,
+            statistics,
+            data,
+            init_from,
+            examples,
+        })
     }
 
     /// Writes `config.yaml` again, after an override.
     pub fn write_config(&self) -> Result<()> {
-        let yaml = serde_yaml::to_string(&self.config.to_json())
-            .map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
-        let text = format!("# Written by s2s {}: the config of this run, overrides laid over.\n{yaml}", env!("CARGO_PKG_VERSION"));
+        let yaml = serde_yaml::to_string(&self.config.to_json()).map_err(|e| {
+            Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e)
+        })?;
+        let text = format!(
+            "# Written by s2s {}: the config of this run, overrides laid over.\n{yaml}",
+            env!("CARGO_PKG_VERSION")
+        );
         write_atomically(&self.folder.join(CONFIG), text.as_bytes())
     }
 
     /// A checkpoint of this run.
-    pub(super) fn checkpoint_of(&self, progress: Progress, parameters: Parameters<f32>, optimiser: Option<OptimiserState>) -> Checkpoint {
+    pub(super) fn checkpoint_of(
+        &self,
+        progress: Progress,
+        parameters: Parameters<f32>,
+        optimiser: Option<OptimiserState>,
+    ) -> Checkpoint {
         let (architecture, config) = (self.network.architecture().clone(), fingerprint(&self.config));
         Checkpoint { header: Header { architecture, progress, config }, parameters, optimiser }
     }
@@ -226,9 +248,12 @@ impl Run {
         }
         let checkpoint = Checkpoint::load(&path)?;
         let mixed = |what: &str| {
-            Error::new(ErrorKind::Data, format!("the checkpoint is of {what} than this run's config.yaml and vocabulary.json"))
-                .in_file(&path)
-                .help("files of different runs lie in this folder; train again with --force")
+            Error::new(
+                ErrorKind::Data,
+                format!("the checkpoint is of {what} than this run's config.yaml and vocabulary.json"),
+            )
+            .in_file(&path)
+            .help("files of different runs lie in this folder; train again with --force")
         };
         if checkpoint.header.architecture != *self.network.architecture() {
             return Err(mixed("another network"));
@@ -250,7 +275,11 @@ impl Run {
     }
 
     /// What the exporter needs, with `parameters` of this run.
-    pub fn export_input<'a>(&'a self, parameters: &'a Parameters<f32>, provenance: Option<Provenance>) -> ExportInput<'a> {
+    pub fn export_input<'a>(
+        &'a self,
+        parameters: &'a Parameters<f32>,
+        provenance: Option<Provenance>,
+    ) -> ExportInput<'a> {
         ExportInput {
             network: &self.network,
             parameters,
@@ -262,7 +291,8 @@ impl Run {
         }
     }
 
-    /// What the bundle says about where the weights come from: config, data, scores of the checkpoint's epoch, licence.
+    /// What the bundle says about where the weights come from: config, data, scores of the checkpoint's
+    /// epoch, licence.
     pub fn provenance(&self, which: Which) -> Result<Provenance> {
         let progress = self.checkpoint(which)?.map(|c| c.header.progress).unwrap_or_default();
         let epoch = match which {

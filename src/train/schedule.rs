@@ -31,14 +31,16 @@ impl Rates {
         let decay = decay.map_or_else(|| total.saturating_sub(warmup), count);
         if shape != Shape::Constant && decay == 0 {
             let message = format!("the warm-up of {warmup} steps takes the whole training of {total}");
-            return Err(Error::new(ErrorKind::Config, message).help("make `training.schedule.warmup` shorter, or train for more epochs"));
+            return Err(Error::new(ErrorKind::Config, message)
+                .help("make `training.schedule.warmup` shorter, or train for more epochs"));
         }
         Ok(Self { shape, warmup, decay, floor })
     }
 
     /// The learning rate of a step, where `base` is what the schedule starts to fall from.
     ///
-    /// - `step`: steps done before it. The warm-up's step n of N has n/N of `base`, the first step after it all of `base`.
+    /// - `step`: steps done before it. The warm-up's step n of N has n/N of `base`, the first step after it
+    ///   all of `base`.
     pub fn at(&self, step: u64, base: f64) -> f64 {
         if step < self.warmup {
             return base * (step + 1) as f64 / self.warmup as f64;
@@ -71,9 +73,12 @@ mod tests {
 
     #[test]
     fn a_line_and_a_cosine_fall_from_the_rate_to_the_floor_and_stay_there() {
-        let line: Vec<f64> = [0, 2, 4, 6, 10, 99].map(|step| rates(Shape::Linear, 2, 8, 0.1).at(step, 0.9)).into();
-        let cosine: Vec<f64> = [2, 4, 6, 10, 99].map(|step| rates(Shape::Cosine, 2, 8, 0.1).at(step, 0.9)).into();
-        let near = |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
+        let line: Vec<f64> =
+            [0, 2, 4, 6, 10, 99].map(|step| rates(Shape::Linear, 2, 8, 0.1).at(step, 0.9)).into();
+        let cosine: Vec<f64> =
+            [2, 4, 6, 10, 99].map(|step| rates(Shape::Cosine, 2, 8, 0.1).at(step, 0.9)).into();
+        let near =
+            |a: &[f64], b: &[f64]| a.len() == b.len() && a.iter().zip(b).all(|(a, b)| (a - b).abs() < 1e-12);
         assert!(near(&line, &[0.45, 0.9, 0.7, 0.5, 0.1, 0.1]), "{line:?}");
         let quarter = 0.1 + 0.8 * 0.5 * (1.0 + (PI / 4.0).cos());
         assert!(near(&cosine, &[0.9, quarter, 0.5, 0.1, 0.1]), "{cosine:?}");

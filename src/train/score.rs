@@ -1,4 +1,5 @@
-//! The score that counts: texts decoded through the exported graphs with the shipped loop, held against references.
+//! The score that counts: texts decoded through the exported graphs with the shipped loop, held against
+//! references.
 
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
@@ -109,11 +110,16 @@ pub fn edit_distance(a: &[&str], b: &[&str]) -> usize {
 }
 
 /// Exports in memory and decodes the source of every group.
-pub fn decode(input: &ExportInput<'_>, groups: &[&Group], decoding: &DecodingOptions) -> Result<Vec<Decoded>> {
+pub fn decode(
+    input: &ExportInput<'_>,
+    groups: &[&Group],
+    decoding: &DecodingOptions,
+) -> Result<Vec<Decoded>> {
     if groups.is_empty() {
         return Ok(Vec::new());
     }
-    let files = export::bundle_files(input, &ExportOptions { graphs_only: true, ..ExportOptions::default() })?;
+    let files =
+        export::bundle_files(input, &ExportOptions { graphs_only: true, ..ExportOptions::default() })?;
     let bundle = Bundle::from_files("in memory", files)?;
     let engine = engine::open(&bundle, EngineKind::Auto)?;
     let mut pool = TranslatorPool::new(Translator::new(bundle, engine), 1)?;
@@ -134,7 +140,8 @@ pub struct Evaluation {
 /// Decodes the source of every group and holds it against the references.
 ///
 /// # Errors
-/// Of the options and the engine. A text that the options refuse (too long, an unknown symbol) is a wrong answer instead.
+/// Of the options and the engine. A text that the options refuse (too long, an unknown symbol) is a wrong
+/// answer instead.
 pub fn evaluate<G: std::borrow::Borrow<Group>>(
     pool: &mut TranslatorPool,
     groups: &[G],
@@ -172,7 +179,13 @@ mod tests {
     #[test]
     fn edits_are_counted_as_levenshtein_counts_them() {
         let split = |s: &'static str| s.split("").filter(|c| !c.is_empty()).collect::<Vec<_>>();
-        for (a, b, edits) in [("kitten", "sitting", 3), ("", "abc", 3), ("abc", "", 3), ("flaw", "lawn", 2), ("same", "same", 0)] {
+        for (a, b, edits) in [
+            ("kitten", "sitting", 3),
+            ("", "abc", 3),
+            ("abc", "", 3),
+            ("flaw", "lawn", 2),
+            ("same", "same", 0),
+        ] {
             assert_eq!(edit_distance(&split(a), &split(b)), edits, "{a} {b}");
         }
     }
@@ -182,7 +195,10 @@ mod tests {
         let target = Vocabulary::build(Unit::Character, vec![Normalisation::Lowercase], ["abcdefgh"]);
         let mut score = Score::new(Measures { chrf: true, bleu: Some(Tokenisation::Characters) });
         score.add("ABCDEF gh", &["x".to_owned(), "abcdef GH".to_owned()], &target);
-        assert!((score.chrf.score() - 100.0).abs() < 1e-9 && (score.bleu.score() - 100.0).abs() < 1e-9, "{score:?}");
+        assert!(
+            (score.chrf.score() - 100.0).abs() < 1e-9 && (score.bleu.score() - 100.0).abs() < 1e-9,
+            "{score:?}"
+        );
     }
 
     #[test]

@@ -68,16 +68,18 @@ const EXAMPLE_STREAM: u64 = u64::MAX - 2;
 /// Trains as `config` says.
 ///
 /// # Errors
-/// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite; unreadable data; a
-/// run folder that is there already, or that cannot be resumed with this config.
+/// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite;
+/// unreadable data; a run folder that is there already, or that cannot be resumed with this config.
 pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
-    let mut preparing = |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
+    let mut preparing =
+        |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
     let corpus = Corpus::load(&config.data, config.training.seed, &mut preparing)?;
     let folder = corpus.folder.as_deref().map(absolute).transpose()?;
     let _lock;
     let run = match options.mode {
         Mode::Resume => {
-            Run::check_there(&options.output).map_err(|e| e.help("--resume goes on with a run; leave it out to start one"))?;
+            Run::check_there(&options.output)
+                .map_err(|e| e.help("--resume goes on with a run; leave it out to start one"))?;
             _lock = RunLock::take(&options.output)?;
             reopen(config, &corpus, folder.as_deref(), options)?
         }
@@ -85,7 +87,8 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
             let threads = config.training.threads.unwrap_or_else(available_threads);
             config.settle(threads, folder.as_deref())?;
             let reports = corpus.reports(&config.data, &mut preparing);
-            let initial = options.init_from.as_ref().map(|from| Initial::open(from, &config, &corpus)).transpose()?;
+            let initial =
+                options.init_from.as_ref().map(|from| Initial::open(from, &config, &corpus)).transpose()?;
             let counted = corpus.count(&config.data, &mut preparing)?;
             let (source, target) = match &initial {
                 Some(initial) => (&initial.source, &initial.target),
@@ -112,13 +115,21 @@ pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Re
         .map_err(|error| say_how_to_go_on(error, &options.output))
 }
 
-/// Where nothing could be written any more, the checkpoints are as they were: files are replaced whole or not at all.
+/// Where nothing could be written any more, the checkpoints are as they were: files are replaced whole or not
+/// at all.
 fn say_how_to_go_on(error: Error, folder: &Path) -> Error {
-    let full = [std::io::ErrorKind::StorageFull, std::io::ErrorKind::QuotaExceeded, std::io::ErrorKind::FileTooLarge];
+    let full = [
+        std::io::ErrorKind::StorageFull,
+        std::io::ErrorKind::QuotaExceeded,
+        std::io::ErrorKind::FileTooLarge,
+    ];
     let cause = std::error::Error::source(&error).and_then(|cause| cause.downcast_ref::<std::io::Error>());
     let Some(cause) = cause else { return error };
     let first = if full.contains(&cause.kind()) { "free some space" } else { "mend that" };
-    error.help(format!("{first}, then go on from the last checkpoint with `s2s train {} --resume`", folder.display()))
+    error.help(format!(
+        "{first}, then go on from the last checkpoint with `s2s train {} --resume`",
+        folder.display()
+    ))
 }
 
 /// A folder as it can be found from anywhere; the empty path of a config in the working folder too.
@@ -132,7 +143,12 @@ fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn reopen(mut config: Config, corpus: &Corpus, folder: Option<&Path>, options: &TrainOptions<'_>) -> Result<Run> {
+fn reopen(
+    mut config: Config,
+    corpus: &Corpus,
+    folder: Option<&Path>,
+    options: &TrainOptions<'_>,
+) -> Result<Run> {
     let mut run = Run::open(&options.output)?;
     if let Some(key) = first_difference("", &run.config.fingerprint(), &config.fingerprint()) {
         return Err(Error::new(ErrorKind::Config, format!("`{key}` differs between the run and the config"))
@@ -140,9 +156,12 @@ fn reopen(mut config: Config, corpus: &Corpus, folder: Option<&Path>, options: &
             .help("a run goes on with the config that it began with (threads, early stopping and decoding may change, and epochs unless the learning rate falls until the last one); --force starts over"));
     }
     if let Some((old, _)) = run.data.iter().zip(&corpus.sources).find(|(old, new)| old != new) {
-        return Err(Error::new(ErrorKind::Data, format!("the data file {} has changed since the run began", old.file))
-            .in_file(&options.output)
-            .help("bring the old data back (--data DIR), or start over with --force"));
+        return Err(Error::new(
+            ErrorKind::Data,
+            format!("the data file {} has changed since the run began", old.file),
+        )
+        .in_file(&options.output)
+        .help("bring the old data back (--data DIR), or start over with --force"));
     }
     let threads = config.training.threads.or(run.config.training.threads).unwrap_or_else(available_threads);
     config.settle(threads, folder)?;
@@ -212,7 +231,8 @@ impl Session {
             None => Progress::default(),
             Some(Checkpoint { header, parameters, optimiser }) => {
                 let optimiser = optimiser.ok_or_else(|| {
-                    Error::new(ErrorKind::Data, "the checkpoint lacks the optimiser's state").in_file(run.checkpoint_path(Which::Last))
+                    Error::new(ErrorKind::Data, "the checkpoint lacks the optimiser's state")
+                        .in_file(run.checkpoint_path(Which::Last))
                 })?;
                 stepper.restore(parameters, optimiser);
                 header.progress
@@ -220,10 +240,13 @@ impl Session {
         };
         metrics::truncate(&run.metrics_path(), progress.epoch)?;
         logs::begin(&run.folder, training, &run.metrics_path())?;
-        // What is decoded is chosen before anything is encoded, so that the memory of both is not needed at once.
+        // What is decoded is chosen before anything is encoded, so that the memory of both is not needed at
+        // once.
         let sample = sample(&corpus.validation, &run, training.exact_match_sample, SAMPLE_STREAM);
-        let examples = [&corpus.train, &corpus.validation].map(|part| self::sample(part, &run, training.examples, EXAMPLE_STREAM));
-        let mut preparing = |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
+        let examples = [&corpus.train, &corpus.validation]
+            .map(|part| self::sample(part, &run, training.examples, EXAMPLE_STREAM));
+        let mut preparing =
+            |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
         let train = EncodedPairs::new(&corpus.train, &run.source, &run.target, &mut preparing)?;
         let validation = EncodedPairs::new(&corpus.validation, &run.source, &run.target, &mut preparing)?;
         let mut by_length: Vec<u32> = (0..validation.len() as u32).collect();
@@ -231,7 +254,18 @@ impl Session {
             let (source, target) = validation.lengths(p as usize);
             source + target
         });
-        Ok(Self { run, stepper, rates, progress, train, validation, by_length, sample, examples, batch: Batch::default() })
+        Ok(Self {
+            run,
+            stepper,
+            rates,
+            progress,
+            train,
+            validation,
+            by_length,
+            sample,
+            examples,
+            batch: Batch::default(),
+        })
     }
 
     fn run(mut self, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome> {
@@ -268,9 +302,12 @@ impl Session {
             }
         }
         let mut metrics = self.run.metrics()?;
-        let of_best = self.progress.best.and_then(|best| metrics.iter().find(|m| m.epoch == best.epoch).cloned());
+        let of_best =
+            self.progress.best.and_then(|best| metrics.iter().find(|m| m.epoch == best.epoch).cloned());
         let (Some(last), Some(best)) = (metrics.pop(), self.progress.best) else {
-            return Err(Error::new(ErrorKind::Data, "the run has no metrics").in_file(self.run.metrics_path()));
+            return Err(
+                Error::new(ErrorKind::Data, "the run has no metrics").in_file(self.run.metrics_path())
+            );
         };
         report.event(&Event::Finished {
             folder: &self.run.folder,
@@ -287,7 +324,14 @@ impl Session {
         let training = self.run.config.training.clone();
         let epoch = self.progress.epoch + 1;
         let lengths = |p| self.train.lengths(p);
-        let order = batches::epoch(self.train.len(), lengths, training.batch_size, training.batches, training.seed, epoch);
+        let order = batches::epoch(
+            self.train.len(),
+            lengths,
+            training.batch_size,
+            training.batches,
+            training.seed,
+            epoch,
+        );
         let learning_rate = self.progress.callbacks.learning_rate(&training);
         let (before, started) = (self.progress.milliseconds, Instant::now());
         let mut nats = f64::from_bits(self.progress.nats_bits);
@@ -311,7 +355,13 @@ impl Session {
                 self.progress.skipped += 1;
             }
             let loss = nats / self.progress.tokens.max(1) as f64;
-            report.event(&Event::Step { epoch, epochs: training.epochs, batch: self.progress.batches, batches: order.len(), loss });
+            report.event(&Event::Step {
+                epoch,
+                epochs: training.epochs,
+                batch: self.progress.batches,
+                batches: order.len(),
+                loss,
+            });
             if stop.load(Ordering::SeqCst) {
                 self.progress.milliseconds = before + started.elapsed().as_millis() as u64;
                 self.save_last()?;
@@ -325,8 +375,15 @@ impl Session {
         Ok(())
     }
 
-    /// Scores after an epoch, and the files that keep them: best, metrics, last. A crash between them repeats the epoch.
-    fn finish_epoch(&mut self, epoch: usize, steps: usize, train_seconds: f64, started: Instant) -> Result<EpochMetrics> {
+    /// Scores after an epoch, and the files that keep them: best, metrics, last. A crash between them repeats
+    /// the epoch.
+    fn finish_epoch(
+        &mut self,
+        epoch: usize,
+        steps: usize,
+        train_seconds: f64,
+        started: Instant,
+    ) -> Result<EpochMetrics> {
         let training = self.run.config.training.clone();
         if self.progress.tokens == 0 {
             return Err(self.diverged(epoch, "the loss of every batch"));
@@ -341,7 +398,9 @@ impl Session {
             && !training.scores.is_empty()
             && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
         let score = if scored { Some(self.score()?) } else { None };
-        let given = |monitor, value: fn(&Score) -> f64| score.as_ref().filter(|_| training.scores.contains(&monitor)).map(value);
+        let given = |monitor, value: fn(&Score) -> f64| {
+            score.as_ref().filter(|_| training.scores.contains(&monitor)).map(value)
+        };
         let progress = self.progress.clone();
         let (nats, tokens) = (f64::from_bits(progress.nats_bits), count(progress.tokens));
         // The tutorial reserves a step for START and one for END and averages over all of them.
@@ -360,7 +419,9 @@ impl Session {
             bleu: given(Monitor::Bleu, |s| s.bleu.score()),
             skipped_batches: Some(progress.skipped).filter(|&skipped| skipped > 0),
             best: false,
-            learning_rate: Some(self.rates.at(progress.step.saturating_sub(1), progress.callbacks.learning_rate(&training))),
+            learning_rate: Some(
+                self.rates.at(progress.step.saturating_sub(1), progress.callbacks.learning_rate(&training)),
+            ),
             train_seconds,
             seconds: progress.milliseconds as f64 / 1e3 + started.elapsed().as_secs_f64(),
             steps_per_second: steps as f64 / train_seconds.max(1e-9),
@@ -398,8 +459,10 @@ impl Session {
         let mut sums = Sums::default();
         let mut rest = &self.by_length[..];
         while !rest.is_empty() {
-            // Whole units but for the last one, which is never alone: the sums are those of one pass over all pairs.
-            let (part, more) = rest.split_at(if rest.len() < LAID_OUT + EVALUATION_BATCH { rest.len() } else { LAID_OUT });
+            // Whole units but for the last one, which is never alone: the sums are those of one pass over all
+            // pairs.
+            let (part, more) =
+                rest.split_at(if rest.len() < LAID_OUT + EVALUATION_BATCH { rest.len() } else { LAID_OUT });
             self.validation.fill(part.iter().map(|&p| p as usize), &mut self.batch);
             self.stepper.evaluate_onto(&mut sums, &self.batch.examples());
             rest = more;
@@ -433,13 +496,17 @@ impl Session {
     fn interrupted(&self) -> Error {
         let Progress { epoch, batches, .. } = self.progress;
         let folder = self.run.folder.display();
-        Error::new(ErrorKind::Interrupted, format!("stopped and saved after {epoch} epochs and {batches} batches"))
-            .in_file(&self.run.folder)
-            .help(format!("go on with `s2s train {folder} --resume`"))
+        Error::new(
+            ErrorKind::Interrupted,
+            format!("stopped and saved after {epoch} epochs and {batches} batches"),
+        )
+        .in_file(&self.run.folder)
+        .help(format!("go on with `s2s train {folder} --resume`"))
     }
 }
 
-/// `n` sources of `pairs` with all their references, drawn with the training's seed, in the order of the file.
+/// `n` sources of `pairs` with all their references, drawn with the training's seed, in the order of the
+/// file.
 fn sample(pairs: &Part, run: &Run, n: usize, stream: u64) -> Vec<Group> {
     if n == 0 {
         return Vec::new();

@@ -89,7 +89,16 @@ impl<N: Trainable> Stepper<N> {
         let gradients = Gradients::new(&parameters);
         let optimiser = OptimiserState { first: zeros.clone(), second: zeros, time: 0 };
         let team = Team::new(options.threads);
-        Self { network, parameters, optimiser, options, team, workspaces, gradients, prepared: N::Prepared::default() }
+        Self {
+            network,
+            parameters,
+            optimiser,
+            options,
+            team,
+            workspaces,
+            gradients,
+            prepared: N::Prepared::default(),
+        }
     }
 
     /// The network.
@@ -120,14 +129,25 @@ impl<N: Trainable> Stepper<N> {
 
     /// One step on a batch: the mean cross-entropy over its target tokens goes down.
     ///
-    /// Where the loss or the gradient's norm is not finite the parameters stay as they are: the batch is left out.
+    /// Where the loss or the gradient's norm is not finite the parameters stay as they are: the batch is left
+    /// out.
     pub fn step(&mut self, batch: &[N::Example<'_>]) -> StepReport {
         let tokens: usize = batch.iter().map(N::targets).sum();
         let threads = self.workspaces.len();
         let has_dropout = self.options.dropout > 0.0;
         let old = std::mem::take(&mut self.prepared);
-        let prepared = self.network.prepare(&self.parameters, N::rows(batch) / threads, has_dropout, &mut self.team, old);
-        let objective = Objective { scale: 1.0 / tokens as f64, label_smoothing: self.options.label_smoothing, dropout: None };
+        let prepared = self.network.prepare(
+            &self.parameters,
+            N::rows(batch) / threads,
+            has_dropout,
+            &mut self.team,
+            old,
+        );
+        let objective = Objective {
+            scale: 1.0 / tokens as f64,
+            label_smoothing: self.options.label_smoothing,
+            dropout: None,
+        };
         let (rate, seed, step) = (self.options.dropout, self.options.seed, self.optimiser.time);
         let (network, parameters) = (&self.network, &self.parameters);
         let parts = deal(batch, threads, N::cost);
@@ -136,7 +156,8 @@ impl<N: Trainable> Stepper<N> {
         self.team.each(shards, |(i, ((workspace, part), sums))| {
             // Every shard of every step drops other values; a resumed training drops the same ones.
             let stream = step.wrapping_mul(threads as u64).wrapping_add(i as u64);
-            let objective = Objective { dropout: has_dropout.then_some(Dropout { rate, seed, stream }), ..objective };
+            let objective =
+                Objective { dropout: has_dropout.then_some(Dropout { rate, seed, stream }), ..objective };
             *sums = network.pass(parameters, &prepared, part, &objective, workspace);
         });
         let mut sums = Sums::default();
@@ -145,7 +166,8 @@ impl<N: Trainable> Stepper<N> {
         if !sums.nats.is_finite() {
             return StepReport { sums, gradient_norm: f64::NAN };
         }
-        let summands: Vec<_> = self.workspaces.iter().map(|workspace| network.summands(parameters, workspace)).collect();
+        let summands: Vec<_> =
+            self.workspaces.iter().map(|workspace| network.summands(parameters, workspace)).collect();
         let gradient_norm = self.gradients.set(&summands, &mut self.team).sqrt();
         // A gradient that is not finite must move no parameter.
         if gradient_norm.is_finite() {
@@ -167,12 +189,17 @@ impl<N: Trainable> Stepper<N> {
         sorted.sort_by_key(N::cost);
         let units: Vec<&[N::Example<'_>]> = sorted.chunks(EVALUATION_BATCH).collect();
         let tokens = sorted.len().min(EVALUATION_BATCH) * 8;
-        let prepared = self.network.prepare(&self.parameters, tokens, false, &mut self.team, N::Prepared::default());
+        let prepared =
+            self.network.prepare(&self.parameters, tokens, false, &mut self.team, N::Prepared::default());
         let (network, parameters) = (&self.network, &self.parameters);
         let mut results = vec![Sums::default(); units.len()];
-        self.team.each_with(&mut self.workspaces, units.iter().zip(&mut results), |workspace, (unit, sums)| {
-            *sums = network.evaluate(parameters, &prepared, unit, workspace);
-        });
+        self.team.each_with(
+            &mut self.workspaces,
+            units.iter().zip(&mut results),
+            |workspace, (unit, sums)| {
+                *sums = network.evaluate(parameters, &prepared, unit, workspace);
+            },
+        );
         results.into_iter().for_each(|s| *sums += s);
     }
 
@@ -201,8 +228,15 @@ impl<N: Trainable> Stepper<N> {
                 let most = if stretch.is_written { stretch.len } else { ZEROS.len() };
                 while start < end {
                     let at = start..end.min(start + most);
-                    let gradients = if stretch.is_written { &gradients[at.clone()] } else { &ZEROS[..at.len()] };
-                    adam_step(&step, &mut parameters[at.clone()], &mut first[at.clone()], &mut second[at.clone()], gradients);
+                    let gradients =
+                        if stretch.is_written { &gradients[at.clone()] } else { &ZEROS[..at.len()] };
+                    adam_step(
+                        &step,
+                        &mut parameters[at.clone()],
+                        &mut first[at.clone()],
+                        &mut second[at.clone()],
+                        gradients,
+                    );
                     start = at.end;
                 }
             }
@@ -272,13 +306,27 @@ mod tests {
             Sums { nats: 1.0, tokens: examples.len(), correct: 0 }
         }
 
-        fn summands<'a>(&self, p: &'a Parameters<f32>, (ids, values, all): &'a Self::Workspace) -> Summands<'a, f32> {
+        fn summands<'a>(
+            &self,
+            p: &'a Parameters<f32>,
+            (ids, values, all): &'a Self::Workspace,
+        ) -> Summands<'a, f32> {
             let id = p.find("x").unwrap();
-            let summand = if WHOLE { Summand::Matrix(MatRef::new(all, all.len(), 1)) } else { Summand::Rows { ids, values, factors: &[] } };
+            let summand = if WHOLE {
+                Summand::Matrix(MatRef::new(all, all.len(), 1))
+            } else {
+                Summand::Rows { ids, values, factors: &[] }
+            };
             vec![(id, summand)]
         }
 
-        fn evaluate(&self, _: &Parameters<f32>, (): &(), _: &[(usize, f32)], _: &mut Self::Workspace) -> Sums {
+        fn evaluate(
+            &self,
+            _: &Parameters<f32>,
+            (): &(),
+            _: &[(usize, f32)],
+            _: &mut Self::Workspace,
+        ) -> Sums {
             Sums::default()
         }
     }
@@ -287,8 +335,10 @@ mod tests {
         let mut parameters = Parameters::<f32>::default();
         let places = PART + 3 * ZEROS.len() + 7;
         parameters.add("x", &[places, 1]);
-        let mut stepper = Stepper::new(Places::<WHOLE>, parameters, StepOptions { threads, ..StepOptions::default() });
-        let batches = [vec![0, 1, 256], vec![255, 8192, places - 1], vec![1, 1, 4096, 4352], vec![PART - 1, PART]];
+        let mut stepper =
+            Stepper::new(Places::<WHOLE>, parameters, StepOptions { threads, ..StepOptions::default() });
+        let batches =
+            [vec![0, 1, 256], vec![255, 8192, places - 1], vec![1, 1, 4096, 4352], vec![PART - 1, PART]];
         let batches = batches.map(|places| places.into_iter().map(|place| (place, 1.0)).collect::<Vec<_>>());
         let norms = batches.iter().map(|batch| stepper.step(batch).gradient_norm).collect();
         (stepper.parameters.clone(), stepper.optimiser.clone(), norms)
@@ -306,10 +356,16 @@ mod tests {
 
     #[test]
     fn a_gradient_that_is_not_finite_moves_nothing_though_the_loss_is() {
-        for (clip_norm, wrong) in [(None, f32::INFINITY), (None, f32::NAN), (Some(1.0), f32::INFINITY), (Some(1.0), f32::NAN)] {
+        for (clip_norm, wrong) in
+            [(None, f32::INFINITY), (None, f32::NAN), (Some(1.0), f32::INFINITY), (Some(1.0), f32::NAN)]
+        {
             let mut parameters = Parameters::<f32>::default();
             parameters.add("x", &[1, 1]);
-            let mut stepper = Stepper::new(Places::<true>, parameters, StepOptions { clip_norm, threads: 2, ..StepOptions::default() });
+            let mut stepper = Stepper::new(
+                Places::<true>,
+                parameters,
+                StepOptions { clip_norm, threads: 2, ..StepOptions::default() },
+            );
             stepper.step(&[(0, 0.5), (0, 0.25)]);
             let before = (stepper.parameters().clone(), stepper.optimiser().clone());
             let report = stepper.step(&[(0, wrong), (0, 0.25)]);

@@ -1,7 +1,8 @@
 //! TensorBoard's event files: records of protobuf messages, each with its length and checksums around it.
 //!
-//! A record is the length of its data (u64, little-endian), the masked CRC-32C of these eight bytes (u32), the data, and the masked
-//! CRC-32C of the data. The data is an `Event` of TensorFlow's `event.proto`; only the fields that scalars need are declared here.
+//! A record is the length of its data (u64, little-endian), the masked CRC-32C of these eight bytes (u32),
+//! the data, and the masked CRC-32C of the data. The data is an `Event` of TensorFlow's `event.proto`; only
+//! the fields that scalars need are declared here.
 
 use std::collections::BTreeSet;
 use std::fs::{self, OpenOptions};
@@ -57,7 +58,8 @@ fn masked(crc: u32) -> u32 {
 fn record(event: &Event) -> Vec<u8> {
     let data = event.encode_to_vec();
     let length = (data.len() as u64).to_le_bytes();
-    [&length[..], &masked(crc32c(&length)).to_le_bytes(), &data, &masked(crc32c(&data)).to_le_bytes()].concat()
+    [&length[..], &masked(crc32c(&length)).to_le_bytes(), &data, &masked(crc32c(&data)).to_le_bytes()]
+        .concat()
 }
 
 /// The whole and sound records at the beginning of a file, with the event of each.
@@ -66,8 +68,11 @@ fn records(mut bytes: &[u8]) -> Vec<(&[u8], Event)> {
     let number = |bytes: &[u8]| bytes.iter().rev().fold(0_u64, |number, &byte| number << 8 | u64::from(byte));
     while let Some((length, crc)) = bytes.get(..12).map(|head| head.split_at(8)) {
         let end = usize::try_from(number(length)).unwrap_or(usize::MAX).saturating_add(12);
-        let (Some(data), Some(data_crc)) = (bytes.get(12..end), bytes.get(end..end.saturating_add(4))) else { break };
-        let sound = number(crc) == u64::from(masked(crc32c(length))) && number(data_crc) == u64::from(masked(crc32c(data)));
+        let (Some(data), Some(data_crc)) = (bytes.get(12..end), bytes.get(end..end.saturating_add(4))) else {
+            break;
+        };
+        let sound = number(crc) == u64::from(masked(crc32c(length)))
+            && number(data_crc) == u64::from(masked(crc32c(data)));
         let Some(event) = Event::decode(data).ok().filter(|_| sound) else { break };
         found.push((&bytes[..end + 4], event));
         bytes = &bytes[end + 4..];
@@ -79,14 +84,23 @@ fn now() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |d| d.as_secs_f64())
 }
 
-/// Files and scalars of an epoch, with Keras's tags: what is of the training pairs in one, what is of the validation pairs in another.
+/// Files and scalars of an epoch, with Keras's tags: what is of the training pairs in one, what is of the
+/// validation pairs in another.
 fn events(m: &EpochMetrics, wall_time: f64) -> [(&'static str, Event); 2] {
     let event = |values: &[(&str, Option<f64>)]| {
-        let value =
-            values.iter().filter_map(|(tag, v)| v.map(|v| Value { tag: format!("epoch_{tag}"), simple_value: Some(v as f32) })).collect();
+        let value = values
+            .iter()
+            .filter_map(|(tag, v)| {
+                v.map(|v| Value { tag: format!("epoch_{tag}"), simple_value: Some(v as f32) })
+            })
+            .collect();
         Event { wall_time, step: m.epoch as i64, file_version: None, summary: Some(Summary { value }) }
     };
-    let train = [("loss", Some(m.train_loss)), ("accuracy", Some(m.train_accuracy)), ("learning_rate", m.learning_rate)];
+    let train = [
+        ("loss", Some(m.train_loss)),
+        ("accuracy", Some(m.train_accuracy)),
+        ("learning_rate", m.learning_rate),
+    ];
     let validation = [
         ("loss", Some(m.validation_loss)),
         ("accuracy", Some(m.validation_accuracy)),
@@ -102,8 +116,8 @@ fn path(run: &Path, set: &str) -> PathBuf {
     run.join(FOLDER).join(set).join(FILE)
 }
 
-/// Brings the event files of a run folder in line with its metrics: later epochs, which a crash may have left, go; epochs that a crash
-/// has cost, come.
+/// Brings the event files of a run folder in line with its metrics: later epochs, which a crash may have
+/// left, go; epochs that a crash has cost, come.
 pub(super) fn align(run: &Path, metrics: &[EpochMetrics]) -> Result<()> {
     let now = now();
     for (index, set) in ["train", "validation"].into_iter().enumerate() {
@@ -113,7 +127,11 @@ pub(super) fn align(run: &Path, metrics: &[EpochMetrics]) -> Result<()> {
         let kept: Vec<_> = records(&bytes).into_iter().filter(|(_, event)| event.step <= last).collect();
         let mut text = match kept.first() {
             Some(_) => kept.iter().flat_map(|(record, _)| record.iter().copied()).collect(),
-            None => record(&Event { wall_time: now, file_version: Some("brain.Event:2".to_owned()), ..Event::default() }),
+            None => record(&Event {
+                wall_time: now,
+                file_version: Some("brain.Event:2".to_owned()),
+                ..Event::default()
+            }),
         };
         let there: BTreeSet<i64> = kept.iter().map(|(_, event)| event.step).collect();
         for m in metrics.iter().filter(|m| !there.contains(&(m.epoch as i64))) {
@@ -164,9 +182,11 @@ mod tests {
 
     #[test]
     fn records_are_byte_for_byte_those_that_tensorboard_writes() {
-        let goldens: serde_json::Value = serde_json::from_str(include_str!("../../tests/goldens/events.json")).unwrap();
+        let goldens: serde_json::Value =
+            serde_json::from_str(include_str!("../../tests/goldens/events.json")).unwrap();
         let hex = |bytes: Vec<u8>| bytes.iter().map(|b| format!("{b:02x}")).collect::<String>();
-        let version = Event { wall_time: 1.5, file_version: Some("brain.Event:2".to_owned()), ..Event::default() };
+        let version =
+            Event { wall_time: 1.5, file_version: Some("brain.Event:2".to_owned()), ..Event::default() };
         assert_eq!(hex(record(&version)), goldens["version"]);
         for (set, event) in events(&metrics(3), 1_700_000_000.25) {
             assert_eq!(hex(record(&event)), goldens[set], "{set}");
@@ -176,7 +196,9 @@ mod tests {
     #[test]
     fn what_a_crash_left_or_cost_is_made_good() {
         let run = tempfile::tempdir().unwrap();
-        let steps = || -> Vec<i64> { records(&fs::read(path(run.path(), "train")).unwrap()).iter().map(|(_, e)| e.step).collect() };
+        let steps = || -> Vec<i64> {
+            records(&fs::read(path(run.path(), "train")).unwrap()).iter().map(|(_, e)| e.step).collect()
+        };
         let all: Vec<EpochMetrics> = (1..=4).map(metrics).collect();
         align(run.path(), &[]).unwrap();
         all.iter().for_each(|m| append(run.path(), m).unwrap());

@@ -1,8 +1,8 @@
 //! The safetensors files of checkpoints, read as what they may be: the work of somebody else.
 //!
-//! The format's own reader refuses headers longer than the file, tensors that overlap, leave holes or do not fit their
-//! shapes, and names that come twice. Here the file is held against the network that it says it is of, before memory is
-//! asked for it.
+//! The format's own reader refuses headers longer than the file, tensors that overlap, leave holes or do not
+//! fit their shapes, and names that come twice. Here the file is held against the network that it says it is
+//! of, before memory is asked for it.
 
 use std::path::{Path, PathBuf};
 
@@ -41,11 +41,16 @@ impl TensorFile {
 
     /// The JSON object under `key` of the metadata, and the tensors.
     pub(super) fn parse<H: DeserializeOwned>(&self, key: &str) -> Result<(H, Tensors<'_>)> {
-        let unreadable = |e: safetensors::SafeTensorError| self.damaged(format!("not a safetensors file: {e}"));
+        let unreadable =
+            |e: safetensors::SafeTensorError| self.damaged(format!("not a safetensors file: {e}"));
         let (_, about) = SafeTensors::read_metadata(&self.bytes).map_err(unreadable)?;
-        let header =
-            about.metadata().as_ref().and_then(|m| m.get(key)).ok_or_else(|| self.damaged(format!("the metadata lacks `{key}`")))?;
-        let header = serde_json::from_str(header).map_err(|e| self.damaged(format!("`{key}` is not readable: {e}")))?;
+        let header = about
+            .metadata()
+            .as_ref()
+            .and_then(|m| m.get(key))
+            .ok_or_else(|| self.damaged(format!("the metadata lacks `{key}`")))?;
+        let header = serde_json::from_str(header)
+            .map_err(|e| self.damaged(format!("`{key}` is not readable: {e}")))?;
         let file = SafeTensors::deserialize(&self.bytes).map_err(unreadable)?;
         Ok((header, Tensors { about: self, file }))
     }
@@ -64,7 +69,8 @@ impl Tensors<'_> {
         check.map_err(|e| self.about.damaged(e.message()))
     }
 
-    /// The parameters whose names begin with `prefix`; `import` takes what finds a tensor's shape and values by name.
+    /// The parameters whose names begin with `prefix`; `import` takes what finds a tensor's shape and values
+    /// by name.
     pub(super) fn gather(
         &self,
         prefix: &str,
@@ -77,7 +83,10 @@ impl Tensors<'_> {
                 other = Some(format!("tensor {prefix}{name} is of type {:?}, not F32", tensor.dtype()));
                 return None;
             }
-            Some((tensor.shape().to_vec(), tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect()))
+            Some((
+                tensor.shape().to_vec(),
+                tensor.data().as_chunks::<4>().0.iter().map(|b| f32::from_le_bytes(*b)).collect(),
+            ))
         };
         let found = import(&mut find);
         found.map_err(|e| self.about.damaged(other.unwrap_or_else(|| format!("{prefix}{}", e.message()))))

@@ -59,7 +59,12 @@ impl Report for Listener<'_> {
 }
 
 /// Trains; gives the outcome, and the steps and decoded examples that were reported.
-fn run(folder: &Path, set: &[&str], mode: Mode, stop_after: Option<usize>) -> (Result<Outcome, Error>, usize, usize) {
+fn run(
+    folder: &Path,
+    set: &[&str],
+    mode: Mode,
+    stop_after: Option<usize>,
+) -> (Result<Outcome, Error>, usize, usize) {
     let stop = AtomicBool::new(false);
     let mut listener = Listener { stop: &stop, stop_after, steps: 0, examples: 0 };
     let options = TrainOptions { output: folder.to_owned(), mode, init_from: None, stop: &stop };
@@ -68,11 +73,21 @@ fn run(folder: &Path, set: &[&str], mode: Mode, stop_after: Option<usize>) -> (R
 }
 
 /// Trains on from another run.
-fn tune(folder: &Path, from: &Path, extend_vocabulary: bool, set: &[&str], stop_after: Option<usize>) -> Result<Outcome, Error> {
+fn tune(
+    folder: &Path,
+    from: &Path,
+    extend_vocabulary: bool,
+    set: &[&str],
+    stop_after: Option<usize>,
+) -> Result<Outcome, Error> {
     let stop = AtomicBool::new(false);
     let mut listener = Listener { stop: &stop, stop_after, steps: 0, examples: 0 };
     let init_from = Some(InitFrom { path: from.to_owned(), extend_vocabulary });
-    train(config(set), &TrainOptions { output: folder.to_owned(), mode: Mode::New, init_from, stop: &stop }, &mut listener)
+    train(
+        config(set),
+        &TrainOptions { output: folder.to_owned(), mode: Mode::New, init_from, stop: &stop },
+        &mut listener,
+    )
 }
 
 /// What must be equal in equal trainings: the checkpoints to the byte, and the metrics but for their timings.
@@ -98,7 +113,9 @@ fn a_run_folder_holds_what_an_export_needs() {
     assert_eq!(provenance.scores.unwrap()["epoch"], outcome.best.epoch);
     assert_eq!(provenance.data[0].pairs, 180);
     assert_eq!(opened.examples.len(), 24.min(opened.statistics.validation));
-    assert!(opened.metrics().unwrap().iter().all(|m| m.exact_match.is_some() && m.token_error_rate.is_some()));
+    assert!(
+        opened.metrics().unwrap().iter().all(|m| m.exact_match.is_some() && m.token_error_rate.is_some())
+    );
 }
 
 #[test]
@@ -116,20 +133,31 @@ fn schedules_and_callbacks_resume_bit_for_bit() {
     let temporary = tempfile::tempdir().unwrap();
     let plateau = "training.reduce_lr_on_plateau={monitor: train_loss, min_delta: 9, patience: 1, factor: 0.5, cooldown: 2}";
     let cases = [
-        ["training.schedule={name: cosine, warmup: {epochs: 1.5}, floor: 1e-4}", "training.best=token_error_rate"],
-        ["training.schedule={name: linear, warmup: {steps: 3}, decay: {steps: 9}}", "training.early_stopping={min_delta: 9, patience: 2}"],
+        [
+            "training.schedule={name: cosine, warmup: {epochs: 1.5}, floor: 1e-4}",
+            "training.best=token_error_rate",
+        ],
+        [
+            "training.schedule={name: linear, warmup: {steps: 3}, decay: {steps: 9}}",
+            "training.early_stopping={min_delta: 9, patience: 2}",
+        ],
         ["training.schedule={warmup: {steps: 2}}", plateau],
     ];
     for (i, set) in cases.iter().enumerate() {
-        let (straight, parts) = (temporary.path().join(format!("straight-{i}")), temporary.path().join(format!("parts-{i}")));
+        let (straight, parts) =
+            (temporary.path().join(format!("straight-{i}")), temporary.path().join(format!("parts-{i}")));
         run(&straight, set, Mode::New, None).0.unwrap();
         run(&parts, set, Mode::New, Some(2)).0.unwrap_err();
         run(&parts, set, Mode::Resume, Some(6)).0.unwrap_err();
         run(&parts, set, Mode::Resume, None).0.unwrap();
         assert_eq!(result(&straight), result(&parts), "{set:?}");
-        let rates: Vec<f64> = Run::open(&parts).unwrap().metrics().unwrap().iter().map(|m| m.learning_rate.unwrap()).collect();
+        let rates: Vec<f64> =
+            Run::open(&parts).unwrap().metrics().unwrap().iter().map(|m| m.learning_rate.unwrap()).collect();
         match i {
-            0 => assert!(rates[0] < 3e-3 && rates[1] > rates[2] && rates[3] > 1e-4 && rates[3] < 3e-4, "{rates:?}"),
+            0 => assert!(
+                rates[0] < 3e-3 && rates[1] > rates[2] && rates[3] > 1e-4 && rates[3] < 3e-4,
+                "{rates:?}"
+            ),
             // 3 of 4 epochs: the second and the third are no better by 9 nats.
             1 => assert!(rates.len() == 3 && rates[2] == 0.0, "{rates:?}"),
             // Lower after the second epoch, then one that is not watched, then lower after the last.
@@ -142,7 +170,9 @@ fn schedules_and_callbacks_resume_bit_for_bit() {
 fn a_run_that_stopped_early_goes_on_with_more_patience_and_ends_with_its_best_weights() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("run");
-    let stopping = |patience: usize| format!("training.early_stopping={{min_delta: 9, patience: {patience}, restore_best_weights: true}}");
+    let stopping = |patience: usize| {
+        format!("training.early_stopping={{min_delta: 9, patience: {patience}, restore_best_weights: true}}")
+    };
     let epochs = || Run::open(&folder).unwrap().metrics().unwrap().len();
     let (outcome, ..) = run(&folder, &[&stopping(1)], Mode::New, None);
     assert_eq!((epochs(), outcome.unwrap().last.epoch), (2, 2));
@@ -162,9 +192,12 @@ fn a_rate_that_falls_until_the_last_epoch_fixes_the_number_of_epochs() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("run");
     run(&folder, &["training.epochs=2", "training.schedule=cosine"], Mode::New, None).0.unwrap();
-    let error = run(&folder, &["training.epochs=3", "training.schedule=cosine"], Mode::Resume, None).0.unwrap_err();
+    let error =
+        run(&folder, &["training.epochs=3", "training.schedule=cosine"], Mode::Resume, None).0.unwrap_err();
     assert!(error.to_string().contains("`training.epochs` differs"), "{error}");
-    let error = run(&folder, &["training.schedule={name: cosine, warmup: {epochs: 4}}"], Mode::Force, None).0.unwrap_err();
+    let error = run(&folder, &["training.schedule={name: cosine, warmup: {epochs: 4}}"], Mode::Force, None)
+        .0
+        .unwrap_err();
     assert!(error.to_string().contains("the warm-up of 20 steps takes the whole training of 20"), "{error}");
 }
 
@@ -196,7 +229,11 @@ fn a_crash_between_the_files_of_an_epoch_is_made_good_by_resuming() {
     run(&straight, &["training.epochs=3"], Mode::New, None).0.unwrap();
     run(&crashed, &["training.epochs=2"], Mode::New, None).0.unwrap();
     // As if epoch 3 had written its best checkpoint and half a line of metrics, and then the power went.
-    std::fs::copy(straight.join("checkpoints/best.safetensors"), crashed.join("checkpoints/best.safetensors")).unwrap();
+    std::fs::copy(
+        straight.join("checkpoints/best.safetensors"),
+        crashed.join("checkpoints/best.safetensors"),
+    )
+    .unwrap();
     std::fs::write(crashed.join("checkpoints/.last.safetensors.part"), b"half").unwrap();
     let metrics = crashed.join("metrics.jsonl");
     let whole = std::fs::read_to_string(straight.join("metrics.jsonl")).unwrap();
@@ -219,7 +256,12 @@ fn a_run_is_neither_overwritten_nor_resumed_by_accident() {
     let before = result(&folder);
     fails(&[], Mode::New, ErrorKind::Usage, "there is a run in this folder already");
     fails(&["model.hidden=13"], Mode::Resume, ErrorKind::Config, "`model.hidden` differs");
-    fails(&["training.learning_rate=1e-3"], Mode::Resume, ErrorKind::Config, "`training.learning_rate` differs");
+    fails(
+        &["training.learning_rate=1e-3"],
+        Mode::Resume,
+        ErrorKind::Config,
+        "`training.learning_rate` differs",
+    );
     assert_eq!(result(&folder), before);
     run(&folder, &["training.epochs=1", "training.seed=2"], Mode::Force, None).0.unwrap();
     assert_ne!(result(&folder).0, before.0);
@@ -242,7 +284,11 @@ fn a_damaged_checkpoint_is_named() {
 }
 
 /// The checkpoint with its header changed, and its tensors.
-fn forged(whole: &[u8], change: impl Fn(&mut serde_json::Value), tensor: impl Fn(&str, Vec<u8>) -> (Dtype, Vec<u8>)) -> Vec<u8> {
+fn forged(
+    whole: &[u8],
+    change: impl Fn(&mut serde_json::Value),
+    tensor: impl Fn(&str, Vec<u8>) -> (Dtype, Vec<u8>),
+) -> Vec<u8> {
     let (_, about) = SafeTensors::read_metadata(whole).unwrap();
     let mut header = serde_json::from_str(&about.metadata().as_ref().unwrap()[checkpoint::METADATA]).unwrap();
     change(&mut header);
@@ -251,8 +297,11 @@ fn forged(whole: &[u8], change: impl Fn(&mut serde_json::Value), tensor: impl Fn
         .iter()
         .map(|(name, view)| (name.to_owned(), view.shape().to_vec(), tensor(name, view.data().to_vec())))
         .collect();
-    let views = tensors.iter().map(|(name, shape, (dtype, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
-    safetensors::serialize(views, Some([(checkpoint::METADATA.to_owned(), header.to_string())].into())).unwrap()
+    let views = tensors
+        .iter()
+        .map(|(name, shape, (dtype, bytes))| (name, TensorView::new(*dtype, shape.clone(), bytes).unwrap()));
+    safetensors::serialize(views, Some([(checkpoint::METADATA.to_owned(), header.to_string())].into()))
+        .unwrap()
 }
 
 #[test]
@@ -264,7 +313,11 @@ fn a_checkpoint_cannot_ask_for_more_than_it_holds() {
     let whole = std::fs::read(&path).unwrap();
     let same = |_: &str, bytes| (Dtype::F32, bytes);
     for (key, value, said) in [
-        ("layers", serde_json::json!(100_000_000_000_u64), "best.safetensors:s2s.checkpoint.architecture: `layers` is 100000000000"),
+        (
+            "layers",
+            serde_json::json!(100_000_000_000_u64),
+            "best.safetensors:s2s.checkpoint.architecture: `layers` is 100000000000",
+        ),
         ("hidden", serde_json::json!(u64::MAX), "`hidden` is 18446744073709551615"),
         ("hidden", serde_json::json!(60_000), "parameters, and can have 536870912"),
         ("source_vocabulary", serde_json::json!(10_000_001), "`source_vocabulary` is 10000001"),
@@ -273,10 +326,14 @@ fn a_checkpoint_cannot_ask_for_more_than_it_holds() {
         ("layers", serde_json::json!(2), "best.safetensors: the architecture asks for"),
         ("cell", serde_json::json!("gru"), "best.safetensors: no tensor named encoder.gru_0.W"),
     ] {
-        std::fs::write(&path, forged(&whole, |header| header["architecture"][key] = value.clone(), same)).unwrap();
+        std::fs::write(&path, forged(&whole, |header| header["architecture"][key] = value.clone(), same))
+            .unwrap();
         let error = Checkpoint::load(&path).unwrap_err();
         assert_eq!(error.kind(), ErrorKind::Data, "{error}");
-        assert!(error.to_string().contains(said) && error.to_string().contains("best.safetensors"), "{error}");
+        assert!(
+            error.to_string().contains(said) && error.to_string().contains("best.safetensors"),
+            "{error}"
+        );
         assert!(error.help_text().is_some());
     }
     std::fs::write(&path, forged(&whole, |_| (), same)).unwrap();
@@ -290,7 +347,9 @@ fn tensors_of_another_type_and_weights_that_are_not_finite_are_named() {
     run(&folder, &["training.epochs=1"], Mode::New, None).0.unwrap();
     let path = folder.join("checkpoints/best.safetensors");
     let whole = std::fs::read(&path).unwrap();
-    let integers = |name: &str, bytes: Vec<u8>| (if name == "decoder.dense.bias" { Dtype::I32 } else { Dtype::F32 }, bytes);
+    let integers = |name: &str, bytes: Vec<u8>| {
+        (if name == "decoder.dense.bias" { Dtype::I32 } else { Dtype::F32 }, bytes)
+    };
     let infinite = |name: &str, mut bytes: Vec<u8>| {
         if name == "decoder.dense.bias" {
             bytes[4..8].copy_from_slice(&f32::INFINITY.to_le_bytes());
@@ -299,7 +358,9 @@ fn tensors_of_another_type_and_weights_that_are_not_finite_are_named() {
     };
     let not_f32 = "best.safetensors: tensor decoder.dense.bias is of type I32, not F32";
     let not_finite = "best.safetensors: value 1 of decoder.dense.bias is inf";
-    for (bytes, said) in [(forged(&whole, |_| (), integers), not_f32), (forged(&whole, |_| (), infinite), not_finite)] {
+    for (bytes, said) in
+        [(forged(&whole, |_| (), integers), not_f32), (forged(&whole, |_| (), infinite), not_finite)]
+    {
         std::fs::write(&path, bytes).unwrap();
         let error = Checkpoint::load(&path).unwrap_err();
         assert!(error.kind() == ErrorKind::Data && error.to_string().ends_with(said), "{error}");
@@ -310,7 +371,9 @@ fn tensors_of_another_type_and_weights_that_are_not_finite_are_named() {
 fn a_loss_that_is_not_a_number_ends_the_run_with_epoch_and_step() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path().join("run");
-    let error = run(&folder, &["training.learning_rate=1e38", "training.clip_norm=1e30"], Mode::New, None).0.unwrap_err();
+    let error = run(&folder, &["training.learning_rate=1e38", "training.clip_norm=1e30"], Mode::New, None)
+        .0
+        .unwrap_err();
     assert!(error.to_string().contains("not a finite number: epoch 1, batch"), "{error}");
     assert!(error.help_text().unwrap().contains("learning_rate"));
 }
@@ -322,7 +385,10 @@ fn a_batch_whose_loss_is_not_finite_may_be_left_out() {
     let wild = ["training.learning_rate=1e38", "training.clip_norm=1e30", "training.terminate_on_nan=false"];
     // The first step runs away, and every later batch is left out; the run ends with the validation loss.
     let error = run(&folder, &wild, Mode::New, None).0.unwrap_err();
-    assert!(error.to_string().contains("the validation loss is not a finite number: epoch 1, batch 5, step 2"), "{error}");
+    assert!(
+        error.to_string().contains("the validation loss is not a finite number: epoch 1, batch 5, step 2"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -334,7 +400,9 @@ fn logs_of_a_run_stopped_anywhere_are_those_of_an_undisturbed_one() {
     run(&parts, &set, Mode::New, Some(12)).0.unwrap_err();
     run(&parts, &set, Mode::Resume, None).0.unwrap();
     let lines = |folder: &Path| std::fs::read_to_string(folder.join("metrics.csv")).unwrap().lines().count();
-    let events = |folder: &Path| std::fs::metadata(folder.join("tensorboard/validation/events.out.tfevents.s2s")).unwrap().len();
+    let events = |folder: &Path| {
+        std::fs::metadata(folder.join("tensorboard/validation/events.out.tfevents.s2s")).unwrap().len()
+    };
     assert_eq!((lines(&straight), events(&straight)), (lines(&parts), events(&parts)));
     assert!(std::fs::read_to_string(parts.join("curves.svg")).unwrap().contains("best epoch 4"));
     // A run that starts over takes the old logs away.
@@ -345,7 +413,11 @@ fn logs_of_a_run_stopped_anywhere_are_those_of_an_undisturbed_one() {
 /// Overrides for pairs of a file, written to `folder`, whose first symbols no date has.
 fn other_pairs(folder: &Path) -> Vec<String> {
     let path = folder.join("other.tsv");
-    std::fs::write(&path, "may 1\t2001-05-01\n\u{e4}pril 2, 1999\t~1999\njune\t?\nmay 3\t2003-05-03\n".repeat(8)).unwrap();
+    std::fs::write(
+        &path,
+        "may 1\t2001-05-01\n\u{e4}pril 2, 1999\t~1999\njune\t?\nmay 3\t2003-05-03\n".repeat(8),
+    )
+    .unwrap();
     let data = serde_json::json!({ "train": path, "validation": { "split": "tail", "fraction": 0.25 } });
     vec![format!("data={data}"), "training.epochs=2".to_owned()]
 }
@@ -356,13 +428,17 @@ fn another_runs_weights_still_know_the_old_sentences_and_new_symbols_come_after_
     let folder = |name: &str| temporary.path().join(name);
     let set = other_pairs(temporary.path());
     let set: Vec<&str> = set.iter().map(String::as_str).collect();
-    // One-hot sources with both directions, an embedded target, attention: every tensor that a vocabulary widens.
+    // One-hot sources with both directions, an embedded target, attention: every tensor that a vocabulary
+    // widens.
     let network = [
         "model={hidden: 12, bidirectional: true, attention: dot, input: {source: one_hot, target: {embedding: 5}}}",
         "model={hidden: 12, cell: gru, tied_embeddings: true, input: {source: {embedding: 4}, target: {embedding: 12}}}",
     ];
     for (i, network) in network.into_iter().enumerate() {
-        let old = run(&folder(&format!("old-{i}")), &[network, "training.epochs=2"], Mode::New, None).0.unwrap().run;
+        let old = run(&folder(&format!("old-{i}")), &[network, "training.epochs=2"], Mode::New, None)
+            .0
+            .unwrap()
+            .run;
         let new = folder(&format!("new-{i}"));
         let set = [&set[..], &[network]].concat();
         tune(&new, &old.folder, true, &set, Some(1)).unwrap_err();
@@ -377,7 +453,8 @@ fn another_runs_weights_still_know_the_old_sentences_and_new_symbols_come_after_
             &crate::data::corpus::Corpus::load(&stopped.config.data, 1, &mut |_, _, _| ()).unwrap(),
         );
         let initial = initial.unwrap().parameters(&stopped.network, 1).unwrap();
-        let (sources, inputs) = ([old.source.encode("may 1, 1990"), old.source.encode("7")], [vec![1, 4, 5], vec![1]]);
+        let (sources, inputs) =
+            ([old.source.encode("may 1, 1990"), old.source.encode("7")], [vec![1, 4, 5], vec![1]]);
         let before = old.network.forward(&old.parameters(Which::Best).unwrap(), &sources, &inputs);
         let after = stopped.network.forward(&initial, &sources, &inputs);
         let (narrow, wide) = (old.target.len(), stopped.target.len());
@@ -424,12 +501,17 @@ fn weights_of_a_network_that_differs_are_refused_by_the_key_that_differs() {
         ("data.source={normalisation: [nfc]}", "data.source"),
     ] {
         let error = tune(&new, &old, true, &[set], None).unwrap_err();
-        assert!(error.kind() == ErrorKind::Config && error.to_string().contains(&format!("`{key}` differs")), "{error}");
+        assert!(
+            error.kind() == ErrorKind::Config && error.to_string().contains(&format!("`{key}` differs")),
+            "{error}"
+        );
         assert!(error.help_text().unwrap().contains("copy"), "{error}");
     }
     let stray = temporary.path().join("stray.safetensors");
     std::fs::copy(old.join("checkpoints/last.safetensors"), &stray).unwrap();
-    for (from, message) in [(&stray, "does not lie in a run folder"), (&temporary.path().join("none"), "no such file")] {
+    for (from, message) in
+        [(&stray, "does not lie in a run folder"), (&temporary.path().join("none"), "no such file")]
+    {
         let error = tune(&new, from, false, &[], None).unwrap_err();
         assert!(error.to_string().contains(message) && error.help_text().is_some(), "{error}");
     }
@@ -440,8 +522,11 @@ fn weights_of_a_network_that_differs_are_refused_by_the_key_that_differs() {
 fn the_same_seed_gives_the_same_run_and_another_seed_another() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = |name: &str| temporary.path().join(name);
-    for (name, set) in [("a", &["training.epochs=1"][..]), ("b", &["training.epochs=1"]), ("c", &["training.epochs=1", "training.seed=2"])]
-    {
+    for (name, set) in [
+        ("a", &["training.epochs=1"][..]),
+        ("b", &["training.epochs=1"]),
+        ("c", &["training.epochs=1", "training.seed=2"]),
+    ] {
         run(&folder(name), set, Mode::New, None).0.unwrap();
     }
     assert_eq!(result(&folder("a")), result(&folder("b")));

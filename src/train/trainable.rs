@@ -20,8 +20,16 @@ pub trait Trainable: Sync + std::fmt::Debug {
     fn cost(example: &Self::Example<'_>) -> usize;
     /// Rows of the largest product of a batch.
     fn rows(batch: &[Self::Example<'_>]) -> usize;
-    /// Lays out the weights in the memory of `old`, for shards of about `rows` rows, on the threads of a team.
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, team: &mut Team, old: Self::Prepared) -> Self::Prepared;
+    /// Lays out the weights in the memory of `old`, for shards of about `rows` rows, on the threads of a
+    /// team.
+    fn prepare(
+        &self,
+        p: &Parameters<f32>,
+        rows: usize,
+        has_dropout: bool,
+        team: &mut Team,
+        old: Self::Prepared,
+    ) -> Self::Prepared;
     /// The loss of a shard, and the gradients of `objective` in the workspace.
     fn pass(
         &self,
@@ -62,7 +70,14 @@ impl Trainable for Seq2Seq {
         sources.max(batch.iter().map(Self::targets).sum())
     }
 
-    fn prepare(&self, p: &Parameters<f32>, rows: usize, has_dropout: bool, team: &mut Team, old: Prepared<f32>) -> Prepared<f32> {
+    fn prepare(
+        &self,
+        p: &Parameters<f32>,
+        rows: usize,
+        has_dropout: bool,
+        team: &mut Team,
+        old: Prepared<f32>,
+    ) -> Prepared<f32> {
         self.prepare_with(p, rows, has_dropout, team, old)
     }
 
@@ -81,7 +96,13 @@ impl Trainable for Seq2Seq {
         self.summands(p, workspace)
     }
 
-    fn evaluate(&self, p: &Parameters<f32>, prepared: &Prepared<f32>, examples: &[Example<'_>], workspace: &mut Workspace<f32>) -> Sums {
+    fn evaluate(
+        &self,
+        p: &Parameters<f32>,
+        prepared: &Prepared<f32>,
+        examples: &[Example<'_>],
+        workspace: &mut Workspace<f32>,
+    ) -> Sums {
         self.evaluate(p, prepared, examples, workspace)
     }
 }
@@ -103,7 +124,14 @@ impl Trainable for Mlp {
         batch.len()
     }
 
-    fn prepare(&self, p: &Parameters<f32>, _: usize, _: bool, _: &mut Team, old: Self::Prepared) -> Self::Prepared {
+    fn prepare(
+        &self,
+        p: &Parameters<f32>,
+        _: usize,
+        _: bool,
+        _: &mut Team,
+        old: Self::Prepared,
+    ) -> Self::Prepared {
         self.prepare(p, old)
     }
 
@@ -122,7 +150,13 @@ impl Trainable for Mlp {
         self.summands(workspace)
     }
 
-    fn evaluate(&self, p: &Parameters<f32>, prepared: &Self::Prepared, samples: &[Sample<'_>], workspace: &mut MlpWorkspace<f32>) -> Sums {
+    fn evaluate(
+        &self,
+        p: &Parameters<f32>,
+        prepared: &Self::Prepared,
+        samples: &[Sample<'_>],
+        workspace: &mut MlpWorkspace<f32>,
+    ) -> Sums {
         self.evaluate(p, prepared, samples, workspace)
     }
 }

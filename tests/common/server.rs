@@ -33,12 +33,21 @@ pub(crate) struct Running {
 impl Running {
     pub(crate) fn start(bundle: &Path, change: impl FnOnce(&mut Command)) -> Self {
         let mut command = s2s();
-        command.arg("serve-local").arg(bundle).args(["--port", "0"]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command
+            .arg("serve-local")
+            .arg(bundle)
+            .args(["--port", "0"])
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
         change(&mut command);
         let mut child = command.spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
-        let address = line.trim_end().strip_prefix("http://").unwrap_or_else(|| panic!("first line {line:?}")).to_owned();
+        let address = line
+            .trim_end()
+            .strip_prefix("http://")
+            .unwrap_or_else(|| panic!("first line {line:?}"))
+            .to_owned();
         Self { child, address }
     }
 
@@ -50,18 +59,26 @@ impl Running {
     pub(crate) fn begin(&self, head: &str, body: &str) -> TcpStream {
         let mut stream = TcpStream::connect(&self.address).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
-        write!(stream, "{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n", body.len()).unwrap();
+        write!(
+            stream,
+            "{head} HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\ncontent-length: {}\r\n",
+            body.len()
+        )
+        .unwrap();
         write!(stream, "content-type: application/json\r\n\r\n{body}").unwrap();
         stream
     }
 
     pub(crate) fn translate(&self, q: &Value) -> (u16, Value) {
-        let (status, body) = self.ask("POST /translate", &json!({"q": q, "source": "a", "target": "b"}).to_string());
+        let (status, body) =
+            self.ask("POST /translate", &json!({"q": q, "source": "a", "target": "b"}).to_string());
         (status, serde_json::from_str(&body).unwrap())
     }
 
     pub(crate) fn signal(&self, name: &str) {
-        assert!(Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success());
+        assert!(
+            Command::new("kill").args(["-s", name, &self.child.id().to_string()]).status().unwrap().success()
+        );
     }
 
     /// The exit code and stderr, which must come well before a minute.

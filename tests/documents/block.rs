@@ -28,8 +28,8 @@ pub(crate) struct Block {
     pub(crate) line: usize,
     pub(crate) code: String,
     pub(crate) marks: BTreeMap<String, String>,
-    /// What it prints, stdout and stderr together as a terminal shows them, from a block that the mark `prints` (or
-    /// `prints: full`, for whole trainings) puts behind it.
+    /// What it prints, stdout and stderr together as a terminal shows them, from a block that the mark
+    /// `prints` (or `prints: full`, for whole trainings) puts behind it.
     pub(crate) prints: Option<Prints>,
 }
 
@@ -45,12 +45,19 @@ const MARKS: [&str; 7] = ["not run", "server", "set", "given", "stdin", "needs",
 /// Marks that mean nothing without a value.
 const WITH_VALUE: [&str; 6] = ["not run", "server", "set", "given", "stdin", "needs"];
 
-/// The marks of one comment, or `None` for a comment of another kind (`<!-- runtimes -->`, `<!-- numbers: ... -->`).
+/// The marks of one comment, or `None` for a comment of another kind (`<!-- runtimes -->`, `<!-- numbers: ...
+/// -->`).
 fn mark(document: &str, line: usize, comment: &str) -> (String, String) {
     let (name, value) = comment.split_once(':').unwrap_or((comment, ""));
     let (name, value) = (name.trim().to_owned(), value.trim().to_owned());
-    assert!(MARKS.contains(&name.as_str()), "{document}, line {line}: the mark {name:?} is none of {MARKS:?}");
-    assert!(!value.is_empty() || !WITH_VALUE.contains(&name.as_str()), "{document}, line {line}: the mark {name:?} says nothing");
+    assert!(
+        MARKS.contains(&name.as_str()),
+        "{document}, line {line}: the mark {name:?} is none of {MARKS:?}"
+    );
+    assert!(
+        !value.is_empty() || !WITH_VALUE.contains(&name.as_str()),
+        "{document}, line {line}: the mark {name:?} says nothing"
+    );
     (name, value)
 }
 
@@ -84,7 +91,8 @@ pub(crate) fn parse(document: &str, text: &str) -> Vec<Block> {
             "python" => Some(Language::Python),
             _ => None,
         };
-        let printed = comments.iter().any(|(_, comment)| comment.split(':').next().unwrap().trim() == "prints");
+        let printed =
+            comments.iter().any(|(_, comment)| comment.split(':').next().unwrap().trim() == "prints");
         if language.is_none() && !printed {
             comments.clear();
             continue;
@@ -92,11 +100,19 @@ pub(crate) fn parse(document: &str, text: &str) -> Vec<Block> {
         marks.extend(comments.drain(..).map(|(line, comment)| mark(document, line, &comment)));
         match (language, marks.remove("prints")) {
             (Some(language), None) => {
-                blocks.push(Block { language, line: index + 1, code, marks: std::mem::take(&mut marks), prints: None });
+                blocks.push(Block {
+                    language,
+                    line: index + 1,
+                    code,
+                    marks: std::mem::take(&mut marks),
+                    prints: None,
+                });
             }
             (None, Some(kind)) => {
                 let before = blocks.last_mut().filter(|block| block.prints.is_none());
-                let before = before.unwrap_or_else(|| panic!("{document}, line {}: no block that could print this", index + 1));
+                let before = before.unwrap_or_else(|| {
+                    panic!("{document}, line {}: no block that could print this", index + 1)
+                });
                 assert!(kind.is_empty() || kind == "full", "{document}, line {}: prints: {kind}", index + 1);
                 before.prints = Some(Prints { text: code, full: kind == "full" });
             }

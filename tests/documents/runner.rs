@@ -11,8 +11,8 @@ use crate::{ROOT, pattern, stand_in};
 /// No block is waited for longer, whatever it does.
 const LONGEST: Duration = Duration::from_secs(600);
 
-/// What stands for `s2s` on the PATH: the program itself, but trainings get what the mark `set` says, and a server ends as soon
-/// as it has said where it listens.
+/// What stands for `s2s` on the PATH: the program itself, but trainings get what the mark `set` says, and a
+/// server ends as soon as it has said where it listens.
 const S2S: &str = r#"#!/usr/bin/env bash
 set -u
 s2s="PROGRAM"
@@ -77,15 +77,20 @@ fn program(path: &Path, text: &str) {
 fn python() -> Option<PathBuf> {
     let python = Path::new(ROOT).join(".venv/bin/python");
     let required = std::env::var_os("S2S_REQUIRE_ORT").is_some_and(|value| !value.is_empty());
-    assert!(python.exists() || !required, "no .venv with the packages of tests/python/requirements.txt; run scripts/test");
+    assert!(
+        python.exists() || !required,
+        "no .venv with the packages of tests/python/requirements.txt; run scripts/test"
+    );
     python.exists().then_some(python)
 }
 
 impl Runner {
-    /// A fresh folder with what a clone holds for readers of `document`; for a bundle's README the bundle's own folder.
+    /// A fresh folder with what a clone holds for readers of `document`; for a bundle's README the bundle's
+    /// own folder.
     pub(crate) fn new(document: &str) -> Self {
         let scratch = tempfile::tempdir().unwrap();
-        let (folder, bin, home) = (scratch.path().join("s2s"), scratch.path().join("bin"), scratch.path().join("home"));
+        let (folder, bin, home) =
+            (scratch.path().join("s2s"), scratch.path().join("bin"), scratch.path().join("home"));
         for folder in [&folder, &bin, &home] {
             std::fs::create_dir(folder).unwrap();
         }
@@ -101,13 +106,17 @@ impl Runner {
             program(&bin.join("python3"), &text);
             program(&bin.join("python"), &text);
         }
-        let data = std::env::var_os("S2S_DATA").map(PathBuf::from).filter(|data| data.join("manythings").is_dir());
+        let data =
+            std::env::var_os("S2S_DATA").map(PathBuf::from).filter(|data| data.join("manythings").is_dir());
         // Where the documents say DIR, the reader puts a folder of her own.
         match &data {
             Some(data) => std::os::unix::fs::symlink(data, folder.join("DIR")).unwrap(),
             None => stand_in::write(&folder.join("DIR")),
         }
-        let path = std::env::join_paths([bin].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap()))).unwrap();
+        let path = std::env::join_paths(
+            [bin].into_iter().chain(std::env::split_paths(&std::env::var_os("PATH").unwrap())),
+        )
+        .unwrap();
         let within = Path::new(document).parent().filter(|parent| parent.starts_with("exported"));
         let folder = within.map_or(folder.clone(), |within| folder.join(within));
         let full = std::env::var_os("S2S_DOCUMENTS").is_some_and(|value| value == "full");
@@ -129,7 +138,11 @@ impl Runner {
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
             command.env_remove(name);
         }
-        command.current_dir(&self.folder).env("PATH", &self.path).env("HOME", &self.home).env("COLUMNS", "80");
+        command
+            .current_dir(&self.folder)
+            .env("PATH", &self.path)
+            .env("HOME", &self.home)
+            .env("COLUMNS", "80");
         command.env("LC_ALL", "C.UTF-8").env("PYTHONUTF8", "1").stdin(Stdio::null());
         command
     }
@@ -142,7 +155,10 @@ impl Runner {
         let mut line = String::new();
         BufReader::new(child.stdout.as_mut().unwrap()).read_line(&mut line).unwrap();
         let server = Server(child);
-        let address = line.trim_end().strip_prefix("http://").ok_or_else(|| format!("s2s serve-local {arguments} does not start"))?;
+        let address = line
+            .trim_end()
+            .strip_prefix("http://")
+            .ok_or_else(|| format!("s2s serve-local {arguments} does not start"))?;
         Ok((server, address.to_owned()))
     }
 
@@ -158,7 +174,8 @@ impl Runner {
         }
         for given in mark("given").into_iter().flat_map(|given| given.split(';')) {
             let (name, file) = given.split_once('=').ok_or("the mark `given` is NAME = FILE")?;
-            std::fs::copy(Path::new(ROOT).join(file.trim()), self.folder.join(name.trim())).map_err(|e| format!("{given}: {e}"))?;
+            std::fs::copy(Path::new(ROOT).join(file.trim()), self.folder.join(name.trim()))
+                .map_err(|e| format!("{given}: {e}"))?;
         }
         let mut code = block.code.clone();
         let server = mark("server").map(|arguments| self.server(arguments)).transpose()?;
@@ -198,7 +215,11 @@ impl Runner {
     }
 
     /// The exit status, and stdout and stderr in the order of their writing.
-    fn output(&self, command: &mut Command, stdin: &str) -> Result<(std::process::ExitStatus, String), String> {
+    fn output(
+        &self,
+        command: &mut Command,
+        stdin: &str,
+    ) -> Result<(std::process::ExitStatus, String), String> {
         let (input, printed) = (self.home.join("stdin"), self.home.join("printed"));
         std::fs::write(&input, format!("{stdin}\n").repeat(usize::from(!stdin.is_empty()))).unwrap();
         let file = std::fs::File::create(&printed).unwrap();

@@ -1,4 +1,5 @@
-//! Files of the form of the public data sets, of a few made-up lines, where the documents expect the real ones.
+//! Files of the form of the public data sets, of a few made-up lines, where the documents expect the real
+//! ones.
 
 use std::io::Write;
 use std::path::Path;

@@ -58,7 +58,8 @@ impl Engine for Counted {
         let begin = Instant::now();
         let state = self.inner.encode(source);
         let elapsed = begin.elapsed();
-        let tokens = source.data.iter().filter(|&&id| id != i64::from(s2s_runtime::contract::PAD)).count() as u64;
+        let tokens =
+            source.data.iter().filter(|&&id| id != i64::from(s2s_runtime::contract::PAD)).count() as u64;
         self.counter.add(|counts| {
             counts.encoding += elapsed;
             counts.source_tokens += tokens;

@@ -20,8 +20,8 @@ use crate::cli::translate::decoding_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::random::Random;
 
-/// Texts of one call where rows are decoded together, in batches and for each worker: as bulk translation has more texts
-/// waiting than rows.
+/// Texts of one call where rows are decoded together, in batches and for each worker: as bulk translation has
+/// more texts waiting than rows.
 const BATCHES_A_CALL: usize = 16;
 /// Batches of texts that are drawn where no file is given.
 const RANDOM_TEXTS: usize = 1024;
@@ -98,7 +98,9 @@ fn read_texts(path: &Path) -> Result<Vec<String>> {
     let text = files::read_text(path, files::DATA)?;
     let lines: Vec<String> = text.lines().filter(|line| !line.is_empty()).map(str::to_owned).collect();
     match lines.is_empty() {
-        true => Err(Error::new(ErrorKind::Data, "there is no text").in_file(path).help("write one text a line")),
+        true => {
+            Err(Error::new(ErrorKind::Data, "there is no text").in_file(path).help("write one text a line"))
+        }
         false => Ok(lines),
     }
 }
@@ -106,7 +108,9 @@ fn read_texts(path: &Path) -> Result<Vec<String>> {
 /// Texts of random symbols, of any length up to the longest in training.
 fn random_texts(source: &Vocabulary) -> Vec<String> {
     let mut random = Random::new(1, 0);
-    let symbols: Vec<&str> = (UNK + 1..u32::try_from(source.len()).unwrap_or(u32::MAX)).filter_map(|id| source.symbol(id)).collect();
+    let symbols: Vec<&str> = (UNK + 1..u32::try_from(source.len()).unwrap_or(u32::MAX))
+        .filter_map(|id| source.symbol(id))
+        .collect();
     let longest = source.spec().longest.clamp(4, 64);
     let separator = if source.spec().unit == Unit::Token { " " } else { "" };
     let text = |random: &mut Random| {
@@ -208,7 +212,8 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
     let a_text = |count: f64| count / sentences.max(1) as f64;
     let share = |time: Duration| time.as_secs_f64() / (elapsed * args.workers as f64);
     let (encoder_share, decoder_share) = (share(counts.encoding), share(counts.stepping));
-    let floor_speed = 1.0 / floor.text(a_text(counts.source_tokens as f64), a_text(counts.rows as f64), batch);
+    let floor_speed =
+        1.0 / floor.text(a_text(counts.source_tokens as f64), a_text(counts.rows as f64), batch);
     let latency = |q| (chunk == 1).then(|| rounded(quantile(&milliseconds, q), 3));
     Ok(Report {
         framework: format!("s2s {}", env!("CARGO_PKG_VERSION")),
@@ -237,14 +242,16 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
         floor_step_us: rounded(1e6 * floor.step(batch, args.workers), 1),
         floor_sentences_per_second: rounded(floor_speed, 1),
         share_of_floor: rounded(speed / floor_speed, 3),
-        share_of_floor_by_processor_time: by_processor.map(|speed| rounded(speed * args.workers as f64 / floor_speed, 3)),
+        share_of_floor_by_processor_time: by_processor
+            .map(|speed| rounded(speed * args.workers as f64 / floor_speed, 3)),
     })
 }
 
 /// Seconds of the engine's decoder step with `batch` rows and nothing around it.
 fn bare_steps(engine: &mut dyn Engine, subject: &Subject<'_>, batch: usize) -> Result<Vec<f64>> {
     let columns = 4;
-    let mut state = engine.encode(&IdMatrix { rows: batch, columns, data: vec![i64::from(UNK); batch * columns] })?;
+    let mut state =
+        engine.encode(&IdMatrix { rows: batch, columns, data: vec![i64::from(UNK); batch * columns] })?;
     let (tokens, mut output) = (vec![i64::from(START); batch], StepOutput::default());
     let mut seconds = Vec::new();
     let begin = Instant::now();
@@ -285,13 +292,20 @@ fn first_token(engine: &mut dyn Engine, subject: &Subject<'_>) -> Result<f64> {
 /// Translates `count` texts and watches the memory.
 pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
     let subject = Subject::open(args)?;
-    let (kind, batch) = (subject.engines().first().copied().unwrap_or_default(), args.batch.iter().copied().max().unwrap_or(64));
+    let (kind, batch) = (
+        subject.engines().first().copied().unwrap_or_default(),
+        args.batch.iter().copied().max().unwrap_or(64),
+    );
     let engine = engine::open_on(&subject.bundle, kind, args.device)?;
     let name = engine.name().to_owned();
     let mut pool = subject.pool(engine, batch)?;
     let texts: Vec<&str> = subject.texts.iter().map(String::as_str).collect();
     let chunk = (batch * BATCHES_A_CALL * args.workers).min(texts.len());
-    let memory = || rss_mb().ok_or_else(|| Error::new(ErrorKind::Internal, "this system does not say how much memory a process holds"));
+    let memory = || {
+        rss_mb().ok_or_else(|| {
+            Error::new(ErrorKind::Internal, "this system does not say how much memory a process holds")
+        })
+    };
     let begin = Instant::now();
     let (mut done, mut start) = (0, None);
     for chunk in texts.chunks(chunk).cycle() {
@@ -323,7 +337,8 @@ pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
 impl Soak {
     /// For people.
     pub(super) fn in_words(&self) -> String {
-        let Self { engine, batch, threads, sentences, seconds, rss_mb_start, rss_mb_end, growth_percent } = self;
+        let Self { engine, batch, threads, sentences, seconds, rss_mb_start, rss_mb_end, growth_percent } =
+            self;
         format!(
             "{engine}, batch {batch}, {threads} workers: {sentences} texts in {seconds} s; \
              resident set {rss_mb_start} MiB after a twentieth, {rss_mb_end} MiB at the end: {growth_percent:+.2} %"
@@ -333,7 +348,17 @@ impl Soak {
 
 /// For people.
 pub(super) fn in_words(report: &Report) -> String {
-    let Report { engine, batch, threads, sentences_per_second, tokens_per_second, steps_per_second, load_ms, sentences, .. } = report;
+    let Report {
+        engine,
+        batch,
+        threads,
+        sentences_per_second,
+        tokens_per_second,
+        steps_per_second,
+        load_ms,
+        sentences,
+        ..
+    } = report;
     let mut words = format!(
         "{engine}, batch {batch}, {threads} worker{}: {sentences_per_second:.1} sentences/s, {tokens_per_second:.0} tokens/s, \
          {steps_per_second:.0} steps/s of {:.1} rows ({sentences} texts)\n",
@@ -359,8 +384,13 @@ pub(super) fn in_words(report: &Report) -> String {
         report.peak_gigabytes,
         100.0 * report.share_of_floor,
     );
-    if let (Some(speed), Some(share)) = (report.sentences_per_processor_second, report.share_of_floor_by_processor_time) {
-        words += &format!("\n  by processor time: {speed:.0} sentences a second of one core, {:.0} % of the floor", 100.0 * share);
+    if let (Some(speed), Some(share)) =
+        (report.sentences_per_processor_second, report.share_of_floor_by_processor_time)
+    {
+        words += &format!(
+            "\n  by processor time: {speed:.0} sentences a second of one core, {:.0} % of the floor",
+            100.0 * share
+        );
     }
     if let Some(peak) = report.peak_rss_mb {
         words += &format!("; peak resident set of the process so far {peak:.0} MiB");

@@ -1,5 +1,5 @@
-//! The least time that a text could take on this machine: the model's arithmetic at the measured peak of a matrix product,
-//! or its weights at the measured bandwidth of memory, whichever takes longer.
+//! The least time that a text could take on this machine: the model's arithmetic at the measured peak of a
+//! matrix product, or its weights at the measured bandwidth of memory, whichever takes longer.
 
 use std::collections::{HashMap, HashSet};
 use std::hint::black_box;
@@ -24,10 +24,19 @@ pub(super) struct Weights {
 }
 
 impl Weights {
-    /// Of one graph: initialisers that reach a product, directly or through nodes that only change their form.
+    /// Of one graph: initialisers that reach a product, directly or through nodes that only change their
+    /// form.
     pub(super) fn of(graph: &GraphProto) -> Self {
-        const FORMS: [&str; 8] =
-            ["Cast", "DequantizeLinear", "Identity", "Squeeze", "Unsqueeze", "Transpose", "Reshape", "DynamicQuantizeLinear"];
+        const FORMS: [&str; 8] = [
+            "Cast",
+            "DequantizeLinear",
+            "Identity",
+            "Squeeze",
+            "Unsqueeze",
+            "Transpose",
+            "Reshape",
+            "DynamicQuantizeLinear",
+        ];
         let elements = |name: &str| {
             let tensor = graph.initializer.iter().find(|tensor| tensor.name == name)?;
             Some(tensor.dims.iter().map(|&axis| usize::try_from(axis).unwrap_or(0)).product::<usize>())
@@ -53,7 +62,9 @@ impl Weights {
         let mut found = Self::default();
         for node in &graph.node {
             match node.op_type.as_str() {
-                "MatMul" | "Gemm" | "MatMulInteger" => found.plain += weight(node.input.first()) + weight(node.input.get(1)),
+                "MatMul" | "Gemm" | "MatMulInteger" => {
+                    found.plain += weight(node.input.first()) + weight(node.input.get(1))
+                }
                 "LSTM" | "GRU" | "RNN" => {
                     found.plain += weight(node.input.get(1));
                     found.recurrent += weight(node.input.get(2));
@@ -72,7 +83,8 @@ impl Weights {
 /// What the machine does at best, with as many threads as decode.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(super) struct Peak {
-    /// 10^9 floating-point operations a second, of a matrix product of this program in f32, all threads together.
+    /// 10^9 floating-point operations a second, of a matrix product of this program in f32, all threads
+    /// together.
     pub(super) gflops: f64,
     /// 10^9 bytes a second, reading a buffer as large as the decoder's weights, all threads together.
     pub(super) gigabytes: f64,
@@ -89,8 +101,9 @@ pub(super) struct Floor {
 impl Floor {
     /// Reads the graphs and measures the machine.
     pub(super) fn measure(bundle: &Bundle, threads: usize) -> Result<Self> {
-        let weights =
-            |role| -> Result<Weights> { Ok(Weights::of(CheckedModel::read(bundle.graph_name(role), bundle.graph(role)?)?.graph())) };
+        let weights = |role| -> Result<Weights> {
+            Ok(Weights::of(CheckedModel::read(bundle.graph_name(role), bundle.graph(role)?)?.graph()))
+        };
         let (encoder, decoder) = (weights(Role::Encoder)?, weights(Role::Decoder)?);
         Ok(Self { encoder, decoder, peak: Peak::measure(threads, decoder.all()) })
     }
@@ -104,9 +117,11 @@ impl Floor {
 
     /// Seconds of one text on all threads together, `rows` texts to a batch.
     pub(super) fn text(&self, source_tokens: f64, generated_tokens: f64, rows: usize) -> f64 {
-        let operations = 2.0 * (source_tokens * self.encoder.all() as f64 + generated_tokens * self.decoder.all() as f64);
+        let operations =
+            2.0 * (source_tokens * self.encoder.all() as f64 + generated_tokens * self.decoder.all() as f64);
         let once = self.encoder.plain as f64;
-        let each = source_tokens * self.encoder.recurrent as f64 + generated_tokens * self.decoder.all() as f64;
+        let each =
+            source_tokens * self.encoder.recurrent as f64 + generated_tokens * self.decoder.all() as f64;
         let bytes = 4.0 * (once + each) / rows as f64;
         (operations / (self.peak.gflops * 1e9)).max(bytes / (self.peak.gigabytes * 1e9))
     }
@@ -115,11 +130,15 @@ impl Floor {
 impl Peak {
     /// The best of several tries; `elements` is the size of the buffer that is read.
     fn measure(threads: usize, elements: usize) -> Self {
-        Self { gflops: peak_gflops(threads), gigabytes: together(threads, |until| reading(until, elements.max(1024))) }
+        Self {
+            gflops: peak_gflops(threads),
+            gigabytes: together(threads, |until| reading(until, elements.max(1024))),
+        }
     }
 }
 
-/// 10^9 floating-point operations a second of a small matrix product in f32, the fastest of many, all threads together.
+/// 10^9 floating-point operations a second of a small matrix product in f32, the fastest of many, all threads
+/// together.
 pub(super) fn peak_gflops(threads: usize) -> f64 {
     together(threads, product)
 }
@@ -186,7 +205,8 @@ mod tests {
             "source_vocabulary": 9, "target_vocabulary": 7, "source_input": {"embedding": 3}, "target_input": {"embedding": 3},
             "cell": "lstm", "hidden": 5, "layers": 2,
         });
-        let network = Seq2Seq::new(serde_json::from_value(architecture).expect("an architecture")).expect("a network");
+        let network =
+            Seq2Seq::new(serde_json::from_value(architecture).expect("an architecture")).expect("a network");
         let parameters = network.initialise(1);
         let weights = |emit: &dyn Fn(&mut GraphBuilder)| {
             let mut builder = GraphBuilder::new("g");

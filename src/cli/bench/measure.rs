@@ -7,7 +7,8 @@ use crate::error::Result;
 /// Rounds of a measurement: enough for a median, and for their spread to show how quiet the machine is.
 const ROUNDS: usize = 5;
 
-/// Calls `work` at least `calls` times and for a fifth of `seconds`, so that caches, allocators and clocks have settled.
+/// Calls `work` at least `calls` times and for a fifth of `seconds`, so that caches, allocators and clocks
+/// have settled.
 pub(super) fn warm_up(seconds: f64, calls: usize, mut work: impl FnMut() -> Result<()>) -> Result<()> {
     let begin = Instant::now();
     let mut done = 0;
@@ -46,11 +47,11 @@ pub(super) fn quantile(values: &[f64], q: f64) -> f64 {
     sorted.get(rank.clamp(1, sorted.len().max(1)) - 1).copied().unwrap_or(0.0)
 }
 
-/// Seconds of processor time that this process has used so far, all threads together; `None` where the system does not say.
-/// Unlike the clock it leaves out what other programs did meanwhile.
+/// Seconds of processor time that this process has used so far, all threads together; `None` where the system
+/// does not say. Unlike the clock it leaves out what other programs did meanwhile.
 pub(super) fn processor_seconds() -> Option<f64> {
-    // The name of the program stands in brackets and may hold anything; user and system time are fields 14 and 15, in ticks
-    // of which Linux shows 100 a second on every machine.
+    // The name of the program stands in brackets and may hold anything; user and system time are fields 14
+    // and 15, in ticks of which Linux shows 100 a second on every machine.
     let stat = std::fs::read_to_string("/proc/self/stat").ok()?;
     let (_, fields) = stat.rsplit_once(')')?;
     let mut times = fields.split_whitespace().skip(11).take(2).map(|field| field.parse::<f64>().ok());

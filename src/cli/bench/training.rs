@@ -1,4 +1,5 @@
-//! Steps a second of training on synthetic batches; `benches/peers/workloads.py` has the same sizes for the peers.
+//! Steps a second of training on synthetic batches; `benches/peers/workloads.py` has the same sizes for the
+//! peers.
 
 use s2s_runtime::contract::SPECIAL_SYMBOLS;
 use s2s_runtime::translator::default_workers;
@@ -33,7 +34,8 @@ pub(super) struct Report {
     steps_per_processor_second: Option<f64>,
     /// 10^9 floating-point operations of the products of a step, see [`products`].
     gflop_per_step: f64,
-    /// 10^9 floating-point operations a second of this program's own matrix product on data in the cache, all threads together.
+    /// 10^9 floating-point operations a second of this program's own matrix product on data in the cache, all
+    /// threads together.
     peak_gflops: f64,
     /// How much of that peak the products of the median round use up, and those of the fastest round.
     share_of_peak: f64,
@@ -54,7 +56,16 @@ struct Sizes {
 }
 
 fn sizes(workload: Workload, input: Option<Input>) -> Sizes {
-    let (name, [source_vocabulary, target_vocabulary], own, layers, hidden, batch, source_steps, target_steps) = match workload {
+    let (
+        name,
+        [source_vocabulary, target_vocabulary],
+        own,
+        layers,
+        hidden,
+        batch,
+        source_steps,
+        target_steps,
+    ) = match workload {
         Workload::W1 => ("w1", [80, 2500], Input::OneHot, 1, 256, 64, 25, 15),
         Workload::W2 => ("w2", [30, 75], Input::Embedding, 2, 512, 128, 8, 8),
         // configs/embedding_10k.yaml.
@@ -77,7 +88,8 @@ fn sizes(workload: Workload, input: Option<Input>) -> Sizes {
     Sizes { name, architecture, batch, source_steps, target_steps }
 }
 
-/// Pairs of ids, uniform over the vocabulary without the special ids; `ragged` lengths are uniform from a fifth to the whole.
+/// Pairs of ids, uniform over the vocabulary without the special ids; `ragged` lengths are uniform from a
+/// fifth to the whole.
 fn batches(sizes: &Sizes, ragged: bool) -> Vec<Vec<(Vec<u32>, Vec<u32>)>> {
     let mut random = Random::new(1, 0);
     let specials = SPECIAL_SYMBOLS.len();
@@ -87,16 +99,17 @@ fn batches(sizes: &Sizes, ragged: bool) -> Vec<Vec<(Vec<u32>, Vec<u32>)>> {
         (0..length).map(|_| (specials + random.below(vocabulary - specials)) as u32).collect()
     };
     let a = &sizes.architecture;
-    let mut pair = || (row(sizes.source_steps, a.source_vocabulary), row(sizes.target_steps - 1, a.target_vocabulary));
+    let mut pair =
+        || (row(sizes.source_steps, a.source_vocabulary), row(sizes.target_steps - 1, a.target_vocabulary));
     (0..BATCHES).map(|_| (0..sizes.batch).map(|_| pair()).collect()).collect()
 }
 
-/// Floating-point operations of a step's matrix products, the mean over the batches: a multiplication and an addition, forward
-/// and for the gradients of both operands.
+/// Floating-point operations of a step's matrix products, the mean over the batches: a multiplication and an
+/// addition, forward and for the gradients of both operands.
 ///
-/// Looking symbols up is no product, though it is one in a framework that has one-hot rows, or an embedding and a matrix, in
-/// front of its gates (so that with an embedding and too many symbols for a table the figure is a lower bound); nor is anything
-/// counted where the encoder's state is still zero.
+/// Looking symbols up is no product, though it is one in a framework that has one-hot rows, or an embedding
+/// and a matrix, in front of its gates (so that with an embedding and too many symbols for a table the figure
+/// is a lower bound); nor is anything counted where the encoder's state is still zero.
 fn products(sizes: &Sizes, data: &[Vec<(Vec<u32>, Vec<u32>)>]) -> f64 {
     const LSTM_GATES: usize = 4;
     let Architecture { hidden, layers, target_vocabulary, .. } = sizes.architecture;
@@ -104,7 +117,9 @@ fn products(sizes: &Sizes, data: &[Vec<(Vec<u32>, Vec<u32>)>]) -> f64 {
     let from_below = (layers - 1) * LSTM_GATES * hidden * hidden;
     let pair = |(source, target): &(Vec<u32>, Vec<u32>)| {
         let (source_steps, target_steps) = (source.len(), target.len() + 1);
-        source_steps * from_below + (source_steps - 1) * recurrent + target_steps * (from_below + recurrent + hidden * target_vocabulary)
+        source_steps * from_below
+            + (source_steps - 1) * recurrent
+            + target_steps * (from_below + recurrent + hidden * target_vocabulary)
     };
     let multiplications: usize = data.iter().flatten().map(pair).sum();
     (2 * 3 * multiplications) as f64 / data.len() as f64
@@ -115,8 +130,10 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
     let sizes = sizes(args.workload, args.input);
     let threads = args.threads.unwrap_or_else(default_workers);
     let data = batches(&sizes, args.ragged);
-    let examples: Vec<Vec<Example<'_>>> =
-        data.iter().map(|batch| batch.iter().map(|(source, target)| Example { source, target }).collect()).collect();
+    let examples: Vec<Vec<Example<'_>>> = data
+        .iter()
+        .map(|batch| batch.iter().map(|(source, target)| Example { source, target }).collect())
+        .collect();
     let network = Seq2Seq::new(sizes.architecture.clone())?;
     let parameters = network.initialise(1);
     let mut stepper = Stepper::new(network, parameters, StepOptions { threads, ..StepOptions::default() });
@@ -159,10 +176,24 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
 
 /// For people.
 pub(super) fn in_words(report: &Report) -> String {
-    let Report { workload, input, threads, steps_per_second, rounds, first_loss, last_loss, gflop_per_step, peak_gflops, .. } = report;
+    let Report {
+        workload,
+        input,
+        threads,
+        steps_per_second,
+        rounds,
+        first_loss,
+        last_loss,
+        gflop_per_step,
+        peak_gflops,
+        ..
+    } = report;
     let lengths = if report.ragged { "ragged" } else { "full-length" };
     let each = rounds.iter().map(|speed| format!("{speed:.2}")).collect::<Vec<_>>().join(" ");
-    let processor = report.steps_per_processor_second.map(|s| format!(", {s:.2} a second of one core")).unwrap_or_default();
+    let processor = report
+        .steps_per_processor_second
+        .map(|s| format!(", {s:.2} a second of one core"))
+        .unwrap_or_default();
     format!(
         "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} steps/s{processor}\n\
          rounds: {each}; loss {first_loss:.3} -> {last_loss:.3}\n\
@@ -197,11 +228,14 @@ mod tests {
                 let data = batches(&sizes, ragged);
                 assert!(data.iter().all(|batch| batch.len() == sizes.batch));
                 let rows: Vec<_> = data.iter().flatten().collect();
-                let longest = |side: fn(&(Vec<u32>, Vec<u32>)) -> usize| rows.iter().map(|row| side(row)).max();
+                let longest =
+                    |side: fn(&(Vec<u32>, Vec<u32>)) -> usize| rows.iter().map(|row| side(row)).max();
                 assert_eq!(longest(|row| row.0.len()), Some(sizes.source_steps));
                 assert_eq!(longest(|row| row.1.len()), Some(sizes.target_steps - 1));
                 assert_eq!(rows.iter().any(|row| row.0.len() < sizes.source_steps), ragged);
-                let within = |ids: &[u32], vocabulary: usize| ids.iter().all(|&id| (4..vocabulary as u32).contains(&id));
+                let within = |ids: &[u32], vocabulary: usize| {
+                    ids.iter().all(|&id| (4..vocabulary as u32).contains(&id))
+                };
                 assert!(rows.iter().all(|row| within(&row.0, sizes.architecture.source_vocabulary)));
                 assert!(rows.iter().all(|row| within(&row.1, sizes.architecture.target_vocabulary)));
             }

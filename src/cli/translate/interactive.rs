@@ -14,7 +14,8 @@ use crate::cli::report;
 use crate::error::{Error, ErrorKind, Result};
 
 const PROMPT: &str = "> ";
-/// Lines that the arrow keys bring back. They are kept in memory alone: what somebody had translated is nobody else's.
+/// Lines that the arrow keys bring back. They are kept in memory alone: what somebody had translated is
+/// nobody else's.
 const HISTORY: usize = 1000;
 
 /// Where lines come from: a person at a terminal edits them, everything else is read as it is.
@@ -38,8 +39,12 @@ impl Source {
             return plain();
         }
         // The prompt goes to the terminal itself, so that stdout stays data.
-        let config = Config::builder().max_history_size(HISTORY).and_then(|config: Builder| config.history_ignore_dups(true));
-        match config.and_then(|config| Editor::with_history(config.behavior(Behavior::PreferTerm).build(), MemHistory::new())) {
+        let config = Config::builder()
+            .max_history_size(HISTORY)
+            .and_then(|config: Builder| config.history_ignore_dups(true));
+        match config.and_then(|config| {
+            Editor::with_history(config.behavior(Behavior::PreferTerm).build(), MemHistory::new())
+        }) {
             Ok(editor) => Self::Terminal(Box::new(editor)),
             Err(_) => plain(),
         }
@@ -64,7 +69,8 @@ impl Source {
 }
 
 impl<W: Write> Lines<W> {
-    /// A conversation: each line is answered before the next is asked for. Ctrl-D ends it, and so does Ctrl-C twice.
+    /// A conversation: each line is answered before the next is asked for. Ctrl-D ends it, and so does Ctrl-C
+    /// twice.
     pub(super) fn interact(mut self, mut translator: Translator, options: &DecodingOptions) -> Result<()> {
         let mut source = Source::open();
         if matches!(source, Source::Terminal(_)) && !self.quiet {
@@ -83,9 +89,13 @@ impl<W: Write> Lines<W> {
                 Typed::Line(line) => line,
             };
             dropped = false;
-            let outcome = line.and_then(|text| self.show(&mut translator, &text, options).map(|translation| (text, translation)));
+            let outcome = line.and_then(|text| {
+                self.show(&mut translator, &text, options).map(|translation| (text, translation))
+            });
             match outcome {
-                Ok((text, translation)) if self.json || self.is_ranked() => self.write(&text, Ok(translation))?,
+                Ok((text, translation)) if self.json || self.is_ranked() => {
+                    self.write(&text, Ok(translation))?
+                }
                 Ok((text, translation)) => {
                     self.read += 1;
                     writeln!(self.out).map_err(closed)?;
@@ -100,12 +110,19 @@ impl<W: Write> Lines<W> {
     }
 
     /// Translates a line, and writes it while it is decoded where it is one text in one line.
-    fn show(&mut self, translator: &mut Translator, text: &str, options: &DecodingOptions) -> Result<Translation> {
+    fn show(
+        &mut self,
+        translator: &mut Translator,
+        text: &str,
+        options: &DecodingOptions,
+    ) -> Result<Translation> {
         let mut done = None;
         for piece in translator.stream(text, options)? {
             match piece? {
                 Piece::Text(text) if !self.json && !self.is_ranked() => {
-                    write!(self.out, "{}", one_line(&text)).and_then(|()| self.out.flush()).map_err(closed)?;
+                    write!(self.out, "{}", one_line(&text))
+                        .and_then(|()| self.out.flush())
+                        .map_err(closed)?;
                 }
                 Piece::Text(_) => {}
                 Piece::Done(translation) => done = Some(*translation),

@@ -63,7 +63,8 @@ impl<W: Write> Lines<W> {
                 self.remark(source, &translation);
                 if self.json {
                     let record = Record { line: self.read, source, translation: &translation };
-                    let record = serde_json::to_string(&record).map_err(|e| Error::new(ErrorKind::Internal, "not JSON").caused_by(e))?;
+                    let record = serde_json::to_string(&record)
+                        .map_err(|e| Error::new(ErrorKind::Internal, "not JSON").caused_by(e))?;
                     return writeln!(self.out, "{record}").map_err(closed);
                 }
                 self.write_ranked(Some(&translation))
@@ -88,15 +89,19 @@ impl<W: Write> Lines<W> {
         self.settings.num_return_sequences > 1
     }
 
-    /// The line of a translation; of several, as many lines as were asked for, with rank, score and text between tabs. Ranks
-    /// that nothing was found for have neither score nor text.
+    /// The line of a translation; of several, as many lines as were asked for, with rank, score and text
+    /// between tabs. Ranks that nothing was found for have neither score nor text.
     pub(super) fn write_ranked(&mut self, translation: Option<&Translation>) -> Result<()> {
         let text = |one: &Alternative| one_line(&one.text).into_owned();
         if !self.is_ranked() {
-            return writeln!(self.out, "{}", translation.map(|t| text(&t.best)).unwrap_or_default()).map_err(closed);
+            return writeln!(self.out, "{}", translation.map(|t| text(&t.best)).unwrap_or_default())
+                .map_err(closed);
         }
         let is_decoded = translation.is_some_and(|t| t.source_tokens > 0);
-        let all = translation.into_iter().filter(|_| is_decoded).flat_map(|t| [&t.best].into_iter().chain(&t.alternatives));
+        let all = translation
+            .into_iter()
+            .filter(|_| is_decoded)
+            .flat_map(|t| [&t.best].into_iter().chain(&t.alternatives));
         let mut all = all.map(|one| (format!("{:.4}", one.score), text(one)));
         for rank in 1..=self.settings.num_return_sequences {
             let (score, text) = all.next().unwrap_or_default();
@@ -110,7 +115,9 @@ impl<W: Write> Lines<W> {
         if self.quiet {
             return;
         }
-        if let Some(remark) = self.remarks.on(source, &translation.unknown, self.coder.source(), self.settings.unknown) {
+        if let Some(remark) =
+            self.remarks.on(source, &translation.unknown, self.coder.source(), self.settings.unknown)
+        {
             let colours = terminal::stderr_has_colours();
             eprintln!("{} line {}: {remark}", terminal::paint("1;33", "warning:", colours), self.read);
             eprintln!("  {} {}", terminal::paint("1;36", "help:", colours), printable::line(&remark.help()));
@@ -120,7 +127,10 @@ impl<W: Write> Lines<W> {
     pub(super) fn outcome(self) -> Result<()> {
         match self.failed {
             0 => Ok(()),
-            failed => Err(Error::new(ErrorKind::Input, format!("{failed} of {} lines could not be translated", self.read))),
+            failed => Err(Error::new(
+                ErrorKind::Input,
+                format!("{failed} of {} lines could not be translated", self.read),
+            )),
         }
     }
 }
@@ -134,7 +144,8 @@ pub(super) fn one_line(text: &str) -> std::borrow::Cow<'_, str> {
     if text.contains(['\n', '\r']) { text.replace(['\n', '\r'], " ").into() } else { text.into() }
 }
 
-/// Waits for one line, then takes what else is there already: a person gets every line at once, a file goes in bulk.
+/// Waits for one line, then takes what else is there already: a person gets every line at once, a file goes
+/// in bulk.
 pub(super) fn read_block<R: Read>(reader: &mut BufReader<R>) -> Result<Vec<Result<String>>> {
     let mut block = Vec::new();
     while let Some(line) = read_line(reader)? {
@@ -150,7 +161,11 @@ pub(super) fn read_block<R: Read>(reader: &mut BufReader<R>) -> Result<Vec<Resul
 pub(super) fn read_line(reader: &mut impl BufRead) -> Result<Option<Result<String>>> {
     let mut line = Vec::new();
     let limit = LONGEST_LINE as u64 + 1;
-    let read = reader.by_ref().take(limit).read_until(b'\n', &mut line).map_err(|cause| Error::io("stdin", cause))?;
+    let read = reader
+        .by_ref()
+        .take(limit)
+        .read_until(b'\n', &mut line)
+        .map_err(|cause| Error::io("stdin", cause))?;
     if read == 0 {
         return Ok(None);
     }

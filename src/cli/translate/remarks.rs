@@ -64,7 +64,13 @@ impl Remarks {
     /// A remark on a text, if it has one of a kind that was not made before.
     ///
     /// - `unknown`: the symbols of the text that the vocabulary does not have.
-    pub(super) fn on(&mut self, text: &str, unknown: &[String], vocabulary: &Vocabulary, policy: UnknownPolicy) -> Option<Remark> {
+    pub(super) fn on(
+        &mut self,
+        text: &str,
+        unknown: &[String],
+        vocabulary: &Vocabulary,
+        policy: UnknownPolicy,
+    ) -> Option<Remark> {
         if unknown.is_empty() {
             return None;
         }
@@ -75,14 +81,19 @@ impl Remarks {
             (symbols.iter().filter(|symbol| vocabulary.id(symbol).is_none()).count(), symbols.len())
         };
         let (count, symbols) = missing(&text);
-        let better = CHANGES.iter().map(|(kind, change)| (missing(&change(&text)).0, *kind)).filter(|(left, _)| *left < count);
+        let better = CHANGES
+            .iter()
+            .map(|(kind, change)| (missing(&change(&text)).0, *kind))
+            .filter(|(left, _)| *left < count);
         // Of changes that help alike, the first: the least that has to be done.
         let kind = match better.min_by_key(|(left, _)| *left) {
             Some((_, kind)) => kind,
             None if 2 * count >= symbols && count > 0 => Kind::Foreign,
             None => return None,
         };
-        let is_there = |test: fn(char) -> bool| vocabulary.spec().symbols.iter().skip(4).any(|symbol| symbol.chars().any(test));
+        let is_there = |test: fn(char) -> bool| {
+            vocabulary.spec().symbols.iter().skip(4).any(|symbol| symbol.chars().any(test))
+        };
         self.said.insert(kind).then(|| Remark {
             kind,
             unknown: unknown.to_vec(),
@@ -103,7 +114,10 @@ impl Remark {
     /// What would be right.
     pub(super) fn help(&self) -> String {
         let with = |step: &str| {
-            let steps = self.normalisation.iter().filter_map(|step| serde_json::to_value(step).ok()?.as_str().map(str::to_owned));
+            let steps = self
+                .normalisation
+                .iter()
+                .filter_map(|step| serde_json::to_value(step).ok()?.as_str().map(str::to_owned));
             format!("`normalisation: [{}]`", steps.chain([step.to_owned()]).collect::<Vec<_>>().join(", "))
         };
         match self.kind {
@@ -126,21 +140,40 @@ impl fmt::Display for Remark {
             .unknown
             .iter()
             .take(NAMED)
-            .map(|symbol| format!("`{}`", printable::line(&symbol.chars().take(LONGEST_NAMED).collect::<String>())))
+            .map(|symbol| {
+                format!("`{}`", printable::line(&symbol.chars().take(LONGEST_NAMED).collect::<String>()))
+            })
             .collect();
         let more = if self.unknown.len() > NAMED { " and others" } else { "" };
         let named = format!("{}{more}", named.join(", "));
         match self.kind {
-            Kind::TooLarge if self.has_no_letters => write!(f, "the model knows no upper case letters: {named}"),
-            Kind::TooSmall if self.has_no_letters => write!(f, "the model knows no lower case letters: {named}"),
+            Kind::TooLarge if self.has_no_letters => {
+                write!(f, "the model knows no upper case letters: {named}")
+            }
+            Kind::TooSmall if self.has_no_letters => {
+                write!(f, "the model knows no lower case letters: {named}")
+            }
             Kind::TooLarge => write!(f, "the model knows {named} in lower case only"),
             Kind::TooSmall => write!(f, "the model knows {named} in upper case only"),
-            Kind::Composed => write!(f, "the model's text is NFD (letter and accent apart), this is NFC, and it does not know {named}"),
-            Kind::Decomposed => write!(f, "the model's text is NFC (letter and accent in one), this is NFD, and it does not know {named}"),
+            Kind::Composed => write!(
+                f,
+                "the model's text is NFD (letter and accent apart), this is NFC, and it does not know {named}"
+            ),
+            Kind::Decomposed => write!(
+                f,
+                "the model's text is NFC (letter and accent in one), this is NFD, and it does not know {named}"
+            ),
             Kind::Compatibility => write!(f, "the model knows other forms of {named}"),
-            Kind::Foreign if self.count == self.symbols => write!(f, "the model knows no symbol of it: {named}"),
+            Kind::Foreign if self.count == self.symbols => {
+                write!(f, "the model knows no symbol of it: {named}")
+            }
             Kind::Foreign => {
-                write!(f, "the model knows few symbols of it ({} of {}), not {named}", self.symbols - self.count, self.symbols)
+                write!(
+                    f,
+                    "the model knows few symbols of it ({} of {}), not {named}",
+                    self.symbols - self.count,
+                    self.symbols
+                )
             }
         }?;
         f.write_str("; what it says of them is a guess")
@@ -159,7 +192,9 @@ mod tests {
         let policy = UnknownPolicy::Unk;
         let of = |text: &&str| {
             let unknown = vocabulary.encode_with(text, policy, TextLimits::NONE).ok()?.unknown;
-            remarks.on(text, &unknown, &vocabulary, policy).map(|remark| format!("{remark}. {}", remark.help()))
+            remarks
+                .on(text, &unknown, &vocabulary, policy)
+                .map(|remark| format!("{remark}. {}", remark.help()))
         };
         texts.iter().filter_map(of).collect()
     }
@@ -182,7 +217,9 @@ mod tests {
         }
         let both = said("hello", Unit::Character, &["HELLO", "\u{65e5}", "hello", "HELL", "\u{672c}"]);
         assert_eq!(both.len(), 2, "{both:?}");
-        assert!(said("hello world", Unit::Token, &["Hello world"])[0].contains("`normalisation: [lowercase]`"));
+        assert!(
+            said("hello world", Unit::Token, &["Hello world"])[0].contains("`normalisation: [lowercase]`")
+        );
     }
 
     #[test]

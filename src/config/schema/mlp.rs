@@ -67,7 +67,8 @@ fn model() -> Value {
 fn of_training() -> Value {
     let mut whole = training();
     if let Some(Value::Object(properties)) = whole.get_mut("properties") {
-        let kept: Map<String, Value> = TRAINING.iter().filter_map(|&key| Some((key.to_owned(), properties.remove(key)?))).collect();
+        let kept: Map<String, Value> =
+            TRAINING.iter().filter_map(|&key| Some((key.to_owned(), properties.remove(key)?))).collect();
         *properties = kept;
     }
     whole
@@ -86,18 +87,27 @@ mod tests {
     const FULL: &str = include_str!("../../../configs/mlp_mnist.yaml");
 
     fn refusal(assignment: String) -> crate::error::Error {
-        MlpConfig::parse(FULL, Path::new("a.yaml"), &LoadOptions { overrides: vec![assignment], data: None }).unwrap_err()
+        MlpConfig::parse(FULL, Path::new("a.yaml"), &LoadOptions { overrides: vec![assignment], data: None })
+            .unwrap_err()
     }
 
     #[test]
     fn the_schema_has_the_keys_that_the_reader_of_perceptrons_knows() {
         let schema = schema();
         for at in ["", "data", "data.validation", "model", "training"] {
-            let pointer = at.split('.').filter(|key| !key.is_empty()).map(|key| format!("/properties/{key}")).collect::<String>();
+            let pointer = at
+                .split('.')
+                .filter(|key| !key.is_empty())
+                .map(|key| format!("/properties/{key}"))
+                .collect::<String>();
             let properties = schema.pointer(&pointer).unwrap()["properties"].as_object().unwrap();
             let error = refusal(format!("{at}{}qqqqqqqq=1", if at.is_empty() { "" } else { "." }));
             assert_eq!(error.message(), "unknown key", "{at}");
-            assert_eq!(properties.keys().cloned().collect::<BTreeSet<_>>(), KNOWN.take().into_iter().collect(), "{at}");
+            assert_eq!(
+                properties.keys().cloned().collect::<BTreeSet<_>>(),
+                KNOWN.take().into_iter().collect(),
+                "{at}"
+            );
             for key in schema.pointer(&pointer).unwrap()["required"].as_array().unwrap() {
                 let key = key.as_str().unwrap();
                 let path = [at, key].into_iter().filter(|p| !p.is_empty()).collect::<Vec<_>>().join(".");

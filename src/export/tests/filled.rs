@@ -18,7 +18,8 @@ fn filled_toy(architecture: Architecture, side: PaddingSide) -> Toy {
 }
 
 fn architectures() -> Vec<Architecture> {
-    let embedded = Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
+    let embedded =
+        Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
     vec![
         embedded.clone(),
         Architecture { source_input: InputForm::OneHot, layers: 2, ..embedded.clone() },
@@ -29,7 +30,11 @@ fn architectures() -> Vec<Architecture> {
 /// Texts shorter than the padding, as long, and longer.
 fn texts() -> Vec<Vec<u32>> {
     let symbol = |row: usize, at: usize| UNK + ((7 * row + 5 * at) % 9) as u32;
-    [1, 3, LENGTH, 2, LENGTH + 4, LENGTH - 1].iter().enumerate().map(|(row, &n)| (0..n).map(|at| symbol(row, at)).collect()).collect()
+    [1, 3, LENGTH, 2, LENGTH + 4, LENGTH - 1]
+        .iter()
+        .enumerate()
+        .map(|(row, &n)| (0..n).map(|at| symbol(row, at)).collect())
+        .collect()
 }
 
 fn engines() -> Vec<EngineKind> {
@@ -40,13 +45,22 @@ fn engines() -> Vec<EngineKind> {
 /// The encoder's states of texts left-padded with 0 to `columns`, as a loop that knows nothing gives them.
 fn encode(bundle: &Bundle, kind: EngineKind, texts: &[Vec<u32>], columns: usize) -> Vec<Tensor> {
     let wiring = &bundle.manifest().wiring;
-    let mut graph =
-        engine::load_graph(kind, "encoder.onnx", bundle.graph(Role::Encoder).unwrap(), &[&wiring.encoder_input], &wiring.encoder_outputs())
-            .unwrap();
-    let padded = |text: &Vec<u32>| [vec![0; columns - text.len()], text.iter().map(|&id| i64::from(id)).collect()].concat();
+    let mut graph = engine::load_graph(
+        kind,
+        "encoder.onnx",
+        bundle.graph(Role::Encoder).unwrap(),
+        &[&wiring.encoder_input],
+        &wiring.encoder_outputs(),
+    )
+    .unwrap();
+    let padded = |text: &Vec<u32>| {
+        [vec![0; columns - text.len()], text.iter().map(|&id| i64::from(id)).collect()].concat()
+    };
     let ids: Vec<i64> = texts.iter().flat_map(padded).collect();
     let mut states = Vec::new();
-    graph.run(&[TensorView { shape: &[texts.len(), columns], data: DataView::I64(&ids) }], &mut states).unwrap();
+    graph
+        .run(&[TensorView { shape: &[texts.len(), columns], data: DataView::I64(&ids) }], &mut states)
+        .unwrap();
     states
 }
 
@@ -59,20 +73,25 @@ fn largest_error(a: &[f32], b: &[f32]) -> f32 {
 fn bundles_of_models_that_read_padding_pass_every_check_with_ids_and_rows_on_either_side() {
     for side in [PaddingSide::Left, PaddingSide::Right] {
         for architecture in architectures() {
-            passes(&filled_toy(architecture, side), &VerifyOptions { random: 20, ..VerifyOptions::default() });
+            passes(
+                &filled_toy(architecture, side),
+                &VerifyOptions { random: 20, ..VerifyOptions::default() },
+            );
         }
     }
 }
 
 #[test]
 fn padding_that_the_model_reads_is_made_in_the_graph_whatever_the_batch_and_however_long_the_text() {
-    for (side, architecture) in
-        [PaddingSide::Left, PaddingSide::Right].into_iter().flat_map(|side| architectures().into_iter().map(move |a| (side, a)))
+    for (side, architecture) in [PaddingSide::Left, PaddingSide::Right]
+        .into_iter()
+        .flat_map(|side| architectures().into_iter().map(move |a| (side, a)))
     {
         let toy = filled_toy(architecture, side);
         let bundle = toy.bundle();
         let (texts, start) = (texts(), vec![vec![START]; texts().len()]);
-        // What the trainer computes of sources that are filled up before: `forward` of the run's own network fills nothing.
+        // What the trainer computes of sources that are filled up before: `forward` of the run's own network
+        // fills nothing.
         let whole: Vec<Vec<u32>> = texts
             .iter()
             .map(|text| {
@@ -96,9 +115,15 @@ fn padding_that_the_model_reads_is_made_in_the_graph_whatever_the_batch_and_howe
                 let filled = encode(&bundle, kind, std::slice::from_ref(&whole[row]), whole[row].len());
                 for ((alone, filled), (name, expected)) in alone.iter().zip(&filled).zip(&expected) {
                     let expected = &expected[row * alone.data.len()..][..alone.data.len()];
-                    assert!(largest_error(&alone.data, expected) < 2e-6, "{kind} {side:?} {name}, text {row} alone");
+                    assert!(
+                        largest_error(&alone.data, expected) < 2e-6,
+                        "{kind} {side:?} {name}, text {row} alone"
+                    );
                     // Who fills up by the manifest of an older bundle is right here too.
-                    assert!(largest_error(&filled.data, expected) < 2e-6, "{kind} {side:?} {name}, text {row} filled up before");
+                    assert!(
+                        largest_error(&filled.data, expected) < 2e-6,
+                        "{kind} {side:?} {name}, text {row} filled up before"
+                    );
                 }
             }
         }
@@ -137,7 +162,10 @@ fn the_manifest_the_graphs_and_the_readme_say_that_there_is_nothing_to_fill_up()
     let files = toy.files(&ExportOptions::default());
     let bundle = Bundle::from_files("toy", files.clone()).unwrap();
     let source = bundle.source().spec();
-    assert_eq!((source.padding.as_ref(), source.graph_padding.as_ref()), (None, toy.source.spec().padding.as_ref()));
+    assert_eq!(
+        (source.padding.as_ref(), source.graph_padding.as_ref()),
+        (None, toy.source.spec().padding.as_ref())
+    );
     assert_eq!(bundle.source().encode("bc").len(), 2, "the runtime leaves it to the graphs");
     for role in Role::ALL {
         let metadata = model(&files, role).metadata(metadata::SOURCE_VOCABULARY).unwrap().to_owned();
@@ -154,13 +182,15 @@ fn an_older_bundle_whose_padding_is_outside_its_graphs_stays_right() {
     let bare = Vocabulary::from_spec(&VocabularySpec { padding: None, ..toy.source.spec().clone() }).unwrap();
     let input = ExportInput { source: &bare, ..toy.input() };
     let mut files = bundle_files(&input, &ExportOptions::default()).unwrap();
-    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    let mut manifest =
+        Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
     manifest.source.padding.clone_from(&toy.source.spec().padding);
     manifest.format_version = "1.1".to_owned();
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
     for role in Role::ALL {
         let mut graph = model(&files, role);
-        let entry = graph.metadata_props.iter_mut().find(|entry| entry.key == metadata::SOURCE_VOCABULARY).unwrap();
+        let entry =
+            graph.metadata_props.iter_mut().find(|entry| entry.key == metadata::SOURCE_VOCABULARY).unwrap();
         entry.value = toy.source.metadata_json();
         replace(&mut files, role, &graph);
     }
@@ -168,11 +198,17 @@ fn an_older_bundle_whose_padding_is_outside_its_graphs_stays_right() {
     let [older, newer] = folders.each_ref().map(|folder| folder.path().join("toy"));
     write_bundle(&older, &files, &Replace::AnyBundle).unwrap();
     write_bundle(&newer, &toy.files(&ExportOptions::default()), &Replace::AnyBundle).unwrap();
-    verify_path(&older, &VerifyOptions { random: 5, ..VerifyOptions::default() }, false).unwrap().check().unwrap();
+    verify_path(&older, &VerifyOptions { random: 5, ..VerifyOptions::default() }, false)
+        .unwrap()
+        .check()
+        .unwrap();
     for kind in engines() {
         let [older, newer] = [&older, &newer].map(|bundle| {
             let texts = ["b", "cdef", "hgfedcbahg", "", "ab"];
-            let translations = Translator::open(bundle, kind).unwrap().translate(&texts, &DecodingOptions::default()).unwrap();
+            let translations = Translator::open(bundle, kind)
+                .unwrap()
+                .translate(&texts, &DecodingOptions::default())
+                .unwrap();
             translations.into_iter().map(|t| (t.best.text, t.source_tokens)).collect::<Vec<_>>()
         });
         assert_eq!(older, newer);
@@ -183,6 +219,7 @@ fn an_older_bundle_whose_padding_is_outside_its_graphs_stays_right() {
 #[test]
 fn attention_over_padding_that_is_read_is_refused() {
     let architecture = Architecture { attention: AttentionScore::Dot, ..architectures().remove(0) };
-    let error = bundle_files(&filled_toy(architecture, PaddingSide::Left).input(), &ExportOptions::default()).unwrap_err();
+    let error = bundle_files(&filled_toy(architecture, PaddingSide::Left).input(), &ExportOptions::default())
+        .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Usage, "{error}");
 }

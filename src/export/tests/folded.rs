@@ -9,7 +9,11 @@ use super::*;
 fn ragged(rows: usize, columns: usize, symbols: usize) -> Vec<i64> {
     let id = |row: usize, column: usize| (3 + (7 * row + 5 * column) % (symbols - 3)) as i64;
     let padding = |row: usize| row % columns;
-    (0..rows).flat_map(|row| (0..columns).map(move |column| if column < padding(row) { 0 } else { id(row, column) })).collect()
+    (0..rows)
+        .flat_map(|row| {
+            (0..columns).map(move |column| if column < padding(row) { 0 } else { id(row, column) })
+        })
+        .collect()
 }
 
 /// The engines that are here.
@@ -20,7 +24,13 @@ fn engines() -> Vec<EngineKind> {
 
 /// Both graphs give the same in every output, but for the order of their sums.
 #[track_caller]
-fn agree(kind: EngineKind, graphs: [&[u8]; 2], names: (&[&str], &[&str]), inputs: &[TensorView<'_>], tolerance: f32) {
+fn agree(
+    kind: EngineKind,
+    graphs: [&[u8]; 2],
+    names: (&[&str], &[&str]),
+    inputs: &[TensorView<'_>],
+    tolerance: f32,
+) {
     let [plain, other] = graphs.map(|bytes| {
         let mut given = Vec::new();
         engine::load_graph(kind, "graph", bytes, names.0, names.1).unwrap().run(inputs, &mut given).unwrap();
@@ -36,26 +46,40 @@ fn agree(kind: EngineKind, graphs: [&[u8]; 2], names: (&[&str], &[&str]), inputs
 
 #[test]
 fn a_folded_encoder_gives_what_the_encoder_gives() {
-    let embedded = Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
+    let embedded =
+        Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
     let forms = [
         embedded.clone(),
         Architecture { source_input: InputForm::OneHot, ..embedded.clone() },
         Architecture { bidirectional: true, ..embedded.clone() },
-        Architecture { bidirectional: true, source_input: InputForm::OneHot, attention: AttentionScore::Dot, ..embedded.clone() },
+        Architecture {
+            bidirectional: true,
+            source_input: InputForm::OneHot,
+            attention: AttentionScore::Dot,
+            ..embedded.clone()
+        },
     ];
     for architecture in forms {
         let toy = Toy::of(architecture, 5);
         let bundle = toy.bundle();
         let (model, wiring) = (bundle.graph(Role::Encoder).unwrap(), &bundle.manifest().wiring);
         let folded = engine::folded_encoder(model, toy.source.len()).unwrap();
-        let operators = |bytes: &[u8], op: &str| ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is(op)).count();
+        let operators = |bytes: &[u8], op: &str| {
+            ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is(op)).count()
+        };
         assert_eq!((operators(&folded, "Scan"), operators(&folded, "LSTM")), (operators(model, "LSTM"), 0));
         for kind in engines() {
             for (rows, columns) in [(1, 1), (1, 6), (3, 5), (70, 9)] {
                 let ids = ragged(rows, columns, toy.source.len());
                 let input = [TensorView { shape: &[rows, columns], data: DataView::I64(&ids) }];
                 // Sums of a dozen products in another order.
-                agree(kind, [model, &folded], (&[&wiring.encoder_input], &wiring.encoder_outputs()), &input, 2e-6);
+                agree(
+                    kind,
+                    [model, &folded],
+                    (&[&wiring.encoder_input], &wiring.encoder_outputs()),
+                    &input,
+                    2e-6,
+                );
             }
         }
     }
@@ -63,10 +87,16 @@ fn a_folded_encoder_gives_what_the_encoder_gives() {
 
 #[test]
 fn encoders_of_others_of_gru_cells_and_of_several_layers_are_not_folded() {
-    let embedded = Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
-    for architecture in [Architecture { cell: Cell::Gru, ..embedded.clone() }, Architecture { layers: 2, ..embedded }] {
+    let embedded =
+        Architecture { source_input: InputForm::Embedding(5), hidden: 12, ..Architecture::default() };
+    for architecture in
+        [Architecture { cell: Cell::Gru, ..embedded.clone() }, Architecture { layers: 2, ..embedded }]
+    {
         let toy = Toy::of(architecture, 5);
-        assert_eq!(engine::folded_encoder(toy.bundle().graph(Role::Encoder).unwrap(), toy.source.len()), None);
+        assert_eq!(
+            engine::folded_encoder(toy.bundle().graph(Role::Encoder).unwrap(), toy.source.len()),
+            None
+        );
     }
     let toy = Toy::embedded();
     let files = toy.files(&ExportOptions { io: Io::OneHot, ..ExportOptions::default() });
@@ -98,7 +128,8 @@ fn a_busy_engine_goes_on_with_the_same_states() {
 
 #[test]
 fn a_decoder_with_a_product_for_each_gate_gives_what_the_decoder_gives() {
-    let embedded = Architecture { target_input: InputForm::Embedding(6), hidden: 12, ..Architecture::default() };
+    let embedded =
+        Architecture { target_input: InputForm::Embedding(6), hidden: 12, ..Architecture::default() };
     let forms = [
         embedded.clone(),
         Architecture { target_input: InputForm::OneHot, layers: 2, ..embedded.clone() },
@@ -108,19 +139,30 @@ fn a_decoder_with_a_product_for_each_gate_gives_what_the_decoder_gives() {
         let toy = Toy::of(architecture, 5);
         let bundle = toy.bundle();
         let split = engine::split_decoder(bundle.graph(Role::Decoder).unwrap()).unwrap();
-        let products = |bytes: &[u8]| ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is("MatMul")).count();
+        let products = |bytes: &[u8]| {
+            ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is("MatMul")).count()
+        };
         assert_eq!(products(&split), products(bundle.graph(Role::Decoder).unwrap()) + 3);
         let wiring = &bundle.manifest().wiring;
         for kind in engines() {
             for rows in [1, 3, 70] {
                 let mut engine = engine::open(&bundle, kind).unwrap();
-                let state = engine.encode(&IdMatrix { rows, columns: 6, data: ragged(rows, 6, toy.source.len()) }).unwrap();
-                let tokens: Vec<i64> = (0..rows as i64).map(|row| 1 + row % (toy.target.len() as i64 - 1)).collect();
+                let state = engine
+                    .encode(&IdMatrix { rows, columns: 6, data: ragged(rows, 6, toy.source.len()) })
+                    .unwrap();
+                let tokens: Vec<i64> =
+                    (0..rows as i64).map(|row| 1 + row % (toy.target.len() as i64 - 1)).collect();
                 let tensors: Vec<_> = state.recurrent.iter().chain(&state.memory).collect();
-                let shapes: Vec<Vec<usize>> = tensors.iter().map(|t| [&[rows], t.row_shape.as_slice()].concat()).collect();
+                let shapes: Vec<Vec<usize>> =
+                    tensors.iter().map(|t| [&[rows], t.row_shape.as_slice()].concat()).collect();
                 let token_shape = [rows, 1];
                 let mut inputs = vec![TensorView { shape: &token_shape, data: DataView::I64(&tokens) }];
-                inputs.extend(tensors.iter().zip(&shapes).map(|(t, shape)| TensorView { shape, data: DataView::F32(&t.data) }));
+                inputs.extend(
+                    tensors
+                        .iter()
+                        .zip(&shapes)
+                        .map(|(t, shape)| TensorView { shape, data: DataView::F32(&t.data) }),
+                );
                 let graphs = [bundle.graph(Role::Decoder).unwrap(), &split];
                 agree(kind, graphs, (&wiring.decoder_inputs(), &wiring.decoder_outputs()), &inputs, 5e-6);
             }

@@ -1,4 +1,5 @@
-//! Whole texts through the shipped decoding loop: one by one, in batches, in every engine, and by the trainer's own pass.
+//! Whole texts through the shipped decoding loop: one by one, in batches, in every engine, and by the
+//! trainer's own pass.
 
 use std::sync::Arc;
 
@@ -20,14 +21,24 @@ pub(super) const BATCH: usize = 64;
 pub(super) type Output = Vec<u32>;
 
 /// Decodes greedily, `rows` texts at a time.
-pub(super) fn greedy(engine: &mut dyn Engine, sources: &[Vec<u32>], rows: usize, longest: usize) -> Result<Vec<Output>> {
-    let options = DecodingOptions { max_new_tokens: Some(longest), max_input_length: Some(0), ..DecodingOptions::default() };
+pub(super) fn greedy(
+    engine: &mut dyn Engine,
+    sources: &[Vec<u32>],
+    rows: usize,
+    longest: usize,
+) -> Result<Vec<Output>> {
+    let options = DecodingOptions {
+        max_new_tokens: Some(longest),
+        max_input_length: Some(0),
+        ..DecodingOptions::default()
+    };
     let settings = Arc::new(Settings::for_ids(&options)?);
     decode_each(engine, sources.to_vec(), &settings, rows)
         .into_iter()
         .map(|hypotheses| {
             let best = hypotheses?.into_iter().next();
-            best.map(|best| output(best, longest)).ok_or_else(|| Error::new(ErrorKind::Internal, "decoding gave no hypothesis"))
+            best.map(|best| output(best, longest))
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "decoding gave no hypothesis"))
         })
         .collect()
 }
@@ -48,21 +59,34 @@ pub(super) struct Scored {
 }
 
 /// Decodes with `beams` beams, `rows` rows at a time.
-pub(super) fn beam(engine: &mut dyn Engine, sources: &[Vec<u32>], rows: usize, longest: usize, beams: usize) -> Result<Vec<Scored>> {
-    let options =
-        DecodingOptions { max_new_tokens: Some(longest), max_input_length: Some(0), num_beams: Some(beams), ..DecodingOptions::default() };
+pub(super) fn beam(
+    engine: &mut dyn Engine,
+    sources: &[Vec<u32>],
+    rows: usize,
+    longest: usize,
+    beams: usize,
+) -> Result<Vec<Scored>> {
+    let options = DecodingOptions {
+        max_new_tokens: Some(longest),
+        max_input_length: Some(0),
+        num_beams: Some(beams),
+        ..DecodingOptions::default()
+    };
     let settings = Arc::new(Settings::for_ids(&options)?);
     decode_each(engine, sources.to_vec(), &settings, rows)
         .into_iter()
         .map(|hypotheses| {
-            let best = hypotheses?.into_iter().next().ok_or_else(|| Error::new(ErrorKind::Internal, "decoding gave no hypothesis"))?;
+            let best = hypotheses?
+                .into_iter()
+                .next()
+                .ok_or_else(|| Error::new(ErrorKind::Internal, "decoding gave no hypothesis"))?;
             Ok(Scored { ids: best.ids, score: best.score })
         })
         .collect()
 }
 
-/// Compares two beam searches of the same sources. They may differ where the two best hypotheses score alike within the
-/// tolerance; such texts are listed.
+/// Compares two beam searches of the same sources. They may differ where the two best hypotheses score alike
+/// within the tolerance; such texts are listed.
 pub(super) fn compare_beams(
     what: &str,
     engine: Option<&str>,
@@ -116,7 +140,9 @@ pub(super) fn compare(
             continue;
         };
         match rebuilt {
-            Some(rebuilt) if is_tie(rebuilt, source, &a[..at], [first, second], tolerances) => count.ties += 1,
+            Some(rebuilt) if is_tie(rebuilt, source, &a[..at], [first, second], tolerances) => {
+                count.ties += 1
+            }
             _ => count.differ(source),
         }
     }
@@ -124,11 +150,18 @@ pub(super) fn compare(
 }
 
 /// Holds outputs against the trainer: fed with them, it must choose each of their tokens itself.
-pub(super) fn against_trainer(engine: &str, sources: &[Vec<u32>], outputs: &[Output], rebuilt: &Rebuilt, tolerances: &Tolerances) -> Check {
+pub(super) fn against_trainer(
+    engine: &str,
+    sources: &[Vec<u32>],
+    outputs: &[Output],
+    rebuilt: &Rebuilt,
+    tolerances: &Tolerances,
+) -> Check {
     let mut count = Count::default();
     let vocabulary = rebuilt.network.architecture().target_vocabulary;
     for (sources, outputs) in sources.chunks(BATCH).zip(outputs.chunks(BATCH)) {
-        let inputs: Vec<Vec<u32>> = outputs.iter().map(|ids| [&[START], &ids[..ids.len().saturating_sub(1)]].concat()).collect();
+        let inputs: Vec<Vec<u32>> =
+            outputs.iter().map(|ids| [&[START], &ids[..ids.len().saturating_sub(1)]].concat()).collect();
         let forward = rebuilt.network.forward(&rebuilt.parameters, sources, &inputs);
         for (row, (source, ids)) in sources.iter().zip(outputs).enumerate() {
             let mut tie = false;
@@ -149,9 +182,16 @@ pub(super) fn against_trainer(engine: &str, sources: &[Vec<u32>], outputs: &[Out
 }
 
 /// Whether the trainer finds the two tokens equally good after `prefix`.
-fn is_tie(rebuilt: &Rebuilt, source: &[u32], prefix: &[u32], tokens: [u32; 2], tolerances: &Tolerances) -> bool {
+fn is_tie(
+    rebuilt: &Rebuilt,
+    source: &[u32],
+    prefix: &[u32],
+    tokens: [u32; 2],
+    tolerances: &Tolerances,
+) -> bool {
     let input = [&[START], prefix].concat();
-    let forward = rebuilt.network.forward(&rebuilt.parameters, &[source.to_vec()], std::slice::from_ref(&input));
+    let forward =
+        rebuilt.network.forward(&rebuilt.parameters, &[source.to_vec()], std::slice::from_ref(&input));
     let logits = &forward.logits[(input.len() - 1) * rebuilt.network.architecture().target_vocabulary..];
     near(logits[tokens[0] as usize], logits[tokens[1] as usize], tolerances)
 }

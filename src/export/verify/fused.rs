@@ -15,8 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// Texts that are decoded one by one too.
 const SINGLE: usize = 16;
 
-/// Decodes `sources` in batches and the first of them one by one; `expected` is what the runtime's loop gave in the same
-/// engine with at most `longest` tokens.
+/// Decodes `sources` in batches and the first of them one by one; `expected` is what the runtime's loop gave
+/// in the same engine with at most `longest` tokens.
 pub(super) fn check(
     bundle: &Bundle,
     kind: EngineKind,
@@ -27,37 +27,62 @@ pub(super) fn check(
     tolerances: &Tolerances,
 ) -> Result<Vec<Check>> {
     if kind == EngineKind::Tract {
-        let check = Check::new(bundle.graph_name(Role::Translate), "greedy tokens", Some(kind.as_str()), Outcome::Skipped);
+        let check = Check::new(
+            bundle.graph_name(Role::Translate),
+            "greedy tokens",
+            Some(kind.as_str()),
+            Outcome::Skipped,
+        );
         return Ok(vec![check.detail("tract has no Loop")]);
     }
     let name = bundle.graph_name(Role::Translate);
-    let mut graph =
-        load_graph(kind, name, bundle.graph(Role::Translate)?, &[ENCODER_INPUT, MAX_NEW_TOKENS], &[GENERATED_IDS, GENERATED_LENGTHS])?;
+    let mut graph = load_graph(
+        kind,
+        name,
+        bundle.graph(Role::Translate)?,
+        &[ENCODER_INPUT, MAX_NEW_TOKENS],
+        &[GENERATED_IDS, GENERATED_LENGTHS],
+    )?;
     let batched = decode(&mut *graph, name, sources, BATCH, longest)?;
     let few = sources.len().min(SINGLE);
     let single = decode(&mut *graph, name, &sources[..few], 1, longest)?;
     let on = Some(kind.as_str());
-    let compare =
-        |what: &str, sources, outputs| Check { subject: name.to_owned(), ..compare(what, on, sources, outputs, rebuilt, tolerances) };
+    let compare = |what: &str, sources, outputs| Check {
+        subject: name.to_owned(),
+        ..compare(what, on, sources, outputs, rebuilt, tolerances)
+    };
     let all = format!("greedy tokens, batch {BATCH} against the runtime's loop");
     Ok(vec![
         compare(&all, sources, [expected, &batched]),
-        compare("greedy tokens, batch 1 against the runtime's loop", &sources[..few], [&expected[..few], &single]),
+        compare(
+            "greedy tokens, batch 1 against the runtime's loop",
+            &sources[..few],
+            [&expected[..few], &single],
+        ),
     ])
 }
 
-fn decode(graph: &mut dyn Graph, name: &str, sources: &[Vec<u32>], rows: usize, longest: usize) -> Result<Vec<Output>> {
+fn decode(
+    graph: &mut dyn Graph,
+    name: &str,
+    sources: &[Vec<u32>],
+    rows: usize,
+    longest: usize,
+) -> Result<Vec<Output>> {
     let mut found = Vec::with_capacity(sources.len());
     let mut tensors = Vec::new();
     for batch in sources.chunks(rows) {
         let time = batch.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let padded = batch
-            .iter()
-            .flat_map(|source| std::iter::repeat_n(i64::from(PAD), time - source.len()).chain(source.iter().map(|&id| i64::from(id))));
+        let padded = batch.iter().flat_map(|source| {
+            std::iter::repeat_n(i64::from(PAD), time - source.len())
+                .chain(source.iter().map(|&id| i64::from(id)))
+        });
         let ids: Vec<i64> = padded.collect();
         let limit = [i64::try_from(longest).unwrap_or(i64::MAX)];
-        let inputs =
-            [TensorView { shape: &[batch.len(), time], data: DataView::I64(&ids) }, TensorView { shape: &[], data: DataView::I64(&limit) }];
+        let inputs = [
+            TensorView { shape: &[batch.len(), time], data: DataView::I64(&ids) },
+            TensorView { shape: &[], data: DataView::I64(&limit) },
+        ];
         graph.run(&inputs, &mut tensors)?;
         let wrong = |message: &str| Error::new(ErrorKind::Parity, message).in_graph(name, None);
         let [ids, lengths] = &tensors[..] else { return Err(wrong("it gives no two outputs")) };
@@ -67,7 +92,12 @@ fn decode(graph: &mut dyn Graph, name: &str, sources: &[Vec<u32>], rows: usize, 
 }
 
 /// The rows of one call, END put back where a row ended before the limit.
-fn outputs(ids: &Tensor, lengths: &Tensor, rows: usize, longest: usize) -> std::result::Result<Vec<Output>, &'static str> {
+fn outputs(
+    ids: &Tensor,
+    lengths: &Tensor,
+    rows: usize,
+    longest: usize,
+) -> std::result::Result<Vec<Output>, &'static str> {
     let &[height, width] = &ids.shape[..] else { return Err("its ids are no matrix") };
     if height != rows || lengths.data.len() != rows || width > longest {
         return Err("its outputs have other sizes than the batch");
@@ -98,7 +128,10 @@ mod tests {
     #[test]
     fn rows_end_where_their_length_says_and_padding_must_follow() {
         let lengths = tensor(&[2], &[3.0, 1.0]);
-        assert_eq!(outputs(&tensor(&[2, 3], &[5.0, 6.0, 7.0, 4.0, 0.0, 0.0]), &lengths, 2, 3), Ok(vec![vec![5, 6, 7], vec![4, END]]));
+        assert_eq!(
+            outputs(&tensor(&[2, 3], &[5.0, 6.0, 7.0, 4.0, 0.0, 0.0]), &lengths, 2, 3),
+            Ok(vec![vec![5, 6, 7], vec![4, END]])
+        );
         assert!(outputs(&tensor(&[2, 3], &[5.0, 6.0, 7.0, 4.0, 0.0, 4.0]), &lengths, 2, 3).is_err());
         assert!(outputs(&tensor(&[2, 3], &[0.0; 6]), &lengths, 2, 2).is_err());
     }

@@ -34,8 +34,8 @@ impl Largest {
         found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs() / b.abs().max(1.0)));
     }
 
-    /// Relative to the largest expected value of the row: logits are sums of the same size, and the small ones among them
-    /// are differences of large terms.
+    /// Relative to the largest expected value of the row: logits are sums of the same size, and the small
+    /// ones among them are differences of large terms.
     ///
     /// - `scale`: what [`scale`] gives for the row.
     fn relative_to_row(&mut self, found: &[f32], expected: &[f32], scale: f32) {
@@ -55,8 +55,8 @@ fn scale(logits: &[f32]) -> f32 {
     logits.iter().fold(1.0, |a, b| a.max(b.abs()))
 }
 
-/// States against others. Cell states have no bound, and f32 has 24 bits: above 1 the error is relative, and the absolute
-/// one is shown beside it.
+/// States against others. Cell states have no bound, and f32 has 24 bits: above 1 the error is relative, and
+/// the absolute one is shown beside it.
 #[derive(Clone, Copy, Debug, Default)]
 struct States {
     relative: Largest,
@@ -70,12 +70,13 @@ impl States {
     }
 
     fn check(self, graph: &str, what: &str, engine: Option<&str>, tolerances: &Tolerances) -> Check {
-        Check::measured(graph, what, engine, self.relative.0, tolerances.states).detail(format!("{:.1e} absolute", self.absolute.0))
+        Check::measured(graph, what, engine, self.relative.0, tolerances.states)
+            .detail(format!("{:.1e} absolute", self.absolute.0))
     }
 }
 
-/// Scores of one kind against another: logits are compared as they are and as probabilities, both relative to the logits
-/// of the row, because a probability is off by up to half of what the logits are off by.
+/// Scores of one kind against another: logits are compared as they are and as probabilities, both relative to
+/// the logits of the row, because a probability is off by up to half of what the logits are off by.
 #[derive(Clone, Copy, Debug, Default)]
 struct Scores {
     logits: Largest,
@@ -107,10 +108,23 @@ impl Scores {
             .detail(format!("{:.1e} absolute", self.absolute.0))
     }
 
-    fn checks(self, graph: &str, what: &str, engine: &str, form: OutputForm, tolerances: &Tolerances) -> Vec<Check> {
+    fn checks(
+        self,
+        graph: &str,
+        what: &str,
+        engine: &str,
+        form: OutputForm,
+        tolerances: &Tolerances,
+    ) -> Vec<Check> {
         let mut checks = Vec::new();
         if form == OutputForm::Logits {
-            checks.push(Check::measured(graph, format!("logits, {what}"), Some(engine), self.logits.0, tolerances.logits));
+            checks.push(Check::measured(
+                graph,
+                format!("logits, {what}"),
+                Some(engine),
+                self.logits.0,
+                tolerances.logits,
+            ));
         }
         checks.push(self.probabilities(graph, what, Some(engine), tolerances));
         checks
@@ -125,8 +139,8 @@ struct Graphs<'a> {
     training: Box<dyn Graph>,
 }
 
-/// The trainer's own pass over every batch, computed in f64 and rounded once, so that an engine is charged with its own
-/// rounding alone; and how far the f32 pass of training is from it.
+/// The trainer's own pass over every batch, computed in f64 and rounded once, so that an engine is charged
+/// with its own rounding alone; and how far the f32 pass of training is from it.
 pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch]) -> (Vec<Forward<f32>>, Rounding) {
     let exact = rebuilt.parameters.map(f64::from);
     let forward = |batch: &Batch| rebuilt.network.forward(&exact, &batch.sources, &batch.inputs).rounded();
@@ -139,7 +153,10 @@ pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch]) -> (Vec<Forward<f
             trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.add(a, b));
             let rows = trained.logits.chunks_exact(vocabulary).zip(reference.logits.chunks_exact(vocabulary));
             rows.for_each(|(a, b)| scores.add(OutputForm::Logits, a, b));
-            loss.relative(&[mean_nats(batch, &trained, vocabulary)], &[mean_nats(batch, reference, vocabulary)]);
+            loss.relative(
+                &[mean_nats(batch, &trained, vocabulary)],
+                &[mean_nats(batch, reference, vocabulary)],
+            );
         }
     }
     let of = |largest: Largest| largest.0 as f32;
@@ -153,7 +170,13 @@ pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch]) -> (Vec<Forward<f
 pub(super) fn rounding_checks(rounding: Rounding, atol: Option<f32>) -> Vec<Check> {
     let limit = (Tolerances::CEILING / Tolerances::ROUNDING_FACTOR).max(atol.unwrap_or_default());
     let check = |what: &str, measured: f32| {
-        Check::measured(NETWORK, format!("{what}, of the trainer in f32, against f64"), None, f64::from(measured), limit)
+        Check::measured(
+            NETWORK,
+            format!("{what}, of the trainer in f32, against f64"),
+            None,
+            f64::from(measured),
+            limit,
+        )
     };
     vec![check("states", rounding.states), check("probabilities", rounding.probabilities)]
 }
@@ -195,18 +218,37 @@ pub(super) fn check(
                 // The training graph of the same engine: the two halves must fold into the whole.
                 match wiring.output {
                     OutputForm::Logits => both.add(OutputForm::Logits, of_steps, of_training),
-                    OutputForm::Probabilities => both.add_probabilities(of_steps, of_training, scale(reference)),
+                    OutputForm::Probabilities => {
+                        both.add_probabilities(of_steps, of_training, scale(reference))
+                    }
                 }
             }
         }
     }
     let name = |role| bundle.graph_name(role);
     let form = wiring.output;
-    let mut checks = vec![states.check(name(Role::Encoder), &format!("states against the trainer, {on}"), Some(engine), tolerances)];
-    checks.extend(training.checks(name(Role::Training), &format!("against the trainer, {on}"), engine, form, tolerances));
+    let mut checks = vec![states.check(
+        name(Role::Encoder),
+        &format!("states against the trainer, {on}"),
+        Some(engine),
+        tolerances,
+    )];
+    checks.extend(training.checks(
+        name(Role::Training),
+        &format!("against the trainer, {on}"),
+        engine,
+        form,
+        tolerances,
+    ));
     let what = format!("loss against the trainer, {on}");
     checks.push(Check::measured(name(Role::Training), what, Some(engine), loss.0, tolerances.loss));
-    checks.extend(folded.checks(name(Role::Decoder), &format!("steps folded, against the trainer, {on}"), engine, form, tolerances));
+    checks.extend(folded.checks(
+        name(Role::Decoder),
+        &format!("steps folded, against the trainer, {on}"),
+        engine,
+        form,
+        tolerances,
+    ));
     let what = format!("steps folded, against the training graph, {on}");
     checks.extend(both.checks(name(Role::Decoder), &what, engine, form, tolerances));
     Ok(checks)
@@ -230,12 +272,18 @@ impl<'a> Graphs<'a> {
         let wiring = &bundle.manifest().wiring;
         // The attention weights, after the states, are not compared.
         let decoder_out = &wiring.decoder_outputs()[..=wiring.states.len()];
-        let load = |role, inputs: &[&str], outputs: &[&str]| subject.load(bundle.graph_name(role), bundle.graph(role)?, inputs, outputs);
+        let load = |role, inputs: &[&str], outputs: &[&str]| {
+            subject.load(bundle.graph_name(role), bundle.graph(role)?, inputs, outputs)
+        };
         Ok(Self {
             bundle,
             encoder: load(Role::Encoder, &[&wiring.encoder_input], &wiring.encoder_outputs())?,
             decoder: load(Role::Decoder, &wiring.decoder_inputs(), decoder_out)?,
-            training: load(Role::Training, &[ENCODER_INPUT, DECODER_INPUT, DECODER_TARGET], &[DECODER_OUTPUT, LOSS])?,
+            training: load(
+                Role::Training,
+                &[ENCODER_INPUT, DECODER_INPUT, DECODER_TARGET],
+                &[DECODER_OUTPUT, LOSS],
+            )?,
         })
     }
 
@@ -274,10 +322,16 @@ impl<'a> Graphs<'a> {
         let memory = states.split_off(self.bundle.manifest().wiring.states.len());
         let mut steps = Vec::new();
         for step in 0..batch.target_time() {
-            let column: Vec<Vec<u32>> = batch.inputs.iter().map(|input| vec![input.get(step).copied().unwrap_or(PAD)]).collect();
+            let column: Vec<Vec<u32>> =
+                batch.inputs.iter().map(|input| vec![input.get(step).copied().unwrap_or(PAD)]).collect();
             let tokens = self.tokens(Role::Decoder, name, &column, Side::Right)?;
             let mut inputs = vec![tokens.view()];
-            inputs.extend(states.iter().chain(&memory).map(|state| TensorView { shape: &state.shape, data: DataView::F32(&state.data) }));
+            inputs.extend(
+                states
+                    .iter()
+                    .chain(&memory)
+                    .map(|state| TensorView { shape: &state.shape, data: DataView::F32(&state.data) }),
+            );
             let mut outputs = Vec::new();
             self.decoder.run(&inputs, &mut outputs)?;
             states = outputs.split_off(1);

@@ -23,20 +23,24 @@ pub(super) const BATCHES: [usize; 3] = [1, 2, 7];
 /// See [`BATCHES`].
 pub(super) const TIMES: [usize; 3] = [1, 5, 33];
 
-/// Batches of every size of the sweep; the first text of each is as long as the batch, the others are of any length.
+/// Batches of every size of the sweep; the first text of each is as long as the batch, the others are of any
+/// length.
 pub(super) fn sweep(source_symbols: usize, target_symbols: usize, seed: u64) -> Vec<Batch> {
     let mut random = Random::new(seed, 1);
     let mut batches = Vec::new();
     for batch in BATCHES {
         for (i, time) in TIMES.into_iter().enumerate() {
-            // Source and target lengths of a real batch differ: a graph that mixes up its axes is to be found.
+            // Source and target lengths of a real batch differ: a graph that mixes up its axes is to be
+            // found.
             let target_time = TIMES[(i + batch) % TIMES.len()];
             let mut ids = |row: usize, longest: usize, symbols: usize| -> Vec<u32> {
                 let length = if row == 0 { longest } else { 1 + random.below(longest) };
                 (0..length).map(|_| UNK + random.below(symbols - UNK as usize) as u32).collect()
             };
             let sources = (0..batch).map(|row| ids(row, time, source_symbols)).collect();
-            let inputs = (0..batch).map(|row| [vec![START], ids(row, target_time, target_symbols)[1..].to_vec()].concat()).collect();
+            let inputs = (0..batch)
+                .map(|row| [vec![START], ids(row, target_time, target_symbols)[1..].to_vec()].concat())
+                .collect();
             batches.push(Batch { sources, inputs });
         }
     }
@@ -51,7 +55,8 @@ pub(super) fn of_texts(sources: &[Vec<u32>], rebuilt: &Rebuilt, longest_target: 
     let stride = sources.len().div_ceil(TEXTS).max(1);
     let sources: Vec<Vec<u32>> = sources.iter().step_by(stride).cloned().collect();
     let written = greedy(&rebuilt.network, &rebuilt.parameters, &sources, longest_target.clamp(1, 64));
-    let inputs = written.iter().map(|w| [&[START], w.ids.strip_suffix(&[END]).unwrap_or(&w.ids)].concat()).collect();
+    let inputs =
+        written.iter().map(|w| [&[START], w.ids.strip_suffix(&[END]).unwrap_or(&w.ids)].concat()).collect();
     vec![Batch { sources, inputs }]
 }
 
@@ -135,11 +140,14 @@ mod tests {
     fn the_sweep_has_every_size_with_ragged_rows_and_known_ids() {
         let batches = sweep(9, 6, 0);
         assert_eq!(batches.len(), BATCHES.len() * TIMES.len());
-        let sizes: Vec<(usize, usize)> = batches.iter().map(|b| (b.sources.len(), b.sources[0].len())).collect();
+        let sizes: Vec<(usize, usize)> =
+            batches.iter().map(|b| (b.sources.len(), b.sources[0].len())).collect();
         assert!(BATCHES.iter().all(|&b| TIMES.iter().all(|&t| sizes.contains(&(b, t)))), "{sizes:?}");
         assert!(batches.iter().any(|b| b.sources.iter().any(|s| s.len() < b.sources[0].len())));
         assert!(batches.iter().all(|b| b.sources.iter().flatten().all(|&id| (UNK..9).contains(&id))));
-        assert!(batches.iter().all(|b| b.inputs.iter().all(|i| i[0] == START && i[1..].iter().all(|&id| (UNK..6).contains(&id)))));
+        assert!(batches.iter().all(|b| {
+            b.inputs.iter().all(|i| i[0] == START && i[1..].iter().all(|&id| (UNK..6).contains(&id)))
+        }));
     }
 
     #[test]

@@ -1,14 +1,17 @@
 //! Holds a bundle against the network that it was cut from, in every engine that is there.
 //!
-//! 1. Files: [`Bundle::open`] has checked hashes, roles, vocabularies and wiring. The network is rebuilt from the manifest's
-//!    architecture and the training graph's initialisers; their hash must be the manifest's, the other graphs must carry the
-//!    same bytes under the same names, and what else they carry must follow from the weights.
-//! 2. Each graph in each engine against the rebuilt network's own pass, over ragged batches of {1, 2, 7} texts of up to
-//!    {1, 5, 33} tokens; the encoder and the folded decoder steps against the training graph.
-//! 3. Whole texts, greedily and if asked for with beams: one by one against batches, engine against engine, and (greedily)
-//!    against the network. The graph that decodes by itself, if there is one, against the loop of the same engine.
+//! 1. Files: [`Bundle::open`] has checked hashes, roles, vocabularies and wiring. The network is rebuilt from
+//!    the manifest's architecture and the training graph's initialisers; their hash must be the manifest's,
+//!    the other graphs must carry the same bytes under the same names, and what else they carry must follow
+//!    from the weights.
+//! 2. Each graph in each engine against the rebuilt network's own pass, over ragged batches of {1, 2, 7}
+//!    texts of up to {1, 5, 33} tokens; the encoder and the folded decoder steps against the training graph.
+//! 3. Whole texts, greedily and if asked for with beams: one by one against batches, engine against engine,
+//!    and (greedily) against the network. The graph that decodes by itself, if there is one, against the loop
+//!    of the same engine.
 //!
-//! A bundle without a training graph, from another exporter, gets what remains of this, and the report says so.
+//! A bundle without a training graph, from another exporter, gets what remains of this, and the report says
+//! so.
 
 use std::path::Path;
 
@@ -85,7 +88,9 @@ impl Subject {
             Self::Engine(kind) => return engine::open(bundle, *kind),
             Self::Process(name, process) => (name, process),
         };
-        let mut engine = OnnxEngine::new(name, bundle, |name, model, inputs, outputs| process.load(name, model, inputs, outputs))?;
+        let mut engine = OnnxEngine::new(name, bundle, |name, model, inputs, outputs| {
+            process.load(name, model, inputs, outputs)
+        })?;
         if let Some(json) = bundle.file(file::SELF_TEST) {
             SelfTest::from_json(json)?.run(&mut engine, &bundle.manifest().wiring)?;
         }
@@ -95,7 +100,15 @@ impl Subject {
 
 impl Default for VerifyOptions {
     fn default() -> Self {
-        Self { texts: None, random: 128, seed: 0, require: Vec::new(), beams: None, runtimes: Vec::new(), atol: None }
+        Self {
+            texts: None,
+            random: 128,
+            seed: 0,
+            require: Vec::new(),
+            beams: None,
+            runtimes: Vec::new(),
+            atol: None,
+        }
     }
 }
 
@@ -109,25 +122,40 @@ impl VerifyOptions {
 /// Verifies a bundle. That a check fails is no error of this function: see [`Report::check`].
 ///
 /// # Errors
-/// [`ErrorKind::Engine`] if a required engine is not there or there is none; [`ErrorKind::Data`] if `texts` has no text.
+/// [`ErrorKind::Engine`] if a required engine is not there or there is none; [`ErrorKind::Data`] if `texts`
+/// has no text.
 pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     let available = engine::available();
     let (sources, sources_from) = sources(bundle, options)?;
     let engines: Vec<EngineEntry> = available
         .iter()
-        .map(|engine| EngineEntry { name: engine.name.to_owned(), version: engine.version.clone(), available: engine.problem.is_none() })
+        .map(|engine| EngineEntry {
+            name: engine.name.to_owned(),
+            version: engine.version.clone(),
+            available: engine.problem.is_none(),
+        })
         .collect();
     for kind in &options.require {
         if !engines.iter().any(|engine| engine.name == kind.as_str() && engine.available) {
-            let problem = available.iter().find(|engine| engine.name == kind.as_str()).and_then(|engine| engine.problem.clone());
-            let message = format!("the engine {kind} is required and not available: {}", problem.as_deref().unwrap_or("not compiled in"));
-            return Err(Error::new(ErrorKind::Engine, message).help("`s2s doctor` shows where it was looked for"));
+            let problem = available
+                .iter()
+                .find(|engine| engine.name == kind.as_str())
+                .and_then(|engine| engine.problem.clone());
+            let message = format!(
+                "the engine {kind} is required and not available: {}",
+                problem.as_deref().unwrap_or("not compiled in")
+            );
+            return Err(
+                Error::new(ErrorKind::Engine, message).help("`s2s doctor` shows where it was looked for")
+            );
         }
     }
     let is_usable = |kind: &&EngineKind| engines.iter().any(|e| e.available && e.name == kind.as_str());
-    let mut usable: Vec<Subject> = EngineKind::COMPILED.iter().filter(is_usable).map(|&kind| Subject::Engine(kind)).collect();
+    let mut usable: Vec<Subject> =
+        EngineKind::COMPILED.iter().filter(is_usable).map(|&kind| Subject::Engine(kind)).collect();
     if usable.is_empty() {
-        return Err(Error::new(ErrorKind::Engine, "no engine is available").help("`s2s doctor` shows what was looked for"));
+        return Err(Error::new(ErrorKind::Engine, "no engine is available")
+            .help("`s2s doctor` shows what was looked for"));
     }
     let dtype = weights::decode(bundle).map(|models| Dtype::of(models.values())).unwrap_or_default();
     let tolerances = options.tolerances().for_dtype(dtype);
@@ -150,31 +178,52 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     for runtime in &options.runtimes {
         let started = runtime.start();
         let version = started.as_ref().ok().and_then(|process| process.version.clone());
-        report.engines.push(EngineEntry { name: runtime.name.to_owned(), version, available: started.is_ok() });
+        report.engines.push(EngineEntry {
+            name: runtime.name.to_owned(),
+            version,
+            available: started.is_ok(),
+        });
         match started {
             Ok(process) => usable.push(Subject::Process(runtime.name, process)),
-            Err(error) if runtime.required => report.push("graphs", "all checks", Some(runtime.name), Err(error)),
+            Err(error) if runtime.required => {
+                report.push("graphs", "all checks", Some(runtime.name), Err(error))
+            }
             Err(error) => {
-                report.checks.push(Check::new("graphs", "all checks", Some(runtime.name), Outcome::Skipped).detail(error.message()));
+                report.checks.push(
+                    Check::new("graphs", "all checks", Some(runtime.name), Outcome::Skipped)
+                        .detail(error.message()),
+                );
             }
         }
     }
     let rebuilt = files(bundle, &tolerances, &mut report);
     if let Some(rebuilt) = &rebuilt {
-        let mut sets = vec![("on every size", inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed))];
+        let mut sets = vec![(
+            "on every size",
+            inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed),
+        )];
         if options.texts.is_some() {
             sets.push(("on texts", inputs::of_texts(&sources, rebuilt, bundle.target().spec().longest)));
         }
-        let references: Vec<_> = sets.iter().map(|(_, batches)| graphs::references(rebuilt, batches)).collect();
+        let references: Vec<_> =
+            sets.iter().map(|(_, batches)| graphs::references(rebuilt, batches)).collect();
         let measured = references.iter().fold(Rounding::default(), |all, (_, rounding)| all.max(*rounding));
         let weights = bundle.manifest().weights_sha256.as_deref();
-        let recorded = bundle.file(file::CONFORMANCE).and_then(|json| Rounding::recorded(json, weights)).unwrap_or_default();
+        let recorded = bundle
+            .file(file::CONFORMANCE)
+            .and_then(|json| Rounding::recorded(json, weights))
+            .unwrap_or_default();
         let rounding = measured.max(recorded);
         report.rounding = Some(rounding);
         if options.atol.is_none() {
             report.tolerances = tolerances.for_rounding(rounding);
         }
-        report.push(NETWORK, "the trainer's own pass", None, Ok(graphs::rounding_checks(measured, options.atol)));
+        report.push(
+            NETWORK,
+            "the trainer's own pass",
+            None,
+            Ok(graphs::rounding_checks(measured, options.atol)),
+        );
         for ((on, batches), (references, _)) in sets.iter().zip(&references) {
             for subject in &usable {
                 let checks = graphs::check(bundle, subject, references, batches, on, &report.tolerances);
@@ -184,7 +233,9 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     }
     texts(bundle, &usable, &sources, rebuilt.as_ref(), options.beams, &mut report);
     for engine in engines.iter().filter(|engine| !engine.available) {
-        report.checks.push(Check::new("graphs", "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"));
+        report.checks.push(
+            Check::new("graphs", "all checks", Some(&engine.name), Outcome::Skipped).detail("not available"),
+        );
     }
     Ok(report)
 }
@@ -209,9 +260,11 @@ fn sources(bundle: &Bundle, options: &VerifyOptions) -> Result<(Vec<Vec<u32>>, S
         let from = format!("random ids, seed {}", options.seed);
         return Ok((inputs::random_sources(bundle.source(), options.random, options.seed), from));
     };
-    let sources: Vec<Vec<u32>> = texts.iter().map(|text| bundle.source().encode(text)).filter(|ids| !ids.is_empty()).collect();
+    let sources: Vec<Vec<u32>> =
+        texts.iter().map(|text| bundle.source().encode(text)).filter(|ids| !ids.is_empty()).collect();
     if sources.is_empty() {
-        return Err(Error::new(ErrorKind::Data, "there is no text to verify with").help("give one source text a line"));
+        return Err(Error::new(ErrorKind::Data, "there is no text to verify with")
+            .help("give one source text a line"));
     }
     Ok((sources, "texts".to_owned()))
 }
@@ -240,7 +293,14 @@ fn files(bundle: &Bundle, tolerances: &Tolerances, report: &mut Report) -> Optio
 }
 
 /// Checks of whole texts.
-fn texts(bundle: &Bundle, engines: &[Subject], sources: &[Vec<u32>], rebuilt: Option<&Rebuilt>, beams: Option<usize>, report: &mut Report) {
+fn texts(
+    bundle: &Bundle,
+    engines: &[Subject],
+    sources: &[Vec<u32>],
+    rebuilt: Option<&Rebuilt>,
+    beams: Option<usize>,
+    report: &mut Report,
+) {
     let tolerances = &report.tolerances.clone();
     let longest = match bundle.target().spec().longest {
         0 => 64,
@@ -262,19 +322,35 @@ fn texts(bundle: &Bundle, engines: &[Subject], sources: &[Vec<u32>], rebuilt: Op
                 checks.push(Check::new(file::SELF_TEST, "vectors", Some(name), Outcome::Passed));
             }
             let what = format!("greedy tokens, batch {} against batch 1", decoding::BATCH);
-            checks.push(decoding::compare(&what, Some(name), sources, [&batched, &single], rebuilt, tolerances));
+            checks.push(decoding::compare(
+                &what,
+                Some(name),
+                sources,
+                [&batched, &single],
+                rebuilt,
+                tolerances,
+            ));
             if let Some(rebuilt) = rebuilt {
                 checks.push(decoding::against_trainer(name, sources, &batched, rebuilt, tolerances));
             }
             // The protocol of foreign runtimes knows no scalar inputs and no ids as outputs.
-            if let (&Subject::Engine(kind), true) = (subject, bundle.manifest().graphs.contains_key(&Role::Translate)) {
+            if let (&Subject::Engine(kind), true) =
+                (subject, bundle.manifest().graphs.contains_key(&Role::Translate))
+            {
                 fused = Some(fused::check(bundle, kind, sources, &batched, longest, rebuilt, tolerances));
             }
             match &first {
                 None => first = Some((name, batched)),
                 Some((other, outputs)) => {
                     let what = format!("greedy tokens, {name} against {other}");
-                    checks.push(decoding::compare(&what, None, sources, [outputs, &batched], rebuilt, tolerances));
+                    checks.push(decoding::compare(
+                        &what,
+                        None,
+                        sources,
+                        [outputs, &batched],
+                        rebuilt,
+                        tolerances,
+                    ));
                 }
             }
             checks
@@ -288,12 +364,26 @@ fn texts(bundle: &Bundle, engines: &[Subject], sources: &[Vec<u32>], rebuilt: Op
             let batched = decoding::beam(&mut *engine, sources, decoding::BATCH, longest, beams)?;
             let single = decoding::beam(&mut *engine, sources, 1, longest, beams)?;
             let what = format!("{beams} beams, batch {} against batch 1", decoding::BATCH);
-            let mut checks = vec![decoding::compare_beams(&what, Some(name), bundle, sources, [&batched, &single], tolerances)];
+            let mut checks = vec![decoding::compare_beams(
+                &what,
+                Some(name),
+                bundle,
+                sources,
+                [&batched, &single],
+                tolerances,
+            )];
             match &first_beams {
                 None => first_beams = Some((name, batched)),
                 Some((other, outputs)) => {
                     let what = format!("{beams} beams, {name} against {other}");
-                    checks.push(decoding::compare_beams(&what, None, bundle, sources, [outputs, &batched], tolerances));
+                    checks.push(decoding::compare_beams(
+                        &what,
+                        None,
+                        bundle,
+                        sources,
+                        [outputs, &batched],
+                        tolerances,
+                    ));
                 }
             }
             Ok(checks)

@@ -31,8 +31,8 @@ pub struct Report {
     pub dtype: Dtype,
     /// What was allowed.
     pub tolerances: Tolerances,
-    /// How far the trainer's own pass in f32 is from the one in f64, from which `tolerances` were made; a later verification
-    /// of the same weights allows as much, on whatever machine.
+    /// How far the trainer's own pass in f32 is from the one in f64, from which `tolerances` were made; a
+    /// later verification of the same weights allows as much, on whatever machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding: Option<Rounding>,
     /// What was checked.
@@ -53,29 +53,35 @@ pub struct EngineEntry {
 /// The largest errors that are accepted, declared here and nowhere else.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 pub struct Tolerances {
-    /// Of a state, over max(1, |state|): h lies within -1 and 1, but c of a model that knows its texts by heart reaches tens,
-    /// where one unit in the last place of f32 is 4e-6 already. The rounding of 33 steps, summed in another order and with
-    /// another exp, was measured at up to 5e-6 of it; the absolute error is shown beside it.
+    /// Of a state, over max(1, |state|): h lies within -1 and 1, but c of a model that knows its texts by
+    /// heart reaches tens, where one unit in the last place of f32 is 4e-6 already. The rounding of 33 steps,
+    /// summed in another order and with another exp, was measured at up to 5e-6 of it; the absolute error is
+    /// shown beside it.
     pub states: f32,
-    /// Of a probability, over the largest |logit| of its row or 1: it is off by up to half of what the logits are off by. The
-    /// absolute error, what a user of the scores sees, is shown beside it. (Measured: 1.2e-5 absolute with logits of 4.)
+    /// Of a probability, over the largest |logit| of its row or 1: it is off by up to half of what the logits
+    /// are off by. The absolute error, what a user of the scores sees, is shown beside it. (Measured: 1.2e-5
+    /// absolute with logits of 4.)
     pub probabilities: f32,
-    /// Of a logit, over the largest |logit| of its row or 1: logits have no bound, and their rounding grows with them.
+    /// Of a logit, over the largest |logit| of its row or 1: logits have no bound, and their rounding grows
+    /// with them.
     pub logits: f32,
     /// Of the loss, over max(1, loss): a mean of logarithms of probabilities.
     pub loss: f32,
-    /// Of a tensor that is computed from weights when exporting, over max(1, |value|): one product in f32, which depends
-    /// on the order of the sum.
+    /// Of a tensor that is computed from weights when exporting, over max(1, |value|): one product in f32,
+    /// which depends on the order of the sum.
     pub derived: f32,
-    /// Two logits this near, over max(1, |logit|), count as equal when two computations choose different tokens.
+    /// Two logits this near, over max(1, |logit|), count as equal when two computations choose different
+    /// tokens.
     pub tie: f32,
-    /// Two hypotheses of a beam search whose scores are this near may change places: their log p are sums over all steps.
+    /// Two hypotheses of a beam search whose scores are this near may change places: their log p are sums
+    /// over all steps.
     pub score: f32,
 }
 
-/// What rounding does to a network: the largest errors of the trainer's pass in f32 against the same pass in f64, with the
-/// weights as they are and each moved to a neighbour in f32 some times, in the units of [`Tolerances`]. Most networks stay below 3e-6; one that knows a few texts by heart, with weights in the tens,
-/// amplifies each rounding from step to step.
+/// What rounding does to a network: the largest errors of the trainer's pass in f32 against the same pass in
+/// f64, with the weights as they are and each moved to a neighbour in f32 some times, in the units of
+/// [`Tolerances`]. Most networks stay below 3e-6; one that knows a few texts by heart, with weights in the
+/// tens, amplifies each rounding from step to step.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Rounding {
@@ -101,7 +107,8 @@ impl Rounding {
         }
     }
 
-    /// What the record of a bundle says about these weights; nothing if it is of others, damaged, or older than the key.
+    /// What the record of a bundle says about these weights; nothing if it is of others, damaged, or older
+    /// than the key.
     pub(in crate::export) fn recorded(json: &[u8], weights_sha256: Option<&str>) -> Option<Self> {
         #[derive(Deserialize)]
         struct Record {
@@ -109,22 +116,26 @@ impl Rounding {
             rounding: Option<Rounding>,
         }
         let record: Record = serde_json::from_slice(json).ok()?;
-        record.rounding.filter(|_| weights_sha256.is_some() && record.weights_sha256.as_deref() == weights_sha256)
+        record
+            .rounding
+            .filter(|_| weights_sha256.is_some() && record.weights_sha256.as_deref() == weights_sha256)
     }
 }
 
 impl Tolerances {
     /// Of states and probabilities, where nobody asks for another and rounding alone does not make more.
     pub const ATOL: f32 = 1e-5;
-    /// An engine may be so many times as far from f64 as the trainer's own f32 is: both round the same sums, but in another
-    /// order, and engines approximate exp more coarsely. (Measured: up to 4 times; three bits of 24 are allowed.)
+    /// An engine may be so many times as far from f64 as the trainer's own f32 is: both round the same sums,
+    /// but in another order, and engines approximate exp more coarsely. (Measured: up to 4 times; three bits
+    /// of 24 are allowed.)
     pub const ROUNDING_FACTOR: f32 = 8.0;
-    /// However a network amplifies rounding, no more than this is allowed. A real fault is amplified as rounding is: a gate
-    /// swapped, a bias left out or a weight in f16 is as far beyond the bound in such a network as in any other.
+    /// However a network amplifies rounding, no more than this is allowed. A real fault is amplified as
+    /// rounding is: a gate swapped, a bias left out or a weight in f16 is as far beyond the bound in such a
+    /// network as in any other.
     pub const CEILING: f32 = 1e-2;
 
-    /// These, wider where the network itself amplifies rounding: [`Self::ROUNDING_FACTOR`] times what the trainer's f32 is
-    /// off by, never less than before and never more than [`Self::CEILING`].
+    /// These, wider where the network itself amplifies rounding: [`Self::ROUNDING_FACTOR`] times what the
+    /// trainer's f32 is off by, never less than before and never more than [`Self::CEILING`].
     #[must_use]
     pub fn for_rounding(self, rounding: Rounding) -> Self {
         Self {
@@ -140,12 +151,21 @@ impl Tolerances {
 
     /// The usual tolerances, with those of states and probabilities given.
     pub fn with_atol(atol: f32) -> Self {
-        Self { states: atol, probabilities: atol, logits: 5.0 * atol, loss: atol, derived: 1e-5, tie: 1e-6, score: 1e-5 }
+        Self {
+            states: atol,
+            probabilities: atol,
+            logits: 5.0 * atol,
+            loss: atol,
+            derived: 1e-5,
+            tie: 1e-6,
+            score: 1e-5,
+        }
     }
 
-    /// The same for weights that are stored in `dtype`. The network that is held against them has the rounded weights, so
-    /// that only tables which are computed from weights and rounded once more differ: by half a unit in the last of 11
-    /// bits, or by half of a 127th of an output's largest value. Logits follow by sums over the state.
+    /// The same for weights that are stored in `dtype`. The network that is held against them has the rounded
+    /// weights, so that only tables which are computed from weights and rounded once more differ: by half a
+    /// unit in the last of 11 bits, or by half of a 127th of an output's largest value. Logits follow by sums
+    /// over the state.
     #[must_use]
     pub fn for_dtype(self, dtype: Dtype) -> Self {
         let (derived, probabilities, logits) = match dtype {
@@ -218,7 +238,13 @@ impl Outcome {
 
 impl Check {
     /// A check of a number against its limit; a number that is not finite fails.
-    pub(in crate::export) fn measured(subject: &str, what: impl Into<String>, engine: Option<&str>, measured: f64, limit: f32) -> Self {
+    pub(in crate::export) fn measured(
+        subject: &str,
+        what: impl Into<String>,
+        engine: Option<&str>,
+        measured: f64,
+        limit: f32,
+    ) -> Self {
         // The limit as it was written: 1e-5 and not the nearest f32's digits.
         let limit: f64 = limit.to_string().parse().unwrap_or(f64::from(limit));
         let outcome = if measured <= limit { Outcome::Passed } else { Outcome::Failed };
@@ -228,7 +254,12 @@ impl Check {
         Self { measured, limit: Some(limit), detail, ..Self::new(subject, what, engine, outcome) }
     }
 
-    pub(in crate::export) fn new(subject: &str, what: impl Into<String>, engine: Option<&str>, outcome: Outcome) -> Self {
+    pub(in crate::export) fn new(
+        subject: &str,
+        what: impl Into<String>,
+        engine: Option<&str>,
+        outcome: Outcome,
+    ) -> Self {
         Self {
             subject: subject.to_owned(),
             what: what.into(),
@@ -247,12 +278,20 @@ impl Check {
 }
 
 impl Report {
-    /// A check that cannot even be made has failed: one broken graph does not hide what is wrong with another.
-    pub(in crate::export) fn push(&mut self, subject: &str, what: &str, engine: Option<&str>, result: Result<Vec<Check>>) {
+    /// A check that cannot even be made has failed: one broken graph does not hide what is wrong with
+    /// another.
+    pub(in crate::export) fn push(
+        &mut self,
+        subject: &str,
+        what: &str,
+        engine: Option<&str>,
+        result: Result<Vec<Check>>,
+    ) {
         match result {
             Ok(checks) => self.checks.extend(checks),
             Err(error) => {
-                // The record travels with the bundle: graphs have a place in it, files of this machine do not.
+                // The record travels with the bundle: graphs have a place in it, files of this machine do
+                // not.
                 let text = match error.place() {
                     Some(Place::Graph { .. }) => error.to_string(),
                     _ => error.message().to_owned(),
@@ -268,27 +307,43 @@ impl Report {
         self.table_within(None)
     }
 
-    /// The same, no line wider than `width` columns: where the table is, subject, check and detail share a column.
+    /// The same, no line wider than `width` columns: where the table is, subject, check and detail share a
+    /// column.
     pub fn table_within(&self, width: Option<usize>) -> String {
         let wide = self.rows(["", "subject", "check", "engine", "measured", "limit", ""], None, |check| {
-            [check.subject.clone(), check.what.clone()].into_iter().chain(numbers(check)).chain([check.detail.clone()]).collect()
+            [check.subject.clone(), check.what.clone()]
+                .into_iter()
+                .chain(numbers(check))
+                .chain([check.detail.clone()])
+                .collect()
         });
         match width {
             Some(width) if wide.lines().any(|line| line.chars().count() > width) => {
                 self.rows(["", "check", "engine", "measured", "limit"], Some(width), |check| {
-                    let detail = if check.detail.is_empty() { String::new() } else { format!(" ({})", check.detail) };
-                    [format!("{}: {}{detail}", check.subject, check.what)].into_iter().chain(numbers(check)).collect()
+                    let detail =
+                        if check.detail.is_empty() { String::new() } else { format!(" ({})", check.detail) };
+                    [format!("{}: {}{detail}", check.subject, check.what)]
+                        .into_iter()
+                        .chain(numbers(check))
+                        .collect()
                 })
             }
             _ => wide,
         }
     }
 
-    fn rows<const N: usize>(&self, header: [&str; N], width: Option<usize>, cells: impl Fn(&Check) -> Vec<String>) -> String {
+    fn rows<const N: usize>(
+        &self,
+        header: [&str; N],
+        width: Option<usize>,
+        cells: impl Fn(&Check) -> Vec<String>,
+    ) -> String {
         let mut table = Table::new();
         table.load_style(comfy_table::presets::NOTHING).set_header(header);
         if let Some(width) = width {
-            table.set_content_arrangement(ContentArrangement::Dynamic).set_width(u16::try_from(width).unwrap_or(u16::MAX));
+            table
+                .set_content_arrangement(ContentArrangement::Dynamic)
+                .set_width(u16::try_from(width).unwrap_or(u16::MAX));
         }
         for check in &self.checks {
             table.add_row([check.outcome.mark().to_owned()].into_iter().chain(cells(check)));
@@ -307,7 +362,11 @@ impl Report {
         let [passed, failed, skipped] = [Outcome::Passed, Outcome::Failed, Outcome::Skipped].map(count);
         let skipped = if skipped > 0 { format!(", {skipped} skipped") } else { String::new() };
         let names = |available: bool| -> String {
-            let names = self.engines.iter().filter(|engine| engine.available == available).map(|engine| engine.name.as_str());
+            let names = self
+                .engines
+                .iter()
+                .filter(|engine| engine.available == available)
+                .map(|engine| engine.name.as_str());
             names.collect::<Vec<_>>().join(" and ")
         };
         let ran = match names(true) {
@@ -330,8 +389,8 @@ impl Report {
     /// # Errors
     /// [`ErrorKind::Internal`]; every number in a report can be written.
     pub fn to_json(&self) -> Result<String> {
-        let mut json =
-            serde_json::to_string_pretty(self).map_err(|e| Error::new(ErrorKind::Internal, "the report cannot be written").caused_by(e))?;
+        let mut json = serde_json::to_string_pretty(self)
+            .map_err(|e| Error::new(ErrorKind::Internal, "the report cannot be written").caused_by(e))?;
         json.push('\n');
         Ok(json)
     }
@@ -348,14 +407,16 @@ impl Report {
             .map(|check| {
                 let engine = check.engine.as_ref().map_or_else(String::new, |engine| format!(" in {engine}"));
                 let value = check.measured.map_or_else(String::new, |value| format!(": {}", short(value)));
-                let detail = if check.detail.is_empty() { String::new() } else { format!(" ({})", check.detail) };
+                let detail =
+                    if check.detail.is_empty() { String::new() } else { format!(" ({})", check.detail) };
                 format!("{}: {}{engine}{value}{detail}", check.subject, check.what)
             })
             .collect();
         if failed.is_empty() {
             return Ok(());
         }
-        let checks = if failed.len() == 1 { "1 check".to_owned() } else { format!("{} checks", failed.len()) };
+        let checks =
+            if failed.len() == 1 { "1 check".to_owned() } else { format!("{} checks", failed.len()) };
         let message = format!("{checks} of {} failed: {}", self.checks.len(), failed.join("; "));
         Err(Error::new(ErrorKind::Parity, message).help(self.advice()))
     }
@@ -366,7 +427,8 @@ impl Report {
         // A number that is a little off, of states, scores or loss: neither another text nor another file.
         let is_rounding = |check: &Check| {
             let near = check.measured.is_some_and(|measured| measured <= f64::from(Tolerances::CEILING));
-            near && check.limit.is_some_and(|limit| limit > 0.0) && (check.engine.is_some() || check.subject == NETWORK)
+            near && check.limit.is_some_and(|limit| limit > 0.0)
+                && (check.engine.is_some() || check.subject == NETWORK)
         };
         if !failed().all(is_rounding) {
             return "this is more than rounding: the bundle was changed (export the run again), or the engine that is named computes \
@@ -383,7 +445,9 @@ impl Report {
                  epochs; every decoded text agrees, and {enough} lets the bundle through as it is"
             );
         }
-        format!("every decoded text agrees; {enough} allows such an error, --texts FILE decodes texts of your own instead of random ones")
+        format!(
+            "every decoded text agrees; {enough} allows such an error, --texts FILE decodes texts of your own instead of random ones"
+        )
     }
 }
 

@@ -1,8 +1,8 @@
 //! Other runtimes than the two engines: each in a process of its own, which answers requests on stdin.
 //!
-//! The programs are those of `tests/runtimes/runners`, carried in the binary and written to a temporary folder. Python ones
-//! run in `S2S_PYTHON` or the first Python on the PATH, JavaScript ones in Node with the packages of `node_modules` in the
-//! current folder or `NODE_PATH`. The protocol is described in `serve.py`.
+//! The programs are those of `tests/runtimes/runners`, carried in the binary and written to a temporary
+//! folder. Python ones run in `S2S_PYTHON` or the first Python on the PATH, JavaScript ones in Node with the
+//! packages of `node_modules` in the current folder or `NODE_PATH`. The protocol is described in `serve.py`.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -43,18 +43,48 @@ pub struct Runtime {
 impl Runtime {
     /// All of them.
     pub const ALL: [Self; 8] = [
-        Self { name: "onnxruntime", install: "pip install onnxruntime numpy", required: false, program: program!("run_onnxruntime.py") },
-        Self { name: "reference", install: "pip install onnx numpy", required: false, program: program!("run_reference.py") },
-        Self { name: "openvino", install: "pip install openvino", required: false, program: program!("run_openvino.py") },
-        Self { name: "mnn", install: "pip install MNN numpy", required: false, program: program!("run_mnn.py") },
+        Self {
+            name: "onnxruntime",
+            install: "pip install onnxruntime numpy",
+            required: false,
+            program: program!("run_onnxruntime.py"),
+        },
+        Self {
+            name: "reference",
+            install: "pip install onnx numpy",
+            required: false,
+            program: program!("run_reference.py"),
+        },
+        Self {
+            name: "openvino",
+            install: "pip install openvino",
+            required: false,
+            program: program!("run_openvino.py"),
+        },
+        Self {
+            name: "mnn",
+            install: "pip install MNN numpy",
+            required: false,
+            program: program!("run_mnn.py"),
+        },
         Self {
             name: "iree",
             install: "pip install iree-base-compiler iree-base-runtime onnx",
             required: false,
             program: program!("run_iree.py"),
         },
-        Self { name: "opencv", install: "pip install opencv-python-headless", required: false, program: program!("run_opencv.py") },
-        Self { name: "onnxruntime-node", install: "npm install onnxruntime-node", required: false, program: program!("node.cjs") },
+        Self {
+            name: "opencv",
+            install: "pip install opencv-python-headless",
+            required: false,
+            program: program!("run_opencv.py"),
+        },
+        Self {
+            name: "onnxruntime-node",
+            install: "npm install onnxruntime-node",
+            required: false,
+            program: program!("node.cjs"),
+        },
         Self {
             name: "onnxruntime-web",
             install: "npm install onnxruntime-web, and Chromium",
@@ -71,10 +101,15 @@ impl Runtime {
         if name == "all" {
             return Ok(Self::ALL.to_vec());
         }
-        Self::ALL.iter().find(|runtime| runtime.name == name).map(|&runtime| vec![Self { required: true, ..runtime }]).ok_or_else(|| {
-            let names = Self::ALL.iter().map(|runtime| runtime.name).chain(["all"]);
-            Error::new(ErrorKind::Usage, format!("`{name}` is not a runtime that s2s can drive")).help(guess(name, "known runtimes", names))
-        })
+        Self::ALL
+            .iter()
+            .find(|runtime| runtime.name == name)
+            .map(|&runtime| vec![Self { required: true, ..runtime }])
+            .ok_or_else(|| {
+                let names = Self::ALL.iter().map(|runtime| runtime.name).chain(["all"]);
+                Error::new(ErrorKind::Usage, format!("`{name}` is not a runtime that s2s can drive"))
+                    .help(guess(name, "known runtimes", names))
+            })
     }
 
     /// Starts its process.
@@ -82,8 +117,12 @@ impl Runtime {
     /// # Errors
     /// [`ErrorKind::Engine`] with the command that installs it, if it is not there.
     pub(super) fn start(self) -> Result<Process> {
-        let missing = |why: &str| Error::new(ErrorKind::Engine, format!("not installed ({why}): {}", self.install));
-        let folder = tempfile::Builder::new().prefix("s2s-runtime-").tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
+        let missing =
+            |why: &str| Error::new(ErrorKind::Engine, format!("not installed ({why}): {}", self.install));
+        let folder = tempfile::Builder::new()
+            .prefix("s2s-runtime-")
+            .tempdir()
+            .map_err(|e| Error::io(std::env::temp_dir(), e))?;
         for (file, text) in SHARED.into_iter().chain([self.program]) {
             let path = folder.path().join(file);
             std::fs::write(&path, text).map_err(|e| Error::io(path, e))?;
@@ -95,19 +134,29 @@ impl Runtime {
             _ => vec!["python3".into(), "python".into()],
         };
         let shared = python.then(|| folder.path().join("serve.py"));
-        let packages = std::env::var_os("NODE_PATH").or_else(|| Some(std::env::current_dir().ok()?.join("node_modules").into()));
+        let packages = std::env::var_os("NODE_PATH")
+            .or_else(|| Some(std::env::current_dir().ok()?.join("node_modules").into()));
         let spawn = |interpreter: &std::ffi::OsString| {
             let mut command = Command::new(interpreter);
-            command.args(&shared).arg(folder.path().join(self.program.0)).current_dir(&folder).env("OMP_NUM_THREADS", "1");
+            command
+                .args(&shared)
+                .arg(folder.path().join(self.program.0))
+                .current_dir(&folder)
+                .env("OMP_NUM_THREADS", "1");
             command.envs(packages.iter().map(|packages| ("NODE_PATH", packages)));
             command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()
         };
         let started = interpreters.iter().map(spawn).find(Result::is_ok).transpose();
-        let names = || interpreters.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(" or ");
-        let Ok(Some(mut child)) = started else { return Err(missing(&format!("no {} on the PATH", names()))) };
+        let names =
+            || interpreters.iter().map(|name| name.to_string_lossy()).collect::<Vec<_>>().join(" or ");
+        let Ok(Some(mut child)) = started else {
+            return Err(missing(&format!("no {} on the PATH", names())));
+        };
         let (sender, answers) = channel();
         if let Some(stdout) = child.stdout.take() {
-            std::thread::spawn(move || BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line)));
+            std::thread::spawn(move || {
+                BufReader::new(stdout).lines().map_while(Result::ok).try_for_each(|line| sender.send(line))
+            });
         }
         let mut link = Link { requests: child.stdin.take(), child, answers, graphs: 0, folder };
         let hello = link.answer().map_err(|error| missing(error.message()))?;
@@ -128,16 +177,29 @@ pub(super) struct Process {
 
 impl Process {
     /// Loads a graph: its name for errors, the ONNX bytes, its inputs and outputs.
-    pub(super) fn load(&self, name: &str, model: &[u8], inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn Graph>> {
+    pub(super) fn load(
+        &self,
+        name: &str,
+        model: &[u8],
+        inputs: &[&str],
+        outputs: &[&str],
+    ) -> Result<Box<dyn Graph>> {
         let mut link = lock(&self.link);
         link.graphs += 1;
         let number = link.graphs.to_string();
         let path = link.folder.path().join(format!("{number}.onnx"));
         std::fs::write(&path, model).map_err(|e| Error::io(&path, e))?;
-        let request = json!({ "load": number, "path": path.to_string_lossy(), "inputs": inputs, "outputs": outputs });
+        let request =
+            json!({ "load": number, "path": path.to_string_lossy(), "inputs": inputs, "outputs": outputs });
         link.ask(&request).map_err(|error| error.in_graph(name, None))?;
         let inputs = inputs.iter().map(|&input| input.to_owned()).collect();
-        Ok(Box::new(ForeignGraph { name: name.to_owned(), number, inputs, outputs: outputs.len(), link: Arc::clone(&self.link) }))
+        Ok(Box::new(ForeignGraph {
+            name: name.to_owned(),
+            number,
+            inputs,
+            outputs: outputs.len(),
+            link: Arc::clone(&self.link),
+        }))
     }
 }
 
@@ -181,7 +243,8 @@ impl Link {
                 },
             )
         })?;
-        serde_json::from_str(&line).map_err(|e| Error::new(ErrorKind::Engine, "it answers what is no JSON").caused_by(e))
+        serde_json::from_str(&line)
+            .map_err(|e| Error::new(ErrorKind::Engine, "it answers what is no JSON").caused_by(e))
     }
 }
 
@@ -223,9 +286,11 @@ impl Graph for ForeignGraph {
                 (name.clone(), json!({ "type": kind, "shape": shape, "hex": hex }))
             })
             .collect();
-        let answer =
-            lock(&self.link).ask(&json!({ "run": self.number, "feed": feed })).map_err(|error| error.in_graph(&self.name, None))?;
-        let found: Option<Vec<Tensor>> = answer["outputs"].as_array().into_iter().flatten().map(tensor).collect();
+        let answer = lock(&self.link)
+            .ask(&json!({ "run": self.number, "feed": feed }))
+            .map_err(|error| error.in_graph(&self.name, None))?;
+        let found: Option<Vec<Tensor>> =
+            answer["outputs"].as_array().into_iter().flatten().map(tensor).collect();
         match found {
             Some(found) if found.len() == self.outputs => {
                 *outputs = found;
@@ -250,11 +315,15 @@ fn to_hex(bytes: impl Iterator<Item = u8>) -> String {
 }
 
 fn tensor(value: &Value) -> Option<Tensor> {
-    let shape: Option<Vec<usize>> = value["shape"].as_array()?.iter().map(|size| usize::try_from(size.as_u64()?).ok()).collect();
-    let digits: Option<Vec<u8>> = value["hex"].as_str()?.chars().map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
+    let shape: Option<Vec<usize>> =
+        value["shape"].as_array()?.iter().map(|size| usize::try_from(size.as_u64()?).ok()).collect();
+    let digits: Option<Vec<u8>> =
+        value["hex"].as_str()?.chars().map(|c| u8::try_from(c.to_digit(16)?).ok()).collect();
     let bytes: Vec<u8> = digits?.chunks_exact(2).map(|pair| pair[0] << 4 | pair[1]).collect();
-    let data: Vec<f32> = bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
-    Some(Tensor { shape: shape?, data }).filter(|tensor| tensor.shape.iter().product::<usize>() == tensor.data.len())
+    let data: Vec<f32> =
+        bytes.chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+    Some(Tensor { shape: shape?, data })
+        .filter(|tensor| tensor.shape.iter().product::<usize>() == tensor.data.len())
 }
 
 #[cfg(test)]

@@ -49,10 +49,13 @@ fn tensors(model: &ModelProto) -> Tensors {
 /// # Errors
 /// [`ErrorKind::Bundle`] if they do not fit each other.
 pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> Result<Option<Rebuilt>> {
-    let (Some(training), Some(architecture)) = (models.get(&Role::Training), &bundle.manifest().architecture) else { return Ok(None) };
+    let (Some(training), Some(architecture)) = (models.get(&Role::Training), &bundle.manifest().architecture)
+    else {
+        return Ok(None);
+    };
     let wrong = |message: String| Error::new(ErrorKind::Bundle, message).help("export the bundle again");
-    let architecture: Architecture =
-        serde_json::from_value(architecture.clone()).map_err(|e| wrong(format!("the manifest's architecture cannot be read: {e}")))?;
+    let architecture: Architecture = serde_json::from_value(architecture.clone())
+        .map_err(|e| wrong(format!("the manifest's architecture cannot be read: {e}")))?;
     // The report shows the message alone.
     let impossible = |e: Error| wrong(format!("{}:architecture: {}", file::MANIFEST, e.message()));
     let network = Seq2Seq::new(architecture).map_err(impossible)?;
@@ -63,7 +66,9 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
         ("target", bundle.target().len(), network.architecture().target_vocabulary),
     ] {
         if found != expected {
-            return Err(wrong(format!("the {side} vocabulary has {found} symbols, the architecture says {expected}")));
+            return Err(wrong(format!(
+                "the {side} vocabulary has {found} symbols, the architecture says {expected}"
+            )));
         }
     }
     let tensors = tensors(training);
@@ -86,7 +91,9 @@ pub(super) fn check(
     let mut checks = Vec::new();
     let hash = weights_sha256(&rebuilt.parameters);
     let expected = bundle.manifest().weights_sha256.as_deref();
-    let check = |outcome| Check::new(bundle.graph_name(Role::Training), "weights have the manifest's sha256", None, outcome);
+    let check = |outcome| {
+        Check::new(bundle.graph_name(Role::Training), "weights have the manifest's sha256", None, outcome)
+    };
     checks.push(match expected {
         None => check(Outcome::Skipped).detail("the manifest has no weights_sha256"),
         Some(expected) if expected == hash => check(Outcome::Passed),
@@ -97,12 +104,17 @@ pub(super) fn check(
     for (&role, model) in models {
         let name = bundle.graph_name(role);
         let own = tensors(model);
-        let shared: Vec<&str> = weights.iter().map(|(name, ..)| name.as_str()).filter(|&name| own.contains_key(name)).collect();
+        let shared: Vec<&str> =
+            weights.iter().map(|(name, ..)| name.as_str()).filter(|&name| own.contains_key(name)).collect();
         if role != Role::Training {
-            let differing: Vec<&str> = shared.iter().copied().filter(|&name| own.get(name) != training.get(name)).collect();
+            let differing: Vec<&str> =
+                shared.iter().copied().filter(|&name| own.get(name) != training.get(name)).collect();
             let outcome = if differing.is_empty() { Outcome::Passed } else { Outcome::Failed };
-            let detail =
-                if differing.is_empty() { format!("{} tensors", shared.len()) } else { format!("differing: {}", differing.join(", ")) };
+            let detail = if differing.is_empty() {
+                format!("{} tensors", shared.len())
+            } else {
+                format!("differing: {}", differing.join(", "))
+            };
             checks.push(Check::new(name, "same weights as the training graph", None, outcome).detail(detail));
         }
         checks.push(derived(bundle, role, model, rebuilt, &shared, tolerances));
@@ -111,23 +123,33 @@ pub(super) fn check(
 }
 
 /// Writes the graph again from the weights: tensors that are no weights must come out the same.
-fn derived(bundle: &Bundle, role: Role, model: &ModelProto, rebuilt: &Rebuilt, shared: &[&str], tolerances: &Tolerances) -> Check {
+fn derived(
+    bundle: &Bundle,
+    role: Role,
+    model: &ModelProto,
+    rebuilt: &Rebuilt,
+    shared: &[&str],
+    tolerances: &Tolerances,
+) -> Check {
     const WHAT: &str = "other tensors follow from the weights";
     let name = bundle.graph_name(role);
     let opset = model.opset_import.iter().find(|set| set.domain.is_empty()).map_or(0, |set| set.version);
     if !OPSETS.contains(&opset) {
-        return Check::new(name, WHAT, None, Outcome::Skipped).detail(format!("operator set {opset} is not written by this version"));
+        return Check::new(name, WHAT, None, Outcome::Skipped)
+            .detail(format!("operator set {opset} is not written by this version"));
     }
     let options = ExportOptions { io: bundle.manifest().io, opset, ..ExportOptions::default() };
     let again = graph(&rebuilt.network, &rebuilt.parameters, role, &options, &[]);
     let (found, expected) = (tensors(model), tensors(&again));
     let mut largest = 0.0f64;
     let mut worst = "";
-    let mut names: Vec<&str> = found.keys().map(String::as_str).filter(|name| !shared.contains(name)).collect();
+    let mut names: Vec<&str> =
+        found.keys().map(String::as_str).filter(|name| !shared.contains(name)).collect();
     names.sort_unstable();
     for &tensor in &names {
         let Some(expected) = expected.get(tensor) else {
-            return Check::new(name, WHAT, None, Outcome::Failed).detail(format!("{tensor} is in no graph that this version writes"));
+            return Check::new(name, WHAT, None, Outcome::Failed)
+                .detail(format!("{tensor} is in no graph that this version writes"));
         };
         if found[tensor] == *expected {
             continue;
@@ -145,5 +167,9 @@ fn derived(bundle: &Bundle, role: Role, model: &ModelProto, rebuilt: &Rebuilt, s
         }
     }
     let check = Check::measured(name, WHAT, None, largest, tolerances.derived);
-    if check.outcome == Outcome::Passed { check.detail(format!("{} tensors", names.len())) } else { check.detail(worst) }
+    if check.outcome == Outcome::Passed {
+        check.detail(format!("{} tensors", names.len()))
+    } else {
+        check.detail(worst)
+    }
 }

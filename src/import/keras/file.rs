@@ -5,7 +5,8 @@
 //! | `.h5` of Keras 2 and 3 | attribute `model_config` | `/model_weights/LAYER/.../kernel:0` or `.../kernel` |
 //! | `.keras` (zip) | `config.json` | `model.weights.h5`: `/layers/GROUP/.../vars/0`, numbered in the order of creation |
 //!
-//! A group of `.keras` is named after the layer's class and counted; its attribute `name`, where there is one, has the layer's.
+//! A group of `.keras` is named after the layer's class and counted; its attribute `name`, where there is
+//! one, has the layer's.
 
 use std::collections::{BTreeMap, HashMap};
 use std::io::Cursor;
@@ -17,7 +18,8 @@ use zip::ZipArchive;
 use super::hdf5::{Array, Hdf5};
 use crate::error::{Error, ErrorKind, Result};
 
-/// Weights hardly shrink; what unpacks to more than this times the file, beyond [`FREE_SIZE`], is no honest model.
+/// Weights hardly shrink; what unpacks to more than this times the file, beyond [`FREE_SIZE`], is no honest
+/// model.
 const LARGEST_RATIO: u64 = 16;
 /// Descriptions of layers, and weights of zeros, may shrink as they like.
 const FREE_SIZE: u64 = 64 << 20;
@@ -52,18 +54,24 @@ impl Saved {
     fn find(&self, layer: &str, order: &[&str], name: &str) -> Option<&Array> {
         match self.layers.get(layer)? {
             Arrays::Named(arrays) => arrays.get(name),
-            Arrays::Listed(arrays) => order.iter().position(|known| *known == name).and_then(|at| arrays.get(at)),
+            Arrays::Listed(arrays) => {
+                order.iter().position(|known| *known == name).and_then(|at| arrays.get(at))
+            }
         }
     }
 
-    /// An array of a layer; `order` names all that such a layer has, in the order in which Keras creates them.
+    /// An array of a layer; `order` names all that such a layer has, in the order in which Keras creates
+    /// them.
     pub(super) fn array(&self, layer: &str, order: &[&str], name: &str) -> Result<&Array> {
         let array = self.find(layer, order, name).ok_or_else(|| {
-            Error::new(ErrorKind::Data, format!("layer {layer:?} has no {name} in the file")).help("save the whole model: model.save(...)")
+            Error::new(ErrorKind::Data, format!("layer {layer:?} has no {name} in the file"))
+                .help("save the whole model: model.save(...)")
         })?;
         if let Some(at) = array.values.iter().position(|x| !x.is_finite()) {
             let message = format!("value {at} of {name} of layer {layer:?} is {}", array.values[at]);
-            return Err(Error::new(ErrorKind::Data, message).help("the training diverged; import another save of it"));
+            return Err(
+                Error::new(ErrorKind::Data, message).help("the training diverged; import another save of it")
+            );
         }
         if array.shape.iter().product::<usize>() != array.values.len() {
             return Err(Error::new(ErrorKind::Data, format!("{name} of layer {layer:?} is cut off")));
@@ -87,9 +95,15 @@ pub(super) fn read(bytes: Vec<u8>) -> Result<Saved> {
 
 fn read_h5(file: &Hdf5) -> Result<Saved> {
     let Some(config) = file.text("", "model_config")? else {
-        let weights = file.has("model_weights")? || file.has("layers")? || file.text("", "layer_names")?.is_some();
-        let message = if weights { "only weights: the layers are not described in it" } else { "an HDF5 file, but no Keras model" };
-        return Err(Error::new(ErrorKind::Data, message).help("save the whole model: model.save(...) instead of save_weights(...)"));
+        let weights =
+            file.has("model_weights")? || file.has("layers")? || file.text("", "layer_names")?.is_some();
+        let message = if weights {
+            "only weights: the layers are not described in it"
+        } else {
+            "an HDF5 file, but no Keras model"
+        };
+        return Err(Error::new(ErrorKind::Data, message)
+            .help("save the whole model: model.save(...) instead of save_weights(...)"));
     };
     let mut layers = BTreeMap::new();
     for layer in few(file.groups("model_weights")?)? {
@@ -106,19 +120,26 @@ fn read_h5(file: &Hdf5) -> Result<Saved> {
 
 fn read_zip(bytes: Vec<u8>) -> Result<Saved> {
     let most = most(bytes.len());
-    let damaged =
-        |name: &str| Error::new(ErrorKind::Data, format!("{name} cannot be read from the .keras file")).help("save the model again");
-    let mut zip = ZipArchive::new(Cursor::new(bytes)).map_err(|e| damaged("the list of files").caused_by(e))?;
+    let damaged = |name: &str| {
+        Error::new(ErrorKind::Data, format!("{name} cannot be read from the .keras file"))
+            .help("save the model again")
+    };
+    let mut zip =
+        ZipArchive::new(Cursor::new(bytes)).map_err(|e| damaged("the list of files").caused_by(e))?;
     let mut entry = |name: &str| -> Result<Vec<u8>> {
         let file = zip.by_name(name).map_err(|e| {
             let error = Error::new(ErrorKind::Data, format!("there is no {name} in it")).caused_by(e);
             error.help("a .keras file holds config.json and model.weights.h5; was the model saved in shards? Save it as one file")
         })?;
-        let (expected, kind) = (file.size(), FileKind { name: "a member of a .keras file", limit: most, ..files::FOREIGN_MODEL });
+        let (expected, kind) = (
+            file.size(),
+            FileKind { name: "a member of a .keras file", limit: most, ..files::FOREIGN_MODEL },
+        );
         files::read_limited(file, expected, name, kind).map_err(|e| match e.kind() {
             ErrorKind::Io => damaged(name).caused_by(e),
             // The model's file is named by the caller.
-            _ => Error::new(ErrorKind::Data, format!("{name} in it is {}", e.message())).help("save the model again"),
+            _ => Error::new(ErrorKind::Data, format!("{name} in it is {}", e.message()))
+                .help("save the model again"),
         })
     };
     let text = |bytes: Vec<u8>, name: &str| String::from_utf8(bytes).map_err(|_| damaged(name));
@@ -158,12 +179,16 @@ fn few(groups: Vec<String>) -> Result<Vec<String>> {
     Err(Error::new(ErrorKind::Data, message).help("is this the right file?"))
 }
 
-/// The layer behind each group: groups are named after the class in snake case, and counted in the order of the layers.
+/// The layer behind each group: groups are named after the class in snake case, and counted in the order of
+/// the layers.
 fn group_names(config: &Value) -> HashMap<String, String> {
     let mut counts: HashMap<String, usize> = HashMap::new();
     let mut names = HashMap::new();
     for layer in config["config"]["layers"].as_array().into_iter().flatten() {
-        let (Some(class), Some(name)) = (layer["class_name"].as_str(), layer["config"]["name"].as_str()) else { continue };
+        let (Some(class), Some(name)) = (layer["class_name"].as_str(), layer["config"]["name"].as_str())
+        else {
+            continue;
+        };
         let group = snake_case(class);
         let count = counts.entry(group.clone()).or_default();
         names.insert(if *count == 0 { group } else { format!("{group}_{count}") }, name.to_owned());
@@ -177,8 +202,10 @@ fn snake_case(class: &str) -> String {
     let letters: Vec<char> = class.chars().collect();
     let mut name = String::new();
     for (at, c) in letters.iter().enumerate() {
-        let begins =
-            c.is_uppercase() && at > 0 && (letters[at - 1].is_lowercase() || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
+        let begins = c.is_uppercase()
+            && at > 0
+            && (letters[at - 1].is_lowercase()
+                || letters.get(at + 1).is_some_and(|next| next.is_lowercase()));
         if begins {
             name.push('_');
         }
@@ -188,7 +215,8 @@ fn snake_case(class: &str) -> String {
 }
 
 fn parse(text: &str, name: &str) -> Result<Value> {
-    serde_json::from_str(text).map_err(|e| Error::new(ErrorKind::Data, format!("its {name} is not readable as JSON")).caused_by(e))
+    serde_json::from_str(text)
+        .map_err(|e| Error::new(ErrorKind::Data, format!("its {name} is not readable as JSON")).caused_by(e))
 }
 
 #[cfg(test)]

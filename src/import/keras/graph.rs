@@ -1,7 +1,7 @@
 //! The parts of an encoder-decoder, found by how its layers are connected: names of layers mean nothing.
 //!
-//! From the output back: a dense softmax, the decoder's LSTMs, their input; from the states that these start with: the
-//! encoder's LSTMs, their input. Layers that do nothing outside training are passed over.
+//! From the output back: a dense softmax, the decoder's LSTMs, their input; from the states that these start
+//! with: the encoder's LSTMs, their input. Layers that do nothing outside training are passed over.
 
 use std::cell::Cell;
 use std::collections::HashMap;
@@ -90,15 +90,21 @@ pub(super) fn find(config: &Value) -> Result<Model> {
     let mut at = top.clone();
     while let Some((name, call)) = graph.lstm(&mut at, &mut encoder)? {
         if call.len() != 1 {
-            return Err(graph.other(&format!("encoder LSTM {name:?} starts from states of its own (initial_state)")));
+            return Err(
+                graph.other(&format!("encoder LSTM {name:?} starts from states of its own (initial_state)"))
+            );
         }
         encoder.layers.insert(0, name);
     }
     starts.reverse();
-    let pairs: Vec<String> = starts.iter().map(|(layer, from)| format!("{layer} starts from {}", from.layer)).collect();
+    let pairs: Vec<String> =
+        starts.iter().map(|(layer, from)| format!("{layer} starts from {}", from.layer)).collect();
     if !starts.iter().map(|(_, from)| &from.layer).eq(encoder.layers.iter()) {
-        let message =
-            format!("decoder and encoder do not go layer by layer: {}; the encoder is {}", pairs.join(", "), encoder.layers.join(", "));
+        let message = format!(
+            "decoder and encoder do not go layer by layer: {}; the encoder is {}",
+            pairs.join(", "),
+            encoder.layers.join(", ")
+        );
         return Err(graph.other(&message));
     }
     Ok(Model { encoder, decoder, dense })
@@ -109,8 +115,11 @@ impl<'a> Graph<'a> {
         let layers = config["config"]["layers"].as_array();
         let class = config["class_name"].as_str().unwrap_or("no class");
         let Some(list) = layers.filter(|_| config["config"]["output_layers"].is_array()) else {
-            let message = format!("the model is of class {class}, whose layers are not connected to each other in the file");
-            return Err(wrong(message).help(format!("a subclassed model must be rebuilt as a functional one; {EXPECTED}")));
+            let message = format!(
+                "the model is of class {class}, whose layers are not connected to each other in the file"
+            );
+            return Err(wrong(message)
+                .help(format!("a subclassed model must be rebuilt as a functional one; {EXPECTED}")));
         };
         let mut layers = HashMap::new();
         let mut names = Vec::new();
@@ -126,19 +135,31 @@ impl<'a> Graph<'a> {
 
     /// The model is of another form.
     fn other(&self, message: &str) -> Error {
-        wrong(format!("not an encoder-decoder of the tutorial's form: {message}; its layers are {}", self.listing)).help(EXPECTED)
+        wrong(format!(
+            "not an encoder-decoder of the tutorial's form: {message}; its layers are {}",
+            self.listing
+        ))
+        .help(EXPECTED)
     }
 
     fn layer(&self, name: &str) -> Result<&Layer<'a>> {
-        self.layers.get(name).ok_or_else(|| self.other(&format!("a layer {name:?} is used and not described")))
+        self.layers
+            .get(name)
+            .ok_or_else(|| self.other(&format!("a layer {name:?} is used and not described")))
     }
 
     /// What goes into the call that gave `tensor`.
     fn inputs(&self, tensor: &Tensor) -> Result<&[Tensor]> {
-        let Some(left) = self.steps.get().checked_sub(1) else { return Err(self.other("its layers go in a circle")) };
+        let Some(left) = self.steps.get().checked_sub(1) else {
+            return Err(self.other("its layers go in a circle"));
+        };
         self.steps.set(left);
         let layer = self.layer(&tensor.layer)?;
-        layer.calls.get(tensor.call).map(Vec::as_slice).ok_or_else(|| self.other(&format!("layer {:?} is never called", tensor.layer)))
+        layer
+            .calls
+            .get(tensor.call)
+            .map(Vec::as_slice)
+            .ok_or_else(|| self.other(&format!("layer {:?} is never called", tensor.layer)))
     }
 
     /// The only thing that goes into that call.
@@ -155,7 +176,10 @@ impl<'a> Graph<'a> {
         loop {
             let layer = self.layer(&at.layer)?;
             let (class, config) = match layer.class {
-                "TimeDistributed" => (text(&layer.config["layer"], "class_name").unwrap_or("?"), &layer.config["layer"]["config"]),
+                "TimeDistributed" => (
+                    text(&layer.config["layer"], "class_name").unwrap_or("?"),
+                    &layer.config["layer"]["config"],
+                ),
                 class => (class, layer.config),
             };
             match class {
@@ -183,8 +207,8 @@ impl<'a> Graph<'a> {
         }
     }
 
-    /// The next LSTM below `at` and the tensors that go into it; `None` at the model's input. `at` moves below it; what lies
-    /// between is noted in `side`.
+    /// The next LSTM below `at` and the tensors that go into it; `None` at the model's input. `at` moves
+    /// below it; what lies between is noted in `side`.
     fn lstm(&self, at: &mut Tensor, side: &mut Side) -> Result<Option<(String, Vec<Tensor>)>> {
         loop {
             let layer = self.layer(&at.layer)?;
@@ -194,7 +218,10 @@ impl<'a> Graph<'a> {
                     check_lstm(&at.layer, layer.config)?;
                     let call = self.inputs(at)?.to_vec();
                     let name = at.layer.clone();
-                    *at = call.first().cloned().ok_or_else(|| self.other(&format!("layer {name:?} reads nothing")))?;
+                    *at = call
+                        .first()
+                        .cloned()
+                        .ok_or_else(|| self.other(&format!("layer {name:?} reads nothing")))?;
                     return Ok(Some((name, call)));
                 }
                 "Embedding" if side.embedding.is_none() => {
@@ -210,10 +237,15 @@ impl<'a> Graph<'a> {
                 class if is_idle(class) => {}
                 "GRU" => {
                     let message = format!("layer {:?} is a GRU; only LSTM layers can be imported", at.layer);
-                    return Err(wrong(message).help("Keras's GRU adds a bias inside the reset product, which our cell does not have"));
+                    return Err(wrong(message).help(
+                        "Keras's GRU adds a bias inside the reset product, which our cell does not have",
+                    ));
                 }
                 "Bidirectional" => {
-                    let message = format!("layer {:?} is Bidirectional; only layers that read one way can be imported", at.layer);
+                    let message = format!(
+                        "layer {:?} is Bidirectional; only layers that read one way can be imported",
+                        at.layer
+                    );
                     return Err(wrong(message).help(EXPECTED));
                 }
                 _ => return Err(self.foreign(&at.layer, "LSTM, Embedding or the model's input")),
@@ -227,22 +259,33 @@ impl<'a> Graph<'a> {
         for state in [h, c] {
             if self.layer(&state.layer)?.class != "LSTM" {
                 let class = self.layer(&state.layer)?.class;
-                let message = format!("{decoder:?} starts from what layer {:?} ({class}) gives, not from an LSTM's states", state.layer);
+                let message = format!(
+                    "{decoder:?} starts from what layer {:?} ({class}) gives, not from an LSTM's states",
+                    state.layer
+                );
                 return match class {
-                    "GRU" | "Bidirectional" => self.lstm(&mut h.clone(), &mut Side::default()).and(Err(self.other(&message))),
+                    "GRU" | "Bidirectional" => {
+                        self.lstm(&mut h.clone(), &mut Side::default()).and(Err(self.other(&message)))
+                    }
                     _ => Err(self.other(&message)),
                 };
             }
         }
         if (h.output, c.output) != (1, 2) || h.layer != c.layer {
-            return Err(self.other(&format!("{decoder:?} starts from other tensors than the states [h, c] of one LSTM, in this order")));
+            return Err(self.other(&format!(
+                "{decoder:?} starts from other tensors than the states [h, c] of one LSTM, in this order"
+            )));
         }
         Ok(h.clone())
     }
 
     fn flag(&self, layer: &str, key: &str, wanted: bool) -> Result<()> {
         let value = &self.layer(layer)?.config[key];
-        if value.as_bool() == Some(wanted) { Ok(()) } else { Err(unsupported(layer, key, value, &wanted.to_string())) }
+        if value.as_bool() == Some(wanted) {
+            Ok(())
+        } else {
+            Err(unsupported(layer, key, value, &wanted.to_string()))
+        }
     }
 
     fn foreign(&self, layer: &str, wanted: &str) -> Error {
@@ -253,7 +296,15 @@ impl<'a> Graph<'a> {
 
 /// Layers that change nothing outside training.
 fn is_idle(class: &str) -> bool {
-    matches!(class, "Dropout" | "SpatialDropout1D" | "GaussianNoise" | "GaussianDropout" | "AlphaDropout" | "ActivityRegularization")
+    matches!(
+        class,
+        "Dropout"
+            | "SpatialDropout1D"
+            | "GaussianNoise"
+            | "GaussianDropout"
+            | "AlphaDropout"
+            | "ActivityRegularization"
+    )
 }
 
 /// Whether a layer computes what our LSTM computes.
@@ -288,7 +339,8 @@ fn text<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
 
 /// All tensors that a call, or the model's outputs, name, in order; masks are left out.
 ///
-/// Keras 2 writes `[layer, call, output, {arguments}]`, Keras 3 objects with a `keras_history` of the same three.
+/// Keras 2 writes `[layer, call, output, {arguments}]`, Keras 3 objects with a `keras_history` of the same
+/// three.
 fn tensors(value: &Value) -> Vec<Tensor> {
     let mut found = Vec::new();
     collect(value, &mut found);
@@ -299,7 +351,9 @@ fn collect(value: &Value, found: &mut Vec<Tensor>) {
     match value {
         Value::Array(items) => match &items[..] {
             [Value::String(layer), call, output, rest @ ..] if call.is_u64() && output.is_u64() => {
-                let number = |value: &Value| value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX);
+                let number = |value: &Value| {
+                    value.as_u64().and_then(|n| usize::try_from(n).ok()).unwrap_or(usize::MAX)
+                };
                 found.push(Tensor { layer: layer.clone(), call: number(call), output: number(output) });
                 rest.iter().for_each(|value| collect(value, found));
             }

@@ -11,7 +11,8 @@ use crate::error::{Error, ErrorKind, Result};
 const DEPTH: usize = 24;
 /// Groups of a layer that are looked at.
 const MOST: usize = 100_000;
-/// Arrays and groups of one group that are looked at, each found by walking over all of them; Keras needs three.
+/// Arrays and groups of one group that are looked at, each found by walking over all of them; Keras needs
+/// three.
 const MOST_CHILDREN: usize = 1_000;
 
 /// An array of numbers.
@@ -26,8 +27,8 @@ pub(super) struct Array {
 /// An opened file.
 pub(super) struct Hdf5 {
     file: File,
-    /// Bytes that its arrays may still take, as f32: shapes are claims, chunks that are not there read as zeros, and one
-    /// array may have many names.
+    /// Bytes that its arrays may still take, as f32: shapes are claims, chunks that are not there read as
+    /// zeros, and one array may have many names.
     left: Cell<u64>,
 }
 
@@ -74,11 +75,18 @@ impl Hdf5 {
                 }
                 for name in group.datasets()?.into_iter().take(MOST_CHILDREN) {
                     let dataset = group.dataset(&name)?;
-                    let shape: Vec<usize> = dataset.shape()?.into_iter().map(|n| usize::try_from(n).unwrap_or(usize::MAX)).collect();
+                    let shape: Vec<usize> = dataset
+                        .shape()?
+                        .into_iter()
+                        .map(|n| usize::try_from(n).unwrap_or(usize::MAX))
+                        .collect();
                     let width = dataset.element_size()?.max(size_of::<f32>() as u64);
-                    let bytes = shape.iter().fold(width, |product, &axis| product.saturating_mul(axis as u64));
+                    let bytes =
+                        shape.iter().fold(width, |product, &axis| product.saturating_mul(axis as u64));
                     let Some(left) = self.left.get().checked_sub(bytes) else {
-                        too_large = Some(format!("array {prefix}{name} of shape {shape:?} is larger than the file can hold"));
+                        too_large = Some(format!(
+                            "array {prefix}{name} of shape {shape:?} is larger than the file can hold"
+                        ));
                         return Ok(found);
                     };
                     self.left.set(left);
@@ -91,7 +99,9 @@ impl Hdf5 {
             Ok(found)
         })?;
         match too_large {
-            Some(message) => Err(Error::new(ErrorKind::Data, message).help("copy the file again, or save the model again")),
+            Some(message) => {
+                Err(Error::new(ErrorKind::Data, message).help("copy the file again, or save the model again"))
+            }
             None => Ok(arrays),
         }
     }
@@ -110,7 +120,10 @@ impl Hdf5 {
 
 /// Errors of the library as ours, and its panics too: a damaged file is nobody's defect.
 fn guarded<T>(call: impl FnOnce() -> Result<T, hdf5_pure::Error>) -> Result<T> {
-    let damaged = || Error::new(ErrorKind::Data, "a damaged HDF5 file").help("copy the file again, or save the model again");
+    let damaged = || {
+        Error::new(ErrorKind::Data, "a damaged HDF5 file")
+            .help("copy the file again, or save the model again")
+    };
     match catch_unwind(AssertUnwindSafe(call)) {
         Ok(result) => result.map_err(|e| damaged().caused_by(e)),
         Err(_) => Err(damaged()),

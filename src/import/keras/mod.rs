@@ -1,11 +1,13 @@
-//! Keras models of the ten-minute tutorial's form: an LSTM encoder whose states start an LSTM decoder, and a softmax.
+//! Keras models of the ten-minute tutorial's form: an LSTM encoder whose states start an LSTM decoder, and a
+//! softmax.
 //!
-//! Nothing is traced and Keras is not needed: `file` reads the saved file, `graph` finds the parts of the model by how its
-//! layers are connected, `vocabulary` names its rows, `weights` reorders gates and rows.
+//! Nothing is traced and Keras is not needed: `file` reads the saved file, `graph` finds the parts of the
+//! model by how its layers are connected, `vocabulary` names its rows, `weights` reorders gates and rows.
 //!
-//! Keras models often learnt with padding that they read (the tutorial masks nothing, so that its encoder steps on over rows
-//! of zeros up to the longest text). Such a model is itself only with as much of that padding; it becomes an ordinary symbol
-//! that fills sources up ([`Padding`]). Masked padding needs nothing: it is our own exact padding.
+//! Keras models often learnt with padding that they read (the tutorial masks nothing, so that its encoder
+//! steps on over rows of zeros up to the longest text). Such a model is itself only with as much of that
+//! padding; it becomes an ordinary symbol that fills sources up ([`Padding`]). Masked padding needs nothing:
+//! it is our own exact padding.
 
 use std::path::{Path, PathBuf};
 
@@ -88,7 +90,8 @@ pub struct Imported {
 /// The name that a model's file suggests.
 pub fn default_name(model: &Path) -> String {
     let stem = model.file_stem().unwrap_or_default().to_string_lossy();
-    let name: String = stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
+    let name: String =
+        stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
     let name = name.trim_start_matches('.').to_owned();
     if name.is_empty() { "keras".to_owned() } else { name }
 }
@@ -96,8 +99,8 @@ pub fn default_name(model: &Path) -> String {
 /// Reads the model and writes the run folder `output`; nothing is written unless all of it fits.
 ///
 /// # Errors
-/// [`ErrorKind::Data`] for a damaged file, a model of another form (naming the layer and its key), or a vocabulary that does
-/// not fit; [`ErrorKind::Usage`] if there is a run already and `force` is not set.
+/// [`ErrorKind::Data`] for a damaged file, a model of another form (naming the layer and its key), or a
+/// vocabulary that does not fit; [`ErrorKind::Usage`] if there is a run already and `force` is not set.
 pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported> {
     let path = &options.model;
     let bytes = files::read(path, files::FOREIGN_MODEL)?;
@@ -119,8 +122,11 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
         layers: model.encoder.layers.len(),
         ..Architecture::default()
     };
-    let network = Seq2Seq::new(architecture.clone())
-        .map_err(|e| Error::new(ErrorKind::Data, e.message()).in_file(path).help("a model of such sizes cannot be imported"))?;
+    let network = Seq2Seq::new(architecture.clone()).map_err(|e| {
+        Error::new(ErrorKind::Data, e.message())
+            .in_file(path)
+            .help("a model of such sizes cannot be imported")
+    })?;
     let limit = options.target_length.unwrap_or(symbols.longest_target);
     let name = options.name.clone().unwrap_or_else(|| default_name(path));
     let config = config(options, &model, &tensors, &symbols, &name, limit, output)?;
@@ -139,9 +145,14 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
             longest_target: symbols.longest_target,
         },
         init_from: None,
-        data: std::iter::once(DataFile { file: file_name(path), sha256: hash, pairs: 0 }).chain(symbols.file.clone()).collect(),
+        data: std::iter::once(DataFile { file: file_name(path), sha256: hash, pairs: 0 })
+            .chain(symbols.file.clone())
+            .collect(),
     };
-    debug_assert_eq!(architecture, config.model.architecture(record.source.symbols.len(), record.target.symbols.len()));
+    debug_assert_eq!(
+        architecture,
+        config.model.architecture(record.source.symbols.len(), record.target.symbols.len())
+    );
     let parameters = tensors.parameters(&network, &source.rows, &target.rows)?;
 
     let _lock = RunLock::take(output)?;
@@ -153,8 +164,8 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     Ok(Imported { keras: saved.version, encoder: names(&model.encoder), decoder: names(&model.decoder), run })
 }
 
-/// Reads a saved model as far as that goes without a vocabulary. Hidden: it is the door of the fuzz targets, which have bytes and
-/// no symbols.
+/// Reads a saved model as far as that goes without a vocabulary. Hidden: it is the door of the fuzz targets,
+/// which have bytes and no symbols.
 ///
 /// # Errors
 /// As [`import`].
@@ -165,7 +176,8 @@ pub fn read_bytes(bytes: Vec<u8>) -> Result<()> {
     weights::Tensors::gather(&model, &saved).map(drop)
 }
 
-/// What sources are filled up with: the row of the model that stands there (none for zeros), and a vocabulary's entry for it.
+/// What sources are filled up with: the row of the model that stands there (none for zeros), and a
+/// vocabulary's entry for it.
 struct Filler {
     symbol: Option<String>,
     row: Option<usize>,
@@ -173,7 +185,9 @@ struct Filler {
 }
 
 fn filling(options: &Options, model: &graph::Model, symbols: &vocabulary::Symbols) -> Result<Option<Filler>> {
-    let usage = |message: String, help: &str| Err(Error::new(ErrorKind::Usage, message).in_file(&options.model).help(help.to_owned()));
+    let usage = |message: String, help: &str| {
+        Err(Error::new(ErrorKind::Usage, message).in_file(&options.model).help(help.to_owned()))
+    };
     let one_hot = model.encoder.embedding.is_none();
     let kind = match &options.filling {
         Filling::Auto if model.encoder.masked => &Filling::Nothing,
@@ -182,21 +196,35 @@ fn filling(options: &Options, model: &graph::Model, symbols: &vocabulary::Symbol
         given => given,
     };
     if model.encoder.masked && *kind != Filling::Nothing {
-        return usage("the model masks padding, so that its encoder never reads any".to_owned(), "leave --padding out");
+        return usage(
+            "the model masks padding, so that its encoder never reads any".to_owned(),
+            "leave --padding out",
+        );
     }
     let (symbol, row) = match kind {
         Filling::Auto | Filling::Nothing => return Ok(None),
         Filling::Zeros if !one_hot => {
-            return usage("an embedding has no row of zeros".to_owned(), "--padding id-0 is what zeros in a matrix of ids stand for");
+            return usage(
+                "an embedding has no row of zeros".to_owned(),
+                "--padding id-0 is what zeros in a matrix of ids stand for",
+            );
         }
         Filling::Zeros => (None, None),
-        Filling::IdZero => (symbols.source.iter().find(|(_, row)| *row == 0).map(|(symbol, _)| symbol.clone()), Some(0)),
+        Filling::IdZero => {
+            (symbols.source.iter().find(|(_, row)| *row == 0).map(|(symbol, _)| symbol.clone()), Some(0))
+        }
         Filling::Symbol(symbol) => match symbols.source.iter().find(|(known, _)| known == symbol) {
             Some((symbol, row)) => (Some(symbol.clone()), Some(*row)),
-            None => return usage(format!("{symbol:?} is no symbol of the source vocabulary"), "--padding-symbol names one of its symbols"),
+            None => {
+                return usage(
+                    format!("{symbol:?} is no symbol of the source vocabulary"),
+                    "--padding-symbol names one of its symbols",
+                );
+            }
         },
     };
-    let Some(length) = options.source_length.or(Some(symbols.longest_source).filter(|&length| length > 0)) else {
+    let Some(length) = options.source_length.or(Some(symbols.longest_source).filter(|&length| length > 0))
+    else {
         return usage(
             "the model's encoder reads padding, and nothing says up to which length".to_owned(),
             "give --source-length (the tutorial's max_encoder_seq_length) or `longest_source` in the vocabulary; --padding none if texts were never padded",
@@ -206,7 +234,8 @@ fn filling(options: &Options, model: &graph::Model, symbols: &vocabulary::Symbol
     Ok(Some(Filler { symbol, row, padding: Padding { symbol: name, length, side: options.side } }))
 }
 
-/// The config of the run. It names the pairs where they are known; else a file that may be put into the run folder.
+/// The config of the run. It names the pairs where they are known; else a file that may be put into the run
+/// folder.
 fn config(
     options: &Options,
     model: &graph::Model,
@@ -255,9 +284,11 @@ fn config(
         // The tutorial's loop stops once more than `limit` characters are written, the newline counted.
         config["decoding"] = json!({ "max_new_tokens": limit + 1 });
     }
-    let yaml =
-        serde_yaml::to_string(&config).map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
-    Config::parse(&yaml, &output.join("config.yaml"), &LoadOptions::default()).map_err(|error| match options.name {
+    let yaml = serde_yaml::to_string(&config)
+        .map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
+    Config::parse(&yaml, &output.join("config.yaml"), &LoadOptions::default()).map_err(|error| match options
+        .name
+    {
         // The only values that a user typed.
         Some(_) if error.to_string().contains("name") => {
             Error::new(ErrorKind::Usage, error.message()).help(error.help_text().unwrap_or_default())

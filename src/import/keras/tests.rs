@@ -60,18 +60,33 @@ fn refusal(change: impl FnOnce(&mut Vec<Value>)) -> String {
 #[test]
 fn the_parts_are_found_by_their_connections_not_their_names() {
     let model = graph::find(&config(|_| ())).unwrap();
-    assert_eq!((model.encoder.layers, model.decoder.layers, model.dense), (vec!["lstm".into()], vec!["lstm_1".into()], "dense".into()));
+    assert_eq!(
+        (model.encoder.layers, model.decoder.layers, model.dense),
+        (vec!["lstm".into()], vec!["lstm_1".into()], "dense".into())
+    );
     assert!(!model.encoder.masked && model.encoder.embedding.is_none());
 
-    // Dropout in between, the softmax apart, the dense layer per step, ids that are masked, the encoder named last.
+    // Dropout in between, the softmax apart, the dense layer per step, ids that are masked, the encoder named
+    // last.
     let model = graph::find(&config(|layers| {
-        layers.push(layer("Embedding", "words", json!({ "mask_zero": true }), json!([[["input_1", 0, 0, {}]]])));
+        layers.push(layer(
+            "Embedding",
+            "words",
+            json!({ "mask_zero": true }),
+            json!([[["input_1", 0, 0, {}]]]),
+        ));
         layers.push(layer("Dropout", "drop", json!({}), json!([[["words", 0, 0, {}]]])));
         layers[2] = lstm("z", false, json!([[["drop", 0, 0, {}]]]));
-        layers[3]["inbound_nodes"] = json!([[["input_2", 0, 0, { "initial_state": [["z", 0, 1], ["z", 0, 2]] }]]]);
+        layers[3]["inbound_nodes"] =
+            json!([[["input_2", 0, 0, { "initial_state": [["z", 0, 1], ["z", 0, 2]] }]]]);
         let dense = json!({ "layer": { "class_name": "Dense", "config": { "activation": "linear" } } });
         layers[4] = layer("TimeDistributed", "each", dense, json!([[["lstm_1", 0, 0, {}]]]));
-        layers.push(layer("Activation", "dense", json!({ "activation": "softmax" }), json!([[["each", 0, 0, {}]]])));
+        layers.push(layer(
+            "Activation",
+            "dense",
+            json!({ "activation": "softmax" }),
+            json!([[["each", 0, 0, {}]]]),
+        ));
     }))
     .unwrap();
     assert_eq!(
@@ -103,12 +118,19 @@ fn models_of_another_form_are_named_with_their_layers() {
     for (said, change) in [
         (
             "is a GRU",
-            Box::new(|l: &mut Vec<Value>| ["lstm", "lstm_1"].iter().zip(2..).for_each(|(_, i)| l[i]["class_name"] = json!("GRU")))
-                as Box<dyn FnOnce(&mut Vec<Value>)>,
+            Box::new(|l: &mut Vec<Value>| {
+                ["lstm", "lstm_1"].iter().zip(2..).for_each(|(_, i)| l[i]["class_name"] = json!("GRU"))
+            }) as Box<dyn FnOnce(&mut Vec<Value>)>,
         ),
         ("is Bidirectional", Box::new(|l| l[2]["class_name"] = json!("Bidirectional"))),
         ("no initial_state", Box::new(|l| l[3]["inbound_nodes"] = json!([[["input_2", 0, 0, {}]]]))),
-        ("in this order", Box::new(|l| l[3]["inbound_nodes"] = json!([[["input_2", 0, 0, {}], ["lstm", 0, 2, {}], ["lstm", 0, 1, {}]]]))),
+        (
+            "in this order",
+            Box::new(|l| {
+                l[3]["inbound_nodes"] =
+                    json!([[["input_2", 0, 0, {}], ["lstm", 0, 2, {}], ["lstm", 0, 1, {}]]])
+            }),
+        ),
         (
             "is Conv1D where LSTM",
             Box::new(|l| {
@@ -154,7 +176,8 @@ fn the_vocabulary_of_pairs_is_the_tutorials_to_the_letter() {
     fs::write(&file, "ba\tB\u{e9}\tattribution\r\nab!\tA\r\nz\tZ").unwrap();
     let origin = Origin::Pairs { file: file.clone(), samples: 10 };
     let symbols = vocabulary::read(&origin, 3, 5).unwrap();
-    let numbered = |list: &[&str]| list.iter().enumerate().map(|(row, s)| ((*s).to_owned(), row)).collect::<Vec<_>>();
+    let numbered =
+        |list: &[&str]| list.iter().enumerate().map(|(row, s)| ((*s).to_owned(), row)).collect::<Vec<_>>();
     assert_eq!(symbols.source, numbered(&["!", "a", "b"]));
     assert_eq!(symbols.target, numbered(&["\t", "\n", "A", "B", "\u{e9}"]));
     assert_eq!((symbols.longest_source, symbols.longest_target, symbols.pairs), (3, 4, 2));
@@ -165,7 +188,10 @@ fn the_vocabulary_of_pairs_is_the_tutorials_to_the_letter() {
     // One row more in the model: row 0 is padding.
     assert_eq!(vocabulary::read(&origin, 4, 6).unwrap().source[0], ("!".to_owned(), 1));
     let error = vocabulary::read(&origin, 9, 5).err().unwrap();
-    assert!(error.message().contains("9 source rows") && error.help_text().unwrap().contains("--num-samples"), "{error}");
+    assert!(
+        error.message().contains("9 source rows") && error.help_text().unwrap().contains("--num-samples"),
+        "{error}"
+    );
     fs::write(&file, "a\tb\nno tab\n").unwrap();
     assert!(vocabulary::read(&origin, 1, 3).err().unwrap().to_string().contains("pairs.txt:2"));
 }
@@ -188,14 +214,18 @@ fn vocabulary_files_are_checked() {
         (json!({ "source": { "a": -1 }, "target": ["\t", "\n", "x"] }), "no whole number"),
         (json!({ "source": 3, "target": ["\t", "\n", "x"] }), "neither"),
         (json!({ "source": ["a", "b"], "target": ["<s>", "\n", "x"] }), "\"\\t\", with which targets start"),
-        (json!({ "source": ["a", "b"], "target": ["\t", "\n", "x"], "end": "</s>" }), "with which targets end"),
+        (
+            json!({ "source": ["a", "b"], "target": ["\t", "\n", "x"], "end": "</s>" }),
+            "with which targets end",
+        ),
     ] {
         let error = read(json.clone()).err().unwrap();
         assert!(error.to_string().contains(said), "{json}: {error}");
         assert!(error.to_string().contains("v.json"), "{error}");
     }
     // Words must be called words.
-    let words = json!({ "source": ["hello", "you"], "target": ["<s>", "</s>", "x"], "start": "<s>", "end": "</s>" });
+    let words =
+        json!({ "source": ["hello", "you"], "target": ["<s>", "</s>", "x"], "start": "<s>", "end": "</s>" });
     let symbols = read(words.clone()).unwrap();
     assert!(vocabulary::source(&symbols, None, false).err().unwrap().help_text().unwrap().contains("token"));
     let mut words = words;
@@ -203,9 +233,18 @@ fn vocabulary_files_are_checked() {
     words["unknown"] = json!("you");
     let symbols = read(words).unwrap();
     let source = vocabulary::source(&symbols, None, false).unwrap();
-    assert_eq!((&source.spec.symbols[4..], &source.rows[..]), (&["hello".to_owned()][..], &[None, None, None, Some(1), Some(0)][..]));
+    assert_eq!(
+        (&source.spec.symbols[4..], &source.rows[..]),
+        (&["hello".to_owned()][..], &[None, None, None, Some(1), Some(0)][..])
+    );
     assert_eq!(vocabulary::target(&symbols, false).unwrap().rows, [None, Some(0), Some(1), None, Some(2)]);
-    assert!(vocabulary::source(&symbols, None, true).err().unwrap().message().contains("row 0, which the model masks"));
+    assert!(
+        vocabulary::source(&symbols, None, true)
+            .err()
+            .unwrap()
+            .message()
+            .contains("row 0, which the model masks")
+    );
 }
 
 #[test]
@@ -217,12 +256,17 @@ fn padding_that_does_not_fit_the_model_is_refused() {
         assert!(!folder.path().join("run").exists(), "nothing is written");
     };
     refuse(Options { filling: Filling::Zeros, ..options("embedding.h5") }, "no row of zeros");
-    refuse(Options { filling: Filling::Symbol("#".to_owned()), ..options("one_hot.h5") }, "\"#\" is no symbol");
+    refuse(
+        Options { filling: Filling::Symbol("#".to_owned()), ..options("one_hot.h5") },
+        "\"#\" is no symbol",
+    );
     refuse(Options { filling: Filling::IdZero, ..options("masked.h5") }, "masks padding");
     refuse(Options { name: Some("a/b".to_owned()), ..options("one_hot.h5") }, "cannot name a folder");
     let unknown = folder.path().join("v.json");
-    let written: Value = serde_json::from_str(&fs::read_to_string(fixture("one_hot_vocabulary.json")).unwrap()).unwrap();
-    fs::write(&unknown, json!({ "source": written["source"], "target": written["target"] }).to_string()).unwrap();
+    let written: Value =
+        serde_json::from_str(&fs::read_to_string(fixture("one_hot_vocabulary.json")).unwrap()).unwrap();
+    fs::write(&unknown, json!({ "source": written["source"], "target": written["target"] }).to_string())
+        .unwrap();
     refuse(Options { origin: Origin::File(unknown), ..options("one_hot.h5") }, "up to which length");
 }
 
@@ -245,7 +289,11 @@ fn the_same_model_in_both_formats_gives_the_same_weights() {
     for name in ["one_hot", "masked"] {
         let [old, new] = ["h5", "keras"].map(|extension| {
             let output = folder.path().join(format!("{name}.{extension}"));
-            import(&options(&format!("{name}.{extension}")), &output, false).unwrap().run.parameters(Which::Best).unwrap()
+            import(&options(&format!("{name}.{extension}")), &output, false)
+                .unwrap()
+                .run
+                .parameters(Which::Best)
+                .unwrap()
         });
         assert_eq!(old, new, "{name}");
     }
@@ -257,7 +305,12 @@ fn files_that_are_no_models_say_so() {
     let file = folder.path().join("model.h5");
     let refusal = |bytes: &[u8]| {
         fs::write(&file, bytes).unwrap();
-        let error = import(&Options { model: file.clone(), ..options("one_hot.h5") }, &folder.path().join("run"), false).unwrap_err();
+        let error = import(
+            &Options { model: file.clone(), ..options("one_hot.h5") },
+            &folder.path().join("run"),
+            false,
+        )
+        .unwrap_err();
         assert!(error.kind() == ErrorKind::Data && error.to_string().contains("model.h5"), "{error}");
         error.message().to_owned()
     };
@@ -270,7 +323,12 @@ fn files_that_are_no_models_say_so() {
     let mut zip = zip::ZipArchive::new(zip).unwrap();
     std::io::Read::read_to_end(&mut zip.by_name("model.weights.h5").unwrap(), &mut weights).unwrap();
     assert!(refusal(&weights).contains("only weights"));
-    let error = import(&Options { model: folder.path().join("none.h5"), ..options("one_hot.h5") }, folder.path(), false).unwrap_err();
+    let error = import(
+        &Options { model: folder.path().join("none.h5"), ..options("one_hot.h5") },
+        folder.path(),
+        false,
+    )
+    .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Io);
 }
 
@@ -321,7 +379,10 @@ fn arrays_that_a_file_cannot_hold_are_refused_before_they_are_read() {
     let bytes = builder.finish().unwrap();
     assert!(bytes.len() < 1 << 20, "{}", bytes.len());
     let error = file::read(bytes).unwrap_err();
-    assert!(error.kind() == ErrorKind::Data && error.message().contains("larger than the file can hold"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Data && error.message().contains("larger than the file can hold"),
+        "{error}"
+    );
 }
 
 #[test]
@@ -333,5 +394,9 @@ fn a_member_of_a_zip_that_unpacks_to_more_than_a_model_can_is_refused() {
     let bytes = zip.finish().unwrap().into_inner();
     assert!(bytes.len() < 1 << 20);
     let error = file::read(bytes).unwrap_err();
-    assert!(error.kind() == ErrorKind::Data && error.message().contains("config.json in it is longer than 64 MiB"), "{error}");
+    assert!(
+        error.kind() == ErrorKind::Data
+            && error.message().contains("config.json in it is longer than 64 MiB"),
+        "{error}"
+    );
 }

@@ -1,4 +1,5 @@
-//! Symbols for the rows of a model: Keras saves none, so they come from the program that trained it or from its data.
+//! Symbols for the rows of a model: Keras saves none, so they come from the program that trained it or from
+//! its data.
 
 use std::path::{Path, PathBuf};
 
@@ -94,18 +95,24 @@ pub(super) fn read(origin: &Origin, source_rows: usize, target_rows: usize) -> R
         Origin::File(path) => written(path)?,
         Origin::Pairs { file, samples } => pairs(file, *samples, [source_rows, target_rows])?,
     };
-    for (side, known, rows) in [("source", &symbols.source, source_rows), ("target", &symbols.target, target_rows)] {
+    for (side, known, rows) in
+        [("source", &symbols.source, source_rows), ("target", &symbols.target, target_rows)]
+    {
         let first = known.first().map_or(0, |(_, row)| *row);
         // Id 0 is often kept for padding and has no symbol then.
         let fits = first <= 1 && known.iter().map(|(_, row)| *row).eq(first..rows);
         if !fits {
             let said = match known.last() {
-                Some((symbol, last)) => format!("{} symbols, rows {first} to {last} ({symbol:?})", known.len()),
+                Some((symbol, last)) => {
+                    format!("{} symbols, rows {first} to {last} ({symbol:?})", known.len())
+                }
                 None => "no symbol".to_owned(),
             };
             let help = match origin {
                 Origin::File(_) => "every row needs its symbol, but for row 0 where that is padding",
-                Origin::Pairs { .. } => "give the very file that the model was trained on, and as many lines of it: --num-samples",
+                Origin::Pairs { .. } => {
+                    "give the very file that the model was trained on, and as many lines of it: --num-samples"
+                }
             };
             let message = format!("the model has {rows} {side} rows, and here are {said}");
             return Err(Error::new(ErrorKind::Data, message).in_file(&symbols.path).help(help));
@@ -131,18 +138,27 @@ fn written(path: &Path) -> Result<Symbols> {
                 .iter()
                 .map(|(symbol, row)| {
                     let row = row.as_u64().and_then(|row| usize::try_from(row).ok());
-                    Ok((symbol.clone(), row.ok_or_else(|| wrong(format!("the row of {symbol:?} is no whole number")))?))
+                    Ok((
+                        symbol.clone(),
+                        row.ok_or_else(|| wrong(format!("the row of {symbol:?} is no whole number")))?,
+                    ))
                 })
                 .collect::<Result<Vec<_>>>()?,
             Value::Array(list) => list
                 .iter()
                 .enumerate()
-                .map(|(row, symbol)| Ok((symbol.as_str().ok_or_else(|| wrong(format!("symbol {row} is no text")))?.to_owned(), row)))
+                .map(|(row, symbol)| {
+                    Ok((
+                        symbol.as_str().ok_or_else(|| wrong(format!("symbol {row} is no text")))?.to_owned(),
+                        row,
+                    ))
+                })
                 .collect::<Result<Vec<_>>>()?,
             _ => return Err(wrong("neither an object nor a list".to_owned())),
         };
         rows.sort_by_key(|(_, row)| *row);
-        // An empty text stands for padding in lists, for example in the vocabulary of a TextVectorization layer.
+        // An empty text stands for padding in lists, for example in the vocabulary of a TextVectorization
+        // layer.
         rows.retain(|(symbol, row)| !(symbol.is_empty() && *row == 0));
         if let Some(at) = rows.windows(2).find(|pair| pair[0].1 == pair[1].1) {
             return Err(wrong(format!("{:?} and {:?} have the same row {}", at[0].0, at[1].0, at[0].1)));
@@ -153,7 +169,10 @@ fn written(path: &Path) -> Result<Symbols> {
     for (key, symbol) in [("start", &written.start), ("end", &written.end)] {
         if !target.iter().any(|(known, _)| known == symbol) {
             let near = did_you_mean(symbol, target.iter().map(|(known, _)| known.as_str()));
-            let help = near.map_or_else(|| format!("write `\"{key}\": SYMBOL` into the file"), |near| format!("did you mean {near:?}?"));
+            let help = near.map_or_else(
+                || format!("write `\"{key}\": SYMBOL` into the file"),
+                |near| format!("did you mean {near:?}?"),
+            );
             let message = format!("{symbol:?}, with which targets {key}, is no target symbol");
             return Err(Error::new(ErrorKind::Data, message).at_line(path, None, Some(key)).help(help));
         }
@@ -174,7 +193,8 @@ fn written(path: &Path) -> Result<Symbols> {
     })
 }
 
-/// The tutorial's own rule, to the letter: the last line is left out, whatever it is; characters are sorted by code point.
+/// The tutorial's own rule, to the letter: the last line is left out, whatever it is; characters are sorted
+/// by code point.
 fn pairs(path: &Path, samples: usize, rows: [usize; 2]) -> Result<Symbols> {
     let bytes = files::read(path, files::DATA)?;
     let hash = sha256(&bytes);
@@ -183,12 +203,23 @@ fn pairs(path: &Path, samples: usize, rows: [usize; 2]) -> Result<Symbols> {
     // Python turns both into newlines when it reads text.
     let text = text.replace("\r\n", "\n").replace('\r', "\n");
     let lines: Vec<&str> = text.split('\n').collect();
-    let mut symbols = Symbols { start: tab(), end: newline(), unit: Unit::Character, path: path.to_owned(), ..Symbols::default() };
-    let (mut source, mut target) = (std::collections::BTreeSet::new(), std::collections::BTreeSet::from(['\t', '\n']));
+    let mut symbols = Symbols {
+        start: tab(),
+        end: newline(),
+        unit: Unit::Character,
+        path: path.to_owned(),
+        ..Symbols::default()
+    };
+    let (mut source, mut target) =
+        (std::collections::BTreeSet::new(), std::collections::BTreeSet::from(['\t', '\n']));
     for (number, line) in lines[..samples.min(lines.len() - 1)].iter().enumerate() {
         let mut columns = line.split('\t');
         let (Some(from), Some(to)) = (columns.next(), columns.next()) else {
-            let error = Error::new(ErrorKind::Data, "a line without a tab").at_line(path, Some(number as u64 + 1), None);
+            let error = Error::new(ErrorKind::Data, "a line without a tab").at_line(
+                path,
+                Some(number as u64 + 1),
+                None,
+            );
             return Err(error.help("each line is source TAB target; further columns are passed over"));
         };
         source.extend(from.chars());
@@ -213,14 +244,21 @@ fn pairs(path: &Path, samples: usize, rows: [usize; 2]) -> Result<Symbols> {
     Ok(symbols)
 }
 
-/// A symbol that no text is likely to have: the picture of a null character, or the next such picture that is free.
+/// A symbol that no text is likely to have: the picture of a null character, or the next such picture that is
+/// free.
 pub(super) fn unused(symbols: &[(String, usize)]) -> String {
-    ('\u{2400}'..='\u{2426}').map(String::from).find(|symbol| !symbols.iter().any(|(known, _)| known == symbol)).unwrap_or_default()
+    ('\u{2400}'..='\u{2426}')
+        .map(String::from)
+        .find(|symbol| !symbols.iter().any(|(known, _)| known == symbol))
+        .unwrap_or_default()
 }
 
 /// The source vocabulary: special symbols, the model's symbols, what fills texts up.
 pub(super) fn source(symbols: &Symbols, filler: Option<&Filler>, masked: bool) -> Result<Side> {
-    let unknown = symbols.unknown.as_ref().and_then(|unknown| symbols.source.iter().find(|(symbol, _)| symbol == unknown));
+    let unknown = symbols
+        .unknown
+        .as_ref()
+        .and_then(|unknown| symbols.source.iter().find(|(symbol, _)| symbol == unknown));
     if let Some((symbol, _)) = symbols.source.iter().find(|(_, row)| masked && *row == 0) {
         return Err(masked_symbol(symbols, "source", symbol));
     }
@@ -252,7 +290,8 @@ pub(super) fn target(symbols: &Symbols, masked: bool) -> Result<Side> {
     let nameless = symbols.target.first().is_some_and(|(_, row)| *row == 1).then_some(0);
     let mut side = Side { spec: spec(symbols), rows: vec![nameless] };
     side.rows.extend(special.iter().map(|symbol| symbol.and_then(row)));
-    for (symbol, row) in symbols.target.iter().filter(|(symbol, _)| !special.contains(&Some(symbol.as_str()))) {
+    for (symbol, row) in symbols.target.iter().filter(|(symbol, _)| !special.contains(&Some(symbol.as_str())))
+    {
         side.spec.symbols.push(symbol.clone());
         side.rows.push(Some(*row));
     }
@@ -260,18 +299,27 @@ pub(super) fn target(symbols: &Symbols, masked: bool) -> Result<Side> {
 }
 
 fn spec(symbols: &Symbols) -> VocabularySpec {
-    VocabularySpec { unit: symbols.unit, symbols: SPECIAL_SYMBOLS.map(str::to_owned).to_vec(), ..VocabularySpec::default() }
+    VocabularySpec {
+        unit: symbols.unit,
+        symbols: SPECIAL_SYMBOLS.map(str::to_owned).to_vec(),
+        ..VocabularySpec::default()
+    }
 }
 
 fn checked(side: Side, symbols: &Symbols, key: &str) -> Result<Side> {
     Vocabulary::from_spec(&side.spec).map_err(|e| {
-        Error::new(ErrorKind::Data, e.message()).at_line(&symbols.path, None, Some(key)).help("for words, write \"unit\": \"token\"")
+        Error::new(ErrorKind::Data, e.message())
+            .at_line(&symbols.path, None, Some(key))
+            .help("for words, write \"unit\": \"token\"")
     })?;
     Ok(side)
 }
 
 fn masked_symbol(symbols: &Symbols, key: &str, symbol: &str) -> Error {
-    Error::new(ErrorKind::Data, format!("{symbol:?} has row 0, which the model masks: it never read this symbol"))
-        .at_line(&symbols.path, None, Some(key))
-        .help("number symbols from 1 where mask_zero=True, as the training should have done")
+    Error::new(
+        ErrorKind::Data,
+        format!("{symbol:?} has row 0, which the model masks: it never read this symbol"),
+    )
+    .at_line(&symbols.path, None, Some(key))
+    .help("number symbols from 1 where mask_zero=True, as the training should have done")
 }

@@ -1,4 +1,5 @@
-//! Keras's arrays as our parameters: gates i, f, c, o become i, o, f, c, the bias the last column of W, rows follow our ids.
+//! Keras's arrays as our parameters: gates i, f, c, o become i, o, f, c, the bias the last column of W, rows
+//! follow our ids.
 
 use s2s_runtime::contract::{END, START};
 
@@ -10,8 +11,8 @@ use crate::network::{InputForm, Parameters, Seq2Seq};
 
 /// Where each of our gates i, o, f, c lies among Keras's i, f, c, o.
 const GATES: [usize; 4] = [0, 3, 1, 2];
-/// A symbol that the model does not have gets a logit lower than any that it can give, by so many nats: its probability is
-/// below 2e-9 of the least likely one.
+/// A symbol that the model does not have gets a logit lower than any that it can give, by so many nats: its
+/// probability is below 2e-9 of the least likely one.
 const MARGIN: f32 = 20.0;
 
 /// The arrays of a model, in their places.
@@ -41,8 +42,12 @@ fn fit(layer: &str, name: &str, array: &Array, shape: &[usize]) -> Result<()> {
     if array.shape == shape {
         return Ok(());
     }
-    let message = format!("{name} of layer {layer:?} has shape {:?}, and {shape:?} would fit the layers around it", array.shape);
-    Err(Error::new(ErrorKind::Data, message).help("the file's layers and weights are of different models; save the model again"))
+    let message = format!(
+        "{name} of layer {layer:?} has shape {:?}, and {shape:?} would fit the layers around it",
+        array.shape
+    );
+    Err(Error::new(ErrorKind::Data, message)
+        .help("the file's layers and weights are of different models; save the model again"))
 }
 
 /// An array of two axes.
@@ -50,7 +55,10 @@ fn matrix<'a>(saved: &'a Saved, layer: &str, order: &[&str], name: &str) -> Resu
     let array = saved.array(layer, order, name)?;
     match array.shape[..] {
         [rows, columns] if rows > 0 && columns > 0 => Ok((array, [rows, columns])),
-        _ => Err(Error::new(ErrorKind::Data, format!("{name} of layer {layer:?} has shape {:?}, not two axes", array.shape))),
+        _ => Err(Error::new(
+            ErrorKind::Data,
+            format!("{name} of layer {layer:?} has shape {:?}, not two axes", array.shape),
+        )),
     }
 }
 
@@ -66,11 +74,25 @@ impl<'a> Tensors<'a> {
         let (kernel, [_, outputs]) = matrix(saved, &model.dense, &DENSE, "kernel")?;
         fit(&model.dense, "kernel", kernel, &[hidden, target_rows])?;
         let bias = bias(saved, &model.dense, &DENSE, outputs)?;
-        Ok(Self { hidden, source_rows, target_rows, source_input, target_input, encoder, decoder, dense: (kernel, bias) })
+        Ok(Self {
+            hidden,
+            source_rows,
+            target_rows,
+            source_input,
+            target_input,
+            encoder,
+            decoder,
+            dense: (kernel, bias),
+        })
     }
 
     /// The parameters of `network`, whose ids stand for these rows of the model; none is a row of zeros.
-    pub(super) fn parameters(&self, network: &Seq2Seq, source: &[Option<usize>], target: &[Option<usize>]) -> Result<Parameters<f32>> {
+    pub(super) fn parameters(
+        &self,
+        network: &Seq2Seq,
+        source: &[Option<usize>],
+        target: &[Option<usize>],
+    ) -> Result<Parameters<f32>> {
         // Where one symbol both starts and ends targets, the model has one probability for it: that of END.
         let mut outputs = target.to_vec();
         let [start, end] = [START, END].map(|id| id as usize);
@@ -82,7 +104,8 @@ impl<'a> Tensors<'a> {
                 return Some(self.dense(name == "bias", &outputs));
             }
             let (side, name) = name.split_once('.')?;
-            let (side, rows) = if side == "encoder" { (&self.encoder, source) } else { (&self.decoder, target) };
+            let (side, rows) =
+                if side == "encoder" { (&self.encoder, source) } else { (&self.decoder, target) };
             if name == "embedding" {
                 return Some(embedding(side.embedding?, rows));
             }
@@ -103,7 +126,9 @@ impl<'a> Tensors<'a> {
             return (vec![self.hidden, rows.len()], values);
         }
         // |h| < 1, so that no logit is lower than its bias less the sum of its weights.
-        let least = |at: usize| bias[at] - kernel.values.iter().skip(at).step_by(outputs).map(|w| w.abs()).sum::<f32>();
+        let least = |at: usize| {
+            bias[at] - kernel.values.iter().skip(at).step_by(outputs).map(|w| w.abs()).sum::<f32>()
+        };
         let lowest = (0..outputs).map(least).fold(f32::INFINITY, f32::min) - MARGIN;
         (vec![rows.len()], rows.iter().map(|at| at.map_or(lowest, |at| bias[at])).collect())
     }
@@ -114,7 +139,8 @@ const DENSE: [&str; 2] = ["kernel", "bias"];
 const EMBEDDING: [&str; 1] = ["embeddings"];
 
 fn side<'a>(side: &Side, saved: &'a Saved, hidden: usize) -> Result<(SideTensors<'a>, usize, InputForm)> {
-    let embedding = side.embedding.as_ref().map(|name| matrix(saved, name, &EMBEDDING, "embeddings")).transpose()?;
+    let embedding =
+        side.embedding.as_ref().map(|name| matrix(saved, name, &EMBEDDING, "embeddings")).transpose()?;
     let mut layers: Vec<Lstm<'a>> = Vec::new();
     let mut rows = 0;
     for (index, name) in side.layers.iter().enumerate() {
@@ -148,7 +174,8 @@ fn bias(saved: &Saved, layer: &str, order: &[&str], length: usize) -> Result<Vec
     }
 }
 
-/// The rows of an embedding; the row of PAD is zero whatever the model has there, because the graphs never read it.
+/// The rows of an embedding; the row of PAD is zero whatever the model has there, because the graphs never
+/// read it.
 fn embedding(array: &Array, rows: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
     let width = array.values.len() / array.shape[0];
     let row = |(id, at): (usize, &Option<usize>)| match at {
@@ -159,7 +186,8 @@ fn embedding(array: &Array, rows: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
 }
 
 impl Lstm<'_> {
-    /// W (1, gates, inputs + 1): the kernel transposed, its bias behind; `rows` picks the inputs, else all in order.
+    /// W (1, gates, inputs + 1): the kernel transposed, its bias behind; `rows` picks the inputs, else all in
+    /// order.
     fn w(&self, rows: Option<&[Option<usize>]>) -> (Vec<usize>, Vec<f32>) {
         let gates = self.bias.len();
         let inputs: Vec<Option<usize>> = match rows {
@@ -179,7 +207,9 @@ impl Lstm<'_> {
     fn r(&self) -> (Vec<usize>, Vec<f32>) {
         let gates = self.bias.len();
         let hidden = gates / 4;
-        let values = keras_gates(gates).flat_map(|gate| (0..hidden).map(move |at| self.recurrent.values[at * gates + gate])).collect();
+        let values = keras_gates(gates)
+            .flat_map(|gate| (0..hidden).map(move |at| self.recurrent.values[at * gates + gate]))
+            .collect();
         (vec![1, gates, hidden], values)
     }
 }

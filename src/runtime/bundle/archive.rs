@@ -12,7 +12,8 @@ use crate::files::{self, FileKind};
 
 /// More entries than any bundle has, and few enough to list.
 const MOST_ENTRIES: usize = 10_000;
-/// Weights hardly shrink; what unpacks to more than this times its size, beyond `FREE_SIZE`, is no honest bundle.
+/// Weights hardly shrink; what unpacks to more than this times its size, beyond `FREE_SIZE`, is no honest
+/// bundle.
 const LARGEST_RATIO: u64 = 200;
 /// Small files (YAML, Markdown) may shrink as they like.
 const FREE_SIZE: u64 = 16 << 20;
@@ -28,8 +29,11 @@ impl<'a> Archive<'a> {
     pub(super) fn open(path: &'a Path) -> Result<Self> {
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message.to_owned()).in_file(path);
         let file = files::open(path, files::ARCHIVE)?;
-        let zip = ZipArchive::new(file)
-            .map_err(|e| wrong(super::NO_FOLDER).help("give the folder that `s2s export` wrote, or a zip of it").caused_by(e))?;
+        let zip = ZipArchive::new(file).map_err(|e| {
+            wrong(super::NO_FOLDER)
+                .help("give the folder that `s2s export` wrote, or a zip of it")
+                .caused_by(e)
+        })?;
         if zip.len() > MOST_ENTRIES {
             return Err(wrong("too many files for a bundle").help("zip the bundle's folder alone"));
         }
@@ -51,7 +55,9 @@ impl<'a> Archive<'a> {
 impl Files for Archive<'_> {
     fn read(&mut self, name: &str, kind: FileKind) -> Result<Option<Vec<u8>>> {
         let path = self.path(name);
-        let damaged = |e: zip::result::ZipError| Error::new(ErrorKind::Bundle, "damaged in the zip file").in_file(&path).caused_by(e);
+        let damaged = |e: zip::result::ZipError| {
+            Error::new(ErrorKind::Bundle, "damaged in the zip file").in_file(&path).caused_by(e)
+        };
         let Some(index) = self.zip.index_for_name(&format!("{}{name}", self.prefix)) else { return Ok(None) };
         let entry = self.zip.by_index(index).map_err(damaged)?;
         let honest = FREE_SIZE.max(entry.compressed_size().saturating_mul(LARGEST_RATIO));
@@ -60,7 +66,10 @@ impl Files for Archive<'_> {
     }
 
     fn names(&self) -> Vec<String> {
-        let names = self.zip.file_names().filter_map(|name| name.ok()?.strip_prefix(self.prefix.as_str()).map(str::to_owned));
+        let names = self
+            .zip
+            .file_names()
+            .filter_map(|name| name.ok()?.strip_prefix(self.prefix.as_str()).map(str::to_owned));
         names.collect()
     }
 

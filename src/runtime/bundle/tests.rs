@@ -29,7 +29,9 @@ fn props(role: Role) -> BTreeMap<&'static str, String> {
 }
 
 fn model(inputs: &[&str], outputs: &[&str], props: &BTreeMap<&'static str, String>) -> Vec<u8> {
-    let values = |names: &[&str]| names.iter().map(|&name| ValueInfoProto { name: name.to_owned(), ..Default::default() }).collect();
+    let values = |names: &[&str]| {
+        names.iter().map(|&name| ValueInfoProto { name: name.to_owned(), ..Default::default() }).collect()
+    };
     let give = |output: &&str| NodeProto {
         op_type: "Identity".to_owned(),
         input: vec![inputs[0].to_owned()],
@@ -38,7 +40,10 @@ fn model(inputs: &[&str], outputs: &[&str], props: &BTreeMap<&'static str, Strin
     };
     let node = outputs.iter().map(give).collect();
     let graph = GraphProto { node, input: values(inputs), output: values(outputs), ..GraphProto::default() };
-    let metadata_props = props.iter().map(|(&key, value)| StringStringEntryProto { key: key.to_owned(), value: value.clone() }).collect();
+    let metadata_props = props
+        .iter()
+        .map(|(&key, value)| StringStringEntryProto { key: key.to_owned(), value: value.clone() })
+        .collect();
     ModelProto { graph: Some(graph), metadata_props, ..ModelProto::default() }.encode_to_vec()
 }
 
@@ -52,7 +57,8 @@ fn decoder(props: &BTreeMap<&'static str, String>) -> Vec<u8> {
 
 /// A bundle whose manifest has the right hashes for whatever the graphs are.
 fn files_of(encoder: Vec<u8>, decoder: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
-    let graph = |role: Role, bytes: &[u8]| (role, GraphFile { file: role.file().to_owned(), sha256: sha256(bytes) });
+    let graph =
+        |role: Role, bytes: &[u8]| (role, GraphFile { file: role.file().to_owned(), sha256: sha256(bytes) });
     let state = StateWire {
         encoder_output: contract::state_h(0),
         decoder_input: contract::state_h(0),
@@ -187,7 +193,10 @@ fn a_graph_of_another_export_is_refused_even_if_its_hash_was_put_into_the_manife
 
 #[test]
 fn swapped_graphs_are_refused() {
-    refused(files_of(encoder(&props(Role::Training)), decoder(&props(Role::Decoder))), &["encoder.onnx", "this is the training graph"]);
+    refused(
+        files_of(encoder(&props(Role::Training)), decoder(&props(Role::Decoder))),
+        &["encoder.onnx", "this is the training graph"],
+    );
     refused(
         files_of(decoder(&props(Role::Decoder)), encoder(&props(Role::Encoder))),
         &["this is the decoder graph", "lists it as encoder"],
@@ -203,7 +212,10 @@ fn a_reordered_vocabulary_is_refused_with_the_first_id_that_differs() {
         other.insert(key, vocabulary(&["b", "a"]).metadata_json());
         refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["encoder.onnx", side, "id 4"]);
         other.insert(key, "{}".to_owned());
-        refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["encoder.onnx", side, "cannot be read"]);
+        refused(
+            files_of(encoder(&other), decoder(&props(Role::Decoder))),
+            &["encoder.onnx", side, "cannot be read"],
+        );
     }
 }
 
@@ -214,7 +226,10 @@ fn other_special_ids_and_versions_in_a_graph_are_refused() {
     refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["special ids"]);
     let mut other = props(Role::Encoder);
     other.insert(metadata::FORMAT_VERSION, "7.0".to_owned());
-    refused(files_of(encoder(&other), decoder(&props(Role::Decoder))), &["encoder.onnx", "format version \"7.0\""]);
+    refused(
+        files_of(encoder(&other), decoder(&props(Role::Decoder))),
+        &["encoder.onnx", "format version \"7.0\""],
+    );
 }
 
 #[test]
@@ -233,8 +248,10 @@ fn a_wiring_name_that_no_graph_has_is_refused_with_the_names_there_are() {
 fn listed() -> BTreeMap<String, Vec<u8>> {
     let mut files = good();
     files.insert(file::SELF_TEST.to_owned(), br#"{"tolerance":1e-4,"cases":[]}"#.to_vec());
-    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
-    manifest.files = [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
+    let mut manifest =
+        Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    manifest.files =
+        [file::SELF_TEST, file::README].map(|name| (name.to_owned(), sha256(&files[name]))).into();
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
     files
 }
@@ -259,15 +276,28 @@ fn a_side_file_that_the_manifest_lists_must_be_there_and_be_the_same() {
 #[test]
 fn a_graph_with_weights_elsewhere_is_refused_when_the_bundle_is_opened() {
     let mut model = ModelProto::decode(encoder(&props(Role::Encoder)).as_slice()).unwrap();
-    let location = StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() };
-    let tensor = TensorProto { name: "w".to_owned(), dims: vec![8], data_type: 1, external_data: vec![location], ..TensorProto::default() };
+    let location =
+        StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() };
+    let tensor = TensorProto {
+        name: "w".to_owned(),
+        dims: vec![8],
+        data_type: 1,
+        external_data: vec![location],
+        ..TensorProto::default()
+    };
     model.graph.as_mut().unwrap().initializer.push(tensor);
-    refused(files_of(model.encode_to_vec(), decoder(&props(Role::Decoder))), &["encoder.onnx:w", "../../../etc/passwd"]);
+    refused(
+        files_of(model.encode_to_vec(), decoder(&props(Role::Decoder))),
+        &["encoder.onnx:w", "../../../etc/passwd"],
+    );
 }
 
 #[test]
 fn bytes_that_are_no_onnx_model_are_refused() {
-    refused(files_of(b"\xff\xff\xff".to_vec(), decoder(&props(Role::Decoder))), &["encoder.onnx", "not an ONNX model"]);
+    refused(
+        files_of(b"\xff\xff\xff".to_vec(), decoder(&props(Role::Decoder))),
+        &["encoder.onnx", "not an ONNX model"],
+    );
     refused(files_of(vec![], decoder(&props(Role::Decoder))), &["encoder.onnx", "no graph"]);
 }
 
@@ -287,8 +317,10 @@ fn every_truncation_of_a_zip_is_refused_without_a_panic() {
 fn a_zip_of_several_bundles_or_without_one_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("b.zip");
-    let both: BTreeMap<String, Vec<u8>> =
-        ["a/", "b/"].iter().flat_map(|p| good().into_iter().map(move |(name, bytes)| (format!("{p}{name}"), bytes))).collect();
+    let both: BTreeMap<String, Vec<u8>> = ["a/", "b/"]
+        .iter()
+        .flat_map(|p| good().into_iter().map(move |(name, bytes)| (format!("{p}{name}"), bytes)))
+        .collect();
     zip(&path, "", &both);
     assert!(Bundle::open(&path).unwrap_err().to_string().contains("several bundles"));
     zip(&path, "", &BTreeMap::from([("x".to_owned(), vec![1])]));

@@ -2,21 +2,37 @@
 
 use super::*;
 use crate::onnx::{
-    DataType, DimensionProto, OperatorSetIdProto, SparseTensorProto, StringStringEntryProto, TensorProto, TrainingInfoProto,
+    DataType, DimensionProto, OperatorSetIdProto, SparseTensorProto, StringStringEntryProto, TensorProto,
+    TrainingInfoProto,
 };
 
 fn node(op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
-    NodeProto { input: names(inputs), output: names(outputs), name: format!("{op}_0"), op_type: op.to_owned(), ..NodeProto::default() }
+    NodeProto {
+        input: names(inputs),
+        output: names(outputs),
+        name: format!("{op}_0"),
+        op_type: op.to_owned(),
+        ..NodeProto::default()
+    }
 }
 
 fn value(name: &str) -> ValueInfoProto {
-    ValueInfoProto::tensor(name, DataType::Float, vec![DimensionProto { value: Some(Dimension::Param("n".to_owned())) }])
+    ValueInfoProto::tensor(
+        name,
+        DataType::Float,
+        vec![DimensionProto { value: Some(Dimension::Param("n".to_owned())) }],
+    )
 }
 
 /// Reads `x`, gives `y`.
 fn model(nodes: Vec<NodeProto>) -> ModelProto {
-    let graph = GraphProto { node: nodes, input: vec![value("x")], output: vec![value("y")], ..GraphProto::default() };
+    let graph = GraphProto {
+        node: nodes,
+        input: vec![value("x")],
+        output: vec![value("y")],
+        ..GraphProto::default()
+    };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
     ModelProto { ir_version: 8, graph: Some(graph), opset_import, ..ModelProto::default() }
 }
@@ -54,7 +70,11 @@ fn a_good_graph_passes_and_comes_out_unchanged() {
     // An initialiser may be an input's default, and a body reads what was written around it before.
     let mut model = good();
     graph(&mut model).input.push(value("w"));
-    let body = GraphProto { node: vec![node("Mul", &["x", "w"], &["z"])], output: vec![value("z")], ..GraphProto::default() };
+    let body = GraphProto {
+        node: vec![node("Mul", &["x", "w"], &["z"])],
+        output: vec![value("z")],
+        ..GraphProto::default()
+    };
     graph(&mut model).node[1] = with_body("If", body);
     CheckedModel::new("g.onnx", model).unwrap();
 }
@@ -62,14 +82,19 @@ fn a_good_graph_passes_and_comes_out_unchanged() {
 #[test]
 fn cycles_and_wrong_orders_are_refused_and_told_apart() {
     refused(&model(vec![node("Concat", &["y", "x"], &["y"])]), &["Concat_0", "reads its own output `y`"]);
-    let circle = [node("Add", &["x", "b"], &["a"]), node("Tanh", &["a"], &["b"]), node("Neg", &["b"], &["y"])];
+    let circle =
+        [node("Add", &["x", "b"], &["a"]), node("Tanh", &["a"], &["b"]), node("Neg", &["b"], &["y"])];
     refused(&model(circle.to_vec()), &["Add_0", "`b`", "a cycle"]);
     let unsorted = [node("Neg", &["a"], &["y"]), node("Tanh", &["x"], &["a"])];
     refused(&model(unsorted.to_vec()), &["Neg_0", "`a`", "Tanh_0 gives only behind it"]);
-    refused(&model(vec![node("Neg", &["nowhere"], &["y"])]), &["Neg_0", "`nowhere`", "no input, initialiser or node gives"]);
+    refused(
+        &model(vec![node("Neg", &["nowhere"], &["y"])]),
+        &["Neg_0", "`nowhere`", "no input, initialiser or node gives"],
+    );
     refused(&model(vec![node("Neg", &["x"], &["z"])]), &["g.onnx:y", "no node gives"]);
     // A chain as long as graphs may be ends without a stack.
-    let mut chain: Vec<NodeProto> = (1..20_000).map(|i| node("Neg", &[&format!("v{}", i - 1)], &[&format!("v{i}")])).collect();
+    let mut chain: Vec<NodeProto> =
+        (1..20_000).map(|i| node("Neg", &[&format!("v{}", i - 1)], &[&format!("v{i}")])).collect();
     chain.insert(0, node("Add", &["x", "v19999"], &["v0"]));
     refused(&model(chain), &["a cycle"]);
 }
@@ -99,8 +124,11 @@ fn with_tensor(change: impl Fn(&mut TensorProto)) -> Vec<ModelProto> {
     change(&mut changed);
     let mut initialiser = good();
     graph(&mut initialiser).initializer[0] = changed.clone();
-    let sparse =
-        SparseTensorProto { values: Some(changed.clone()), indices: Some(TensorProto::of_integers("", &[2], &[0, 1])), dims: vec![2] };
+    let sparse = SparseTensorProto {
+        values: Some(changed.clone()),
+        indices: Some(TensorProto::of_integers("", &[2], &[0, 1])),
+        dims: vec![2],
+    };
     let mut models = vec![initialiser];
     for attribute in [
         AttributeProto { t: Some(changed.clone()), ..AttributeProto::default() },
@@ -108,7 +136,10 @@ fn with_tensor(change: impl Fn(&mut TensorProto)) -> Vec<ModelProto> {
         AttributeProto { sparse_tensor: Some(sparse.clone()), ..AttributeProto::default() },
         AttributeProto { sparse_tensors: vec![sparse.clone()], ..AttributeProto::default() },
         AttributeProto {
-            g: Some(GraphProto { initializer: vec![TensorProto { name: "inner".to_owned(), ..changed.clone() }], ..GraphProto::default() }),
+            g: Some(GraphProto {
+                initializer: vec![TensorProto { name: "inner".to_owned(), ..changed.clone() }],
+                ..GraphProto::default()
+            }),
             ..AttributeProto::default()
         },
     ] {
@@ -117,12 +148,19 @@ fn with_tensor(change: impl Fn(&mut TensorProto)) -> Vec<ModelProto> {
         models.push(model);
         let mut model = good();
         let defaults = vec![attribute];
-        model.functions = vec![FunctionProto { name: "f".to_owned(), attribute_proto: defaults, ..FunctionProto::default() }];
+        model.functions = vec![FunctionProto {
+            name: "f".to_owned(),
+            attribute_proto: defaults,
+            ..FunctionProto::default()
+        }];
         models.push(model);
     }
     let mut model = good();
-    graph(&mut model).sparse_initializer =
-        vec![SparseTensorProto { values: Some(TensorProto { name: "sparse".to_owned(), ..changed }), indices: None, dims: vec![2] }];
+    graph(&mut model).sparse_initializer = vec![SparseTensorProto {
+        values: Some(TensorProto { name: "sparse".to_owned(), ..changed }),
+        indices: None,
+        dims: vec![2],
+    }];
     models.push(model);
     models
 }
@@ -130,7 +168,10 @@ fn with_tensor(change: impl Fn(&mut TensorProto)) -> Vec<ModelProto> {
 #[test]
 fn external_data_is_refused_wherever_a_tensor_can_stand() {
     let location = |tensor: &mut TensorProto| {
-        tensor.external_data = vec![StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() }];
+        tensor.external_data = vec![StringStringEntryProto {
+            key: "location".to_owned(),
+            value: "../../../etc/passwd".to_owned(),
+        }];
     };
     let models = with_tensor(|tensor| {
         (tensor.data_location, tensor.raw_data) = (1, vec![]);
@@ -166,7 +207,12 @@ fn tensors_have_as_many_bytes_as_axes_and_type_say() {
         TensorProto { dims: vec![2], data_type: 1, float_data: vec![1.0, 2.0], ..TensorProto::default() },
         TensorProto { dims: vec![3], data_type: 22, raw_data: vec![0; 2], ..TensorProto::default() },
         TensorProto { dims: vec![3], data_type: 22, int32_data: vec![0; 2], ..TensorProto::default() },
-        TensorProto { dims: vec![1], data_type: 8, string_data: vec![b"a".to_vec()], ..TensorProto::default() },
+        TensorProto {
+            dims: vec![1],
+            data_type: 8,
+            string_data: vec![b"a".to_vec()],
+            ..TensorProto::default()
+        },
         TensorProto { dims: vec![0, 1 << 60, 1 << 60], data_type: 1, ..TensorProto::default() },
         TensorProto { dims: vec![2], data_type: 16, int32_data: vec![0; 2], ..TensorProto::default() },
     ] {
@@ -176,13 +222,16 @@ fn tensors_have_as_many_bytes_as_axes_and_type_say() {
     }
     let mut model = good();
     let values = TensorProto { name: "s".to_owned(), dims: vec![0], data_type: 1, ..TensorProto::default() };
-    graph(&mut model).sparse_initializer = vec![SparseTensorProto { values: Some(values), indices: None, dims: vec![1 << 40] }];
+    graph(&mut model).sparse_initializer =
+        vec![SparseTensorProto { values: Some(values), indices: None, dims: vec![1 << 40] }];
     refused(&model, &["g.onnx:s", "when filled up"]);
 }
 
 #[test]
 fn two_bytes_that_stand_for_a_node_are_counted_before_they_are_decoded() {
-    for (field, count, what) in [(1u8, MOST_NODES, "nodes"), (5, MOST_TENSORS, "tensors"), (11, MOST_PARTS, "attributes")] {
+    for (field, count, what) in
+        [(1u8, MOST_NODES, "nodes"), (5, MOST_TENSORS, "tensors"), (11, MOST_PARTS, "attributes")]
+    {
         // Empty messages: a tag and a length of zero each.
         let graph: Vec<u8> = (0..=count).flat_map(|_| [field << 3 | 2, 0]).collect();
         let mut bytes = vec![7 << 3 | 2];
@@ -197,7 +246,10 @@ fn two_bytes_that_stand_for_a_node_are_counted_before_they_are_decoded() {
 fn nesting_names_and_declared_shapes_are_bounded() {
     let mut deep = GraphProto::default();
     for _ in 0..60 {
-        deep = GraphProto { node: vec![NodeProto { output: vec![], input: vec![], ..with_body("If", deep) }], ..GraphProto::default() };
+        deep = GraphProto {
+            node: vec![NodeProto { output: vec![], input: vec![], ..with_body("If", deep) }],
+            ..GraphProto::default()
+        };
     }
     let bytes = ModelProto { graph: Some(deep), ..ModelProto::default() }.encode_to_vec();
     assert!(CheckedModel::read("g.onnx", &bytes).unwrap_err().to_string().contains("not an ONNX model"));
@@ -206,7 +258,8 @@ fn nesting_names_and_declared_shapes_are_bounded() {
     refused(&long, &["a name of 4097 bytes"]);
     let mut wide = good();
     let axis = |length: i64| DimensionProto { value: Some(Dimension::Value(length)) };
-    graph(&mut wide).input[0] = ValueInfoProto::tensor("x", DataType::Float, vec![axis(1 << 40), axis(1 << 40)]);
+    graph(&mut wide).input[0] =
+        ValueInfoProto::tensor("x", DataType::Float, vec![axis(1 << 40), axis(1 << 40)]);
     refused(&wide, &["g.onnx:x", "fixed axes"]);
     graph(&mut wide).input[0] = ValueInfoProto::tensor("x", DataType::Float, vec![axis(1); 65]);
     refused(&wide, &["g.onnx:x", "65 axes"]);
@@ -214,7 +267,10 @@ fn nesting_names_and_declared_shapes_are_bounded() {
 
 #[test]
 fn functions_that_grow_without_end_and_training_graphs_are_refused() {
-    let call = |function: &str, input: &str, output: &str| NodeProto { domain: "d".to_owned(), ..node(function, &[input], &[output]) };
+    let call = |function: &str, input: &str, output: &str| NodeProto {
+        domain: "d".to_owned(),
+        ..node(function, &[input], &[output])
+    };
     let function = |name: &str, nodes: Vec<NodeProto>| FunctionProto {
         name: name.to_owned(),
         domain: "d".to_owned(),
@@ -227,7 +283,8 @@ fn functions_that_grow_without_end_and_training_graphs_are_refused() {
     model.functions = vec![function("f0", vec![call("f0", "a", "b")])];
     refused(&model, &["f0", "circle"]);
     // Each calls the next twice: 2^30 nodes out of 60.
-    let twice = |i: usize| vec![call(&format!("f{}", i + 1), "a", "m"), call(&format!("f{}", i + 1), "m", "b")];
+    let twice =
+        |i: usize| vec![call(&format!("f{}", i + 1), "a", "m"), call(&format!("f{}", i + 1), "m", "b")];
     model.functions = (0..30).map(|i| function(&format!("f{i}"), twice(i))).collect();
     refused(&model, &["functions expanded"]);
     model.functions = vec![function("f0", vec![node("Neg", &["a"], &["b"])])];

@@ -1,4 +1,5 @@
-//! Counts what decoding would allocate, on the bytes as they are: two bytes can stand for a message of two hundred.
+//! Counts what decoding would allocate, on the bytes as they are: two bytes can stand for a message of two
+//! hundred.
 
 use super::{MOST_NODES, MOST_PARTS, MOST_TENSORS};
 

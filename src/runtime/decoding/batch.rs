@@ -16,7 +16,8 @@ pub const DEFAULT_BATCH: usize = 64;
 pub(crate) const TOO_LONG_HELP: &str = "shorten it, or set truncate to right or left";
 
 impl Settings {
-    /// Which part of a source of `tokens` tokens is read: all of it, or what `max_input_length` and `truncate` leave.
+    /// Which part of a source of `tokens` tokens is read: all of it, or what `max_input_length` and
+    /// `truncate` leave.
     ///
     /// # Errors
     /// [`ErrorKind::TooLong`] if `truncate` is `error`.
@@ -42,7 +43,11 @@ impl Settings {
 ///
 /// # Errors
 /// Of the options, or of the first source that fails.
-pub fn decode_batch(engine: &mut dyn Engine, sources: &[Vec<u32>], options: &DecodingOptions) -> Result<Vec<Vec<Hypothesis>>> {
+pub fn decode_batch(
+    engine: &mut dyn Engine,
+    sources: &[Vec<u32>],
+    options: &DecodingOptions,
+) -> Result<Vec<Vec<Hypothesis>>> {
     let settings = Arc::new(Settings::for_ids(options)?);
     decode_each(engine, sources.to_vec(), &settings, DEFAULT_BATCH).into_iter().collect()
 }
@@ -69,16 +74,19 @@ pub fn decode_each(
     order.retain(|&i| results[i].is_none());
     order.sort_by_key(|&i| std::cmp::Reverse(sources[i].len()));
     let mut waiting = order.into_iter();
-    let next = |most: usize| waiting.by_ref().take(most).map(|index| (index, std::mem::take(&mut sources[index]))).collect();
+    let next = |most: usize| {
+        waiting.by_ref().take(most).map(|index| (index, std::mem::take(&mut sources[index]))).collect()
+    };
     decode_from(engine, next, |index, result| results[index] = Some(result), settings, max_rows);
     let lost = || Err(Error::new(ErrorKind::Internal, "the loop ended without a result for a source"));
     results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
 }
 
-/// Decodes sources as they are drawn from a queue, which several workers may share, and hands over each result at once.
+/// Decodes sources as they are drawn from a queue, which several workers may share, and hands over each
+/// result at once.
 ///
-/// - `next`: gives at most so many sources (ids that fit, not empty) with their indices; none ends the work. Sources of
-///   similar length in a row waste the least on padding.
+/// - `next`: gives at most so many sources (ids that fit, not empty) with their indices; none ends the work.
+///   Sources of similar length in a row waste the least on padding.
 /// - `max_rows`: rows at a time, but at least one source; the encoder runs over as many sources at once.
 pub(crate) fn decode_from(
     engine: &mut dyn Engine,

@@ -59,7 +59,11 @@ impl Best {
 
     /// What a candidate must exceed.
     fn lowest(&self) -> f32 {
-        if self.kept.len() < self.most { f32::NEG_INFINITY } else { self.kept.last().map_or(f32::NEG_INFINITY, |c| c.sum) }
+        if self.kept.len() < self.most {
+            f32::NEG_INFINITY
+        } else {
+            self.kept.last().map_or(f32::NEG_INFINITY, |c| c.sum)
+        }
     }
 
     fn insert(&mut self, candidate: Candidate) {

@@ -12,8 +12,9 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Decodes any number of requests side by side.
 ///
-/// A request's result depends on its source and settings alone: not on what else runs, nor on when it joined. (An engine
-/// may round a row differently in batches of different sizes; the exporter's verification checks that no token changes.)
+/// A request's result depends on its source and settings alone: not on what else runs, nor on when it joined.
+/// (An engine may round a row differently in batches of different sizes; the exporter's verification checks
+/// that no token changes.)
 pub struct DecodingLoop<'e> {
     engine: &'e mut dyn Engine,
     vocabulary: usize,
@@ -68,7 +69,8 @@ impl<'e> DecodingLoop<'e> {
         self.groups.len()
     }
 
-    /// Rows of the next step: one for a greedy request, up to `num_beams` or `num_return_sequences` for others.
+    /// Rows of the next step: one for a greedy request, up to `num_beams` or `num_return_sequences` for
+    /// others.
     pub fn rows(&self) -> usize {
         self.running.state.batch
     }
@@ -83,8 +85,9 @@ impl<'e> DecodingLoop<'e> {
         self.prepared.iter().map(|prepared| prepared.requests.len()).sum()
     }
 
-    /// Encodes `requests` as one batch without running them yet: for bulk work, where the encoder is given full batches and
-    /// the decoder gets a row for each one that leaves. What cannot be encoded comes as [`Event::Failed`].
+    /// Encodes `requests` as one batch without running them yet: for bulk work, where the encoder is given
+    /// full batches and the decoder gets a row for each one that leaves. What cannot be encoded comes as
+    /// [`Event::Failed`].
     pub fn prepare(&mut self, requests: impl IntoIterator<Item = Request>) {
         for (requests, state, columns) in self.encode_all(requests) {
             self.prepared.push_back(Prepared { requests: requests.into(), state, columns, taken: 0 });
@@ -108,7 +111,8 @@ impl<'e> DecodingLoop<'e> {
         }
     }
 
-    /// Encodes `requests` as one batch; their rows join the next step. What cannot be encoded comes as [`Event::Failed`].
+    /// Encodes `requests` as one batch; their rows join the next step. What cannot be encoded comes as
+    /// [`Event::Failed`].
     ///
     /// Sources of similar length waste the least on padding.
     pub fn admit(&mut self, requests: impl IntoIterator<Item = Request>) {
@@ -118,7 +122,10 @@ impl<'e> DecodingLoop<'e> {
     }
 
     /// Encodes requests, as one batch unless the engine refuses it.
-    fn encode_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<(Vec<Request>, DecoderState, usize)> {
+    fn encode_all(
+        &mut self,
+        requests: impl IntoIterator<Item = Request>,
+    ) -> Vec<(Vec<Request>, DecoderState, usize)> {
         let mut fit = Vec::new();
         for request in requests {
             match request.settings.check_ids(self.vocabulary) {
@@ -132,9 +139,12 @@ impl<'e> DecodingLoop<'e> {
         match self.encode(&fit) {
             Ok((state, columns)) => vec![(fit, state, columns)],
             // One source that the engine refuses must not fail the others.
-            Err(_) if fit.len() > 1 => fit.into_iter().flat_map(|request| self.encode_all([request])).collect(),
+            Err(_) if fit.len() > 1 => {
+                fit.into_iter().flat_map(|request| self.encode_all([request])).collect()
+            }
             Err(error) => {
-                self.events.extend(fit.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
+                self.events
+                    .extend(fit.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
                 Vec::new()
             }
         }
@@ -153,7 +163,10 @@ impl<'e> DecodingLoop<'e> {
         }
         let state = self.engine.encode(&self.source)?;
         if state.batch != requests.len() {
-            return Err(Error::new(ErrorKind::Engine, format!("the encoder gave {} rows for {} sources", state.batch, requests.len())));
+            return Err(Error::new(
+                ErrorKind::Engine,
+                format!("the encoder gave {} rows for {} sources", state.batch, requests.len()),
+            ));
         }
         Ok((state, columns))
     }
@@ -162,7 +175,8 @@ impl<'e> DecodingLoop<'e> {
         let now = Instant::now();
         let before = self.running.state.batch;
         if let Err(error) = self.running.join(state, columns) {
-            self.events.extend(requests.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
+            self.events
+                .extend(requests.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
             return;
         }
         let fresh = self.groups.len();
@@ -171,11 +185,17 @@ impl<'e> DecodingLoop<'e> {
         let rows = &mut self.buffers.order;
         rows.clear();
         rows.extend(0..before);
-        rows.extend(self.groups[fresh..].iter().enumerate().flat_map(|(at, group)| std::iter::repeat_n(before + at, group.rows.len())));
+        rows.extend(
+            self.groups[fresh..]
+                .iter()
+                .enumerate()
+                .flat_map(|(at, group)| std::iter::repeat_n(before + at, group.rows.len())),
+        );
         self.running.keep(rows, false);
     }
 
-    /// Cancels a request: the next step reports what it has as [`FinishReason::Cancelled`]. False if it is not running.
+    /// Cancels a request: the next step reports what it has as [`FinishReason::Cancelled`]. False if it is
+    /// not running.
     pub fn cancel(&mut self, request: u64) -> bool {
         let found = self.groups.iter_mut().find(|g| g.request.id == request);
         found.map(|group| group.cancelled = true).is_some()
@@ -232,7 +252,8 @@ impl<'e> DecodingLoop<'e> {
         self.engine.step(&self.tokens, &mut self.running.state, &mut self.output)?;
         let (logits, attention) = (self.output.logits.len(), self.output.attention.len());
         if logits != rows * self.vocabulary || (attention != 0 && attention != rows * self.running.time) {
-            let problem = format!("the decoder gave {logits} logits and {attention} attention weights for {rows} rows");
+            let problem =
+                format!("the decoder gave {logits} logits and {attention} attention weights for {rows} rows");
             return Err(Error::new(ErrorKind::Engine, problem));
         }
         Ok(())
@@ -281,7 +302,9 @@ impl<'e> DecodingLoop<'e> {
     }
 
     fn fail_all(&mut self, error: &Error) {
-        self.events.extend(self.groups.drain(..).map(|g| Event::Failed { request: g.request.id, error: copy(error) }));
+        self.events.extend(
+            self.groups.drain(..).map(|g| Event::Failed { request: g.request.id, error: copy(error) }),
+        );
         self.running = Running::default();
     }
 }

@@ -105,8 +105,14 @@ impl Group {
         row.ids.len().saturating_sub(self.request.settings.prefix.len())
     }
 
-    /// Reads one step of its rows: continues, branches and finishes them, and names the rows to keep in `buffers.order`.
-    pub(super) fn advance(&mut self, mut step: Slice<'_>, buffers: &mut Buffers, events: &mut Vec<Event>) -> Result<()> {
+    /// Reads one step of its rows: continues, branches and finishes them, and names the rows to keep in
+    /// `buffers.order`.
+    pub(super) fn advance(
+        &mut self,
+        mut step: Slice<'_>,
+        buffers: &mut Buffers,
+        events: &mut Vec<Event>,
+    ) -> Result<()> {
         self.attend(&step)?;
         let prefix = &self.request.settings.prefix;
         if let Some(&forced) = self.rows.first().and_then(|row| prefix.get(row.ids.len())) {
@@ -116,7 +122,11 @@ impl Group {
             }
             return Ok(());
         }
-        if self.request.settings.num_beams > 1 { self.search(&mut step, buffers) } else { self.follow(&mut step, buffers, events) }
+        if self.request.settings.num_beams > 1 {
+            self.search(&mut step, buffers)
+        } else {
+            self.follow(&mut step, buffers, events)
+        }
     }
 
     /// Keeps the attention weights of this step where they are wanted.
@@ -226,7 +236,11 @@ impl Group {
     /// Whether the last token of a row ends it.
     fn ends(&self, row: &Row) -> Option<FinishReason> {
         let settings = &*self.request.settings;
-        if settings.stop.as_ref().is_some_and(|stop| stop.completed_by_last(&row.ids[settings.prefix.len()..])) {
+        if settings
+            .stop
+            .as_ref()
+            .is_some_and(|stop| stop.completed_by_last(&row.ids[settings.prefix.len()..]))
+        {
             Some(FinishReason::Stop)
         } else if self.generated(row) >= settings.max_new_tokens {
             Some(FinishReason::Length)
@@ -241,7 +255,9 @@ impl Group {
         let settings = self.request.settings.clone();
         let beams = settings.num_beams;
         best.reset(2 * beams);
-        for (beam, (row, logits)) in self.rows.iter().zip(step.logits.chunks_exact_mut(step.vocabulary)).enumerate() {
+        for (beam, (row, logits)) in
+            self.rows.iter().zip(step.logits.chunks_exact_mut(step.vocabulary)).enumerate()
+        {
             filters::apply_rules(logits, &settings, &row.ids, self.generated(row), scratch);
             let highest = maximum(logits).ok_or_else(not_a_distribution)?;
             if highest > f32::NEG_INFINITY {
@@ -259,7 +275,10 @@ impl Group {
                 Some(FinishReason::Eos)
             } else {
                 parent.ids.push(candidate.id);
-                let stops = settings.stop.as_ref().is_some_and(|stop| stop.completed_by_last(&parent.ids[settings.prefix.len()..]));
+                let stops = settings
+                    .stop
+                    .as_ref()
+                    .is_some_and(|stop| stop.completed_by_last(&parent.ids[settings.prefix.len()..]));
                 parent.ids.pop();
                 stops.then_some(FinishReason::Stop)
             };
@@ -276,7 +295,8 @@ impl Group {
             let own = self.request.source.len().min(step.time);
             for (at, mut row) in parents.into_iter().enumerate() {
                 // This step gave no token: its weights do not count.
-                let weights = step.attention.get((at + 1) * step.time - own..(at + 1) * step.time).unwrap_or(&[]);
+                let weights =
+                    step.attention.get((at + 1) * step.time - own..(at + 1) * step.time).unwrap_or(&[]);
                 for (sum, weight) in row.coverage.iter_mut().zip(weights) {
                     *sum -= weight;
                 }
@@ -320,7 +340,14 @@ impl Group {
         row.attention.truncate(row.ids.len());
         let n = row.ids.len() - prefix + usize::from(finish == FinishReason::Eos);
         let score = if beams || self.wants_log_p { score(settings, row.sum, n, &row.coverage) } else { 0.0 };
-        let hypothesis = Hypothesis { prefix, ids: row.ids, score, token_scores: row.token_scores, attention: row.attention, finish };
+        let hypothesis = Hypothesis {
+            prefix,
+            ids: row.ids,
+            score,
+            token_scores: row.token_scores,
+            attention: row.attention,
+            finish,
+        };
         let at = if beams {
             self.finished.partition_point(|(_, h)| h.score >= hypothesis.score)
         } else {

@@ -29,7 +29,9 @@ pub use crate::vocabulary::UnknownPolicy;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub(crate) use batch::{TOO_LONG_HELP, decode_from};
 pub use decoding_loop::{DecodingLoop, Events};
-pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Symbols, Truncate};
+pub use options::{
+    DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Symbols, Truncate,
+};
 pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::{Settings, TargetSymbols};
 pub use stopping::StopStrings;

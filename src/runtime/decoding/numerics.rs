@@ -1,4 +1,5 @@
-//! Maximum, log-sum-exp and exp over a row of logits, written so that they vectorise, with the same result on every machine.
+//! Maximum, log-sum-exp and exp over a row of logits, written so that they vectorise, with the same result on
+//! every machine.
 
 /// Values handled side by side.
 const LANES: usize = 16;
@@ -69,8 +70,10 @@ pub(super) fn exp_of_negative(x: f32) -> f32 {
     let shifted = clamped * std::f32::consts::LOG2_E + ROUND;
     let n = shifted - ROUND;
     let r = clamped - n * LN_2_HIGH - n * LN_2_LOW;
-    let series =
-        1.0 + r * (1.0 + r * (1.0 / 2.0 + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r / 5040.0))))));
+    let series = 1.0
+        + r * (1.0
+            + r * (1.0 / 2.0
+                + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r / 5040.0))))));
     let scaled = f32::from_bits(series.to_bits().wrapping_add(shifted.to_bits() << 23));
     if x < -86.0 { 0.0 } else { scaled }
 }

@@ -1,7 +1,8 @@
-//! What a decoding YAML file, a request or a bundle may say, as typed: every key is optional, layers are merged.
+//! What a decoding YAML file, a request or a bundle may say, as typed: every key is optional, layers are
+//! merged.
 //!
-//! Precedence, highest first: request, command-line flag, `S2S_*` environment, `--decoding` file, bundle, default.
-//! [`Settings`](super::Settings) is the checked form with every default filled in.
+//! Precedence, highest first: request, command-line flag, `S2S_*` environment, `--decoding` file, bundle,
+//! default. [`Settings`](super::Settings) is the checked form with every default filled in.
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
@@ -167,7 +168,8 @@ impl<'de> Deserialize<'de> for Symbols {
     }
 }
 
-/// Declares an overlay: its fields, the list of its keys and their aliases, and how a higher layer covers a lower one.
+/// Declares an overlay: its fields, the list of its keys and their aliases, and how a higher layer covers a
+/// lower one.
 macro_rules! overlay {
     ($(#[$outer:meta])* $name:ident { $($(#[doc = $doc:literal])* $field:ident: $type:ty $(, $alias:literal)*;)* }) => {
         $(#[$outer])*
@@ -216,7 +218,8 @@ overlay! {
         max_input_length: usize;
         /// `error` (default), `right` (cut the end off) or `left` (cut the beginning off).
         truncate: Truncate;
-        /// Longest output in tokens, END counted and `target_prefix` not; default: the longest training target and END, else 256.
+        /// Longest output in tokens, END counted and `target_prefix` not; default: the longest training
+        /// target and END, else 256.
         max_new_tokens: usize, "max_decoding_length";
         /// END cannot come before this many tokens; default 0.
         min_new_tokens: usize, "min_decoding_length";
@@ -224,7 +227,8 @@ overlay! {
         num_beams: usize, "beam_size";
         /// Hypotheses returned: at most `num_beams`, or any number with `do_sample`; default 1.
         num_return_sequences: usize, "num_hypotheses";
-        /// The exponent a of `length_penalty_type`, -6 to 6; above 0 favours long outputs; default 1; beams only.
+        /// The exponent a of `length_penalty_type`, -6 to 6; above 0 favours long outputs; default 1; beams
+        /// only.
         length_penalty: f32;
         /// `avg` (default), `gnmt` or `none`.
         length_penalty_type: LengthPenaltyType;
@@ -252,13 +256,15 @@ overlay! {
         temperature: f32, "sampling_temperature";
         /// Draws among the k most probable tokens; default 0 (all); sampling only.
         top_k: usize, "sampling_topk";
-        /// Draws among the most probable tokens that together reach this mass; default 1 (all); sampling only.
+        /// Draws among the most probable tokens that together reach this mass; default 1 (all); sampling
+        /// only.
         top_p: f32, "sampling_topp";
         /// Draws among tokens at least this probable relative to the best; default 0 (all); sampling only.
         min_p: f32;
         /// Of the random numbers; default 0: the same request always gives the same output.
         seed: u64;
-        /// An UNK in the output becomes the source symbol most attended there; needs attention; default false.
+        /// An UNK in the output becomes the source symbol most attended there; needs attention; default
+        /// false.
         replace_unknowns: bool;
         /// Seconds after which a text is returned as far as it got; default none.
         time_limit: f32, "max_time";
@@ -333,7 +339,9 @@ impl DecodingOptions {
             _ => Ok(()),
         };
         let count = |key, value: Option<usize>, lowest: usize, highest: usize| match value {
-            Some(v) if v < lowest || v > highest => Err((key, format!("{v} is not between {lowest} and {highest}"))),
+            Some(v) if v < lowest || v > highest => {
+                Err((key, format!("{v} is not between {lowest} and {highest}")))
+            }
             _ => Ok(()),
         };
         count("max_input_length", self.max_input_length, 0, Self::MOST_TOKENS)?;
@@ -346,8 +354,18 @@ impl DecodingOptions {
         finite("patience", self.patience, |v| v > 0.0 && v <= 16.0, "above 0 and at most 16")?;
         finite("coverage_penalty", self.coverage_penalty, |v| (0.0..=1e6).contains(&v), "between 0 and 1e6")?;
         // Logits times or over it must stay numbers.
-        finite("repetition_penalty", self.repetition_penalty, |v| (1e-6..=1e6).contains(&v), "between 1e-6 and 1e6 (1 is off)")?;
-        finite("temperature", self.temperature, |v| v > 0.0, "a number above 0 (for the most probable token, say do_sample: false)")?;
+        finite(
+            "repetition_penalty",
+            self.repetition_penalty,
+            |v| (1e-6..=1e6).contains(&v),
+            "between 1e-6 and 1e6 (1 is off)",
+        )?;
+        finite(
+            "temperature",
+            self.temperature,
+            |v| v > 0.0,
+            "a number above 0 (for the most probable token, say do_sample: false)",
+        )?;
         finite("top_p", self.top_p, |v| v > 0.0 && v <= 1.0, "above 0 and at most 1 (1 is off)")?;
         finite("min_p", self.min_p, |v| (0.0..=1.0).contains(&v), "between 0 and 1 (0 is off)")?;
         finite("time_limit", self.time_limit, |v| v > 0.0 && v <= 1e9, "a number of seconds above 0")?;
@@ -357,7 +375,9 @@ impl DecodingOptions {
         let stop_strings = self.stop_strings.iter().flat_map(|strings| &strings.0);
         let prefix = self.target_prefix.iter();
         let texts = stop_strings.map(|text| ("stop_strings", text, Self::MOST_STOP_CHARACTERS));
-        for (key, text, most) in texts.chain(prefix.map(|text| ("target_prefix", text, Self::MOST_PREFIX_CHARACTERS))) {
+        for (key, text, most) in
+            texts.chain(prefix.map(|text| ("target_prefix", text, Self::MOST_PREFIX_CHARACTERS)))
+        {
             if text.chars().nth(most).is_some() {
                 return Err((key, format!("a text of more than {most} characters")));
             }

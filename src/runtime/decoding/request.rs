@@ -30,7 +30,8 @@ pub struct Hypothesis {
     pub ids: Vec<u32>,
     /// How many of them are `target_prefix`.
     pub prefix: usize,
-    /// The score by `length_penalty_type` and `coverage_penalty`; 0 unless it was asked for or beams needed it.
+    /// The score by `length_penalty_type` and `coverage_penalty`; 0 unless it was asked for or beams needed
+    /// it.
     pub score: f32,
     /// log p of each generated token, that of END last if it came; empty unless asked for.
     pub token_scores: Vec<f32>,

@@ -3,8 +3,8 @@
 use super::options::LengthPenaltyType;
 use super::settings::Settings;
 
-/// What the sum of log p is divided by, for `n` generated tokens (END counted): `avg` n^a; `gnmt` ((5 + n) / 6)^a
-/// (Wu et al. 2016, arXiv 1609.08144, equation 14); `none` 1.
+/// What the sum of log p is divided by, for `n` generated tokens (END counted): `avg` n^a; `gnmt` ((5 + n) /
+/// 6)^a (Wu et al. 2016, arXiv 1609.08144, equation 14); `none` 1.
 pub fn length_divisor(kind: LengthPenaltyType, a: f32, n: usize) -> f32 {
     // An empty hypothesis (no token, not even END) has sum 0: any divisor will do.
     let n = n.max(1) as f32;
@@ -15,7 +15,8 @@ pub fn length_divisor(kind: LengthPenaltyType, a: f32, n: usize) -> f32 {
     }
 }
 
-/// b * sum over source positions of log min(sum over steps of attention, 1) (the same paper; b is `coverage_penalty`).
+/// b * sum over source positions of log min(sum over steps of attention, 1) (the same paper; b is
+/// `coverage_penalty`).
 ///
 /// - `coverage`: attention summed over the steps, f32 (source_time), padding left out.
 pub fn coverage_term(coverage: &[f32], b: f32) -> f32 {
@@ -28,5 +29,6 @@ pub fn coverage_term(coverage: &[f32], b: f32) -> f32 {
 
 /// The score of a hypothesis with `n` generated tokens, END counted.
 pub fn score(settings: &Settings, sum: f32, n: usize, coverage: &[f32]) -> f32 {
-    sum / length_divisor(settings.length_penalty_type, settings.length_penalty, n) + coverage_term(coverage, settings.coverage_penalty)
+    sum / length_divisor(settings.length_penalty_type, settings.length_penalty, n)
+        + coverage_term(coverage, settings.coverage_penalty)
 }

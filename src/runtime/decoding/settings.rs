@@ -120,8 +120,8 @@ impl Default for Settings {
 }
 
 impl Settings {
-    /// Checks the options and fills the defaults in; `target_prefix`, `stop_strings` and symbols given as text are left
-    /// out, because they need a vocabulary: [`Self::with_symbols`].
+    /// Checks the options and fills the defaults in; `target_prefix`, `stop_strings` and symbols given as
+    /// text are left out, because they need a vocabulary: [`Self::with_symbols`].
     ///
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config), naming the key.
@@ -140,7 +140,11 @@ impl Settings {
         let mut suppress: Vec<u32> = suppressed.chain(unk).collect();
         suppress.sort_unstable();
         suppress.dedup();
-        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked: positive, and a float saturates")]
+        #[expect(
+            clippy::cast_possible_truncation,
+            clippy::cast_sign_loss,
+            reason = "checked: positive, and a float saturates"
+        )]
         let enough = ((num_beams as f32 * o.patience.unwrap_or(1.0)).round() as usize).max(1);
         let settings = Self {
             unknown: o.unknown.unwrap_or(d.unknown),
@@ -182,11 +186,15 @@ impl Settings {
 
     fn check_combinations(&self, o: &DecodingOptions) -> Result<()> {
         if self.do_sample && self.num_beams > 1 {
-            return Err(key_error("do_sample", &format!("sampling takes no beams, and num_beams is {}", self.num_beams))
-                .help("set num_beams: 1 (num_return_sequences draws several), or do_sample: false"));
+            return Err(key_error(
+                "do_sample",
+                &format!("sampling takes no beams, and num_beams is {}", self.num_beams),
+            )
+            .help("set num_beams: 1 (num_return_sequences draws several), or do_sample: false"));
         }
         if !self.do_sample && self.num_return_sequences > self.num_beams {
-            let problem = format!("{} is more than num_beams ({})", self.num_return_sequences, self.num_beams);
+            let problem =
+                format!("{} is more than num_beams ({})", self.num_return_sequences, self.num_beams);
             return Err(key_error("num_return_sequences", &problem).help("raise num_beams"));
         }
         if self.num_beams > 1 && self.enough < self.num_return_sequences {
@@ -197,7 +205,8 @@ impl Settings {
             return Err(key_error("patience", &problem).help("raise patience or num_beams"));
         }
         if self.min_new_tokens > self.max_new_tokens {
-            let problem = format!("{} is more than max_new_tokens ({})", self.min_new_tokens, self.max_new_tokens);
+            let problem =
+                format!("{} is more than max_new_tokens ({})", self.min_new_tokens, self.max_new_tokens);
             return Err(key_error("min_new_tokens", &problem));
         }
         if o.do_sample.is_none() {
@@ -218,15 +227,15 @@ impl Settings {
     /// The same with `target_prefix`, `stop_strings` and symbols given as text.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol that the vocabulary does not
-    /// have, and for a prefix that it cannot write.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol that the vocabulary
+    /// does not have, and for a prefix that it cannot write.
     pub fn with_symbols(options: &DecodingOptions, symbols: &dyn TargetSymbols) -> Result<Self> {
         let mut settings = Self::new(options)?;
         for symbol in options.suppress_tokens.iter().flatten() {
             if let SymbolRef::Text(text) = symbol {
-                let id = symbols
-                    .find(text)
-                    .ok_or_else(|| key_error("suppress_tokens", &format!("the target vocabulary has no symbol `{text}`")))?;
+                let id = symbols.find(text).ok_or_else(|| {
+                    key_error("suppress_tokens", &format!("the target vocabulary has no symbol `{text}`"))
+                })?;
                 settings.suppress.push(id);
             }
         }
@@ -235,7 +244,10 @@ impl Settings {
         if let Some(text) = options.target_prefix.as_deref().filter(|t| !t.is_empty()) {
             settings.prefix = symbols.ids(text);
             if settings.prefix.contains(&crate::contract::UNK) {
-                return Err(key_error("target_prefix", &format!("`{text}` has symbols that the target vocabulary does not know")));
+                return Err(key_error(
+                    "target_prefix",
+                    &format!("`{text}` has symbols that the target vocabulary does not know"),
+                ));
             }
         }
         if let Some(strings) = options.stop_strings.as_ref().filter(|s| !s.0.is_empty()) {
@@ -267,7 +279,10 @@ impl Settings {
         let outside = |id: &&u32| **id as usize >= vocabulary;
         for (key, ids) in [("suppress_tokens", &self.suppress), ("target_prefix", &self.prefix)] {
             if let Some(id) = ids.iter().find(outside) {
-                return Err(key_error(key, &format!("id {id} is outside the target vocabulary of {vocabulary} symbols")));
+                return Err(key_error(
+                    key,
+                    &format!("id {id} is outside the target vocabulary of {vocabulary} symbols"),
+                ));
             }
         }
         Ok(())
@@ -284,7 +299,8 @@ impl Settings {
         .find_map(|(key, asked)| asked.then_some(key))
     }
 
-    /// Hypotheses that one request may hold at once: rows under way and, with beams, finished ones that may be returned.
+    /// Hypotheses that one request may hold at once: rows under way and, with beams, finished ones that may
+    /// be returned.
     pub fn most_hypotheses(&self) -> usize {
         self.most_rows() + if self.num_beams > 1 { self.enough } else { 0 }
     }

@@ -23,7 +23,10 @@ impl Running {
         let tensors = |state: &DecoderState| (state.recurrent.len(), state.memory.len());
         let time = self.time.max(columns);
         if tensors(&self.state) != tensors(&fresh) {
-            return Err(Error::new(ErrorKind::Engine, "the encoder gave another number of states than before"));
+            return Err(Error::new(
+                ErrorKind::Engine,
+                "the encoder gave another number of states than before",
+            ));
         }
         for memory in &mut self.state.memory {
             stretch(memory, self.time, time);
@@ -35,7 +38,10 @@ impl Running {
         let fresh_tensors = || fresh.recurrent.iter().chain(&fresh.memory);
         for (old, new) in self.state.recurrent.iter().chain(&self.state.memory).zip(fresh_tensors()) {
             if old.row_shape != new.row_shape {
-                let problem = format!("the encoder gave a state of shape {:?} after one of shape {:?}", new.row_shape, old.row_shape);
+                let problem = format!(
+                    "the encoder gave a state of shape {:?} after one of shape {:?}",
+                    new.row_shape, old.row_shape
+                );
                 return Err(Error::new(ErrorKind::Engine, problem));
             }
         }
@@ -97,7 +103,8 @@ impl Running {
     }
 }
 
-/// Left-pads a memory tensor, f32 (batch, source_time, ...), from `from` to `to` columns; one without a time axis stays.
+/// Left-pads a memory tensor, f32 (batch, source_time, ...), from `from` to `to` columns; one without a time
+/// axis stays.
 fn stretch(memory: &mut StateTensor, from: usize, to: usize) {
     if from == to || memory.row_shape.first() != Some(&from) {
         return;
@@ -122,7 +129,8 @@ mod tests {
             row_shape: if inner == 1 { vec![rows[0].len()] } else { vec![rows[0].len(), inner] },
             data: rows.iter().flat_map(|r| r.iter().flat_map(|&x| vec![x; inner])).collect(),
         };
-        let recurrent = StateTensor { row_shape: vec![1], data: rows.iter().map(|r| r[r.len() - 1]).collect() };
+        let recurrent =
+            StateTensor { row_shape: vec![1], data: rows.iter().map(|r| r[r.len() - 1]).collect() };
         DecoderState { batch: rows.len(), recurrent: vec![recurrent], memory: vec![tensor(2), tensor(1)] }
     }
 
@@ -134,7 +142,10 @@ mod tests {
         assert_eq!(running.state, state(&[&[0.0, 0.0, 1.0, 2.0], &[3.0, 4.0, 5.0, 6.0]]));
         running.join(state(&[&[7.0]]), 1)?;
         running.keep(&[2, 0, 0], false);
-        assert_eq!(running.state, state(&[&[0.0, 0.0, 0.0, 7.0], &[0.0, 0.0, 1.0, 2.0], &[0.0, 0.0, 1.0, 2.0]]));
+        assert_eq!(
+            running.state,
+            state(&[&[0.0, 0.0, 0.0, 7.0], &[0.0, 0.0, 1.0, 2.0], &[0.0, 0.0, 1.0, 2.0]])
+        );
         running.trim(2);
         assert_eq!(running.state, state(&[&[0.0, 7.0], &[1.0, 2.0], &[1.0, 2.0]]));
         running.keep(&[1], false);
@@ -145,9 +156,19 @@ mod tests {
     #[test]
     fn a_state_of_another_shape_is_an_error() -> Result<()> {
         let mut running = Running::default();
-        running
-            .join(DecoderState { batch: 1, recurrent: vec![StateTensor { row_shape: vec![2], data: vec![0.0; 2] }], memory: vec![] }, 1)?;
-        let other = DecoderState { batch: 1, recurrent: vec![StateTensor { row_shape: vec![3], data: vec![0.0; 3] }], memory: vec![] };
+        running.join(
+            DecoderState {
+                batch: 1,
+                recurrent: vec![StateTensor { row_shape: vec![2], data: vec![0.0; 2] }],
+                memory: vec![],
+            },
+            1,
+        )?;
+        let other = DecoderState {
+            batch: 1,
+            recurrent: vec![StateTensor { row_shape: vec![3], data: vec![0.0; 3] }],
+            memory: vec![],
+        };
         assert!(running.join(other, 1).is_err());
         Ok(())
     }

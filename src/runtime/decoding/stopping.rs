@@ -19,7 +19,9 @@ impl StopStrings {
         Self {
             strings: strings.to_vec(),
             longest: strings.iter().map(String::len).max().unwrap_or(0),
-            pieces: (0..symbols.size()).map(|id| symbols.piece(u32::try_from(id).unwrap_or(u32::MAX)).to_owned()).collect(),
+            pieces: (0..symbols.size())
+                .map(|id| symbols.piece(u32::try_from(id).unwrap_or(u32::MAX)).to_owned())
+                .collect(),
             separator: symbols.separator().to_owned(),
         }
     }
@@ -58,9 +60,16 @@ impl StopStrings {
         self.strings.iter().filter_map(|s| text.find(s.as_str())).min()
     }
 
-    /// How many bytes at the end of `text` may be the beginning of a stop string, so that a stream holds them back.
+    /// How many bytes at the end of `text` may be the beginning of a stop string, so that a stream holds them
+    /// back.
     pub fn held_back(&self, text: &str) -> usize {
-        let held = |s: &String| (1..s.len()).rev().filter(|&n| s.is_char_boundary(n)).find(|&n| text.ends_with(&s[..n])).unwrap_or(0);
+        let held = |s: &String| {
+            (1..s.len())
+                .rev()
+                .filter(|&n| s.is_char_boundary(n))
+                .find(|&n| text.ends_with(&s[..n]))
+                .unwrap_or(0)
+        };
         self.strings.iter().map(held).max().unwrap_or(0)
     }
 }
@@ -70,16 +79,23 @@ impl StopStrings {
 /// - `finished`: scores of the finished hypotheses, the best `enough` kept.
 /// - `best_running`: the highest sum of log p among running beams; none is over.
 /// - `generated`: tokens of a running beam.
-pub(super) fn beams_done(settings: &Settings, finished: &[f32], best_running: Option<f32>, generated: usize) -> bool {
+pub(super) fn beams_done(
+    settings: &Settings,
+    finished: &[f32],
+    best_running: Option<f32>,
+    generated: usize,
+) -> bool {
     let Some(best) = best_running else { return true };
     if finished.len() < settings.enough {
         return false;
     }
     let worst = finished.iter().copied().fold(f32::INFINITY, f32::min);
-    let attainable = |n: usize| best / length_divisor(settings.length_penalty_type, settings.length_penalty, n);
+    let attainable =
+        |n: usize| best / length_divisor(settings.length_penalty_type, settings.length_penalty, n);
     match settings.early_stopping {
         EarlyStopping::True => true,
-        // A sum of log p is negative, so the largest divisor gives the highest score; a longer hypothesis has a larger one if a > 0.
+        // A sum of log p is negative, so the largest divisor gives the highest score; a longer hypothesis has
+        // a larger one if a > 0.
         EarlyStopping::Never if settings.length_penalty > 0.0 => worst >= attainable(settings.max_new_tokens),
         EarlyStopping::False | EarlyStopping::Never => worst >= attainable(generated),
     }

@@ -1,5 +1,5 @@
-//! How much memory a graph asks for before it has read anything: bounded before an engine is asked, because tract computes
-//! constants when it loads a graph, and ends the process where memory cannot be had.
+//! How much memory a graph asks for before it has read anything: bounded before an engine is asked, because
+//! tract computes constants when it loads a graph, and ends the process where memory cannot be had.
 
 use std::collections::HashSet;
 
@@ -12,7 +12,8 @@ use crate::shapes::{Shapes, least_elements};
 const LARGEST_VALUE: u64 = 1 << 28;
 /// Bytes that values out of constants alone may have together, over [`FOLDED_TIMES`] those of the file.
 const MOST_FOLDED: u64 = 64 << 20;
-/// Weights in 8 bits become four times as large when they are restored, and once more where they are turned around.
+/// Weights in 8 bits become four times as large when they are restored, and once more where they are turned
+/// around.
 const FOLDED_TIMES: u64 = 8;
 /// Bytes of an element, of the widest type that graphs here compute in.
 const WIDEST: u64 = 8;
@@ -30,17 +31,25 @@ pub(super) fn check(name: &str, model: &CheckedModel, size: usize) -> Result<()>
     let constants = constants(model.graph());
     let (mut folded, mut fault) = (0u64, None);
     Shapes::smallest(model.graph()).walk(model.graph(), &mut |node, shapes, _| {
-        for (output, axes) in node.output.iter().zip(shapes).filter_map(|(output, shape)| Some((output, shape.as_ref()?))) {
+        for (output, axes) in
+            node.output.iter().zip(shapes).filter_map(|(output, shape)| Some((output, shape.as_ref()?)))
+        {
             let elements = least_elements(axes);
             if elements > LARGEST_VALUE {
                 fault.get_or_insert_with(|| {
-                    (node.label().to_owned(), format!("gives at least {elements} values; at most {LARGEST_VALUE} are computed"))
+                    (
+                        node.label().to_owned(),
+                        format!("gives at least {elements} values; at most {LARGEST_VALUE} are computed"),
+                    )
                 });
             }
             if constants.contains(output.as_str()) {
                 folded = folded.saturating_add(elements.saturating_mul(WIDEST));
                 if folded > most_folded {
-                    let message = format!("constants grow to more than {} MiB, which a file of this size does not need", most_folded >> 20);
+                    let message = format!(
+                        "constants grow to more than {} MiB, which a file of this size does not need",
+                        most_folded >> 20
+                    );
                     fault.get_or_insert_with(|| (node.label().to_owned(), message));
                 }
             }
@@ -61,7 +70,8 @@ fn constants(graph: &GraphProto) -> HashSet<&str> {
         for node in &graph.node {
             node.bodies().for_each(|body| collect(body, found));
             let given = |node: &NodeProto| {
-                node.bodies().next().is_none() && node.input.iter().all(|input| input.is_empty() || found.contains(input.as_str()))
+                node.bodies().next().is_none()
+                    && node.input.iter().all(|input| input.is_empty() || found.contains(input.as_str()))
             };
             if given(node) {
                 found.extend(node.output.iter().map(String::as_str));

@@ -6,7 +6,8 @@ use std::time::{Duration, Instant};
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// How long opening a bundle may take, all graphs and the self test together. Models of a gigabyte take some ten seconds.
+/// How long opening a bundle may take, all graphs and the self test together. Models of a gigabyte take some
+/// ten seconds.
 pub(super) const OPENING: Duration = Duration::from_secs(60);
 /// How long an engine that was asked to stop is waited for.
 const STOPPING: Duration = Duration::from_secs(2);
@@ -41,18 +42,25 @@ impl Deadline {
         self.stops.lock().unwrap_or_else(PoisonError::into_inner).push(Box::new(stop));
     }
 
-    /// Does `work` on a thread of its own. When the time is over it is asked to stop, and left behind if it does not: its
-    /// thread ends with the process at the latest.
+    /// Does `work` on a thread of its own. When the time is over it is asked to stop, and left behind if it
+    /// does not: its thread ends with the process at the latest.
     ///
     /// - `graph`, `what`: for the error.
     ///
     /// # Errors
     /// [`ErrorKind::Timeout`]; what `work` gives.
-    pub(super) fn run<T: Send + 'static>(&self, graph: &str, what: &str, work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    pub(super) fn run<T: Send + 'static>(
+        &self,
+        graph: &str,
+        what: &str,
+        work: impl FnOnce() -> Result<T> + Send + 'static,
+    ) -> Result<T> {
         let (sender, receiver) = mpsc::channel();
         let worker = move || drop(sender.send(work()));
         let thread = std::thread::Builder::new().name("s2s-open".to_owned()).stack_size(STACK).spawn(worker);
-        thread.map_err(|e| Error::new(ErrorKind::Engine, "no thread can be started").in_graph(graph, None).caused_by(e))?;
+        thread.map_err(|e| {
+            Error::new(ErrorKind::Engine, "no thread can be started").in_graph(graph, None).caused_by(e)
+        })?;
         match receiver.recv_timeout(self.end.saturating_duration_since(Instant::now())) {
             Ok(result) => result,
             Err(mpsc::RecvTimeoutError::Disconnected) => {

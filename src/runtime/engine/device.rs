@@ -17,7 +17,8 @@ pub enum Device {
     Cpu,
     /// An NVIDIA GPU, through ONNX Runtime; an error if that does not work, never the processor instead.
     Cuda,
-    /// Whichever of the two is faster here, measured with a batch of decoder steps; the processor if there is no GPU.
+    /// Whichever of the two is faster here, measured with a batch of decoder steps; the processor if there is
+    /// no GPU.
     Auto,
 }
 
@@ -43,22 +44,26 @@ impl FromStr for Device {
 
     fn from_str(text: &str) -> Result<Self> {
         let device = [Self::Cpu, Self::Cuda, Self::Auto].into_iter().find(|device| device.as_str() == text);
-        device.ok_or_else(|| Error::new(ErrorKind::Usage, format!("`{text}` is not a device")).help("choose cpu, cuda or auto"))
+        device.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("`{text}` is not a device")).help("choose cpu, cuda or auto")
+        })
     }
 }
 
 /// As [`open`](super::open), on a device of choice.
 ///
 /// # Errors
-/// [`ErrorKind::Usage`] for an engine that cannot use the device; [`ErrorKind::Engine`] with what is missing if
-/// [`Device::Cuda`] does not work here; as [`open`](super::open).
+/// [`ErrorKind::Usage`] for an engine that cannot use the device; [`ErrorKind::Engine`] with what is missing
+/// if [`Device::Cuda`] does not work here; as [`open`](super::open).
 pub fn open_on(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dyn Engine>> {
     match device {
         Device::Cpu => super::open(bundle, kind),
         Device::Cuda => super::open_with(bundle, cuda_engine(kind)?, Device::Cuda, Deadline::after(OPENING)),
         Device::Auto => {
             let cpu = super::open(bundle, kind)?;
-            let cuda = match cuda_engine(kind).and_then(|kind| super::open_with(bundle, kind, Device::Cuda, Deadline::after(OPENING))) {
+            let cuda = match cuda_engine(kind)
+                .and_then(|kind| super::open_with(bundle, kind, Device::Cuda, Deadline::after(OPENING)))
+            {
                 Ok(cuda) => cuda,
                 Err(error) => {
                     tracing::info!("running on the processor: {error}");
@@ -74,9 +79,8 @@ pub fn open_on(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<
 fn cuda_engine(kind: EngineKind) -> Result<EngineKind> {
     match kind {
         EngineKind::Auto | EngineKind::Ort => EngineKind::Ort.resolve(),
-        EngineKind::Tract => {
-            Err(Error::new(ErrorKind::Usage, "the engine tract runs on the processor only").help("choose --engine ort, or --device cpu"))
-        }
+        EngineKind::Tract => Err(Error::new(ErrorKind::Usage, "the engine tract runs on the processor only")
+            .help("choose --engine ort, or --device cpu")),
     }
 }
 
@@ -88,7 +92,11 @@ const STEPS: usize = 8;
 fn faster(mut cpu: Box<dyn Engine>, mut cuda: Box<dyn Engine>) -> Result<Box<dyn Engine>> {
     let (on_cpu, on_cuda) = (seconds(&mut *cpu)?, seconds(&mut *cuda)?);
     let chosen = if on_cuda < on_cpu { Device::Cuda } else { Device::Cpu };
-    tracing::info!("{ROWS} rows a step: {:.0} us on the processor, {:.0} us with CUDA; taking {chosen}", 1e6 * on_cpu, 1e6 * on_cuda);
+    tracing::info!(
+        "{ROWS} rows a step: {:.0} us on the processor, {:.0} us with CUDA; taking {chosen}",
+        1e6 * on_cpu,
+        1e6 * on_cuda
+    );
     Ok(if chosen == Device::Cuda { cuda } else { cpu })
 }
 

@@ -1,19 +1,24 @@
 //! Rewrites our graphs into forms that are faster for many rows.
 //!
-//! **Encoder.** An LSTM operator multiplies the input of every token by W. Where tokens are ids, there are only as many such
-//! products as symbols: a table of them (symbols, 4 hidden), made once when the graph is loaded, leaves a lookup and the
-//! product with R for each token, as in the decoder's step. `Scan` runs that cell over time.
+//! **Encoder.** An LSTM operator multiplies the input of every token by W. Where tokens are ids, there are
+//! only as many such products as symbols: a table of them (symbols, 4 hidden), made once when the graph is
+//! loaded, leaves a lookup and the product with R for each token, as in the decoder's step. `Scan` runs that
+//! cell over time.
 //!
-//! **Gates.** One product for all four gates has to be cut into them by copying. Four products with a quarter of the weights
-//! each, cut once when the graph is loaded, need no copies.
+//! **Gates.** One product for all four gates has to be cut into them by copying. Four products with a quarter
+//! of the weights each, cut once when the graph is loaded, need no copies.
 //!
-//! The files stay as they are, because fewer runtimes have Scan, and because a single row is faster without either.
+//! The files stay as they are, because fewer runtimes have Scan, and because a single row is faster without
+//! either.
 
 use prost::Message as _;
 
 use crate::checked::CheckedModel;
 use crate::contract::{PAD, metadata};
-use crate::onnx::{AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto, ValueInfoProto};
+use crate::onnx::{
+    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, NodeProto, TensorProto,
+    ValueInfoProto,
+};
 
 /// Values of a table that is not worth its memory (16 MiB).
 const LARGEST_TABLE: usize = 4 << 20;
@@ -21,30 +26,37 @@ const LARGEST_TABLE: usize = 4 << 20;
 /// The gates in ONNX's order, and what is applied to each.
 const GATES: [(&str, &str); 4] = [("i", "Sigmoid"), ("o", "Sigmoid"), ("f", "Sigmoid"), ("g", "Tanh")];
 
-/// The same encoder with its LSTM operators as a table and a Scan each; `None` unless it has one layer of them (in one or
-/// two directions) over ids, in the form that `s2s export` writes.
+/// The same encoder with its LSTM operators as a table and a Scan each; `None` unless it has one layer of
+/// them (in one or two directions) over ids, in the form that `s2s export` writes.
 ///
 /// - `symbols`: size of the source vocabulary.
 pub fn folded_encoder(model: &[u8], symbols: usize) -> Option<Vec<u8>> {
     rewritten(model, |graph| {
         let mut any = false;
         for at in (0..graph.node.len()).rev() {
-            if let Some((nodes, constants)) = Layer::find(graph, &graph.node[at], symbols).map(|layer| layer.as_scan(at)) {
+            if let Some((nodes, constants)) =
+                Layer::find(graph, &graph.node[at], symbols).map(|layer| layer.as_scan(at))
+            {
                 graph.node.splice(at..=at, nodes);
                 graph.initializer.extend(constants);
                 any = true;
             }
         }
-        // An LSTM operator behind a Scan fails in tract, and what the first of several layers would save is little.
+        // An LSTM operator behind a Scan fails in tract, and what the first of several layers would save is
+        // little.
         any && !graph.node.iter().any(NodeProto::is_recurrent)
     })
 }
 
-/// The same decoder step with a product for each gate of its first LSTM layer; `None` unless it has the form that `s2s export`
-/// writes for f32 and f16 weights.
+/// The same decoder step with a product for each gate of its first LSTM layer; `None` unless it has the form
+/// that `s2s export` writes for f32 and f16 weights.
 pub fn split_decoder(model: &[u8]) -> Option<Vec<u8>> {
     rewritten(model, |graph| {
-        let Some(Cell { at, nodes, gates, replaced }) = (0..graph.node.len()).find_map(|at| Cell::find(graph, at)) else { return false };
+        let Some(Cell { at, nodes, gates, replaced }) =
+            (0..graph.node.len()).find_map(|at| Cell::find(graph, at))
+        else {
+            return false;
+        };
         graph.node.retain(|node| !node.output.iter().any(|output| replaced.contains(output)));
         graph.node.splice(at..at, nodes);
         graph.initializer.push(gates);
@@ -73,7 +85,8 @@ fn constant<'a>(graph: &'a GraphProto, name: &str) -> Option<&'a TensorProto> {
     graph.initializer.iter().find(|tensor| tensor.name == name)
 }
 
-/// Makes nodes and constants; a name that begins with a dot is the rewriter's own, the others are the graph's.
+/// Makes nodes and constants; a name that begins with a dot is the rewriter's own, the others are the
+/// graph's.
 struct Names(String);
 
 impl Names {
@@ -84,7 +97,13 @@ impl Names {
     fn node(&self, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
         let names = |names: &[&str]| names.iter().map(|name| self.of(name)).collect();
         let output: Vec<String> = names(outputs);
-        NodeProto { op_type: op.to_owned(), input: names(inputs), name: output[0].clone(), output, ..NodeProto::default() }
+        NodeProto {
+            op_type: op.to_owned(),
+            input: names(inputs),
+            name: output[0].clone(),
+            output,
+            ..NodeProto::default()
+        }
     }
 
     fn with(&self, attribute: AttributeProto, op: &str, inputs: &[&str], outputs: &[&str]) -> NodeProto {
@@ -92,11 +111,17 @@ impl Names {
     }
 
     fn transposed(&self, input: &str, output: &str) -> NodeProto {
-        let perm = AttributeProto { name: "perm".to_owned(), ints: vec![1, 0], r#type: AttributeType::Ints as i32, ..Default::default() };
+        let perm = AttributeProto {
+            name: "perm".to_owned(),
+            ints: vec![1, 0],
+            r#type: AttributeType::Ints as i32,
+            ..Default::default()
+        };
         self.with(perm, "Transpose", &[input], &[output])
     }
 
-    /// Cuts the columns of `input` into those of each gate, `{output}_i` and so on; `.gates` has their widths.
+    /// Cuts the columns of `input` into those of each gate, `{output}_i` and so on; `.gates` has their
+    /// widths.
     fn cut(&self, input: &str, output: &str) -> NodeProto {
         let outputs = GATES.map(|(gate, _)| format!("{output}_{gate}"));
         self.with(int("axis", 1), "Split", &[input, ".gates"], &outputs.each_ref().map(String::as_str))
@@ -107,7 +132,8 @@ impl Names {
         TensorProto::of_integers(&self.of(".gates"), &[4], &[hidden as i64; 4])
     }
 
-    /// Activated gates, named `outputs`, from `h`, the cut weights `.r_i`... and the cut input sides `{inputs}_i`...
+    /// Activated gates, named `outputs`, from `h`, the cut weights `.r_i`... and the cut input sides
+    /// `{inputs}_i`...
     fn gates(&self, h: &str, inputs: &str, outputs: [&str; 4]) -> impl Iterator<Item = NodeProto> {
         GATES.into_iter().zip(outputs).flat_map(move |((gate, activation), output)| {
             let own = |name: &str| format!("{name}_{gate}");
@@ -121,7 +147,12 @@ impl Names {
 }
 
 fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto { name: name.to_owned(), i: Some(value), r#type: AttributeType::Int as i32, ..AttributeProto::default() }
+    AttributeProto {
+        name: name.to_owned(),
+        i: Some(value),
+        r#type: AttributeType::Int as i32,
+        ..AttributeProto::default()
+    }
 }
 
 /// An LSTM over ids: `Add(Pad(Gather or OneHot), Mul(mask, unit))` in front of the operator.
@@ -141,12 +172,18 @@ struct Layer<'a> {
 
 impl<'a> Layer<'a> {
     fn find(graph: &'a GraphProto, lstm: &'a NodeProto, symbols: usize) -> Option<Self> {
-        let (made_by, constant) = (|name: &str, op: &str| made_by(graph, name, op), |name: &str| constant(graph, name));
-        let plain = lstm.attribute.iter().all(|a| a.name == "hidden_size" || (a.name == "direction" && a.s == b"forward"));
+        let (made_by, constant) =
+            (|name: &str, op: &str| made_by(graph, name, op), |name: &str| constant(graph, name));
+        let plain = lstm
+            .attribute
+            .iter()
+            .all(|a| a.name == "hidden_size" || (a.name == "direction" && a.s == b"forward"));
         if !lstm.is("LSTM") || !plain || lstm.input.len() > 7 || lstm.input(4).is_some() {
             return None;
         }
-        let no_bias = lstm.input(3).is_none_or(|b| constant(b).and_then(TensorProto::floats).is_some_and(|b| b.iter().all(|&x| x == 0.0)));
+        let no_bias = lstm.input(3).is_none_or(|b| {
+            constant(b).and_then(TensorProto::floats).is_some_and(|b| b.iter().all(|&x| x == 0.0))
+        });
         let hidden = usize::try_from(*constant(lstm.input(2)?)?.dims.get(2)?).ok()?;
         let _initial = (lstm.input(5)?, lstm.input(6)?);
         let add = made_by(lstm.input(0)?, "Add")?;
@@ -156,9 +193,11 @@ impl<'a> Layer<'a> {
         let fits = lookup.int("axis", if ids == 1 { 0 } else { -1 }) == if ids == 1 { 0 } else { -1 }
             && symbols.saturating_mul(4).saturating_mul(hidden) <= LARGEST_TABLE;
         let is_read = |name: &&str| {
-            graph.node.iter().any(|node| node.input.iter().any(|input| input == name)) || graph.output.iter().any(|o| o.name == *name)
+            graph.node.iter().any(|node| node.input.iter().any(|input| input == name))
+                || graph.output.iter().any(|o| o.name == *name)
         };
-        let read = lstm.output.iter().map(String::as_str).filter(|name| !name.is_empty()).filter(is_read).collect();
+        let read =
+            lstm.output.iter().map(String::as_str).filter(|name| !name.is_empty()).filter(is_read).collect();
         (no_bias && fits).then_some(Self { lstm, add, pad, mask, lookup, ids, hidden, symbols, read })
     }
 
@@ -174,14 +213,17 @@ impl<'a> Layer<'a> {
             TensorProto::of_integers(&names.of(".axis_1"), &[1], &[1]),
             names.widths(self.hidden),
         ];
-        // The layer's own nodes over all symbols as a batch of one column, so that the table is what they compute.
+        // The layer's own nodes over all symbols as a batch of one column, so that the table is what they
+        // compute.
         let again = |node: &NodeProto, changes: &[(usize, &str)], output: &str| {
-            let mut node = NodeProto { name: names.of(output), output: vec![names.of(output)], ..node.clone() };
+            let mut node =
+                NodeProto { name: names.of(output), output: vec![names.of(output)], ..node.clone() };
             changes.iter().for_each(|&(at, name)| node.input[at] = names.of(name));
             node
         };
         let input = |at: usize| self.lstm.input[at].as_str();
-        let output = |at: usize| self.lstm.output.get(at).map(String::as_str).filter(|name| self.read.contains(name));
+        let output =
+            |at: usize| self.lstm.output.get(at).map(String::as_str).filter(|name| self.read.contains(name));
         let mut nodes = vec![
             again(self.lookup, &[(self.ids, ".all_ids")], ".rows"),
             again(self.pad, &[(0, ".rows")], ".padded"),
@@ -199,16 +241,24 @@ impl<'a> Layer<'a> {
             names.node("Squeeze", &[input(6), ".axis_0"], &[".c_0"]),
         ];
         let ids = self.lookup.input[self.ids].as_str();
-        nodes.extend(GATES.map(|(gate, _)| names.node("Gather", &[&format!(".table_{gate}"), ids], &[&format!(".inputs_{gate}")])));
+        nodes.extend(GATES.map(|(gate, _)| {
+            names.node("Gather", &[&format!(".table_{gate}"), ids], &[&format!(".inputs_{gate}")])
+        }));
         // Y (time, 1, batch, hidden) is made only for who reads it; Y_h and Y_c (1, batch, hidden).
         let mut outputs = vec![".h_n", ".c_n"];
         outputs.extend(output(0).map(|_| ".all_h"));
-        let mut scan = names.node("Scan", &[".h_0", ".c_0", ".inputs_i", ".inputs_o", ".inputs_f", ".inputs_g"], &outputs);
+        let mut scan = names.node(
+            "Scan",
+            &[".h_0", ".c_0", ".inputs_i", ".inputs_o", ".inputs_f", ".inputs_g"],
+            &outputs,
+        );
         let (g, r#type) = (Some(self.body(output(0).is_some(), &names)), AttributeType::Graph as i32);
         let body = AttributeProto { name: "body".to_owned(), g, r#type, ..AttributeProto::default() };
         scan.attribute = vec![body, int("num_scan_inputs", GATES.len() as i64)];
         nodes.push(scan);
-        for (at, (from, axis)) in [(".all_h", ".axis_1"), (".h_n", ".axis_0"), (".c_n", ".axis_0")].into_iter().enumerate() {
+        for (at, (from, axis)) in
+            [(".all_h", ".axis_1"), (".h_n", ".axis_0"), (".c_n", ".axis_0")].into_iter().enumerate()
+        {
             nodes.extend(output(at).map(|to| names.node("Unsqueeze", &[from, axis], &[to])));
         }
         (nodes, constants)
@@ -217,7 +267,8 @@ impl<'a> Layer<'a> {
     /// One step of the cell.
     fn body(&self, gives_all: bool, names: &Names) -> GraphProto {
         let rows = |name: &str| {
-            let axes = [None, Some(Dimension::Value(self.hidden as i64))].map(|value| DimensionProto { value });
+            let axes =
+                [None, Some(Dimension::Value(self.hidden as i64))].map(|value| DimensionProto { value });
             ValueInfoProto::tensor(&names.of(name), DataType::Float, axes.to_vec())
         };
         let mut graph = GraphProto {
@@ -242,7 +293,8 @@ impl<'a> Layer<'a> {
     }
 }
 
-/// The gates of a decoder's first layer: `Split(Add(MatMul(h, R), Gather(table, token)))`, activated and cut again.
+/// The gates of a decoder's first layer: `Split(Add(MatMul(h, R), Gather(table, token)))`, activated and cut
+/// again.
 struct Cell {
     /// Where the new nodes go.
     at: usize,
@@ -255,22 +307,30 @@ struct Cell {
 impl Cell {
     /// The cell whose `Add` is node `at`.
     fn find(graph: &GraphProto, at: usize) -> Option<Self> {
-        let reader = |name: &str, op: &str| graph.node.iter().find(|node| node.is(op) && node.input(0) == Some(name));
+        let reader =
+            |name: &str, op: &str| graph.node.iter().find(|node| node.is(op) && node.input(0) == Some(name));
         let add = graph.node.get(at).filter(|node| node.is("Add"))?;
-        let (product, lookup) = (made_by(graph, add.input(0)?, "MatMul")?, made_by(graph, add.input(1)?, "Gather")?);
+        let (product, lookup) =
+            (made_by(graph, add.input(0)?, "MatMul")?, made_by(graph, add.input(1)?, "Gather")?);
         let width = usize::try_from(*constant(graph, lookup.input(0)?)?.dims.get(1)?).ok()?;
         let halves = reader(add.output.first()?, "Split")?;
         let [sigmoid, tanh] = halves.output.as_slice() else { return None };
         let (sigmoid, tanh) = (reader(sigmoid, "Sigmoid")?, reader(tanh, "Tanh")?);
         let gates = reader(sigmoid.output.first()?, "Split")?;
         let ([i, o, f], [g]) = (gates.output.as_slice(), tanh.output.as_slice()) else { return None };
-        if lookup.int("axis", 0) != 0 || halves.int("axis", 0) != 1 || gates.int("axis", 0) != 1 || !width.is_multiple_of(4) {
+        if lookup.int("axis", 0) != 0
+            || halves.int("axis", 0) != 1
+            || gates.int("axis", 0) != 1
+            || !width.is_multiple_of(4)
+        {
             return None;
         }
         let names = Names("s2s.split".to_owned());
         let mut nodes = vec![names.cut(lookup.input(0)?, ".table"), names.cut(product.input(1)?, ".r")];
         let token = lookup.input(1)?;
-        nodes.extend(GATES.map(|(gate, _)| names.node("Gather", &[&format!(".table_{gate}"), token], &[&format!(".inputs_{gate}")])));
+        nodes.extend(GATES.map(|(gate, _)| {
+            names.node("Gather", &[&format!(".table_{gate}"), token], &[&format!(".inputs_{gate}")])
+        }));
         nodes.extend(names.gates(product.input(0)?, ".inputs", [i, o, f, g]));
         let replaced = [i, o, f, g].map(String::clone).to_vec();
         // Nothing that comes before the product can be among them, so that its place stays.
@@ -280,12 +340,14 @@ impl Cell {
 
 /// Removes nodes and constants that no output needs; engines warn about them.
 fn drop_unused(graph: &mut GraphProto) {
-    let mut needed: std::collections::HashSet<String> = graph.output.iter().map(|output| output.name.clone()).collect();
+    let mut needed: std::collections::HashSet<String> =
+        graph.output.iter().map(|output| output.name.clone()).collect();
     let mut kept = Vec::with_capacity(graph.node.len());
     for node in graph.node.drain(..).rev() {
         if node.output.iter().any(|output| needed.contains(output)) {
             let bodies = node.attribute.iter().filter_map(|attribute| attribute.g.as_ref());
-            needed.extend(bodies.flat_map(GraphProto::all_nodes).flat_map(|inner| inner.input.iter().cloned()));
+            needed
+                .extend(bodies.flat_map(GraphProto::all_nodes).flat_map(|inner| inner.input.iter().cloned()));
             needed.extend(node.input.iter().cloned());
             kept.push(node);
         }

@@ -21,8 +21,8 @@ pub enum DataView<'a> {
     F32(&'a [f32]),
 }
 
-/// A tensor that a graph gives, as f32; its buffers are reused from call to call. Ids come as f32 too, which is exact below
-/// 2^24.
+/// A tensor that a graph gives, as f32; its buffers are reused from call to call. Ids come as f32 too, which
+/// is exact below 2^24.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tensor {
     /// Axes.
@@ -43,7 +43,8 @@ pub trait Graph: Send {
     fn fork(&self) -> Result<Box<dyn Graph>>;
 }
 
-/// What the inputs of a graph must look like; checked before every call, because engines panic or read out of bounds.
+/// What the inputs of a graph must look like; checked before every call, because engines panic or read out of
+/// bounds.
 #[derive(Clone, Debug)]
 pub(crate) struct Signature {
     name: String,
@@ -73,23 +74,34 @@ impl Signature {
     /// The rules of `graph`, for the inputs that are going to be fed, in that order.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] if an input or output is not there, is of a type that is not handled, or would not be fed.
+    /// [`ErrorKind::Bundle`] if an input or output is not there, is of a type that is not handled, or would
+    /// not be fed.
     pub(crate) fn new(name: &str, graph: &GraphInfo, inputs: &[&str], outputs: &[&str]) -> Result<Self> {
         let mut signature = Self { name: name.to_owned(), inputs: vec![], symbols: vec![], sizes: vec![] };
         for &input in inputs {
             let info = find(name, "input", &graph.inputs, input)?;
             if ![FLOAT, INT64].contains(&info.element_type) {
-                let message = format!("element type {} (ONNX's number); only float32 (1) and int64 (7) are handled", info.element_type);
+                let message = format!(
+                    "element type {} (ONNX's number); only float32 (1) and int64 (7) are handled",
+                    info.element_type
+                );
                 return Err(Error::new(ErrorKind::Bundle, message).in_graph(name, Some(input)));
             }
-            let axes = info.shape.as_ref().map(|shape| shape.iter().map(|axis| signature.axis(axis)).collect());
-            signature.inputs.push(InputRule { name: input.to_owned(), element_type: info.element_type, axes });
+            let axes =
+                info.shape.as_ref().map(|shape| shape.iter().map(|axis| signature.axis(axis)).collect());
+            signature.inputs.push(InputRule {
+                name: input.to_owned(),
+                element_type: info.element_type,
+                axes,
+            });
         }
         for &output in outputs {
             let info = find(name, "output", &graph.outputs, output)?;
             if ![FLOAT, INT64, 0].contains(&info.element_type) {
-                let message =
-                    format!("element type {} (ONNX's number); only float32 (1) and int64 (7) outputs are read", info.element_type);
+                let message = format!(
+                    "element type {} (ONNX's number); only float32 (1) and int64 (7) outputs are read",
+                    info.element_type
+                );
                 return Err(Error::new(ErrorKind::Bundle, message).in_graph(name, Some(output)));
             }
         }
@@ -131,9 +143,14 @@ impl Signature {
                 DataView::I64(data) => (data.len(), INT64),
                 DataView::F32(data) => (data.len(), FLOAT),
             };
-            let wrong = |message: String| Err(Error::new(ErrorKind::Input, message).in_graph(&self.name, Some(&rule.name)));
+            let wrong = |message: String| {
+                Err(Error::new(ErrorKind::Input, message).in_graph(&self.name, Some(&rule.name)))
+            };
             if element_type != rule.element_type {
-                return wrong(format!("element type {element_type} given, {} expected (ONNX's numbers)", rule.element_type));
+                return wrong(format!(
+                    "element type {element_type} given, {} expected (ONNX's numbers)",
+                    rule.element_type
+                ));
             }
             if len != input.shape.iter().product::<usize>() || len == 0 {
                 return wrong(format!("{len} values given for shape {:?}", input.shape));
@@ -154,7 +171,10 @@ impl Signature {
                     }
                 };
                 if size != expected {
-                    return wrong(format!("shape {:?} given, and an axis of {size} should be {expected}", input.shape));
+                    return wrong(format!(
+                        "shape {:?} given, and an axis of {size} should be {expected}",
+                        input.shape
+                    ));
                 }
             }
         }
@@ -169,7 +189,8 @@ impl Signature {
 fn find<'a>(graph: &str, what: &str, tensors: &'a [TensorInfo], name: &str) -> Result<&'a TensorInfo> {
     tensors.iter().find(|tensor| tensor.name == name).ok_or_else(|| {
         let names: Vec<&str> = tensors.iter().map(|tensor| tensor.name.as_str()).collect();
-        let near = did_you_mean(name, names.iter().copied()).map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        let near = did_you_mean(name, names.iter().copied())
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
         Error::new(ErrorKind::Bundle, format!("the graph has no {what} `{name}`"))
             .in_graph(graph, Some(name))
             .help(format!("its {what}s are {}{near}", names.join(", ")))

@@ -9,23 +9,40 @@ use prost::Message as _;
 use super::*;
 use crate::manifest::Manifest;
 use crate::onnx::{
-    AttributeProto, DataType, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto, TensorProto, ValueInfoProto,
+    AttributeProto, DataType, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
+    TensorProto, ValueInfoProto,
 };
 use crate::self_test::Case;
 
 fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     let input = inputs.iter().map(|&name| name.to_owned()).collect();
-    NodeProto { input, output: vec![output.to_owned()], name: format!("{op}_0"), op_type: op.to_owned(), ..NodeProto::default() }
+    NodeProto {
+        input,
+        output: vec![output.to_owned()],
+        name: format!("{op}_0"),
+        op_type: op.to_owned(),
+        ..NodeProto::default()
+    }
 }
 
 fn open_axis(name: &str, kind: DataType) -> ValueInfoProto {
-    ValueInfoProto::tensor(name, kind, vec![DimensionProto { value: Some(crate::onnx::Dimension::Param("n".to_owned())) }])
+    ValueInfoProto::tensor(
+        name,
+        kind,
+        vec![DimensionProto { value: Some(crate::onnx::Dimension::Param("n".to_owned())) }],
+    )
 }
 
 /// Reads the floats `x` of one axis, gives `y`.
 fn model(nodes: Vec<NodeProto>, initializer: Vec<TensorProto>) -> ModelProto {
     let output = vec![ValueInfoProto { name: "y".to_owned(), ..open_axis("y", DataType::Float) }];
-    let graph = GraphProto { node: nodes, initializer, input: vec![open_axis("x", DataType::Float)], output, ..GraphProto::default() };
+    let graph = GraphProto {
+        node: nodes,
+        initializer,
+        input: vec![open_axis("x", DataType::Float)],
+        output,
+        ..GraphProto::default()
+    };
     let opset_import = vec![OperatorSetIdProto { domain: String::new(), version: 17 }];
     ModelProto { ir_version: 8, graph: Some(graph), opset_import, ..ModelProto::default() }
 }
@@ -50,9 +67,14 @@ fn values_larger_than_memory_are_refused_before_an_engine_sees_them() {
     let scalar = |name: &str, value: i64| TensorProto::of_integers(name, &[], &[value]);
     let doubling = |from: &str| -> Vec<NodeProto> {
         let name = |i: usize| if i == 0 { from.to_owned() } else { format!("d{i}") };
-        let mut nodes: Vec<NodeProto> = (0..40).map(|i| node("Concat", &[&name(i), &name(i)], &name(i + 1))).collect();
+        let mut nodes: Vec<NodeProto> =
+            (0..40).map(|i| node("Concat", &[&name(i), &name(i)], &name(i + 1))).collect();
         nodes.iter_mut().for_each(|node| {
-            node.attribute.push(AttributeProto { name: "axis".to_owned(), i: Some(0), ..AttributeProto::default() });
+            node.attribute.push(AttributeProto {
+                name: "axis".to_owned(),
+                i: Some(0),
+                ..AttributeProto::default()
+            });
         });
         nodes.push(node("Identity", &["d40"], "y"));
         nodes
@@ -66,10 +88,16 @@ fn values_larger_than_memory_are_refused_before_an_engine_sees_them() {
         (vec![node("Tile", &["x", "s"], "y")], vec![integers("s", &[huge])]),
         (vec![node("Tile", &["c", "s"], "y")], vec![floats("c"), integers("s", &[1, huge])]),
         (vec![node("Pad", &["x", "s"], "y")], vec![integers("s", &[0, huge])]),
-        (vec![node("OneHot", &["i", "s", "v"], "y")], vec![integers("i", &[0]), scalar("s", huge), integers("v", &[0, 1])]),
+        (
+            vec![node("OneHot", &["i", "s", "v"], "y")],
+            vec![integers("i", &[0]), scalar("s", huge), integers("v", &[0, 1])],
+        ),
         (vec![node("Range", &["a", "b", "c"], "y")], vec![scalar("a", 0), scalar("b", huge), scalar("c", 1)]),
         // The size is itself computed.
-        (vec![node("Mul", &["s", "s"], "p"), node("ConstantOfShape", &["p"], "y")], vec![integers("s", &[1 << 22])]),
+        (
+            vec![node("Mul", &["s", "s"], "p"), node("ConstantOfShape", &["p"], "y")],
+            vec![integers("s", &[1 << 22])],
+        ),
         (vec![node("MatMul", &["a", "b"], "y")], vec![wide("a", [1 << 15, 1]), wide("b", [1, 1 << 15])]),
         // Constants of some hundred megabytes each, out of a file of some hundred bytes.
         (vec![node("ConstantOfShape", &["s"], "y")], vec![integers("s", &[1 << 27])]),
@@ -81,7 +109,10 @@ fn values_larger_than_memory_are_refused_before_an_engine_sees_them() {
         for &kind in EngineKind::COMPILED {
             let error = load_graph(kind, "g.onnx", &bytes, &["x"], &["y"]).err().unwrap();
             assert_eq!(error.kind(), ErrorKind::Bundle, "{name}: {error}");
-            assert!(error.to_string().starts_with("g.onnx:") && error.help_text().is_some(), "{name}: {error}");
+            assert!(
+                error.to_string().starts_with("g.onnx:") && error.help_text().is_some(),
+                "{name}: {error}"
+            );
         }
     }
     // In a body too.
@@ -90,9 +121,16 @@ fn values_larger_than_memory_are_refused_before_an_engine_sees_them() {
         output: vec![open_axis("z", DataType::Float)],
         ..GraphProto::default()
     };
-    let branch = AttributeProto { name: "then_branch".to_owned(), g: Some(body), ..AttributeProto::default() };
+    let branch =
+        AttributeProto { name: "then_branch".to_owned(), g: Some(body), ..AttributeProto::default() };
     let outer = NodeProto { attribute: vec![branch], ..node("If", &["x"], "y") };
-    let error = load_graph(EngineKind::Auto, "g.onnx", &model(vec![outer], vec![integers("s", &[huge])]).encode_to_vec(), &["x"], &["y"]);
+    let error = load_graph(
+        EngineKind::Auto,
+        "g.onnx",
+        &model(vec![outer], vec![integers("s", &[huge])]).encode_to_vec(),
+        &["x"],
+        &["y"],
+    );
     assert!(error.err().unwrap().to_string().contains("ConstantOfShape_0"));
 }
 
@@ -115,8 +153,13 @@ fn a_loop_of_two_to_the_63_ends_when_the_time_for_opening_is_over() {
     let mut encoder = ModelProto::decode(files[file::ENCODER].as_slice()).unwrap();
     let graph = encoder.graph.as_mut().unwrap();
     // The state goes round and round before it comes out.
-    let writer = graph.node.iter_mut().find(|node| node.output.iter().any(|output| output == "state_h_0")).unwrap();
-    writer.output.iter_mut().filter(|output| *output == "state_h_0").for_each(|output| "before".clone_into(output));
+    let writer =
+        graph.node.iter_mut().find(|node| node.output.iter().any(|output| output == "state_h_0")).unwrap();
+    writer
+        .output
+        .iter_mut()
+        .filter(|output| *output == "state_h_0")
+        .for_each(|output| "before".clone_into(output));
     let state = graph.output.iter().find(|output| output.name == "state_h_0").unwrap().clone();
     let value = |name: &str| ValueInfoProto { name: name.to_owned(), ..state.clone() };
     let single = |name: &str, kind: DataType| ValueInfoProto::tensor(name, kind, vec![]);
@@ -128,11 +171,15 @@ fn a_loop_of_two_to_the_63_ends_when_the_time_for_opening_is_over() {
         ..GraphProto::default()
     };
     let r#type = crate::onnx::AttributeType::Graph as i32;
-    let attribute = vec![AttributeProto { name: "body".to_owned(), g: Some(body), r#type, ..AttributeProto::default() }];
+    let attribute =
+        vec![AttributeProto { name: "body".to_owned(), g: Some(body), r#type, ..AttributeProto::default() }];
     graph.node.push(NodeProto { attribute, ..node("Loop", &["turns", "yes", "before"], "state_h_0") });
-    graph.initializer.extend([TensorProto::of_integers("turns", &[], &[i64::MAX]), TensorProto::of_bool("yes", true)]);
+    graph
+        .initializer
+        .extend([TensorProto::of_integers("turns", &[], &[i64::MAX]), TensorProto::of_bool("yes", true)]);
     let bytes = encoder.encode_to_vec();
-    let mut manifest = Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
+    let mut manifest =
+        Manifest::from_yaml(std::str::from_utf8(&files[file::MANIFEST]).unwrap(), "s2s.yaml").unwrap();
     manifest.graphs.get_mut(&Role::Encoder).unwrap().sha256 = crate::bundle::sha256(&bytes);
     let case = Case { source_ids: vec![4, 5], output_ids: vec![2], ..Case::default() };
     let test = SelfTest { tolerance: SelfTest::TOLERANCE, cases: vec![case] };
@@ -141,7 +188,9 @@ fn a_loop_of_two_to_the_63_ends_when_the_time_for_opening_is_over() {
     files.insert(file::SELF_TEST.to_owned(), test.to_json().unwrap());
     let bundle = Bundle::from_files("loop", files).unwrap();
     let started = Instant::now();
-    let error = open_with(&bundle, EngineKind::Ort, Device::Cpu, Deadline::after(Duration::from_secs(3))).err().unwrap();
+    let error = open_with(&bundle, EngineKind::Ort, Device::Cpu, Deadline::after(Duration::from_secs(3)))
+        .err()
+        .unwrap();
     assert_eq!(error.kind(), ErrorKind::Timeout, "{error}");
     assert!(started.elapsed() < Duration::from_secs(30), "{:?}", started.elapsed());
 }

@@ -1,9 +1,10 @@
 //! Where ONNX Runtime's shared library may lie.
 //!
-//! A library is foreign code, so that it is looked for only where whoever runs the program has said that code is: what
-//! `ORT_DYLIB_PATH` names, beside the program, the active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`), the Python on `PATH`,
-//! the user's own packages, the system's folders. Folders that one merely stands in do not count, in whatever way they come
-//! up: neither `.venv` of the working folder, nor a relative entry of a variable, nor Python's own habit to import from there.
+//! A library is foreign code, so that it is looked for only where whoever runs the program has said that code
+//! is: what `ORT_DYLIB_PATH` names, beside the program, the active environment (`VIRTUAL_ENV`,
+//! `CONDA_PREFIX`), the Python on `PATH`, the user's own packages, the system's folders. Folders that one
+//! merely stands in do not count, in whatever way they come up: neither `.venv` of the working folder, nor a
+//! relative entry of a variable, nor Python's own habit to import from there.
 
 use std::env;
 use std::ffi::OsString;
@@ -46,10 +47,18 @@ pub fn find() -> Vec<Library> {
 /// The places that [`find`] looks at, in order, for `s2s doctor`.
 pub fn places() -> Vec<Place> {
     let surroundings = Surroundings::here();
-    let place = |(path, origin): (PathBuf, &'static str)| Place { libraries: libraries_in(&path).len(), path, origin };
+    let place = |(path, origin): (PathBuf, &'static str)| Place {
+        libraries: libraries_in(&path).len(),
+        path,
+        origin,
+    };
     match &surroundings.explicit {
         Some(path) => {
-            vec![Place { libraries: surroundings.find().iter().filter(|l| l.path.is_file()).count(), path: path.clone(), origin: EXPLICIT }]
+            vec![Place {
+                libraries: surroundings.find().iter().filter(|l| l.path.is_file()).count(),
+                path: path.clone(),
+                origin: EXPLICIT,
+            }]
         }
         None => surroundings.folders().into_iter().map(place).collect(),
     }
@@ -67,9 +76,14 @@ impl Surroundings {
         let mut prefixes: Vec<(PathBuf, &str)> = active.map(|prefix| (prefix, ENVIRONMENT)).collect();
         let mut pythons = vec![];
         for folder in split_path("PATH") {
-            let python = ["python3", "python", "python.exe"].iter().map(|name| folder.join(name)).find(|file| file.is_file());
+            let python = ["python3", "python", "python.exe"]
+                .iter()
+                .map(|name| folder.join(name))
+                .find(|file| file.is_file());
             // `bin/python3` may be a link into the installation: both of its sides count.
-            for python in python.iter().flat_map(|python| [Some(python.clone()), python.canonicalize().ok()]).flatten() {
+            for python in
+                python.iter().flat_map(|python| [Some(python.clone()), python.canonicalize().ok()]).flatten()
+            {
                 let parent = python.parent();
                 let prefix = if cfg!(windows) { parent } else { parent.and_then(Path::parent) };
                 prefixes.extend(prefix.map(|prefix| (prefix.to_owned(), PYTHON)));
@@ -85,7 +99,14 @@ impl Surroundings {
             system.extend(split_path("PATH"));
         } else {
             let machine = format!("/usr/lib/{}-linux-gnu", env::consts::ARCH);
-            let usual = ["/usr/local/lib", "/usr/lib", "/usr/lib64", &machine, "/opt/homebrew/lib", "/opt/onnxruntime/lib"];
+            let usual = [
+                "/usr/local/lib",
+                "/usr/lib",
+                "/usr/lib64",
+                &machine,
+                "/opt/homebrew/lib",
+                "/opt/onnxruntime/lib",
+            ];
             system.extend(usual.iter().map(PathBuf::from));
         }
         Self {
@@ -106,7 +127,11 @@ impl Surroundings {
             folders.extend(program.parent().map(|parent| (parent.join("lib"), "beside the program")));
         }
         for (prefix, origin) in &self.prefixes {
-            folders.extend(package_folders(prefix).into_iter().map(|packages| (packages.join("onnxruntime").join("capi"), *origin)));
+            folders.extend(
+                package_folders(prefix)
+                    .into_iter()
+                    .map(|packages| (packages.join("onnxruntime").join("capi"), *origin)),
+            );
         }
         folders.extend(self.system.iter().map(|folder| (folder.clone(), "system")));
         let mut seen: Vec<PathBuf> = vec![];
@@ -125,19 +150,29 @@ impl Surroundings {
                 return libraries_in(explicit).into_iter().map(|path| Library { path, origin }).collect();
             }
             // Kept even if it does not exist: what the user asked for must fail by name.
-            return vec![Library { path: explicit.canonicalize().unwrap_or_else(|_| explicit.clone()), origin }];
+            return vec![Library {
+                path: explicit.canonicalize().unwrap_or_else(|_| explicit.clone()),
+                origin,
+            }];
         }
         let folders = self.folders().into_iter();
-        folders.flat_map(|(folder, origin)| libraries_in(&folder).into_iter().map(move |path| Library { path, origin })).collect()
+        folders
+            .flat_map(|(folder, origin)| {
+                libraries_in(&folder).into_iter().map(move |path| Library { path, origin })
+            })
+            .collect()
     }
 
     /// The last resort: a Python that finds its packages in ways of its own.
     fn ask_python(&self) -> Vec<Library> {
-        const SCRIPT: &str =
-            "import importlib.util as u; s = u.find_spec('onnxruntime'); print(s.submodule_search_locations[0] if s else '')";
+        const SCRIPT: &str = "import importlib.util as u; s = u.find_spec('onnxruntime'); print(s.submodule_search_locations[0] if s else '')";
         for python in &self.pythons {
             // -I: nothing from the working folder, nor from where PYTHONPATH and PYTHONHOME point.
-            let output = Command::new(python).args(["-I", "-c", SCRIPT]).stdin(Stdio::null()).stderr(Stdio::null()).output();
+            let output = Command::new(python)
+                .args(["-I", "-c", SCRIPT])
+                .stdin(Stdio::null())
+                .stderr(Stdio::null())
+                .output();
             let Ok(output) = output else { continue };
             let folder = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
             if output.status.success() && folder.is_absolute() {
@@ -154,14 +189,17 @@ fn path_from(name: &str) -> Option<PathBuf> {
 }
 
 fn split_path(name: &str) -> Vec<PathBuf> {
-    env::var_os(name).map(|value| env::split_paths(&value).filter(|path| path.is_absolute()).collect()).unwrap_or_default()
+    env::var_os(name)
+        .map(|value| env::split_paths(&value).filter(|path| path.is_absolute()).collect())
+        .unwrap_or_default()
 }
 
 /// `lib/python*/{site,dist}-packages` and their kin under `prefix`.
 fn package_folders(prefix: &Path) -> Vec<PathBuf> {
     let mut folders = vec![prefix.join("Lib").join("site-packages")];
     for library in ["lib", "lib64", "local/lib"] {
-        let mut versions: Vec<PathBuf> = entries(&prefix.join(library)).into_iter().filter(|path| starts_with(path, "python")).collect();
+        let mut versions: Vec<PathBuf> =
+            entries(&prefix.join(library)).into_iter().filter(|path| starts_with(path, "python")).collect();
         versions.sort();
         for version in versions.into_iter().rev() {
             folders.push(version.join("site-packages"));
@@ -174,15 +212,20 @@ fn package_folders(prefix: &Path) -> Vec<PathBuf> {
 
 /// ONNX Runtime's libraries in `folder`, the newest version first.
 fn libraries_in(folder: &Path) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = entries(folder).into_iter().filter(|path| is_library(path) && path.is_file()).collect();
+    let mut found: Vec<PathBuf> =
+        entries(folder).into_iter().filter(|path| is_library(path) && path.is_file()).collect();
     found.sort_by_key(|path| std::cmp::Reverse(numbers(path)));
     found.into_iter().map(|path| path.canonicalize().unwrap_or(path)).collect()
 }
 
-/// `libonnxruntime.so`, `.so.1.32.0`, `libonnxruntime.dylib`, `libonnxruntime.1.32.0.dylib`, `onnxruntime.dll`.
+/// `libonnxruntime.so`, `.so.1.32.0`, `libonnxruntime.dylib`, `libonnxruntime.1.32.0.dylib`,
+/// `onnxruntime.dll`.
 fn is_library(path: &Path) -> bool {
     let Some(name) = path.file_name().and_then(|name| name.to_str()) else { return false };
-    let version = |text: &str| text.is_empty() || (text.starts_with('.') && text[1..].chars().all(|c| c.is_ascii_digit() || c == '.'));
+    let version = |text: &str| {
+        text.is_empty()
+            || (text.starts_with('.') && text[1..].chars().all(|c| c.is_ascii_digit() || c == '.'))
+    };
     if name == "onnxruntime.dll" {
         return true;
     }
@@ -246,7 +289,8 @@ mod tests {
         file(root.path(), "usr/lib/libonnxruntime.so");
         let system = vec![root.path().join("usr/lib")];
         let missing = root.path().join("missing.so");
-        let surroundings = Surroundings { explicit: Some(missing.clone()), system, ..Surroundings::default() };
+        let surroundings =
+            Surroundings { explicit: Some(missing.clone()), system, ..Surroundings::default() };
         assert_eq!(surroundings.find(), [Library { path: missing, origin: "ORT_DYLIB_PATH" }]);
         let folder = Surroundings { explicit: Some(root.path().join("usr/lib")), ..Surroundings::default() };
         assert_eq!(folder.find().len(), 1);
@@ -261,7 +305,11 @@ mod tests {
             let here = env::current_dir().unwrap();
             let (found, pythons) = (find(), Surroundings::here().pythons);
             assert!(found.iter().all(|library| !library.path.starts_with(&here)), "{found:?}");
-            assert!(places().iter().all(|place| place.path.is_absolute() && !place.path.starts_with(&here)), "{:?}", places());
+            assert!(
+                places().iter().all(|place| place.path.is_absolute() && !place.path.starts_with(&here)),
+                "{:?}",
+                places()
+            );
             assert!(pythons.iter().all(|python| !python.starts_with(&here)), "{pythons:?}");
             return;
         }
@@ -270,7 +318,10 @@ mod tests {
         let here = root.path().canonicalize().unwrap().join("inner");
         // A virtual environment here and above, a package, a Python that says anything.
         for venv in ["inner/.venv", ".venv", "inner/relative"] {
-            file(root.path(), &format!("{venv}/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so"));
+            file(
+                root.path(),
+                &format!("{venv}/lib/python3.12/site-packages/onnxruntime/capi/libonnxruntime.so"),
+            );
         }
         file(root.path(), "inner/onnxruntime/__init__.py");
         file(root.path(), "inner/onnxruntime/capi/libonnxruntime.so");
@@ -283,9 +334,19 @@ mod tests {
         let path = env::var("PATH").unwrap_or_default();
         for path in [format!(".::{path}"), ".:".to_owned()] {
             let mut test = Command::new(env::current_exe().unwrap());
-            test.args(["--exact", "engine::library::tests::nothing_is_loaded_from_a_folder_that_one_merely_stands_in"]);
-            test.current_dir(&here).env(INSIDE, "1").env("PATH", &path).env_remove("ORT_DYLIB_PATH").env_remove("PYTHONPATH");
-            test.env("VIRTUAL_ENV", "relative").env("CONDA_PREFIX", ".").env("LD_LIBRARY_PATH", ".:").env("HOME", ".");
+            test.args([
+                "--exact",
+                "engine::library::tests::nothing_is_loaded_from_a_folder_that_one_merely_stands_in",
+            ]);
+            test.current_dir(&here)
+                .env(INSIDE, "1")
+                .env("PATH", &path)
+                .env_remove("ORT_DYLIB_PATH")
+                .env_remove("PYTHONPATH");
+            test.env("VIRTUAL_ENV", "relative")
+                .env("CONDA_PREFIX", ".")
+                .env("LD_LIBRARY_PATH", ".:")
+                .env("HOME", ".");
             let output = test.output().unwrap();
             let said = String::from_utf8_lossy(&output.stdout);
             assert!(output.status.success() && said.contains("1 passed"), "{said}");
@@ -294,10 +355,18 @@ mod tests {
 
     #[test]
     fn only_the_runtime_itself_counts_as_a_library() {
-        for name in ["libonnxruntime.so", "libonnxruntime.so.1", "libonnxruntime.so.1.32.0", "libonnxruntime.dylib", "onnxruntime.dll"] {
+        for name in [
+            "libonnxruntime.so",
+            "libonnxruntime.so.1",
+            "libonnxruntime.so.1.32.0",
+            "libonnxruntime.dylib",
+            "onnxruntime.dll",
+        ] {
             assert!(is_library(Path::new(name)), "{name}");
         }
-        for name in ["libonnxruntime_providers_shared.so", "libonnxruntime.so.bak", "onnxruntime.lib", "libonnx.so"] {
+        for name in
+            ["libonnxruntime_providers_shared.so", "libonnxruntime.so.bak", "onnxruntime.lib", "libonnx.so"]
+        {
             assert!(!is_library(Path::new(name)), "{name}");
         }
     }

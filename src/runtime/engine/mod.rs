@@ -1,7 +1,8 @@
 //! What the decoding loop needs from an ONNX engine, and the state that it carries from step to step.
 //!
-//! [`Engine`] is small so that tests drive the loop with a scripted one. The real ones are [`onnx::OnnxEngine`] over a
-//! [`graph::Graph`] runner: `tract` (pure Rust, the default) or `ort` (ONNX Runtime, loaded when the program runs).
+//! [`Engine`] is small so that tests drive the loop with a scripted one. The real ones are
+//! [`onnx::OnnxEngine`] over a [`graph::Graph`] runner: `tract` (pure Rust, the default) or `ort` (ONNX
+//! Runtime, loaded when the program runs).
 
 mod budget;
 mod deadline;
@@ -79,7 +80,8 @@ pub struct Place {
     pub libraries: usize,
 }
 
-/// Ids of several texts, (rows, columns) row-major; sources are left-padded with [`PAD`](crate::contract::PAD).
+/// Ids of several texts, (rows, columns) row-major; sources are left-padded with
+/// [`PAD`](crate::contract::PAD).
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct IdMatrix {
     /// Texts.
@@ -99,8 +101,8 @@ pub struct StateTensor {
     pub data: Vec<f32>,
 }
 
-/// Everything that one decoder step reads besides the token: recurrent states, renewed at each step, and the memory
-/// (`encoder_output`, `encoder_mask`), which stays. In the order of the manifest's wiring.
+/// Everything that one decoder step reads besides the token: recurrent states, renewed at each step, and the
+/// memory (`encoder_output`, `encoder_mask`), which stays. In the order of the manifest's wiring.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct DecoderState {
     /// Rows.
@@ -130,7 +132,8 @@ pub trait Engine: Send {
 
     /// Encodes a batch of sources and gives the state before the first decoder step.
     ///
-    /// - `source`: ids int64 (batch, source_time), left-padded; at least one row and one column, ids within the vocabulary.
+    /// - `source`: ids int64 (batch, source_time), left-padded; at least one row and one column, ids within
+    ///   the vocabulary.
     fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState>;
 
     /// One decoder step: reads `state`, replaces its recurrent part, fills `output`.
@@ -170,7 +173,11 @@ impl EngineKind {
     /// # Errors
     /// [`ErrorKind::Engine`] if it is not compiled in.
     pub fn resolve(self) -> Result<Self> {
-        let found = if self == Self::Auto { Self::COMPILED.first() } else { Self::COMPILED.iter().find(|&&kind| kind == self) };
+        let found = if self == Self::Auto {
+            Self::COMPILED.first()
+        } else {
+            Self::COMPILED.iter().find(|&&kind| kind == self)
+        };
         found.copied().ok_or_else(|| {
             Error::new(ErrorKind::Engine, format!("the engine {self} is not compiled in"))
                 .help("build s2s-runtime with its feature `tract` or `ort`")
@@ -189,26 +196,35 @@ impl FromStr for EngineKind {
 
     fn from_str(text: &str) -> Result<Self> {
         let kind = [Self::Auto, Self::Tract, Self::Ort].into_iter().find(|kind| kind.as_str() == text);
-        kind.ok_or_else(|| Error::new(ErrorKind::Usage, format!("`{text}` is not an engine")).help("choose auto, tract or ort"))
+        kind.ok_or_else(|| {
+            Error::new(ErrorKind::Usage, format!("`{text}` is not an engine"))
+                .help("choose auto, tract or ort")
+        })
     }
 }
 
 /// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one.
 ///
 /// # Errors
-/// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self test fails;
-/// [`ErrorKind::Timeout`] if all that takes longer than a minute.
+/// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self
+/// test fails; [`ErrorKind::Timeout`] if all that takes longer than a minute.
 pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
     open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING))
 }
 
 /// The same on the processor or through CUDA, within a time.
-fn open_with(bundle: &Bundle, kind: EngineKind, device: Device, deadline: Deadline) -> Result<Box<dyn Engine>> {
+fn open_with(
+    bundle: &Bundle,
+    kind: EngineKind,
+    device: Device,
+    deadline: Deadline,
+) -> Result<Box<dyn Engine>> {
     let kind = kind.resolve()?;
     let encoder = bundle.graph_name(Role::Encoder);
     let mut engine = onnx::OnnxEngine::new(kind.as_str(), bundle, |name, _, inputs, outputs| {
         let is_encoder = name == encoder;
-        let model = Arc::clone(bundle.shared_graph(if is_encoder { Role::Encoder } else { Role::Decoder })?);
+        let model =
+            Arc::clone(bundle.shared_graph(if is_encoder { Role::Encoder } else { Role::Decoder })?);
         let loader = Loader::new(kind, device, name, inputs, outputs);
         let graph = loader.load(Arc::clone(&model), &deadline)?;
         // tract has a plan for each batch size instead of another form of the decoder.
@@ -217,7 +233,8 @@ fn open_with(bundle: &Bundle, kind: EngineKind, device: Device, deadline: Deadli
         }
         let symbols = bundle.source().len();
         let maker = move || {
-            let for_many_rows = if is_encoder { folded_encoder(&model, symbols) } else { split_decoder(&model) };
+            let for_many_rows =
+                if is_encoder { folded_encoder(&model, symbols) } else { split_decoder(&model) };
             for_many_rows.map(|model| loader.load(Arc::new(model), &Deadline::after(OPENING))).transpose()
         };
         Ok(Box::new(wide::TwoForms::new(graph, Arc::new(maker))))
@@ -240,10 +257,17 @@ fn open_with(bundle: &Bundle, kind: EngineKind, device: Device, deadline: Deadli
 /// - `outputs`: the outputs to read, in the order in which they will be given.
 ///
 /// # Errors
-/// [`ErrorKind::Bundle`] if the bytes or the names are wrong, [`ErrorKind::Engine`] if the engine is missing or fails,
-/// [`ErrorKind::Timeout`] if it takes longer than a minute.
-pub fn load_graph(kind: EngineKind, name: &str, model: &[u8], inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn graph::Graph>> {
-    Loader::new(kind, Device::Cpu, name, inputs, outputs).load(Arc::new(model.to_vec()), &Deadline::after(OPENING))
+/// [`ErrorKind::Bundle`] if the bytes or the names are wrong, [`ErrorKind::Engine`] if the engine is missing
+/// or fails, [`ErrorKind::Timeout`] if it takes longer than a minute.
+pub fn load_graph(
+    kind: EngineKind,
+    name: &str,
+    model: &[u8],
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<Box<dyn graph::Graph>> {
+    Loader::new(kind, Device::Cpu, name, inputs, outputs)
+        .load(Arc::new(model.to_vec()), &Deadline::after(OPENING))
 }
 
 /// How graphs of one outside are loaded.
@@ -258,7 +282,8 @@ struct Loader {
 
 impl Loader {
     fn new(kind: EngineKind, device: Device, name: &str, inputs: &[&str], outputs: &[&str]) -> Self {
-        let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        let [inputs, outputs] =
+            [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect());
         Self { kind, device, name: name.to_owned(), inputs, outputs }
     }
 
@@ -270,7 +295,8 @@ impl Loader {
         drop(checked);
         deadline.run(&self.name, "loading it", move || {
             let Self { kind, device, name, inputs, outputs } = &loader;
-            let [inputs, outputs] = [inputs, outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+            let [inputs, outputs] =
+                [inputs, outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
             match kind.resolve()? {
                 #[cfg(feature = "tract")]
                 EngineKind::Tract => tract::load(name, model, &info, &inputs, &outputs),
@@ -286,13 +312,22 @@ impl Loader {
     }
 }
 
-/// The engines that are compiled in, and whether they work here; ONNX Runtime's library is loaded to find out.
+/// The engines that are compiled in, and whether they work here; ONNX Runtime's library is loaded to find
+/// out.
 pub fn available() -> Vec<EngineReport> {
     EngineKind::COMPILED.iter().map(|&kind| report(kind)).collect()
 }
 
 fn report(kind: EngineKind) -> EngineReport {
-    let empty = EngineReport { name: kind.as_str(), version: None, path: None, problem: None, help: None, origin: None, searched: vec![] };
+    let empty = EngineReport {
+        name: kind.as_str(),
+        version: None,
+        path: None,
+        problem: None,
+        help: None,
+        origin: None,
+        searched: vec![],
+    };
     match kind {
         #[cfg(feature = "tract")]
         EngineKind::Tract => EngineReport { version: Some(tract::VERSION.to_owned()), ..empty },
@@ -300,12 +335,19 @@ fn report(kind: EngineKind) -> EngineReport {
         EngineKind::Ort => {
             let searched = library::places();
             match ort::loaded() {
-                Ok(loaded) => {
-                    EngineReport { version: loaded.version(), path: Some(loaded.path), origin: Some(loaded.origin), searched, ..empty }
-                }
-                Err(error) => {
-                    EngineReport { problem: Some(error.to_string()), help: error.help_text().map(str::to_owned), searched, ..empty }
-                }
+                Ok(loaded) => EngineReport {
+                    version: loaded.version(),
+                    path: Some(loaded.path),
+                    origin: Some(loaded.origin),
+                    searched,
+                    ..empty
+                },
+                Err(error) => EngineReport {
+                    problem: Some(error.to_string()),
+                    help: error.help_text().map(str::to_owned),
+                    searched,
+                    ..empty
+                },
             }
         }
         #[allow(unreachable_patterns)] // Unless a feature is off.
@@ -325,9 +367,13 @@ impl DecoderState {
     pub fn rows(&self, rows: std::ops::Range<usize>) -> Self {
         let part = |tensor: &StateTensor| {
             let len = tensor.row_len();
-            StateTensor { row_shape: tensor.row_shape.clone(), data: tensor.data[rows.start * len..rows.end * len].to_vec() }
+            StateTensor {
+                row_shape: tensor.row_shape.clone(),
+                data: tensor.data[rows.start * len..rows.end * len].to_vec(),
+            }
         };
-        let (recurrent, memory) = (self.recurrent.iter().map(part).collect(), self.memory.iter().map(part).collect());
+        let (recurrent, memory) =
+            (self.recurrent.iter().map(part).collect(), self.memory.iter().map(part).collect());
         Self { batch: rows.len(), recurrent, memory }
     }
 
@@ -346,7 +392,8 @@ impl DecoderState {
                 }
                 tensor.data.truncate(rows.len() * len);
             } else {
-                tensor.data = rows.iter().flat_map(|&r| &tensor.data[r * len..(r + 1) * len]).copied().collect();
+                tensor.data =
+                    rows.iter().flat_map(|&r| &tensor.data[r * len..(r + 1) * len]).copied().collect();
             }
         }
         self.batch = rows.len();

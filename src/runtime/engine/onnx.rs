@@ -71,7 +71,10 @@ impl OnnxEngine {
         let (encoder, decoder) = (bundle.graph_info(Role::Encoder)?, bundle.graph_info(Role::Decoder)?);
         let encoder_batch = batch_symbol(encoder.input(&wiring.encoder_input));
         let decoder_batch = batch_symbol(decoder.input(&wiring.decoder_input));
-        let states = wiring.states.iter().map(|wire| (&wire.encoder_output, &wire.decoder_input, Some(&wire.decoder_output)));
+        let states = wiring
+            .states
+            .iter()
+            .map(|wire| (&wire.encoder_output, &wire.decoder_input, Some(&wire.decoder_output)));
         let memory = wiring.memory.iter().map(|wire| (&wire.encoder_output, &wire.decoder_input, None));
         let wires = states.chain(memory).map(|(from, to, next)| Wire {
             name: from.clone(),
@@ -79,11 +82,15 @@ impl OnnxEngine {
             input_axis: batch_axis(decoder.input(to), decoder_batch),
             output_axis: next.map_or(0, |next| batch_axis(decoder.output(next), decoder_batch)),
         });
-        let token_rank = decoder.input(&wiring.decoder_input).and_then(|info| info.shape.as_ref()).map_or(2, Vec::len);
+        let token_rank =
+            decoder.input(&wiring.decoder_input).and_then(|info| info.shape.as_ref()).map_or(2, Vec::len);
         let one_hot = usize::from(manifest.io == Io::OneHot);
         if !(1 + one_hot..=2 + one_hot).contains(&token_rank) {
-            let message = format!("{token_rank} axes; (batch, 1) or (batch) is expected, and the vocabulary after it with one-hot tensors");
-            return Err(Error::new(ErrorKind::Bundle, message).in_graph(bundle.graph_name(Role::Decoder), Some(&wiring.decoder_input)));
+            let message = format!(
+                "{token_rank} axes; (batch, 1) or (batch) is expected, and the vocabulary after it with one-hot tensors"
+            );
+            return Err(Error::new(ErrorKind::Bundle, message)
+                .in_graph(bundle.graph_name(Role::Decoder), Some(&wiring.decoder_input)));
         }
         let plan = Plan {
             io: manifest.io,
@@ -94,10 +101,23 @@ impl OnnxEngine {
             tensors: wires.collect(),
             recurrent: wiring.states.len(),
             attention: wiring.attention.is_some(),
-            names: Names { encoder: bundle.graph_name(Role::Encoder).to_owned(), decoder: bundle.graph_name(Role::Decoder).to_owned() },
+            names: Names {
+                encoder: bundle.graph_name(Role::Encoder).to_owned(),
+                decoder: bundle.graph_name(Role::Decoder).to_owned(),
+            },
         };
-        let encoder = load(&plan.names.encoder, bundle.graph(Role::Encoder)?, &[&wiring.encoder_input], &wiring.encoder_outputs())?;
-        let decoder = load(&plan.names.decoder, bundle.graph(Role::Decoder)?, &wiring.decoder_inputs(), &wiring.decoder_outputs())?;
+        let encoder = load(
+            &plan.names.encoder,
+            bundle.graph(Role::Encoder)?,
+            &[&wiring.encoder_input],
+            &wiring.encoder_outputs(),
+        )?;
+        let decoder = load(
+            &plan.names.decoder,
+            bundle.graph(Role::Decoder)?,
+            &wiring.decoder_inputs(),
+            &wiring.decoder_outputs(),
+        )?;
         Ok(Self::with(name, encoder, decoder, Arc::new(plan)))
     }
 
@@ -118,7 +138,8 @@ fn batch_symbol(tensor: Option<&TensorInfo>) -> Option<&str> {
 /// The axis that is called as the batch is; the first if none is.
 fn batch_axis(tensor: Option<&TensorInfo>, batch: Option<&str>) -> usize {
     let shape = tensor.and_then(|tensor| tensor.shape.as_deref()).unwrap_or_default();
-    let named = |axis: &Dimension| matches!(axis, Dimension::Symbol(symbol) if Some(symbol.as_str()) == batch);
+    let named =
+        |axis: &Dimension| matches!(axis, Dimension::Symbol(symbol) if Some(symbol.as_str()) == batch);
     shape.iter().position(named).unwrap_or(0)
 }
 
@@ -133,15 +154,20 @@ fn to_front(data: &mut Vec<f32>, shape: &[usize], axis: usize) {
 /// (a, b, inner) to (b, a, inner).
 fn transpose(data: &mut Vec<f32>, a: usize, b: usize, inner: usize) {
     let block = |i: usize, j: usize| (i * b + j) * inner;
-    *data = (0..b).flat_map(|j| (0..a).flat_map(move |i| block(i, j)..block(i, j) + inner)).map(|at| data[at]).collect();
+    *data = (0..b)
+        .flat_map(|j| (0..a).flat_map(move |i| block(i, j)..block(i, j) + inner))
+        .map(|at| data[at])
+        .collect();
 }
 
 fn check_ids(ids: &[i64], symbols: usize, graph: &str) -> Result<()> {
     // Unsigned, so that one comparison finds negative ids too.
     if let Some(&id) = ids.iter().find(|&&id| id as u64 >= symbols as u64) {
-        return Err(
-            Error::new(ErrorKind::Input, format!("id {id}, but the vocabulary has the ids 0 to {}", symbols - 1)).in_graph(graph, None)
-        );
+        return Err(Error::new(
+            ErrorKind::Input,
+            format!("id {id}, but the vocabulary has the ids 0 to {}", symbols - 1),
+        )
+        .in_graph(graph, None));
     }
     Ok(())
 }
@@ -170,28 +196,42 @@ impl Engine for OnnxEngine {
         let plan = Arc::clone(&self.plan);
         let &IdMatrix { rows, columns, ref data } = source;
         if rows == 0 || columns == 0 || data.len() != rows * columns {
-            let message = format!("{} ids given for {rows} rows of {columns}; at least one of each is needed", data.len());
+            let message = format!(
+                "{} ids given for {rows} rows of {columns}; at least one of each is needed",
+                data.len()
+            );
             return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.encoder, None));
         }
         check_ids(data, plan.source_vocabulary, &plan.names.encoder)?;
         match plan.io {
-            Io::Ids => self.encoder.run(&[TensorView { shape: &[rows, columns], data: DataView::I64(data) }], &mut self.outputs)?,
+            Io::Ids => self.encoder.run(
+                &[TensorView { shape: &[rows, columns], data: DataView::I64(data) }],
+                &mut self.outputs,
+            )?,
             Io::OneHot => {
                 fill_one_hot(data, plan.source_vocabulary, &mut self.one_hot);
                 let shape = [rows, columns, plan.source_vocabulary];
-                self.encoder.run(&[TensorView { shape: &shape, data: DataView::F32(&self.one_hot) }], &mut self.outputs)?;
+                self.encoder.run(
+                    &[TensorView { shape: &shape, data: DataView::F32(&self.one_hot) }],
+                    &mut self.outputs,
+                )?;
             }
         }
-        let mut tensors = plan.tensors.iter().zip(self.outputs.drain(..)).map(|(wire, Tensor { shape, mut data })| {
-            if shape.get(wire.encoder_axis) != Some(&rows) {
-                let message = format!("shape {shape:?} where axis {} should be the batch of {rows}", wire.encoder_axis);
-                return Err(Error::new(ErrorKind::Engine, message).in_graph(&plan.names.encoder, Some(&wire.name)));
-            }
-            to_front(&mut data, &shape, wire.encoder_axis);
-            let mut row_shape = shape;
-            row_shape.remove(wire.encoder_axis);
-            Ok(StateTensor { row_shape, data })
-        });
+        let mut tensors =
+            plan.tensors.iter().zip(self.outputs.drain(..)).map(|(wire, Tensor { shape, mut data })| {
+                if shape.get(wire.encoder_axis) != Some(&rows) {
+                    let message = format!(
+                        "shape {shape:?} where axis {} should be the batch of {rows}",
+                        wire.encoder_axis
+                    );
+                    return Err(Error::new(ErrorKind::Engine, message)
+                        .in_graph(&plan.names.encoder, Some(&wire.name)));
+                }
+                to_front(&mut data, &shape, wire.encoder_axis);
+                let mut row_shape = shape;
+                row_shape.remove(wire.encoder_axis);
+                Ok(StateTensor { row_shape, data })
+            });
         let recurrent = tensors.by_ref().take(plan.recurrent).collect::<Result<_>>()?;
         let memory = tensors.collect::<Result<_>>()?;
         Ok(DecoderState { batch: rows, recurrent, memory })
@@ -201,16 +241,27 @@ impl Engine for OnnxEngine {
         let plan = Arc::clone(&self.plan);
         let batch = state.batch;
         let count = state.recurrent.len();
-        if tokens.len() != batch || batch == 0 || count != plan.recurrent || count + state.memory.len() != plan.tensors.len() {
-            let message = format!("{} tokens and {count} states given for a batch of {batch} and {} states", tokens.len(), plan.recurrent);
+        if tokens.len() != batch
+            || batch == 0
+            || count != plan.recurrent
+            || count + state.memory.len() != plan.tensors.len()
+        {
+            let message = format!(
+                "{} tokens and {count} states given for a batch of {batch} and {} states",
+                tokens.len(),
+                plan.recurrent
+            );
             return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.decoder, None));
         }
         check_ids(tokens, plan.target_vocabulary, &plan.names.decoder)?;
 
         for (wire, tensor) in plan.tensors.iter().zip(state.recurrent.iter().chain(&state.memory)) {
             if tensor.data.len() != batch * tensor.row_len() {
-                let message = format!("{} values given for {batch} rows of {:?}", tensor.data.len(), tensor.row_shape);
-                return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.decoder, Some(&wire.name)));
+                let message =
+                    format!("{} values given for {batch} rows of {:?}", tensor.data.len(), tensor.row_shape);
+                return Err(
+                    Error::new(ErrorKind::Input, message).in_graph(&plan.names.decoder, Some(&wire.name))
+                );
             }
         }
 
@@ -235,19 +286,25 @@ impl Engine for OnnxEngine {
             }
         };
         let tensors = state.recurrent.iter().chain(&state.memory);
-        for ((wire, tensor), shape) in plan.tensors.iter().zip(tensors.clone()).zip(tensor_shapes.iter_mut()) {
+        for ((wire, tensor), shape) in plan.tensors.iter().zip(tensors.clone()).zip(tensor_shapes.iter_mut())
+        {
             shape.clear();
             shape.extend_from_slice(&tensor.row_shape);
             shape.insert(wire.input_axis.min(shape.len()), batch);
         }
         let mut inputs = Vec::with_capacity(plan.tensors.len() + 1);
         inputs.push(TensorView { shape: &token_shape[0], data: token_data });
-        inputs.extend(tensors.zip(tensor_shapes.iter()).map(|(tensor, shape)| TensorView { shape, data: DataView::F32(&tensor.data) }));
+        inputs.extend(
+            tensors
+                .zip(tensor_shapes.iter())
+                .map(|(tensor, shape)| TensorView { shape, data: DataView::F32(&tensor.data) }),
+        );
         self.decoder.run(&inputs, &mut self.outputs)?;
         drop(inputs);
 
         // Buffers change hands instead of being copied: what the loop has read becomes the next call's space.
-        let (logits, rest) = self.outputs.split_first_mut().unwrap_or_else(|| unreachable!("decoders have an output"));
+        let (logits, rest) =
+            self.outputs.split_first_mut().unwrap_or_else(|| unreachable!("decoders have an output"));
         if logits.data.len() != batch * width {
             let message = format!("shape {:?}; {batch} rows of {width} are expected", logits.shape);
             return Err(Error::new(ErrorKind::Engine, message).in_graph(&plan.names.decoder, None));
@@ -283,6 +340,11 @@ impl Engine for OnnxEngine {
     }
 
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self::with(self.name, self.encoder.fork()?, self.decoder.fork()?, Arc::clone(&self.plan))))
+        Ok(Box::new(Self::with(
+            self.name,
+            self.encoder.fork()?,
+            self.decoder.fork()?,
+            Arc::clone(&self.plan),
+        )))
     }
 }

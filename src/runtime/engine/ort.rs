@@ -70,9 +70,16 @@ pub(super) fn loaded() -> Result<Loaded> {
 }
 
 fn initialise(path: &std::path::Path) -> Result<Environment, String> {
-    // `init_from` gives an error where the crate's other ways in panic; the guard is for a library that is none.
-    let attempt =
-        || ort::init_from(path).map_err(|e| e.to_string())?.with_name("s2s").with_telemetry(false).build().map_err(|e| e.to_string());
+    // `init_from` gives an error where the crate's other ways in panic; the guard is for a library that is
+    // none.
+    let attempt = || {
+        ort::init_from(path)
+            .map_err(|e| e.to_string())?
+            .with_name("s2s")
+            .with_telemetry(false)
+            .build()
+            .map_err(|e| e.to_string())
+    };
     caught(attempt).unwrap_or_else(|_| Err("not an ONNX Runtime that fits".to_owned()))
 }
 
@@ -103,16 +110,28 @@ pub(super) fn load(
     let session = open_session(device, name, &model)?;
     let positions = |wanted: &[&str], present: &[&str]| -> Result<Vec<usize>> {
         let position = |name: &&str| present.iter().position(|present| present == name);
-        wanted.iter().map(|name| position(name).ok_or_else(|| failure(signature.name(), "lost", name))).collect()
+        wanted
+            .iter()
+            .map(|name| position(name).ok_or_else(|| failure(signature.name(), "lost", name)))
+            .collect()
     };
     let session_inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
     let session_outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
-    let (from_caller, to_caller) = (positions(&session_inputs, inputs)?, positions(outputs, &session_outputs)?);
+    let (from_caller, to_caller) =
+        (positions(&session_inputs, inputs)?, positions(outputs, &session_outputs)?);
     let options = run_options(name)?;
     let stopped = Arc::clone(&options);
     // Where stopping fails the time is over all the same.
     deadline.on_end(move || drop(stopped.terminate()));
-    Ok(Box::new(OrtGraph { session, device, model, signature, options, inputs: from_caller, outputs: to_caller }))
+    Ok(Box::new(OrtGraph {
+        session,
+        device,
+        model,
+        signature,
+        options,
+        inputs: from_caller,
+        outputs: to_caller,
+    }))
 }
 
 fn run_options(name: &str) -> Result<Arc<RunOptions>> {
@@ -130,17 +149,20 @@ fn open_session(device: Device, name: &str, model: &[u8]) -> Result<Session> {
             .with_parallel_execution(false)?
             .with_intra_op_spinning(false)?
             .with_inter_op_spinning(false)?
-            // A plan of the memory is kept for every shape that was seen: batches and lengths make thousands of them.
+            // A plan of the memory is kept for every shape that was seen: batches and lengths make thousands
+            // of them.
             .with_memory_pattern(false)?
-            // Weights in 8 bits are restored to f32 when the graph is loaded. Otherwise a DequantizeLinear in front of a
-            // MatMul becomes an approximate product: other logits than in other engines, and slower.
+            // Weights in 8 bits are restored to f32 when the graph is loaded. Otherwise a DequantizeLinear in
+            // front of a MatMul becomes an approximate product: other logits than in other engines, and
+            // slower.
             .with_config_entry("session.disable_quant_qdq", "1")?)
     };
     let cannot = |e: ort::Error| failure(name, "cannot load this graph", &e.to_string());
     let mut builder = builder().map_err(cannot)?;
     if device == Device::Cuda {
         // A provider that fails is otherwise passed over in silence, and the processor does the work.
-        let registered = builder.with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()]);
+        let registered =
+            builder.with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()]);
         builder = registered.map_err(|e| no_cuda(&path, &e.to_string()))?;
     }
     builder.commit_from_memory(model).map_err(cannot)
@@ -156,13 +178,18 @@ fn no_cuda(library: &std::path::Path, cause: &str) -> Error {
 }
 
 fn failure(graph: &str, what: &str, cause: &str) -> Error {
-    Error::new(ErrorKind::Engine, format!("ONNX Runtime {what}: {}", cause.lines().next().unwrap_or_default())).in_graph(graph, None)
+    Error::new(
+        ErrorKind::Engine,
+        format!("ONNX Runtime {what}: {}", cause.lines().next().unwrap_or_default()),
+    )
+    .in_graph(graph, None)
 }
 
 impl Graph for OrtGraph {
     fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
         self.signature.check(inputs)?;
-        let (session, options, from_caller, to_caller) = (&mut self.session, &*self.options, &self.inputs, &self.outputs);
+        let (session, options, from_caller, to_caller) =
+            (&mut self.session, &*self.options, &self.inputs, &self.outputs);
         let mut run = || -> ort::Result<()> {
             let mut values: Vec<SessionInputValue<'_>> = Vec::with_capacity(inputs.len());
             for &position in from_caller {

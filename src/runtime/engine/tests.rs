@@ -1,5 +1,5 @@
-//! Every case runs in every engine that is compiled in; ONNX Runtime's are passed over, with a printed reason, where its
-//! library is absent, unless `S2S_REQUIRE_ORT=1` says that it must be there.
+//! Every case runs in every engine that is compiled in; ONNX Runtime's are passed over, with a printed
+//! reason, where its library is absent, unless `S2S_REQUIRE_ORT=1` says that it must be there.
 //!
 //! The graphs and what they must give are made by `testdata/make_graphs.py`.
 
@@ -50,13 +50,17 @@ pub(super) fn engines() -> Vec<EngineKind> {
 
 fn symbols(count: usize) -> VocabularySpec {
     let letters = ('a'..).map(|c| c.to_string());
-    let symbols = SPECIAL_SYMBOLS.iter().map(|&symbol| symbol.to_owned()).chain(letters).take(count).collect();
+    let symbols =
+        SPECIAL_SYMBOLS.iter().map(|&symbol| symbol.to_owned()).chain(letters).take(count).collect();
     VocabularySpec { unit: Unit::Character, symbols, ..VocabularySpec::default() }
 }
 
 fn wiring(form: &str) -> Wiring {
-    let state =
-        |name: &str| StateWire { encoder_output: name.to_owned(), decoder_input: name.to_owned(), decoder_output: contract::next(name) };
+    let state = |name: &str| StateWire {
+        encoder_output: name.to_owned(),
+        decoder_input: name.to_owned(),
+        decoder_output: contract::next(name),
+    };
     let ours = Wiring {
         encoder_input: contract::ENCODER_INPUT.to_owned(),
         decoder_input: contract::DECODER_INPUT.to_owned(),
@@ -66,7 +70,8 @@ fn wiring(form: &str) -> Wiring {
         memory: vec![],
         attention: None,
     };
-    let memory = |from: &str, to: &str| MemoryWire { encoder_output: from.to_owned(), decoder_input: to.to_owned() };
+    let memory =
+        |from: &str, to: &str| MemoryWire { encoder_output: from.to_owned(), decoder_input: to.to_owned() };
     match form {
         "ids" => ours,
         "one_hot" => Wiring { output: OutputForm::Probabilities, ..ours },
@@ -96,7 +101,9 @@ fn graphs(form: &str) -> [(Role, Vec<u8>); 2] {
 }
 
 fn manifest(form: &str) -> Manifest {
-    let file = |(role, bytes): (Role, Vec<u8>)| (role, GraphFile { file: role.file().to_owned(), sha256: sha256(&bytes) });
+    let file = |(role, bytes): (Role, Vec<u8>)| {
+        (role, GraphFile { file: role.file().to_owned(), sha256: sha256(&bytes) })
+    };
     Manifest {
         format_version: contract::FORMAT_VERSION.to_owned(),
         name: form.to_owned(),
@@ -118,7 +125,8 @@ fn manifest(form: &str) -> Manifest {
 }
 
 pub(super) fn files(form: &str) -> BTreeMap<String, Vec<u8>> {
-    let mut files: BTreeMap<String, Vec<u8>> = graphs(form).into_iter().map(|(role, bytes)| (role.file().to_owned(), bytes)).collect();
+    let mut files: BTreeMap<String, Vec<u8>> =
+        graphs(form).into_iter().map(|(role, bytes)| (role.file().to_owned(), bytes)).collect();
     files.insert(file::MANIFEST.to_owned(), manifest(form).to_yaml().unwrap().into_bytes());
     files
 }
@@ -129,7 +137,8 @@ fn bundle(form: &str) -> Bundle {
 
 fn padded(sources: &[&[u32]]) -> IdMatrix {
     let columns = sources.iter().map(|ids| ids.len()).max().unwrap();
-    let row = |ids: &&[u32]| [vec![0; columns - ids.len()], ids.iter().map(|&id| i64::from(id)).collect()].concat();
+    let row =
+        |ids: &&[u32]| [vec![0; columns - ids.len()], ids.iter().map(|&id| i64::from(id)).collect()].concat();
     IdMatrix { rows: sources.len(), columns, data: sources.iter().flat_map(row).collect() }
 }
 
@@ -153,24 +162,42 @@ fn check(engine: &mut dyn Engine, cases: &[&Golden], form: &str) {
     let mut state = engine.encode(&source).unwrap();
     assert_eq!(state.batch, cases.len());
     for (i, case) in cases.iter().enumerate() {
-        let rows: Vec<f32> = state.recurrent.iter().flat_map(|t| t.data[i * t.row_len()..(i + 1) * t.row_len()].to_vec()).collect();
-        assert_near(&rows, &[case.h.clone(), case.c.clone()].concat(), &format!("{name}: states of case {i}"));
+        let rows: Vec<f32> = state
+            .recurrent
+            .iter()
+            .flat_map(|t| t.data[i * t.row_len()..(i + 1) * t.row_len()].to_vec())
+            .collect();
+        assert_near(
+            &rows,
+            &[case.h.clone(), case.c.clone()].concat(),
+            &format!("{name}: states of case {i}"),
+        );
     }
     let mut output = StepOutput::default();
     for step in 0..cases.iter().map(|case| case.logits.len()).max().unwrap() {
         let token = |case: &&Golden| if step == 0 { START } else { *case.forced.get(step - 1).unwrap_or(&4) };
         let tokens: Vec<i64> = cases.iter().map(token).map(i64::from).collect();
         engine.step(&tokens, &mut state, &mut output).unwrap();
-        for (i, (case, row)) in cases.iter().zip(output.logits.chunks_exact(engine.target_vocabulary())).enumerate() {
+        for (i, (case, row)) in
+            cases.iter().zip(output.logits.chunks_exact(engine.target_vocabulary())).enumerate()
+        {
             let Some(expected) = case.logits.get(step) else { continue };
-            assert_near(&log_softmax(row), &log_softmax(expected), &format!("{name}: scores of case {i}, step {step}"));
+            assert_near(
+                &log_softmax(row),
+                &log_softmax(expected),
+                &format!("{name}: scores of case {i}, step {step}"),
+            );
             if form != "foreign" {
                 assert!(output.attention.is_empty());
                 continue;
             }
             let weights = &output.attention[i * source.columns..(i + 1) * source.columns];
             let padding = source.columns - case.source.len();
-            assert_near(&weights[padding..], &case.attention[step], &format!("{name}: attention of case {i}, step {step}"));
+            assert_near(
+                &weights[padding..],
+                &case.attention[step],
+                &format!("{name}: attention of case {i}, step {step}"),
+            );
             assert!(weights[..padding].iter().all(|&weight| weight == 0.0), "{name}: attention to padding");
         }
     }
@@ -239,7 +266,13 @@ fn ids_outside_the_vocabulary_and_empty_batches_are_errors_not_panics() {
         for kind in engines() {
             let mut engine = open(&bundle(form), kind).unwrap();
             let matrix = |rows, columns, data: &[i64]| IdMatrix { rows, columns, data: data.to_vec() };
-            for bad in [matrix(1, 1, &[12]), matrix(1, 1, &[-1]), matrix(0, 0, &[]), matrix(1, 2, &[4]), matrix(1, 1, &[i64::MIN])] {
+            for bad in [
+                matrix(1, 1, &[12]),
+                matrix(1, 1, &[-1]),
+                matrix(0, 0, &[]),
+                matrix(1, 2, &[4]),
+                matrix(1, 1, &[i64::MIN]),
+            ] {
                 assert_eq!(engine.encode(&bad).unwrap_err().kind(), ErrorKind::Input, "{bad:?}");
             }
             let mut state = engine.encode(&matrix(2, 1, &[4, 5])).unwrap();
@@ -284,11 +317,14 @@ fn graphs_check_types_shapes_and_names_before_the_engine_sees_them() {
         }
         // What a panic of tract leaves behind must not spoil the next call.
         let outside = [4_i64, 5, 600];
-        let failed = graph.run(&[TensorView { shape: &[3, 1], data: DataView::I64(&outside) }, good, good], &mut results);
+        let failed = graph
+            .run(&[TensorView { shape: &[3, 1], data: DataView::I64(&outside) }, good, good], &mut results);
         assert_eq!(failed.unwrap_err().kind(), ErrorKind::Engine);
         graph.run(&[token, good, good], &mut results).unwrap();
 
-        let load = |inputs: &[&str], outputs: &[&str]| load_graph(kind, "d.onnx", model, inputs, outputs).err().unwrap();
+        let load = |inputs: &[&str], outputs: &[&str]| {
+            load_graph(kind, "d.onnx", model, inputs, outputs).err().unwrap()
+        };
         let error = load(&["decoder_input", "state_h_0", "state_c0"], &outputs);
         assert!(error.help_text().unwrap().contains("did you mean `state_c_0`"), "{error}");
         assert!(load(&inputs[..2], &outputs).to_string().contains("state_c_0: nothing feeds this input"));
@@ -304,7 +340,8 @@ fn graphs_check_types_shapes_and_names_before_the_engine_sees_them() {
 #[test]
 fn a_backward_recurrence_is_refused_for_tract_which_would_run_it_forward() {
     let model = testdata("reverse/encoder.onnx");
-    let error = load_graph(EngineKind::Tract, "encoder.onnx", &model, &["encoder_input"], &["h"]).err().unwrap();
+    let error =
+        load_graph(EngineKind::Tract, "encoder.onnx", &model, &["encoder_input"], &["h"]).err().unwrap();
     assert_eq!(error.kind(), ErrorKind::Engine);
     assert!(error.to_string().starts_with("encoder.onnx:backward: tract ignores"), "{error}");
 }
@@ -326,7 +363,9 @@ fn a_self_test_that_one_engine_recorded_passes_in_all() {
     for form in ["ids", "one_hot", "foreign"] {
         let test = recorded(form);
         assert_eq!(SelfTest::from_json(&test.to_json().unwrap()).unwrap(), test);
-        assert!(test.cases.iter().all(|case| !case.output_ids.is_empty() && !case.states.is_empty() && case.first_logits.len() == 9));
+        assert!(test.cases.iter().all(|case| !case.output_ids.is_empty()
+            && !case.states.is_empty()
+            && case.first_logits.len() == 9));
         for kind in engines() {
             open(&with_self_test(form, &test), kind).unwrap();
         }
@@ -351,7 +390,10 @@ fn a_self_test_that_differs_in_any_part_keeps_the_bundle_closed() {
     fails(|test| test.cases[2].output_ids[0] = (test.cases[2].output_ids[0] + 1) % 9, "output 0");
     let mut outside = test;
     outside.cases[0].output_ids[0] = 99;
-    assert_eq!(open(&with_self_test("ids", &outside), EngineKind::Auto).err().unwrap().kind(), ErrorKind::Bundle);
+    assert_eq!(
+        open(&with_self_test("ids", &outside), EngineKind::Auto).err().unwrap().kind(),
+        ErrorKind::Bundle
+    );
 }
 
 #[test]

@@ -3,7 +3,8 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
-    DatumExt, Framework, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor as TractTensor, TractResult, TypedRunnableModel,
+    DatumExt, Framework, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor as TractTensor, TractResult,
+    TypedRunnableModel,
 };
 
 use super::graph::{DataView, Graph, Signature, Tensor, TensorView};
@@ -32,8 +33,9 @@ struct TractGraph {
 /// A batch size and its plan.
 type PinnedPlan = (usize, Arc<TypedRunnableModel>);
 
-/// Plans of fixed batch sizes, a fifth to a quarter faster than the general one (measured: 487 against 605 us a step with
-/// 64 rows, 23 against 31 with one). Only for graphs whose batch is their one open axis, which decoder steps are.
+/// Plans of fixed batch sizes, a fifth to a quarter faster than the general one (measured: 487 against 605 us
+/// a step with 64 rows, 23 against 31 with one). Only for graphs whose batch is their one open axis, which
+/// decoder steps are.
 #[derive(Clone)]
 struct Pinning {
     source: Arc<Source>,
@@ -108,7 +110,13 @@ impl Pinning {
     }
 }
 
-pub(super) fn load(name: &str, model: Arc<Vec<u8>>, info: &GraphInfo, inputs: &[&str], outputs: &[&str]) -> Result<Box<dyn Graph>> {
+pub(super) fn load(
+    name: &str,
+    model: Arc<Vec<u8>>,
+    info: &GraphInfo,
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<Box<dyn Graph>> {
     let signature = Signature::new(name, info, inputs, outputs)?;
     if let Some(node) = info.recurrent.iter().find(|node| !tract_computes(node)) {
         return Err(Error::new(
@@ -121,18 +129,32 @@ pub(super) fn load(name: &str, model: Arc<Vec<u8>>, info: &GraphInfo, inputs: &[
     let shapes = open_batch(info, inputs);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let worth = shapes.is_some() && info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
-    let source =
-        Source { name: name.to_owned(), model, inputs: names(inputs), outputs: names(outputs), shapes: shapes.clone().unwrap_or_default() };
+    let source = Source {
+        name: name.to_owned(),
+        model,
+        inputs: names(inputs),
+        outputs: names(outputs),
+        shapes: shapes.clone().unwrap_or_default(),
+    };
     let plan = guarded(name, "cannot load this graph", || source.plan(None))?;
-    let pinning = worth.then(|| Pinning { source: Arc::new(source), plans: Arc::default(), batch: 0, calls: 0, plan: None });
+    let pinning = worth.then(|| Pinning {
+        source: Arc::new(source),
+        plans: Arc::default(),
+        batch: 0,
+        calls: 0,
+        plan: None,
+    });
     Ok(Box::new(TractGraph { plan, signature, outputs: outputs.len(), pinning }))
 }
 
-/// Whether each input is of ids, and its axes with `None` for the batch; `None` unless the batch, the first axis of the
-/// first input, is the only open one.
+/// Whether each input is of ids, and its axes with `None` for the batch; `None` unless the batch, the first
+/// axis of the first input, is the only open one.
 fn open_batch(info: &GraphInfo, inputs: &[&str]) -> Option<Vec<(bool, Vec<Option<usize>>)>> {
     let shape = |name: &str| {
-        info.inputs.iter().find(|input| input.name == name).and_then(|input| Some((input.element_type, input.shape.as_ref()?)))
+        info.inputs
+            .iter()
+            .find(|input| input.name == name)
+            .and_then(|input| Some((input.element_type, input.shape.as_ref()?)))
     };
     let Some(Dimension::Symbol(batch)) = shape(inputs.first()?)?.1.first() else { return None };
     let axis = |axis: &Dimension| match axis {
@@ -142,7 +164,10 @@ fn open_batch(info: &GraphInfo, inputs: &[&str]) -> Option<Vec<(bool, Vec<Option
     };
     inputs
         .iter()
-        .map(|name| shape(name).and_then(|(kind, axes)| Some((kind == INT64, axes.iter().map(axis).collect::<Option<_>>()?))))
+        .map(|name| {
+            shape(name)
+                .and_then(|(kind, axes)| Some((kind == INT64, axes.iter().map(axis).collect::<Option<_>>()?)))
+        })
         .collect()
 }
 
@@ -157,7 +182,8 @@ fn tract_computes(node: &RecurrentNode) -> bool {
 
 /// Errors and panics of tract as our errors.
 fn guarded<T>(graph: &str, what: &str, call: impl FnOnce() -> TractResult<T>) -> Result<T> {
-    // What the closure touches is dropped or rebuilt after a panic: plans are immutable, run states are per call.
+    // What the closure touches is dropped or rebuilt after a panic: plans are immutable, run states are per
+    // call.
     let message = match caught(call) {
         Ok(Ok(value)) => return Ok(value),
         Ok(Err(error)) => format!("{error:#}"),
@@ -196,6 +222,11 @@ impl Graph for TractGraph {
 
     fn fork(&self) -> Result<Box<dyn Graph>> {
         let pinning = self.pinning.clone();
-        Ok(Box::new(Self { plan: Arc::clone(&self.plan), signature: self.signature.clone(), outputs: self.outputs, pinning }))
+        Ok(Box::new(Self {
+            plan: Arc::clone(&self.plan),
+            signature: self.signature.clone(),
+            outputs: self.outputs,
+            pinning,
+        }))
     }
 }

@@ -5,8 +5,8 @@ use std::sync::Arc;
 use super::graph::{Graph, Tensor, TensorView};
 use crate::error::Result;
 
-/// Rows of a call from which on the second form is the faster one (measured: in ort the same at 4, a sixth faster at 8 and
-/// a quarter at 64; in tract alike).
+/// Rows of a call from which on the second form is the faster one (measured: in ort the same at 4, a sixth
+/// faster at 8 and a quarter at 64; in tract alike).
 const WIDE: usize = 8;
 /// Rows in such calls before the second form is made: making it takes as long as encoding some hundreds.
 const ROWS_BEFORE_MAKING: usize = 512;
@@ -31,7 +31,8 @@ impl TwoForms {
         Self { narrow, wide: None, maker: Some(maker), rows: 0 }
     }
 
-    /// Makes the second form and holds it against the first on the call at hand; it is left out where anything is wrong.
+    /// Makes the second form and holds it against the first on the call at hand; it is left out where
+    /// anything is wrong.
     fn make(&mut self, maker: &Maker, inputs: &[TensorView<'_>], expected: &[Tensor]) {
         let mut given = Vec::new();
         let made = match maker() {
@@ -40,8 +41,14 @@ impl TwoForms {
             Err(error) => Err(error),
         };
         match made {
-            Ok(graph) if expected.iter().zip(&given).all(|(a, b)| agree(a, b)) && expected.len() == given.len() => self.wide = Some(graph),
-            Ok(_) => tracing::warn!("the engine computes another form of a graph differently; it is not used"),
+            Ok(graph)
+                if expected.iter().zip(&given).all(|(a, b)| agree(a, b)) && expected.len() == given.len() =>
+            {
+                self.wide = Some(graph)
+            }
+            Ok(_) => {
+                tracing::warn!("the engine computes another form of a graph differently; it is not used")
+            }
             Err(error) => tracing::debug!(%error, "the engine cannot load another form of a graph"),
         }
     }
@@ -61,7 +68,9 @@ impl Graph for TwoForms {
         if let Some(wide) = &mut self.wide {
             match wide.run(inputs, outputs) {
                 Ok(()) => return Ok(()),
-                Err(error) => tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any more"),
+                Err(error) => {
+                    tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any more")
+                }
             }
             self.wide = None;
         }
@@ -95,7 +104,10 @@ mod tests {
         fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
             self.1.fetch_add(1, Ordering::Relaxed);
             let DataView::I64(ids) = inputs[0].data else { unreachable!() };
-            *outputs = vec![Tensor { shape: vec![ids.len()], data: ids.iter().map(|&id| id as f32 + self.0).collect() }];
+            *outputs = vec![Tensor {
+                shape: vec![ids.len()],
+                data: ids.iter().map(|&id| id as f32 + self.0).collect(),
+            }];
             Ok(())
         }
 
@@ -104,12 +116,18 @@ mod tests {
         }
     }
 
-    /// Calls of both forms, of 20 calls with `rows` rows after which a fork makes one more; `maker` makes the second form.
-    fn calls(rows: usize, maker: impl Fn(Arc<AtomicUsize>) -> Result<Option<Box<dyn Graph>>> + Send + Sync + 'static) -> (usize, usize) {
+    /// Calls of both forms, of 20 calls with `rows` rows after which a fork makes one more; `maker` makes the
+    /// second form.
+    fn calls(
+        rows: usize,
+        maker: impl Fn(Arc<AtomicUsize>) -> Result<Option<Box<dyn Graph>>> + Send + Sync + 'static,
+    ) -> (usize, usize) {
         let (narrow, wide) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
         let counter = Arc::clone(&wide);
-        let mut graph: Box<dyn Graph> =
-            Box::new(TwoForms::new(Box::new(Plus(0.5, Arc::clone(&narrow))), Arc::new(move || maker(Arc::clone(&counter)))));
+        let mut graph: Box<dyn Graph> = Box::new(TwoForms::new(
+            Box::new(Plus(0.5, Arc::clone(&narrow))),
+            Arc::new(move || maker(Arc::clone(&counter))),
+        ));
         let ids: Vec<i64> = (0..rows as i64).collect();
         let mut outputs = Vec::new();
         for call in 0..21 {

@@ -5,7 +5,10 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{DataFile, GraphFile, Languages, Manifest, MemoryWire, Provenance, SIDE_FILES, SpecialIds, StateWire, Wiring};
+use super::{
+    DataFile, GraphFile, Languages, Manifest, MemoryWire, Provenance, SIDE_FILES, SpecialIds, StateWire,
+    Wiring,
+};
 use crate::decoding::DecodingOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::{Padding, VocabularySpec};
@@ -16,11 +19,13 @@ pub(super) fn read_newer(text: &str, file: &Path) -> Result<Manifest> {
     let mut value: Value = yaml::from_str(text, file, ErrorKind::Bundle)?;
     drop_unknown(&mut value);
     let mut track = serde_path_to_error::Track::new();
-    Manifest::deserialize(serde_path_to_error::Deserializer::new(&value, &mut track))
-        .map_err(|error| Error::new(ErrorKind::Bundle, error.to_string()).at_line(file, None, Some(&track.path().to_string())))
+    Manifest::deserialize(serde_path_to_error::Deserializer::new(&value, &mut track)).map_err(|error| {
+        Error::new(ErrorKind::Bundle, error.to_string()).at_line(file, None, Some(&track.path().to_string()))
+    })
 }
 
-/// Keeps the keys that each part of [`Manifest`] has. What is of no fixed form (architecture, provenance) stays.
+/// Keeps the keys that each part of [`Manifest`] has. What is of no fixed form (architecture, provenance)
+/// stays.
 fn drop_unknown(manifest: &mut Value) {
     keep::<Manifest>(manifest);
     let mut part = |keys: &[&str], keep: fn(&mut Value)| {
@@ -32,7 +37,9 @@ fn drop_unknown(manifest: &mut Value) {
         }
     };
     part(&["languages"], keep::<Languages>);
-    part(&["graphs"], |graphs| graphs.as_object_mut().into_iter().flat_map(|graphs| graphs.values_mut()).for_each(keep::<GraphFile>));
+    part(&["graphs"], |graphs| {
+        graphs.as_object_mut().into_iter().flat_map(|graphs| graphs.values_mut()).for_each(keep::<GraphFile>)
+    });
     part(&["files"], |files| {
         if let Some(files) = files.as_object_mut() {
             files.retain(|name, _| SIDE_FILES.contains(&name.as_str()));

@@ -45,7 +45,8 @@ pub fn quote(text: &str) -> String {
     quoted
 }
 
-/// Format characters, combining marks and private-use or unassigned ranges that show nothing, or change their neighbours.
+/// Format characters, combining marks and private-use or unassigned ranges that show nothing, or change their
+/// neighbours.
 fn is_invisible(c: char) -> bool {
     unicode_normalization::char::is_combining_mark(c)
         || matches!(u32::from(c),

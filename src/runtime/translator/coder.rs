@@ -8,7 +8,9 @@ use serde::Serialize;
 use super::copying::Pieces;
 use crate::bundle::Bundle;
 use crate::contract::UNK;
-use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, TargetSymbols, UnknownPolicy};
+use crate::decoding::{
+    DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, TargetSymbols, UnknownPolicy,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::{REPLACEMENT, TextLimits, Unit, Vocabulary};
 
@@ -114,11 +116,21 @@ impl TextCoder {
     /// For the vocabularies and defaults of `bundle`.
     pub fn new(bundle: &Bundle) -> Self {
         let manifest = bundle.manifest();
-        Self::from_parts(bundle.source().clone(), bundle.target().clone(), manifest.decoding.clone(), manifest.wiring.attention.is_some())
+        Self::from_parts(
+            bundle.source().clone(),
+            bundle.target().clone(),
+            manifest.decoding.clone(),
+            manifest.wiring.attention.is_some(),
+        )
     }
 
     /// Without a bundle.
-    pub fn from_parts(source: Vocabulary, target: Vocabulary, defaults: DecodingOptions, has_attention: bool) -> Self {
+    pub fn from_parts(
+        source: Vocabulary,
+        target: Vocabulary,
+        defaults: DecodingOptions,
+        has_attention: bool,
+    ) -> Self {
         Self(Arc::new(Parts { source, target, defaults, has_attention }))
     }
 
@@ -137,8 +149,8 @@ impl TextCoder {
         &self.0.defaults
     }
 
-    /// Lays `options` over the bundle's defaults and checks the result. Without `max_new_tokens` in either, outputs may be
-    /// as long as the longest target in training, and END.
+    /// Lays `options` over the bundle's defaults and checks the result. Without `max_new_tokens` in either,
+    /// outputs may be as long as the longest target in training, and END.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the key.
@@ -146,11 +158,14 @@ impl TextCoder {
         let mut merged = DecodingOptions::layered([&self.0.defaults, options]);
         let longest = self.target().spec().longest;
         if merged.max_new_tokens.is_none() && longest > 0 {
-            merged.max_new_tokens = Some((longest + 1).max(merged.min_new_tokens.unwrap_or(0)).min(DecodingOptions::MOST_TOKENS));
+            merged.max_new_tokens =
+                Some((longest + 1).max(merged.min_new_tokens.unwrap_or(0)).min(DecodingOptions::MOST_TOKENS));
         }
         let settings = Settings::with_symbols(&merged, self.target())?;
         match settings.attention_key() {
-            Some(key) if !self.0.has_attention => Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention"))),
+            Some(key) if !self.0.has_attention => {
+                Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention")))
+            }
             _ => Ok(Arc::new(settings)),
         }
     }
@@ -158,23 +173,29 @@ impl TextCoder {
     /// A text as the loop reads it.
     ///
     /// # Errors
-    /// [`ErrorKind::Input`] for unknown symbols under `unknown: error`; [`ErrorKind::TooLong`] for a text that is too
-    /// long.
+    /// [`ErrorKind::Input`] for unknown symbols under `unknown: error`; [`ErrorKind::TooLong`] for a text
+    /// that is too long.
     pub fn encode(&self, text: &str, settings: &Settings) -> Result<SourceText> {
         self.encode_within(text, settings, usize::MAX)
     }
 
     /// The same for texts of strangers.
     ///
-    /// - `most_characters`: a text that has more, before, between or after the steps of the normalisation, is refused
-    ///   even where longer ones are cut.
+    /// - `most_characters`: a text that has more, before, between or after the steps of the normalisation, is
+    ///   refused even where longer ones are cut.
     ///
     /// # Errors
     /// As [`encode`](Self::encode).
-    pub fn encode_within(&self, text: &str, settings: &Settings, most_characters: usize) -> Result<SourceText> {
+    pub fn encode_within(
+        &self,
+        text: &str,
+        settings: &Settings,
+        most_characters: usize,
+    ) -> Result<SourceText> {
         let limits = TextLimits { characters: most_characters, symbols: settings.most_source_tokens() };
         let encoded = self.source().encode_with(text, settings.unknown, limits);
-        let mut encoded = encoded.map_err(|e| if e.kind() == ErrorKind::TooLong { e.help(TOO_LONG_HELP) } else { e })?;
+        let mut encoded =
+            encoded.map_err(|e| if e.kind() == ErrorKind::TooLong { e.help(TOO_LONG_HELP) } else { e })?;
         let part = settings.fit(encoded.ids.len())?;
         if part.len() < encoded.ids.len() {
             encoded.ids = encoded.ids[part.clone()].to_vec();
@@ -185,11 +206,21 @@ impl TextCoder {
             encoded.symbols.splice(0..0, std::iter::repeat_n(padding.symbol.clone(), before));
             encoded.symbols.extend(std::iter::repeat_n(padding.symbol.clone(), behind));
         }
-        Ok(SourceText { ids: encoded.ids, symbols: encoded.symbols, unknown: encoded.unknown, filled: before + behind })
+        Ok(SourceText {
+            ids: encoded.ids,
+            symbols: encoded.symbols,
+            unknown: encoded.unknown,
+            filled: before + behind,
+        })
     }
 
     /// Hypotheses of a text, the best first, as text. None at all is the empty translation of an empty text.
-    pub fn translation(&self, source: &SourceText, hypotheses: Vec<Hypothesis>, settings: &Settings) -> Translation {
+    pub fn translation(
+        &self,
+        source: &SourceText,
+        hypotheses: Vec<Hypothesis>,
+        settings: &Settings,
+    ) -> Translation {
         let mut all = hypotheses.into_iter().map(|hypothesis| self.alternative(source, hypothesis, settings));
         let empty = || Alternative {
             text: String::new(),
@@ -244,7 +275,11 @@ impl TextCoder {
             score: hypothesis.score,
             finish: hypothesis.finish,
             generated_tokens,
-            tokens: if shows_tokens { all.pieces.into_iter().map(Cow::into_owned).collect() } else { Vec::new() },
+            tokens: if shows_tokens {
+                all.pieces.into_iter().map(Cow::into_owned).collect()
+            } else {
+                Vec::new()
+            },
             token_scores: hypothesis.token_scores,
             attention: if settings.attention { hypothesis.attention } else { Vec::new() },
         }

@@ -20,11 +20,20 @@ pub(super) struct Pieces<'a> {
 }
 
 impl<'a> Pieces<'a> {
-    /// The symbols of a hypothesis, with UNK replaced by source symbols: by the one that is most attended there, without
-    /// attention by the first unknown symbol for the first UNK, and so on.
-    pub(super) fn new(vocabularies: [&'a Vocabulary; 2], source: &'a SourceText, hypothesis: &Hypothesis, settings: &Settings) -> Self {
+    /// The symbols of a hypothesis, with UNK replaced by source symbols: by the one that is most attended
+    /// there, without attention by the first unknown symbol for the first UNK, and so on.
+    pub(super) fn new(
+        vocabularies: [&'a Vocabulary; 2],
+        source: &'a SourceText,
+        hypothesis: &Hypothesis,
+        settings: &Settings,
+    ) -> Self {
         let [source_vocabulary, target] = vocabularies;
-        let is_left = source_vocabulary.spec().padding.as_ref().is_some_and(|padding| padding.side == PaddingSide::Left);
+        let is_left = source_vocabulary
+            .spec()
+            .padding
+            .as_ref()
+            .is_some_and(|padding| padding.side == PaddingSide::Left);
         let begin = if is_left { source.filled } else { 0 };
         let separator = |vocabulary: &Vocabulary| match vocabulary.spec().unit {
             Unit::Character => "",
@@ -63,17 +72,19 @@ impl<'a> Pieces<'a> {
 
     /// The source position with the largest weight, among all or the unknown ones; the first of several.
     fn most_attended(&self, weights: &[f32], among_all: bool) -> Option<usize> {
-        let candidates = (0..weights.len().min(self.source.ids.len())).filter(|&at| among_all || self.is_unknown(at));
+        let candidates =
+            (0..weights.len().min(self.source.ids.len())).filter(|&at| among_all || self.is_unknown(at));
         candidates.max_by(|&a, &b| weights[a].total_cmp(&weights[b]).then(b.cmp(&a)))
     }
 
     /// Puts the unknown symbols that are not in the output yet into it, each once, and gives the text.
     ///
-    /// A model that met no UNK in training hardly ever says UNK: it says something else where it reads an unknown symbol.
-    /// With attention, the symbol takes the place of the piece that was said while it was attended most. Where there is no
-    /// such piece, and without attention, it is put between two pieces, so that nothing is lost: beside the piece that
-    /// attended it most, else as far into the output as it stands in the source, at an end if it stands at one; unknown
-    /// neighbours stay together. Of a text without any known symbol, the model says nothing: it is copied.
+    /// A model that met no UNK in training hardly ever says UNK: it says something else where it reads an
+    /// unknown symbol. With attention, the symbol takes the place of the piece that was said while it was
+    /// attended most. Where there is no such piece, and without attention, it is put between two pieces, so
+    /// that nothing is lost: beside the piece that attended it most, else as far into the output as it stands
+    /// in the source, at an end if it stands at one; unknown neighbours stay together. Of a text without any
+    /// known symbol, the model says nothing: it is copied.
     ///
     /// - `steps`: the pieces that were generated and are kept.
     /// - `attention`: f32 (target tokens, source tokens), or empty.
@@ -91,9 +102,12 @@ impl<'a> Pieces<'a> {
         }
         let mut taken = vec![false; end];
         for at in self.unknown().collect::<Vec<_>>() {
-            let reads = |&step: &usize| !taken[step] && attention.get(step).and_then(|w| self.most_attended(w, true)) == Some(at);
+            let reads = |&step: &usize| {
+                !taken[step] && attention.get(step).and_then(|w| self.most_attended(w, true)) == Some(at)
+            };
             let weight = |step: usize| attention[step][at];
-            let step = steps.clone().filter(reads).max_by(|&a, &b| weight(a).total_cmp(&weight(b)).then(b.cmp(&a)));
+            let step =
+                steps.clone().filter(reads).max_by(|&a, &b| weight(a).total_cmp(&weight(b)).then(b.cmp(&a)));
             if let Some(step) = step.filter(|_| !self.copied[at]) {
                 self.pieces[step] = Cow::Borrowed(&source.symbols[at]);
                 (taken[step], self.copied[at]) = (true, true);
@@ -103,7 +117,8 @@ impl<'a> Pieces<'a> {
         let mut between = vec![Vec::new(); steps.len() + 1];
         let mut at = self.text.start;
         while at < self.text.end {
-            let length = (at..self.text.end).take_while(|&at| self.is_unknown(at) && !self.copied[at]).count();
+            let length =
+                (at..self.text.end).take_while(|&at| self.is_unknown(at) && !self.copied[at]).count();
             if length > 0 {
                 let run = at..at + length;
                 between[self.place(&run, &steps, attention)].push(join(run.clone()));
@@ -124,18 +139,29 @@ impl<'a> Pieces<'a> {
         kept.collect::<Vec<_>>().join(outer)
     }
 
-    /// Between which of the kept pieces a run of unknown symbols belongs: before the first (0) to after the last.
-    fn place(&self, run: &std::ops::Range<usize>, steps: &std::ops::Range<usize>, attention: &[Vec<f32>]) -> usize {
+    /// Between which of the kept pieces a run of unknown symbols belongs: before the first (0) to after the
+    /// last.
+    fn place(
+        &self,
+        run: &std::ops::Range<usize>,
+        steps: &std::ops::Range<usize>,
+        attention: &[Vec<f32>],
+    ) -> usize {
         let weight = |step: usize| attention.get(step).and_then(|weights| weights.get(run.start)).copied();
         let attending = steps.clone().filter(|&step| weight(step).is_some());
-        match attending.max_by(|&a, &b| weight(a).unwrap_or(0.0).total_cmp(&weight(b).unwrap_or(0.0)).then(b.cmp(&a))) {
+        match attending
+            .max_by(|&a, &b| weight(a).unwrap_or(0.0).total_cmp(&weight(b).unwrap_or(0.0)).then(b.cmp(&a)))
+        {
             Some(step) => {
-                let reads_earlier = self.most_attended(&attention[step], true).is_some_and(|other| other < run.start);
+                let reads_earlier =
+                    self.most_attended(&attention[step], true).is_some_and(|other| other < run.start);
                 step - steps.start + usize::from(reads_earlier)
             }
             None if run.end == self.text.end && run.start > self.text.start => steps.len(),
             // Rounded to the nearest.
-            None => ((run.start - self.text.start) * steps.len() * 2 + self.text.len()) / (2 * self.text.len()),
+            None => {
+                ((run.start - self.text.start) * steps.len() * 2 + self.text.len()) / (2 * self.text.len())
+            }
         }
     }
 }

@@ -9,7 +9,8 @@ use super::{TextCoder, Translation, Translator};
 use crate::decoding::{DecodingOptions, Hypothesis, Settings, decode_from};
 use crate::error::{Error, ErrorKind, Result};
 
-/// As many workers as the process may use processors: the affinity mask and the cgroup's CPU quota are respected.
+/// As many workers as the process may use processors: the affinity mask and the cgroup's CPU quota are
+/// respected.
 pub fn default_workers() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
@@ -49,11 +50,16 @@ impl TranslatorPool {
         self.workers[0].coder()
     }
 
-    /// Translates texts on all workers; the order is kept, and the result does not depend on the number of workers.
+    /// Translates texts on all workers; the order is kept, and the result does not depend on the number of
+    /// workers.
     ///
     /// # Errors
     /// Of the options.
-    pub fn translate_each(&mut self, texts: &[&str], options: &DecodingOptions) -> Result<Vec<Result<Translation>>> {
+    pub fn translate_each(
+        &mut self,
+        texts: &[&str],
+        options: &DecodingOptions,
+    ) -> Result<Vec<Result<Translation>>> {
         let settings = self.coder().settings(options)?;
         Ok(self.translate_with(texts, &settings))
     }
@@ -83,18 +89,25 @@ impl Queue<'_> {
 }
 
 /// Translates texts on `workers`, in their order.
-pub(super) fn translate(workers: &mut [Translator], texts: &[&str], settings: &Arc<Settings>) -> Vec<Result<Translation>> {
+pub(super) fn translate(
+    workers: &mut [Translator],
+    texts: &[&str],
+    settings: &Arc<Settings>,
+) -> Vec<Result<Translation>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(texts[i].len()));
     let most = texts.len().div_ceil(workers.len().max(1)).max(1);
     let queue = Queue { texts, order, next: AtomicUsize::new(0), most };
     let mut results: Vec<Option<Result<Translation>>> = Vec::new();
     results.resize_with(texts.len(), || None);
-    let mut store = |part: Vec<(usize, Result<Translation>)>| part.into_iter().for_each(|(index, result)| results[index] = Some(result));
+    let mut store = |part: Vec<(usize, Result<Translation>)>| {
+        part.into_iter().for_each(|(index, result)| results[index] = Some(result))
+    };
     match workers {
         [worker] => store(drain(worker, &queue, settings)),
         workers => std::thread::scope(|scope| {
-            let handles: Vec<_> = workers.iter_mut().map(|worker| scope.spawn(|| drain(worker, &queue, settings))).collect();
+            let handles: Vec<_> =
+                workers.iter_mut().map(|worker| scope.spawn(|| drain(worker, &queue, settings))).collect();
             // A worker that panicked has lost its texts, which get an error below.
             handles.into_iter().filter_map(|handle| handle.join().ok()).for_each(&mut store);
         }),
@@ -104,7 +117,11 @@ pub(super) fn translate(workers: &mut [Translator], texts: &[&str], settings: &A
 }
 
 /// Translates texts of the queue until it is empty.
-fn drain(worker: &mut Translator, queue: &Queue<'_>, settings: &Arc<Settings>) -> Vec<(usize, Result<Translation>)> {
+fn drain(
+    worker: &mut Translator,
+    queue: &Queue<'_>,
+    settings: &Arc<Settings>,
+) -> Vec<(usize, Result<Translation>)> {
     let Translator { coder, engine, max_batch } = worker;
     let finished = RefCell::new(Vec::new());
     let sources = RefCell::new(HashMap::new());
@@ -132,7 +149,9 @@ fn drain(worker: &mut Translator, queue: &Queue<'_>, settings: &Arc<Settings>) -
     };
     let done = |index: usize, result: Result<Vec<Hypothesis>>| {
         let source = sources.borrow_mut().remove(&index).unwrap_or_default();
-        finished.borrow_mut().push((index, result.map(|hypotheses| coder.translation(&source, hypotheses, settings))));
+        finished
+            .borrow_mut()
+            .push((index, result.map(|hypotheses| coder.translation(&source, hypotheses, settings))));
     };
     decode_from(&mut **engine, next, done, settings, *max_batch);
     finished.into_inner()

@@ -9,8 +9,9 @@ use crate::error::Result;
 
 /// Collects the tokens of one hypothesis and gives text as soon as it is certain.
 ///
-/// Pieces are whole symbols, never part of a character. Text that may be the beginning of a stop string is held back, and
-/// so is everything from an UNK on that is still to be replaced, and everything where unknown symbols are copied. All pieces together are the text of the translation.
+/// Pieces are whole symbols, never part of a character. Text that may be the beginning of a stop string is
+/// held back, and so is everything from an UNK on that is still to be replaced, and everything where unknown
+/// symbols are copied. All pieces together are the text of the translation.
 #[derive(Debug)]
 pub struct TextStream {
     coder: TextCoder,
@@ -33,7 +34,8 @@ impl TextStream {
         for id in stream.settings.prefix.clone() {
             stream.append(id);
         }
-        stream.prefix = stream.text.len() + if stream.tokens > 0 { stream.coder.target().separator().len() } else { 0 };
+        stream.prefix =
+            stream.text.len() + if stream.tokens > 0 { stream.coder.target().separator().len() } else { 0 };
         stream
     }
 
@@ -60,7 +62,8 @@ impl TextStream {
                 return "";
             }
             held = stop.held_back(&self.text);
-            // What separates a held symbol from the text before it goes with it if the stop string is completed.
+            // What separates a held symbol from the text before it goes with it if the stop string is
+            // completed.
             let separator = self.coder.target().separator();
             if held > 0 && self.text[..self.text.len() - held].ends_with(separator) {
                 held += separator.len();
@@ -86,9 +89,11 @@ pub enum Piece {
     Done(Box<Translation>),
 }
 
-/// Gives a translation piece by piece, see [`Translator::stream`](super::Translator::stream). Beams give all text at once.
+/// Gives a translation piece by piece, see [`Translator::stream`](super::Translator::stream). Beams give all
+/// text at once.
 ///
-/// Each `next`: gives a waiting piece; else makes one decoder step and looks again; ends after [`Piece::Done`] or an error.
+/// Each `next`: gives a waiting piece; else makes one decoder step and looks again; ends after
+/// [`Piece::Done`] or an error.
 #[derive(Debug)]
 pub struct TranslationStream<'t> {
     decoding: DecodingLoop<'t>,
@@ -101,9 +106,22 @@ pub struct TranslationStream<'t> {
 }
 
 impl<'t> TranslationStream<'t> {
-    pub(super) fn new(decoding: DecodingLoop<'t>, coder: &'t TextCoder, source: SourceText, settings: Arc<Settings>) -> Self {
+    pub(super) fn new(
+        decoding: DecodingLoop<'t>,
+        coder: &'t TextCoder,
+        source: SourceText,
+        settings: Arc<Settings>,
+    ) -> Self {
         let text = TextStream::new(coder.clone(), &source, Arc::clone(&settings));
-        let mut stream = Self { decoding, coder, source, settings, text, waiting: std::collections::VecDeque::new(), done: false };
+        let mut stream = Self {
+            decoding,
+            coder,
+            source,
+            settings,
+            text,
+            waiting: std::collections::VecDeque::new(),
+            done: false,
+        };
         if stream.source.ids.is_empty() {
             stream.end(Vec::new());
         }

@@ -12,11 +12,18 @@ fn translator(unit: Unit, seed: u64, attention: bool) -> Translator {
     let source = Vocabulary::build(Unit::Character, [Normalisation::Trim], ["abcdef"]);
     let target = Vocabulary::build(unit, [], [if unit == Unit::Token { "P Qu R é" } else { "PQRé" }]);
     let engine = Scripted { attention, ..Scripted::new(target.len(), seed) };
-    Translator::from_parts(TextCoder::from_parts(source, target, DecodingOptions::default(), attention), Box::new(engine))
+    Translator::from_parts(
+        TextCoder::from_parts(source, target, DecodingOptions::default(), attention),
+        Box::new(engine),
+    )
 }
 
 fn exactly(tokens: usize) -> DecodingOptions {
-    DecodingOptions { max_new_tokens: Some(tokens), min_new_tokens: Some(tokens), ..DecodingOptions::default() }
+    DecodingOptions {
+        max_new_tokens: Some(tokens),
+        min_new_tokens: Some(tokens),
+        ..DecodingOptions::default()
+    }
 }
 
 fn texts_of(pieces: TranslationStream<'_>) -> (Vec<String>, Translation) {
@@ -86,7 +93,8 @@ fn an_empty_text_has_an_empty_translation() {
 
 #[test]
 fn a_bad_text_fails_alone() {
-    let options = DecodingOptions { unknown: Some(UnknownPolicy::Error), max_input_length: Some(4), ..exactly(3) };
+    let options =
+        DecodingOptions { unknown: Some(UnknownPolicy::Error), max_input_length: Some(4), ..exactly(3) };
     let mut translator = translator(Unit::Character, 1, false);
     let found = translator.translate_each(&["ab", "axb", "abcde", "ba"], &options).unwrap();
     assert!(found[0].is_ok() && found[3].is_ok());
@@ -99,10 +107,17 @@ fn a_bad_text_fails_alone() {
 fn unknown_symbols_are_reported_and_copied_in_their_order_without_attention() {
     // Only UNK may come.
     let only_unk = [2, 4, 5, 6, 7].map(SymbolRef::Id).into_iter().collect();
-    let options = DecodingOptions { suppress_tokens: Some(only_unk), max_new_tokens: Some(3), ..DecodingOptions::default() };
+    let options = DecodingOptions {
+        suppress_tokens: Some(only_unk),
+        max_new_tokens: Some(3),
+        ..DecodingOptions::default()
+    };
     let mut translator = translator(Unit::Character, 1, false);
     let plain = translator.translate(&["axby"], &options).unwrap().remove(0);
-    assert_eq!((&*plain.text, &plain.unknown[..]), ("\u{fffd}\u{fffd}\u{fffd}", &["x".to_owned(), "y".to_owned()][..]));
+    assert_eq!(
+        (&*plain.text, &plain.unknown[..]),
+        ("\u{fffd}\u{fffd}\u{fffd}", &["x".to_owned(), "y".to_owned()][..])
+    );
     let copying = DecodingOptions { unknown: Some(UnknownPolicy::Copy), ..options };
     assert_eq!(translator.translate(&["axby"], &copying).unwrap()[0].text, "xy\u{fffd}");
 }
@@ -118,7 +133,9 @@ fn with_attention_an_unknown_becomes_the_source_symbol_most_attended() {
         ..DecodingOptions::default()
     };
     let found = translator(Unit::Character, 1, true).translate(&["abcdef"], &options).unwrap().remove(0);
-    let most_attended = |weights: &Vec<f32>| (0..6).max_by(|&a, &b| weights[a].total_cmp(&weights[b])).map(|at| &"abcdef"[at..=at]);
+    let most_attended = |weights: &Vec<f32>| {
+        (0..6).max_by(|&a, &b| weights[a].total_cmp(&weights[b])).map(|at| &"abcdef"[at..=at])
+    };
     let expected: String = found.attention.iter().filter_map(most_attended).collect();
     assert_eq!(found.text, expected);
     assert_eq!(found.text.len(), 6);
@@ -126,7 +143,8 @@ fn with_attention_an_unknown_becomes_the_source_symbol_most_attended() {
 
 #[test]
 fn n_best_alternatives_come_with_falling_scores_and_token_scores() {
-    let output = Some(OutputOptions { scores: Some(true), token_scores: Some(true), ..OutputOptions::default() });
+    let output =
+        Some(OutputOptions { scores: Some(true), token_scores: Some(true), ..OutputOptions::default() });
     let options = DecodingOptions {
         num_beams: Some(4),
         num_return_sequences: Some(4),
@@ -145,7 +163,11 @@ fn n_best_alternatives_come_with_falling_scores_and_token_scores() {
         assert!((alternative.score - sum / alternative.generated_tokens as f32).abs() < 1e-5);
     }
     let json = serde_json::to_value(&found).unwrap();
-    assert!(json["text"].is_string() && json["alternatives"][2]["score"].is_number() && json["finish"].is_string());
+    assert!(
+        json["text"].is_string()
+            && json["alternatives"][2]["score"].is_number()
+            && json["finish"].is_string()
+    );
 }
 
 #[test]
@@ -153,7 +175,10 @@ fn a_text_ends_before_the_stop_string() {
     let mut translator = translator(Unit::Character, 3, false);
     let whole = translator.translate(&["abc"], &exactly(40)).unwrap().remove(0).best.text;
     let stop: String = whole.chars().skip(3).take(2).collect();
-    let options = DecodingOptions { stop_strings: Some(Strings(vec![stop.clone(), "nothing".to_owned()])), ..exactly(40) };
+    let options = DecodingOptions {
+        stop_strings: Some(Strings(vec![stop.clone(), "nothing".to_owned()])),
+        ..exactly(40)
+    };
     let found = translator.translate(&["abc"], &options).unwrap().remove(0);
     assert_eq!(found.finish, FinishReason::Stop);
     assert_eq!(Some(&*found.text), whole.split(&stop).next());
@@ -183,10 +208,14 @@ fn without_a_limit_outputs_may_be_as_long_as_the_longest_in_training_and_end() {
 fn options_that_the_model_or_its_vocabulary_cannot_serve_are_errors_that_name_the_key() {
     let coder = translator(Unit::Character, 3, false).coder().clone();
     let prefix = DecodingOptions { target_prefix: Some("Px".to_owned()), ..DecodingOptions::default() };
-    let suppressed =
-        DecodingOptions { suppress_tokens: Some(Symbols(vec![SymbolRef::Text("x".to_owned())])), ..DecodingOptions::default() };
+    let suppressed = DecodingOptions {
+        suppress_tokens: Some(Symbols(vec![SymbolRef::Text("x".to_owned())])),
+        ..DecodingOptions::default()
+    };
     let attention = DecodingOptions { replace_unknowns: Some(true), ..DecodingOptions::default() };
-    for (options, key) in [(prefix, "target_prefix"), (suppressed, "suppress_tokens"), (attention, "replace_unknowns")] {
+    for (options, key) in
+        [(prefix, "target_prefix"), (suppressed, "suppress_tokens"), (attention, "replace_unknowns")]
+    {
         let error = coder.settings(&options).unwrap_err();
         assert!(error.message().starts_with(&format!("`{key}`: ")), "{error}");
     }

@@ -31,23 +31,44 @@ pub(super) const TEXT_OUTPUT: &str = "text_output";
 pub(super) const SCORE: &str = "score";
 
 /// Answers an inference.
-pub(super) async fn infer(State(server): State<Arc<Server>>, named: Named, request: Request) -> Result<Response, ApiError> {
+pub(super) async fn infer(
+    State(server): State<Arc<Server>>,
+    named: Named,
+    request: Request,
+) -> Result<Response, ApiError> {
     let caller = server.caller(&request);
     let (head, body) = request.into_parts();
-    let Received { bytes, held: _held } = read_body(&head.headers, body, server.bodies(), server.limits()).await?;
-    let request = server.bodies().parsed(bytes.len(), move || InferRequest::read(&head.headers, &bytes)).await?;
+    let Received { bytes, held: _held } =
+        read_body(&head.headers, body, server.bodies(), server.limits()).await?;
+    let request =
+        server.bodies().parsed(bytes.len(), move || InferRequest::read(&head.headers, &bytes)).await?;
     match named.role {
         None => text(&server, &named.name, &named.scheduler, &request, caller).await,
-        Some(role) => graph(&named.name, Arc::clone(&named.scheduler), role, request, server.limits(), caller.deadline).await,
+        Some(role) => {
+            graph(&named.name, Arc::clone(&named.scheduler), role, request, server.limits(), caller.deadline)
+                .await
+        }
     }
 }
 
-async fn text(server: &Server, name: &str, scheduler: &Scheduler, request: &InferRequest, caller: Caller) -> Result<Response, ApiError> {
+async fn text(
+    server: &Server,
+    name: &str,
+    scheduler: &Scheduler,
+    request: &InferRequest,
+    caller: Caller,
+) -> Result<Response, ApiError> {
     let [Tensor { name: input, shape, data: Data::Bytes(texts) }] = &*request.inputs else {
-        return Err(ApiError::new(Fault::BadRequest, format!("{name} takes one tensor, {TEXT_INPUT} of BYTES")));
+        return Err(ApiError::new(
+            Fault::BadRequest,
+            format!("{name} takes one tensor, {TEXT_INPUT} of BYTES"),
+        ));
     };
     if input != TEXT_INPUT {
-        return Err(ApiError::new(Fault::BadRequest, format!("{name} has no input {input:?}, only {TEXT_INPUT}")));
+        return Err(ApiError::new(
+            Fault::BadRequest,
+            format!("{name} has no input {input:?}, only {TEXT_INPUT}"),
+        ));
     }
     if texts.is_empty() {
         return Err(ApiError::new(Fault::BadRequest, format!("{TEXT_INPUT} is empty")));
@@ -56,7 +77,9 @@ async fn text(server: &Server, name: &str, scheduler: &Scheduler, request: &Infe
     let split = match parameters.remove("split") {
         None | Some(Value::Null) => server.split_of(None)?,
         Some(Value::String(split)) => server.split_of(Some(&split))?,
-        Some(other) => return Err(ApiError::new(Fault::InvalidParameter, format!("split {other} is no string"))),
+        Some(other) => {
+            return Err(ApiError::new(Fault::InvalidParameter, format!("split {other} is no string")));
+        }
     };
     let mut options = decoding_options(&Value::Object(parameters))?;
     if options.num_return_sequences.is_some_and(|n| n > 1) {
@@ -89,7 +112,10 @@ async fn graph(
     let gone = || ApiError::new(Fault::NotFound, format!("there is no model {name:?}"));
     let raw = scheduler.model().raw(role).ok_or_else(gone)?;
     if let Some(parameter) = request.parameters.keys().next() {
-        return Err(ApiError::new(Fault::InvalidParameter, format!("{name} is a graph and has no parameter {parameter:?}")));
+        return Err(ApiError::new(
+            Fault::InvalidParameter,
+            format!("{name} is a graph and has no parameter {parameter:?}"),
+        ));
     }
     check(raw, &request.inputs, limits).map_err(|message| ApiError::new(Fault::InvalidParameter, message))?;
     let most = limits.max_answer;
@@ -100,7 +126,8 @@ async fn graph(
         return Err(ApiError::new(Fault::TooLong, message));
     }
     let late = |_| ApiError::new(Fault::Deadline, "no answer within the request timeout");
-    let permit = tokio::time::timeout_at(deadline.into(), raw.permit(limits.max_queue)).await.map_err(late)??;
+    let permit =
+        tokio::time::timeout_at(deadline.into(), raw.permit(limits.max_queue)).await.map_err(late)??;
     let (handle, owned) = (Arc::clone(&scheduler), name.to_owned());
     // A large answer takes a while to write, too.
     let ran = tokio::task::spawn_blocking(move || {
@@ -110,7 +137,8 @@ async fn graph(
         let outputs = raw.run(&ordered.iter().map(|tensor| view(tensor)).collect::<Option<Vec<_>>>()?);
         let answer = outputs.map_err(|error| ApiError::from_runtime(&error)).and_then(|outputs| {
             let names = raw.info().outputs.iter().map(|output| output.name.as_str());
-            let bytes = request.answer_bytes(names.clone().zip(outputs.iter().map(|output| output.data.len())));
+            let bytes =
+                request.answer_bytes(names.clone().zip(outputs.iter().map(|output| output.data.len())));
             if bytes > most {
                 let message = format!("the outputs of {owned} take {bytes} bytes; the limit is {most}");
                 return Err(ApiError::new(Fault::TooLong, message));
@@ -133,7 +161,8 @@ async fn graph(
 fn output_values(info: &GraphInfo, inputs: &[Tensor]) -> Vec<usize> {
     let mut sizes: HashMap<&str, usize> = HashMap::new();
     for wanted in &info.inputs {
-        let given = inputs.iter().find(|input| input.name == wanted.name).map_or(&[][..], |input| &input.shape);
+        let given =
+            inputs.iter().find(|input| input.name == wanted.name).map_or(&[][..], |input| &input.shape);
         for (axis, &size) in wanted.shape.iter().flatten().zip(given) {
             if let Dimension::Symbol(symbol) = axis {
                 sizes.insert(symbol, size);
@@ -145,7 +174,10 @@ fn output_values(info: &GraphInfo, inputs: &[Tensor]) -> Vec<usize> {
         Dimension::Symbol(symbol) => sizes.get(symbol.as_str()).copied().unwrap_or(1),
         Dimension::Unknown => 1,
     };
-    info.outputs.iter().map(|output| output.shape.iter().flatten().map(size).fold(1, usize::saturating_mul)).collect()
+    info.outputs
+        .iter()
+        .map(|output| output.shape.iter().flatten().map(size).fold(1, usize::saturating_mul))
+        .collect()
 }
 
 fn in_order<'a>(info: &GraphInfo, inputs: &'a [Tensor]) -> Option<Vec<&'a Tensor>> {
@@ -161,14 +193,16 @@ fn view(tensor: &Tensor) -> Option<TensorView<'_>> {
     Some(TensorView { shape: &tensor.shape, data })
 }
 
-/// Whether the tensors fit the graph and the limits; shapes that depend on one another are the graph's own matter.
+/// Whether the tensors fit the graph and the limits; shapes that depend on one another are the graph's own
+/// matter.
 fn check(raw: &RawGraph, inputs: &[Tensor], limits: &Limits) -> Result<(), String> {
     let info = raw.info();
     for (at, input) in inputs.iter().enumerate() {
         let name = &input.name;
         let wanted = info.inputs.iter().find(|wanted| wanted.name == *name);
         let names = || info.inputs.iter().map(|input| input.name.as_str()).collect::<Vec<_>>().join(", ");
-        let wanted = wanted.ok_or_else(|| format!("there is no input {name:?}; the inputs are {}", names()))?;
+        let wanted =
+            wanted.ok_or_else(|| format!("there is no input {name:?}; the inputs are {}", names()))?;
         if inputs[..at].iter().any(|other| other.name == *name) {
             return Err(format!("the input {name:?} comes twice"));
         }
@@ -178,15 +212,23 @@ fn check(raw: &RawGraph, inputs: &[Tensor], limits: &Limits) -> Result<(), Strin
             return Err(format!("{name:?} is {}, and {} was sent", right, input.data.data_type().as_str()));
         }
         if input.shape.first().is_some_and(|&rows| rows > limits.max_batch_size) {
-            return Err(format!("{name:?} has {} rows, the limit is {}", input.shape[0], limits.max_batch_size));
+            return Err(format!(
+                "{name:?} has {} rows, the limit is {}",
+                input.shape[0], limits.max_batch_size
+            ));
         }
         if let (Some(most), Data::Int64(ids)) = (raw.vocabulary(name), &input.data)
             && let Some(id) = ids.iter().find(|&&id| usize::try_from(id).map_or(true, |id| id >= most))
         {
             return Err(format!("{name:?} has the id {id}; ids are from 0 to {}", most - 1));
         }
-        if raw.vocabulary(name).is_some() && input.shape.get(1).is_some_and(|&time| time > limits.max_input_tokens) {
-            return Err(format!("{name:?} has {} steps, the limit is {}", input.shape[1], limits.max_input_tokens));
+        if raw.vocabulary(name).is_some()
+            && input.shape.get(1).is_some_and(|&time| time > limits.max_input_tokens)
+        {
+            return Err(format!(
+                "{name:?} has {} steps, the limit is {}",
+                input.shape[1], limits.max_input_tokens
+            ));
         }
     }
     match info.inputs.iter().find(|wanted| inputs.iter().all(|input| input.name != wanted.name)) {

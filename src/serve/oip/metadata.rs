@@ -19,7 +19,8 @@ use crate::serve::paths::{Named, VERSION};
 
 /// `GET /v2`.
 pub(super) async fn server() -> Json<Value> {
-    let extensions = ["binary_tensor_data", "model_configuration", "model_repository(index)", "statistics", "generate"];
+    let extensions =
+        ["binary_tensor_data", "model_configuration", "model_repository(index)", "statistics", "generate"];
     Json(json!({ "name": "s2s", "version": env!("CARGO_PKG_VERSION"), "extensions": extensions }))
 }
 
@@ -40,7 +41,10 @@ pub(super) async fn ready(State(server): State<Arc<Server>>) -> Response {
 }
 
 /// `POST /v2/repository/index`.
-pub(super) async fn index(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<Json<Vec<Value>>, ApiError> {
+pub(super) async fn index(
+    State(server): State<Arc<Server>>,
+    headers: HeaderMap,
+) -> Result<Json<Vec<Value>>, ApiError> {
     server.authorise(&headers, None)?;
     let entry = |name: String| json!({ "name": name, "version": VERSION, "state": "READY", "reason": "" });
     let mut models = Vec::new();
@@ -73,7 +77,10 @@ fn outside(tensor: &TensorInfo) -> Option<Outside> {
 fn sides(named: &Named) -> (Vec<Outside>, Vec<Outside>) {
     if let Some(raw) = named.raw() {
         let info = raw.info();
-        return (info.inputs.iter().filter_map(outside).collect(), info.outputs.iter().filter_map(outside).collect());
+        return (
+            info.inputs.iter().filter_map(outside).collect(),
+            info.outputs.iter().filter_map(outside).collect(),
+        );
     }
     let tensor = |name: &str, data_type| Outside { name: name.to_owned(), data_type, axes: vec![None] };
     let outputs = vec![tensor(TEXT_OUTPUT, DataType::Bytes), tensor(SCORE, DataType::Float32)];
@@ -92,8 +99,7 @@ fn axis(axis: &Option<usize>) -> Value {
 pub(super) async fn model(named: Named) -> Json<Value> {
     let (inputs, outputs) = sides(&named);
     let describe = |tensors: Vec<Outside>| -> Value {
-        let describe =
-            |t: Outside| json!({ "name": t.name, "datatype": t.data_type.as_str(), "shape": t.axes.iter().map(axis).collect::<Value>() });
+        let describe = |t: Outside| json!({ "name": t.name, "datatype": t.data_type.as_str(), "shape": t.axes.iter().map(axis).collect::<Value>() });
         tensors.into_iter().map(describe).collect()
     };
     Json(json!({

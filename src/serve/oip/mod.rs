@@ -1,7 +1,7 @@
 //! The Open Inference Protocol, version 2, with the binary tensor extension, as Triton and KServe speak it.
 //!
-//! A bundle `NAME` is four models: `NAME` takes text and gives text; `NAME.encoder`, `NAME.decoder` and `NAME.training`
-//! are the graphs as they are.
+//! A bundle `NAME` is four models: `NAME` takes text and gives text; `NAME.encoder`, `NAME.decoder` and
+//! `NAME.training` are the graphs as they are.
 
 mod infer;
 mod metadata;

@@ -179,12 +179,16 @@ impl InferRequest {
             None => (body, &[][..]),
             Some(length) => {
                 let length = length.to_str().ok().and_then(|length| length.trim().parse::<usize>().ok());
-                length
-                    .and_then(|length| body.split_at_checked(length))
-                    .ok_or_else(|| bad(format!("{HEADER_LENGTH} must be a number of bytes, at most the {} of the body", body.len())))?
+                length.and_then(|length| body.split_at_checked(length)).ok_or_else(|| {
+                    bad(format!(
+                        "{HEADER_LENGTH} must be a number of bytes, at most the {} of the body",
+                        body.len()
+                    ))
+                })?
             }
         };
-        let text = std::str::from_utf8(json).map_err(|_| ApiError::new(Fault::InvalidUtf8, "the JSON is not UTF-8"))?;
+        let text = std::str::from_utf8(json)
+            .map_err(|_| ApiError::new(Fault::InvalidUtf8, "the JSON is not UTF-8"))?;
         let RawRequest { fields: request, inputs } = RawRequest::read(text)?;
         let id = match request.get("id") {
             None => None,
@@ -194,7 +198,8 @@ impl InferRequest {
         let of_request = parameters(&request)?;
         let binary_output = flag(of_request, "binary_data_output")?.unwrap_or(false);
         let inputs = inputs.ok_or_else(|| bad("inputs must be an array of tensors"))?;
-        let inputs = inputs.into_iter().map(|input| read_tensor(input, &mut binary)).collect::<Result<Vec<_>, _>>()?;
+        let inputs =
+            inputs.into_iter().map(|input| read_tensor(input, &mut binary)).collect::<Result<Vec<_>, _>>()?;
         if !binary.is_empty() {
             return Err(bad(format!("{} bytes are left after the last tensor", binary.len())));
         }
@@ -211,8 +216,15 @@ impl InferRequest {
             Some(_) => return Err(bad("outputs must be an array")),
         };
         // What Triton's clients add by themselves.
-        const OF_THE_WIRE: [&str; 7] =
-            ["binary_data_output", "sequence_id", "sequence_start", "sequence_end", "priority", "timeout", "headers"];
+        const OF_THE_WIRE: [&str; 7] = [
+            "binary_data_output",
+            "sequence_id",
+            "sequence_start",
+            "sequence_end",
+            "priority",
+            "timeout",
+            "headers",
+        ];
         let mut parameters = of_request.cloned().unwrap_or_default();
         parameters.retain(|name, _| !OF_THE_WIRE.contains(&name.as_str()));
         Ok(Self { id, parameters, inputs, outputs, binary_output })
@@ -224,7 +236,9 @@ impl InferRequest {
             None => !self.binary_output,
             Some(outputs) => outputs.iter().any(|(output, as_bytes)| output == name && !as_bytes),
         };
-        let bytes = |(name, values): (&str, usize)| values.saturating_mul(if is_json(name) { 4 + JSON_NUMBER } else { 8 });
+        let bytes = |(name, values): (&str, usize)| {
+            values.saturating_mul(if is_json(name) { 4 + JSON_NUMBER } else { 8 })
+        };
         outputs.map(bytes).fold(0, usize::saturating_add)
     }
 
@@ -236,8 +250,11 @@ impl InferRequest {
         };
         let (mut outputs, mut binary) = (Vec::with_capacity(wanted.len().min(made.len())), Vec::new());
         for (at, &(name, as_bytes)) in wanted.iter().enumerate() {
-            let tensor = made.iter().find(|tensor| tensor.name == name && wanted[..at].iter().all(|(other, _)| *other != name));
-            let tensor = tensor.ok_or_else(|| bad(format!("{model} has no output {name:?}, or it is asked for twice")))?;
+            let tensor = made
+                .iter()
+                .find(|tensor| tensor.name == name && wanted[..at].iter().all(|(other, _)| *other != name));
+            let tensor = tensor
+                .ok_or_else(|| bad(format!("{model} has no output {name:?}, or it is asked for twice")))?;
             let before = binary.len();
             if as_bytes {
                 tensor.data.write(&mut binary);
@@ -252,14 +269,16 @@ impl InferRequest {
         }
         let answer = Answer { model_name: model, model_version: version, outputs, id: self.id.as_deref() };
         let written = serde_json::to_vec(&answer);
-        let mut bytes = written.map_err(|_| ApiError::new(Fault::Internal, "the answer could not be written"))?;
+        let mut bytes =
+            written.map_err(|_| ApiError::new(Fault::Internal, "the answer could not be written"))?;
         if binary.is_empty() {
             return Ok(([(header::CONTENT_TYPE, "application/json")], Body::from(bytes)).into_response());
         }
         let length = HeaderValue::from(bytes.len());
         bytes.append(&mut binary);
         let content_type = HeaderValue::from_static("application/octet-stream");
-        Ok(([(header::CONTENT_TYPE, content_type), (HEADER_LENGTH, length)], Body::from(bytes)).into_response())
+        Ok(([(header::CONTENT_TYPE, content_type), (HEADER_LENGTH, length)], Body::from(bytes))
+            .into_response())
     }
 
     /// Whether `name` is among the outputs that were asked for.
@@ -271,9 +290,14 @@ impl InferRequest {
 fn read_tensor(tensor: RawTensor, binary: &mut &[u8]) -> Result<Tensor, ApiError> {
     let RawTensor { fields: tensor, data } = tensor;
     let name = name_of(&tensor)?;
-    let shape = tensor.get("shape").and_then(Value::as_array).ok_or_else(|| bad(format!("the tensor {name:?} has no shape")))?;
-    let shape: Option<Vec<usize>> = shape.iter().map(|axis| axis.as_u64().and_then(|axis| usize::try_from(axis).ok())).collect();
-    let shape = shape.ok_or_else(|| bad(format!("the shape of {name:?} must be whole numbers of at least 0")))?;
+    let shape = tensor
+        .get("shape")
+        .and_then(Value::as_array)
+        .ok_or_else(|| bad(format!("the tensor {name:?} has no shape")))?;
+    let shape: Option<Vec<usize>> =
+        shape.iter().map(|axis| axis.as_u64().and_then(|axis| usize::try_from(axis).ok())).collect();
+    let shape =
+        shape.ok_or_else(|| bad(format!("the shape of {name:?} must be whole numbers of at least 0")))?;
     let count = shape.iter().try_fold(1_usize, |count, &axis| count.checked_mul(axis));
     let count = count.ok_or_else(|| bad(format!("the shape of {name:?} is too large")))?;
     let data_type = match tensor.get("datatype").and_then(Value::as_str) {
@@ -282,7 +306,9 @@ fn read_tensor(tensor: RawTensor, binary: &mut &[u8]) -> Result<Tensor, ApiError
         Some("FP32") => DataType::Float32,
         other => {
             let other = other.unwrap_or("missing");
-            return Err(bad(format!("the datatype of {name:?} is {other}; BYTES, INT64 and FP32 are read here")));
+            return Err(bad(format!(
+                "the datatype of {name:?} is {other}; BYTES, INT64 and FP32 are read here"
+            )));
         }
     };
     let size = parameters(&tensor)?.and_then(|parameters| parameters.get("binary_data_size"));
@@ -291,7 +317,9 @@ fn read_tensor(tensor: RawTensor, binary: &mut &[u8]) -> Result<Tensor, ApiError
         (Some(size), None) => {
             let size = size.as_u64().and_then(|size| usize::try_from(size).ok());
             let parts = size.and_then(|size| binary.split_at_checked(size));
-            let (bytes, rest) = parts.ok_or_else(|| bad(format!("binary_data_size of {name:?} is no number, or beyond the body")))?;
+            let (bytes, rest) = parts.ok_or_else(|| {
+                bad(format!("binary_data_size of {name:?} is no number, or beyond the body"))
+            })?;
             *binary = rest;
             from_bytes(bytes, data_type, &name)?
         }
@@ -325,12 +353,20 @@ fn from_bytes(mut bytes: &[u8], data_type: DataType, name: &str) -> Result<Data,
             let mut texts = Vec::new();
             while !bytes.is_empty() {
                 if texts.len() == VALUES {
-                    return Err(ApiError::new(Fault::TooLong, format!("{name:?} has more than {VALUES} texts")));
+                    return Err(ApiError::new(
+                        Fault::TooLong,
+                        format!("{name:?} has more than {VALUES} texts"),
+                    ));
                 }
                 let (length, rest) = bytes.split_first_chunk::<4>().ok_or_else(incomplete)?;
-                let (text, rest) = rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(incomplete)?;
-                let text = std::str::from_utf8(text)
-                    .map_err(|_| ApiError::new(Fault::InvalidUtf8, format!("text {} of {name:?} is not UTF-8", texts.len())))?;
+                let (text, rest) =
+                    rest.split_at_checked(u32::from_le_bytes(*length) as usize).ok_or_else(incomplete)?;
+                let text = std::str::from_utf8(text).map_err(|_| {
+                    ApiError::new(
+                        Fault::InvalidUtf8,
+                        format!("text {} of {name:?} is not UTF-8", texts.len()),
+                    )
+                })?;
                 texts.push(text.to_owned());
                 bytes = rest;
             }
@@ -348,7 +384,10 @@ fn from_json(data: Flat, data_type: DataType, name: &str) -> Result<Data, ApiErr
         DataType::Bytes if !is_number && !is_mixed => Ok(Data::Bytes(texts)),
         DataType::Int64 if floats.is_empty() && !is_text && !is_mixed => Ok(Data::Int64(integers)),
         DataType::Float32 if !is_text && !is_mixed => {
-            #[expect(clippy::cast_possible_truncation, reason = "rounding to f32 is what the type says; what overflows is refused")]
+            #[expect(
+                clippy::cast_possible_truncation,
+                reason = "rounding to f32 is what the type says; what overflows is refused"
+            )]
             let rounded = |value: f64| Some(value as f32).filter(|value| value.is_finite());
             #[expect(clippy::cast_precision_loss, reason = "rounding to f32 is what the type says")]
             let whole = integers.into_iter().map(|integer| integer as f64);

@@ -1,4 +1,5 @@
-//! The JSON of an inference: everything as it is, but for the data of tensors, of which there may be a million.
+//! The JSON of an inference: everything as it is, but for the data of tensors, of which there may be a
+//! million.
 
 use std::fmt;
 

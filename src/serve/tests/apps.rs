@@ -24,16 +24,25 @@ use crate::serve::scheduler::Scheduler;
 const FORM: &str = "application/x-www-form-urlencoded";
 
 /// Models called as in `models`, each with its source and target; "" is none.
-fn models(models: &[(&str, &str, &str)], change: impl FnOnce(Server) -> Server) -> (Arc<Server>, Vec<Arc<Record>>) {
+fn models(
+    models: &[(&str, &str, &str)],
+    change: impl FnOnce(Server) -> Server,
+) -> (Arc<Server>, Vec<Arc<Record>>) {
     let server = change(Server::new(Limits::default(), None));
     let (mut schedulers, mut records) = (Vec::new(), Vec::new());
     for (name, source, target) in models {
         let language = |code: &str| Some(code.to_owned()).filter(|code| !code.is_empty());
-        let card =
-            Card { name: (*name).to_owned(), source_language: language(source), target_language: language(target), ..Card::default() };
+        let card = Card {
+            name: (*name).to_owned(),
+            source_language: language(source),
+            target_language: language(target),
+            ..Card::default()
+        };
         let model = Scripted { card, ..Scripted::default() };
         records.push(Arc::clone(&model.record));
-        schedulers.push(Scheduler::start(Arc::new(model), 1, server.limits(), &server.metrics().model(name)).unwrap());
+        schedulers.push(
+            Scheduler::start(Arc::new(model), 1, server.limits(), &server.metrics().model(name)).unwrap(),
+        );
     }
     server.ready(schedulers);
     (Arc::new(server), records)
@@ -75,10 +84,16 @@ async fn a_status_of_mastodon_keeps_its_html_and_what_must_not_be_translated() {
 async fn a_subtitle_keeps_its_lines_in_both_protocols_that_subtitle_edit_speaks() {
     let server = french();
     let libre = r#"{"q": "- <i>You?<\/i>\r\n- Me.", "source": "en", "target": "fr"}"#;
-    assert_eq!(translated(&server, post("/translate", "application/json", libre)).await, "- <I>YOU?</I>\r\n- ME.");
+    assert_eq!(
+        translated(&server, post("/translate", "application/json", libre)).await,
+        "- <I>YOU?</I>\r\n- ME."
+    );
     let deepl = "text=-+You%3F%0D%0A-+Me.&target_lang=fr&source_lang=en&formality=default";
     let answer = body(send(&server, post("/v2/translate", FORM, deepl)).await).await;
-    assert_eq!(answer["translations"], json!([{"detected_source_language": "EN", "text": "- YOU?\r\n- ME.", "billed_characters": 13}]));
+    assert_eq!(
+        answer["translations"],
+        json!([{"detected_source_language": "EN", "text": "- YOU?\r\n- ME.", "billed_characters": 13}])
+    );
 }
 
 /// A server on loopback with pages of other origins.
@@ -95,7 +110,10 @@ fn from(origin: &str, mut request: Request<Body>) -> Request<Body> {
 }
 
 async fn preflight(server: &Arc<Server>, origin: &str) -> Response {
-    let mut request = from(origin, Request::builder().method(Method::OPTIONS).uri("/translate").body(Body::empty()).unwrap());
+    let mut request = from(
+        origin,
+        Request::builder().method(Method::OPTIONS).uri("/translate").body(Body::empty()).unwrap(),
+    );
     let headers = request.headers_mut();
     headers.insert(header::ACCESS_CONTROL_REQUEST_METHOD, "POST".parse().unwrap());
     headers.insert(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,content-type".parse().unwrap());
@@ -110,17 +128,31 @@ fn allowed(headers: &HeaderMap) -> Option<&str> {
 #[tokio::test]
 async fn a_browser_extension_may_ask_before_and_reads_answer_and_error() {
     let server = with_origins(&[]);
-    for origin in ["moz-extension://6b6f2a1c-0000-4000-8000-000000000000", "chrome-extension://abcdefghijklmnop", "http://localhost:5173"] {
+    for origin in [
+        "moz-extension://6b6f2a1c-0000-4000-8000-000000000000",
+        "chrome-extension://abcdefghijklmnop",
+        "http://localhost:5173",
+    ] {
         let response = preflight(&server, origin).await;
         assert_eq!((response.status(), allowed(response.headers())), (StatusCode::NO_CONTENT, Some(origin)));
         let headers = response.headers();
         assert_eq!(headers[header::ACCESS_CONTROL_ALLOW_HEADERS], "authorization,content-type");
         assert!(headers[header::ACCESS_CONTROL_ALLOW_METHODS].to_str().unwrap().contains("POST"));
         assert_eq!(headers["access-control-allow-private-network"], "true");
-        let ask = |q: &str| from(origin, json_to("/translate", &json!({"q": q, "source": "auto", "target": "fr", "format": "text"})));
+        let ask = |q: &str| {
+            from(
+                origin,
+                json_to("/translate", &json!({"q": q, "source": "auto", "target": "fr", "format": "text"})),
+            )
+        };
         let response = send(&server, ask("a\u{bf}")).await;
         assert_eq!((response.status(), allowed(response.headers())), (StatusCode::OK, Some(origin)));
-        assert!(response.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS].to_str().unwrap().contains("x-unknown-symbols"));
+        assert!(
+            response.headers()[header::ACCESS_CONTROL_EXPOSE_HEADERS]
+                .to_str()
+                .unwrap()
+                .contains("x-unknown-symbols")
+        );
         assert!(response.headers().get_all(header::VARY).iter().any(|vary| vary == "origin"));
         let response = send(&server, ask("")).await;
         assert_eq!((response.status(), allowed(response.headers())), (StatusCode::BAD_REQUEST, Some(origin)));
@@ -134,13 +166,19 @@ async fn pages_of_other_sites_may_ask_where_the_server_says_so_and_nowhere_else(
     assert_eq!(allowed(response.headers()), None);
     let message = refused(response, Fault::ForeignOrigin).await;
     assert!(message.contains("--cors-origin https://other.example"), "{message}");
-    assert_eq!(allowed(preflight(&closed, "https://app.example").await.headers()), Some("https://app.example"));
+    assert_eq!(
+        allowed(preflight(&closed, "https://app.example").await.headers()),
+        Some("https://app.example")
+    );
     let any = with_origins(&["*"]);
     for origin in ["https://other.example", "null"] {
         assert_eq!(allowed(preflight(&any, origin).await.headers()), Some("*"));
     }
     // Who only asks which methods there are is no browser.
-    let options = from("https://app.example", Request::builder().method(Method::OPTIONS).uri("/translate").body(Body::empty()).unwrap());
+    let options = from(
+        "https://app.example",
+        Request::builder().method(Method::OPTIONS).uri("/translate").body(Body::empty()).unwrap(),
+    );
     refused(send(&closed, options).await, Fault::MethodNotAllowed).await;
     // A name that is not the server's own is refused whatever the page.
     let mut request = from("https://app.example", json_to("/translate", &json!({"q": "a"})));
@@ -177,9 +215,16 @@ async fn source_and_target_may_be_left_out_in_json_form_and_query() {
 
 #[tokio::test]
 async fn of_several_models_the_closest_answers_or_the_one_that_is_named() {
-    let all = [("any", "", ""), ("en-fr", "en", "fr"), ("pt", "en", "pt"), ("brazil", "en", "pt-BR"), ("twin", "en", "pt-BR")];
+    let all = [
+        ("any", "", ""),
+        ("en-fr", "en", "fr"),
+        ("pt", "en", "pt"),
+        ("brazil", "en", "pt-BR"),
+        ("twin", "en", "pt-BR"),
+    ];
     let (server, records) = models(&all, |server| server);
-    let admitted = || records.iter().map(|record| record.admitted.load(Ordering::Relaxed)).collect::<Vec<_>>();
+    let admitted =
+        || records.iter().map(|record| record.admitted.load(Ordering::Relaxed)).collect::<Vec<_>>();
     let mut expected = vec![0; all.len()];
     let cases = [
         (json!({"source": "en", "target": "fr"}), "/translate", 1),
@@ -213,13 +258,23 @@ async fn of_several_models_the_closest_answers_or_the_one_that_is_named() {
         request["q"] = json!("hi");
         json_to("/translate", &request)
     };
-    let message = refused(send(&server, ask(json!({"source": "en", "target": "pt-BR"}))).await, Fault::AmbiguousModel).await;
-    assert!(message.contains("brazil (en to pt-BR), twin (en to pt-BR)") && !message.contains("en-fr"), "{message}");
+    let message =
+        refused(send(&server, ask(json!({"source": "en", "target": "pt-BR"}))).await, Fault::AmbiguousModel)
+            .await;
+    assert!(
+        message.contains("brazil (en to pt-BR), twin (en to pt-BR)") && !message.contains("en-fr"),
+        "{message}"
+    );
     let message = refused(send(&server, ask(json!({"model": "nothing"}))).await, Fault::UnknownModel).await;
     assert!(message.contains("any (any language to any language), en-fr (en to fr)"), "{message}");
-    let message = refused(send(&server, ask(json!({"model": "en-fr", "target": "de"}))).await, Fault::UnsupportedLanguage).await;
+    let message = refused(
+        send(&server, ask(json!({"model": "en-fr", "target": "de"}))).await,
+        Fault::UnsupportedLanguage,
+    )
+    .await;
     assert!(message.contains("en-fr (en to fr)"), "{message}");
-    let languages = body(send(&server, Request::get("/models/en-fr/languages").body(Body::empty()).unwrap()).await).await;
+    let languages =
+        body(send(&server, Request::get("/models/en-fr/languages").body(Body::empty()).unwrap()).await).await;
     assert_eq!(languages.as_array().unwrap().len(), 2);
 }
 
@@ -228,17 +283,26 @@ async fn deepls_clients_send_arrays_in_every_way_and_tags_to_be_kept() {
     let server = french();
     let texts = async |request: Request<Body>| {
         let answer = body(send(&server, request).await).await;
-        answer["translations"].as_array().unwrap_or_else(|| panic!("{answer}")).iter().map(|t| t["text"].clone()).collect::<Vec<_>>()
+        answer["translations"]
+            .as_array()
+            .unwrap_or_else(|| panic!("{answer}"))
+            .iter()
+            .map(|t| t["text"].clone())
+            .collect::<Vec<_>>()
     };
-    for form in ["text[0]=a&text[1]=&text[2]=c", "text%5B%5D=a&text%5B%5D=&text%5B%5D=c", "text=a&text=&text=c"] {
+    for form in
+        ["text[0]=a&text[1]=&text[2]=c", "text%5B%5D=a&text%5B%5D=&text%5B%5D=c", "text=a&text=&text=c"]
+    {
         let form = post("/v2/translate", FORM, format!("{form}&target_lang=FR"));
         assert_eq!(texts(form).await, ["A", "", "C"]);
     }
     assert_eq!(texts(post("/v2/translate", FORM, "text[0]=a&target_lang=FR")).await, ["A"]);
     let xml = "a <mrk>keep</mrk> b<x/> &amp; c<code>d</code>";
-    let request =
-        json!({"text": [xml, "e < f"], "target_lang": "FR", "tag_handling": "xml", "ignore_tags": ["mrk"], "preserve_formatting": true});
-    assert_eq!(texts(json_to("/v2/translate", &request)).await, ["A <mrk>keep</mrk> B<x/> &amp; C<code>D</code>", "E &lt; F"]);
+    let request = json!({"text": [xml, "e < f"], "target_lang": "FR", "tag_handling": "xml", "ignore_tags": ["mrk"], "preserve_formatting": true});
+    assert_eq!(
+        texts(json_to("/v2/translate", &request)).await,
+        ["A <mrk>keep</mrk> B<x/> &amp; C<code>D</code>", "E &lt; F"]
+    );
     let form = post("/v2/translate", FORM, "text=a<b>c</b>&target_lang=FR&tag_handling=html&ignore_tags=i,b");
     assert_eq!(texts(form).await, ["A<b>c</b>"]);
     let many = json!({"text": vec!["a"; 50], "target_lang": "FR"});
@@ -248,7 +312,8 @@ async fn deepls_clients_send_arrays_in_every_way_and_tags_to_be_kept() {
 #[tokio::test]
 async fn usage_counts_characters_of_every_protocol_and_has_no_limit() {
     let server = french();
-    let usage = async || body(send(&server, Request::get("/v2/usage").body(Body::empty()).unwrap()).await).await;
+    let usage =
+        async || body(send(&server, Request::get("/v2/usage").body(Body::empty()).unwrap()).await).await;
     assert_eq!(usage().await["character_count"], 0);
     translated(&server, json_to("/translate", &json!({"q": ["né", "abc"]}))).await;
     send(&server, json_to("/v2/translate", &json!({"text": ["ab"], "target_lang": "FR"}))).await;
@@ -264,10 +329,17 @@ async fn unknown_symbols_are_named_in_every_protocol_and_in_a_header() {
     let requests = [
         (json_to("/translate", &json!({"q": ["a", "b¿\nc¿"]})), "/unknown", json!([[], ["¿"]])),
         (json_to("/translate", &json!({"q": "¿"})), "/unknown", json!(["¿"])),
-        (json_to("/v2/translate", &json!({"text": "¿", "target_lang": "FR"})), "/translations/0/unknown", json!(["¿"])),
+        (
+            json_to("/v2/translate", &json!({"text": "¿", "target_lang": "FR"})),
+            "/translations/0/unknown",
+            json!(["¿"]),
+        ),
         (json_to("/v2/models/m/generate", &json!({"text_input": "¿"})), "/unknown", json!(["¿"])),
         (
-            json_to("/v2/models/m/infer", &json!({"inputs": [{"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["¿"]}]})),
+            json_to(
+                "/v2/models/m/infer",
+                &json!({"inputs": [{"name": "text_input", "shape": [1], "datatype": "BYTES", "data": ["¿"]}]}),
+            ),
             "/outputs/0/data",
             json!(["¿"]),
         ),
@@ -285,12 +357,23 @@ async fn unknown_symbols_are_named_in_every_protocol_and_in_a_header() {
 #[tokio::test]
 async fn lists_in_json_in_a_form_and_marks_of_windows_are_read() {
     let server = french();
-    assert_eq!(translated(&server, post("/translate", FORM, "q=%5B%22a%22%2C+%22b%22%5D&target=fr")).await, json!(["A", "B"]));
+    assert_eq!(
+        translated(&server, post("/translate", FORM, "q=%5B%22a%22%2C+%22b%22%5D&target=fr")).await,
+        json!(["A", "B"])
+    );
     assert_eq!(translated(&server, json_to("/translate", &json!({"q": "[\"a\"]"}))).await, "[\"A\"]");
-    assert_eq!(translated(&server, post("/translate", "application/json", "\u{feff}{\"q\": \"a\"}")).await, "A");
-    let message = refused(send(&server, json_to("/translate", &json!({"text": "a", "target_lang": "FR"}))).await, Fault::BadRequest).await;
+    assert_eq!(
+        translated(&server, post("/translate", "application/json", "\u{feff}{\"q\": \"a\"}")).await,
+        "A"
+    );
+    let message = refused(
+        send(&server, json_to("/translate", &json!({"text": "a", "target_lang": "FR"}))).await,
+        Fault::BadRequest,
+    )
+    .await;
     assert!(message.contains("/v2/translate"), "{message}");
-    let message = refused(send(&server, json_to("/translate/", &json!({"q": "a"}))).await, Fault::NotFound).await;
+    let message =
+        refused(send(&server, json_to("/translate/", &json!({"q": "a"}))).await, Fault::NotFound).await;
     assert!(message.contains("/translate has no slash"), "{message}");
 }
 
@@ -330,7 +413,10 @@ async fn the_access_log_has_a_line_for_each_request_and_no_text() {
             }
             LogFormat::Json => {
                 let line: Value = serde_json::from_str(second).unwrap();
-                assert_eq!((&line["method"], &line["path"], &line["status"]), (&json!("POST"), &json!("/translate"), &json!(400)));
+                assert_eq!(
+                    (&line["method"], &line["path"], &line["status"]),
+                    (&json!("POST"), &json!("/translate"), &json!(400))
+                );
             }
         }
     }
@@ -341,7 +427,8 @@ async fn the_key_is_wanted_for_a_preflight_never_and_for_what_follows_always() {
     let hosts = Hosts::new([127, 0, 0, 1].into(), &[]).unwrap();
     let server = Arc::new(Server::new(Limits::default(), Some(ApiKey::new("secret"))).at(hosts));
     assert_eq!(preflight(&server, "http://localhost:3000").await.status(), StatusCode::NO_CONTENT);
-    let response = send(&server, from("http://localhost:3000", json_to("/translate", &json!({"q": "a"})))).await;
+    let response =
+        send(&server, from("http://localhost:3000", json_to("/translate", &json!({"q": "a"})))).await;
     assert_eq!(allowed(response.headers()), Some("http://localhost:3000"));
     refused(response, Fault::MissingKey).await;
 }

@@ -71,12 +71,18 @@ async fn an_answer_that_may_become_too_large_is_422_before_a_token_is_decoded() 
     let (server, record) = plain(&Limits::default());
     let most = json!({ "num_beams": 32, "num_return_sequences": 32, "max_new_tokens": 1024, "output": { "attention": true } });
     let message = refused(send(&server, generate(&"x".repeat(400), &most)).await, Fault::TooLong).await;
-    assert!(message.contains("64 hypotheses") && message.contains("400 source tokens") && message.contains("32000000"), "{message}");
+    assert!(
+        message.contains("64 hypotheses")
+            && message.contains("400 source tokens")
+            && message.contains("32000000"),
+        "{message}"
+    );
     let scores = json!({ "num_beams": 32, "max_new_tokens": 1024, "patience": 16, "output": { "token_scores": true } });
     refused(send(&server, generate("x", &scores)).await, Fault::TooLong).await;
     let texts = json!({ "do_sample": true, "num_return_sequences": 32, "max_new_tokens": 1024, "output": { "token_scores": true } });
     let raw = |texts: usize| {
-        let tensor = json!({ "name": "text_input", "datatype": "BYTES", "shape": [texts], "data": vec!["x"; texts] });
+        let tensor =
+            json!({ "name": "text_input", "datatype": "BYTES", "shape": [texts], "data": vec!["x"; texts] });
         let body = json!({ "inputs": [tensor], "parameters": { "num_beams": 32, "max_new_tokens": 1024, "patience": 4, "output": { "token_scores": true } } });
         post("/v2/models/m/infer", "application/json", body.to_string())
     };
@@ -106,13 +112,18 @@ async fn options_are_counted_and_bounded() {
         let message = refused(send(&server, generate("x", &parameters)).await, Fault::InvalidParameter).await;
         let key = parameters.as_object().unwrap().keys().next().unwrap();
         assert!(
-            message.contains(key.as_str()) || message.contains("strings") || message.contains("symbols") || message.contains("beams"),
+            message.contains(key.as_str())
+                || message.contains("strings")
+                || message.contains("symbols")
+                || message.contains("beams"),
             "{message}"
         );
         assert!(message.len() < 300, "{}", message.len());
     }
     // Lists that are much too long are not even read.
-    for parameters in [json!({ "stop_strings": vec!["x"; 190_000] }), json!({ "suppress_tokens": vec![7; 500_000] })] {
+    for parameters in
+        [json!({ "stop_strings": vec!["x"; 190_000] }), json!({ "suppress_tokens": vec![7; 500_000] })]
+    {
         refused(send(&server, generate("x", &parameters)).await, Fault::TooLong).await;
     }
     assert_eq!(record.admitted.load(Ordering::Relaxed), 0);
@@ -174,7 +185,8 @@ async fn a_batch_keeps_room_for_clients_that_have_nothing_in_it() {
     });
     until("all wait", || depth(&server) == 3).await;
     record.gate.open();
-    until("the word is in the batch beside the four", || record.largest_batch.load(Ordering::Relaxed) == 5).await;
+    until("the word is in the batch beside the four", || record.largest_batch.load(Ordering::Relaxed) == 5)
+        .await;
     assert_eq!(word.await.unwrap(), json!({ "translatedText": "W" }));
     assert_eq!(pages.await.unwrap(), StatusCode::OK);
     more.abort();

@@ -23,7 +23,8 @@ async fn connect_from(running: &Running, address: &str, bytes: &str) -> Option<T
 
 #[tokio::test]
 async fn an_idle_connection_makes_room_for_a_new_one() {
-    let running = start(Limits { max_connections: 2, max_connections_per_address: 2, ..Limits::default() }).await;
+    let running =
+        start(Limits { max_connections: 2, max_connections_per_address: 2, ..Limits::default() }).await;
     let mut idle = Vec::new();
     for name in ["one", "two"] {
         let mut stream = connect(&running, &request(name)).await;
@@ -40,14 +41,17 @@ async fn an_idle_connection_makes_room_for_a_new_one() {
 
 #[tokio::test]
 async fn an_address_that_opens_every_connection_does_not_keep_others_out() {
-    let running = start(Limits { max_connections: 16, max_connections_per_address: 16, ..Limits::default() }).await;
+    let running =
+        start(Limits { max_connections: 16, max_connections_per_address: 16, ..Limits::default() }).await;
     let mut halves = Vec::new();
     for _ in 0..16 {
         halves.push(connect(&running, "POST /translate HTTP/1.1\r\nhost: ").await);
     }
     tokio::time::sleep(Duration::from_millis(20)).await;
     let Some(mut other) = connect_from(&running, "127.0.0.2", &request("me too")).await else { return };
-    let answered = tokio::time::timeout(Duration::from_secs(5), answer(&mut other)).await.expect("the crowd keeps it out");
+    let answered = tokio::time::timeout(Duration::from_secs(5), answer(&mut other))
+        .await
+        .expect("the crowd keeps it out");
     assert!(answered.ends_with(r#"{"translatedText":"ME TOO"}"#));
     // More of the crowd displace one another, not the other.
     for _ in 0..16 {
@@ -60,14 +64,19 @@ async fn an_address_that_opens_every_connection_does_not_keep_others_out() {
 
 #[tokio::test]
 async fn an_address_whose_share_is_at_work_is_told_so_and_others_are_served() {
-    let running = start(Limits { max_connections: 8, max_connections_per_address: 2, ..Limits::default() }).await;
+    let running =
+        start(Limits { max_connections: 8, max_connections_per_address: 2, ..Limits::default() }).await;
     running.record.gate.close();
     let mut busy = [connect(&running, &request("one")).await, connect(&running, &request("two")).await];
     until("both are accepted", || running.record.admitted.load(Ordering::Relaxed) >= 1).await;
     tokio::time::sleep(Duration::from_millis(20)).await;
     let refused = rest(connect(&running, &request("three")).await).await;
     assert!(refused.starts_with("HTTP/1.1 429 ") && refused.contains("retry-after: 1\r\n"), "{refused}");
-    assert!(refused.contains("the limit is 2 connections from one address") && refused.contains("connection: close"), "{refused}");
+    assert!(
+        refused.contains("the limit is 2 connections from one address")
+            && refused.contains("connection: close"),
+        "{refused}"
+    );
     let other = connect_from(&running, "127.0.0.2", &request("other")).await;
     running.record.gate.open();
     if let Some(mut other) = other {
@@ -80,7 +89,8 @@ async fn an_address_whose_share_is_at_work_is_told_so_and_others_are_served() {
 
 #[tokio::test]
 async fn connections_that_the_kernel_has_accepted_are_answered_when_the_server_stops() {
-    let running = start(Limits { max_connections: 1, max_connections_per_address: 2, ..Limits::default() }).await;
+    let running =
+        start(Limits { max_connections: 1, max_connections_per_address: 2, ..Limits::default() }).await;
     running.record.gate.close();
     let mut busy = connect(&running, &request("busy")).await;
     until("it is being decoded", || running.record.admitted.load(Ordering::Relaxed) == 1).await;
@@ -92,7 +102,10 @@ async fn connections_that_the_kernel_has_accepted_are_answered_when_the_server_s
     for stream in waiting {
         let answer = rest(stream).await;
         assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("\"draining\""), "{answer:?}");
-        assert!(answer.contains("connection: close\r\n") && answer.contains("retry-after: 1\r\n"), "{answer}");
+        assert!(
+            answer.contains("connection: close\r\n") && answer.contains("retry-after: 1\r\n"),
+            "{answer}"
+        );
     }
     running.record.gate.open();
     assert!(answer(&mut busy).await.ends_with(r#"{"translatedText":"BUSY"}"#));
@@ -114,7 +127,10 @@ async fn slow_bodies_together_take_no_more_memory_than_they_may() {
         match tokio::time::timeout(Duration::from_millis(100), stream.readable()).await {
             Ok(_) => {
                 let answer = rest(stream).await;
-                assert!(answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"), "{answer}");
+                assert!(
+                    answer.starts_with("HTTP/1.1 503 ") && answer.contains("retry-after: 1\r\n"),
+                    "{answer}"
+                );
                 assert!(answer.contains("bodies_full"), "{answer}");
                 refused += 1;
             }
@@ -123,8 +139,14 @@ async fn slow_bodies_together_take_no_more_memory_than_they_may() {
     }
     // 3 of the 4 MB are for large bodies, and a body takes as much room as it has grown to.
     assert!((16..=18).contains(&refused), "{refused} of 20 refused");
-    let metrics = rest(connect(&running, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await).await;
-    let held = metrics.lines().find_map(|line| line.strip_prefix("s2s_http_request_body_bytes ")).unwrap().parse::<usize>().unwrap();
+    let metrics =
+        rest(connect(&running, "GET /metrics HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await).await;
+    let held = metrics
+        .lines()
+        .find_map(|line| line.strip_prefix("s2s_http_request_body_bytes "))
+        .unwrap()
+        .parse::<usize>()
+        .unwrap();
     assert!((1_000_000..=3_000_000).contains(&held), "{held}");
     // Small requests go on,
     let mut small = connect(&running, &request(&"small ".repeat(60))).await;
@@ -134,5 +156,8 @@ async fn slow_bodies_together_take_no_more_memory_than_they_may() {
     tokio::time::sleep(Duration::from_millis(50)).await;
     let whole = request(&"x".repeat(900_000));
     let mut large = connect(&running, &whole).await;
-    assert!(answer(&mut large).await.starts_with("HTTP/1.1 422 "), "its tokens are too many, its bytes are not");
+    assert!(
+        answer(&mut large).await.starts_with("HTTP/1.1 422 "),
+        "its tokens are too many, its bytes are not"
+    );
 }

@@ -25,7 +25,10 @@ fn plain(limits: &Limits, key: Option<&str>) -> Arc<Server> {
 fn form(fields: &[(&str, &str)], file: Option<(&str, &[u8])>) -> Request<Body> {
     let mut body = Vec::new();
     for (name, value) in fields {
-        body.extend(format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n").into_bytes());
+        body.extend(
+            format!("--edge\r\nContent-Disposition: form-data; name=\"{name}\"\r\n\r\n{value}\r\n")
+                .into_bytes(),
+        );
     }
     if let Some((name, bytes)) = file {
         body.extend(
@@ -59,7 +62,8 @@ async fn a_file_is_translated_line_by_line_and_fetched_where_the_answer_says() {
     let bytes = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(bytes, text.to_uppercase().as_bytes());
     refused(fetch(&server, &url.replace(".My", "0.My")).await, Fault::NotFound).await;
-    // Without source and target, and a page keeps its tags; a browser must not show it as a page of this server.
+    // Without source and target, and a page keeps its tags; a browser must not show it as a page of this
+    // server.
     let answer = body(send(&server, form(&[], Some(("a.HTML", b"<p>x &lt; y</p>")))).await).await;
     let response = fetch(&server, answer["translatedFileUrl"].as_str().unwrap()).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/octet-stream");
@@ -69,7 +73,10 @@ async fn a_file_is_translated_line_by_line_and_fetched_where_the_answer_says() {
 
 #[tokio::test]
 async fn forms_that_are_wrong_say_what_would_be_right() {
-    let server = plain(&Limits { max_payload: 10_000, max_lines: 3, max_file_memory: 3000, ..Limits::default() }, None);
+    let server = plain(
+        &Limits { max_payload: 10_000, max_lines: 3, max_file_memory: 3000, ..Limits::default() },
+        None,
+    );
     let file = Some(("a.txt", &b"a"[..]));
     let message = refused(send(&server, form(&[("target", "fr")], None)).await, Fault::BadRequest).await;
     assert_eq!(message, "Invalid request: missing file parameter");
@@ -83,12 +90,19 @@ async fn forms_that_are_wrong_say_what_would_be_right() {
     refused(send(&server, form(&[], Some(("a.txt", &[b'\n'; 2500])))).await, Fault::TooLong).await;
     refused(send(&server, form(&[], Some(("a.txt", &[b'a'; 20_000])))).await, Fault::PayloadTooLarge).await;
     refused(send(&server, form(&[("x", "y"); 40], file)).await, Fault::TooLong).await;
-    for (kind, sent) in [("multipart/form-data", "--edge"), ("multipart/form-data; boundary=edge", "--edge\r\nContent-Disp")] {
+    for (kind, sent) in
+        [("multipart/form-data", "--edge"), ("multipart/form-data; boundary=edge", "--edge\r\nContent-Disp")]
+    {
         refused(send(&server, post("/translate_file", kind, sent)).await, Fault::BadRequest).await;
     }
-    refused(send(&server, post("/translate_file", "text/plain", "a")).await, Fault::UnsupportedMediaType).await;
-    let settings = body(send(&server, Request::get("/frontend/settings").body(Body::empty()).unwrap()).await).await;
-    assert_eq!((&settings["filesTranslation"], &settings["supportedFilesFormat"][0]), (&json!(true), &json!(".txt")));
+    refused(send(&server, post("/translate_file", "text/plain", "a")).await, Fault::UnsupportedMediaType)
+        .await;
+    let settings =
+        body(send(&server, Request::get("/frontend/settings").body(Body::empty()).unwrap()).await).await;
+    assert_eq!(
+        (&settings["filesTranslation"], &settings["supportedFilesFormat"][0]),
+        (&json!(true), &json!(".txt"))
+    );
 }
 
 #[tokio::test]

@@ -48,7 +48,8 @@ fn with(mut request: Request<Body>, headers: &[(header::HeaderName, &str)]) -> R
 #[tokio::test]
 async fn a_name_that_somebody_gave_this_machine_is_421_and_says_how_to_allow_it() {
     let (server, record) = local();
-    let rebound = with(form(), &[(header::HOST, "evil.example:8080"), (header::ORIGIN, "http://evil.example:8080")]);
+    let rebound =
+        with(form(), &[(header::HOST, "evil.example:8080"), (header::ORIGIN, "http://evil.example:8080")]);
     let message = refused(send(&server, rebound).await, Fault::WrongHost).await;
     assert!(message.contains("--allowed-host evil.example"), "{message}");
     let page = with(Request::get("/").body(Body::empty()).unwrap(), &[(header::HOST, "evil.example")]);
@@ -87,7 +88,10 @@ async fn no_answer_may_be_taken_for_another_kind_of_content_or_be_framed() {
         let response = send(&server, Request::get(path).body(Body::empty()).unwrap()).await;
         assert_eq!(response.headers()[header::X_CONTENT_TYPE_OPTIONS], "nosniff", "{path}");
         let policy = response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap();
-        assert!(policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"), "{path}: {policy}");
+        assert!(
+            policy.starts_with("default-src 'none'") && policy.contains("frame-ancestors 'none'"),
+            "{path}: {policy}"
+        );
     }
     for path in ["/", "/docs"] {
         let response = send(&server, Request::get(path).body(Body::empty()).unwrap()).await;
@@ -108,10 +112,13 @@ async fn both_members_of_a_gzip_body_reach_the_model() {
     let whole = json!({"q": "hello", "source": "en", "target": "de"}).to_string();
     let (first, second) = whole.split_at(whole.len() / 2);
     let (server, _) = served(None);
-    let compressed = |bytes: Vec<u8>| with(post("/translate", "application/json", bytes), &[(header::CONTENT_ENCODING, "gzip")]);
+    let compressed = |bytes: Vec<u8>| {
+        with(post("/translate", "application/json", bytes), &[(header::CONTENT_ENCODING, "gzip")])
+    };
     let response = send(&server, compressed([gzip(first), gzip(second)].concat())).await;
     assert_eq!(body(response).await, json!({"translatedText": "HELLO"}));
-    refused(send(&server, compressed([gzip(&whole), b"more".to_vec()].concat())).await, Fault::BadRequest).await;
+    refused(send(&server, compressed([gzip(&whole), b"more".to_vec()].concat())).await, Fault::BadRequest)
+        .await;
     let twice = with(compressed(gzip(&whole)), &[(header::CONTENT_ENCODING, "gzip")]);
     refused(send(&server, twice).await, Fault::UnsupportedMediaType).await;
 }
@@ -126,24 +133,51 @@ fn many_values() -> Vec<(&'static str, &'static str, String)> {
         ("/translate", "application/json", format!("{{\"q\":[{}\"\"]}}", fill("\"\","))),
         ("/translate", "application/json", format!("{{\"q\":[{}0]}}", fill("0,"))),
         ("/translate", "application/x-www-form-urlencoded", fill("a=&")),
-        ("/translate", "application/x-www-form-urlencoded", (0..200_000).map(|n| format!("{n:07}=&")).collect()),
-        ("/v2/models/m/infer", "application/json", format!("{{\"inputs\":[],\"parameters\":{{{keys}\"x\":1}}}}")),
+        (
+            "/translate",
+            "application/x-www-form-urlencoded",
+            (0..200_000).map(|n| format!("{n:07}=&")).collect(),
+        ),
+        (
+            "/v2/models/m/infer",
+            "application/json",
+            format!("{{\"inputs\":[],\"parameters\":{{{keys}\"x\":1}}}}"),
+        ),
         ("/v2/models/m/infer", "application/json", format!("{{\"inputs\":[{}{{}}]}}", fill("{},"))),
-        ("/v2/models/m/infer", "application/json", format!("{{\"inputs\":[{{\"name\":\"a\",\"shape\":[{}0]}}]}}", fill("0,"))),
-        ("/v2/models/m/generate", "application/json", format!("{{\"text_input\":\"a\",\"parameters\":{{{keys}\"x\":1}}}}")),
+        (
+            "/v2/models/m/infer",
+            "application/json",
+            format!("{{\"inputs\":[{{\"name\":\"a\",\"shape\":[{}0]}}]}}", fill("0,")),
+        ),
+        (
+            "/v2/models/m/generate",
+            "application/json",
+            format!("{{\"text_input\":\"a\",\"parameters\":{{{keys}\"x\":1}}}}"),
+        ),
     ]
 }
 
 /// Bodies that take long to read rather than much room.
 fn deep_and_long() -> Vec<(&'static str, &'static str, String)> {
-    let numbers = format!("{{\"inputs\":[{{\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\",\"data\":[{}0]}}]}}", "0,".repeat(900_000));
+    let numbers = format!(
+        "{{\"inputs\":[{{\"name\":\"a\",\"shape\":[1],\"datatype\":\"FP32\",\"data\":[{}0]}}]}}",
+        "0,".repeat(900_000)
+    );
     vec![
         ("/translate", "application/json", "[".repeat(1_990_000)),
         ("/translate", "application/json", "{\"a\":".repeat(330_000)),
         ("/translate", "application/json", format!("{{\"q\":{}}}", "1".repeat(1_990_000))),
         ("/v2/models/m/infer", "application/json", numbers),
-        ("/translate", "application/json", format!("{{\"q\":\"{}\",\"alternatives\":\"a\"}}", "\\u0041".repeat(330_000))),
-        ("/translate", "application/x-www-form-urlencoded", format!("q={}&alternatives=a", "%41".repeat(660_000))),
+        (
+            "/translate",
+            "application/json",
+            format!("{{\"q\":\"{}\",\"alternatives\":\"a\"}}", "\\u0041".repeat(330_000)),
+        ),
+        (
+            "/translate",
+            "application/x-www-form-urlencoded",
+            format!("q={}&alternatives=a", "%41".repeat(660_000)),
+        ),
     ]
 }
 
@@ -160,7 +194,10 @@ async fn a_body_of_many_small_values_is_refused_before_they_are_kept() {
 async fn a_body_that_is_deep_or_long_is_refused_with_a_short_sentence() {
     let (server, _) = served(None);
     let key = format!("{{\"{}\":1}}", "x".repeat(1_900_000));
-    let more = [("/v2/models/m/generate", "application/json", key), ("/detect", "application/json", "\"".to_owned())];
+    let more = [
+        ("/v2/models/m/generate", "application/json", key),
+        ("/detect", "application/json", "\"".to_owned()),
+    ];
     for (path, content_type, bytes) in deep_and_long().into_iter().chain(more) {
         let message = refused(send(&server, post(path, content_type, bytes)).await, Fault::BadRequest).await;
         assert!(message.len() < 1100, "{} bytes", message.len());
@@ -171,7 +208,13 @@ async fn a_body_that_is_deep_or_long_is_refused_with_a_short_sentence() {
 async fn a_tensor_of_many_numbers_is_read_without_a_value_for_each() {
     let (server, _) = served(None);
     let numbers = "0,".repeat(900_000);
-    let request = format!("{{\"inputs\":[{{\"name\":\"text_input\",\"shape\":[900001],\"datatype\":\"INT64\",\"data\":[{numbers}0]}}]}}");
-    let message = refused(send(&server, post("/v2/models/m/infer", "application/json", request)).await, Fault::BadRequest).await;
+    let request = format!(
+        "{{\"inputs\":[{{\"name\":\"text_input\",\"shape\":[900001],\"datatype\":\"INT64\",\"data\":[{numbers}0]}}]}}"
+    );
+    let message = refused(
+        send(&server, post("/v2/models/m/infer", "application/json", request)).await,
+        Fault::BadRequest,
+    )
+    .await;
     assert!(message.contains("takes one tensor, text_input of BYTES"), "{message}");
 }

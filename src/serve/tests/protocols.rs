@@ -20,8 +20,12 @@ use crate::serve::model::Card;
 
 /// A model called `m` from English to French.
 fn french(limits: &Limits) -> (Arc<Server>, Arc<super::Record>) {
-    let card =
-        Card { name: "m".to_owned(), source_language: Some("en".to_owned()), target_language: Some("fr".to_owned()), ..Card::default() };
+    let card = Card {
+        name: "m".to_owned(),
+        source_language: Some("en".to_owned()),
+        target_language: Some("fr".to_owned()),
+        ..Card::default()
+    };
     server(limits, Scripted { card, ..Scripted::default() }, None)
 }
 
@@ -53,9 +57,17 @@ async fn deepl_gets_one_translation_a_text_and_what_it_bills() {
     assert_eq!(answer, expected);
     let form = post("/v2/translate", "application/x-www-form-urlencoded", "text=x&text=y&target_lang=fr");
     let answer = body(send(&server, form).await).await;
-    assert_eq!(answer["translations"][1], json!({"detected_source_language": "EN", "text": "Y", "billed_characters": 1}));
-    refused(send(&server, json_to("/v2/translate", &json!({"text": ["a"], "target_lang": "DE"}))).await, Fault::UnsupportedLanguage).await;
-    refused(send(&server, json_to("/v2/translate", &json!({"target_lang": "FR"}))).await, Fault::BadRequest).await;
+    assert_eq!(
+        answer["translations"][1],
+        json!({"detected_source_language": "EN", "text": "Y", "billed_characters": 1})
+    );
+    refused(
+        send(&server, json_to("/v2/translate", &json!({"text": ["a"], "target_lang": "DE"}))).await,
+        Fault::UnsupportedLanguage,
+    )
+    .await;
+    refused(send(&server, json_to("/v2/translate", &json!({"target_lang": "FR"}))).await, Fault::BadRequest)
+        .await;
     let html = json!({"text": ["a"], "target_lang": "FR", "tag_handling": "markdown"});
     refused(send(&server, json_to("/v2/translate", &html)).await, Fault::InvalidParameter).await;
 }
@@ -63,7 +75,10 @@ async fn deepl_gets_one_translation_a_text_and_what_it_bills() {
 #[tokio::test]
 async fn deepl_lists_languages_of_either_side() {
     let (server, _) = french(&Limits::default());
-    assert_eq!(body(send(&server, get("/v2/languages")).await).await, json!([{"language": "EN", "name": "EN"}]));
+    assert_eq!(
+        body(send(&server, get("/v2/languages")).await).await,
+        json!([{"language": "EN", "name": "EN"}])
+    );
     let target = json!([{"language": "FR", "name": "FR", "supports_formality": false}]);
     assert_eq!(body(send(&server, get("/v2/languages?type=target")).await).await, target);
     refused(send(&server, get("/v2/languages?type=x")).await, Fault::BadRequest).await;
@@ -92,7 +107,11 @@ async fn every_protocol_wants_the_key_where_there_is_one() {
     for (path, methods) in document()["paths"].as_object().unwrap() {
         for method in ["get", "post"].into_iter().filter(|method| methods.get(*method).is_some()) {
             let said = methods[method]["security"] == json!([]);
-            assert_eq!(said, open.contains(&path.as_str()) || path == secret, "the document says of {path} that it is open: {said}");
+            assert_eq!(
+                said,
+                open.contains(&path.as_str()) || path == secret,
+                "the document says of {path} that it is open: {said}"
+            );
             let is_secret = path == secret;
             let path = path.replace("{model}", "m").replace("{version}", "1");
             let mut request = json_to(&path, &json!({"q": "a"}));
@@ -116,13 +135,15 @@ fn document() -> Value {
 async fn the_document_lists_every_route_with_its_methods_and_nothing_else() {
     let (server, _) = french(&Limits::default());
     let document = document();
-    let documented: BTreeSet<&str> = document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
+    let documented: BTreeSet<&str> =
+        document["paths"].as_object().unwrap().keys().map(String::as_str).collect();
     assert_eq!(documented, routes().iter().map(|(path, _)| *path).collect());
     for (path, methods) in document["paths"].as_object().unwrap() {
         let path = path.replace("{model}", "m").replace("{version}", "1");
         let request = Request::patch(&path).body(Body::empty()).unwrap();
         let allowed = send(&server, request).await.headers()[header::ALLOW].to_str().unwrap().to_owned();
-        let allowed: BTreeSet<String> = allowed.split(',').filter(|method| *method != "HEAD").map(str::to_lowercase).collect();
+        let allowed: BTreeSet<String> =
+            allowed.split(',').filter(|method| *method != "HEAD").map(str::to_lowercase).collect();
         assert_eq!(allowed, methods.as_object().unwrap().keys().cloned().collect(), "{path}");
     }
     let served = body(send(&server, get("/openapi.json")).await).await;
@@ -136,12 +157,15 @@ async fn the_document_lists_the_statuses_that_are_given() {
     let described = |fault: Fault| {
         let (status, name) = fault.entry();
         let responses = document["components"]["responses"].as_object().unwrap();
-        status == StatusCode::METHOD_NOT_ALLOWED || responses.values().any(|r| r["description"].as_str().unwrap().contains(name))
+        status == StatusCode::METHOD_NOT_ALLOWED
+            || responses.values().any(|r| r["description"].as_str().unwrap().contains(name))
     };
     let missing: Vec<Fault> = Fault::ALL.into_iter().filter(|fault| !described(*fault)).collect();
     assert!(missing.is_empty(), "{missing:?}");
     for (path, methods) in document["paths"].as_object().unwrap() {
-        for (method, operation) in methods.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters") {
+        for (method, operation) in
+            methods.as_object().unwrap().iter().filter(|(method, _)| *method != "parameters")
+        {
             let responses = operation["responses"].as_object().unwrap();
             assert!(!responses.contains_key("4XX") && !responses.contains_key("5XX"), "{path}");
             let bodies: [(&str, Vec<u8>); 7] = [
@@ -159,7 +183,10 @@ async fn the_document_lists_the_statuses_that_are_given() {
                     let mut request = post(&path, kind, bytes.clone());
                     *request.method_mut() = method.to_uppercase().parse().unwrap();
                     let status = send(&server, request).await.status();
-                    assert!(responses.contains_key(status.as_str()), "{method} {path} with {kind}: {status} is not in the document");
+                    assert!(
+                        responses.contains_key(status.as_str()),
+                        "{method} {path} with {kind}: {status} is not in the document"
+                    );
                 }
             }
         }
@@ -187,7 +214,10 @@ async fn the_document_names_every_decoding_option_and_no_other() {
         "return_scores",
         "return_attention",
     ];
-    let missing: Vec<_> = DecodingOptions::KEYS.iter().filter(|key| !named.contains_key(**key) && !aliases.contains(key)).collect();
+    let missing: Vec<_> = DecodingOptions::KEYS
+        .iter()
+        .filter(|key| !named.contains_key(**key) && !aliases.contains(key))
+        .collect();
     assert!(missing.is_empty(), "{missing:?}");
 }
 
@@ -197,12 +227,21 @@ async fn pages_for_people_take_nothing_from_outside() {
     for path in ["/", "/docs"] {
         let response = send(&server, get(path)).await;
         assert_eq!(response.headers()[header::CONTENT_TYPE], "text/html; charset=utf-8");
-        assert!(response.headers()[header::CONTENT_SECURITY_POLICY].to_str().unwrap().starts_with("default-src 'none';"));
+        assert!(
+            response.headers()[header::CONTENT_SECURITY_POLICY]
+                .to_str()
+                .unwrap()
+                .starts_with("default-src 'none';")
+        );
         let page = text(response).await;
         for outside in ["//cdn", "https://", "src=\"http", "@import", "url(http"] {
             assert!(!page.contains(outside), "{path} has {outside}");
         }
-        assert!(page.contains("<html lang=") && page.contains("viewport") && page.contains("prefers-color-scheme: dark"));
+        assert!(
+            page.contains("<html lang=")
+                && page.contains("viewport")
+                && page.contains("prefers-color-scheme: dark")
+        );
     }
 }
 
@@ -218,8 +257,14 @@ async fn the_inference_protocol_tells_about_server_and_models() {
         assert_eq!(model["inputs"], json!([{"name": "text_input", "datatype": "BYTES", "shape": [-1]}]));
         assert_eq!((&model["versions"], &model["outputs"][1]["datatype"]), (&json!(["1"]), &json!("FP32")));
     }
-    assert_eq!(body(send(&server, get("/v2/models/m/ready")).await).await, json!({"name": "m", "ready": true}));
-    assert_eq!(body(send(&server, get("/v2/models/m/config")).await).await["input"][0]["data_type"], "TYPE_STRING");
+    assert_eq!(
+        body(send(&server, get("/v2/models/m/ready")).await).await,
+        json!({"name": "m", "ready": true})
+    );
+    assert_eq!(
+        body(send(&server, get("/v2/models/m/config")).await).await["input"][0]["data_type"],
+        "TYPE_STRING"
+    );
     let index = body(send(&server, json_to("/v2/repository/index", &json!({}))).await).await;
     assert_eq!(index, json!([{"name": "m", "version": "1", "state": "READY", "reason": ""}]));
     for path in ["/v2/models/n", "/v2/models/m/versions/2", "/v2/models/m.encoder", "/v2/models/n/ready"] {
@@ -234,7 +279,10 @@ async fn a_server_that_loads_is_live_and_not_ready() {
     let live = send(&server, get("/v2/health/live")).await;
     assert_eq!((live.status(), body(live).await), (StatusCode::OK, json!({"live": true, "ready": false})));
     let ready = send(&server, get("/v2/health/ready")).await;
-    assert_eq!((ready.status(), body(ready).await), (StatusCode::SERVICE_UNAVAILABLE, json!({"live": true, "ready": false})));
+    assert_eq!(
+        (ready.status(), body(ready).await),
+        (StatusCode::SERVICE_UNAVAILABLE, json!({"live": true, "ready": false}))
+    );
     refused(send(&server, get("/v2/models/m")).await, Fault::Loading).await;
     assert_eq!(send(&server, get("/metrics")).await.status(), StatusCode::OK);
 }
@@ -265,7 +313,8 @@ async fn texts_are_inferred_in_the_shape_in_which_they_came() {
 /// A request of the binary extension: JSON, then the bytes of the tensors.
 fn binary(json: &Value, tensors: &[u8]) -> Request<Body> {
     let json = json.to_string();
-    let mut request = post("/v2/models/m/infer", "application/octet-stream", [json.as_bytes(), tensors].concat());
+    let mut request =
+        post("/v2/models/m/infer", "application/octet-stream", [json.as_bytes(), tensors].concat());
     request.headers_mut().insert("inference-header-content-length", json.len().into());
     request
 }
@@ -278,15 +327,15 @@ async fn tensors_come_and_go_as_bytes_where_the_client_likes() {
     let request = json!({"inputs": [input(11)], "parameters": {"binary_data_output": true}});
     let response = send(&server, binary(&request, tensor)).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "application/octet-stream");
-    let length: usize = response.headers()["inference-header-content-length"].to_str().unwrap().parse().unwrap();
+    let length: usize =
+        response.headers()["inference-header-content-length"].to_str().unwrap().parse().unwrap();
     let bytes = bytes(response).await;
     let head: Value = serde_json::from_slice(&bytes[..length]).unwrap();
     assert_eq!(head["outputs"][0]["parameters"], json!({"binary_data_size": 11}));
     assert_eq!(&bytes[length..length + 11], b"\x02\0\0\0\xc3\x89\x01\0\0\0B");
     assert_eq!(&bytes[length + 11..], [-0.5_f32, -0.5].map(f32::to_le_bytes).concat());
     // One output as bytes, the other as JSON.
-    let request =
-        json!({"inputs": [input(11)], "outputs": [{"name": "text_output", "parameters": {"binary_data": true}}, {"name": "score"}]});
+    let request = json!({"inputs": [input(11)], "outputs": [{"name": "text_output", "parameters": {"binary_data": true}}, {"name": "score"}]});
     let response = send(&server, binary(&request, tensor)).await;
     assert!(response.headers().contains_key("inference-header-content-length"));
     let cases: [(Value, &[u8], Fault); 6] = [
@@ -308,8 +357,7 @@ async fn tensors_come_and_go_as_bytes_where_the_client_likes() {
 #[tokio::test]
 async fn an_inference_that_is_wrong_says_what_is_wrong() {
     let (server, _) = french(&Limits { max_new_tokens: 10, ..Limits::default() });
-    let tensor =
-        |name: &str, shape: Value, data_type: &str, data: Value| json!({"name": name, "shape": shape, "datatype": data_type, "data": data});
+    let tensor = |name: &str, shape: Value, data_type: &str, data: Value| json!({"name": name, "shape": shape, "datatype": data_type, "data": data});
     let one = tensor("text_input", json!([1]), "BYTES", json!(["a"]));
     let bad = [
         json!([]),
@@ -332,17 +380,25 @@ async fn an_inference_that_is_wrong_says_what_is_wrong() {
     for request in bad {
         refused(send(&server, infer(&request)).await, Fault::BadRequest).await;
     }
-    for parameters in
-        [json!({"num_beam": 2}), json!({"max_new_tokens": 11}), json!({"num_beams": 2, "num_return_sequences": 2}), json!({"top_p": 2})]
-    {
-        refused(send(&server, infer(&json!({"inputs": [one], "parameters": parameters}))).await, Fault::InvalidParameter).await;
+    for parameters in [
+        json!({"num_beam": 2}),
+        json!({"max_new_tokens": 11}),
+        json!({"num_beams": 2, "num_return_sequences": 2}),
+        json!({"top_p": 2}),
+    ] {
+        refused(
+            send(&server, infer(&json!({"inputs": [one], "parameters": parameters}))).await,
+            Fault::InvalidParameter,
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn generate_gives_what_was_asked_for_beside_the_text() {
     let (server, _) = french(&Limits::default());
-    let request = json!({"id": "x", "text_input": "ab", "parameters": {"num_beams": 2, "num_return_sequences": 2}});
+    let request =
+        json!({"id": "x", "text_input": "ab", "parameters": {"num_beams": 2, "num_return_sequences": 2}});
     for path in ["/v2/models/m/generate", "/v2/models/m/versions/1/generate"] {
         let expected = json!({
             "model_name": "m", "model_version": "1", "id": "x", "text_output": "AB", "finish_reason": "eos", "generated_tokens": 3,
@@ -364,7 +420,10 @@ async fn generate_gives_what_was_asked_for_beside_the_text() {
 
 /// The events of a stream.
 fn events(stream: &str) -> Vec<Value> {
-    let parse = |event: &str| serde_json::from_str(event.split("data: ").nth(1).unwrap_or_else(|| panic!("no data in {event:?}"))).unwrap();
+    let parse = |event: &str| {
+        serde_json::from_str(event.split("data: ").nth(1).unwrap_or_else(|| panic!("no data in {event:?}")))
+            .unwrap()
+    };
     stream.split_terminator("\n\n").map(parse).collect()
 }
 
@@ -378,9 +437,15 @@ async fn a_stream_sends_token_by_token_and_says_why_it_ends() {
     let response = send(&server, stream("hé", &json!({}))).await;
     assert_eq!(response.headers()[header::CONTENT_TYPE], "text/event-stream; charset=utf-8");
     let events = events(&text(response).await);
-    assert_eq!(events[0], json!({"index": 0, "text_output": "H", "token": {"id": 72, "text": "H", "logprob": -0.5}}));
+    assert_eq!(
+        events[0],
+        json!({"index": 0, "text_output": "H", "token": {"id": 72, "text": "H", "logprob": -0.5}})
+    );
     assert_eq!(events.len(), 3);
-    assert_eq!((&events[2]["index"], &events[2]["finish_reason"], &events[2]["generated_text"]), (&json!(2), &json!("eos"), &json!("HÉ")));
+    assert_eq!(
+        (&events[2]["index"], &events[2]["finish_reason"], &events[2]["generated_text"]),
+        (&json!(2), &json!("eos"), &json!("HÉ"))
+    );
     let whole: String = events.iter().map(|event| event["text_output"].as_str().unwrap()).collect();
     assert_eq!(whole, "HÉ");
 }
@@ -390,14 +455,21 @@ async fn a_stream_is_refused_before_it_begins_or_not_at_all() {
     let (server, _) = french(&Limits { max_input_tokens: 3, ..Limits::default() });
     refused(send(&server, stream("abcd", &json!({}))).await, Fault::TooLong).await;
     refused(send(&server, stream("a", &json!({"num_beams": 1000}))).await, Fault::InvalidParameter).await;
-    refused(send(&server, stream("a", &json!({"max_new_tokens": 5000}))).await, Fault::InvalidParameter).await;
+    refused(send(&server, stream("a", &json!({"max_new_tokens": 5000}))).await, Fault::InvalidParameter)
+        .await;
     refused(send(&server, stream("\u{fffd}", &json!({}))).await, Fault::InvalidParameter).await;
-    refused(send(&server, json_to("/v2/models/x/generate_stream", &json!({"text_input": "a"}))).await, Fault::NotFound).await;
+    refused(
+        send(&server, json_to("/v2/models/x/generate_stream", &json!({"text_input": "a"}))).await,
+        Fault::NotFound,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn a_stream_that_fails_on_the_way_ends_with_an_error_event() {
-    for (text_input, error_type) in [("fail", "internal"), ("panic", "internal"), ("slowly forever", "deadline")] {
+    for (text_input, error_type) in
+        [("fail", "internal"), ("panic", "internal"), ("slowly forever", "deadline")]
+    {
         let mut limits = Limits::default();
         if error_type == "deadline" {
             limits.request_timeout = std::time::Duration::from_millis(100);
@@ -409,7 +481,10 @@ async fn a_stream_that_fails_on_the_way_ends_with_an_error_event() {
         assert!(all.split_terminator("\n\n").last().unwrap().starts_with("event: error\ndata: {"), "{all}");
         assert_eq!(events(&all).last().unwrap()["error_type"], error_type);
         let page = text(send(&server, get("/metrics")).await).await;
-        assert!(page.contains(&format!("s2s_request_failures_total{{error_type=\"{error_type}\"}} 1\n")), "{page}");
+        assert!(
+            page.contains(&format!("s2s_request_failures_total{{error_type=\"{error_type}\"}} 1\n")),
+            "{page}"
+        );
     }
 }
 

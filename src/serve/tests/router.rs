@@ -71,10 +71,18 @@ async fn a_string_gives_a_string_and_an_array_gives_an_array_in_order() {
 #[tokio::test]
 async fn a_form_and_a_query_string_are_read_like_json() {
     let (server, _) = plain(&Limits::default());
-    let form = post("/translate", "application/x-www-form-urlencoded", "q=h%C3%A9+you&source=en&target=de&format=text");
+    let form = post(
+        "/translate",
+        "application/x-www-form-urlencoded",
+        "q=h%C3%A9+you&source=en&target=de&format=text",
+    );
     assert_eq!(body(send(&server, form).await).await, json!({"translatedText": "HÉ YOU"}));
-    let query = Request::post("/translate?q=hi&source=en&target=de&alternatives=1").body(Body::empty()).unwrap();
-    assert_eq!(body(send(&server, query).await).await, json!({"translatedText": "HI", "alternatives": ["HI'"]}));
+    let query =
+        Request::post("/translate?q=hi&source=en&target=de&alternatives=1").body(Body::empty()).unwrap();
+    assert_eq!(
+        body(send(&server, query).await).await,
+        json!({"translatedText": "HI", "alternatives": ["HI'"]})
+    );
 }
 
 #[tokio::test]
@@ -92,18 +100,26 @@ async fn alternatives_and_the_detected_language_come_only_where_they_are_asked_f
 
 #[tokio::test]
 async fn a_bundle_that_names_its_languages_refuses_others() {
-    let card =
-        Card { name: "m".to_owned(), source_language: Some("en".to_owned()), target_language: Some("fr".to_owned()), ..Card::default() };
+    let card = Card {
+        name: "m".to_owned(),
+        source_language: Some("en".to_owned()),
+        target_language: Some("fr".to_owned()),
+        ..Card::default()
+    };
     let (server, _) = server(&Limits::default(), Scripted { card, ..Scripted::default() }, None);
     refused(send(&server, ask("x")).await, Fault::UnsupportedLanguage).await;
     let request = json!({"q": "x", "source": "auto", "target": "fr"});
     let answer = body(send(&server, translate(&request)).await).await;
     assert_eq!(answer["detectedLanguage"], json!({"confidence": 100.0, "language": "en"}));
     let languages = body(send(&server, Request::get("/languages").body(Body::empty()).unwrap()).await).await;
-    assert_eq!(languages, json!([{"code": "en", "name": "en", "targets": ["fr"]}, {"code": "fr", "name": "fr", "targets": []}]));
+    assert_eq!(
+        languages,
+        json!([{"code": "en", "name": "en", "targets": ["fr"]}, {"code": "fr", "name": "fr", "targets": []}])
+    );
     let found = body(send(&server, post("/detect", "application/json", r#"{"q":"x"}"#)).await).await;
     assert_eq!(found, json!([{"confidence": 100.0, "language": "en"}]));
-    let settings = body(send(&server, Request::get("/frontend/settings").body(Body::empty()).unwrap()).await).await;
+    let settings =
+        body(send(&server, Request::get("/frontend/settings").body(Body::empty()).unwrap()).await).await;
     assert_eq!(settings["language"]["target"]["code"], "fr");
 }
 
@@ -127,14 +143,19 @@ async fn bad_json_and_bad_fields_are_400() {
         json!({"q": "a", "source": "en", "target": "de", "alternatives": "x"}).to_string(),
     ];
     for case in cases {
-        refused(send(&server, post("/translate", "application/json; charset=utf-8", case)).await, Fault::BadRequest).await;
+        refused(
+            send(&server, post("/translate", "application/json; charset=utf-8", case)).await,
+            Fault::BadRequest,
+        )
+        .await;
     }
 }
 
 #[tokio::test]
 async fn an_unknown_path_is_404_and_a_wrong_method_is_405_with_allow() {
     let (server, _) = plain(&Limits::default());
-    refused(send(&server, Request::get("/nothing").body(Body::empty()).unwrap()).await, Fault::NotFound).await;
+    refused(send(&server, Request::get("/nothing").body(Body::empty()).unwrap()).await, Fault::NotFound)
+        .await;
     let response = send(&server, Request::get("/detect").body(Body::empty()).unwrap()).await;
     assert_eq!(response.headers()[header::ALLOW], "POST");
     refused(response, Fault::MethodNotAllowed).await;
@@ -191,16 +212,26 @@ async fn a_body_is_measured_after_decompression() {
     assert!(bomb.len() < 1100, "{}", bomb.len());
     refused(send(&server, gzipped(bomb)).await, Fault::PayloadTooLarge).await;
     refused(send(&server, gzipped(small[..small.len() - 12].to_vec())).await, Fault::BadRequest).await;
-    refused(send(&server, post("/translate", "application/json", vec![b' '; 1001])).await, Fault::PayloadTooLarge).await;
+    refused(
+        send(&server, post("/translate", "application/json", vec![b' '; 1001])).await,
+        Fault::PayloadTooLarge,
+    )
+    .await;
 }
 
 #[tokio::test]
 async fn content_that_is_not_read_here_is_415() {
     let (server, _) = plain(&Limits::default());
-    for content_type in ["text/plain", "multipart/form-data; boundary=x", "application/json; charset=latin-1"] {
-        refused(send(&server, post("/translate", content_type, "{}")).await, Fault::UnsupportedMediaType).await;
+    for content_type in ["text/plain", "multipart/form-data; boundary=x", "application/json; charset=latin-1"]
+    {
+        refused(send(&server, post("/translate", content_type, "{}")).await, Fault::UnsupportedMediaType)
+            .await;
     }
-    refused(send(&server, Request::post("/translate").body(Body::from("q=a")).unwrap()).await, Fault::UnsupportedMediaType).await;
+    refused(
+        send(&server, Request::post("/translate").body(Body::from("q=a")).unwrap()).await,
+        Fault::UnsupportedMediaType,
+    )
+    .await;
     let mut request = ask("x");
     request.headers_mut().insert(header::CONTENT_ENCODING, "br".parse().unwrap());
     refused(send(&server, request).await, Fault::UnsupportedMediaType).await;
@@ -242,7 +273,10 @@ async fn a_full_queue_is_429_with_retry_after_and_empties_again() {
     record.gate.close();
     let running = tokio::spawn(app(Arc::clone(&server)).oneshot(ask("a")));
     let depth = |server: &Server| server.schedulers().unwrap()[0].depth();
-    until("the first is being decoded", || record.largest_batch.load(Ordering::Relaxed) == 1 && depth(&server) == 0).await;
+    until("the first is being decoded", || {
+        record.largest_batch.load(Ordering::Relaxed) == 1 && depth(&server) == 0
+    })
+    .await;
     let waiting: Vec<_> = ["b", "c"].map(|q| tokio::spawn(app(Arc::clone(&server)).oneshot(ask(q)))).into();
     until("two wait", || depth(&server) == 2).await;
     let response = send(&server, ask("d")).await;
@@ -265,10 +299,13 @@ async fn a_worker_that_panics_or_fails_costs_one_request_a_500_and_its_company_n
     let (server, record) = plain(&Limits::default());
     for bad in ["panic", "fail"] {
         record.gate.close();
-        let (engines, admitted) = (record.engines.load(Ordering::Relaxed), record.admitted.load(Ordering::Relaxed));
-        let tasks: Vec<_> = ["one", bad, "three"].map(|q| tokio::spawn(app(Arc::clone(&server)).oneshot(ask(q)))).into();
+        let (engines, admitted) =
+            (record.engines.load(Ordering::Relaxed), record.admitted.load(Ordering::Relaxed));
+        let tasks: Vec<_> =
+            ["one", bad, "three"].map(|q| tokio::spawn(app(Arc::clone(&server)).oneshot(ask(q)))).into();
         let depth = || server.schedulers().unwrap()[0].depth();
-        until("all three are there", || record.admitted.load(Ordering::Relaxed) + depth() == admitted + 3).await;
+        until("all three are there", || record.admitted.load(Ordering::Relaxed) + depth() == admitted + 3)
+            .await;
         record.gate.open();
         let mut answers = Vec::new();
         for task in tasks {
@@ -352,7 +389,8 @@ async fn a_request_id_is_echoed_or_made() {
 
 #[tokio::test]
 async fn requests_that_wait_together_are_decoded_together_and_change_nothing() {
-    let texts: Vec<String> = (0..40).map(|n| format!("text {}", "x".repeat(n % 7) + &n.to_string())).collect();
+    let texts: Vec<String> =
+        (0..40).map(|n| format!("text {}", "x".repeat(n % 7) + &n.to_string())).collect();
     let (alone, _) = plain(&Limits { max_batch_size: 1, ..Limits::default() });
     let (together, record) = plain(&Limits { max_batch_size: 8, ..Limits::default() });
     let mut expected = Vec::new();
@@ -360,7 +398,10 @@ async fn requests_that_wait_together_are_decoded_together_and_change_nothing() {
         expected.push(body(send(&alone, ask(text.as_str())).await).await);
     }
     record.gate.close();
-    let tasks: Vec<_> = texts.iter().map(|text| tokio::spawn(app(Arc::clone(&together)).oneshot(ask(text.as_str())))).collect();
+    let tasks: Vec<_> = texts
+        .iter()
+        .map(|text| tokio::spawn(app(Arc::clone(&together)).oneshot(ask(text.as_str()))))
+        .collect();
     until("the others wait", || together.schedulers().unwrap()[0].depth() >= 32).await;
     record.gate.open();
     for (task, expected) in tasks.into_iter().zip(expected) {

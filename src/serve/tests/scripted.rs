@@ -1,7 +1,9 @@
-//! A model that the tests script: it upper-cases, one character a step, and does on purpose what models do by accident.
+//! A model that the tests script: it upper-cases, one character a step, and does on purpose what models do by
+//! accident.
 //!
-//! A `¿` is a symbol that it does not know. `panic` in a text panics at its second step, `fail` gives an error there, `forever` never ends, `slowly` takes a
-//! millisecond a step, and a gate holds every step until the test opens it.
+//! A `¿` is a symbol that it does not know. `panic` in a text panics at its second step, `fail` gives an
+//! error there, `forever` never ends, `slowly` takes a millisecond a step, and a gate holds every step until
+//! the test opens it.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
@@ -66,12 +68,19 @@ impl Model for Scripted {
     }
 
     fn encode(&self, text: &str, settings: &Settings, most_characters: usize) -> Result<SourceText> {
-        self.record.encoded_on.lock().unwrap_or_else(PoisonError::into_inner).push(std::thread::current().id());
+        self.record
+            .encoded_on
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push(std::thread::current().id());
         if text.contains('\u{fffd}') {
             return Err(Error::new(ErrorKind::Input, "unknown symbol").help("leave it out"));
         }
         if text.chars().count() > most_characters.min(settings.most_source_tokens()) {
-            return Err(Error::new(ErrorKind::TooLong, format!("more than {}", settings.most_source_tokens())));
+            return Err(Error::new(
+                ErrorKind::TooLong,
+                format!("more than {}", settings.most_source_tokens()),
+            ));
         }
         let unknown = text.contains('¿').then(|| "¿".to_owned()).into_iter().collect();
         Ok(SourceText { ids: text.chars().map(u32::from).collect(), unknown, ..SourceText::default() })

@@ -30,18 +30,25 @@ pub(super) async fn start(limits: Limits) -> Running {
 }
 
 pub(super) async fn start_with(limits: Limits, key: Option<&str>) -> Running {
-    let (server, record) = server(&limits, Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() }, key);
+    let (server, record) = server(
+        &limits,
+        Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() },
+        key,
+    );
     let (listener, address) = bind("127.0.0.1", 0).await.unwrap();
     let (stop, cut) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let (stopped, was_cut) = (Arc::clone(&stop), Arc::clone(&cut));
-    let ended = tokio::spawn(async move { serve(listener, server, stopped.notified(), was_cut.notified()).await });
+    let ended =
+        tokio::spawn(async move { serve(listener, server, stopped.notified(), was_cut.notified()).await });
     Running { address, record, stop, cut, ended }
 }
 
 pub(super) fn request(q: &str) -> String {
     let body = format!("{{\"q\": \"{q}\", \"source\": \"en\", \"target\": \"de\"}}");
     let length = body.len();
-    format!("POST /translate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}")
+    format!(
+        "POST /translate HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\ncontent-length: {length}\r\n\r\n{body}"
+    )
 }
 
 pub(super) async fn connect(running: &Running, bytes: &str) -> TcpStream {
@@ -54,7 +61,9 @@ pub(super) async fn connect(running: &Running, bytes: &str) -> TcpStream {
 pub(super) async fn rest(mut stream: TcpStream) -> String {
     let mut bytes = Vec::new();
     // A reset instead of an orderly close is a close too.
-    let _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes)).await.expect("the connection stays open");
+    let _ = tokio::time::timeout(Duration::from_secs(60), stream.read_to_end(&mut bytes))
+        .await
+        .expect("the connection stays open");
     String::from_utf8(bytes).unwrap()
 }
 
@@ -63,12 +72,20 @@ pub(super) async fn answer(stream: &mut TcpStream) -> String {
     let mut bytes = Vec::new();
     loop {
         let mut more = [0; 1024];
-        let n = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut more)).await.expect("no answer").unwrap();
+        let n = tokio::time::timeout(Duration::from_secs(60), stream.read(&mut more))
+            .await
+            .expect("no answer")
+            .unwrap();
         assert!(n > 0, "closed after {:?}", String::from_utf8_lossy(&bytes));
         bytes.extend_from_slice(&more[..n]);
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap().parse::<usize>().unwrap();
+            let length = head
+                .lines()
+                .find_map(|line| line.strip_prefix("content-length: "))
+                .unwrap()
+                .parse::<usize>()
+                .unwrap();
             if body.len() >= length {
                 return text.into_owned();
             }
@@ -111,7 +128,9 @@ async fn a_body_that_dribbles_is_408_and_closes() {
         }
     });
     let mut text = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(60), read.read_to_end(&mut text)).await.expect("the connection stays open");
+    let _ = tokio::time::timeout(Duration::from_secs(60), read.read_to_end(&mut text))
+        .await
+        .expect("the connection stays open");
     assert!(text.starts_with(b"HTTP/1.1 408 "), "{:?}", String::from_utf8_lossy(&text));
     dribble.abort();
 }
@@ -128,7 +147,8 @@ async fn a_connection_is_used_again_and_closed_when_idle() {
 
 #[tokio::test]
 async fn a_request_may_take_longer_than_the_idle_and_header_timeouts() {
-    let limits = Limits { first_byte_timeout: SHORT, header_timeout: SHORT, idle_timeout: SHORT, ..Limits::default() };
+    let limits =
+        Limits { first_byte_timeout: SHORT, header_timeout: SHORT, idle_timeout: SHORT, ..Limits::default() };
     let running = start(limits).await;
     running.record.gate.close();
     let mut stream = connect(&running, &request("slow")).await;
@@ -171,7 +191,8 @@ async fn a_reader_who_does_not_read_a_stream_is_dropped() {
 async fn a_reader_who_leaves_a_stream_cancels_its_text() {
     let running = start(Limits::default()).await;
     let mut stream = connect(&running, &stream_request("slowly forever")).await;
-    // Its first token has come: a text that is still in the queue would be dropped there, without the model's knowing.
+    // Its first token has come: a text that is still in the queue would be dropped there, without the model's
+    // knowing.
     let (mut some, mut seen) = ([0; 512], String::new());
     while !seen.contains("data: ") {
         let n = stream.read(&mut some).await.unwrap();
@@ -250,12 +271,16 @@ async fn a_port_in_use_and_a_strange_host_cannot_be_bound() {
 
 #[tokio::test]
 async fn connections_beyond_the_limit_wait_for_a_place() {
-    let running = start(Limits { max_connections: 1, max_connections_per_address: 2, ..Limits::default() }).await;
+    let running =
+        start(Limits { max_connections: 1, max_connections_per_address: 2, ..Limits::default() }).await;
     running.record.gate.close();
     let mut first = connect(&running, &request("one")).await;
     until("it is being decoded", || running.record.admitted.load(Ordering::Relaxed) == 1).await;
     let mut second = connect(&running, &request("two")).await;
-    assert!(tokio::time::timeout(SHORT, second.readable()).await.is_err(), "the second is answered beside the first");
+    assert!(
+        tokio::time::timeout(SHORT, second.readable()).await.is_err(),
+        "the second is answered beside the first"
+    );
     running.record.gate.open();
     assert!(answer(&mut first).await.ends_with(r#"{"translatedText":"ONE"}"#));
     // The first stays open, but is quiet now.
@@ -277,7 +302,10 @@ async fn two_hundred_clients_on_a_queue_of_64_get_200_or_429_and_nothing_else() 
             })
         })
         .collect();
-    until("those over the queue and the batch are answered", || clients.iter().filter(|c| c.is_finished()).count() >= 200 - 64 - 8).await;
+    until("those over the queue and the batch are answered", || {
+        clients.iter().filter(|c| c.is_finished()).count() >= 200 - 64 - 8
+    })
+    .await;
     running.record.gate.open();
     let (mut served, mut refused) = (0, 0);
     for client in clients {

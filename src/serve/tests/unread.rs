@@ -17,7 +17,11 @@ fn head(request_line: &str, headers: &str) -> String {
 fn parts(answer: &str) -> (u16, String, Value) {
     let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_else(|| panic!("no answer: {answer:?}"));
     let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-    (status, head.to_ascii_lowercase(), serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body:?}")))
+    (
+        status,
+        head.to_ascii_lowercase(),
+        serde_json::from_str(body).unwrap_or_else(|_| panic!("not JSON: {body:?}")),
+    )
 }
 
 fn closes(head: &str) -> bool {
@@ -40,7 +44,10 @@ async fn after_a_refusal_that_read_no_body_the_next_request_is_answered() {
     // All on one connection, body and next head in one piece and in two.
     let mut stream = connect(&running, "").await;
     for (at, (line, headers, status)) in refusals.into_iter().cycle().take(28).enumerate() {
-        stream.write_all(head(line, &format!("{headers}content-length: {}\r\n", body.len())).as_bytes()).await.unwrap();
+        stream
+            .write_all(head(line, &format!("{headers}content-length: {}\r\n", body.len())).as_bytes())
+            .await
+            .unwrap();
         if at % 2 == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
@@ -77,16 +84,23 @@ async fn a_client_that_sends_ten_megabytes_reads_its_413() {
             stream.write_all(&[b' '; 100_000]).await.expect("the server stops reading");
         }
         let (status, head, body) = parts(&rest(stream).await);
-        assert_eq!((status, closes(&head), &body["error_type"]), (413, true, &"payload_too_large".into()), "{head}");
+        assert_eq!(
+            (status, closes(&head), &body["error_type"]),
+            (413, true, &"payload_too_large".into()),
+            "{head}"
+        );
     }
 }
 
 #[tokio::test]
 async fn a_refusal_does_not_ask_for_a_body_that_is_held_back() {
     let running = start(Limits::default()).await;
-    for (line, length, status) in [("POST /nothing", 100, 404), ("POST /translate", 100, 415), ("POST /translate", 5_000_000, 413)] {
+    for (line, length, status) in
+        [("POST /nothing", 100, 404), ("POST /translate", 100, 415), ("POST /translate", 5_000_000, 413)]
+    {
         let content_type = if status == 413 { "application/json" } else { "text/plain" };
-        let headers = format!("expect: 100-continue\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n");
+        let headers =
+            format!("expect: 100-continue\r\ncontent-type: {content_type}\r\ncontent-length: {length}\r\n");
         let (found, head, _) = parts(&rest(connect(&running, &head(line, &headers)).await).await);
         assert_eq!((found, closes(&head)), (status, true), "{head}");
     }
@@ -126,13 +140,24 @@ async fn a_head_that_is_not_http_is_told_so_like_any_other_error() {
         "GET  /two spaces HTTP/1.1\r\n\r\n",
     ] {
         for (status, head, body) in refused(&running, bytes).await {
-            assert_eq!((status, closes(&head), &body["error_type"]), (400, true, &"bad_request".into()), "{bytes:?}: {head}");
-            assert!(head.contains("x-request-id: ") && head.contains("x-content-type-options: nosniff") && head.contains("\r\ndate: "));
+            assert_eq!(
+                (status, closes(&head), &body["error_type"]),
+                (400, true, &"bad_request".into()),
+                "{bytes:?}: {head}"
+            );
+            assert!(
+                head.contains("x-request-id: ")
+                    && head.contains("x-content-type-options: nosniff")
+                    && head.contains("\r\ndate: ")
+            );
             assert_eq!(body["error"], body["message"]);
         }
     }
     let page = rest(connect(&running, &head("GET /metrics", "connection: close\r\n")).await).await;
-    assert!(page.contains("s2s_http_requests_total{method=\"OTHER\",path=\"other\",status=\"400\"} 12\n"), "{page}");
+    assert!(
+        page.contains("s2s_http_requests_total{method=\"OTHER\",path=\"other\",status=\"400\"} 12\n"),
+        "{page}"
+    );
 }
 
 #[tokio::test]
@@ -142,7 +167,11 @@ async fn a_head_that_is_too_large_is_told_so_even_while_it_is_still_being_sent()
     let many = format!("GET /health HTTP/1.1\r\nhost: x\r\n{}\r\n", "a: b\r\n".repeat(200));
     for bytes in [long, many] {
         for (status, head, body) in refused(&running, &bytes).await {
-            assert_eq!((status, closes(&head), &body["error_type"]), (431, true, &"head_too_large".into()), "{head}");
+            assert_eq!(
+                (status, closes(&head), &body["error_type"]),
+                (431, true, &"head_too_large".into()),
+                "{head}"
+            );
         }
     }
 }
@@ -150,12 +179,18 @@ async fn a_head_that_is_too_large_is_told_so_even_while_it_is_still_being_sent()
 #[tokio::test]
 async fn a_client_that_neither_reads_nor_closes_after_its_refusal_is_closed_in_the_end() {
     let running = start(Limits::default()).await;
-    let mut stream: TcpStream = connect(&running, &head("POST /nothing", "content-length: 1000000\r\n")).await;
+    let mut stream: TcpStream =
+        connect(&running, &head("POST /nothing", "content-length: 1000000\r\n")).await;
     let mut all = Vec::new();
     // The server's side is closed at once,
-    tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut all)).await.expect("no end of the answer").unwrap();
+    tokio::time::timeout(Duration::from_secs(2), stream.read_to_end(&mut all))
+        .await
+        .expect("no end of the answer")
+        .unwrap();
     // and stopping does not wait for a connection that only lingers.
     running.stop.notify_one();
-    let ended = tokio::time::timeout(Duration::from_secs(3), running.ended).await.expect("a lingering connection holds the server");
+    let ended = tokio::time::timeout(Duration::from_secs(3), running.ended)
+        .await
+        .expect("a lingering connection holds the server");
     assert_eq!(ended.unwrap(), crate::serve::listener::Ended::Drained);
 }

@@ -1,4 +1,5 @@
-//! The two engines of `s2s-runtime`, served as `serve.py` describes: `engine_runner tract` or `engine_runner ort`.
+//! The two engines of `s2s-runtime`, served as `serve.py` describes: `engine_runner tract` or `engine_runner
+//! ort`.
 
 use s2s_runtime::engine::graph::{DataView, Tensor, TensorView};
 use s2s_runtime::engine::{EngineKind, available, load_graph};

@@ -1,36 +1,76 @@
 //! Translates lines with tract, without s2s: vocabularies and special ids come from the graphs' own metadata.
-use {serde_json::{Value, from_str}, tract_onnx::prelude::*, unicode_normalization::UnicodeNormalization as _};
+use {
+    serde_json::{Value, from_str},
+    tract_onnx::prelude::*,
+    unicode_normalization::UnicodeNormalization as _,
+};
 fn main() -> TractResult<()> {
     let bundle = std::env::args().nth(1).expect("name a bundle");
     if std::path::Path::new(&bundle).join("model.onnx").exists() {
         eprintln!("{bundle} is a classifier, model.onnx alone: it has no decoding loop");
         std::process::exit(1);
     }
-    let load = |file| tract_onnx::onnx().model_for_path(format!("{bundle}/{file}"))?.into_optimized()?.into_runnable();
+    let load = |file| {
+        tract_onnx::onnx().model_for_path(format!("{bundle}/{file}"))?.into_optimized()?.into_runnable()
+    };
     let (encoder, decoder) = (load("encoder.onnx")?, load("decoder.onnx")?);
     let metadata = tract_onnx::onnx().proto_model_for_path(format!("{bundle}/decoder.onnx"))?.metadata_props;
     let [source, target, special] = ["s2s.source_vocabulary", "s2s.target_vocabulary", "s2s.special_ids"]
-        .map(|key| from_str::<Value>(&metadata.iter().find(|entry| entry.key == key).expect("an export of s2s").value).expect("JSON"));
-    let [pad, start, end, unk] = ["pad", "start", "end", "unk"].map(|name| special[name].as_u64().expect("an id") as usize);
-    let strings = |list: &Value| list.as_array().into_iter().flatten().filter_map(|s| s.as_str().map(str::to_owned)).collect::<Vec<_>>();
-    let (known, written, steps) = (strings(&source["symbols"]), strings(&target["symbols"]), strings(&source["normalisation"]));
-    let longest = std::fs::read_to_string(format!("{bundle}/s2s.yaml"))?.lines().find_map(|line| line.strip_prefix("  max_new_tokens: ")?.parse().ok()).unwrap_or(256);
-    let ids = |row: &[usize]| Tensor::from_shape(&[1, row.len()], &row.iter().map(|&id| id as i64).collect::<Vec<_>>()).map(TValue::from);
+        .map(|key| {
+            from_str::<Value>(
+                &metadata.iter().find(|entry| entry.key == key).expect("an export of s2s").value,
+            )
+            .expect("JSON")
+        });
+    let [pad, start, end, unk] =
+        ["pad", "start", "end", "unk"].map(|name| special[name].as_u64().expect("an id") as usize);
+    let strings = |list: &Value| {
+        list.as_array()
+            .into_iter()
+            .flatten()
+            .filter_map(|s| s.as_str().map(str::to_owned))
+            .collect::<Vec<_>>()
+    };
+    let (known, written, steps) =
+        (strings(&source["symbols"]), strings(&target["symbols"]), strings(&source["normalisation"]));
+    let longest = std::fs::read_to_string(format!("{bundle}/s2s.yaml"))?
+        .lines()
+        .find_map(|line| line.strip_prefix("  max_new_tokens: ")?.parse().ok())
+        .unwrap_or(256);
+    let ids = |row: &[usize]| {
+        Tensor::from_shape(&[1, row.len()], &row.iter().map(|&id| id as i64).collect::<Vec<_>>())
+            .map(TValue::from)
+    };
     for line in std::io::stdin().lines() {
         let text = steps.iter().fold(line?, |text, step| match step.as_str() {
-            "nfc" => text.nfc().collect(), "nfd" => text.nfd().collect(),
-            "nfkc" => text.nfkc().collect(), "nfkd" => text.nfkd().collect(),
-            "lowercase" => text.to_lowercase(), "trim" => text.trim().to_owned(),
-            _ => text.chars().fold(String::new(), |t, c| if c.is_whitespace() { t.trim_end().to_owned() + " " } else { t + &c.to_string() }),
+            "nfc" => text.nfc().collect(),
+            "nfd" => text.nfd().collect(),
+            "nfkc" => text.nfkc().collect(),
+            "nfkd" => text.nfkd().collect(),
+            "lowercase" => text.to_lowercase(),
+            "trim" => text.trim().to_owned(),
+            _ => text.chars().fold(String::new(), |t, c| {
+                if c.is_whitespace() { t.trim_end().to_owned() + " " } else { t + &c.to_string() }
+            }),
         });
-        let units = if source["unit"] == "character" { text.split("") } else { text.split(" ") }.filter(|unit| !unit.is_empty());
-        let row: Vec<usize> = units.map(|unit| known.iter().position(|symbol| symbol == unit).unwrap_or(unk)).collect();
-        let (mut state, mut token, mut output) = (if row.is_empty() { tvec![] } else { encoder.run(tvec![ids(&row)?])? }, start, vec![]);
+        let units = if source["unit"] == "character" { text.split("") } else { text.split(" ") }
+            .filter(|unit| !unit.is_empty());
+        let row: Vec<usize> =
+            units.map(|unit| known.iter().position(|symbol| symbol == unit).unwrap_or(unk)).collect();
+        let (mut state, mut token, mut output) =
+            (if row.is_empty() { tvec![] } else { encoder.run(tvec![ids(&row)?])? }, start, vec![]);
         while !row.is_empty() && output.len() < longest {
-            let found = decoder.run(std::iter::once(ids(&[token])?).chain(state.iter().cloned()).collect())?;
+            let found =
+                decoder.run(std::iter::once(ids(&[token])?).chain(state.iter().cloned()).collect())?;
             let scores = found[0].try_as_plain_ram()?.as_slice::<f32>()?;
-            token = (0..scores.len()).rev().filter(|id| ![pad, start].contains(id)).max_by(|&a, &b| scores[a].total_cmp(&scores[b])).unwrap_or(end);
-            if token == end { break }
+            token = (0..scores.len())
+                .rev()
+                .filter(|id| ![pad, start].contains(id))
+                .max_by(|&a, &b| scores[a].total_cmp(&scores[b]))
+                .unwrap_or(end);
+            if token == end {
+                break;
+            }
             output.push(if token == unk { "\u{fffd}" } else { &written[token] });
             let states = state.len() - if state.len() < found.len() { 0 } else { 2 }; // With attention two more tensors, which stay.
             state[..states].clone_from_slice(&found[1..=states]);

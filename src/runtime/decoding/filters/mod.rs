@@ -1,5 +1,5 @@
-//! Rules on a row of logits, f32 (target_vocabulary), in this order: repetition, n-gram, min length, suppress, and for
-//! sampling temperature, top-k, top-p, min-p. A banned token gets -inf.
+//! Rules on a row of logits, f32 (target_vocabulary), in this order: repetition, n-gram, min length,
+//! suppress, and for sampling temperature, top-k, top-p, min-p. A banned token gets -inf.
 //!
 //! log p in scores is the softmax after the first four and before the last four.
 
@@ -25,16 +25,26 @@ pub(super) struct Scratch {
     ranked: Vec<(f32, u32)>,
 }
 
-/// Whether the rules of every decode leave the row as it is (but for PAD and START, which callers never read).
+/// Whether the rules of every decode leave the row as it is (but for PAD and START, which callers never
+/// read).
 pub(super) fn no_rules(settings: &Settings) -> bool {
-    settings.repetition_penalty == 1.0 && settings.no_repeat_ngram_size == 0 && settings.min_new_tokens == 0 && settings.suppress.is_empty()
+    settings.repetition_penalty == 1.0
+        && settings.no_repeat_ngram_size == 0
+        && settings.min_new_tokens == 0
+        && settings.suppress.is_empty()
 }
 
 /// The rules of every decode.
 ///
 /// - `ids`: the prefix and the generated tokens.
 /// - `generated`: how many of them are generated.
-pub(super) fn apply_rules(logits: &mut [f32], settings: &Settings, ids: &[u32], generated: usize, scratch: &mut Scratch) {
+pub(super) fn apply_rules(
+    logits: &mut [f32],
+    settings: &Settings,
+    ids: &[u32],
+    generated: usize,
+    scratch: &mut Scratch,
+) {
     suppress::apply(logits, &[PAD, START]);
     if settings.repetition_penalty != 1.0 {
         repetition::apply(logits, ids, settings.repetition_penalty, &mut scratch.ids);

@@ -11,7 +11,12 @@ fn alone(engine: &mut Scripted, source: &[u32], options: &DecodingOptions) -> Ve
 }
 
 fn request(id: u64, source: &[u32], options: &DecodingOptions) -> Request {
-    Request { id, source: source.to_vec(), settings: Arc::new(Settings::for_ids(options).unwrap()), stream: false }
+    Request {
+        id,
+        source: source.to_vec(),
+        settings: Arc::new(Settings::for_ids(options).unwrap()),
+        stream: false,
+    }
 }
 
 proptest! {
@@ -105,7 +110,8 @@ proptest! {
 
 #[test]
 fn a_cancelled_greedy_request_reports_the_tokens_so_far() {
-    let options = DecodingOptions { max_new_tokens: Some(50), min_new_tokens: Some(50), ..DecodingOptions::default() };
+    let options =
+        DecodingOptions { max_new_tokens: Some(50), min_new_tokens: Some(50), ..DecodingOptions::default() };
     let mut engine = Scripted::new(VOCABULARY, 1);
     let whole = alone(&mut engine, &[4, 5], &options);
     let mut decoding = DecodingLoop::new(&mut engine);
@@ -125,8 +131,12 @@ fn a_cancelled_greedy_request_reports_the_tokens_so_far() {
 #[test]
 fn finished_rows_leave_the_batch_at_once_and_waiting_sources_take_their_place() {
     let mut engine = Scripted::new(VOCABULARY, 3);
-    let settings = Arc::new(Settings::for_ids(&DecodingOptions { max_new_tokens: Some(30), ..DecodingOptions::default() }).unwrap());
-    let results = decode_each(&mut engine, (0..100).map(|i| vec![4 + i % 9, 5, 4 + i / 9]).collect(), &settings, 8);
+    let settings = Arc::new(
+        Settings::for_ids(&DecodingOptions { max_new_tokens: Some(30), ..DecodingOptions::default() })
+            .unwrap(),
+    );
+    let results =
+        decode_each(&mut engine, (0..100).map(|i| vec![4 + i % 9, 5, 4 + i / 9]).collect(), &settings, 8);
     let tokens: usize = results.iter().map(|r| r.as_ref().unwrap()[0].generated()).sum();
     assert_eq!(engine.steps.iter().sum::<usize>(), tokens, "a row-step for each token and no other");
     assert_eq!(engine.steps.iter().max(), Some(&8));
@@ -141,9 +151,15 @@ fn a_source_that_the_engine_refuses_or_that_gives_nan_fails_alone() {
     let results = decode_each(&mut engine, vec![vec![4], vec![66], vec![5, 77], vec![4, 5]], &settings, 8);
     assert_eq!(results[1].as_ref().unwrap_err().kind(), ErrorKind::Input);
     let nan = results[2].as_ref().unwrap_err();
-    assert_eq!((nan.kind(), nan.message()), (ErrorKind::Engine, "the decoder gave logits that are not numbers"));
+    assert_eq!(
+        (nan.kind(), nan.message()),
+        (ErrorKind::Engine, "the decoder gave logits that are not numbers")
+    );
     for (index, source) in [(0, vec![4]), (3, vec![4, 5])] {
-        assert_eq!(results[index].as_ref().unwrap(), &alone(&mut engine, &source, &DecodingOptions::default()));
+        assert_eq!(
+            results[index].as_ref().unwrap(),
+            &alone(&mut engine, &source, &DecodingOptions::default())
+        );
     }
 }
 
@@ -153,7 +169,10 @@ fn a_source_that_is_too_long_is_refused_or_cut_as_asked() {
     let mut options = DecodingOptions { max_input_length: Some(2), ..DecodingOptions::default() };
     let error = decode_batch(&mut engine, &[vec![4, 5, 6]], &options).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::TooLong);
-    assert!(error.message().contains("3 tokens") && error.message().contains("max_input_length (2)"), "{error}");
+    assert!(
+        error.message().contains("3 tokens") && error.message().contains("max_input_length (2)"),
+        "{error}"
+    );
     let expected: Vec<_> = [&[4, 5], &[5, 6]].map(|s| alone(&mut engine, s, &options)).into();
     options.truncate = Some(Truncate::Right);
     assert_eq!(alone(&mut engine, &[4, 5, 6], &options), expected[0]);
@@ -165,8 +184,12 @@ fn a_source_that_is_too_long_is_refused_or_cut_as_asked() {
 fn time_is_up_after_the_limit_with_what_there_is() {
     let mut engine = Scripted::new(VOCABULARY, 3);
     let most = 1 << 20;
-    let options =
-        DecodingOptions { time_limit: Some(0.05), max_new_tokens: Some(most), min_new_tokens: Some(most), ..DecodingOptions::default() };
+    let options = DecodingOptions {
+        time_limit: Some(0.05),
+        max_new_tokens: Some(most),
+        min_new_tokens: Some(most),
+        ..DecodingOptions::default()
+    };
     let found = alone(&mut engine, &[4], &options);
     assert_eq!(found[0].finish, FinishReason::Timeout);
     assert!(!found[0].ids.is_empty() && found[0].ids.len() < most);
@@ -175,7 +198,8 @@ fn time_is_up_after_the_limit_with_what_there_is() {
 #[test]
 fn attention_that_the_model_does_not_have_is_an_error_that_names_the_key() {
     let mut engine = Scripted::new(VOCABULARY, 3);
-    let beams = DecodingOptions { num_beams: Some(2), coverage_penalty: Some(0.2), ..DecodingOptions::default() };
+    let beams =
+        DecodingOptions { num_beams: Some(2), coverage_penalty: Some(0.2), ..DecodingOptions::default() };
     let replacing = DecodingOptions { replace_unknowns: Some(true), ..DecodingOptions::default() };
     for (options, key) in [(beams, "coverage_penalty"), (replacing, "replace_unknowns")] {
         let error = decode_batch(&mut engine, &[vec![4]], &options).unwrap_err();
@@ -200,7 +224,10 @@ fn attention_weights_are_those_of_the_source_without_padding() {
 #[test]
 fn ids_outside_the_vocabulary_are_an_error_that_names_the_key() {
     let mut engine = Scripted::new(VOCABULARY, 3);
-    let options = DecodingOptions { suppress_tokens: Some(Symbols(vec![SymbolRef::Id(7)])), ..DecodingOptions::default() };
+    let options = DecodingOptions {
+        suppress_tokens: Some(Symbols(vec![SymbolRef::Id(7)])),
+        ..DecodingOptions::default()
+    };
     let error = decode_batch(&mut engine, &[vec![4]], &options).unwrap_err();
     assert_eq!(error.message(), "`suppress_tokens`: id 7 is outside the target vocabulary of 7 symbols");
 }
@@ -209,8 +236,11 @@ fn ids_outside_the_vocabulary_are_an_error_that_names_the_key() {
 fn when_the_rules_leave_no_token_the_hypothesis_ends_there() {
     let suppress_tokens = Some((2..7).map(SymbolRef::Id).collect());
     for num_beams in [1, 3] {
-        let options =
-            DecodingOptions { suppress_tokens: suppress_tokens.clone(), num_beams: Some(num_beams), ..DecodingOptions::default() };
+        let options = DecodingOptions {
+            suppress_tokens: suppress_tokens.clone(),
+            num_beams: Some(num_beams),
+            ..DecodingOptions::default()
+        };
         let found = alone(&mut Scripted::new(VOCABULARY, 3), &[4], &options);
         assert_eq!((found[0].ids.len(), found[0].finish, found.len()), (0, FinishReason::Stop, 1));
     }

@@ -27,9 +27,22 @@ fn any_options(attention: bool) -> impl Strategy<Value = DecodingOptions> {
         select(vec![0.6f32, 1.0, 1.5, 2.0]),
         select(vec![0.0f32, 0.4]),
     );
-    let rules = (1usize..7, 0usize..4, select(vec![0.6f32, 1.0, 1.5]), 0usize..4, prop::collection::vec(2u32..7, 0..3), any::<bool>());
-    let sampling =
-        (any::<bool>(), select(vec![0.5f32, 1.0, 2.0]), 0usize..5, select(vec![0.3f32, 0.8, 1.0]), select(vec![0.0f32, 0.2]), any::<u64>());
+    let rules = (
+        1usize..7,
+        0usize..4,
+        select(vec![0.6f32, 1.0, 1.5]),
+        0usize..4,
+        prop::collection::vec(2u32..7, 0..3),
+        any::<bool>(),
+    );
+    let sampling = (
+        any::<bool>(),
+        select(vec![0.5f32, 1.0, 2.0]),
+        0usize..5,
+        select(vec![0.3f32, 0.8, 1.0]),
+        select(vec![0.0f32, 0.2]),
+        any::<u64>(),
+    );
     (search, rules, sampling).prop_map(move |(search, rules, sampling)| {
         let (beams, returned, a, kind, early, patience, coverage) = search;
         let (most, least, repetition, ngram, suppressed, disable_unk) = rules;
@@ -57,7 +70,11 @@ fn any_options(attention: bool) -> impl Strategy<Value = DecodingOptions> {
             top_p: Some(top_p),
             min_p: Some(min_p),
             seed: Some(seed),
-            output: Some(OutputOptions { scores: Some(true), token_scores: Some(true), attention: Some(attention) }),
+            output: Some(OutputOptions {
+                scores: Some(true),
+                token_scores: Some(true),
+                attention: Some(attention),
+            }),
             ..DecodingOptions::default()
         }
     })

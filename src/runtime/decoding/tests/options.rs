@@ -34,7 +34,10 @@ fn an_empty_file_is_greedy() {
         let options = DecodingOptions::from_yaml(yaml, "d.yaml").unwrap();
         assert_eq!(options, DecodingOptions::default());
         let settings = Settings::new(&options).unwrap();
-        assert_eq!((settings.num_beams, settings.do_sample, settings.num_return_sequences, settings.suppress.len()), (1, false, 1, 0));
+        assert_eq!(
+            (settings.num_beams, settings.do_sample, settings.num_return_sequences, settings.suppress.len()),
+            (1, false, 1, 0)
+        );
     }
 }
 
@@ -55,7 +58,10 @@ fn a_higher_layer_wins_key_by_key() {
     let file = read("num_beams: 2\nreturn_scores: false");
     let request = read("length_penalty: 2\nsampling_topk: 1");
     let merged = DecodingOptions::layered([&bundle, &file, &request]);
-    assert_eq!(merged, read("num_beams: 2\nlength_penalty: 2\ntop_k: 1\noutput: {scores: false, token_scores: true}"));
+    assert_eq!(
+        merged,
+        read("num_beams: 2\nlength_penalty: 2\ntop_k: 1\noutput: {scores: false, token_scores: true}")
+    );
 }
 
 #[test]
@@ -107,13 +113,16 @@ fn lists_and_texts_are_counted_while_they_are_read() {
         ("stop_strings", "\"a\"", DecodingOptions::MOST_STOP_STRINGS, "at most 64 strings"),
         ("suppress_tokens", "7", DecodingOptions::MOST_SUPPRESSED, "at most 65536 symbols"),
     ] {
-        let read = |count| serde_json::from_str::<DecodingOptions>(&format!("{{\"{key}\": {}}}", list(item, count)));
+        let read =
+            |count| serde_json::from_str::<DecodingOptions>(&format!("{{\"{key}\": {}}}", list(item, count)));
         assert!(read(most).is_ok());
         let error = read(most + 1).unwrap_err().to_string();
         assert!(error.contains(what), "{error}");
     }
-    for (key, most) in [("stop_strings", DecodingOptions::MOST_STOP_CHARACTERS), ("target_prefix", DecodingOptions::MOST_PREFIX_CHARACTERS)]
-    {
+    for (key, most) in [
+        ("stop_strings", DecodingOptions::MOST_STOP_CHARACTERS),
+        ("target_prefix", DecodingOptions::MOST_PREFIX_CHARACTERS),
+    ] {
         let yaml = |count: usize| format!("{key}: {}", "é".repeat(count));
         DecodingOptions::from_yaml(&yaml(most), "d.yaml").unwrap().check().unwrap();
         let error = refused(&yaml(most + 1));
@@ -138,7 +147,10 @@ fn combinations_that_cannot_be_are_errors_that_name_the_key() {
         assert!(error.message().starts_with(&format!("`{key}`: ")), "{yaml:?}: {error}");
     }
     DecodingOptions::from_yaml("do_sample: false\ntemperature: 0.5", "d.yaml").unwrap().check().unwrap();
-    DecodingOptions::from_yaml("do_sample: true\nnum_return_sequences: 5", "d.yaml").unwrap().check().unwrap();
+    DecodingOptions::from_yaml("do_sample: true\nnum_return_sequences: 5", "d.yaml")
+        .unwrap()
+        .check()
+        .unwrap();
 }
 
 #[test]

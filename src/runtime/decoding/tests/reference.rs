@@ -25,7 +25,11 @@ pub(super) struct Reference<'a> {
 impl Reference<'_> {
     /// Logits after `ids`, and the attention weights of every step.
     fn run(&mut self, ids: &[u32]) -> (Vec<f64>, Vec<Vec<f64>>) {
-        let data: Vec<i64> = if self.source.is_empty() { vec![0] } else { self.source.iter().map(|&id| i64::from(id)).collect() };
+        let data: Vec<i64> = if self.source.is_empty() {
+            vec![0]
+        } else {
+            self.source.iter().map(|&id| i64::from(id)).collect()
+        };
         let mut state = self.engine.encode(&IdMatrix { rows: 1, columns: data.len(), data }).unwrap();
         let mut output = StepOutput::default();
         let mut attention = Vec::new();
@@ -51,7 +55,9 @@ impl Reference<'_> {
             }
             let mut whole = ids.to_vec();
             whole.push(token);
-            let repeats = n > 0 && whole.len() > n && (0..whole.len() - n).any(|at| whole[at..at + n] == whole[whole.len() - n..]);
+            let repeats = n > 0
+                && whole.len() > n
+                && (0..whole.len() - n).any(|at| whole[at..at + n] == whole[whole.len() - n..]);
             let too_early = token == END && ids.len() < o.min_new_tokens.unwrap_or(0);
             let suppressed = o.suppress_tokens.iter().flatten().any(|s| *s == SymbolRef::Id(token));
             let unk = token == UNK && o.disable_unk == Some(true);
@@ -70,7 +76,8 @@ impl Reference<'_> {
         let b = f64::from(o.coverage_penalty.unwrap_or(0.0));
         let mut score = sum / self.divisor(n, a);
         if b > 0.0 {
-            // The weights of the step that gave each token: START and all but the last, the last too if END came.
+            // The weights of the step that gave each token: START and all but the last, the last too if END
+            // came.
             let steps = ids.len() + usize::from(ended);
             let attention = self.run(ids).1;
             for column in 0..self.source.len() {
@@ -153,7 +160,9 @@ impl Reference<'_> {
         for n in 1.. {
             let mut candidates = Vec::new();
             for (ids, sum) in &running {
-                for (id, log_p) in (0u32..).zip(self.log_p(ids)).filter(|(_, log_p)| *log_p > f64::NEG_INFINITY) {
+                for (id, log_p) in
+                    (0u32..).zip(self.log_p(ids)).filter(|(_, log_p)| *log_p > f64::NEG_INFINITY)
+                {
                     let mut longer = ids.clone();
                     longer.push(id);
                     candidates.push((longer, sum + log_p));

@@ -21,7 +21,16 @@ pub(crate) struct Scripted {
 
 impl Scripted {
     pub(crate) fn new(vocabulary: usize, seed: u64) -> Self {
-        Self { vocabulary, seed, attention: false, grain: None, refused: None, poisoned: None, steps: vec![], encoded: vec![] }
+        Self {
+            vocabulary,
+            seed,
+            attention: false,
+            grain: None,
+            refused: None,
+            poisoned: None,
+            steps: vec![],
+            encoded: vec![],
+        }
     }
 }
 
@@ -59,7 +68,10 @@ impl Engine for Scripted {
         for row in source.data.chunks_exact(source.columns) {
             let hash = row.iter().filter(|&&id| id != 0).fold(self.seed, |h, &id| mix(h, id.cast_unsigned()));
             let poisoned = row.iter().any(|id| Some(*id) == self.poisoned);
-            hidden.extend([if poisoned { NAN_MARK } else { (hash >> 16 & 0xffff) as f32 }, (hash & 0xffff) as f32]);
+            hidden.extend([
+                if poisoned { NAN_MARK } else { (hash >> 16 & 0xffff) as f32 },
+                (hash & 0xffff) as f32,
+            ]);
             values.extend(row.iter().flat_map(|&id| [id as f32, -(id as f32)]));
             mask.extend(row.iter().map(|&id| if id == 0 { 0.0 } else { 1.0 }));
         }
@@ -71,7 +83,11 @@ impl Engine for Scripted {
         } else {
             vec![]
         };
-        Ok(DecoderState { batch: source.rows, recurrent: vec![StateTensor { row_shape: vec![2], data: hidden }], memory })
+        Ok(DecoderState {
+            batch: source.rows,
+            recurrent: vec![StateTensor { row_shape: vec![2], data: hidden }],
+            memory,
+        })
     }
 
     fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
@@ -82,14 +98,26 @@ impl Engine for Scripted {
         for (row, &token) in tokens.iter().enumerate() {
             let hidden = &mut state.recurrent[0].data[row * 2..row * 2 + 2];
             let poisoned = hidden[0] == NAN_MARK;
-            let mut hash = mix(mix((hidden[0] as u64) << 16 | hidden[1] as u64, token.cast_unsigned()), self.seed);
+            let mut hash =
+                mix(mix((hidden[0] as u64) << 16 | hidden[1] as u64, token.cast_unsigned()), self.seed);
             if let [values, mask] = &state.memory[..] {
                 let time = mask.row_len();
-                let (values, mask) = (&values.data[row * time * 2..(row + 1) * time * 2], &mask.data[row * time..(row + 1) * time]);
-                hash = mask.iter().zip(values.chunks_exact(2)).filter(|(m, _)| **m > 0.0).fold(hash, |h, (_, v)| mix(h, v[0] as u64));
-                let weight = |at: usize| if mask[at] > 0.0 { 0.05 + unit(mix(hash, 1000 + (time - at) as u64)) } else { 0.0 };
+                let (values, mask) = (
+                    &values.data[row * time * 2..(row + 1) * time * 2],
+                    &mask.data[row * time..(row + 1) * time],
+                );
+                hash = mask
+                    .iter()
+                    .zip(values.chunks_exact(2))
+                    .filter(|(m, _)| **m > 0.0)
+                    .fold(hash, |h, (_, v)| mix(h, v[0] as u64));
+                let weight = |at: usize| {
+                    if mask[at] > 0.0 { 0.05 + unit(mix(hash, 1000 + (time - at) as u64)) } else { 0.0 }
+                };
                 let total: f32 = (0..time).map(weight).sum();
-                output.attention.extend((0..time).map(|at| if total > 0.0 { weight(at) / total } else { 0.0 }));
+                output
+                    .attention
+                    .extend((0..time).map(|at| if total > 0.0 { weight(at) / total } else { 0.0 }));
             }
             for id in 0..self.vocabulary {
                 let logit = unit(mix(hash, id as u64)) * 6.0 - 3.0;

@@ -9,7 +9,12 @@ fn same(found: &[Hypothesis], expected: &[Plain]) -> Result<(), TestCaseError> {
     for (found, expected) in found.iter().zip(expected) {
         prop_assert_eq!(&found.ids, &expected.ids);
         prop_assert_eq!(found.finish == FinishReason::Eos, expected.ended);
-        prop_assert!((f64::from(found.score) - expected.score).abs() < 1e-3, "{} against {}", found.score, expected.score);
+        prop_assert!(
+            (f64::from(found.score) - expected.score).abs() < 1e-3,
+            "{} against {}",
+            found.score,
+            expected.score
+        );
         let sum: f32 = found.token_scores.iter().sum();
         prop_assert!((f64::from(sum) - expected.sum).abs() < 1e-4);
         prop_assert_eq!(found.token_scores.len(), found.generated());
@@ -102,7 +107,9 @@ proptest! {
 
 #[test]
 fn frequencies_of_drawn_tokens_follow_temperature_top_k_top_p_and_min_p_in_this_order() {
-    for (temperature, top_k, top_p, min_p) in [(1.0, 0, 1.0, 0.0), (0.7, 4, 1.0, 0.0), (1.5, 0, 0.7, 0.0), (2.0, 4, 0.9, 0.5)] {
+    for (temperature, top_k, top_p, min_p) in
+        [(1.0, 0, 1.0, 0.0), (0.7, 4, 1.0, 0.0), (1.5, 0, 0.7, 0.0), (2.0, 4, 0.9, 0.5)]
+    {
         let options = DecodingOptions {
             do_sample: Some(true),
             num_return_sequences: Some(1000),
@@ -114,8 +121,10 @@ fn frequencies_of_drawn_tokens_follow_temperature_top_k_top_p_and_min_p_in_this_
             ..DecodingOptions::default()
         };
         let mut engine = Scripted::new(VOCABULARY, 5);
-        let log_p = Reference { engine: &mut engine, source: &[5], options: &options, close: false }.log_p(&[]);
-        let mut ranked: Vec<(usize, f64)> = log_p.iter().map(|x| (x / f64::from(temperature)).exp()).enumerate().collect();
+        let log_p =
+            Reference { engine: &mut engine, source: &[5], options: &options, close: false }.log_p(&[]);
+        let mut ranked: Vec<(usize, f64)> =
+            log_p.iter().map(|x| (x / f64::from(temperature)).exp()).enumerate().collect();
         ranked.sort_by(|a, b| b.1.total_cmp(&a.1));
         if top_k > 0 {
             ranked.truncate(top_k);
@@ -138,7 +147,10 @@ fn frequencies_of_drawn_tokens_follow_temperature_top_k_top_p_and_min_p_in_this_
         for (id, count) in counts.iter().enumerate() {
             let p = kept.iter().find(|r| r.0 == id).map_or(0.0, |r| r.1 / total);
             let deviation = (1000.0 * p * (1.0 - p)).sqrt();
-            assert!((count - 1000.0 * p).abs() <= 5.0 * deviation, "{id}: {count} of 1000, p {p}, top_k {top_k}");
+            assert!(
+                (count - 1000.0 * p).abs() <= 5.0 * deviation,
+                "{id}: {count} of 1000, p {p}, top_k {top_k}"
+            );
         }
     }
 }

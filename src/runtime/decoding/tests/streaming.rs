@@ -39,7 +39,8 @@ proptest! {
 #[test]
 fn the_loop_goes_on_after_its_iterator_is_dropped() {
     let mut engine = Scripted::new(VOCABULARY, 8);
-    let options = DecodingOptions { max_new_tokens: Some(9), min_new_tokens: Some(9), ..DecodingOptions::default() };
+    let options =
+        DecodingOptions { max_new_tokens: Some(9), min_new_tokens: Some(9), ..DecodingOptions::default() };
     let settings = Arc::new(Settings::for_ids(&options).unwrap());
     let whole = decode_batch(&mut engine, &[vec![4]], &options).unwrap();
     let mut decoding = DecodingLoop::new(&mut engine);

@@ -1,4 +1,5 @@
-//! The rules against the logits processors of transformers, on rows that `testdata/make_transformers.py` wrote down.
+//! The rules against the logits processors of transformers, on rows that `testdata/make_transformers.py`
+//! wrote down.
 
 use serde::Deserialize;
 
@@ -25,7 +26,8 @@ fn rows_come_out_as_the_processors_of_transformers_leave_them() {
     assert!(file.cases.len() >= 200);
     let mut scratch = Scratch::default();
     for (number, case) in file.cases.into_iter().enumerate() {
-        let settings = Settings::new(&DecodingOptions { do_sample: Some(true), ..case.options.clone() }).unwrap();
+        let settings =
+            Settings::new(&DecodingOptions { do_sample: Some(true), ..case.options.clone() }).unwrap();
         let mut row = case.logits.clone();
         apply_rules(&mut row, &settings, &case.history, case.history.len(), &mut scratch);
         apply_sampling(&mut row, &settings, &mut scratch);
@@ -37,7 +39,11 @@ fn rows_come_out_as_the_processors_of_transformers_leave_them() {
                 (None, None) => true,
                 _ => false,
             };
-            assert!(near, "case {number}, symbol {id}: {found:?} instead of {expected:?}; {:?}", case.options);
+            assert!(
+                near,
+                "case {number}, symbol {id}: {found:?} instead of {expected:?}; {:?}",
+                case.options
+            );
         }
     }
 }

@@ -1,4 +1,5 @@
-//! rten and candle, served as `serve.py` describes: `s2s-foreign-runtimes rten` or `s2s-foreign-runtimes candle`.
+//! rten and candle, served as `serve.py` describes: `s2s-foreign-runtimes rten` or `s2s-foreign-runtimes
+//! candle`.
 
 use std::collections::HashMap;
 
