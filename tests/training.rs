@@ -8,8 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::server::s2s;
-use s2s::random::Random;
 use s2s::train::{Run, Which};
+use s2s_kernels::random::Random;
 
 const CONFIG: &str = "\
 name: small

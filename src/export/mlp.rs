@@ -23,7 +23,7 @@ use crate::network::Parameters;
 use crate::network::architecture::check_stored;
 use crate::network::mlp::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version};
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// The graph's file.
 pub const MODEL: &str = "model.onnx";

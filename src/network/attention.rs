@@ -6,10 +6,10 @@
 use super::gradients::{Summand, Summands};
 use super::parameters::{Layout, ParameterId, Parameters};
 use super::symbols::emit_parameter;
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, softmax, tanh_each};
 use crate::network::Alignment;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
-use crate::random::Random;
+use s2s_kernels::random::Random;
+use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, softmax, tanh_each};
 
 /// The layer between the top decoder state and the output layer.
 ///

@@ -3,12 +3,12 @@
 use super::gradients::{Summand, Summands};
 use super::parameters::{Layout, ParameterId, Parameters};
 use super::symbols::emit_parameter;
-use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed, softmax_cross_entropy,
-};
 use crate::network::Sums;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
-use crate::random::Random;
+use s2s_kernels::random::Random;
+use s2s_kernels::{
+    MatRef, Packed, Real, Scratch, Store, add_column_sums, matmul, matmul_packed, softmax_cross_entropy,
+};
 
 /// logits = h `weight` + `bias`; `weight` (hidden, vocabulary), `bias` (vocabulary).
 ///

@@ -1,8 +1,8 @@
 //! Inverted dropout (Srivastava et al. 2014): values are zeroed with probability `rate` and the rest scaled
 //! up, so that exported graphs need nothing.
 
-use crate::kernels::{Real, drop_values};
-use crate::random::Random;
+use s2s_kernels::random::Random;
+use s2s_kernels::{Real, drop_values};
 
 /// Which values one layer drops in one step: the same for the same seed, step, shard and layer.
 #[derive(Clone, Copy, Debug, PartialEq)]

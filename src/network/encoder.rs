@@ -8,9 +8,9 @@ use super::packing::Packing;
 use super::parameters::{Layout, ParameterId, Parameters};
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Recurrent, Source, Tape};
-use crate::kernels::{Real, Scratch};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
-use crate::random::Random;
+use s2s_kernels::random::Random;
+use s2s_kernels::{Real, Scratch};
 
 /// One layer of the encoder; its outputs and states have the width of the decoder's.
 #[derive(Clone, Debug)]

@@ -1,6 +1,6 @@
 //! Rows of tables picked by id, and gradients added back to them.
 
-use crate::kernels::{Real, add_assign};
+use s2s_kernels::{Real, add_assign};
 
 /// `out[n] = table[ids[n]]`, rows of `width`.
 pub(super) fn gather_rows<R: Real>(table: &[R], width: usize, ids: &[u32], out: &mut [R]) {

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::parameters::{ParameterId, Parameters};
-use crate::kernels::{
+use s2s_kernels::{
     MatMut, MatRef, Real, Scratch, Store, Team, add_assign, add_scaled, matmul_into, sum_of_squares,
 };
 

@@ -1,5 +1,5 @@
 //! The GRU cell: its two ONNX forms; the arithmetic of a step is
-//! [`gru_gates_forward`](crate::kernels::gru_gates_forward).
+//! [`gru_gates_forward`](s2s_kernels::gru_gates_forward).
 //!
 //! Gates in ONNX's order z, r, n, the reset gate after the product (`linear_before_reset = 1`, as cuDNN and
 //! Keras 3 have it, because two runtimes lack the other form): `n = tanh(W x + b + r (R h))`, `h' = (1 - z) n

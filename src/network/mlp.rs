@@ -7,10 +7,10 @@ use super::architecture::{MOST_LAYERS, WIDEST, check_count, within};
 use super::dense::{Dense, DenseBackward, DenseTape, PreparedDense};
 use super::{Layout, Objective, Parameters, Summands, Sums};
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::{Real, Scratch};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
 use crate::onnx::messages::DataType;
-use crate::random::Random;
+use s2s_kernels::random::Random;
+use s2s_kernels::{Real, Scratch};
 
 /// Features, f32 (batch, inputs), as they are in the data: the graph itself scales them.
 pub const FEATURES: &str = "features";

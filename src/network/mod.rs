@@ -42,12 +42,12 @@ use std::borrow::Cow;
 use s2s_runtime::contract::{state_c, state_h};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::kernels::Real;
-use crate::random::Random;
 use attention::Attention;
 use dense::Dense;
 use encoder::EncoderLayer;
 use recurrent::{Recurrent, Source};
+use s2s_kernels::Real;
+use s2s_kernels::random::Random;
 
 /// A source text and a target text as ids, without START and END: the network adds them where teacher forcing
 /// needs them.

@@ -9,7 +9,7 @@ use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Tape};
 use super::shard::{Alignment, Shard};
 use super::{Dropout, Example, Forward, Parameters, Seq2Seq, Summands, Sums};
-use crate::kernels::{Real, Scratch, Team};
+use s2s_kernels::{Real, Scratch, Team};
 
 /// What is minimised: the cross-entropy of the targets, and how the network is regularised meanwhile.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]

@@ -4,11 +4,11 @@ use super::gradients::{Summand, Summands};
 use super::graph::GraphSide;
 use super::parameters::{Layout, ParameterId, Parameters};
 use super::symbols::{PreparedSymbols, Symbols, emit_parameter};
-use crate::kernels::{MatRef, Packed, Real, Scratch, Store, matmul_packed};
 use crate::network::InputForm;
 use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
-use crate::random::Random;
+use s2s_kernels::random::Random;
+use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, matmul_packed};
 
 /// W of a layer, with what comes before it; the last column of W is the bias.
 #[derive(Clone, Debug)]

@@ -12,12 +12,12 @@ use super::parameters::{Layout, ParameterId, Parameters};
 use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
 use super::symbols::emit_parameter;
 use super::{Cell, InputForm, gru, lstm};
-use crate::kernels::{
+use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use s2s_kernels::random::Random;
+use s2s_kernels::{
     MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, gru_gates_backward, gru_gates_forward,
     lstm_gates_backward, lstm_gates_forward, matmul_packed, subtract_projection,
 };
-use crate::onnx::builder::{Attribute, GraphBuilder, Value};
-use crate::random::Random;
 
 /// One recurrent layer in one direction.
 ///

@@ -6,7 +6,7 @@ use s2s_runtime::contract::{END, START};
 
 use super::Example;
 use super::packing::Packing;
-use crate::kernels::Real;
+use s2s_kernels::Real;
 
 /// A shard's texts, packed.
 #[derive(Clone, Debug)]

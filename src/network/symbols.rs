@@ -10,12 +10,10 @@ use super::gradients::{Summand, Summands};
 use super::graph::{GraphSide, Io};
 use super::parameters::{Layout, ParameterId, Parameters};
 use super::projection::ProjectionTape;
-use crate::kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add,
-};
 use crate::network::InputForm;
 use crate::network::dropout::Dropout;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
 
 /// The parameters between ids and gates.
 ///
@@ -232,7 +230,7 @@ impl Symbols {
 
     /// Draws the initial values: W as Keras does (Glorot uniform), embedding rows of unit expected norm, PAD
     /// zero.
-    pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut crate::random::Random) {
+    pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut s2s_kernels::random::Random) {
         match self.form {
             Form::OneHot { w } => {
                 let limit = (6.0 / (self.vocabulary + self.gates) as f64).sqrt();

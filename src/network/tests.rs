@@ -10,8 +10,8 @@ use super::packing::Packing;
 use super::projection::Input;
 use super::recurrent::{Recurrent, Source, Tape};
 use super::*;
-use crate::kernels::Scratch;
 use crate::train::{StepOptions, Stepper};
+use s2s_kernels::Scratch;
 
 /// Goldens are written with 12 digits; f64 sums of a few hundred terms stay below this.
 const F64_TOLERANCE: f64 = 1e-9;

@@ -16,6 +16,7 @@ mod matmul;
 mod matrix;
 mod memory;
 mod pack;
+pub mod random;
 mod real;
 mod softmax;
 mod subnormals;
