@@ -37,7 +37,7 @@ use crate::config::mlp::{MlpConfig, is_mlp};
 use crate::config::training::Optimiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
-use crate::network::mlp::{Mlp, MlpArchitecture, Sample};
+use crate::network::perceptron::{Mlp, MlpArchitecture, Sample};
 use crate::network::{Parameters, Sums};
 use s2s_kernels::random::Random;
 

@@ -2,12 +2,13 @@
 
 use s2s_runtime::contract::{
     ATTENTION, DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT,
-    LOSS, PAD, axis::BATCH, axis::SOURCE_TIME, axis::TARGET_TIME, next,
+    LOSS, axis::BATCH, axis::SOURCE_TIME, axis::TARGET_TIME, next,
 };
 
-use super::encoder::{Backwards, EncoderSides};
-use super::graph::{GraphSide, Io};
-use super::{Parameters, Seq2Seq};
+use super::seq2seq::Seq2Seq;
+use crate::network::Parameters;
+use crate::network::ground::graph::{GraphSide, Io, emit_mask, squeeze, unsqueeze};
+use crate::network::layers::encoder::{Backwards, EncoderSides};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, TensorProto};
 
@@ -242,16 +243,6 @@ impl Seq2Seq {
     }
 }
 
-pub(super) fn squeeze(g: &mut GraphBuilder, value: &Value, axis: i64) -> Value {
-    let axes = g.int64(&[1], &[axis]);
-    g.node("Squeeze", &[value, &axes], &[])
-}
-
-pub(super) fn unsqueeze(g: &mut GraphBuilder, value: &Value, axis: i64) -> Value {
-    let axes = g.int64(&[1], &[axis]);
-    g.node("Unsqueeze", &[value, &axes], &[])
-}
-
 /// Logits as they are, or probabilities beside one-hot tensors.
 fn scores(g: &mut GraphBuilder, io: Io, logits: Value) -> Value {
     match io {
@@ -322,11 +313,4 @@ fn emit_side(g: &mut GraphBuilder, io: Io, name: &str, time: &'static str, vocab
             GraphSide { io, input, mask }
         }
     }
-}
-
-/// 1 at tokens, 0 at padding, f32 in the shape of the ids: ids are never negative, and PAD is 0.
-pub(super) fn emit_mask(g: &mut GraphBuilder, ids: &Value) -> Value {
-    let pad = g.int64(&[], &[i64::from(PAD)]);
-    let is_token = g.node("Greater", &[ids, &pad], &[]);
-    g.node("Cast", &[&is_token], &[("to", Attribute::Int(DataType::Float as i64))])
 }

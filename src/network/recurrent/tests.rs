@@ -6,12 +6,13 @@ use serde_json::Value as Json;
 
 use s2s_runtime::contract::START;
 
-use super::packing::Packing;
-use super::projection::Input;
-use super::recurrent::{Recurrent, Source, Tape};
 use super::*;
+use crate::network::ground::packing::Packing;
+use crate::network::layers::projection::Input;
+use crate::network::layers::recurrent::{Recurrent, Source, Tape};
+use crate::network::*;
 use crate::train::{StepOptions, Stepper};
-use s2s_kernels::Scratch;
+use s2s_kernels::{Real, Scratch};
 
 /// Goldens are written with 12 digits; f64 sums of a few hundred terms stay below this.
 const F64_TOLERANCE: f64 = 1e-9;

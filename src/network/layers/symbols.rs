@@ -5,13 +5,14 @@
 //! an embedding is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias),
 //! the table that the exported decoder step carries too.
 
-use super::gather::{add_to_rows, gather_rows};
-use super::gradients::{Summand, Summands};
-use super::graph::{GraphSide, Io};
-use super::parameters::{Layout, ParameterId, Parameters};
+use super::kinds::InputForm;
 use super::projection::ProjectionTape;
-use crate::network::InputForm;
-use crate::network::dropout::Dropout;
+use crate::network::ground::dropout::Dropout;
+use crate::network::ground::gather::{add_to_rows, gather_rows};
+use crate::network::ground::gradients::{Summand, Summands};
+use crate::network::ground::graph::emit_parameter;
+use crate::network::ground::graph::{GraphSide, Io};
+use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
 
@@ -325,7 +326,7 @@ impl Symbols {
                 g.initializer(
                     &self.w_name,
                     &[1, gates, inputs],
-                    &super::gather::transpose(p.get(w), inputs, gates),
+                    &crate::network::ground::gather::transpose(p.get(w), inputs, gates),
                 )
             }
             Form::Embedding { w, .. } => emit_parameter(p, w, g),
@@ -342,10 +343,4 @@ fn bias_column<R: Real>(p: &Parameters<R>, w: ParameterId, width: usize) -> Vec<
 fn embedding(parameters: &mut Layout, side: &str, vocabulary: usize, width: usize) -> ParameterId {
     let name = format!("{side}.embedding");
     parameters.find(&name).unwrap_or_else(|| parameters.add(name, &[vocabulary, width]))
-}
-
-/// A parameter as an initialiser of the same name, shape and bytes.
-pub(super) fn emit_parameter(p: &Parameters<f32>, id: ParameterId, g: &mut GraphBuilder) -> Value {
-    let entry = p.entry(id);
-    g.initializer(&entry.name, &entry.shape, p.get(id))
 }

@@ -1,13 +1,13 @@
 //! A layer of the encoder: one direction, or two of half the width whose outputs lie side by side.
 
-use super::Cell;
-use super::dropout::Dropout;
-use super::gradients::Summands;
-use super::graph::GraphSide;
-use super::packing::Packing;
-use super::parameters::{Layout, ParameterId, Parameters};
+use super::kinds::Cell;
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Recurrent, Source, Tape};
+use crate::network::ground::dropout::Dropout;
+use crate::network::ground::gradients::Summands;
+use crate::network::ground::graph::GraphSide;
+use crate::network::ground::packing::Packing;
+use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{Real, Scratch};

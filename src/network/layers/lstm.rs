@@ -4,7 +4,7 @@
 //! with forget gates, Gers et al. 2000). The loop over time and the weights are those of
 //! [`Recurrent`](super::recurrent::Recurrent).
 
-use super::graph::split_sizes;
+use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 
 /// Gates.

@@ -7,7 +7,7 @@
 
 use s2s_runtime::vocabulary::{PaddingSide, Vocabulary};
 
-use super::graph::{GraphSide, Io};
+use crate::network::ground::graph::{GraphSide, Io, emit_mask};
 use crate::onnx::builder::{Attribute, GraphBuilder};
 use crate::onnx::messages::DataType;
 
@@ -118,7 +118,7 @@ impl Filling {
                 let ids = g.node("Cast", &[&filled], &to(DataType::Int64));
                 let channel = g.int64(&[1], &[2]);
                 let input = g.node("Squeeze", &[&ids, &channel], &[]);
-                GraphSide { io: Io::Ids, input, mask: super::emit::emit_mask(g, &ids) }
+                GraphSide { io: Io::Ids, input, mask: emit_mask(g, &ids) }
             }
             Io::OneHot => {
                 let channel = g.int64(&[1], &[2]);

@@ -3,10 +3,10 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::architecture::{MOST_LAYERS, WIDEST, check_count, within};
-use super::dense::{Dense, DenseBackward, DenseTape, PreparedDense};
-use super::{Layout, Objective, Parameters, Summands, Sums};
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::ground::limits::{MOST_LAYERS, WIDEST, check_count, within};
+use crate::network::layers::dense::{Dense, DenseBackward, DenseTape, PreparedDense};
+use crate::network::{Layout, Objective, Parameters, Summands, Sums};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
 use crate::onnx::messages::DataType;
 use s2s_kernels::random::Random;

@@ -4,9 +4,10 @@ use s2s_runtime::contract::{
     END, GENERATED_IDS, GENERATED_LENGTHS, MAX_NEW_TOKENS, axis::BATCH, axis::GENERATED_TIME,
 };
 
-use super::emit::{Encoded, Step, squeeze};
-use super::graph::Io;
-use super::{Parameters, Seq2Seq};
+use super::emit::{Encoded, Step};
+use super::seq2seq::Seq2Seq;
+use crate::network::Parameters;
+use crate::network::ground::graph::{Io, squeeze};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, TensorProto};
 

@@ -6,7 +6,7 @@
 //! + z h` (Cho et al. 2014). There is no bias inside the reset product: at padding it would move a zero
 //! state.
 
-use super::graph::split_sizes;
+use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 
 /// Gates.

@@ -4,14 +4,15 @@
 //! before the loop; inside it there is one product a step against weights packed once an optimiser step; the
 //! gradient of the recurrent weights is one product over all steps of all shards.
 
-use super::dropout::Dropout;
-use super::gradients::{Summand, Summands};
-use super::graph::{GraphSide, Io};
-use super::packing::Packing;
-use super::parameters::{Layout, ParameterId, Parameters};
+use super::kinds::{Cell, InputForm};
 use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
-use super::symbols::emit_parameter;
-use super::{Cell, InputForm, gru, lstm};
+use super::{gru, lstm};
+use crate::network::ground::dropout::Dropout;
+use crate::network::ground::gradients::{Summand, Summands};
+use crate::network::ground::graph::emit_parameter;
+use crate::network::ground::graph::{GraphSide, Io};
+use crate::network::ground::packing::Packing;
+use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{

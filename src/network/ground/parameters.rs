@@ -32,7 +32,7 @@ pub struct Entry {
 
 /// Handle of one tensor of a [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct ParameterId(pub(super) usize);
+pub struct ParameterId(pub(in crate::network) usize);
 
 impl Entry {
     /// Values.

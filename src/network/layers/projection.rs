@@ -1,11 +1,12 @@
 //! The input side of a recurrent layer: ids or rows of the layer below to the gates' pre-activations.
 
-use super::gradients::{Summand, Summands};
-use super::graph::GraphSide;
-use super::parameters::{Layout, ParameterId, Parameters};
-use super::symbols::{PreparedSymbols, Symbols, emit_parameter};
-use crate::network::InputForm;
-use crate::network::dropout::Dropout;
+use super::kinds::InputForm;
+use super::symbols::{PreparedSymbols, Symbols};
+use crate::network::ground::dropout::Dropout;
+use crate::network::ground::gradients::{Summand, Summands};
+use crate::network::ground::graph::GraphSide;
+use crate::network::ground::graph::emit_parameter;
+use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, matmul_packed};

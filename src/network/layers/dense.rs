@@ -1,9 +1,9 @@
 //! The output layer: hidden states to logits, fused with softmax cross-entropy in training.
 
-use super::gradients::{Summand, Summands};
-use super::parameters::{Layout, ParameterId, Parameters};
-use super::symbols::emit_parameter;
-use crate::network::Sums;
+use crate::network::ground::gradients::{Summand, Summands};
+use crate::network::ground::graph::emit_parameter;
+use crate::network::ground::objective::Sums;
+use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{

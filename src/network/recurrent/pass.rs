@@ -2,25 +2,15 @@
 
 use std::mem::take;
 
-use super::attention::{AttentionTape, PreparedAttention};
-use super::dense::{DenseBackward, DenseTape, PreparedDense};
-use super::encoder::{EncoderTape, PreparedEncoderLayer};
-use super::projection::Input;
-use super::recurrent::{PreparedRecurrent, Tape};
-use super::shard::{Alignment, Shard};
-use super::{Dropout, Example, Forward, Parameters, Seq2Seq, Summands, Sums};
+use super::seq2seq::{Forward, Seq2Seq};
+use crate::network::ground::shard::{Alignment, Shard};
+use crate::network::layers::attention::{AttentionTape, PreparedAttention};
+use crate::network::layers::dense::{DenseBackward, DenseTape, PreparedDense};
+use crate::network::layers::encoder::{EncoderTape, PreparedEncoderLayer};
+use crate::network::layers::projection::Input;
+use crate::network::layers::recurrent::{PreparedRecurrent, Tape};
+use crate::network::{Dropout, Example, Objective, Parameters, Summands, Sums};
 use s2s_kernels::{Real, Scratch, Team};
-
-/// What is minimised: the cross-entropy of the targets, and how the network is regularised meanwhile.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Objective {
-    /// Factor of each token's nats: 1 / (target tokens of the batch) gives the gradient of the mean.
-    pub scale: f64,
-    /// Probability that the loss spreads evenly over all symbols instead of the target.
-    pub label_smoothing: f64,
-    /// Values dropped from the layers' inputs and from the output layer's; `None` drops nothing.
-    pub dropout: Option<Dropout>,
-}
 
 /// The weights laid out for the products of one optimiser step; made once, shared by all shards.
 #[derive(Clone, Debug, Default)]

@@ -4,18 +4,27 @@ use std::ops::Range;
 
 use s2s_runtime::contract::{END, START};
 
-use super::Example;
 use super::packing::Packing;
 use s2s_kernels::Real;
 
+/// A source text and a target text as ids, without START and END: the network adds them where teacher forcing
+/// needs them.
+#[derive(Clone, Copy, Debug)]
+pub struct Example<'a> {
+    /// What is read.
+    pub source: &'a [u32],
+    /// What is to be written.
+    pub target: &'a [u32],
+}
+
 /// A shard's texts, packed.
 #[derive(Clone, Debug)]
-pub(super) struct Shard {
-    pub(super) source: Packing,
-    pub(super) target: Packing,
-    pub(super) source_ids: Vec<u32>,
-    pub(super) decoder_ids: Vec<u32>,
-    pub(super) target_ids: Vec<u32>,
+pub(in crate::network) struct Shard {
+    pub(in crate::network) source: Packing,
+    pub(in crate::network) target: Packing,
+    pub(in crate::network) source_ids: Vec<u32>,
+    pub(in crate::network) decoder_ids: Vec<u32>,
+    pub(in crate::network) target_ids: Vec<u32>,
     /// For each position of the target packing, the position of the same example in the source packing.
     source_position: Vec<usize>,
 }
@@ -46,7 +55,7 @@ pub struct AlignedText {
 
 impl Shard {
     /// Teacher forcing: the decoder reads START and the target, and is to write the target and END.
-    pub(super) fn new(examples: &[Example<'_>]) -> Self {
+    pub(in crate::network) fn new(examples: &[Example<'_>]) -> Self {
         let sources: Vec<&[u32]> = examples.iter().map(|e| e.source).collect();
         let inputs: Vec<Vec<u32>> = examples.iter().map(|e| [&[START], e.target].concat()).collect();
         let inputs: Vec<&[u32]> = inputs.iter().map(Vec::as_slice).collect();
@@ -55,7 +64,7 @@ impl Shard {
     }
 
     /// Any texts; without `targets` there is nothing to score.
-    pub(super) fn of(sources: &[&[u32]], inputs: &[&[u32]], targets: &[&[u32]]) -> Self {
+    pub(in crate::network) fn of(sources: &[&[u32]], inputs: &[&[u32]], targets: &[&[u32]]) -> Self {
         let source = Packing::new(&sources.iter().map(|s| s.len()).collect::<Vec<_>>());
         let target = Packing::new(&inputs.iter().map(|s| s.len()).collect::<Vec<_>>());
         let mut position = vec![0; sources.len()];
@@ -77,13 +86,13 @@ impl Shard {
     }
 
     /// Rows in the source packing's order, brought into the target packing's order.
-    pub(super) fn to_target<R: Real>(&self, rows: &[R]) -> Vec<R> {
+    pub(in crate::network) fn to_target<R: Real>(&self, rows: &[R]) -> Vec<R> {
         let width = rows.len() / self.source.batch().max(1);
         self.source_position.iter().flat_map(|&p| &rows[p * width..(p + 1) * width]).copied().collect()
     }
 
     /// The inverse of [`to_target`](Self::to_target).
-    pub(super) fn to_source<R: Real>(&self, rows: &[R]) -> Vec<R> {
+    pub(in crate::network) fn to_source<R: Real>(&self, rows: &[R]) -> Vec<R> {
         let width = rows.len() / self.source.batch().max(1);
         let mut out = vec![R::ZERO; rows.len()];
         for (row, &p) in rows.chunks_exact(width.max(1)).zip(&self.source_position) {
@@ -93,7 +102,7 @@ impl Shard {
     }
 
     /// Which source rows each target row may look at.
-    pub(super) fn alignment(&self) -> Alignment {
+    pub(in crate::network) fn alignment(&self) -> Alignment {
         let mut alignment = Alignment::default();
         for (position, &source_position) in self.source_position.iter().enumerate() {
             let (sources, targets) = (alignment.source_rows.len(), alignment.target_rows.len());

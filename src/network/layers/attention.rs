@@ -3,10 +3,10 @@
 //! With h the top decoder state and m_s the encoder's outputs: score_s = h . m_s (dot) or (h K) . m_s
 //! (general); a = softmax(score) over the source's own tokens; h' = tanh([sum_s a_s m_s, h] C).
 
-use super::gradients::{Summand, Summands};
-use super::parameters::{Layout, ParameterId, Parameters};
-use super::symbols::emit_parameter;
-use crate::network::Alignment;
+use crate::network::ground::gradients::{Summand, Summands};
+use crate::network::ground::graph::emit_parameter;
+use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::shard::Alignment;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, softmax, tanh_each};

@@ -1,11 +1,10 @@
 //! What kind of network it is: everything that fixes names and shapes of the parameters, and nothing else.
 
-use std::ops::RangeInclusive;
-
 use serde::{Deserialize, Serialize};
 
-use super::parameters::Layout;
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::ground::limits::{MOST_LAYERS, MOST_SYMBOLS, WIDEST, within};
+use crate::network::layers::kinds::{AttentionScore, Cell, InputForm};
 
 /// The sizes and options of one network; stored in checkpoints and in bundles, so that both can be read
 /// alone.
@@ -38,19 +37,6 @@ pub struct Architecture {
     pub tied_embeddings: bool,
 }
 
-/// How the decoder looks back at the source (Luong et al., arXiv 1508.04025).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum AttentionScore {
-    /// Not at all: only the final states are handed over.
-    #[default]
-    None,
-    /// Score h . m.
-    Dot,
-    /// Score (h K) . m with a learnt K.
-    General,
-}
-
 impl Default for Architecture {
     /// The tutorial's sizes, with empty vocabularies.
     fn default() -> Self {
@@ -68,15 +54,6 @@ impl Default for Architecture {
         }
     }
 }
-
-/// Most recurrent (or, of a perceptron, hidden) layers of one side.
-pub const MOST_LAYERS: usize = 64;
-/// Widest hidden state or embedding.
-pub const WIDEST: usize = 65_536;
-/// Most symbols of a vocabulary.
-pub const MOST_SYMBOLS: usize = 10_000_000;
-/// Most parameters: 2 GiB of f32, as much as one ONNX file can hold.
-pub const MOST_PARAMETERS: usize = 1 << 29;
 
 impl Architecture {
     /// Whether such a network can be built: the bounds of the config, wherever the sizes were read (a config,
@@ -106,71 +83,5 @@ impl Architecture {
             );
         }
         Ok(())
-    }
-}
-
-/// Whether an option of an architecture lies in its range.
-pub(super) fn within(name: &str, value: usize, range: RangeInclusive<usize>) -> Result<()> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    let (least, most) = range.into_inner();
-    let error = Error::new(ErrorKind::Config, format!("`{name}` is {value}, and can be {least} to {most}"));
-    Err(error.help("no network of such sizes can be trained here; is the file damaged?"))
-}
-
-/// Whether so many parameters can be trained and exported.
-pub(super) fn check_count(layout: &Layout) -> Result<()> {
-    if layout.len() <= MOST_PARAMETERS {
-        return Ok(());
-    }
-    let message =
-        format!("a network of these sizes has {} parameters, and can have {MOST_PARAMETERS}", layout.len());
-    Err(Error::new(ErrorKind::Config, message)
-        .help("that is what one ONNX file holds; choose smaller `hidden`, `layers` or embeddings"))
-}
-
-/// Whether a file of so many `bytes` can hold the values of `layout`, each in at least `width` bytes: asked
-/// before memory is, so that a small file cannot ask for much.
-///
-/// # Errors
-/// [`ErrorKind::Data`] without a place.
-pub fn check_stored(layout: &Layout, bytes: usize, width: usize) -> Result<()> {
-    if layout.len().saturating_mul(width) <= bytes {
-        return Ok(());
-    }
-    let message =
-        format!("the architecture asks for {} parameters, and the file has {bytes} bytes", layout.len());
-    Err(Error::new(ErrorKind::Data, message))
-}
-
-/// How ids become the input of the first recurrent layer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum InputForm {
-    /// One channel a symbol; PAD is the zero vector.
-    OneHot,
-    /// A learnt row of this width a symbol; the row of PAD is zero and stays zero.
-    Embedding(usize),
-}
-
-/// The recurrent cell.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Cell {
-    /// Long short-term memory, gates in ONNX's order i, o, f, c.
-    #[default]
-    Lstm,
-    /// Gated recurrent unit, gates in ONNX's order z, r, n, the reset gate after the product.
-    Gru,
-}
-
-impl Cell {
-    /// As parameters are named after it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lstm => "lstm",
-            Self::Gru => "gru",
-        }
     }
 }
