@@ -1,13 +1,10 @@
 //! Files of pairs as people bring them: each is trained on rightly or refused with what to do, and little
 //! memory is needed.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::server::s2s;
+use crate::common::server::s2s;
 use s2s::train::{Run, Which};
 use serde_json::Value;
 

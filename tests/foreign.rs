@@ -1,6 +1,5 @@
 //! Bundles that were made elsewhere: graphs exported from PyTorch, a manifest written by hand
 //! (examples/pytorch).
-#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

@@ -1,9 +1,5 @@
 //! Models that can be seen, configs that can be checked, and the perceptron from its data to its classes, as
 //! users run them.
-#![allow(clippy::unwrap_used)]
-
-#[allow(unreachable_pub)] // Shared with other test programs.
-mod common;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -45,7 +41,7 @@ fn shared_data() -> Option<PathBuf> {
         .chain([beside])
         .find(|p| p.join("mnist").is_dir());
     if found.is_none() {
-        common::skipped("no folder with mnist/mnist_5k.csv.gz (S2S_DATA, ../shared/data)");
+        crate::common::skipped("no folder with mnist/mnist_5k.csv.gz (S2S_DATA, ../shared/data)");
     }
     found
 }
@@ -53,7 +49,7 @@ fn shared_data() -> Option<PathBuf> {
 #[test]
 fn a_bundle_a_zip_of_nothing_and_a_lone_graph_can_be_inspected() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let table = ok(s2s().arg("summary").arg(&bundle));
     for text in [
         "encoder.lstm_0 (LSTM)",
@@ -89,7 +85,7 @@ fn a_bundle_a_zip_of_nothing_and_a_lone_graph_can_be_inspected() {
 #[test]
 fn pictures_are_written_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let file = folder.path().join("a.svg");
     for view in ["overview", "network", "encoder", "decoder", "training"] {
         ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "svg", "--view", view, "-o"]).arg(&file));

@@ -4,9 +4,6 @@
 //! Needs the packages of `tests/python/requirements.txt`, which `scripts/test` installs into `.venv`. Without
 //! them these tests print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does):
 //! then they fail.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
@@ -37,7 +34,7 @@ fn python() -> Option<PathBuf> {
         "no Python with the packages of tests/python/requirements.txt; run scripts/test"
     );
     if found.is_none() {
-        common::skipped(
+        crate::common::skipped(
             "no Python with the packages of tests/python/requirements.txt; scripts/test makes one in .venv",
         );
     }
