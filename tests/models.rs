@@ -4,27 +4,10 @@
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use crate::common::server::{run, s2s};
 use serde_json::Value;
-
-fn s2s() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
-        command.env_remove(name);
-    }
-    command.env("RUST_BACKTRACE", "0").env("NO_COLOR", "1").current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
-
-fn run(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    (
-        status.code().unwrap(),
-        String::from_utf8_lossy(&stdout).into_owned(),
-        String::from_utf8(stderr).unwrap(),
-    )
-}
 
 fn ok(command: &mut Command) -> String {
     let (code, stdout, stderr) = run(command);

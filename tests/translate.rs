@@ -2,19 +2,10 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use crate::common::server::s2s;
 use serde_json::Value;
-
-/// The command without the settings of whoever runs the tests.
-fn s2s() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
-        command.env_remove(name);
-    }
-    command.env("RUST_BACKTRACE", "0");
-    command
-}
 
 /// Exit code, stdout, stderr.
 fn translate(bundle: &Path, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
