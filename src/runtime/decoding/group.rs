@@ -8,8 +8,7 @@ use super::numerics::{log_sum_exp, maximum, position};
 use super::options::key_error;
 use super::request::{Event, FinishReason, Hypothesis, Request};
 use super::sampler::{Random, draw};
-use super::score::score;
-use super::stopping::beams_done;
+use super::score::{beams_done, score};
 use crate::contract::{END, START};
 use crate::error::{Error, ErrorKind, Result};
 

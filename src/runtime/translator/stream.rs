@@ -5,6 +5,7 @@ use std::sync::Arc;
 use super::coder::{SourceText, TextCoder, Translation};
 use crate::contract::UNK;
 use crate::decoding::{DecodingLoop, Event, Settings, TargetSymbols, UnknownPolicy};
+use crate::engine::Engine;
 use crate::error::Result;
 
 /// Collects the tokens of one hypothesis and gives text as soon as it is certain.
@@ -96,7 +97,7 @@ pub enum Piece {
 /// [`Piece::Done`] or an error.
 #[derive(Debug)]
 pub struct TranslationStream<'t> {
-    decoding: DecodingLoop<'t>,
+    decoding: DecodingLoop<&'t mut dyn Engine>,
     coder: &'t TextCoder,
     source: SourceText,
     settings: Arc<Settings>,
@@ -107,7 +108,7 @@ pub struct TranslationStream<'t> {
 
 impl<'t> TranslationStream<'t> {
     pub(super) fn new(
-        decoding: DecodingLoop<'t>,
+        decoding: DecodingLoop<&'t mut dyn Engine>,
         coder: &'t TextCoder,
         source: SourceText,
         settings: Arc<Settings>,

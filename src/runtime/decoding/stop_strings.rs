@@ -1,8 +1,18 @@
-//! When decoding ends besides END: stop strings, and the rule that ends a beam search.
+//! Stop strings: texts at which a hypothesis ends besides END.
 
-use super::options::EarlyStopping;
-use super::score::length_divisor;
-use super::settings::{Settings, TargetSymbols};
+/// What the options need to know of the target vocabulary.
+pub trait TargetSymbols {
+    /// Symbols, the four special ones counted.
+    fn size(&self) -> usize;
+    /// The text of a symbol as it appears in the output; empty for PAD, START and END.
+    fn piece(&self, id: u32) -> &str;
+    /// What stands between two symbols: empty for characters, a space for tokens.
+    fn separator(&self) -> &str;
+    /// The id of a symbol.
+    fn find(&self, symbol: &str) -> Option<u32>;
+    /// Ids of a text; UNK for unknown symbols.
+    fn ids(&self, text: &str) -> Vec<u32>;
+}
 
 /// The stop strings of a request, and the text of every symbol to find them in.
 #[derive(Clone, Debug)]
@@ -71,32 +81,5 @@ impl StopStrings {
                 .unwrap_or(0)
         };
         self.strings.iter().map(held).max().unwrap_or(0)
-    }
-}
-
-/// Whether a beam search is over, as transformers does it.
-///
-/// - `finished`: scores of the finished hypotheses, the best `enough` kept.
-/// - `best_running`: the highest sum of log p among running beams; none is over.
-/// - `generated`: tokens of a running beam.
-pub(super) fn beams_done(
-    settings: &Settings,
-    finished: &[f32],
-    best_running: Option<f32>,
-    generated: usize,
-) -> bool {
-    let Some(best) = best_running else { return true };
-    if finished.len() < settings.enough {
-        return false;
-    }
-    let worst = finished.iter().copied().fold(f32::INFINITY, f32::min);
-    let attainable =
-        |n: usize| best / length_divisor(settings.length_penalty_type, settings.length_penalty, n);
-    match settings.early_stopping {
-        EarlyStopping::True => true,
-        // A sum of log p is negative, so the largest divisor gives the highest score; a longer hypothesis has
-        // a larger one if a > 0.
-        EarlyStopping::Never if settings.length_penalty > 0.0 => worst >= attainable(settings.max_new_tokens),
-        EarlyStopping::False | EarlyStopping::Never => worst >= attainable(generated),
     }
 }
