@@ -15,6 +15,7 @@ mod docs;
 mod documents;
 mod faults;
 mod foreign;
+mod imports;
 mod keras;
 mod kills;
 mod models;
