@@ -13,7 +13,6 @@ use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::{Record, Run, Which};
 use super::schedule::Rates;
-use super::score::{self, Decoded, Measures, Score};
 use super::step::{EVALUATION_BATCH, OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
 use crate::config::callbacks::Monitor;
@@ -24,6 +23,7 @@ use crate::data::{Corpus, Part, batches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::Sums;
 use crate::random::Random;
+use crate::score::{self, Decoded, Measures, Score};
 
 /// What happens where the run folder is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
