@@ -16,7 +16,7 @@ use crate::export::{
     self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions,
 };
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
-use crate::train::comparison::compare;
+use crate::score::comparison::compare;
 use crate::train::examples::choose;
 use crate::train::mlp::MlpRun;
 use crate::train::{Run, Which};

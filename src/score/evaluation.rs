@@ -95,7 +95,7 @@ impl Score {
 }
 
 /// Insertions, deletions and substitutions between two token sequences (Levenshtein).
-pub fn edit_distance(a: &[&str], b: &[&str]) -> usize {
+fn edit_distance(a: &[&str], b: &[&str]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = row[0];
