@@ -9,11 +9,14 @@
 //! | [`layers`] | one file a layer: parameters, forward, backward and ONNX form side by side |
 //! | [`recurrent`] | the encoder-decoder: [`Seq2Seq`] |
 //! | [`perceptron`] | a classifier from the same layers |
+//!
+//! Each family implements [`Network`], which is all that training and checkpoints know of it.
 
 pub mod ground;
 pub mod layers;
 pub mod perceptron;
 pub mod recurrent;
+mod traits;
 
 pub use ground::dropout::Dropout;
 pub use ground::gradients::{Gradients, Stretch, Summand, Summands};
@@ -23,3 +26,4 @@ pub use ground::parameters::{Layout, ParameterId, Parameters};
 pub use ground::shard::{AlignedText, Alignment, Example};
 pub use layers::kinds::{AttentionScore, Cell, InputForm};
 pub use recurrent::{Architecture, Filling, Forward, Prepared, Seq2Seq, Workspace};
+pub use traits::{Exported, Network};
