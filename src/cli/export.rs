@@ -194,7 +194,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     };
     if let Some(name) = &args.target {
         let target: &Target = name.parse()?;
-        options = target.fit(run.network.architecture(), options, args.opset)?;
+        options = target.fit(&run.network, options, args.opset)?;
         if !global.quiet {
             eprintln!("{}", target.describe(options.opset));
         }

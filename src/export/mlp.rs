@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use prost::Message as _;
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::checked::CheckedModel;
+use s2s_runtime::contract::file::MODEL;
 use s2s_runtime::contract::{FORMAT_VERSION, file};
 use s2s_runtime::engine::{self, EngineKind, graph::DataView, graph::Graph, graph::TensorView};
 use s2s_runtime::files;
@@ -15,8 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::bundle::weights_sha256;
 use super::folder::{Replace, stage};
-use super::verify::report::{Check, EngineEntry, Outcome};
-use super::verify::{Report, VerifyOptions};
+use super::verify::{Check, EngineEntry, Outcome, Report, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
 use crate::network::Parameters;
@@ -24,9 +24,6 @@ use crate::network::ground::limits::check_stored;
 use crate::network::perceptron::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version};
 use s2s_kernels::random::Random;
-
-/// The graph's file.
-pub const MODEL: &str = "model.onnx";
 
 /// `s2s.yaml` of a perceptron.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]

@@ -9,11 +9,15 @@
 //! | [`layers`] | one file a layer: parameters, forward, backward and ONNX form side by side |
 //! | [`recurrent`] | the encoder-decoder: [`Seq2Seq`] |
 //! | [`perceptron`] | a classifier from the same layers |
+//! | [`sequence`] | what export and verification ask of a network from texts to texts |
+//! | [`rebuild`] | from a manifest's architecture to such a network |
 
 pub mod ground;
 pub mod layers;
 pub mod perceptron;
+pub mod rebuild;
 pub mod recurrent;
+pub mod sequence;
 
 pub use ground::dropout::Dropout;
 pub use ground::gradients::{Gradients, Stretch, Summand, Summands};
@@ -22,4 +26,5 @@ pub use ground::objective::{Objective, Sums};
 pub use ground::parameters::{Layout, ParameterId, Parameters};
 pub use ground::shard::{AlignedText, Alignment, Example};
 pub use layers::kinds::{AttentionScore, Cell, InputForm};
-pub use recurrent::{Architecture, Filling, Forward, Prepared, Seq2Seq, Workspace};
+pub use recurrent::{Architecture, Filling, Prepared, Seq2Seq, Workspace};
+pub use sequence::{Forward, SequenceNetwork};
