@@ -101,14 +101,14 @@ fn rounded(
             compressor.compress(graph);
         }
     }
-    let weights = input.network.exported(input.parameters);
+    let weights = input.network.export_tensors(input.parameters);
     // Tables that are computed from weights will be computed from the rounded ones.
     compressor.keep(&weights.iter().map(|(name, ..)| name.clone()).collect());
     let mut find = |name: &str| {
         let (_, shape, values) = weights.iter().find(|(known, ..)| known == name)?;
         Some((shape.clone(), compressor.restored(name).unwrap_or(values).to_vec()))
     };
-    input.network.import(&mut find).map(Some)
+    input.network.import_tensors(&mut find).map(Some)
 }
 
 /// One graph of the network, finished.

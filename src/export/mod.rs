@@ -6,6 +6,7 @@
 //! | `input` | what is exported, and how |
 //! | `bundle` | the files of a bundle, in memory |
 //! | `verified` | a bundle that comes to its place only after every check has passed |
+//! | `feature_bundle`, `features` | the bundle of a network from features to scores, and its export |
 //! | `compression` | weights in f16 and int8 |
 //! | `folder`, `staging` | the folder: written beside its place, then put there in one step |
 //! | `self_test` | vectors that are run whenever the bundle is opened |
@@ -19,10 +20,11 @@
 
 mod bundle;
 mod compression;
+mod feature_bundle;
+mod features;
 mod folder;
 mod front_matter;
 mod input;
-pub mod mlp;
 mod readme;
 mod reference;
 mod rounding;
@@ -37,13 +39,15 @@ pub mod verify;
 pub use crate::network::sequence::Need;
 pub use bundle::{bundle_files, weights_sha256};
 pub use compression::Dtype;
+pub use feature_bundle::{FeatureBundle, FeatureManifest, MlpBundle, best, feature_kind, read_features};
+pub use features::{FeatureInput, export_features, feature_files};
 pub use folder::{Replace, Staged, stage, write_bundle};
 pub use input::{ExportInput, ExportOptions};
 pub use target::{TARGETS, Target};
 pub use tolerances::{Rounding, Tolerances};
 pub use triton::write_repository;
 pub use verified::export;
-pub use verify::{Report, VerifyOptions, verify, verify_path};
+pub use verify::{Report, VerifyOptions, verify, verify_features, verify_path};
 
 #[cfg(test)]
 mod tests;

@@ -124,7 +124,7 @@ impl FromStr for &'static Target {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::network::{Architecture, Cell, Seq2Seq};
+    use crate::network::{Architecture, Cell, Network, Seq2Seq};
     use crate::onnx::OPSETS;
 
     fn target(name: &str) -> &'static Target {

@@ -16,7 +16,7 @@ use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
 use super::verify::{Check, Outcome};
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::network::{Architecture, AttentionScore, Cell, InputForm, Parameters, Seq2Seq};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network, Parameters, Seq2Seq};
 use crate::onnx::messages::ModelProto;
 
 mod filled;

@@ -10,14 +10,19 @@
 //! | [`recurrent`] | the encoder-decoder: [`Seq2Seq`] |
 //! | [`perceptron`] | a classifier from the same layers |
 //! | [`sequence`] | what export and verification ask of a network from texts to texts |
+//! | [`features`] | the same of a network from features to scores |
 //! | [`rebuild`] | from a manifest's architecture to such a network |
+//!
+//! Each family implements [`Network`], which is all that training and checkpoints know of it.
 
+pub mod features;
 pub mod ground;
 pub mod layers;
 pub mod perceptron;
 pub mod rebuild;
 pub mod recurrent;
 pub mod sequence;
+mod traits;
 
 pub use ground::dropout::Dropout;
 pub use ground::gradients::{Gradients, Stretch, Summand, Summands};
@@ -28,3 +33,4 @@ pub use ground::shard::{AlignedText, Alignment, Example};
 pub use layers::kinds::{AttentionScore, Cell, InputForm};
 pub use recurrent::{Architecture, Filling, Prepared, Seq2Seq, Workspace};
 pub use sequence::{Forward, SequenceNetwork};
+pub use traits::{Exported, Network};

@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::Network;
 use super::recurrent::{Architecture, Seq2Seq};
 use super::sequence::SequenceNetwork;
 use crate::error::{Error, ErrorKind, Result};

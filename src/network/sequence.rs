@@ -1,12 +1,11 @@
 //! What export and verification ask of a sequence-to-sequence network, whatever it is made of.
 
-use std::borrow::Cow;
 use std::fmt;
 
 use s2s_runtime::manifest::{Io, Role, Wiring};
 use s2s_runtime::vocabulary::Vocabulary;
 
-use super::ground::parameters::{Layout, Parameters};
+use super::{Exported, Layout, Parameters};
 use crate::error::Result;
 use crate::onnx::GraphBuilder;
 
@@ -33,9 +32,6 @@ impl Forward<f64> {
         }
     }
 }
-
-/// A tensor as a graph carries it: name, shape, row-major values.
-pub type NamedTensor<'a> = (String, Vec<usize>, Cow<'a, [f32]>);
 
 /// Gives the tensor of a name: its shape and row-major values.
 pub type FindTensor<'a> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 'a;
@@ -97,7 +93,7 @@ pub trait SequenceNetwork: fmt::Debug + Send + Sync {
     fn architecture_json(&self) -> Result<serde_json::Value>;
 
     /// Names, shapes and number of the parameters.
-    fn layout(&self) -> &Layout;
+    fn parameter_layout(&self) -> &Layout;
 
     /// What it is called among the tags of model hubs, for example `lstm`.
     fn tag(&self) -> &'static str;
@@ -126,12 +122,12 @@ pub trait SequenceNetwork: fmt::Debug + Send + Sync {
     fn forward_exact(&self, p: &Parameters<f64>, sources: &[Vec<u32>], inputs: &[Vec<u32>]) -> Forward<f64>;
 
     /// The parameters as the graphs carry them.
-    fn exported<'a>(&self, p: &'a Parameters<f32>) -> Vec<NamedTensor<'a>>;
+    fn export_tensors<'a>(&self, p: &'a Parameters<f32>) -> Vec<Exported<'a, f32>>;
 
-    /// The parameters out of tensors that [`exported`](Self::exported) named.
+    /// The parameters out of tensors that [`export_tensors`](Self::export_tensors) named.
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`](crate::error::ErrorKind::Bundle) for a tensor that is missing or of another
     /// shape.
-    fn import(&self, find: &mut FindTensor<'_>) -> Result<Parameters<f32>>;
+    fn import_tensors(&self, find: &mut FindTensor<'_>) -> Result<Parameters<f32>>;
 }

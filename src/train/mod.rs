@@ -19,7 +19,6 @@ mod session;
 mod step;
 mod tensorboard;
 mod tensors;
-pub mod trainable;
 
 #[cfg(test)]
 mod tests;

@@ -16,6 +16,7 @@
 mod decoding;
 mod engines;
 mod error;
+mod features;
 mod fused;
 mod graphs;
 mod inputs;
@@ -28,6 +29,7 @@ mod texts;
 mod weights;
 
 pub use super::tolerances::{Rounding, Tolerances};
+pub use features::verify_features;
 pub use options::VerifyOptions;
 pub use report::{Check, EngineEntry, Outcome, Report};
 pub use sequence::{verify, verify_path};

@@ -63,7 +63,7 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
         _ => impossible(e),
     })?;
     // Weights may be stored in one byte each.
-    check_stored(network.layout(), bundle.graph(Role::Training)?.len(), 1).map_err(impossible)?;
+    check_stored(network.parameter_layout(), bundle.graph(Role::Training)?.len(), 1).map_err(impossible)?;
     let [source, target] = network.vocabularies();
     for (side, found, expected) in
         [("source", bundle.source().len(), source), ("target", bundle.target().len(), target)]
@@ -76,7 +76,7 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
     }
     let tensors = tensors(training);
     let parameters = network
-        .import(&mut |name| {
+        .import_tensors(&mut |name| {
             let tensor = tensors.get(name)?;
             Some((tensor.shape()?, tensor.floats()?))
         })
@@ -102,7 +102,7 @@ pub(super) fn check(
         Some(expected) if expected == hash => check(Outcome::Passed),
         Some(expected) => check(Outcome::Failed).detail(format!("{hash} instead of {expected}")),
     });
-    let weights = rebuilt.network.exported(&rebuilt.parameters);
+    let weights = rebuilt.network.export_tensors(&rebuilt.parameters);
     let training = tensors(&models[&Role::Training]);
     for (&role, model) in models {
         let name = bundle.graph_name(role);

@@ -3,6 +3,7 @@
 pub mod architecture;
 mod emit;
 mod filling;
+mod network;
 mod pass;
 mod seq2seq;
 mod sequence;

@@ -10,9 +10,9 @@ use super::filling::Filling;
 use super::seq2seq::Seq2Seq;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::ground::graph::Io;
-use crate::network::ground::parameters::{Layout, Parameters};
 use crate::network::layers::kinds::{AttentionScore, Cell};
-use crate::network::sequence::{FindTensor, Forward, NamedTensor, Need, SequenceNetwork};
+use crate::network::sequence::{FindTensor, Forward, Need, SequenceNetwork};
+use crate::network::{Exported, Layout, Network, Parameters};
 use crate::onnx::GraphBuilder;
 
 impl SequenceNetwork for Seq2Seq {
@@ -25,7 +25,7 @@ impl SequenceNetwork for Seq2Seq {
             .map_err(|e| Error::new(ErrorKind::Internal, "the architecture cannot be written").caused_by(e))
     }
 
-    fn layout(&self) -> &Layout {
+    fn parameter_layout(&self) -> &Layout {
         &self.layout
     }
 
@@ -92,11 +92,11 @@ impl SequenceNetwork for Seq2Seq {
         Self::forward(self, p, sources, inputs)
     }
 
-    fn exported<'a>(&self, p: &'a Parameters<f32>) -> Vec<NamedTensor<'a>> {
-        Self::exported(self, p)
+    fn export_tensors<'a>(&self, p: &'a Parameters<f32>) -> Vec<Exported<'a, f32>> {
+        Network::exported(self, p)
     }
 
-    fn import(&self, find: &mut FindTensor<'_>) -> Result<Parameters<f32>> {
-        Self::import(self, find)
+    fn import_tensors(&self, find: &mut FindTensor<'_>) -> Result<Parameters<f32>> {
+        Network::import(self, find)
     }
 }
