@@ -1,17 +1,12 @@
 //! Who imports whom: no circles among the files of a package, and no arrow between two rooms that the map
 //! of CONTRIBUTING.md does not draw.
 //!
-//! `cargo test --release --test imports -- --nocapture` lists what is wrong, with the names imported.
+//! `cargo test --release --test all imports -- --nocapture` lists what is wrong, with the names imported.
 
-#[path = "imports/circles.rs"]
 mod circles;
-#[path = "imports/map.rs"]
 mod map;
-#[path = "imports/modules.rs"]
 mod modules;
-#[path = "imports/tests.rs"]
 mod tests;
-#[path = "imports/tokens.rs"]
 mod tokens;
 
 use std::collections::BTreeSet;

@@ -217,7 +217,7 @@ fn seconds(typed: &str) -> Result<Duration, String> {
 /// Runs `s2s serve-local`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let key = api_key()?;
-    crate::kernels::share_heaps(default_workers());
+    s2s_kernels::share_heaps(default_workers());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(default_workers().min(4))
         .enable_all()

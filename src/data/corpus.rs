@@ -16,7 +16,7 @@ use super::report::DataReport;
 use super::{Progress, dates, formats};
 use crate::config::checked::{Data, DataOrigin, Files, Validation, VocabularyFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// Training and validation pairs of an experiment.
 #[derive(Clone, Debug)]

@@ -162,7 +162,7 @@ async fn give_memory_back(server: Arc<Server>) {
         quiet = if std::mem::replace(&mut seen, arrived) == arrived { quiet + 1 } else { 0 };
         if quiet < AFTERWARDS {
             // It cannot fail; a thread that cannot be had is no reason to stop.
-            let _ = tokio::task::spawn_blocking(crate::kernels::give_memory_back).await;
+            let _ = tokio::task::spawn_blocking(s2s_kernels::give_memory_back).await;
         }
     }
 }

@@ -22,8 +22,8 @@ use crate::data::groups::{Group, Groups};
 use crate::data::{Corpus, Part, batches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::Sums;
-use crate::random::Random;
 use crate::score::{self, Decoded, Measures, Score};
+use s2s_kernels::random::Random;
 
 /// What happens where the run folder is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

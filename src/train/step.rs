@@ -1,8 +1,8 @@
 //! One optimiser step: a pass over the batch in shards, as many as there are threads; the gradients; Adam.
 
 use super::trainable::Trainable;
-use crate::kernels::{AdamStep, Team, adam_step};
 use crate::network::{Dropout, Gradients, Objective, Parameters, Seq2Seq, Sums};
+use s2s_kernels::{AdamStep, Team, adam_step};
 
 /// How the optimiser moves.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -265,8 +265,8 @@ fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::kernels::MatRef;
     use crate::network::{Summand, Summands};
+    use s2s_kernels::MatRef;
 
     /// A network of one column; an example is a place in it and the gradient there. `WHOLE` writes all of it.
     #[derive(Debug)]

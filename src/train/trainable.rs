@@ -1,9 +1,9 @@
 //! What the optimiser step asks of a network, so that every kind of network is trained by the same step.
 
-use crate::kernels::Team;
-use crate::network::dense::PreparedDense;
-use crate::network::mlp::{Mlp, MlpWorkspace, Sample};
+use crate::network::layers::dense::PreparedDense;
+use crate::network::perceptron::{Mlp, MlpWorkspace, Sample};
 use crate::network::{Example, Objective, Parameters, Prepared, Seq2Seq, Summands, Sums, Workspace};
+use s2s_kernels::Team;
 
 /// A network that a [`Stepper`](super::Stepper) can train.
 pub trait Trainable: Sync + std::fmt::Debug {

@@ -18,7 +18,7 @@ use super::floor::Floor;
 use super::measure::{peak_rss_mb, processor_seconds, quantile, rounded, rounds, rss_mb, warm_up};
 use crate::cli::translate::decoding_options;
 use crate::error::{Error, ErrorKind, Result};
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// Texts of one call where rows are decoded together, in batches and for each worker: as bulk translation has
 /// more texts waiting than rows.
@@ -276,7 +276,7 @@ fn first_token(engine: &mut dyn Engine, subject: &Subject<'_>) -> Result<f64> {
         if source.is_empty() {
             continue;
         }
-        let mut decoding = s2s_runtime::decoding::DecodingLoop::new(engine);
+        let mut decoding = s2s_runtime::decoding::DecodingLoop::new(&mut *engine);
         let settings = std::sync::Arc::clone(&settings);
         decoding.admit([s2s_runtime::decoding::Request { id: 0, source, settings, stream: true }]);
         for event in decoding.step() {
