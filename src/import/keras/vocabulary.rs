@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::Filler;
-use crate::data::pairs::check_encoding;
+use crate::data::reading::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::train::examples::{Candidate, candidates};
 
