@@ -2,8 +2,6 @@
 
 use std::borrow::Cow;
 
-use s2s_runtime::contract::{state_c, state_h};
-
 use super::architecture::Architecture;
 use super::filling::Filling;
 use crate::error::{Error, ErrorKind, Result};
@@ -11,7 +9,7 @@ use crate::network::ground::{gather, limits};
 use crate::network::layers::attention::Attention;
 use crate::network::layers::dense::Dense;
 use crate::network::layers::encoder::EncoderLayer;
-use crate::network::layers::kinds::{AttentionScore, Cell};
+use crate::network::layers::kinds::AttentionScore;
 use crate::network::layers::recurrent::{Recurrent, Source};
 use crate::network::{Layout, ParameterId, Parameters};
 use s2s_kernels::Real;
@@ -136,10 +134,7 @@ impl Seq2Seq {
 
     /// Names of the states of layer `l` as the graphs have them: h and, for the LSTM, c.
     pub fn state_names(&self, l: usize) -> Vec<String> {
-        match self.architecture.cell {
-            Cell::Lstm => vec![state_h(l), state_c(l)],
-            Cell::Gru => vec![state_h(l)],
-        }
+        self.architecture.cell.state_names(l)
     }
 
     /// The parameters as the graphs carry them: name, shape, row-major values.
