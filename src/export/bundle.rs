@@ -208,6 +208,7 @@ fn manifest(
         decoder_output: next(&state),
         encoder_output: state.clone(),
         decoder_input: state,
+        ..StateWire::default()
     });
     let wiring = Wiring {
         encoder_input: ENCODER_INPUT.to_owned(),
@@ -226,6 +227,7 @@ fn manifest(
             Vec::new()
         },
         attention: has_attention.then(|| ATTENTION.to_owned()),
+        ..Wiring::default()
     };
     Ok(Manifest {
         format_version: FORMAT_VERSION.to_owned(),
