@@ -15,7 +15,7 @@ use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
 use super::verify::{Check, Outcome};
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::network::{Architecture, AttentionScore, Cell, InputForm};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network};
 use crate::onnx::messages::ModelProto;
 
 mod filled;

@@ -18,7 +18,7 @@ use super::floor::Floor;
 use super::measure::{peak_rss_mb, processor_seconds, quantile, rounded, rounds, rss_mb, warm_up};
 use crate::cli::translate::decoding_options;
 use crate::error::{Error, ErrorKind, Result};
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// Texts of one call where rows are decoded together, in batches and for each worker: as bulk translation has
 /// more texts waiting than rows.

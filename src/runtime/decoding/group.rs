@@ -249,10 +249,7 @@ impl Group {
     /// Whether the last token of a row ends it.
     fn ends(&self, row: &Row) -> Option<FinishReason> {
         let settings = &*self.request.settings;
-        if settings
-            .stop
-            .as_ref()
-            .is_some_and(|stop| stop.completed_by_last(&row.ids[settings.prefix.len()..]))
+        if settings.stop.as_ref().is_some_and(|stop| stop.completed_by_last(&row.ids, settings.prefix.len()))
         {
             Some(FinishReason::Stop)
         } else if self.generated(row) >= settings.max_new_tokens {
@@ -291,7 +288,7 @@ impl Group {
                 let stops = settings
                     .stop
                     .as_ref()
-                    .is_some_and(|stop| stop.completed_by_last(&parent.ids[settings.prefix.len()..]));
+                    .is_some_and(|stop| stop.completed_by_last(&parent.ids, settings.prefix.len()));
                 parent.ids.pop();
                 stops.then_some(FinishReason::Stop)
             };

@@ -33,7 +33,7 @@ pub use options::{
 pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::Settings;
 pub(crate) use settings::TOO_LONG_HELP;
-pub use stop_strings::{StopStrings, TargetSymbols};
+pub use stop_strings::StopStrings;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -4,9 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, SymbolRef, Truncate, key_error};
-use super::stop_strings::{StopStrings, TargetSymbols};
+use super::stop_strings::StopStrings;
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::UnknownPolicy;
+use crate::vocabulary::{TextLimits, Tokeniser, UnknownPolicy};
 
 /// What helps where a text is longer than `max_input_length`.
 pub(crate) const TOO_LONG_HELP: &str = "shorten it, or set truncate to right or left";
@@ -231,7 +231,7 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol that the vocabulary
     /// does not have, and for a prefix that it cannot write.
-    pub fn with_symbols(options: &DecodingOptions, symbols: &dyn TargetSymbols) -> Result<Self> {
+    pub fn with_symbols(options: &DecodingOptions, symbols: &Arc<dyn Tokeniser>) -> Result<Self> {
         let mut settings = Self::new(options)?;
         for symbol in options.suppress_tokens.iter().flatten() {
             if let SymbolRef::Text(text) = symbol {
@@ -244,8 +244,8 @@ impl Settings {
         settings.suppress.sort_unstable();
         settings.suppress.dedup();
         if let Some(text) = options.target_prefix.as_deref().filter(|t| !t.is_empty()) {
-            settings.prefix = symbols.ids(text);
-            if settings.prefix.contains(&crate::contract::UNK) {
+            settings.prefix = symbols.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE)?.ids;
+            if settings.prefix.contains(&symbols.special_ids().unk) {
                 return Err(key_error(
                     "target_prefix",
                     &format!("`{text}` has symbols that the target vocabulary does not know"),
@@ -253,7 +253,7 @@ impl Settings {
             }
         }
         if let Some(strings) = options.stop_strings.as_ref().filter(|s| !s.0.is_empty()) {
-            settings.stop = Some(Arc::new(StopStrings::new(&strings.0, symbols)));
+            settings.stop = Some(Arc::new(StopStrings::new(&strings.0, Arc::clone(symbols))));
         }
         settings.check_ids(symbols.size())?;
         Ok(settings)

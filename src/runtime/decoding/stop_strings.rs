@@ -1,38 +1,24 @@
 //! Stop strings: texts at which a hypothesis ends besides END.
 
-/// What the options need to know of the target vocabulary.
-pub trait TargetSymbols {
-    /// Symbols, the four special ones counted.
-    fn size(&self) -> usize;
-    /// The text of a symbol as it appears in the output; empty for PAD, START and END.
-    fn piece(&self, id: u32) -> &str;
-    /// What stands between two symbols: empty for characters, a space for tokens.
-    fn separator(&self) -> &str;
-    /// The id of a symbol.
-    fn find(&self, symbol: &str) -> Option<u32>;
-    /// Ids of a text; UNK for unknown symbols.
-    fn ids(&self, text: &str) -> Vec<u32>;
-}
+use std::sync::Arc;
 
-/// The stop strings of a request, and the text of every symbol to find them in.
+use crate::vocabulary::Tokeniser;
+
+/// The stop strings of a request, and what gives the text to find them in.
 #[derive(Clone, Debug)]
 pub struct StopStrings {
     strings: Vec<String>,
     longest: usize,
-    pieces: Vec<String>,
-    separator: String,
+    tokeniser: Arc<dyn Tokeniser>,
 }
 
 impl StopStrings {
-    /// `strings` are looked for in the text of `symbols`.
-    pub fn new(strings: &[String], symbols: &dyn TargetSymbols) -> Self {
+    /// `strings` are looked for in the text that `tokeniser` makes of ids.
+    pub fn new(strings: &[String], tokeniser: Arc<dyn Tokeniser>) -> Self {
         Self {
             strings: strings.to_vec(),
             longest: strings.iter().map(String::len).max().unwrap_or(0),
-            pieces: (0..symbols.size())
-                .map(|id| symbols.piece(u32::try_from(id).unwrap_or(u32::MAX)).to_owned())
-                .collect(),
-            separator: symbols.separator().to_owned(),
+            tokeniser,
         }
     }
 
@@ -41,28 +27,31 @@ impl StopStrings {
         &self.strings
     }
 
-    /// Whether the last of `ids` (generated tokens, at least one) completes a stop string.
-    pub fn completed_by_last(&self, ids: &[u32]) -> bool {
-        let piece = |id: &u32| self.pieces.get(*id as usize).map_or("", String::as_str);
-        let Some((last, before)) = ids.split_last() else { return false };
-        let last = piece(last);
+    /// Whether the last of `ids` completes a stop string; the first `prefix` of them are not looked at.
+    pub fn completed_by_last(&self, ids: &[u32], prefix: usize) -> bool {
+        let separator = self.tokeniser.separator().as_bytes();
+        let piece = |at: usize| self.tokeniser.piece(ids[at], at == 0);
+        let Some(last) = ids.len().checked_sub(1).filter(|&last| last >= prefix) else { return false };
         // Enough of the tail that a match which ends within the last piece begins within it.
-        let mut tail: Vec<&str> = vec![last];
+        let mut from = last;
         let mut bytes = 0;
-        for id in before.iter().rev() {
-            if bytes >= self.longest {
-                break;
-            }
-            tail.push(&self.separator);
-            tail.push(piece(id));
-            bytes += piece(id).len() + self.separator.len();
+        while from > prefix && bytes < self.longest {
+            from -= 1;
+            bytes += piece(from).len() + separator.len();
         }
-        tail.reverse();
-        let text = tail.concat();
+        let mut text = Vec::with_capacity(bytes + piece(last).len());
+        for at in from..last {
+            text.extend_from_slice(piece(at));
+            text.extend_from_slice(separator);
+        }
         // The separator came with the last piece.
-        let separator = if before.is_empty() { 0 } else { self.separator.len() };
-        let fresh = text.len() - last.len() - separator.min(text.len() - last.len());
-        self.strings.iter().any(|s| text.match_indices(s.as_str()).any(|(at, _)| at + s.len() > fresh))
+        let fresh = if from < last { text.len() - separator.len() } else { 0 };
+        text.extend_from_slice(piece(last));
+        let ends_there = |string: &String| {
+            let first = (fresh + 1).saturating_sub(string.len());
+            text[first..].windows(string.len()).any(|part| part == string.as_bytes())
+        };
+        self.strings.iter().any(ends_there)
     }
 
     /// Where the first stop string in `text` begins.
