@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use axum::body::Bytes;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::{self, DecodingLoop, DecodingOptions, Request, Settings};
-use s2s_runtime::engine::{DecoderState, Engine, EngineKind, IdMatrix, StepOutput};
+use s2s_runtime::engine::{Engine, EngineKind, IdMatrix, Observed, Observer};
 use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::{SourceText, TextCoder, TextStream};
 use s2s_runtime::{Error, ErrorKind, Result};
@@ -106,7 +106,7 @@ impl Model for BundleModel {
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {
         // Forking changes nothing, so that an engine whose fork panicked is as good as before.
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).fork()?;
-        let engine = Box::new(Measured { engine, metrics: Arc::clone(metrics) });
+        let engine = Box::new(Observed::new(engine, Arc::new(Measured(Arc::clone(metrics)))));
         Ok(Box::new(EngineWorker { coder: self.coder.clone(), engine }))
     }
 
@@ -127,38 +127,17 @@ impl Model for BundleModel {
     }
 }
 
-/// An engine whose calls are timed.
-struct Measured {
-    engine: Box<dyn Engine>,
-    metrics: Arc<ModelMetrics>,
-}
+/// What the engine's calls take.
+struct Measured(Arc<ModelMetrics>);
 
-impl Engine for Measured {
-    fn name(&self) -> &str {
-        self.engine.name()
+impl Observer for Measured {
+    fn encoded(&self, _: &IdMatrix, took: Duration) {
+        self.0.encoder.time(took);
     }
 
-    fn target_vocabulary(&self) -> usize {
-        self.engine.target_vocabulary()
-    }
-
-    fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
-        let started = Instant::now();
-        let state = self.engine.encode(source)?;
-        self.metrics.encoder.time(started.elapsed());
-        Ok(state)
-    }
-
-    fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
-        let started = Instant::now();
-        self.engine.step(tokens, state, output)?;
-        self.metrics.step.time(started.elapsed());
-        self.metrics.batch.observe(tokens.len() as f64);
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self { engine: self.engine.fork()?, metrics: Arc::clone(&self.metrics) }))
+    fn stepped(&self, rows: usize, took: Duration) {
+        self.0.step.time(took);
+        self.0.batch.observe(rows as f64);
     }
 }
 
