@@ -1,6 +1,18 @@
 //! The innermost block of the matrix product: a few rows of C times one packed panel of B, all sums in
 //! registers.
 
+use std::ops::{Add, AddAssign, Mul};
+
+use super::level::Level;
+
+/// What the tile without intrinsics asks of an element, whose default is 0.
+pub(super) trait Element:
+    Copy + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
+{
+}
+
+impl<R: Copy + Default + Add<Output = R> + Mul<Output = R> + AddAssign> Element for R {}
+
 /// One way to compute a block of C; chosen once per processor and element type.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<R> {
@@ -36,9 +48,9 @@ pub(super) struct Block<R> {
     pub(super) c: *mut R,
     /// Distance between rows of C.
     pub(super) c_row: usize,
-    /// 1 to `Tile::rows`.
+    /// Rows of C, 1 to `Tile::rows`.
     pub(super) rows: usize,
-    /// 1 to `Tile::columns`.
+    /// Columns of C, 1 to `Tile::columns`.
     pub(super) columns: usize,
     /// What the sums are added to, `rows` by `columns` values: C itself, another matrix, or null for nothing.
     pub(super) start: *const R,
@@ -52,7 +64,7 @@ pub(super) struct Block<R> {
 }
 
 /// The tile without intrinsics, for every element type and processor.
-pub(super) fn portable<R: super::Real>() -> Tile<R> {
+pub(super) fn portable<R: Element>() -> Tile<R> {
     Tile {
         rows: PORTABLE_ROWS,
         columns: PORTABLE_COLUMNS,
@@ -67,8 +79,8 @@ const PORTABLE_COLUMNS: usize = 8;
 
 /// # Safety
 /// See [`Block`].
-unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
-    let mut sums = [[R::ZERO; PORTABLE_COLUMNS]; PORTABLE_ROWS];
+unsafe fn portable_tile<R: Element>(block: &Block<R>) {
+    let mut sums = [[R::default(); PORTABLE_COLUMNS]; PORTABLE_ROWS];
     // SAFETY: the caller guarantees the extents; rows past `block.rows` repeat the last one and are not
     // stored.
     unsafe {
@@ -86,8 +98,11 @@ unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
         for (r, sums) in sums.iter().enumerate().take(block.rows) {
             let c = block.c.add(r * block.c_row);
             for (j, &sum) in sums.iter().enumerate().take(block.columns) {
-                let start =
-                    if block.start.is_null() { R::ZERO } else { *block.start.add(r * block.start_row + j) };
+                let start = if block.start.is_null() {
+                    R::default()
+                } else {
+                    *block.start.add(r * block.start_row + j)
+                };
                 *c.add(j) = start + sum;
             }
         }
@@ -105,16 +120,16 @@ unsafe fn portable_transpose<R: Copy>(from: *const R, from_row: usize, to: *mut 
 
 /// The fastest f32 tile of this processor.
 pub(super) fn best_f32() -> Tile<f32> {
-    f32_at(super::Level::detect())
+    f32_at(Level::detect())
 }
 
 /// The f32 tile of a level that this processor supports.
-pub(super) fn f32_at(level: super::Level) -> Tile<f32> {
+pub(super) fn f32_at(level: Level) -> Tile<f32> {
     match level {
         #[cfg(target_arch = "x86_64")]
-        super::Level::Avx512 => x86::AVX512,
+        Level::Avx512 => x86::AVX512,
         #[cfg(target_arch = "x86_64")]
-        super::Level::Avx2 => x86::AVX2,
+        Level::Avx2 => x86::AVX2,
         _ => portable(),
     }
 }

@@ -13,7 +13,6 @@ use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::{Record, Run, Which};
 use super::schedule::Rates;
-use super::score::{self, Decoded, Measures, Score};
 use super::step::{EVALUATION_BATCH, OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
 use crate::config::callbacks::Monitor;
@@ -23,6 +22,7 @@ use crate::data::groups::{Group, Groups};
 use crate::data::{Corpus, Part, batches};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::{Network, Seq2Seq, Sums};
+use crate::score::{self, Decoded, Measures, Score};
 use s2s_kernels::random::Random;
 
 /// What happens where the run folder is there already.

@@ -11,7 +11,7 @@ use s2s_runtime::vocabulary::{Padding, Unit, Vocabulary, VocabularySpec};
 use serde::Deserialize;
 use serde_json::Value;
 
-use crate::data::pairs::check_encoding;
+use crate::data::reading::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::train::examples::{Candidate, candidates};
 
