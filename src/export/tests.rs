@@ -19,6 +19,8 @@ use crate::error::{Error, ErrorKind};
 use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network, Parameters, Seq2Seq};
 use crate::onnx::messages::ModelProto;
 
+pub(crate) mod bag;
+mod features;
 mod filled;
 mod folded;
 mod rounding;

@@ -33,6 +33,10 @@ impl SequenceNetwork for Seq2Seq {
         self.architecture.cell.name()
     }
 
+    fn roles(&self) -> &'static [Role] {
+        &Role::WITH_OPTIONAL
+    }
+
     fn needs(&self) -> Vec<Need> {
         let a = &self.architecture;
         [
