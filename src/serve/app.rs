@@ -29,7 +29,6 @@ use super::hosts::Hosts;
 use super::limits::Limits;
 use super::listener::ClientAddress;
 use super::metrics::Metrics;
-use super::panics::panic_message;
 use super::scheduler::Scheduler;
 use super::split::Split;
 use super::{deepl, files, generate, info, libretranslate, oip};
@@ -263,7 +262,7 @@ pub fn app(server: Arc<Server>) -> Router {
             )
         })
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
-            tracing::error!(panic = panic_message(&*panic), "a handler panicked");
+            tracing::error!(panic = s2s_runtime::panics::message(&*panic), "a handler panicked");
             ApiError::new(Fault::Internal, "the server failed on this request").into_response()
         }))
         .layer(middleware::from_fn_with_state(Arc::clone(&server), envelope))

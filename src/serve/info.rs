@@ -76,7 +76,7 @@ async fn picture(named: Named) -> Result<Response, ApiError> {
     let drawn = tokio::task::spawn_blocking(move || {
         // Held for as long as is drawn, whether or not the one who asked is still there.
         let _permit = permit;
-        scheduler.model().picture(role)
+        scheduler.graphs().picture(role)
     })
     .await;
     let drawn = drawn.map_err(|_| ApiError::new(Fault::Internal, "the picture could not be drawn"))?;

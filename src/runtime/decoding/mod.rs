@@ -26,7 +26,6 @@ mod state;
 mod stop_strings;
 
 pub use crate::vocabulary::UnknownPolicy;
-pub(crate) use batch::decode_from;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
 pub use options::{
