@@ -15,8 +15,9 @@ use crate::export::mlp::export_mlp;
 use crate::export::{
     self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions,
 };
+use crate::network::Network;
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
-use crate::train::comparison::compare;
+use crate::score::comparison::compare;
 use crate::train::examples::choose;
 use crate::train::mlp::MlpRun;
 use crate::train::{Run, Which};

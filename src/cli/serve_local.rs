@@ -14,12 +14,12 @@ use crate::cli::Global;
 use crate::cli::translate::read_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::access_log::{AccessLog, LogFormat};
-use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
 use crate::serve::hosts::Hosts;
 use crate::serve::library::Library;
 use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
+use crate::serve::server::Server;
 use crate::serve::split::Split;
 
 /// The key that clients must send; never a flag, because other users of the machine can read command lines.
@@ -217,7 +217,7 @@ fn seconds(typed: &str) -> Result<Duration, String> {
 /// Runs `s2s serve-local`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let key = api_key()?;
-    crate::kernels::share_heaps(default_workers());
+    s2s_kernels::share_heaps(default_workers());
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(default_workers().min(4))
         .enable_all()

@@ -1,7 +1,7 @@
 //! Which pairs are trained together, and in which order: a function of (seed, epoch) alone.
 
 use crate::config::training::BatchOrder;
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// Batches of a bucket are cut from so many batches' worth of shuffled pairs, sorted by length.
 const BUCKET: usize = 50;

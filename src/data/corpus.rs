@@ -15,7 +15,7 @@ use super::report::DataReport;
 use super::{Progress, dates};
 use crate::config::checked::{Data, DataOrigin, Files, Side, Validation, VocabularyFrom};
 use crate::error::{Error, ErrorKind, Result};
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// Training and validation pairs of an experiment.
 #[derive(Clone, Debug)]

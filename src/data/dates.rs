@@ -15,7 +15,7 @@ use std::collections::HashSet;
 
 use super::pairs::Pair;
 use crate::config::checked::DatesTask;
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 const MONTHS: [&str; 12] = [
     "January",

@@ -23,7 +23,7 @@ use sha2::{Digest, Sha256};
 use super::compression::{Compressor, Dtype};
 use super::{ExportInput, ExportOptions, readme, self_test};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{AttentionScore, Filling, Parameters, Seq2Seq};
+use crate::network::{AttentionScore, Filling, Network, Parameters, Seq2Seq};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version, messages::ModelProto};
 
 /// All files of the bundle, by name: graphs, manifest, and unless `graphs_only` is set also self test and
@@ -208,6 +208,7 @@ fn manifest(
         decoder_output: next(&state),
         encoder_output: state.clone(),
         decoder_input: state,
+        ..StateWire::default()
     });
     let wiring = Wiring {
         encoder_input: ENCODER_INPUT.to_owned(),
@@ -226,6 +227,7 @@ fn manifest(
             Vec::new()
         },
         attention: has_attention.then(|| ATTENTION.to_owned()),
+        ..Wiring::default()
     };
     Ok(Manifest {
         format_version: FORMAT_VERSION.to_owned(),

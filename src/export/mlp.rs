@@ -19,11 +19,11 @@ use super::verify::report::{Check, EngineEntry, Outcome};
 use super::verify::{Report, VerifyOptions};
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
-use crate::network::Parameters;
-use crate::network::architecture::check_stored;
-use crate::network::mlp::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
+use crate::network::ground::limits::check_stored;
+use crate::network::perceptron::{FEATURES, LOGITS, Mlp, MlpArchitecture, PROBABILITIES};
+use crate::network::{Network, Parameters};
 use crate::onnx::{GraphBuilder, OPSETS, ir_version};
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// The graph's file.
 pub const MODEL: &str = "model.onnx";

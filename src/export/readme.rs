@@ -10,7 +10,7 @@ use s2s_runtime::manifest::{Io, Manifest, Role};
 use s2s_runtime::vocabulary::{PaddingSide, Unit, VocabularySpec};
 
 use super::front_matter::front_matter;
-use crate::network::{Cell, Seq2Seq};
+use crate::network::{Cell, Network, Seq2Seq};
 
 /// README.md of a bundle: what the files are, the tensors of this one, how to run it without s2s, whose data
 /// it was.

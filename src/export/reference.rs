@@ -2,7 +2,7 @@
 
 use s2s_runtime::contract::{END, PAD, START};
 
-use crate::network::{Parameters, Seq2Seq};
+use crate::network::{Network, Parameters, Seq2Seq};
 
 /// What greedy decoding of one source gives.
 #[derive(Clone, Debug, PartialEq)]

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::Tolerances;
 use crate::network::Parameters;
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// Passes with shaken weights. One pass in f32 is one throw of the dice: it can be lucky at the very text
 /// where an engine, which rounds otherwise, is not (measured: twenty times as far off). The largest of a few

@@ -12,7 +12,8 @@ use super::reference::{greedy, log_softmax};
 use super::rounding::{allowed, throws};
 use super::{ExportInput, ExportOptions};
 use crate::error::Result;
-use crate::random::Random;
+use crate::network::Network;
+use s2s_kernels::random::Random;
 
 /// Scores of the first step that are kept.
 const SCORES: usize = 16;

@@ -16,7 +16,7 @@ use s2s_runtime::vocabulary::Padding;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::MlpBundle;
-use crate::network::architecture::{Architecture, AttentionScore, Cell};
+use crate::network::{Architecture, AttentionScore, Cell, Network};
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
 use crate::train::{Run, Which};
 

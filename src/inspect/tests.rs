@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::network::{InputForm, Seq2Seq};
+use crate::network::{InputForm, Network, Seq2Seq};
 
 fn architecture(form: InputForm, source: usize, target: usize, hidden: usize) -> Architecture {
     let json = serde_json::json!({
@@ -279,7 +279,7 @@ fn foreign(bytes: Vec<u8>) -> Subject {
 
 /// `count` nodes: each reads the one before, the input, or three at random.
 fn shaped(count: usize) -> [Vec<u8>; 3] {
-    let mut random = crate::random::Random::new(1, 0);
+    let mut random = s2s_kernels::random::Random::new(1, 0);
     let of = |mut inputs: Box<dyn FnMut(usize) -> Vec<String>>| {
         let nodes: Vec<_> = (1..=count).map(|i| (format!("Add_{i}"), inputs(i), format!("x{i}"))).collect();
         adds(&nodes, &format!("x{count}"))

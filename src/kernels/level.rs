@@ -85,15 +85,15 @@ macro_rules! multiversion {
                 #[target_feature(enable = "avx2,fma")]
                 #[allow(clippy::too_many_arguments)]
                 fn avx2<R: Real>($($arg: $ty),*) $(-> $ret)? { body::<R, true>($($arg),*) }
-                match $crate::kernels::Level::detect() {
+                match $crate::Level::detect() {
                     // SAFETY: the level was found on this processor, so the instructions exist.
-                    $crate::kernels::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    $crate::Level::Avx512 => return unsafe { avx512($($arg),*) },
                     // SAFETY: as above.
-                    $crate::kernels::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::kernels::Level::Portable => {}
+                    $crate::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::Level::Portable => {}
                 }
             }
-            body::<R, { $crate::kernels::level::HAS_FMA }>($($arg),*)
+            body::<R, { $crate::level::HAS_FMA }>($($arg),*)
         }
     };
 }

@@ -187,7 +187,7 @@ fn run<R: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Level, tile};
+    use crate::{Level, tile};
     use proptest::prelude::*;
 
     fn numbers(n: usize, seed: u32) -> Vec<f32> {

@@ -223,7 +223,7 @@ impl<R: Real> Aligned<R> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::kernels::{Level, tile};
+    use crate::{Level, tile};
 
     #[test]
     fn every_value_finds_its_place() {

@@ -1,11 +1,11 @@
 //! A bundle as a [`Model`]: the runtime's text loop over an engine whose calls are timed.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Instant;
+use std::time::Duration;
 
 use s2s_runtime::Result;
 use s2s_runtime::decoding::{DecodingOptions, Settings};
-use s2s_runtime::engine::{DecoderState, Engine, IdMatrix, StepOutput};
+use s2s_runtime::engine::{Engine, IdMatrix, Observed, Observer};
 use s2s_runtime::translator::{SourceText, TextCoder, TextLoop};
 
 use super::metrics::ModelMetrics;
@@ -51,42 +51,22 @@ impl Model for BundleModel {
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {
         // Forking changes nothing, so that an engine whose fork panicked is as good as before.
         let engine = self.engine.lock().unwrap_or_else(PoisonError::into_inner).fork()?;
-        let engine: Box<dyn Engine> = Box::new(Measured { engine, metrics: Arc::clone(metrics) });
+        let engine: Box<dyn Engine> =
+            Box::new(Observed::new(engine, Arc::new(Measured(Arc::clone(metrics)))));
         Ok(Box::new(TextLoop::new(self.coder.clone(), engine)))
     }
 }
 
-/// An engine whose calls are timed.
-struct Measured {
-    engine: Box<dyn Engine>,
-    metrics: Arc<ModelMetrics>,
-}
+/// What the engine's calls take.
+struct Measured(Arc<ModelMetrics>);
 
-impl Engine for Measured {
-    fn name(&self) -> &str {
-        self.engine.name()
+impl Observer for Measured {
+    fn encoded(&self, _: &IdMatrix, took: Duration) {
+        self.0.encoder.time(took);
     }
 
-    fn target_vocabulary(&self) -> usize {
-        self.engine.target_vocabulary()
-    }
-
-    fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
-        let started = Instant::now();
-        let state = self.engine.encode(source)?;
-        self.metrics.encoder.time(started.elapsed());
-        Ok(state)
-    }
-
-    fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
-        let started = Instant::now();
-        self.engine.step(tokens, state, output)?;
-        self.metrics.step.time(started.elapsed());
-        self.metrics.batch.observe(tokens.len() as f64);
-        Ok(())
-    }
-
-    fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self { engine: self.engine.fork()?, metrics: Arc::clone(&self.metrics) }))
+    fn stepped(&self, rows: usize, took: Duration) {
+        self.0.step.time(took);
+        self.0.batch.observe(rows as f64);
     }
 }

@@ -11,13 +11,13 @@ use s2s_runtime::decoding::Settings;
 use s2s_runtime::translator::{SourceText, Translation};
 use s2s_runtime::vocabulary::SymbolList;
 
-use super::app::Server;
 use super::body::SMALL;
 use super::client::Caller;
 use super::error::{ApiError, Fault};
 use super::markup::{self, Markup};
 use super::offload;
 use super::scheduler::{Misread, Scheduler};
+use super::server::Server;
 use super::split::{Split, ranges};
 
 /// Between two tries to put more of a long request into a full queue.

@@ -20,13 +20,14 @@ use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
-use super::app::{Route, Server, accounts};
+use super::accounting::accounts;
 use super::document::{Decoded, decode_parts};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
 use super::offload;
 use super::paths::{Named, VERSION};
 use super::scheduler::{Misread, Scheduler};
+use super::server::{Route, Server};
 use super::split::{Split, ranges};
 use super::work::Reply;
 

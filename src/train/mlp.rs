@@ -37,9 +37,9 @@ use crate::config::mlp::{MlpConfig, is_mlp};
 use crate::config::training::Optimiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
-use crate::network::mlp::{Mlp, MlpArchitecture, Sample};
-use crate::network::{Parameters, Sums};
-use crate::random::Random;
+use crate::network::perceptron::{Mlp, MlpArchitecture, Sample};
+use crate::network::{Network, Parameters, Sums};
+use s2s_kernels::random::Random;
 
 /// Stream of [`Random`] that splits the data; epochs have their own.
 const SPLIT_STREAM: u64 = u64::MAX;

@@ -12,7 +12,7 @@ use safetensors::tensor::Dtype;
 use serde::de::DeserializeOwned;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::architecture::check_stored;
+use crate::network::ground::limits::check_stored;
 use crate::network::{Layout, Parameters};
 
 /// The bytes of a checkpoint.

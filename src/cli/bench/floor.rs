@@ -11,8 +11,8 @@ use s2s_runtime::manifest::Role;
 use serde::Serialize;
 
 use crate::error::Result;
-use crate::kernels::{MatRef, Packed, Scratch, Store, matmul_packed};
 use crate::onnx::messages::GraphProto;
+use s2s_kernels::{MatRef, Packed, Scratch, Store, matmul_packed};
 
 /// Weights that every token is multiplied with.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
@@ -195,7 +195,7 @@ fn reading(until: Instant, elements: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Seq2Seq;
+    use crate::network::{Network, Seq2Seq};
     use crate::onnx::GraphBuilder;
     use s2s_runtime::manifest::Io;
 

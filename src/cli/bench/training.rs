@@ -9,9 +9,9 @@ use super::floor::peak_gflops;
 use super::measure::{processor_seconds, quantile, rounded, rounds, warm_up};
 use super::{Input, TrainingArgs, Workload};
 use crate::error::Result;
-use crate::network::{Architecture, Example, InputForm, Seq2Seq};
-use crate::random::Random;
+use crate::network::{Architecture, Example, InputForm, Network, Seq2Seq};
 use crate::train::{StepOptions, Stepper};
+use s2s_kernels::random::Random;
 
 /// Batches that take turns, so that no step sees what the caches hold of the last one.
 const BATCHES: usize = 8;

@@ -13,6 +13,7 @@ use super::super::reference::highest_generated;
 use super::report::{Check, Outcome};
 use super::weights::Rebuilt;
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::Network;
 
 /// Rows decoded together.
 pub(super) const BATCH: usize = 64;

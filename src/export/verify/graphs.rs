@@ -13,7 +13,7 @@ use super::inputs::{Batch, Side, Tokens};
 use super::report::{Check, NETWORK, Rounding};
 use super::weights::Rebuilt;
 use crate::error::Result;
-use crate::network::Forward;
+use crate::network::{Forward, Network};
 
 /// The largest error of a stream of pairs; NaN counts as infinite, because a maximum would pass over it.
 #[derive(Clone, Copy, Debug, Default)]

@@ -7,7 +7,7 @@ use s2s_runtime::vocabulary::Vocabulary;
 
 use super::super::reference::greedy;
 use super::weights::Rebuilt;
-use crate::random::Random;
+use s2s_kernels::random::Random;
 
 /// A ragged batch for one size of the sweep.
 #[derive(Clone, Debug)]

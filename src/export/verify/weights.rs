@@ -13,8 +13,8 @@ use super::super::{ExportOptions, Tolerances};
 use super::graphs::Largest;
 use super::report::{Check, Outcome};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::architecture::check_stored;
-use crate::network::{Architecture, Filling, Parameters, Seq2Seq};
+use crate::network::ground::limits::check_stored;
+use crate::network::{Architecture, Filling, Network, Parameters, Seq2Seq};
 use crate::onnx::OPSETS;
 use crate::onnx::messages::{ModelProto, TensorProto};
 

@@ -1,0 +1,12 @@
+//! The layers, each in a file of its own: its parameters, its forward and backward pass and its ONNX form,
+//! side by side. They know nothing of the networks that they are put together to.
+
+pub mod attention;
+pub mod dense;
+pub mod encoder;
+mod gru;
+pub mod kinds;
+mod lstm;
+pub mod projection;
+pub mod recurrent;
+pub mod symbols;

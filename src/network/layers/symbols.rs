@@ -1,0 +1,346 @@
+//! From ids to the gates' pre-activations of the first recurrent layer: a learnt embedding, or one channel a
+//! symbol.
+//!
+//! One-hot vectors are never made: a one-hot row times W is a row of W's transpose. A small vocabulary with
+//! an embedding is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias),
+//! the table that the exported decoder step carries too.
+
+use super::kinds::InputForm;
+use super::projection::ProjectionTape;
+use crate::network::ground::dropout::Dropout;
+use crate::network::ground::gather::{add_to_rows, gather_rows};
+use crate::network::ground::gradients::{Summand, Summands};
+use crate::network::ground::graph::emit_parameter;
+use crate::network::ground::graph::{GraphSide, Io};
+use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
+
+/// The parameters between ids and gates.
+///
+/// With an embedding: `embedding` (vocabulary, width), whose row of PAD is zero, and `W` (1, gates, width +
+/// 1). One-hot: `W` alone, (1, gates, vocabulary + 1) in the graphs; kept transposed here, as (vocabulary +
+/// 1, gates), because training reads and writes whole rows of symbols. In both the last column is the bias: a
+/// channel that is 1 at tokens and 0 at padding, so that padding leaves a zero state exactly zero.
+#[derive(Clone, Debug)]
+pub struct Symbols {
+    vocabulary: usize,
+    gates: usize,
+    form: Form,
+    w_name: String,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum Form {
+    OneHot { w: ParameterId },
+    Embedding { width: usize, embedding: ParameterId, w: ParameterId },
+}
+
+/// [`Symbols`] laid out for the products of one optimiser step; shared by all shards.
+#[derive(Clone, Debug)]
+pub enum PreparedSymbols<R> {
+    /// The parameter itself is the table.
+    OneHot,
+    /// embedding x W + bias, (vocabulary, gates).
+    Table(Vec<R>),
+    /// W without the bias, packed as (width, gates).
+    Rows(Packed<R>),
+}
+
+impl Symbols {
+    /// Registers the parameters under `side` (`encoder` or `decoder`) and its first layer's `layer`
+    /// (`encoder.lstm_0`).
+    pub fn new(
+        parameters: &mut Layout,
+        side: &str,
+        layer: &str,
+        vocabulary: usize,
+        gates: usize,
+        form: InputForm,
+    ) -> Self {
+        let w_name = format!("{layer}.W");
+        let form = match form {
+            InputForm::OneHot => Form::OneHot { w: parameters.add(w_name.clone(), &[vocabulary + 1, gates]) },
+            InputForm::Embedding(width) => Form::Embedding {
+                width,
+                embedding: embedding(parameters, side, vocabulary, width),
+                w: parameters.add(w_name.clone(), &[1, gates, width + 1]),
+            },
+        };
+        Self { vocabulary, gates, form, w_name }
+    }
+
+    /// Prepares for about `tokens` ids a shard, in the memory of `old`: a table pays where the vocabulary is
+    /// smaller.
+    pub fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        old: PreparedSymbols<R>,
+    ) -> PreparedSymbols<R> {
+        match self.form {
+            Form::OneHot { .. } => PreparedSymbols::OneHot,
+            Form::Embedding { .. } if self.vocabulary <= tokens => PreparedSymbols::Table(self.table(p)),
+            Form::Embedding { width, w, .. } => {
+                let packed = if let PreparedSymbols::Rows(packed) = old { packed } else { Packed::default() };
+                PreparedSymbols::Rows(
+                    packed.repacked(MatRef::strided(p.get(w), self.gates, width, width + 1).transposed()),
+                )
+            }
+        }
+    }
+
+    /// Pre-activations of every symbol, bias included, (vocabulary, gates); PAD's row is zero.
+    pub fn table<R: Real>(&self, p: &Parameters<R>) -> Vec<R> {
+        let gates = self.gates;
+        let mut table = match self.form {
+            Form::OneHot { w } => {
+                let (table, bias) = p.get(w).split_at(self.vocabulary * gates);
+                let mut table = table.to_vec();
+                table.chunks_exact_mut(gates).for_each(|row| add_assign(row, bias));
+                table
+            }
+            Form::Embedding { width, embedding, w } => {
+                let bias = bias_column(p, w, width);
+                let mut table = vec![R::ZERO; self.vocabulary * gates];
+                let w = MatRef::strided(p.get(w), gates, width, width + 1).transposed();
+                let embedding = MatRef::new(p.get(embedding), self.vocabulary, width);
+                matmul(&mut table, gates, Store::Bias(&bias), embedding, w, &mut Scratch::default());
+                table
+            }
+        };
+        table[..gates].fill(R::ZERO);
+        table
+    }
+
+    /// Fills `gates` (ids, gates) with the pre-activations of `ids`.
+    ///
+    /// Dropout falls on the channels of an embedding; one-hot input has one channel a token, so whole tokens
+    /// are dropped.
+    #[allow(clippy::too_many_arguments)]
+    pub fn forward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedSymbols<R>,
+        ids: &[u32],
+        gates: &mut [R],
+        tape: &mut ProjectionTape<R>,
+        dropout: Option<Dropout>,
+        scratch: &mut Scratch<R>,
+    ) {
+        match (self.form, prepared) {
+            (Form::OneHot { w }, _) => {
+                match dropout {
+                    Some(dropout) => dropout.factors(ids.len(), &mut tape.factors),
+                    None => tape.factors.clear(),
+                }
+                let (table, bias) = p.get(w).split_at(self.vocabulary * self.gates);
+                for (n, (gates, &id)) in gates.chunks_exact_mut(self.gates).zip(ids).enumerate() {
+                    let row = &table[id as usize * self.gates..][..self.gates];
+                    scale_and_add(gates, row, tape.factors.get(n).copied().unwrap_or(R::ONE), bias);
+                }
+            }
+            (Form::Embedding { .. }, PreparedSymbols::Table(table)) => {
+                gather_rows(table, self.gates, ids, gates)
+            }
+            (Form::Embedding { width, embedding, w }, PreparedSymbols::Rows(packed)) => {
+                let rows = &mut tape.rows;
+                rows.resize(ids.len() * width, R::ZERO);
+                gather_rows(p.get(embedding), width, ids, rows);
+                if let Some(dropout) = dropout {
+                    dropout.factors(rows.len(), &mut tape.factors);
+                    rows.iter_mut().zip(&tape.factors).for_each(|(x, &f)| *x *= f);
+                }
+                let bias = bias_column(p, w, width);
+                matmul_packed(
+                    gates,
+                    self.gates,
+                    Store::Bias(&bias),
+                    MatRef::new(rows, ids.len(), width),
+                    packed,
+                    scratch,
+                );
+            }
+            (Form::Embedding { .. }, PreparedSymbols::OneHot) => unreachable!("prepared by another network"),
+        }
+    }
+
+    /// What lies between the gradients of the pre-activations, `d_gates` (ids, gates), and those of an
+    /// embedding.
+    #[allow(clippy::too_many_arguments)]
+    pub fn backward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &PreparedSymbols<R>,
+        ids: &[u32],
+        d_gates: &[R],
+        tape: &mut ProjectionTape<R>,
+        dropout: bool,
+        scratch: &mut Scratch<R>,
+    ) {
+        let Form::Embedding { width, w, .. } = self.form else { return };
+        let n = self.gates;
+        tape.is_by_symbol = matches!(prepared, PreparedSymbols::Table(_));
+        if tape.is_by_symbol {
+            // All tokens of a symbol are summed first: the products then run over symbols instead of tokens.
+            tape.buffer.clear();
+            tape.buffer.resize(self.vocabulary * n, R::ZERO);
+            add_to_rows(&mut tape.buffer, n, ids, d_gates);
+            return;
+        }
+        let w = MatRef::strided(p.get(w), n, width, width + 1);
+        tape.buffer.resize(ids.len() * width, R::ZERO);
+        matmul(&mut tape.buffer, width, Store::Overwrite, MatRef::new(d_gates, ids.len(), n), w, scratch);
+        if dropout {
+            tape.buffer.iter_mut().zip(&tape.factors).for_each(|(d, &f)| *d *= f);
+        }
+    }
+
+    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums
+    /// of `d_gates`.
+    pub fn summands<'a, R: Real>(
+        &self,
+        p: &'a Parameters<R>,
+        ids: &'a [u32],
+        d_gates: &'a [R],
+        d_bias: &'a [R],
+        tape: &'a ProjectionTape<R>,
+        out: &mut Summands<'a, R>,
+    ) {
+        let n = self.gates;
+        match self.form {
+            Form::OneHot { w } => {
+                out.push((w, Summand::Rows { ids, values: d_gates, factors: &tape.factors }));
+                out.push((w, Summand::Row { at: self.vocabulary, values: d_bias }));
+            }
+            Form::Embedding { width, embedding, w } => {
+                let (d_rows, rows) = if tape.is_by_symbol {
+                    let d_table = MatRef::new(&tape.buffer, self.vocabulary, n);
+                    let w = MatRef::strided(p.get(w), n, width, width + 1);
+                    out.push((embedding, Summand::Product { first_row: 0, a: d_table, b: w }));
+                    (d_table, MatRef::new(p.get(embedding), self.vocabulary, width))
+                } else {
+                    out.push((embedding, Summand::Rows { ids, values: &tape.buffer, factors: &[] }));
+                    (MatRef::new(d_gates, ids.len(), n), MatRef::new(&tape.rows, ids.len(), width))
+                };
+                out.push((w, Summand::over_rows(d_rows, rows)));
+                out.push((w, Summand::Column { at: width, values: d_bias }));
+            }
+        }
+    }
+
+    /// Draws the initial values: W as Keras does (Glorot uniform), embedding rows of unit expected norm, PAD
+    /// zero.
+    pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut s2s_kernels::random::Random) {
+        match self.form {
+            Form::OneHot { w } => {
+                let limit = (6.0 / (self.vocabulary + self.gates) as f64).sqrt();
+                let symbols = &mut p.get_mut(w)[self.gates..self.vocabulary * self.gates];
+                symbols.iter_mut().for_each(|x| *x = random.symmetric(limit));
+            }
+            Form::Embedding { width, embedding, w } => {
+                let limit = (3.0 / width as f64).sqrt();
+                p.get_mut(embedding)[width..].iter_mut().for_each(|x| *x = random.symmetric(limit));
+                let limit = (6.0 / (width + self.gates) as f64).sqrt();
+                for row in p.get_mut(w).chunks_exact_mut(width + 1) {
+                    row[..width].iter_mut().for_each(|x| *x = random.symmetric(limit));
+                }
+            }
+        }
+    }
+
+    /// Sets the bias of gate columns `range` to `value`.
+    pub fn set_bias(&self, p: &mut Parameters<f32>, range: std::ops::Range<usize>, value: f32) {
+        match self.form {
+            Form::OneHot { w } => p.get_mut(w)[self.vocabulary * self.gates..][range].fill(value),
+            Form::Embedding { width, w, .. } => {
+                range.for_each(|gate| p.get_mut(w)[gate * (width + 1) + width] = value);
+            }
+        }
+    }
+
+    /// Whether `id` is kept transposed: exported as (1, gates, inputs), kept as (inputs, gates).
+    pub fn transposed(&self) -> Option<ParameterId> {
+        match self.form {
+            Form::OneHot { w } => Some(w),
+            Form::Embedding { .. } => None,
+        }
+    }
+
+    /// ONNX, a whole text: the input (time, batch, channels) of the first recurrent layer, the last channel
+    /// the mask, and that layer's W.
+    pub fn emit_sequence(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        side: &GraphSide,
+    ) -> (Value, Value) {
+        let channels = match (self.form, side.io) {
+            (Form::Embedding { embedding, .. }, Io::Ids) => {
+                let embedding = emit_parameter(p, embedding, g);
+                g.node("Gather", &[&embedding, &side.input], &[("axis", Attribute::Int(0))])
+            }
+            (Form::OneHot { .. }, Io::Ids) => {
+                let depth = g.int64(&[], &[self.vocabulary as i64]);
+                let off_on = g.float(&[2], &[0.0, 1.0]);
+                g.node("OneHot", &[&side.input, &depth, &off_on], &[("axis", Attribute::Int(-1))])
+            }
+            (Form::Embedding { embedding, .. }, Io::OneHot) => {
+                let embedding = emit_parameter(p, embedding, g);
+                g.node("MatMul", &[&side.input, &embedding], &[])
+            }
+            (Form::OneHot { .. }, Io::OneHot) => side.input.clone(),
+        };
+        // The mask as one more channel. A Concat would say the same, but one engine (tract 0.23.9) moves the
+        // product of a concatenation out of its loop wrongly when it feeds the first LSTM.
+        let width = match self.form {
+            Form::OneHot { .. } => self.vocabulary,
+            Form::Embedding { width, .. } => width,
+        };
+        let pads = g.int64(&[6], &[0, 0, 0, 0, 0, 1]);
+        let padded = g.node("Pad", &[&channels, &pads], &[]);
+        let mut last = vec![0.0; width + 1];
+        last[width] = 1.0;
+        let last = g.float(&[width + 1], &last);
+        let gate = g.node("Mul", &[&side.mask, &last], &[]);
+        let x = g.node("Add", &[&padded, &gate], &[]);
+        (x, self.emit_w(p, g))
+    }
+
+    /// ONNX, one token a row: pre-activations (batch, gates), bias included, from the folded table.
+    pub fn emit_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io, input: &Value) -> Value {
+        let name = format!("{}.table", self.w_name.trim_end_matches(".W"));
+        let table = g.initializer(&name, &[self.vocabulary, self.gates], &self.table(p));
+        let time = g.int64(&[1], &[1]);
+        let token = g.node("Squeeze", &[input, &time], &[]);
+        match io {
+            Io::Ids => g.node("Gather", &[&table, &token], &[("axis", Attribute::Int(0))]),
+            Io::OneHot => g.node("MatMul", &[&token, &table], &[]),
+        }
+    }
+
+    fn emit_w(&self, p: &Parameters<f32>, g: &mut GraphBuilder) -> Value {
+        match self.form {
+            Form::OneHot { w } => {
+                let (inputs, gates) = (self.vocabulary + 1, self.gates);
+                g.initializer(
+                    &self.w_name,
+                    &[1, gates, inputs],
+                    &crate::network::ground::gather::transpose(p.get(w), inputs, gates),
+                )
+            }
+            Form::Embedding { w, .. } => emit_parameter(p, w, g),
+        }
+    }
+}
+
+/// The bias, the last column of W (gates, width + 1).
+fn bias_column<R: Real>(p: &Parameters<R>, w: ParameterId, width: usize) -> Vec<R> {
+    p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect()
+}
+
+/// The embedding of a side; both directions of a layer share it.
+fn embedding(parameters: &mut Layout, side: &str, vocabulary: usize, width: usize) -> ParameterId {
+    let name = format!("{side}.embedding");
+    parameters.find(&name).unwrap_or_else(|| parameters.add(name, &[vocabulary, width]))
+}

@@ -1,0 +1,130 @@
+//! Padding that the model reads: short sources are filled up with an ordinary symbol, inside the graph.
+//!
+//! Padding with id 0 leaves a state as it is. A model that learnt with padding that it did read (Keras
+//! without a mask) must read as much of it again. The graphs make it themselves, so that whoever runs them
+//! pads on the left with 0 as for any other bundle and knows nothing of it: a text of n tokens is read as one
+//! of max(n, length).
+
+use s2s_runtime::vocabulary::{PaddingSide, Vocabulary};
+
+use crate::network::ground::graph::{GraphSide, Io, emit_mask};
+use crate::onnx::builder::{Attribute, GraphBuilder};
+use crate::onnx::messages::DataType;
+
+/// How sources are filled up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Filling {
+    /// The id that a text is filled up with.
+    pub id: u32,
+    /// Tokens of a text that is filled; longer texts stay as they are.
+    pub length: usize,
+    /// Where it is filled.
+    pub side: PaddingSide,
+}
+
+impl Filling {
+    /// What the graphs of this vocabulary do, if they do anything.
+    pub fn of(source: &Vocabulary) -> Option<Self> {
+        let padding = source.spec().graph_padding.as_ref()?;
+        Some(Self { id: source.id(&padding.symbol)?, length: padding.length, side: padding.side })
+    }
+
+    /// A text as the encoder reads it; an empty one becomes filling alone.
+    pub fn fill(&self, ids: &[u32]) -> Vec<u32> {
+        let filling = std::iter::repeat_n(self.id, self.length.saturating_sub(ids.len()));
+        match self.side {
+            PaddingSide::Left => filling.chain(ids.iter().copied()).collect(),
+            PaddingSide::Right => ids.iter().copied().chain(filling).collect(),
+        }
+    }
+
+    /// ONNX: the source, (time, batch, ...) left-padded, to the filled one, (max(time, length), batch, ...)
+    /// left-padded.
+    ///
+    /// All of it in f32, where ids are exact: not every engine pads and gathers integers. With `distance` the
+    /// number of tokens behind a position, and `missing` = max(length - n, 0) for a text of n tokens:
+    ///
+    /// - left: position with `distance` < length that are padding become filling;
+    /// - right: position j takes what stood at j + missing, and filling where `distance` < missing.
+    pub(super) fn emit(&self, g: &mut GraphBuilder, side: &GraphSide, vocabulary: usize) -> GraphSide {
+        let (length, at_front) = (self.length as i64, |n: i64| [n, 0, 0, 0, 0, 0]);
+        let to = |kind: DataType| [("to", Attribute::Int(kind as i64))];
+        let time = g.int64(&[1], &[0]);
+        let (rows, symbol) = match side.io {
+            Io::Ids => {
+                let channel = g.int64(&[1], &[2]);
+                let ids = g.node("Unsqueeze", &[&side.input, &channel], &[]);
+                (g.node("Cast", &[&ids], &to(DataType::Float)), g.float(&[1], &[self.id as f32]))
+            }
+            Io::OneHot => {
+                let mut row = vec![0.0; vocabulary];
+                row[self.id as usize] = 1.0;
+                (side.input.clone(), g.float(&[vocabulary], &row))
+            }
+        };
+        // max(time, length) rows: `length` more in front, of which min(time, length) go again.
+        let longer = g.int64(&[6], &at_front(length));
+        let shape = g.node("Shape", &[&side.mask], &[]);
+        let steps = g.node("Gather", &[&shape, &time], &[("axis", Attribute::Int(0))]);
+        let most = g.int64(&[1], &[length]);
+        let from = g.node("Min", &[&steps, &most], &[]);
+        let end = g.int64(&[1], &[i64::MAX]);
+        let [rows, mask] = [&rows, &side.mask].map(|value| {
+            let longer = g.node("Pad", &[value, &longer], &[]);
+            g.node("Slice", &[&longer, &from, &end, &time], &[])
+        });
+
+        let (zero, one) = (g.float(&[], &[0.0]), g.float(&[], &[1.0]));
+        let nothing = g.node("Mul", &[&mask, &zero], &[]);
+        let ones = g.node("Add", &[&nothing, &one], &[]);
+        let axis = g.int64(&[], &[0]);
+        let counted = g.node("CumSum", &[&ones, &axis], &[]);
+        let keep = [("keepdims", Attribute::Int(1))];
+        let all = g.node("ReduceSum", &[&ones, &time], &keep);
+        let distance = g.node("Sub", &[&all, &counted], &[]);
+        let wanted = g.float(&[], &[self.length as f32]);
+        let (rows, fills) = match self.side {
+            PaddingSide::Left => {
+                let near = g.node("Greater", &[&wanted, &distance], &[]);
+                let near = g.node("Cast", &[&near], &to(DataType::Float));
+                let empty = g.node("Sub", &[&one, &mask], &[]);
+                (rows, g.node("Mul", &[&near, &empty], &[]))
+            }
+            PaddingSide::Right => {
+                let tokens = g.node("ReduceSum", &[&mask, &time], &keep);
+                let missing = g.node("Sub", &[&wanted, &tokens], &[]);
+                let missing = g.node("Relu", &[&missing], &[]);
+                let position = g.node("Sub", &[&counted, &one], &[]);
+                let index = g.node("Add", &[&position, &missing], &[]);
+                let mut index = g.node("Cast", &[&index], &to(DataType::Int64));
+                let behind = g.int64(&[6], &[0, 0, 0, length, 0, 0]);
+                let rows = g.node("Pad", &[&rows, &behind], &[]);
+                if side.io == Io::OneHot {
+                    // The index as wide as the rows; as long as it is, not as they are.
+                    let width = g.float(&[vocabulary], &vec![0.0; vocabulary]);
+                    let wide = g.node("Add", &[&mask, &width], &[]);
+                    let shape = g.node("Shape", &[&wide], &[]);
+                    index = g.node("Expand", &[&index, &shape], &[]);
+                }
+                let moved = g.node("GatherElements", &[&rows, &index], &[("axis", Attribute::Int(0))]);
+                let fills = g.node("Greater", &[&missing, &distance], &[]);
+                (moved, g.node("Cast", &[&fills], &to(DataType::Float)))
+            }
+        };
+        let filling = g.node("Mul", &[&fills, &symbol], &[]);
+        let filled = g.node("Add", &[&rows, &filling], &[]);
+        match side.io {
+            Io::Ids => {
+                let ids = g.node("Cast", &[&filled], &to(DataType::Int64));
+                let channel = g.int64(&[1], &[2]);
+                let input = g.node("Squeeze", &[&ids, &channel], &[]);
+                GraphSide { io: Io::Ids, input, mask: emit_mask(g, &ids) }
+            }
+            Io::OneHot => {
+                let channel = g.int64(&[1], &[2]);
+                let mask = g.node("ReduceSum", &[&filled, &channel], &keep);
+                GraphSide { io: Io::OneHot, input: filled, mask }
+            }
+        }
+    }
+}

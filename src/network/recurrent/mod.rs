@@ -1,0 +1,17 @@
+//! The family of recurrent networks: an encoder, a decoder, and the state between them.
+
+pub mod architecture;
+mod emit;
+mod filling;
+mod network;
+mod pass;
+mod seq2seq;
+mod translate;
+
+pub use architecture::Architecture;
+pub use filling::Filling;
+pub use pass::{Prepared, Workspace};
+pub use seq2seq::{Forward, Seq2Seq};
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,310 @@
+//! The teacher-forced pass over a shard: forward, loss, and back.
+
+use std::mem::take;
+
+use super::seq2seq::{Forward, Seq2Seq};
+use crate::network::ground::shard::{Alignment, Shard};
+use crate::network::layers::attention::{AttentionTape, PreparedAttention};
+use crate::network::layers::dense::{DenseBackward, DenseTape, PreparedDense};
+use crate::network::layers::encoder::{EncoderTape, PreparedEncoderLayer};
+use crate::network::layers::projection::Input;
+use crate::network::layers::recurrent::{PreparedRecurrent, Tape};
+use crate::network::{Dropout, Example, Objective, Parameters, Summands, Sums};
+use s2s_kernels::{Real, Scratch, Team};
+
+/// The weights laid out for the products of one optimiser step; made once, shared by all shards.
+#[derive(Clone, Debug, Default)]
+pub struct Prepared<R> {
+    encoder: Vec<PreparedEncoderLayer<R>>,
+    decoder: Vec<PreparedRecurrent<R>>,
+    attention: Option<PreparedAttention<R>>,
+    dense: PreparedDense<R>,
+}
+
+/// Memory of one shard's passes, reused from step to step.
+#[derive(Clone, Debug, Default)]
+pub struct Workspace<R> {
+    /// What the last pass was over, and whether with dropout; `None` where its gradients are not here.
+    shard: Option<(Shard, bool)>,
+    encoder: Vec<EncoderTape<R>>,
+    decoder: Vec<Tape<R>>,
+    attention: AttentionTape<R>,
+    /// What the output layer reads after dropout, and the factors of it.
+    top: Vec<R>,
+    factors: Vec<R>,
+    dense: DenseTape<R>,
+    d_rows: Vec<R>,
+    d_below: Vec<R>,
+    d_memory: Vec<R>,
+    scratch: Scratch<R>,
+}
+
+/// Streams of [`Dropout`] within a step: two a layer of the encoder, then the decoder's, then the output
+/// layer's.
+const DECODER_STREAM: u64 = 24;
+const OUTPUT_STREAM: u64 = 63;
+
+impl Seq2Seq {
+    /// Lays out the weights for shards of about `tokens` tokens a side, trained with dropout or not.
+    pub fn prepare<R: Real>(&self, p: &Parameters<R>, tokens: usize, dropout: bool) -> Prepared<R> {
+        self.prepare_with(p, tokens, dropout, &mut Team::new(1), Prepared::default())
+    }
+
+    /// [`prepare`](Self::prepare) into the memory of `old`, each layer on the team's next free thread.
+    pub fn prepare_with<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        tokens: usize,
+        dropout: bool,
+        team: &mut Team,
+        mut old: Prepared<R>,
+    ) -> Prepared<R> {
+        old.encoder.resize_with(self.encoder.len(), Default::default);
+        old.decoder.resize_with(self.decoder.len(), Default::default);
+        let Prepared { encoder, decoder, attention, dense } = &mut old;
+        // The largest first, as far as one can tell: a long one at the end would be waited for.
+        let mut jobs: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
+        jobs.push(Box::new(|| *dense = self.dense.prepare(p, take(dense))));
+        for (layer, slot) in self.decoder.iter().zip(decoder).rev() {
+            jobs.push(Box::new(move || *slot = layer.prepare(p, tokens, dropout, take(slot))));
+        }
+        for (layer, slot) in self.encoder.iter().zip(encoder).rev() {
+            jobs.push(Box::new(move || *slot = layer.prepare(p, tokens, dropout, take(slot))));
+        }
+        if let Some(layer) = &self.attention {
+            jobs.push(Box::new(move || {
+                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()))
+            }));
+        }
+        team.each(jobs.into_iter(), |job| job());
+        old
+    }
+
+    /// The teacher-forced loss of a shard, and the gradients of `objective` in the workspace.
+    ///
+    /// The sums hold the plain cross-entropy, whatever the label smoothing.
+    pub fn pass<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &Prepared<R>,
+        examples: &[Example<'_>],
+        objective: &Objective,
+        ws: &mut Workspace<R>,
+    ) -> Sums {
+        ws.shard = None;
+        if examples.is_empty() {
+            return Sums::default();
+        }
+        let shard = Shard::new(examples);
+        let alignment = self.run(p, prepared, &shard, objective.dropout, ws);
+        let dropped = objective.dropout.is_some();
+        let backward = DenseBackward {
+            scale: R::from_f64(objective.scale),
+            smoothing: R::from_f64(objective.label_smoothing),
+            d_h: &mut ws.d_rows,
+        };
+        let top = if dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
+        let sums = self.dense.loss(
+            p,
+            &prepared.dense,
+            top,
+            &shard.target_ids,
+            &mut ws.dense,
+            &mut ws.scratch,
+            Some(backward),
+        );
+        if dropped {
+            ws.d_rows.iter_mut().zip(&ws.factors).for_each(|(d, &f)| *d *= f);
+        }
+        if let (Some(attention), Some(prepared)) = (&self.attention, &prepared.attention) {
+            let (d_h, d_memory) = (&mut ws.d_rows, &mut ws.d_memory);
+            attention.backward(prepared, &alignment, &mut ws.attention, d_h, d_memory, &mut ws.scratch);
+        }
+
+        let zeros = vec![R::ZERO; shard.target.batch() * self.architecture.hidden];
+        let mut d_states: Vec<Vec<Vec<R>>> =
+            self.decoder.iter().map(|l| vec![zeros.clone(); l.states()]).collect();
+        for (l, layer) in self.decoder.iter().enumerate().rev() {
+            let (below, tapes) = ws.decoder.split_at_mut(l);
+            let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
+            let (prepared, d_rows) = (&prepared.decoder[l], Some(ws.d_rows.as_slice()));
+            let (tape, states, d_below, scratch) =
+                (&mut tapes[0], &mut d_states[l], &mut ws.d_below, &mut ws.scratch);
+            layer.backward(
+                p,
+                prepared,
+                &shard.target,
+                input,
+                tape,
+                d_rows,
+                states,
+                dropped,
+                d_below,
+                scratch,
+            );
+            std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
+        }
+        // Only attention reads the top encoder layer's outputs; each layer below is read by the one above it.
+        let mut is_read = self.attention.is_some();
+        std::mem::swap(&mut ws.d_rows, &mut ws.d_memory);
+        for (l, layer) in self.encoder.iter().enumerate().rev() {
+            let (below, tapes) = ws.encoder.split_at_mut(l);
+            let input =
+                below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
+            let states = d_states[l].iter().map(|state| shard.to_source(state)).collect();
+            let (prepared, tape, d_below, scratch) =
+                (&prepared.encoder[l], &mut tapes[0], &mut ws.d_below, &mut ws.scratch);
+            let d_rows = is_read.then_some(ws.d_rows.as_slice());
+            layer.backward(
+                p,
+                prepared,
+                &shard.source,
+                input,
+                tape,
+                d_rows,
+                states,
+                dropped,
+                d_below,
+                scratch,
+            );
+            std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
+            is_read = true;
+        }
+        ws.shard = Some((shard, dropped));
+        sums
+    }
+
+    /// What [`pass`](Self::pass) found, as gradients of the parameters.
+    pub fn summands<'a, R: Real>(&self, p: &'a Parameters<R>, ws: &'a Workspace<R>) -> Summands<'a, R> {
+        let mut out = Summands::new();
+        let Some((shard, dropped)) = &ws.shard else { return out };
+        let mut input = Input::Ids(&shard.source_ids);
+        for (layer, tape) in self.encoder.iter().zip(&ws.encoder) {
+            layer.summands(p, &shard.source, input, tape, &mut out);
+            input = Input::Rows(tape.output());
+        }
+        let mut input = Input::Ids(&shard.decoder_ids);
+        for (layer, tape) in self.decoder.iter().zip(&ws.decoder) {
+            layer.summands(p, &shard.target, input, tape, &mut out);
+            input = Input::Rows(&tape.h);
+        }
+        if let Some(attention) = &self.attention {
+            attention.summands(&ws.attention, &mut out);
+        }
+        let top = if *dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
+        self.dense.summands(top, &ws.dense, &mut out);
+        out
+    }
+
+    /// The teacher-forced loss alone.
+    pub fn evaluate<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &Prepared<R>,
+        examples: &[Example<'_>],
+        ws: &mut Workspace<R>,
+    ) -> Sums {
+        if examples.is_empty() {
+            return Sums::default();
+        }
+        let shard = Shard::new(examples);
+        self.run(p, prepared, &shard, None, ws);
+        let top = top(&ws.decoder, self.attention.is_some(), &ws.attention);
+        self.dense.loss(p, &prepared.dense, top, &shard.target_ids, &mut ws.dense, &mut ws.scratch, None)
+    }
+
+    /// States and logits, for comparison with the exported graphs.
+    ///
+    /// `decoder_inputs` start with START; texts of any lengths.
+    pub fn forward<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        sources: &[Vec<u32>],
+        decoder_inputs: &[Vec<u32>],
+    ) -> Forward<R> {
+        let inputs: Vec<&[u32]> = decoder_inputs.iter().map(Vec::as_slice).collect();
+        let filled: Option<Vec<Vec<u32>>> =
+            self.filling.map(|filling| sources.iter().map(|ids| filling.fill(ids)).collect());
+        let sources: Vec<&[u32]> = filled.as_deref().unwrap_or(sources).iter().map(Vec::as_slice).collect();
+        let shard = Shard::of(&sources, &inputs, &[]);
+        let mut ws = Workspace::default();
+        let prepared = self.prepare(p, shard.source.rows.max(shard.target.rows), false);
+        self.run(p, &prepared, &shard, None, &mut ws);
+        let hidden = self.architecture.hidden;
+        let mut states = Vec::new();
+        for (l, (layer, tape)) in self.encoder.iter().zip(&ws.encoder).enumerate() {
+            for (name, packed) in self.state_names(l).into_iter().zip(layer.final_states(&shard.source, tape))
+            {
+                let mut rows = vec![R::ZERO; packed.len()];
+                for (row, &example) in packed.chunks_exact(hidden).zip(&shard.source.order) {
+                    rows[example * hidden..][..hidden].copy_from_slice(row);
+                }
+                states.push((name, rows));
+            }
+        }
+        let (vocabulary, target_time) = (self.architecture.target_vocabulary, shard.target.steps());
+        let top = top(&ws.decoder, self.attention.is_some(), &ws.attention);
+        let packed = self.dense.logits(p, &prepared.dense, top, &mut ws.scratch);
+        let mut logits = vec![R::ZERO; sources.len() * target_time * vocabulary];
+        for (row, (step, _, example)) in packed.chunks_exact(vocabulary).zip(shard.target.iter()) {
+            logits[(example * target_time + step) * vocabulary..][..vocabulary].copy_from_slice(row);
+        }
+        Forward { states, logits, target_time }
+    }
+
+    /// Encoder, hand-over of the states, decoder, attention: what every pass begins with.
+    fn run<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &Prepared<R>,
+        shard: &Shard,
+        dropout: Option<Dropout>,
+        ws: &mut Workspace<R>,
+    ) -> Alignment {
+        ws.encoder.resize_with(self.encoder.len(), EncoderTape::default);
+        ws.decoder.resize_with(self.decoder.len(), Tape::default);
+        let stream = |n: u64| dropout.map(|d| d.of_layer(n));
+        for (l, layer) in self.encoder.iter().enumerate() {
+            let (below, tapes) = ws.encoder.split_at_mut(l);
+            let input =
+                below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
+            layer.forward(
+                p,
+                &prepared.encoder[l],
+                &shard.source,
+                input,
+                &mut tapes[0],
+                stream(l as u64),
+                &mut ws.scratch,
+            );
+        }
+        for (l, layer) in self.decoder.iter().enumerate() {
+            let (below, tapes) = ws.decoder.split_at_mut(l);
+            let tape = &mut tapes[0];
+            let states = self.encoder[l].final_states(&shard.source, &ws.encoder[l]);
+            tape.initial = states.iter().map(|state| shard.to_target(state)).collect();
+            let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
+            let stream = stream(DECODER_STREAM + l as u64);
+            layer.forward(p, &prepared.decoder[l], &shard.target, input, tape, stream, &mut ws.scratch);
+        }
+        let mut alignment = Alignment::default();
+        if let (Some(attention), Some(prepared)) = (&self.attention, &prepared.attention) {
+            alignment = shard.alignment();
+            let h = ws.decoder.last().map_or(&[][..], |tape| &tape.h);
+            let memory = ws.encoder.last().map_or(&[][..], EncoderTape::output);
+            attention.forward(prepared, &alignment, h, memory, &mut ws.attention, &mut ws.scratch);
+        }
+        if let Some(dropout) = stream(OUTPUT_STREAM) {
+            let rows = top(&ws.decoder, self.attention.is_some(), &ws.attention);
+            dropout.factors(rows.len(), &mut ws.factors);
+            ws.top.clear();
+            ws.top.extend(rows.iter().zip(&ws.factors).map(|(&x, &f)| x * f));
+        }
+        alignment
+    }
+}
+
+/// What the output layer reads: the attention's output, or the top layer's.
+fn top<'a, R>(decoder: &'a [Tape<R>], has_attention: bool, attention: &'a AttentionTape<R>) -> &'a [R] {
+    if has_attention { &attention.output } else { decoder.last().map_or(&[][..], |tape| &tape.h) }
+}
