@@ -22,6 +22,7 @@ pub mod inspect;
 pub mod lint;
 pub mod network;
 pub mod onnx;
+pub mod score;
 pub mod serve;
 pub mod train;
 

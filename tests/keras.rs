@@ -1,21 +1,16 @@
 //! Models that real Keras trained and saved (tests/keras/make.py), imported, exported and decoded: the same
 //! characters as Keras's own `decode_sequence`, the same probabilities.
-#![allow(clippy::unwrap_used)]
-
-#[allow(unreachable_pub, dead_code)] // Shared with other test programs.
-#[path = "common/server.rs"]
-mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::common::server::{Running, s2s};
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{END, PAD, START};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind, IdMatrix, StepOutput};
 use s2s_runtime::translator::{Translator, TranslatorPool};
 use serde_json::Value;
-use server::{Running, s2s};
 
 /// Saved model, what Keras gave for it, further arguments of the import.
 const MODELS: &[(&str, &str, &[&str])] = &[

@@ -4,7 +4,7 @@ use s2s::error::Result;
 use s2s_runtime::contract::{END, PAD, START};
 use s2s_runtime::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, decode_batch};
 use s2s_runtime::engine::{DecoderState, Engine, IdMatrix, StateTensor, StepOutput};
-use s2s_runtime::vocabulary::{Unit, Vocabulary};
+use s2s_runtime::vocabulary::{Tokeniser, Unit, Vocabulary};
 
 use super::input::Input;
 use super::properties::looked_at;
@@ -41,7 +41,8 @@ fn checked(options: &DecodingOptions) {
     let valid = looked_at(options.check()).is_some();
     let settings = looked_at(Settings::new(options));
     assert!(settings.is_some() || !valid, "options that pass the check give settings");
-    let vocabulary = Vocabulary::build(Unit::Character, Vec::new(), ["abcd"]);
+    let vocabulary: std::sync::Arc<dyn Tokeniser> =
+        std::sync::Arc::new(Vocabulary::build(Unit::Character, Vec::new(), ["abcd"]));
     if let Some(settings) = looked_at(Settings::with_symbols(options, &vocabulary)) {
         assert!(settings.num_return_sequences <= DecodingOptions::MOST_BEAMS && settings.most_rows() >= 1);
         assert!(settings.suppress.is_sorted() && settings.max_new_tokens <= DecodingOptions::MOST_TOKENS);

@@ -15,7 +15,7 @@ use crate::config::training::{TOKENISATIONS, Tokenisation};
 use crate::data::groups::group;
 use crate::data::{Part, pairs};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::train::score::{Decoded, Measures, Score, evaluate};
+use crate::score::{Decoded, Measures, Score, evaluate};
 
 /// Score a bundle on a file of pairs
 ///

@@ -121,7 +121,8 @@ impl Translator {
     pub fn stream(&mut self, text: &str, options: &DecodingOptions) -> Result<TranslationStream<'_>> {
         let settings = self.coder.settings(options)?;
         let source = self.coder.encode(text, &settings)?;
-        let mut decoding = DecodingLoop::new(&mut *self.engine);
+        let engine: &mut dyn Engine = &mut *self.engine;
+        let mut decoding = DecodingLoop::new(engine);
         if !source.ids.is_empty() {
             decoding.admit([Request {
                 id: 0,

@@ -169,9 +169,10 @@ struct EngineWorker {
 
 impl Worker for EngineWorker {
     fn session(&mut self) -> Box<dyn Session + '_> {
+        let engine: &mut dyn Engine = &mut *self.engine;
         Box::new(LoopSession {
             coder: &self.coder,
-            decoding: DecodingLoop::new(&mut *self.engine),
+            decoding: DecodingLoop::new(engine),
             rows: HashMap::new(),
         })
     }
@@ -179,7 +180,7 @@ impl Worker for EngineWorker {
 
 struct LoopSession<'w> {
     coder: &'w TextCoder,
-    decoding: DecodingLoop<'w>,
+    decoding: DecodingLoop<&'w mut dyn Engine>,
     rows: HashMap<u64, Running>,
 }
 

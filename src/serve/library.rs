@@ -15,10 +15,10 @@ use s2s_runtime::{Error, ErrorKind, Result};
 use serde_json::json;
 use tokio::sync::Notify;
 
-use super::app::Server;
 use super::bundle_model::BundleModel;
 use super::model::Card;
 use super::scheduler::Scheduler;
+use super::server::Server;
 
 /// Where bundles lie, and how each is served.
 #[derive(Clone, Debug, Default)]

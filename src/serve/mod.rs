@@ -1,10 +1,11 @@
 //! The HTTP server: protocols that existing clients already speak, over bundles.
 //!
-//! [`app`](app::app) is every route without a socket; [`listener`] is the accept loop with its timeouts and
+//! [`app`](app::app) is every route without a socket over a [`Server`](server::Server); [`listener`] is the accept loop with its timeouts and
 //! its draining; [`scheduler`] joins requests of many clients into batches; [`model`] is the seam to
 //! `s2s-runtime`.
 
 pub mod access_log;
+mod accounting;
 pub mod app;
 pub mod auth;
 mod body;
@@ -16,6 +17,7 @@ mod connections;
 mod deepl;
 mod document;
 mod downloads;
+mod envelope;
 pub mod error;
 mod fields;
 mod files;
@@ -38,6 +40,7 @@ mod paths;
 mod queue;
 pub mod raw;
 pub mod scheduler;
+pub mod server;
 pub mod split;
 mod timed;
 mod work;

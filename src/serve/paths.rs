@@ -6,10 +6,10 @@ use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use s2s_runtime::manifest::Role;
 
-use super::app::Server;
 use super::error::{ApiError, Fault};
 use super::raw::RawGraph;
 use super::scheduler::Scheduler;
+use super::server::Server;
 
 /// The version of every model: a bundle that is replaced takes the place of the old one.
 pub(super) const VERSION: &str = "1";

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::score::decode;
 use crate::data::groups::Group;
 use crate::export::ExportInput;
+use crate::score::decode;
 use s2s_runtime::manifest::{LONGEST_EXAMPLE, MOST_EXAMPLES};
 
 /// Pairs that a run keeps to choose from.

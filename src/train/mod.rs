@@ -2,7 +2,6 @@
 
 pub mod callbacks;
 pub mod checkpoint;
-pub mod comparison;
 mod curves;
 pub mod examples;
 mod initial;
@@ -10,16 +9,13 @@ pub(crate) mod lock;
 mod logs;
 pub mod metrics;
 pub mod mlp;
-pub mod ngrams;
 pub mod report;
 pub mod run;
 pub mod schedule;
-pub mod score;
 mod session;
 mod step;
 mod tensorboard;
 mod tensors;
-pub mod trainable;
 
 #[cfg(test)]
 mod tests;

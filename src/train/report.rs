@@ -11,9 +11,9 @@ use serde::Serialize;
 use super::initial::Origin;
 use super::metrics::EpochMetrics;
 use super::run::Which;
-use super::score::Decoded;
 use crate::data::corpus::Statistics;
 use crate::data::report::DataReport;
+use crate::score::Decoded;
 
 /// Something that happened in a training.
 #[derive(Clone, Debug, Serialize)]

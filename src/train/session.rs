@@ -13,7 +13,6 @@ use super::metrics::{self, EpochMetrics};
 use super::report::{Event, Report};
 use super::run::{Record, Run, Which};
 use super::schedule::Rates;
-use super::score::{self, Decoded, Measures, Score};
 use super::step::{EVALUATION_BATCH, OptimiserState, StepOptions, StepReport, Stepper};
 use crate::config::Config;
 use crate::config::callbacks::Monitor;
@@ -22,7 +21,8 @@ use crate::data::encoded::{Batch, EncodedPairs};
 use crate::data::groups::{Group, Groups};
 use crate::data::{Corpus, Part, batches};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::Sums;
+use crate::network::{Network, Seq2Seq, Sums};
+use crate::score::{self, Decoded, Measures, Score};
 use s2s_kernels::random::Random;
 
 /// What happens where the run folder is there already.
@@ -188,7 +188,7 @@ fn first_difference(prefix: &str, a: &serde_json::Value, b: &serde_json::Value) 
 /// A training under way.
 struct Session {
     run: Run,
-    stepper: Stepper,
+    stepper: Stepper<Seq2Seq>,
     rates: Rates,
     progress: Progress,
     train: EncodedPairs,

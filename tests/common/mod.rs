@@ -1,12 +1,11 @@
-//! What several test programs need.
-#![allow(clippy::unwrap_used, dead_code)] // Not every program uses everything.
+//! What several rooms of tests need.
 
 pub(crate) mod server;
 
 use std::path::{Path, PathBuf};
 
 use s2s::export::{ExportInput, ExportOptions, Replace, bundle_files, write_bundle};
-use s2s::network::Seq2Seq;
+use s2s::network::{Network, Seq2Seq};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::manifest::Provenance;
 use s2s_runtime::vocabulary::{Unit, Vocabulary};

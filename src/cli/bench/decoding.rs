@@ -276,7 +276,7 @@ fn first_token(engine: &mut dyn Engine, subject: &Subject<'_>) -> Result<f64> {
         if source.is_empty() {
             continue;
         }
-        let mut decoding = s2s_runtime::decoding::DecodingLoop::new(engine);
+        let mut decoding = s2s_runtime::decoding::DecodingLoop::new(&mut *engine);
         let settings = std::sync::Arc::clone(&settings);
         decoding.admit([s2s_runtime::decoding::Request { id: 0, source, settings, stream: true }]);
         for event in decoding.step() {

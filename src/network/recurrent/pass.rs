@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use super::seq2seq::{Forward, Seq2Seq};
+use super::seq2seq::Seq2Seq;
 use crate::network::ground::pass::Pass;
 use crate::network::ground::shard::{Alignment, Shard};
 use crate::network::layers::attention::{AttentionTape, PreparedAttention};
@@ -10,6 +10,7 @@ use crate::network::layers::dense::{DenseBackward, DenseTape, PreparedDense};
 use crate::network::layers::encoder::{EncoderTape, PreparedEncoderLayer};
 use crate::network::layers::projection::Input;
 use crate::network::layers::recurrent::{PreparedRecurrent, RecurrentBackward, Tape};
+use crate::network::sequence::Forward;
 use crate::network::{Dropout, Example, Objective, Parameters, Summands, Sums};
 use s2s_kernels::{Real, Scratch, Team};
 
@@ -74,7 +75,7 @@ impl Seq2Seq {
         }
         if let Some(layer) = &self.attention {
             jobs.push(Box::new(move || {
-                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()))
+                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()));
             }));
         }
         team.each(jobs.into_iter(), |job| job());

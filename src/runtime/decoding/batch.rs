@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::decoding_loop::DecodingLoop;
-use super::options::{DecodingOptions, Truncate};
+use super::options::DecodingOptions;
 use super::request::{Event, Hypothesis, Request};
 use super::settings::Settings;
 use crate::engine::Engine;
@@ -11,33 +11,6 @@ use crate::error::{Error, ErrorKind, Result};
 
 /// Rows decoded together unless said otherwise.
 pub const DEFAULT_BATCH: usize = 64;
-
-/// What helps where a text is longer than `max_input_length`.
-pub(crate) const TOO_LONG_HELP: &str = "shorten it, or set truncate to right or left";
-
-impl Settings {
-    /// Which part of a source of `tokens` tokens is read: all of it, or what `max_input_length` and
-    /// `truncate` leave.
-    ///
-    /// # Errors
-    /// [`ErrorKind::TooLong`] if `truncate` is `error`.
-    pub fn fit(&self, tokens: usize) -> Result<std::ops::Range<usize>> {
-        match (self.max_input_length.filter(|&most| tokens > most), self.truncate) {
-            (None, _) => Ok(0..tokens),
-            (Some(most), Truncate::Right) => Ok(0..most),
-            (Some(most), Truncate::Left) => Ok(tokens - most..tokens),
-            (Some(most), Truncate::Error) => {
-                let problem = format!("the text has {tokens} tokens, more than max_input_length ({most})");
-                Err(Error::new(ErrorKind::TooLong, problem).help(TOO_LONG_HELP))
-            }
-        }
-    }
-
-    /// Tokens after which a source need not be read on, because it is refused.
-    pub fn most_source_tokens(&self) -> usize {
-        self.max_input_length.filter(|_| self.truncate == Truncate::Error).unwrap_or(usize::MAX)
-    }
-}
 
 /// Decodes sources (ids without padding); hypotheses of each, the best first, in the order of the sources.
 ///

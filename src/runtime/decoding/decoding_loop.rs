@@ -1,6 +1,7 @@
 //! Continuous batching: requests join and leave the running batch between any two steps.
 
 use std::collections::VecDeque;
+use std::ops::DerefMut;
 use std::time::Instant;
 
 use super::group::{Buffers, Group, Slice};
@@ -15,8 +16,10 @@ use crate::error::{Error, ErrorKind, Result};
 /// A request's result depends on its source and settings alone: not on what else runs, nor on when it joined.
 /// (An engine may round a row differently in batches of different sizes; the exporter's verification checks
 /// that no token changes.)
-pub struct DecodingLoop<'e> {
-    engine: &'e mut dyn Engine,
+///
+/// - `E`: the engine, owned (`Box<dyn Engine>`) or lent (`&mut dyn Engine`).
+pub struct DecodingLoop<E = Box<dyn Engine>> {
+    engine: E,
     vocabulary: usize,
     /// In the order of their rows in the batch.
     groups: Vec<Group>,
@@ -37,7 +40,7 @@ struct Prepared {
     taken: usize,
 }
 
-impl std::fmt::Debug for DecodingLoop<'_> {
+impl<E: DerefMut<Target: Engine>> std::fmt::Debug for DecodingLoop<E> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("DecodingLoop")
             .field("engine", &self.engine.name())
@@ -47,9 +50,9 @@ impl std::fmt::Debug for DecodingLoop<'_> {
     }
 }
 
-impl<'e> DecodingLoop<'e> {
+impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     /// An empty loop.
-    pub fn new(engine: &'e mut dyn Engine) -> Self {
+    pub fn new(engine: E) -> Self {
         Self {
             vocabulary: engine.target_vocabulary(),
             engine,
@@ -219,8 +222,8 @@ impl<'e> DecodingLoop<'e> {
     }
 
     /// Runs until everything has finished, giving the events in the order in which they come.
-    pub fn events(&mut self) -> Events<'_, 'e> {
-        Events { decoding: self, waiting: std::collections::VecDeque::new() }
+    pub fn events(&mut self) -> Events<'_, E> {
+        Events { decoding: self, waiting: VecDeque::new() }
     }
 
     fn leave_early(&mut self) {
@@ -313,19 +316,19 @@ impl<'e> DecodingLoop<'e> {
 ///
 /// Each `next`: gives a waiting event; else makes a step and looks again; ends when the loop is idle.
 #[derive(Debug)]
-pub struct Events<'l, 'e> {
-    decoding: &'l mut DecodingLoop<'e>,
-    waiting: std::collections::VecDeque<Event>,
+pub struct Events<'l, E: DerefMut<Target: Engine>> {
+    decoding: &'l mut DecodingLoop<E>,
+    waiting: VecDeque<Event>,
 }
 
-impl Events<'_, '_> {
+impl<E: DerefMut<Target: Engine>> Events<'_, E> {
     /// Cancels a request, see [`DecodingLoop::cancel`].
     pub fn cancel(&mut self, request: u64) -> bool {
         self.decoding.cancel(request)
     }
 }
 
-impl Iterator for Events<'_, '_> {
+impl<E: DerefMut<Target: Engine>> Iterator for Events<'_, E> {
     type Item = Event;
 
     fn next(&mut self) -> Option<Event> {

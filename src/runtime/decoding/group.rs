@@ -8,8 +8,7 @@ use super::numerics::{log_sum_exp, maximum, position};
 use super::options::key_error;
 use super::request::{Event, FinishReason, Hypothesis, Request};
 use super::sampler::{Random, draw};
-use super::score::score;
-use super::stopping::beams_done;
+use super::score::{beams_done, score};
 use crate::contract::{END, START};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -236,10 +235,7 @@ impl Group {
     /// Whether the last token of a row ends it.
     fn ends(&self, row: &Row) -> Option<FinishReason> {
         let settings = &*self.request.settings;
-        if settings
-            .stop
-            .as_ref()
-            .is_some_and(|stop| stop.completed_by_last(&row.ids[settings.prefix.len()..]))
+        if settings.stop.as_ref().is_some_and(|stop| stop.completed_by_last(&row.ids, settings.prefix.len()))
         {
             Some(FinishReason::Stop)
         } else if self.generated(row) >= settings.max_new_tokens {
@@ -278,7 +274,7 @@ impl Group {
                 let stops = settings
                     .stop
                     .as_ref()
-                    .is_some_and(|stop| stop.completed_by_last(&parent.ids[settings.prefix.len()..]));
+                    .is_some_and(|stop| stop.completed_by_last(&parent.ids, settings.prefix.len()));
                 parent.ids.pop();
                 stops.then_some(FinishReason::Stop)
             };

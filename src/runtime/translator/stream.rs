@@ -3,19 +3,21 @@
 use std::sync::Arc;
 
 use super::coder::{SourceText, TextCoder, Translation};
-use crate::contract::UNK;
-use crate::decoding::{DecodingLoop, Event, Settings, TargetSymbols, UnknownPolicy};
+use crate::decoding::{DecodingLoop, Event, Settings, UnknownPolicy};
+use crate::engine::Engine;
 use crate::error::Result;
+use crate::vocabulary::Characters;
 
 /// Collects the tokens of one hypothesis and gives text as soon as it is certain.
 ///
-/// Pieces are whole symbols, never part of a character. Text that may be the beginning of a stop string is
+/// Pieces are whole characters. Text that may be the beginning of a stop string is
 /// held back, and so is everything from an UNK on that is still to be replaced, and everything where unknown
 /// symbols are copied. All pieces together are the text of the translation.
 #[derive(Debug)]
 pub struct TextStream {
     coder: TextCoder,
     settings: Arc<Settings>,
+    characters: Characters,
     text: String,
     /// Bytes of `text` already given.
     given: usize,
@@ -29,8 +31,18 @@ impl TextStream {
     /// For a source with these settings.
     pub fn new(coder: TextCoder, source: &SourceText, settings: Arc<Settings>) -> Self {
         // Where unknown symbols are put into the text is known at its end.
-        let waits = settings.unknown == UnknownPolicy::Copy && source.ids.contains(&UNK);
-        let mut stream = Self { coder, settings, text: String::new(), given: 0, prefix: 0, tokens: 0, waits };
+        let waits =
+            settings.unknown == UnknownPolicy::Copy && source.ids.contains(&coder.source().special_ids().unk);
+        let mut stream = Self {
+            coder,
+            settings,
+            characters: Characters::default(),
+            text: String::new(),
+            given: 0,
+            prefix: 0,
+            tokens: 0,
+            waits,
+        };
         for id in stream.settings.prefix.clone() {
             stream.append(id);
         }
@@ -44,9 +56,9 @@ impl TextStream {
         if self.tokens > 0 {
             self.text.push_str(target.separator());
         }
-        self.text.push_str(target.piece(id));
+        self.text.push_str(&self.characters.push(target.piece(id, self.tokens == 0)));
         self.tokens += 1;
-        self.waits |= id == UNK && self.settings.replace_unknowns;
+        self.waits |= id == target.special_ids().unk && self.settings.replace_unknowns;
     }
 
     /// Takes the next token and gives the text that has become certain; may be empty.
@@ -96,7 +108,7 @@ pub enum Piece {
 /// [`Piece::Done`] or an error.
 #[derive(Debug)]
 pub struct TranslationStream<'t> {
-    decoding: DecodingLoop<'t>,
+    decoding: DecodingLoop<&'t mut dyn Engine>,
     coder: &'t TextCoder,
     source: SourceText,
     settings: Arc<Settings>,
@@ -107,7 +119,7 @@ pub struct TranslationStream<'t> {
 
 impl<'t> TranslationStream<'t> {
     pub(super) fn new(
-        decoding: DecodingLoop<'t>,
+        decoding: DecodingLoop<&'t mut dyn Engine>,
         coder: &'t TextCoder,
         source: SourceText,
         settings: Arc<Settings>,

@@ -5,7 +5,8 @@ use proptest::prelude::*;
 use super::*;
 use crate::decoding::tests::scripted::Scripted;
 use crate::decoding::{FinishReason, OutputOptions, Strings, SymbolRef, Symbols, UnknownPolicy};
-use crate::vocabulary::{Normalisation, Unit, Vocabulary};
+use crate::vocabulary::tests::Bytes;
+use crate::vocabulary::{Normalisation, Tokeniser, Unit, Vocabulary};
 
 /// Sources of a to f; targets of `unit` with four symbols.
 fn translator(unit: Unit, seed: u64, attention: bool) -> Translator {
@@ -13,7 +14,7 @@ fn translator(unit: Unit, seed: u64, attention: bool) -> Translator {
     let target = Vocabulary::build(unit, [], [if unit == Unit::Token { "P Qu R é" } else { "PQRé" }]);
     let engine = Scripted { attention, ..Scripted::new(target.len(), seed) };
     Translator::from_parts(
-        TextCoder::from_parts(source, target, DecodingOptions::default(), attention),
+        TextCoder::from_parts(Arc::new(source), Arc::new(target), DecodingOptions::default(), attention),
         Box::new(engine),
     )
 }
@@ -80,6 +81,36 @@ proptest! {
                 prop_assert!(!done.text[prefix.len()..].trim_start().contains(stop), "{:?}", done.text);
             }
         }
+    }
+}
+
+proptest! {
+    #[test]
+    fn pieces_of_a_scheme_of_bytes_are_whole_characters_and_the_text(
+        seed: u64, text in "[a-f]{1,6}", prefix: bool, replace: bool,
+        stop in prop::option::of(prop::sample::select(vec!["\u{e9}", "a\u{e9}", " b", "\u{20ac}a"])),
+    ) {
+        let source = Vocabulary::build(Unit::Character, [], ["abcdef"]);
+        let target = Bytes::new(&[b"a", b" b", b"\xc3", b"\xa9", b"\xe2\x82", b"\xac", "\u{e9}".as_bytes()]);
+        let engine = Scripted { attention: true, ..Scripted::new(target.size(), seed) };
+        let coder = TextCoder::from_parts(Arc::new(source), Arc::new(target), DecodingOptions::default(), true);
+        let mut translator = Translator::from_parts(coder, Box::new(engine));
+        let options = DecodingOptions {
+            target_prefix: prefix.then(|| " b\u{e9}a".to_owned()),
+            replace_unknowns: Some(replace),
+            stop_strings: stop.map(|stop| Strings(vec![stop.to_owned()])),
+            max_new_tokens: Some(24),
+            disable_unk: Some(!replace),
+            ..DecodingOptions::default()
+        };
+        let expected = translator.translate(&[&text], &options).unwrap().remove(0);
+        let (pieces, done) = texts_of(translator.stream(&text, &options).unwrap());
+        prop_assert_eq!(pieces.concat(), &*expected.text);
+        prop_assert_eq!(&done, &expected);
+        prop_assert!(!prefix || done.text.starts_with("b\u{e9}a"), "{:?}", done.text);
+        let generated = done.text.strip_prefix(if prefix { "b\u{e9}a" } else { "" }).unwrap();
+        prop_assert!(stop.is_none_or(|stop| !generated.contains(stop)), "{:?}", done.text);
+        prop_assert_eq!(stop.is_some() && done.finish == FinishReason::Stop, done.finish == FinishReason::Stop);
     }
 }
 

@@ -12,7 +12,7 @@ use s2s_runtime::manifest::Role;
 use serde_json::Value;
 
 use super::tensors::{Data, DataType, InferRequest, Tensor};
-use crate::serve::app::{Server, accounting};
+use crate::serve::accounting::accounting;
 use crate::serve::body::{Received, read_body};
 use crate::serve::client::Caller;
 use crate::serve::document::{Reading, translate};
@@ -22,6 +22,7 @@ use crate::serve::limits::Limits;
 use crate::serve::paths::{Named, VERSION};
 use crate::serve::raw::RawGraph;
 use crate::serve::scheduler::Scheduler;
+use crate::serve::server::Server;
 
 /// The model `NAME`: texts in, BYTES of any shape.
 pub(super) const TEXT_INPUT: &str = "text_input";

@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::infer::{SCORE, TEXT_INPUT, TEXT_OUTPUT};
 use super::tensors::DataType;
-use crate::serve::app::Server;
 use crate::serve::error::ApiError;
 use crate::serve::paths::{Named, VERSION};
+use crate::serve::server::Server;
 
 /// `GET /v2`.
 pub(super) async fn server() -> Json<Value> {
