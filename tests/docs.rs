@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use clap::Parser;
 use s2s::cli::Cli;
 use s2s::config::{Config, LoadOptions, mlp};
-use s2s::network::{Parameters, Seq2Seq};
+use s2s::network::{Network, Parameters, Seq2Seq};
 use serde_json::json;
 
 fn root() -> PathBuf {

@@ -12,7 +12,7 @@ use std::process::{Command, Output, Stdio};
 
 use crate::common::server::s2s;
 use s2s::export::{ExportInput, ExportOptions, Replace, bundle_files, write_bundle};
-use s2s::network::Seq2Seq;
+use s2s::network::{Network, Seq2Seq};
 use s2s_runtime::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::manifest::{GraphFile, Io, Manifest, OutputForm, Role, SpecialIds, StateWire, Wiring};

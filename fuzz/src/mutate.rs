@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::OnceLock;
 
 use prost::Message as _;
-use s2s::network::{Architecture, AttentionScore, Cell, InputForm, Seq2Seq};
+use s2s::network::{Architecture, AttentionScore, Cell, InputForm, Network, Seq2Seq};
 use s2s::onnx::messages::{
     AttributeProto, AttributeType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto,
     NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto,

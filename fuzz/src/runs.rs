@@ -6,6 +6,7 @@ use std::sync::OnceLock;
 
 use s2s::config::mlp::MlpConfig;
 use s2s::config::{Config, LoadOptions};
+use s2s::network::Network;
 use s2s::train::checkpoint::Checkpoint;
 use s2s::train::run::fingerprint;
 use s2s::train::{Run, Which};

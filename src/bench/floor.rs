@@ -195,7 +195,7 @@ fn reading(until: Instant, elements: usize) -> f64 {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::network::Seq2Seq;
+    use crate::network::{Network, Seq2Seq};
     use crate::onnx::GraphBuilder;
     use s2s_runtime::manifest::Io;
 

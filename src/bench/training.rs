@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::floor::peak_gflops;
 use super::measure::{processor_seconds, quantile, rounded, rounds, warm_up};
 use crate::error::Result;
-use crate::network::{Architecture, Example, InputForm, Seq2Seq};
+use crate::network::{Architecture, Example, InputForm, Network, Seq2Seq};
 use crate::train::{StepOptions, Stepper};
 use s2s_kernels::random::Random;
 

@@ -11,9 +11,8 @@ use crate::cli::verify::{CheckArgs, show};
 use crate::data::groups::group;
 use crate::data::{Corpus, Part, formats};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::mlp::export_mlp;
 use crate::export::{
-    self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions,
+    self, Dtype, ExportInput, ExportOptions, FeatureInput, Replace, Report, TARGETS, Target, VerifyOptions,
 };
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 use crate::score::comparison::compare;
@@ -194,7 +193,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     };
     if let Some(name) = &args.target {
         let target: &Target = name.parse()?;
-        options = target.fit(run.network.architecture(), options, args.opset)?;
+        options = target.fit(&run.network, options, args.opset)?;
         if !global.quiet {
             eprintln!("{}", target.describe(options.opset));
         }
@@ -269,17 +268,11 @@ fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result
     let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
     let name = &run.config.name;
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
-    let report = export_mlp(
-        &run.network,
-        &parameters,
-        name,
-        provenance,
-        args.opset.unwrap_or(DEFAULT_OPSET),
-        verification,
-        &place,
-        &replace,
-    )
-    .map_err(|error: Error| error.in_file(&place))?;
+    let input =
+        FeatureInput { network: &run.network, parameters: &parameters, name, provenance: Some(provenance) };
+    let opset = args.opset.unwrap_or(DEFAULT_OPSET);
+    let report = export::export_features(&input, opset, verification, &place, &replace)
+        .map_err(|error: Error| error.in_file(&place))?;
     show(&report, global)?;
     if !global.quiet {
         eprintln!(

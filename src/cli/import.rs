@@ -9,6 +9,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::error::Result;
 use crate::import::keras::{self, Filling, Imported, Options, Origin};
+use crate::network::Network;
 
 /// Read a model that another program trained into a run folder
 #[derive(Debug, clap::Args)]

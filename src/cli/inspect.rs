@@ -11,10 +11,11 @@ use s2s_runtime::{files, printable};
 
 use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::mlp::MlpBundle;
+use crate::export::{feature_kind, read_features};
 use crate::files::write_atomically;
 use crate::inspect::language::Language;
 use crate::inspect::{Subject, View as Drawn, table};
+use crate::network::Network;
 use crate::train::{Run, Which};
 
 /// Show a model: its layers as a table, or as a picture
@@ -142,9 +143,9 @@ fn open(path: &Path) -> Result<Subject> {
         let parameters = best.map_or_else(|| run.network.parameters(), |checkpoint| checkpoint.parameters);
         return Subject::of_network(&run.config.name, &run.network, &parameters);
     }
-    if MlpBundle::exists(path) {
-        let MlpBundle { manifest, model, .. } = MlpBundle::open(path)?;
-        return Subject::of_graph(manifest.name, manifest.graph.file, model);
+    if feature_kind(path).is_some() {
+        let (manifest, graph) = read_features::<serde_json::Value>(path)?;
+        return Subject::of_graph(manifest.name, manifest.graph.file, graph);
     }
     Subject::of_bundle(&Bundle::open(path)?)
 }

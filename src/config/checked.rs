@@ -10,7 +10,7 @@ use super::raw::{Field, Node, Section, Value};
 use super::training::{Training, seed, training};
 use crate::error::{Result, guess};
 use crate::network::ground::limits::{MOST_LAYERS, WIDEST};
-use crate::network::{Architecture, AttentionScore, Cell, InputForm, Seq2Seq};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network, Seq2Seq};
 
 /// Everything that an experiment needs.
 #[derive(Clone, Debug)]

@@ -8,6 +8,7 @@ use super::checked::{LoadOptions, Validation, validation};
 use super::raw::{Field, Node, Value};
 use super::training::{Training, training};
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::Network;
 use crate::network::ground::limits::WIDEST;
 use crate::network::perceptron::{MOST_CLASSES, MOST_INPUTS, Mlp, MlpArchitecture};
 

@@ -12,7 +12,7 @@ pub use s2s_runtime::shapes;
 use s2s_runtime::vocabulary::Padding;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{Architecture, AttentionScore, Cell, Parameters, Seq2Seq};
+use crate::network::{Architecture, AttentionScore, Cell, Network, Parameters, Seq2Seq};
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
 
 pub mod body;

@@ -1,7 +1,7 @@
 #![allow(clippy::unwrap_used)]
 
 use super::*;
-use crate::network::{InputForm, Seq2Seq};
+use crate::network::{InputForm, Network, Seq2Seq};
 
 fn architecture(form: InputForm, source: usize, target: usize, hidden: usize) -> Architecture {
     let json = serde_json::json!({

@@ -5,7 +5,7 @@ use s2s_runtime::manifest::{Io, Role};
 use prost::Message as _;
 
 use super::*;
-use crate::network::{Architecture, AttentionScore, Cell, InputForm};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network};
 use crate::network::{Parameters, Seq2Seq};
 use crate::onnx::messages::{
     AttributeProto, DataType, Dimension, DimensionProto, FunctionProto, GraphProto, ModelProto, NodeProto,

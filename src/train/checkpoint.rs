@@ -18,7 +18,7 @@ use super::tensors::TensorFile;
 use crate::config::callbacks::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
-use crate::network::{Architecture, Parameters, Seq2Seq};
+use crate::network::{Architecture, Network, Parameters, Seq2Seq};
 
 /// Key of the metadata.
 pub const METADATA: &str = "s2s.checkpoint";

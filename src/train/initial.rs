@@ -15,7 +15,7 @@ use super::step::OptimiserState;
 use crate::config::Config;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{Parameters, Seq2Seq};
+use crate::network::{Network, Parameters, Seq2Seq};
 
 /// Where a new run begins.
 #[derive(Clone, Debug, PartialEq, Eq)]

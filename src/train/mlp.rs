@@ -38,7 +38,7 @@ use crate::config::training::Optimiser;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
 use crate::network::perceptron::{Mlp, MlpArchitecture, Sample};
-use crate::network::{Parameters, Sums};
+use crate::network::{Network, Parameters, Sums};
 use s2s_kernels::random::Random;
 
 /// Stream of [`Random`] that splits the data; epochs have their own.

@@ -16,7 +16,6 @@ mod session;
 mod step;
 mod tensorboard;
 mod tensors;
-pub mod trainable;
 
 #[cfg(test)]
 mod tests;

@@ -31,7 +31,7 @@ use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::ExportInput;
 use crate::files::write_atomically;
-use crate::network::{Parameters, Seq2Seq};
+use crate::network::{Network, Parameters, Seq2Seq};
 
 const CONFIG: &str = "config.yaml";
 const VOCABULARY: &str = "vocabulary.json";

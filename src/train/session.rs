@@ -21,7 +21,7 @@ use crate::data::encoded::{Batch, EncodedPairs};
 use crate::data::groups::{Group, Groups};
 use crate::data::{Corpus, Part, batches};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::Sums;
+use crate::network::{Network, Seq2Seq, Sums};
 use crate::score::{self, Decoded, Measures, Score};
 use s2s_kernels::random::Random;
 
@@ -188,7 +188,7 @@ fn first_difference(prefix: &str, a: &serde_json::Value, b: &serde_json::Value) 
 /// A training under way.
 struct Session {
     run: Run,
-    stepper: Stepper,
+    stepper: Stepper<Seq2Seq>,
     rates: Rates,
     progress: Progress,
     train: EncodedPairs,

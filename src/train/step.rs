@@ -1,7 +1,6 @@
 //! One optimiser step: a pass over the batch in shards, as many as there are threads; the gradients; Adam.
 
-use super::trainable::Trainable;
-use crate::network::{Dropout, Gradients, Objective, Parameters, Seq2Seq, Sums};
+use crate::network::{Dropout, Gradients, Network, Objective, Parameters, Sums};
 use s2s_kernels::{AdamStep, Team, adam_step};
 
 /// How the optimiser moves.
@@ -65,23 +64,23 @@ pub struct OptimiserState {
 
 /// A network, its parameters, and the optimiser that moves them.
 #[derive(Debug)]
-pub struct Stepper<N: Trainable = Seq2Seq> {
+pub struct Stepper<N: Network> {
     network: N,
     parameters: Parameters<f32>,
     optimiser: OptimiserState,
     options: StepOptions,
     team: Team,
     /// One for each shard.
-    workspaces: Vec<N::Workspace>,
+    workspaces: Vec<N::Workspace<f32>>,
     gradients: Gradients<f32>,
     /// The last step's, for its memory.
-    prepared: N::Prepared,
+    prepared: N::Prepared<f32>,
 }
 
 /// Texts of one unit of evaluation.
 pub(super) const EVALUATION_BATCH: usize = 64;
 
-impl<N: Trainable> Stepper<N> {
+impl<N: Network> Stepper<N> {
     /// Starts from `parameters`, with moments of zero.
     pub fn new(network: N, parameters: Parameters<f32>, options: StepOptions) -> Self {
         let zeros = parameters.zeros_like();
@@ -265,18 +264,38 @@ fn deal<E: Copy>(batch: &[E], shards: usize, cost: impl Fn(&E) -> usize) -> Vec<
 #[allow(clippy::unwrap_used)]
 mod tests {
     use super::*;
-    use crate::network::{Summand, Summands};
-    use s2s_kernels::MatRef;
+    use crate::error::Result;
+    use crate::network::{Layout, Summand, Summands};
+    use s2s_kernels::{MatRef, Real};
 
     /// A network of one column; an example is a place in it and the gradient there. `WHOLE` writes all of it.
-    #[derive(Debug)]
-    struct Places<const WHOLE: bool>;
+    #[derive(Clone, Debug)]
+    struct Places<const WHOLE: bool>(Layout);
 
-    impl<const WHOLE: bool> Trainable for Places<WHOLE> {
+    impl<const WHOLE: bool> Network for Places<WHOLE> {
+        type Architecture = usize;
         type Example<'a> = (usize, f32);
-        type Prepared = ();
+        type Prepared<R: Real> = ();
         /// Places, gradients there, and the same as a whole.
-        type Workspace = (Vec<u32>, Vec<f32>, Vec<f32>);
+        type Workspace<R: Real> = (Vec<u32>, Vec<R>, Vec<R>);
+
+        fn new(places: usize) -> Result<Self> {
+            let mut layout = Layout::default();
+            layout.add("x", &[places, 1]);
+            Ok(Self(layout))
+        }
+
+        fn architecture(&self) -> &usize {
+            unreachable!("no checkpoint is written")
+        }
+
+        fn layout(&self) -> &Layout {
+            &self.0
+        }
+
+        fn initialise(&self, _: u64) -> Parameters<f32> {
+            self.parameters()
+        }
 
         fn targets(_: &(usize, f32)) -> usize {
             1
@@ -290,27 +309,28 @@ mod tests {
             batch.len()
         }
 
-        fn prepare(&self, _: &Parameters<f32>, _: usize, _: bool, _: &mut Team, (): ()) {}
+        fn prepare<R: Real>(&self, _: &Parameters<R>, _: usize, _: bool, _: &mut Team, (): ()) {}
 
-        fn pass(
+        fn pass<R: Real>(
             &self,
-            p: &Parameters<f32>,
+            p: &Parameters<R>,
             (): &(),
             examples: &[(usize, f32)],
             _: &Objective,
-            (places, values, all): &mut Self::Workspace,
+            (places, values, all): &mut Self::Workspace<R>,
         ) -> Sums {
-            (*places, *values) = examples.iter().map(|&(place, value)| (place as u32, value)).unzip();
-            *all = vec![0.0; p.len()];
-            examples.iter().for_each(|&(place, value)| all[place] += value);
+            let real = |value| R::from_f64(f64::from(value));
+            (*places, *values) = examples.iter().map(|&(place, value)| (place as u32, real(value))).unzip();
+            *all = vec![R::ZERO; p.len()];
+            examples.iter().for_each(|&(place, value)| all[place] += real(value));
             Sums { nats: 1.0, tokens: examples.len(), correct: 0 }
         }
 
-        fn summands<'a>(
+        fn summands<'a, R: Real>(
             &self,
-            p: &'a Parameters<f32>,
-            (ids, values, all): &'a Self::Workspace,
-        ) -> Summands<'a, f32> {
+            p: &'a Parameters<R>,
+            (ids, values, all): &'a Self::Workspace<R>,
+        ) -> Summands<'a, R> {
             let id = p.find("x").unwrap();
             let summand = if WHOLE {
                 Summand::Matrix(MatRef::new(all, all.len(), 1))
@@ -320,23 +340,26 @@ mod tests {
             vec![(id, summand)]
         }
 
-        fn evaluate(
+        fn evaluate<R: Real>(
             &self,
-            _: &Parameters<f32>,
+            _: &Parameters<R>,
             (): &(),
             _: &[(usize, f32)],
-            _: &mut Self::Workspace,
+            _: &mut Self::Workspace<R>,
         ) -> Sums {
             Sums::default()
         }
     }
 
+    fn stepper<const WHOLE: bool>(places: usize, options: StepOptions) -> Stepper<Places<WHOLE>> {
+        let network = Places::new(places).unwrap();
+        let parameters = network.initialise(0);
+        Stepper::new(network, parameters, options)
+    }
+
     fn moved<const WHOLE: bool>(threads: usize) -> (Parameters<f32>, OptimiserState, Vec<f64>) {
-        let mut parameters = Parameters::<f32>::default();
         let places = PART + 3 * ZEROS.len() + 7;
-        parameters.add("x", &[places, 1]);
-        let mut stepper =
-            Stepper::new(Places::<WHOLE>, parameters, StepOptions { threads, ..StepOptions::default() });
+        let mut stepper = stepper::<WHOLE>(places, StepOptions { threads, ..StepOptions::default() });
         let batches =
             [vec![0, 1, 256], vec![255, 8192, places - 1], vec![1, 1, 4096, 4352], vec![PART - 1, PART]];
         let batches = batches.map(|places| places.into_iter().map(|place| (place, 1.0)).collect::<Vec<_>>());
@@ -359,13 +382,8 @@ mod tests {
         for (clip_norm, wrong) in
             [(None, f32::INFINITY), (None, f32::NAN), (Some(1.0), f32::INFINITY), (Some(1.0), f32::NAN)]
         {
-            let mut parameters = Parameters::<f32>::default();
-            parameters.add("x", &[1, 1]);
-            let mut stepper = Stepper::new(
-                Places::<true>,
-                parameters,
-                StepOptions { clip_norm, threads: 2, ..StepOptions::default() },
-            );
+            let options = StepOptions { clip_norm, threads: 2, ..StepOptions::default() };
+            let mut stepper = stepper::<true>(1, options);
             stepper.step(&[(0, 0.5), (0, 0.25)]);
             let before = (stepper.parameters().clone(), stepper.optimiser().clone());
             let report = stepper.step(&[(0, wrong), (0, 0.25)]);

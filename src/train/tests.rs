@@ -10,6 +10,7 @@ use super::checkpoint::Checkpoint;
 use super::*;
 use crate::config::{Config, LoadOptions};
 use crate::error::{Error, ErrorKind};
+use crate::network::Network;
 
 const SMALL: &str = "\
 name: small

@@ -5,7 +5,7 @@ pub(crate) mod server;
 use std::path::{Path, PathBuf};
 
 use s2s::export::{ExportInput, ExportOptions, Replace, bundle_files, write_bundle};
-use s2s::network::Seq2Seq;
+use s2s::network::{Network, Seq2Seq};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::manifest::Provenance;
 use s2s_runtime::vocabulary::{Unit, Vocabulary};

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use super::*;
+use crate::network::Network;
 
 /// `S2S_RENEW=1` writes what has changed, the README and the record, into `exported/dates`.
 #[test]

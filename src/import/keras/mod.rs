@@ -20,7 +20,7 @@ use serde_json::json;
 use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{Architecture, InputForm, Seq2Seq};
+use crate::network::{Architecture, InputForm, Network, Seq2Seq};
 use crate::train::checkpoint::{Checkpoint, Header, Progress};
 use crate::train::lock::RunLock;
 use crate::train::run::{Record, Run, Which, fingerprint};

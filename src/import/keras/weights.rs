@@ -7,7 +7,7 @@ use super::file::Saved;
 use super::graph::{Model, Side};
 use super::hdf5::Array;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{InputForm, Parameters, Seq2Seq};
+use crate::network::{InputForm, Network, Parameters, Seq2Seq};
 
 /// Where each of our gates i, o, f, c lies among Keras's i, f, c, o.
 const GATES: [usize; 4] = [0, 3, 1, 2];

@@ -1,16 +1,18 @@
 //! A second kind of network, from the same layers: a multilayer perceptron, for what has a label instead of a
 //! text.
 
+mod features;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::ground::limits::{MOST_LAYERS, WIDEST, check_count, within};
 use crate::network::layers::dense::{Dense, DenseBackward, DenseTape, PreparedDense};
-use crate::network::{Layout, Objective, Parameters, Summands, Sums};
+use crate::network::{Layout, Network, Objective, Parameters, Summands, Sums};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
 use crate::onnx::messages::DataType;
 use s2s_kernels::random::Random;
-use s2s_kernels::{Real, Scratch};
+use s2s_kernels::{Real, Scratch, Team};
 
 /// Features, f32 (batch, inputs), as they are in the data: the graph itself scales them.
 pub const FEATURES: &str = "features";
@@ -86,12 +88,13 @@ pub struct MlpWorkspace<R> {
     scratch: Scratch<R>,
 }
 
-impl Mlp {
-    /// Lays out the layers; nothing is allocated for their parameters.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] where sizes cannot be: as [`MlpArchitecture::check`].
-    pub fn new(architecture: MlpArchitecture) -> Result<Self> {
+impl Network for Mlp {
+    type Architecture = MlpArchitecture;
+    type Example<'a> = Sample<'a>;
+    type Prepared<R: Real> = Vec<PreparedDense<R>>;
+    type Workspace<R: Real> = MlpWorkspace<R>;
+
+    fn new(architecture: MlpArchitecture) -> Result<Self> {
         let a = &architecture;
         a.check()?;
         let mut layout = Layout::default();
@@ -105,23 +108,15 @@ impl Mlp {
         Ok(Self { architecture, layers, layout })
     }
 
-    /// Names, shapes and number of the parameters.
-    pub fn layout(&self) -> &Layout {
-        &self.layout
-    }
-
-    /// Sizes.
-    pub fn architecture(&self) -> &MlpArchitecture {
+    fn architecture(&self) -> &MlpArchitecture {
         &self.architecture
     }
 
-    /// All parameters, zero.
-    pub fn parameters<R: Real>(&self) -> Parameters<R> {
-        Parameters::zeros(&self.layout)
+    fn layout(&self) -> &Layout {
+        &self.layout
     }
 
-    /// Initial values, the same for the same seed.
-    pub fn initialise(&self, seed: u64) -> Parameters<f32> {
+    fn initialise(&self, seed: u64) -> Parameters<f32> {
         let mut p = self.parameters();
         for (i, layer) in self.layers.iter().enumerate() {
             layer.initialise(&mut p, &mut Random::new(seed, i as u64));
@@ -129,58 +124,35 @@ impl Mlp {
         p
     }
 
-    /// The parameters out of named tensors; `find` gives shape and row-major values.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Bundle`] for a tensor that is missing or of another shape.
-    pub fn import(
-        &self,
-        mut find: impl FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)>,
-    ) -> Result<Parameters<f32>> {
-        let mut p = self.parameters();
-        for id in p.ids() {
-            let entry = p.entry(id).clone();
-            let found = find(&entry.name)
-                .ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {}", entry.name)))?;
-            if found.0 != entry.shape || found.1.len() != entry.len() {
-                let message = format!(
-                    "tensor {} has shape {:?}, but the architecture asks for {:?}",
-                    entry.name, found.0, entry.shape
-                );
-                return Err(Error::new(ErrorKind::Bundle, message));
-            }
-            p.get_mut(id).copy_from_slice(&found.1);
-        }
-        Ok(p)
+    fn targets(_: &Sample<'_>) -> usize {
+        1
     }
 
-    /// Lays out the weights for the products of one optimiser step.
-    pub fn prepare<R: Real>(
+    fn cost(_: &Sample<'_>) -> usize {
+        1
+    }
+
+    fn rows(batch: &[Sample<'_>]) -> usize {
+        batch.len()
+    }
+
+    fn prepare<R: Real>(
         &self,
         p: &Parameters<R>,
-        mut old: Vec<PreparedDense<R>>,
-    ) -> Vec<PreparedDense<R>> {
+        _: usize,
+        _: bool,
+        _: &mut Team,
+        mut old: Self::Prepared<R>,
+    ) -> Self::Prepared<R> {
         old.resize_with(self.layers.len(), PreparedDense::default);
         self.layers.iter().zip(old).map(|(layer, old)| layer.prepare(p, old)).collect()
     }
 
-    /// Logits (rows, classes) of samples, for comparison with the exported graph.
-    pub fn forward<R: Real>(&self, p: &Parameters<R>, features: &[&[f32]]) -> Vec<R> {
-        let mut ws = MlpWorkspace::default();
-        let prepared = self.prepare(p, Vec::new());
-        self.run(p, &prepared, features.iter().copied(), &mut ws);
-        let (Some(last), Some(prepared), Some(rows)) = (self.layers.last(), prepared.last(), ws.rows.last())
-        else {
-            return Vec::new();
-        };
-        last.logits(p, prepared, rows, &mut ws.scratch)
-    }
-
-    /// The loss of a shard, and the gradients of `objective` in the workspace; there is no dropout here.
-    pub fn pass<R: Real>(
+    // There is no dropout here.
+    fn pass<R: Real>(
         &self,
         p: &Parameters<R>,
-        prepared: &[PreparedDense<R>],
+        prepared: &Self::Prepared<R>,
         samples: &[Sample<'_>],
         objective: &Objective,
         ws: &mut MlpWorkspace<R>,
@@ -217,8 +189,7 @@ impl Mlp {
         sums
     }
 
-    /// What [`pass`](Self::pass) found, as gradients of the parameters.
-    pub fn summands<'a, R: Real>(&self, ws: &'a MlpWorkspace<R>) -> Summands<'a, R> {
+    fn summands<'a, R: Real>(&self, _: &'a Parameters<R>, ws: &'a MlpWorkspace<R>) -> Summands<'a, R> {
         let mut out = Summands::new();
         if ws.labels.is_empty() {
             return out;
@@ -229,11 +200,10 @@ impl Mlp {
         out
     }
 
-    /// The loss alone.
-    pub fn evaluate<R: Real>(
+    fn evaluate<R: Real>(
         &self,
         p: &Parameters<R>,
-        prepared: &[PreparedDense<R>],
+        prepared: &Self::Prepared<R>,
         samples: &[Sample<'_>],
         ws: &mut MlpWorkspace<R>,
     ) -> Sums {
@@ -252,6 +222,20 @@ impl Mlp {
             &mut ws.scratch,
             None,
         )
+    }
+}
+
+impl Mlp {
+    /// Logits (rows, classes) of samples, for comparison with the exported graph.
+    pub fn forward<R: Real>(&self, p: &Parameters<R>, features: &[&[f32]]) -> Vec<R> {
+        let mut ws = MlpWorkspace::default();
+        let prepared = self.prepare(p, features.len(), false, &mut Team::new(1), Vec::new());
+        self.run(p, &prepared, features.iter().copied(), &mut ws);
+        let (Some(last), Some(prepared), Some(rows)) = (self.layers.last(), prepared.last(), ws.rows.last())
+        else {
+            return Vec::new();
+        };
+        last.logits(p, prepared, rows, &mut ws.scratch)
     }
 
     /// What every pass begins with: the rows that each layer reads.
@@ -300,7 +284,7 @@ impl Mlp {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
-    use crate::network::Gradients;
+    use crate::network::traits::tests::check_gradients;
 
     #[test]
     fn gradients_are_those_of_finite_differences() {
@@ -313,23 +297,6 @@ mod tests {
             (0..6).map(|_| (0..5).map(|_| random.normal() as f32).collect()).collect();
         let samples: Vec<Sample<'_>> =
             features.iter().zip(0..).map(|(f, i)| Sample { features: f, label: i % 3 }).collect();
-        let loss = |p: &Parameters<f64>| {
-            mlp.evaluate(p, &mlp.prepare(p, Vec::new()), &samples, &mut MlpWorkspace::default()).nats
-        };
-        let objective = Objective { scale: 1.0, label_smoothing: 0.0, dropout: None };
-        let mut ws = MlpWorkspace::default();
-        mlp.pass(&p, &mlp.prepare(&p, Vec::new()), &samples, &objective, &mut ws);
-        let gradients = Gradients::of(&p, &[mlp.summands(&ws)]);
-        for i in 0..p.len() {
-            let (mut up, mut down) = (p.clone(), p.clone());
-            up.data_mut()[i] += 1e-6;
-            down.data_mut()[i] -= 1e-6;
-            let expected = (loss(&up) - loss(&down)) / 2e-6;
-            assert!(
-                (gradients.data()[i] - expected).abs() < 1e-6 * (1.0 + expected.abs()),
-                "{i}: {} {expected}",
-                gradients.data()[i]
-            );
-        }
+        check_gradients(&mlp, &p, &samples);
     }
 }

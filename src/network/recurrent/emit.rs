@@ -6,9 +6,9 @@ use s2s_runtime::contract::{
 };
 
 use super::seq2seq::Seq2Seq;
-use crate::network::Parameters;
 use crate::network::ground::graph::{GraphSide, Io, emit_mask, squeeze, unsqueeze};
 use crate::network::layers::encoder::{Backwards, EncoderSides};
+use crate::network::{Network, Parameters};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, TensorProto};
 

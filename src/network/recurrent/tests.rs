@@ -7,6 +7,7 @@ use serde_json::Value as Json;
 use s2s_runtime::contract::START;
 
 use super::*;
+use crate::network::Network;
 use crate::network::ground::packing::Packing;
 use crate::network::layers::projection::Input;
 use crate::network::layers::recurrent::{Recurrent, Source, Tape};

@@ -6,8 +6,8 @@ use s2s_runtime::contract::{
 
 use super::emit::{Encoded, Step};
 use super::seq2seq::Seq2Seq;
-use crate::network::Parameters;
 use crate::network::ground::graph::{Io, squeeze};
+use crate::network::{Network, Parameters};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, TensorProto};
 

@@ -1,0 +1,142 @@
+//! The encoder-decoder as a [`Network`]: how its layers are laid out, initialised and passed.
+
+use super::architecture::Architecture;
+use super::pass::{Prepared, Workspace};
+use super::seq2seq::Seq2Seq;
+use crate::error::Result;
+use crate::network::ground::limits;
+use crate::network::layers::attention::Attention;
+use crate::network::layers::dense::Dense;
+use crate::network::layers::encoder::EncoderLayer;
+use crate::network::layers::kinds::AttentionScore;
+use crate::network::layers::recurrent::{Recurrent, Source};
+use crate::network::{Example, Layout, Network, Objective, ParameterId, Parameters, Summands, Sums};
+use s2s_kernels::random::Random;
+use s2s_kernels::{Real, Team};
+
+impl Network for Seq2Seq {
+    type Architecture = Architecture;
+    type Example<'a> = Example<'a>;
+    type Prepared<R: Real> = Prepared<R>;
+    type Workspace<R: Real> = Workspace<R>;
+
+    fn new(architecture: Architecture) -> Result<Self> {
+        let a = &architecture;
+        a.check()?;
+        let cell = a.cell.name();
+        let p = &mut Layout::default();
+        let source = |l, vocabulary, form| {
+            if l == 0 { Source::Symbols(vocabulary, form) } else { Source::Rows(a.hidden) }
+        };
+        let encoder = (0..a.layers)
+            .map(|l| {
+                let source = source(l, a.source_vocabulary, a.source_input);
+                EncoderLayer::new(
+                    p,
+                    &format!("encoder.{cell}_{l}"),
+                    a.cell,
+                    a.hidden,
+                    a.bidirectional,
+                    source,
+                )
+            })
+            .collect();
+        let decoder = (0..a.layers)
+            .map(|l| {
+                let source = source(l, a.target_vocabulary, a.target_input);
+                Recurrent::new(p, "decoder", format!("decoder.{cell}_{l}"), a.cell, a.hidden, source)
+            })
+            .collect();
+        let attention = match a.attention {
+            AttentionScore::None => None,
+            AttentionScore::Dot => Some(Attention::new(p, a.hidden, false)),
+            AttentionScore::General => Some(Attention::new(p, a.hidden, true)),
+        };
+        let tied = a.tied_embeddings.then(|| p.find("decoder.embedding")).flatten();
+        let dense = Dense::new(p, "decoder.dense", a.hidden, a.target_vocabulary, tied);
+        let layout = std::mem::take(p);
+        limits::check_count(&layout)?;
+        Ok(Self { architecture, encoder, decoder, attention, dense, layout, filling: None })
+    }
+
+    fn architecture(&self) -> &Architecture {
+        &self.architecture
+    }
+
+    fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    fn initialise(&self, seed: u64) -> Parameters<f32> {
+        let mut p = self.parameters();
+        for (l, layer) in self.encoder.iter().enumerate() {
+            layer.initialise(&mut p, &mut Random::new(seed, l as u64));
+        }
+        for (l, layer) in self.decoder.iter().enumerate() {
+            layer.initialise(&mut p, &mut Random::new(seed, (self.encoder.len() + l) as u64));
+        }
+        if let Some(attention) = &self.attention {
+            attention.initialise(&mut p, &mut Random::new(seed, u64::MAX - 1));
+        }
+        self.dense.initialise(&mut p, &mut Random::new(seed, u64::MAX));
+        p
+    }
+
+    fn is_transposed(&self, id: ParameterId) -> bool {
+        self.encoder
+            .iter()
+            .flat_map(EncoderLayer::transposed)
+            .chain(self.decoder.iter().filter_map(Recurrent::transposed))
+            .any(|t| t == id)
+    }
+
+    fn targets(example: &Example<'_>) -> usize {
+        // END is predicted too.
+        example.target.len() + 1
+    }
+
+    fn cost(example: &Example<'_>) -> usize {
+        example.source.len() + example.target.len()
+    }
+
+    fn rows(batch: &[Example<'_>]) -> usize {
+        let sources: usize = batch.iter().map(|e| e.source.len()).sum();
+        sources.max(batch.iter().map(Self::targets).sum())
+    }
+
+    fn prepare<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        rows: usize,
+        has_dropout: bool,
+        team: &mut Team,
+        old: Prepared<R>,
+    ) -> Prepared<R> {
+        self.prepare_with(p, rows, has_dropout, team, old)
+    }
+
+    fn pass<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &Prepared<R>,
+        examples: &[Example<'_>],
+        objective: &Objective,
+        workspace: &mut Workspace<R>,
+    ) -> Sums {
+        self.pass(p, prepared, examples, objective, workspace)
+    }
+
+    fn summands<'a, R: Real>(&self, p: &'a Parameters<R>, workspace: &'a Workspace<R>) -> Summands<'a, R> {
+        self.summands(p, workspace)
+    }
+
+    fn evaluate<R: Real>(
+        &self,
+        p: &Parameters<R>,
+        prepared: &Prepared<R>,
+        examples: &[Example<'_>],
+        workspace: &mut Workspace<R>,
+    ) -> Sums {
+        self.evaluate(p, prepared, examples, workspace)
+    }
+}
