@@ -8,7 +8,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use common::server::s2s;
-use s2s::train::{Run, Which};
+use s2s::families::recurrent::Run;
+use s2s::train::Which;
 use s2s_kernels::random::Random;
 
 const CONFIG: &str = "\

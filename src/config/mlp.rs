@@ -5,9 +5,10 @@ use std::path::{Path, PathBuf};
 use s2s_runtime::files;
 
 use super::checked::{LoadOptions, Validation, validation};
-use super::raw::{Field, Node, Value};
+use super::experiment::Experiment;
+use super::raw::{Field, Node};
 use super::training::{Training, training};
-use crate::error::{Error, ErrorKind, Result};
+use crate::error::Result;
 use crate::network::Network;
 use crate::network::ground::limits::WIDEST;
 use crate::network::perceptron::{MOST_CLASSES, MOST_INPUTS, Mlp, MlpArchitecture};
@@ -34,34 +35,11 @@ pub struct MlpConfig {
     effective: Node,
 }
 
-/// Whether the config in `file` is of this kind; a file that cannot be read is not, and its own reader says
-/// why.
-pub fn is_mlp(file: &Path, options: &LoadOptions) -> bool {
-    let read = || -> Option<bool> {
-        let mut node = Node::parse(&files::read_text(file, files::CONFIG).ok()?, file).ok()?;
-        for assignment in &options.overrides {
-            node.set(assignment).ok()?;
-        }
-        let Value::Map(entries) = &node.value else { return None };
-        let Value::Map(model) = &entries.iter().find(|(key, _)| key == "model")?.1.value else { return None };
-        Some(model.iter().any(|(key, node)| key == "kind" && node.value == Value::String("mlp".to_owned())))
-    };
-    read().unwrap_or(false)
-}
-
 impl MlpConfig {
-    /// Reads and checks `file`.
-    ///
-    /// # Errors
-    /// As [`Config::load`](super::Config::load).
-    pub fn load(file: &Path, options: &LoadOptions) -> Result<Self> {
-        Self::parse(&files::read_text(file, files::CONFIG)?, file, options)
-    }
-
     /// Checks `text`; `file` is named in errors, and its folder is where relative paths start.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`] with file, line and key.
+    /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) with file, line and key.
     pub fn parse(text: &str, file: &Path, options: &LoadOptions) -> Result<Self> {
         let mut effective = Node::parse(text, file)?;
         for assignment in &options.overrides {
@@ -144,14 +122,30 @@ impl MlpConfig {
             effective,
         })
     }
+}
 
-    /// The config as typed with overrides, as JSON.
-    pub fn to_json(&self) -> serde_json::Value {
+impl Experiment for MlpConfig {
+    fn load(file: &Path, options: &LoadOptions) -> Result<Self> {
+        Self::parse(&files::read_text(file, files::CONFIG)?, file, options)
+    }
+
+    fn name(&self) -> &str {
+        &self.name
+    }
+
+    fn training(&self) -> &Training {
+        &self.training
+    }
+
+    fn rights(&self) -> [Option<&str>; 2] {
+        [self.licence.as_deref(), self.attribution.as_deref()]
+    }
+
+    fn to_json(&self) -> serde_json::Value {
         self.effective.to_json()
     }
 
-    /// The same without the paths of this machine.
-    pub fn provenance(&self) -> serde_json::Value {
+    fn provenance(&self) -> serde_json::Value {
         let mut json = self.to_json();
         if let Some(data) = json.get_mut("data").and_then(|d| d.as_object_mut()) {
             data.shift_remove("folder");
@@ -159,8 +153,7 @@ impl MlpConfig {
         json
     }
 
-    /// What decides the weights: the config without what may change when a run is resumed.
-    pub fn fingerprint(&self) -> serde_json::Value {
+    fn fingerprint(&self) -> serde_json::Value {
         let mut json = self.provenance();
         for (section, keys) in
             [("data", &["licence", "attribution"][..]), ("training", &self.training.resumable())]
@@ -172,19 +165,11 @@ impl MlpConfig {
         json
     }
 
-    /// Fixes threads and data folder, so that the copy in the run folder gives the same run from anywhere.
-    ///
-    /// # Errors
-    /// None in practice: both keys are sections of a checked config.
-    pub fn settle(&mut self, threads: usize, folder: &Path) -> Result<()> {
+    fn settle(&mut self, threads: usize, folder: Option<&Path>) -> Result<()> {
         self.training.threads = Some(threads);
         self.effective.set(&format!("training.threads={threads}"))?;
+        let Some(folder) = folder else { return Ok(()) };
         self.effective.set(&format!("data.folder={}", serde_json::Value::from(folder.to_string_lossy())))
-    }
-
-    /// An error about the data of this config.
-    pub fn data_error(&self, line: u64, message: String, help: &str) -> Error {
-        Error::new(ErrorKind::Data, message).at_line(&self.train, Some(line), None).help(help)
     }
 }
 

@@ -6,6 +6,7 @@
 
 pub mod callbacks;
 pub mod checked;
+pub mod experiment;
 pub mod mlp;
 pub mod raw;
 pub mod schema;

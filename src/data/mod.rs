@@ -1,4 +1,5 @@
-//! Pairs of text, from files or self-made: read, looked at, counted, encoded, and their order in training.
+//! Pairs of text, from files or self-made: read, looked at, counted, encoded, and their order in training; and
+//! samples of numbers.
 
 pub mod batches;
 pub mod corpus;
@@ -9,6 +10,7 @@ pub mod groups;
 mod jsonl;
 pub mod pairs;
 pub mod report;
+pub mod samples;
 mod separated;
 #[cfg(test)]
 mod tests;

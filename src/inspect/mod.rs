@@ -16,9 +16,10 @@ use s2s_runtime::vocabulary::Padding;
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::mlp::MlpBundle;
+use crate::families::recurrent::Run;
 use crate::network::{Architecture, AttentionScore, Cell, Network};
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
-use crate::train::{Run, Which};
+use crate::train::Which;
 
 pub mod body;
 pub mod draw;
