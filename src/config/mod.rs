@@ -9,6 +9,7 @@ pub mod checked;
 pub mod experiment;
 pub mod mlp;
 pub mod raw;
+pub mod samples;
 pub mod schema;
 #[cfg(test)]
 mod tests;

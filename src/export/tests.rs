@@ -8,6 +8,7 @@ use proptest::prelude::*;
 use prost::Message;
 use s2s_runtime::bundle::{Bundle, sha256};
 use s2s_runtime::contract::{START, UNK, file, metadata};
+use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::manifest::{Io, Manifest, Provenance, Role};
 use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
@@ -15,7 +16,7 @@ use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
 use super::verify::{Check, Outcome};
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network};
+use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network, Parameters, Seq2Seq};
 use crate::onnx::messages::ModelProto;
 
 mod filled;

@@ -5,6 +5,7 @@
 //! families share knows none of them: [`train`](crate::train) and [`export`](mod@crate::export).
 
 mod family;
+pub mod features;
 pub mod perceptron;
 pub mod recurrent;
 mod registry;

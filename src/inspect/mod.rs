@@ -15,7 +15,7 @@ pub use s2s_runtime::shapes;
 use s2s_runtime::vocabulary::Padding;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::mlp::MlpBundle;
+use crate::export::{feature_kind, read_features};
 use crate::families::recurrent::Run;
 use crate::network::{Architecture, AttentionScore, Cell, Network};
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
@@ -107,8 +107,8 @@ impl Subject {
         if path.is_dir() && Run::exists(path) && !path.join(s2s_runtime::contract::file::MANIFEST).exists() {
             return Self::of_run(&Run::open(path)?);
         }
-        if MlpBundle::exists(path) {
-            let MlpBundle { manifest, model: bytes, .. } = MlpBundle::open(path)?;
+        if feature_kind(path).is_some() {
+            let (manifest, bytes) = read_features::<serde_json::Value>(path)?;
             let file = manifest.graph.file;
             let model = Model::read(&file, &bytes, Detail::Layers)?;
             return Ok(Self::alone(manifest.name, file, bytes, model));

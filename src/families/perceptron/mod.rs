@@ -1,9 +1,13 @@
-//! Perceptrons: samples of numbers in, bundles that predict classes out.
+//! Perceptrons: classifiers, and the runs that older versions wrote.
 
-mod dataset;
-mod family;
 mod older;
-mod record;
 
-pub use family::PerceptronFamily;
-pub use record::{Run, StoredSamples};
+use crate::families::features::FeatureFamily;
+use crate::network::perceptron::Mlp;
+use crate::train;
+
+/// A run of a perceptron.
+pub type Run = train::Run<Mlp>;
+
+/// The family of perceptrons.
+pub type PerceptronFamily = FeatureFamily<Mlp>;

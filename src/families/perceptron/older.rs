@@ -6,17 +6,22 @@ use std::path::Path;
 use s2s_runtime::manifest::DataFile;
 use serde::Deserialize;
 
-use super::record::StoredSamples;
 use crate::error::Result;
-use crate::network::perceptron::MlpArchitecture;
+use crate::families::features::{Classifier, StoredSamples};
+use crate::network::perceptron::{Mlp, MlpArchitecture};
 use crate::train::callbacks::Callbacks;
 use crate::train::checkpoint::{Best, Header, OlderHeader, Progress, metadata};
 
 const KEY: &str = "s2s.mlp_checkpoint";
 
-/// The key of that header, and what reads it.
-pub(super) const HEADER: OlderHeader<MlpArchitecture> =
-    (KEY, |json| Ok(serde_json::from_str::<Older>(json)?.into()));
+impl Classifier for Mlp {
+    const OLDER_HEADER: Option<OlderHeader<MlpArchitecture>> =
+        Some((KEY, |json| Ok(serde_json::from_str::<Older>(json)?.into())));
+
+    fn record_of_older(folder: &Path) -> Result<Option<StoredSamples>> {
+        record(folder).map(Some)
+    }
+}
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -48,7 +53,7 @@ impl From<Older> for Header<MlpArchitecture> {
 ///
 /// # Errors
 /// A checkpoint that is there and cannot be read.
-pub(super) fn record(folder: &Path) -> Result<StoredSamples> {
+fn record(folder: &Path) -> Result<StoredSamples> {
     let mut data = Vec::new();
     for file in ["last.safetensors", "best.safetensors"] {
         let path = folder.join("checkpoints").join(file);

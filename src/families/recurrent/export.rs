@@ -10,7 +10,7 @@ use crate::data::{Corpus, Part, pairs};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Dtype, ExportInput, ExportOptions, Report, Target};
 use crate::families::family::{Export, Exported, Layout};
-use crate::network::{Network, Parameters};
+use crate::network::Parameters;
 use crate::onnx::DEFAULT_OPSET;
 use crate::train::comparison::compare;
 use crate::train::score::decode;
@@ -53,7 +53,7 @@ pub(super) fn export(run: &Run, wanted: &Export, say: &mut dyn FnMut(String)) ->
     };
     if let Some(name) = &wanted.target {
         let target: &Target = name.parse()?;
-        options = target.fit(run.network.architecture(), options, wanted.opset)?;
+        options = target.fit(&run.network, options, wanted.opset)?;
         say(target.describe(options.opset).to_string());
     }
     if wanted.dtype != Dtype::F32 {

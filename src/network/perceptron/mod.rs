@@ -1,6 +1,8 @@
 //! A second kind of network, from the same layers: a multilayer perceptron, for what has a label instead of a
 //! text.
 
+mod features;
+
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};

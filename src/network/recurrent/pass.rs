@@ -2,13 +2,14 @@
 
 use std::mem::take;
 
-use super::seq2seq::{Forward, Seq2Seq};
+use super::seq2seq::Seq2Seq;
 use crate::network::ground::shard::{Alignment, Shard};
 use crate::network::layers::attention::{AttentionTape, PreparedAttention};
 use crate::network::layers::dense::{DenseBackward, DenseTape, PreparedDense};
 use crate::network::layers::encoder::{EncoderTape, PreparedEncoderLayer};
 use crate::network::layers::projection::Input;
 use crate::network::layers::recurrent::{PreparedRecurrent, Tape};
+use crate::network::sequence::Forward;
 use crate::network::{Dropout, Example, Objective, Parameters, Summands, Sums};
 use s2s_kernels::{Real, Scratch, Team};
 

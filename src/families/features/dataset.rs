@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use s2s_runtime::manifest::DataFile;
 
-use super::record::StoredSamples;
-use crate::config::checked::Validation;
+use super::classifier::{Classifier, StoredSamples};
 use crate::config::experiment::Experiment;
+use crate::config::samples::{SampleConfig, SampleModel};
 use crate::config::training::Training;
 use crate::data::batches::Batches;
 use crate::data::samples::{Samples, read_samples, split};
@@ -15,22 +15,11 @@ use crate::error::Result;
 use crate::network::Parameters;
 use crate::network::perceptron::Sample;
 use crate::train::metrics::EpochMetrics;
-use crate::train::{Begun, Dataset, Event, Found, Report, Run, Source, Trainable};
+use crate::train::{Begun, Dataset, Event, Found, Report, Run, Source};
 use s2s_kernels::random::Random;
 
-/// A classifier that is trained on samples.
-pub(crate) trait Classifier:
-    Trainable<Stored = StoredSamples> + for<'a> crate::network::Network<Example<'a> = Sample<'a>>
-{
-}
-
-impl<N> Classifier for N where
-    N: Trainable<Stored = StoredSamples> + for<'a> crate::network::Network<Example<'a> = Sample<'a>>
-{
-}
-
 /// Samples as they were read, and which of them are held out.
-pub(crate) struct SampleSource {
+pub(super) struct SampleSource {
     folder: PathBuf,
     data: [DataFile; 1],
     samples: Samples,
@@ -40,22 +29,17 @@ pub(crate) struct SampleSource {
 }
 
 impl SampleSource {
-    /// Reads a file of samples of `inputs` features and `classes` classes.
+    /// Reads the file of samples that a config names.
     ///
     /// # Errors
     /// As [`read_samples`] and [`split`].
-    pub(crate) fn read(
-        file: &Path,
-        folder: &Path,
-        [inputs, classes]: [usize; 2],
-        validation: &Validation,
-        seed: u64,
-    ) -> Result<Self> {
-        let (samples, sha256) = read_samples(file, inputs, Some(classes))?;
-        let name = file.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        let data = [DataFile { file: name, sha256, pairs: samples.len() }];
-        let [training, held_out] = split(samples.len(), validation, seed)?;
-        Ok(Self { folder: folder.to_owned(), data, samples, classes, training, held_out })
+    pub(super) fn read<A: SampleModel>(config: &SampleConfig<A>) -> Result<Self> {
+        let [inputs, classes] = config.architecture.sizes();
+        let (samples, sha256) = read_samples(&config.train, inputs, Some(classes))?;
+        let file = config.train.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        let data = [DataFile { file, sha256, pairs: samples.len() }];
+        let [training, held_out] = split(samples.len(), &config.validation, config.training.seed)?;
+        Ok(Self { folder: config.folder.clone(), data, samples, classes, training, held_out })
     }
 }
 
@@ -74,7 +58,7 @@ impl<N: Classifier> Source<N> for SampleSource {
         &self.data
     }
 
-    fn record(&mut self, _: &N::Config, _: &mut dyn Report) -> Result<StoredSamples> {
+    fn record(&mut self, _: &SampleConfig<N::Architecture>, _: &mut dyn Report) -> Result<StoredSamples> {
         Ok(StoredSamples { data: self.data.to_vec() })
     }
 
@@ -84,7 +68,7 @@ impl<N: Classifier> Source<N> for SampleSource {
 }
 
 /// Samples that are learnt.
-pub(crate) struct Sampled(SampleSource);
+pub(super) struct Sampled(SampleSource);
 
 impl Sampled {
     fn examples(&self, positions: &[u32]) -> Vec<Sample<'_>> {
