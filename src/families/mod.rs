@@ -6,6 +6,8 @@
 
 mod family;
 pub mod features;
+#[cfg(test)]
+mod linear;
 pub mod perceptron;
 pub mod recurrent;
 mod registry;

@@ -10,7 +10,12 @@ use crate::config::experiment;
 
 /// All families, one a line. The default comes last: what is nobody else's is read as its own, so that its
 /// readers say what is wrong.
-pub const FAMILIES: &[&dyn Family] = &[&PerceptronFamily::NEW, &RecurrentFamily];
+pub const FAMILIES: &[&dyn Family] = &[
+    &PerceptronFamily::NEW,
+    #[cfg(test)]
+    &super::features::FeatureFamily::<super::linear::Linear>::NEW,
+    &RecurrentFamily,
+];
 
 /// Finds the family of a config; what cannot be read, or is of no known kind, is the default's.
 pub fn of_config(file: &Path, load: &LoadOptions) -> &'static dyn Family {

@@ -11,3 +11,6 @@ pub type Run = train::Run<Mlp>;
 
 /// The family of perceptrons.
 pub type PerceptronFamily = FeatureFamily<Mlp>;
+
+#[cfg(test)]
+mod tests;
