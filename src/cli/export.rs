@@ -9,7 +9,7 @@ use s2s_runtime::manifest::Io;
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
 use crate::data::groups::group;
-use crate::data::{Corpus, Part, pairs};
+use crate::data::{Corpus, Part, formats};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{
     self, Dtype, ExportInput, ExportOptions, FeatureInput, Replace, Report, TARGETS, Target, VerifyOptions,
@@ -136,7 +136,7 @@ fn share(typed: &str) -> std::result::Result<f64, String> {
 
 fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
     if let Some(file) = &args.dev {
-        return Ok(Part::whole(pairs::read(file, None)?.into()));
+        return Ok(Part::whole(formats::read(file, None)?.into()));
     }
     let corpus = Corpus::load(&run.config.data, run.config.training.seed, &mut |_, _, _| ())
         .map_err(|error| error.help("name pairs to score with --dev"))?;
