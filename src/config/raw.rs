@@ -100,25 +100,35 @@ impl Node {
         }
         let mut value = Self::parse(text, Path::new("--set"))?;
         value.move_to_command_line();
+        self.put(&keys, value).map_err(|at| {
+            usage(format!("--set {assignment:?}: `{}` is a value, not a section", keys[..at].join(".")))
+        })
+    }
+
+    /// Puts `value` where `keys` lead; sections that are not there are made.
+    ///
+    /// # Errors
+    /// The number of the first keys that lead to a value, where a section should be.
+    pub(super) fn put(&mut self, keys: &[&str], value: Self) -> std::result::Result<(), usize> {
         let mut at = self;
         for (i, key) in keys.iter().enumerate() {
             if at.value == Value::Null {
                 at.value = Value::Map(Vec::new());
             }
-            let Value::Map(entries) = &mut at.value else {
-                return Err(usage(format!(
-                    "--set {assignment:?}: `{}` is a value, not a section",
-                    keys[..i].join(".")
-                )));
-            };
+            let Value::Map(entries) = &mut at.value else { return Err(i) };
             let position = entries.iter().position(|(k, _)| k == key).unwrap_or_else(|| {
-                entries.push(((*key).to_owned(), Self { origin: Origin::CommandLine, value: Value::Null }));
+                entries.push(((*key).to_owned(), Self::settled(Value::Null)));
                 entries.len() - 1
             });
             at = &mut entries[position].1;
         }
         *at = value;
         Ok(())
+    }
+
+    /// A value that no file gives, but the command line or the program.
+    pub(super) fn settled(value: Value) -> Self {
+        Self { origin: Origin::CommandLine, value }
     }
 
     fn move_to_command_line(&mut self) {
