@@ -144,8 +144,8 @@ fn open(path: &Path) -> Result<Subject> {
         return Subject::of_network(&run.config.name, &run.network, &parameters);
     }
     if feature_kind(path).is_some() {
-        let (manifest, graph) = read_features::<serde_json::Value>(path)?;
-        return Subject::of_graph(manifest.name, manifest.graph.file, graph);
+        let (manifest, model) = read_features::<serde_json::Value>(path)?;
+        return Subject::of_graph(manifest.name, manifest.graph.file, model);
     }
     Subject::of_bundle(&Bundle::open(path)?)
 }

@@ -9,8 +9,9 @@ pub mod checked;
 pub mod mlp;
 pub mod raw;
 pub mod schema;
-#[cfg(test)]
-mod tests;
 pub mod training;
 
 pub use checked::{Config, LoadOptions};
+
+#[cfg(test)]
+mod tests;

@@ -25,8 +25,6 @@ pub mod overview;
 pub mod png;
 pub mod svg;
 pub mod table;
-#[cfg(test)]
-mod tests;
 
 use language::Language;
 use model::{Detail, Model};
@@ -286,3 +284,6 @@ fn graph(role: Role, file: &str, bytes: Vec<u8>) -> Result<Graph> {
     let model = Model::read(file, &bytes, Detail::Layers)?;
     Ok(Graph { role: Some(role), file: file.to_owned(), bytes, model })
 }
+
+#[cfg(test)]
+mod tests;

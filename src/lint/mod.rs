@@ -13,8 +13,6 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub mod rules;
 mod runtime;
-#[cfg(test)]
-mod tests;
 pub mod view;
 
 pub use runtime::{Effect, Runtime};
@@ -204,3 +202,6 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;
