@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result, guess};
 pub enum Origin {
     /// 1-based line of the file.
     Line(u64),
-    /// `--set KEY=VALUE`.
+    /// The command line, as `--set KEY=VALUE`, or the program itself.
     CommandLine,
 }
 
@@ -44,9 +44,9 @@ pub enum Value {
     Integer(i64),
     /// Any other number.
     Float(f64),
-    /// Text.
+    /// A text, quoted or not.
     String(String),
-    /// `[a, b]`.
+    /// A list, as `[a, b]` or an item a line.
     List(Vec<Node>),
     /// `{key: value}`, in the order typed.
     Map(Vec<(String, Node)>),
@@ -306,7 +306,10 @@ impl<'a> Field<'a> {
         Ok(section)
     }
 
-    /// Text.
+    /// The text that this is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a number, a truth value, a list or a section.
     pub fn string(&self) -> Result<&'a str> {
         match &self.node.value {
             Value::String(v) if !v.is_empty() => Ok(v),

@@ -49,11 +49,11 @@ pub struct Subject {
 pub struct Graph {
     /// Its part, where it is one of three.
     pub role: Option<Role>,
-    /// Its name.
+    /// Name of its file, in the bundle or as it would be exported.
     pub file: String,
-    /// Its content.
+    /// The whole file, an encoded `ModelProto`.
     pub bytes: Vec<u8>,
-    /// In layers.
+    /// Its nodes, grouped into layers.
     pub model: Model,
 }
 

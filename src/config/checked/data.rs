@@ -8,7 +8,7 @@ use crate::config::raw::{Field, Section};
 use crate::config::training::seed;
 use crate::error::Result;
 
-/// Section `data`.
+/// Where pairs come from and how their texts become tokens: section `data`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Data {
     /// Files, or a task that the program makes itself.
@@ -83,10 +83,10 @@ pub enum FormatKind {
 /// What columns behind those of source and target are.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Extra {
-    /// A mistake.
+    /// A line that has one is an error.
     #[default]
     Error,
-    /// Nothing.
+    /// They are left out.
     Ignore,
     /// Text of the last column that is wanted, with the separators between them.
     Join,
@@ -138,7 +138,7 @@ pub enum VocabularyFrom {
 /// The self-made task of dates.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DatesTask {
-    /// Training pairs.
+    /// How many training pairs are made.
     pub train: usize,
     /// Validation pairs, with no source text of the training pairs.
     pub dev: usize,
