@@ -7,7 +7,7 @@ use s2s_runtime::contract::file;
 use s2s_runtime::did_you_mean;
 
 use crate::error::{Error, ErrorKind, Place};
-use crate::export::mlp::MlpBundle;
+use crate::export::MlpBundle;
 
 /// Files of a folder that are looked at.
 const MOST_ENTRIES: usize = 1000;

@@ -9,13 +9,11 @@ use s2s_runtime::manifest::Io;
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
 use crate::data::groups::group;
-use crate::data::{Corpus, Part, pairs};
+use crate::data::{Corpus, Part, formats};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::mlp::export_mlp;
 use crate::export::{
-    self, Dtype, ExportInput, ExportOptions, Replace, Report, TARGETS, Target, VerifyOptions,
+    self, Dtype, ExportInput, ExportOptions, FeatureInput, Replace, Report, TARGETS, Target, VerifyOptions,
 };
-use crate::network::Network;
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 use crate::score::comparison::compare;
 use crate::train::examples::choose;
@@ -138,7 +136,7 @@ fn share(typed: &str) -> std::result::Result<f64, String> {
 
 fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
     if let Some(file) = &args.dev {
-        return Ok(Part::whole(pairs::read(file, None)?.into()));
+        return Ok(Part::whole(formats::read(file, None)?.into()));
     }
     let corpus = Corpus::load(&run.config.data, run.config.training.seed, &mut |_, _, _| ())
         .map_err(|error| error.help("name pairs to score with --dev"))?;
@@ -195,7 +193,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     };
     if let Some(name) = &args.target {
         let target: &Target = name.parse()?;
-        options = target.fit(run.network.architecture(), options, args.opset)?;
+        options = target.fit(&run.network, options, args.opset)?;
         if !global.quiet {
             eprintln!("{}", target.describe(options.opset));
         }
@@ -270,17 +268,11 @@ fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result
     let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
     let name = &run.config.name;
     let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
-    let report = export_mlp(
-        &run.network,
-        &parameters,
-        name,
-        provenance,
-        args.opset.unwrap_or(DEFAULT_OPSET),
-        verification,
-        &place,
-        &replace,
-    )
-    .map_err(|error: Error| error.in_file(&place))?;
+    let input =
+        FeatureInput { network: &run.network, parameters: &parameters, name, provenance: Some(provenance) };
+    let opset = args.opset.unwrap_or(DEFAULT_OPSET);
+    let report = export::export_features(&input, opset, verification, &place, &replace)
+        .map_err(|error: Error| error.in_file(&place))?;
     show(&report, global)?;
     if !global.quiet {
         eprintln!(

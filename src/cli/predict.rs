@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 use crate::cli::translate::engine_kind;
 use crate::cli::{Global, bundles, terminal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::mlp::{MlpBundle, best, predict};
+use crate::export::{MlpBundle, best};
 use crate::train::mlp::{parse_samples, read_samples};
 
 /// Predict classes with a perceptron's bundle
@@ -65,7 +65,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     let mut stdout = std::io::stdout().lock();
     let mut right = 0;
     for (batch, features) in samples.features.chunks(BATCH * a.inputs).enumerate() {
-        let [_, probabilities] = predict(&mut *graph, features, a.inputs)?;
+        let probabilities = bundle.run(&mut *graph, features)?.swap_remove(1);
         for (i, (class, row)) in
             best(&probabilities, a.classes).into_iter().zip(probabilities.chunks_exact(a.classes)).enumerate()
         {

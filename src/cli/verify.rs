@@ -8,10 +8,10 @@ use s2s_runtime::{files, printable};
 use crate::cli::translate::engine_kind;
 use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::mlp::{MlpBundle, verify_mlp};
 use crate::export::verify::Outcome;
 use crate::export::verify::runtimes::Runtime;
-use crate::export::{Report, VerifyOptions, verify_path};
+use crate::export::{MlpBundle, Report, VerifyOptions, verify_features, verify_path};
+use crate::network::perceptron::Mlp;
 
 /// Check a bundle: every graph in every engine against the network
 #[derive(Debug, clap::Args)]
@@ -141,7 +141,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
             .help("this one is a classifier; leave it out"));
     }
     let report = match is_mlp {
-        true => verify_mlp(&args.bundle, &options, !args.no_write)?,
+        true => verify_features::<Mlp>(&args.bundle, &options, !args.no_write)?,
         false => verify_path(&args.bundle, &options, !args.no_write)?,
     };
     show(&report, global)?;

@@ -5,9 +5,12 @@ pub mod corpus;
 mod counting;
 pub mod dates;
 pub mod encoded;
+pub mod formats;
 pub mod groups;
 mod jsonl;
+pub mod lengths;
 pub mod pairs;
+pub mod reading;
 pub mod report;
 mod separated;
 #[cfg(test)]

@@ -5,26 +5,24 @@ use std::collections::BTreeMap;
 use prost::Message;
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::contract::{
-    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, FORMAT_VERSION,
-    MANIFEST_VERSION, file,
+    FORMAT_VERSION, MANIFEST_VERSION, file,
     metadata::{
         DATA_ATTRIBUTION, DATA_LICENCE, FORMAT_VERSION as VERSION_KEY, ROLE, SOURCE_VOCABULARY, SPECIAL_IDS,
         TARGET_VOCABULARY, WEIGHTS_SHA256,
     },
-    next,
 };
-use s2s_runtime::manifest::{
-    GraphFile, Io, Languages, Manifest, MemoryWire, OutputForm, Provenance, Role, SpecialIds, StateWire,
-    Wiring,
-};
+use s2s_runtime::manifest::{GraphFile, Languages, Manifest, Provenance, Role, SpecialIds};
 use s2s_runtime::vocabulary::Vocabulary;
 use sha2::{Digest, Sha256};
 
 use super::compression::{Compressor, Dtype};
-use super::{ExportInput, ExportOptions, readme, self_test};
+use super::input::{ExportInput, ExportOptions, check_opset};
+use super::{readme, self_test};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{AttentionScore, Filling, Network, Parameters, Seq2Seq};
-use crate::onnx::{GraphBuilder, OPSETS, ir_version, messages::ModelProto};
+use crate::network::Parameters;
+use crate::network::sequence::{Need, SequenceNetwork};
+use crate::onnx::messages::{GraphProto, ModelProto};
+use crate::onnx::{GraphBuilder, ir_version};
 
 /// All files of the bundle, by name: graphs, manifest, and unless `graphs_only` is set also self test and
 /// README.
@@ -37,9 +35,9 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
     let mut compressor = Compressor::new(options.dtype);
     let rounded = rounded(input, options, &mut compressor)?;
     let source = graph_padded(input.source)?;
-    let network = input.network.clone().with_filling(Filling::of(&source));
+    let network = input.network.reading(&source);
     let parameters = rounded.as_ref().unwrap_or(input.parameters);
-    let input = &ExportInput { network: &network, parameters, source: &source, ..input.clone() };
+    let input = &ExportInput { network: &*network, parameters, source: &source, ..input.clone() };
     let weights = weights_sha256(input.parameters);
     let roles = match (options.graphs_only, options.fused) {
         (true, _) => &[Role::Encoder, Role::Decoder][..],
@@ -47,12 +45,16 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
         (false, true) => &Role::WITH_OPTIONAL,
     };
     let mut files = BTreeMap::new();
-    let mut graphs = BTreeMap::new();
+    let (mut graphs, mut outsides) = (BTreeMap::new(), readme::Outsides::new());
     for &role in roles {
         let mut model =
             graph(input.network, input.parameters, role, options, &metadata(input, role, &weights)?);
-        if let (Some(graph), true) = (&mut model.graph, role != Role::Training) {
-            compressor.compress(graph);
+        if let Some(graph) = &mut model.graph {
+            if role != Role::Training {
+                compressor.compress(graph);
+            }
+            let (input, output) = (graph.input.clone(), graph.output.clone());
+            outsides.insert(role, GraphProto { input, output, ..GraphProto::default() });
         }
         let bytes = model.encode_to_vec();
         graphs.insert(role, GraphFile { file: role.file().to_owned(), sha256: sha256(&bytes) });
@@ -67,7 +69,7 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
         };
         files.insert(file::SELF_TEST.to_owned(), test);
         manifest.examples.clone_from(&options.examples);
-        let readme = readme::text(&manifest, input.network, options.opset);
+        let readme = readme::text(&manifest, &outsides, input.network.tag(), options.opset);
         files.insert(file::README.to_owned(), readme.into_bytes());
         MANIFEST_VERSION.clone_into(&mut manifest.format_version);
         manifest.files =
@@ -99,31 +101,26 @@ fn rounded(
             compressor.compress(graph);
         }
     }
-    let weights = input.network.exported(input.parameters);
+    let weights = input.network.export_tensors(input.parameters);
     // Tables that are computed from weights will be computed from the rounded ones.
     compressor.keep(&weights.iter().map(|(name, ..)| name.clone()).collect());
-    let find = |name: &str| {
+    let mut find = |name: &str| {
         let (_, shape, values) = weights.iter().find(|(known, ..)| known == name)?;
         Some((shape.clone(), compressor.restored(name).unwrap_or(values).to_vec()))
     };
-    input.network.import(find).map(Some)
+    input.network.import_tensors(&mut find).map(Some)
 }
 
 /// One graph of the network, finished.
 pub(super) fn graph(
-    network: &Seq2Seq,
+    network: &dyn SequenceNetwork,
     parameters: &Parameters<f32>,
     role: Role,
     options: &ExportOptions,
     metadata: &[(String, String)],
 ) -> ModelProto {
     let mut builder = GraphBuilder::new(role.as_str());
-    match role {
-        Role::Encoder => network.emit_encoder(parameters, &mut builder, options.io),
-        Role::Decoder => network.emit_decoder(parameters, &mut builder, options.io),
-        Role::Training => network.emit_training(parameters, &mut builder, options.io),
-        Role::Translate => network.emit_translate(parameters, &mut builder),
-    }
+    network.emit(role, parameters, &mut builder, options.io);
     builder.finish(options.opset, ir_version(options.opset), metadata)
 }
 
@@ -145,29 +142,25 @@ pub fn weights_sha256(parameters: &Parameters<f32>) -> String {
 }
 
 fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
-    if !OPSETS.contains(&options.opset) {
-        let message = format!("operator set {} cannot be written", options.opset);
-        return Err(Error::new(ErrorKind::Usage, message).help(format!(
-            "choose one from {} to {}",
-            OPSETS.start(),
-            OPSETS.end()
-        )));
-    }
-    let architecture = input.network.architecture();
-    for (side, symbols, expected) in [
-        ("source", input.source.len(), architecture.source_vocabulary),
-        ("target", input.target.len(), architecture.target_vocabulary),
-    ] {
+    check_opset(options.opset)?;
+    let [source, target] = input.network.vocabularies();
+    for (side, symbols, expected) in
+        [("source", input.source.len(), source), ("target", input.target.len(), target)]
+    {
         if symbols != expected {
             let message = format!("the {side} vocabulary has {symbols} symbols, the network {expected}");
             return Err(Error::new(ErrorKind::Internal, message));
         }
     }
-    if input.source.spec().padding.is_some() && architecture.attention != AttentionScore::None {
+    if input.source.spec().padding.is_some() && input.network.needs().contains(&Need::Attention) {
         let message = "attention over sources that are filled up with a symbol cannot be exported";
         return Err(
             Error::new(ErrorKind::Usage, message).help("take `padding` out of the run's source vocabulary")
         );
+    }
+    if options.fused && !input.network.roles().contains(&Role::Translate) {
+        let message = "this network has no graph that decodes by itself";
+        return Err(Error::new(ErrorKind::Usage, message).help(Need::Loop.instead()));
     }
     for (entry, values) in input.parameters.iter() {
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
@@ -202,33 +195,6 @@ fn manifest(
     graphs: BTreeMap<Role, GraphFile>,
     weights_sha256: String,
 ) -> Result<Manifest> {
-    let architecture = input.network.architecture();
-    let has_attention = architecture.attention != AttentionScore::None;
-    let states = (0..architecture.layers).flat_map(|l| input.network.state_names(l)).map(|state| StateWire {
-        decoder_output: next(&state),
-        encoder_output: state.clone(),
-        decoder_input: state,
-        ..StateWire::default()
-    });
-    let wiring = Wiring {
-        encoder_input: ENCODER_INPUT.to_owned(),
-        decoder_input: DECODER_INPUT.to_owned(),
-        decoder_output: DECODER_OUTPUT.to_owned(),
-        output: match options.io {
-            Io::Ids => OutputForm::Logits,
-            Io::OneHot => OutputForm::Probabilities,
-        },
-        states: states.collect(),
-        memory: if has_attention {
-            [ENCODER_OUTPUT, ENCODER_MASK]
-                .map(|name| MemoryWire { encoder_output: name.to_owned(), decoder_input: name.to_owned() })
-                .to_vec()
-        } else {
-            Vec::new()
-        },
-        attention: has_attention.then(|| ATTENTION.to_owned()),
-        ..Wiring::default()
-    };
     Ok(Manifest {
         format_version: FORMAT_VERSION.to_owned(),
         name: input.name.to_owned(),
@@ -238,12 +204,10 @@ fn manifest(
         graphs,
         files: BTreeMap::new(),
         weights_sha256: Some(weights_sha256),
-        wiring,
+        wiring: input.network.wiring(options.io),
         special_ids: SpecialIds::default(),
         decoding: input.decoding.clone(),
-        architecture: Some(
-            serde_json::to_value(input.network.architecture()).map_err(|e| unwritable("architecture", e))?,
-        ),
+        architecture: Some(input.network.architecture_json()?),
         provenance: input.provenance.clone(),
         examples: Vec::new(),
         source: input.source.spec().clone(),

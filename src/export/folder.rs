@@ -100,7 +100,7 @@ pub(super) fn write_record(bundle: &Bundle, json: &[u8]) -> Result<()> {
 /// Empty folders are always replaced, folders that are no bundle never.
 fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
     const OWN: [&str; 8] = [
-        super::mlp::MODEL,
+        file::MODEL,
         file::MANIFEST,
         file::ENCODER,
         file::DECODER,

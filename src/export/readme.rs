@@ -1,29 +1,40 @@
 //! The text for the reader of the folder.
 
+use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use s2s_runtime::contract::{
-    DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_OUTPUT, FORMAT_VERSION, GENERATED_IDS,
-    GENERATED_LENGTHS, LOSS, MAX_NEW_TOKENS, SPECIAL_SYMBOLS, file,
+    DECODER_OUTPUT, FORMAT_VERSION, GENERATED_IDS, LOSS, MAX_NEW_TOKENS, SPECIAL_SYMBOLS, file,
 };
+use s2s_runtime::graph_info::{Dimension, INT64, TensorInfo};
 use s2s_runtime::manifest::{Io, Manifest, Role};
 use s2s_runtime::vocabulary::{PaddingSide, Unit, VocabularySpec};
 
 use super::front_matter::front_matter;
-use crate::network::{Cell, Network, Seq2Seq};
+use crate::onnx::messages::GraphProto;
+
+/// The graphs of a bundle, without their nodes and weights.
+pub(super) type Outsides = BTreeMap<Role, GraphProto>;
 
 /// README.md of a bundle: what the files are, the tensors of this one, how to run it without s2s, whose data
 /// it was.
-pub(super) fn text(manifest: &Manifest, network: &Seq2Seq, opset: i64) -> String {
+///
+/// - `tag`: what the network is called among the tags of model hubs.
+pub(super) fn text(manifest: &Manifest, graphs: &Outsides, tag: &str, opset: i64) -> String {
     let mut out = String::new();
     // Writing to a String cannot fail.
-    let _ = write(&mut out, manifest, network, opset);
+    let _ = write(&mut out, manifest, graphs, tag, opset);
     out
 }
 
-fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -> std::fmt::Result {
-    let architecture = network.architecture();
-    let tags = ["onnx", "seq2seq", if architecture.cell == Cell::Gru { "gru" } else { "lstm" }];
+fn write(
+    out: &mut String,
+    manifest: &Manifest,
+    graphs: &Outsides,
+    tag: &str,
+    opset: i64,
+) -> std::fmt::Result {
+    let tags = ["onnx", "seq2seq", tag];
     out.push_str(&front_matter(
         &manifest.name,
         manifest.languages.as_ref(),
@@ -78,57 +89,21 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
     writeln!(out, "```python\n{}```\n", python(manifest))?;
 
     writeln!(out, "## Tensors\n")?;
-    let (source, target, hidden) =
-        (architecture.source_vocabulary, architecture.target_vocabulary, architecture.hidden);
-    let tokens = |time: &str, vocabulary: usize| match manifest.io {
-        Io::Ids => ("int64", format!("(batch, {time})")),
-        Io::OneHot => ("float32", format!("(batch, {time}, {vocabulary})")),
-    };
-    let state = format!("(batch, {hidden})");
     writeln!(out, "| graph | input or output | name | type | axes |\n|---|---|---|---|---|")?;
-    let mut row = |role: Role, way: &str, name: &str, kind: &str, axes: &str| {
-        writeln!(out, "| {role} | {way} | `{name}` | {kind} | {axes} |")
-    };
-    let (kind, axes) = tokens("source_time", source);
-    row(Role::Encoder, "in", &manifest.wiring.encoder_input, kind, &axes)?;
-    for wire in &manifest.wiring.states {
-        row(Role::Encoder, "out", &wire.encoder_output, "float32", &state)?;
+    for (role, graph) in graphs {
+        for (way, tensors) in [("in", &graph.input), ("out", &graph.output)] {
+            for tensor in tensors.iter().map(TensorInfo::of) {
+                writeln!(
+                    out,
+                    "| {role} | {way} | `{}` | {} | {} |",
+                    tensor.name,
+                    type_of(&tensor),
+                    axes(&tensor)
+                )?;
+            }
+        }
     }
-    let memory_axes = |name: &str| match name {
-        ENCODER_OUTPUT => format!("(batch, source_time, {hidden})"),
-        _ => "(batch, source_time)".to_owned(),
-    };
-    for wire in &manifest.wiring.memory {
-        row(Role::Encoder, "out", &wire.encoder_output, "float32", &memory_axes(&wire.encoder_output))?;
-    }
-    let (kind, step_axes) = tokens("1", target);
-    row(Role::Decoder, "in", &manifest.wiring.decoder_input, kind, &step_axes)?;
-    for wire in &manifest.wiring.states {
-        row(Role::Decoder, "in", &wire.decoder_input, "float32", &state)?;
-    }
-    for wire in &manifest.wiring.memory {
-        row(Role::Decoder, "in", &wire.decoder_input, "float32", &memory_axes(&wire.decoder_input))?;
-    }
-    row(Role::Decoder, "out", DECODER_OUTPUT, "float32", &format!("(batch, 1, {target})"))?;
-    for wire in &manifest.wiring.states {
-        row(Role::Decoder, "out", &wire.decoder_output, "float32", &state)?;
-    }
-    if let Some(attention) = &manifest.wiring.attention {
-        row(Role::Decoder, "out", attention, "float32", "(batch, source_time)")?;
-    }
-    row(Role::Training, "in", &manifest.wiring.encoder_input, kind, &axes)?;
-    let (kind, axes) = tokens("target_time", target);
-    row(Role::Training, "in", &manifest.wiring.decoder_input, kind, &axes)?;
-    row(Role::Training, "in", DECODER_TARGET, "int64", "(batch, target_time)")?;
-    row(Role::Training, "out", DECODER_OUTPUT, "float32", &format!("(batch, target_time, {target})"))?;
-    row(Role::Training, "out", LOSS, "float32", "()")?;
     let fused = manifest.graphs.contains_key(&Role::Translate);
-    if fused {
-        row(Role::Translate, "in", ENCODER_INPUT, "int64", "(batch, source_time)")?;
-        row(Role::Translate, "in", MAX_NEW_TOKENS, "int64", "()")?;
-        row(Role::Translate, "out", GENERATED_IDS, "int64", "(batch, generated_time)")?;
-        row(Role::Translate, "out", GENERATED_LENGTHS, "int64", "(batch)")?;
-    }
     let scores = match manifest.io {
         Io::Ids => "logits; their softmax gives probabilities",
         Io::OneHot => "probabilities",
@@ -167,6 +142,21 @@ fn write(out: &mut String, manifest: &Manifest, network: &Seq2Seq, opset: i64) -
         )?;
     }
     origin(out, manifest)
+}
+
+fn type_of(tensor: &TensorInfo) -> &'static str {
+    if tensor.element_type == INT64 { "int64" } else { "float32" }
+}
+
+/// The axes of a tensor in parentheses, `()` for a scalar.
+fn axes(tensor: &TensorInfo) -> String {
+    let axis = |axis: &Dimension| match axis {
+        Dimension::Fixed(size) => size.to_string(),
+        Dimension::Symbol(name) => name.clone(),
+        Dimension::Unknown => "?".to_owned(),
+    };
+    let axes: Vec<String> = tensor.shape.iter().flatten().map(axis).collect();
+    format!("({})", axes.join(", "))
 }
 
 fn origin(out: &mut String, manifest: &Manifest) -> std::fmt::Result {

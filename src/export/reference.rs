@@ -2,7 +2,7 @@
 
 use s2s_runtime::contract::{END, PAD, START};
 
-use crate::network::{Network, Parameters, Seq2Seq};
+use crate::network::{Parameters, SequenceNetwork};
 
 /// What greedy decoding of one source gives.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,12 +45,12 @@ pub(super) fn softmax(logits: &[f32]) -> Vec<f32> {
 /// Decodes by running the whole teacher-forced pass again for each further token: slow, and with no step of
 /// its own that could be wrong in the same way as the exported one.
 pub(super) fn greedy(
-    network: &Seq2Seq,
+    network: &dyn SequenceNetwork,
     parameters: &Parameters<f32>,
     sources: &[Vec<u32>],
     steps: usize,
 ) -> Vec<Greedy> {
-    let vocabulary = network.architecture().target_vocabulary;
+    let [_, vocabulary] = network.vocabularies();
     let mut inputs = vec![vec![START]; sources.len()];
     let mut results = vec![Greedy { ids: Vec::new(), first_logits: Vec::new() }; sources.len()];
     let runs = |result: &Greedy| result.ids.len() < steps && result.ids.last() != Some(&END);

@@ -2,7 +2,6 @@
 
 use std::borrow::Cow;
 
-use super::Tolerances;
 use crate::network::Parameters;
 use s2s_kernels::random::Random;
 
@@ -27,9 +26,4 @@ pub(super) fn throws(parameters: &Parameters<f32>) -> impl Iterator<Item = Cow<'
         Cow::Owned(shaken)
     };
     std::iter::once(Cow::Borrowed(parameters)).chain((0..SHAKEN).map(shaken))
-}
-
-/// What an engine may be off by, given what it may be off by anyway and what such passes are off by.
-pub(super) fn allowed(usual: f32, rounding: f32) -> f32 {
-    usual.max((Tolerances::ROUNDING_FACTOR * rounding).min(Tolerances::CEILING))
 }

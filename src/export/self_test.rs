@@ -8,11 +8,11 @@ use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::manifest::{Io, Manifest};
 use s2s_runtime::self_test::{Case, SelfTest};
 
+use super::input::{ExportInput, ExportOptions};
 use super::reference::{greedy, log_softmax};
-use super::rounding::{allowed, throws};
-use super::{ExportInput, ExportOptions};
+use super::rounding::throws;
+use super::tolerances::allowed;
 use crate::error::Result;
-use crate::network::Network;
 use s2s_kernels::random::Random;
 
 /// Scores of the first step that are kept.
@@ -44,7 +44,7 @@ pub(super) fn recorded(
 }
 
 fn sources(input: &ExportInput<'_>) -> [Vec<u32>; 4] {
-    let symbols = input.network.architecture().source_vocabulary;
+    let [symbols, _] = input.network.vocabularies();
     let longest = input.source.spec().longest.clamp(4, LONGEST);
     let mut random = Random::new(1, 0);
     [longest, 1, longest / 2, 3]
@@ -52,14 +52,14 @@ fn sources(input: &ExportInput<'_>) -> [Vec<u32>; 4] {
 }
 
 /// What engines may be off by: the usual tolerance, wider for a network that amplifies rounding (as
-/// [`Tolerances::for_rounding`]). The vectors themselves are f32, so that both sides round.
+/// [`Tolerances::for_rounding`](super::Tolerances::for_rounding)). The vectors themselves are f32, so that both sides round.
 fn tolerance(input: &ExportInput<'_>) -> f32 {
     let sources = sources(input);
     let start = sources.each_ref().map(|_| vec![START]);
-    let exact = input.network.forward(&input.parameters.map(f64::from), &sources, &start);
+    let exact = input.network.forward_exact(&input.parameters.map(f64::from), &sources, &start);
     let error = |a: f32, b: f64| (f64::from(a) - b).abs() / (1.0 + b.abs());
     let largest = throws(input.parameters).fold(0.0, |largest, parameters| {
-        let rounded = input.network.forward(&*parameters, &sources, &start);
+        let rounded = input.network.forward(&parameters, &sources, &start);
         let states = rounded.states.iter().flat_map(|(_, a)| a).zip(exact.states.iter().flat_map(|(_, b)| b));
         states
             .chain(rounded.logits.iter().zip(&exact.logits))

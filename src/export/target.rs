@@ -5,28 +5,13 @@
 //! computed wrongly in silence (IREE's encoder over a source read backwards). candle-onnx is not among them:
 //! it has no Pad with a constant.
 
-use std::fmt;
 use std::str::FromStr;
 
-use super::{Dtype, ExportOptions};
+use super::compression::Dtype;
+use super::input::ExportOptions;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::network::{Architecture, AttentionScore, Cell};
+use crate::network::sequence::{Need, SequenceNetwork};
 use crate::onnx::ir_version;
-
-/// Something that a model or the way it is exported asks of a runtime.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Need {
-    /// GRU nodes, with `linear_before_reset=1`.
-    Gru,
-    /// The source read backwards: GatherElements over ids that the graph computes.
-    Bidirectional,
-    /// Attention over a source of any length.
-    Attention,
-    /// Greedy decoding inside a graph.
-    Loop,
-    /// 8-bit weights that DequantizeLinear restores.
-    Int8,
-}
 
 /// A runtime that graphs can be exported for.
 #[derive(Debug)]
@@ -42,7 +27,7 @@ pub struct Target {
     lacks: &'static [Need],
 }
 
-/// All of them.
+/// Lists every runtime that was measured.
 pub static TARGETS: [Target; 10] = [
     Target {
         name: "onnxruntime",
@@ -68,42 +53,11 @@ pub static TARGETS: [Target; 10] = [
     },
 ];
 
-impl Need {
-    /// All that a model asks for.
-    fn of(architecture: &Architecture, options: &ExportOptions) -> Vec<Self> {
-        [
-            (architecture.cell == Cell::Gru, Self::Gru),
-            (architecture.bidirectional, Self::Bidirectional),
-            (architecture.attention != AttentionScore::None, Self::Attention),
-            (options.fused, Self::Loop),
-            (options.dtype == Dtype::Int8, Self::Int8),
-        ]
-        .into_iter()
-        .filter_map(|(is, need)| is.then_some(need))
-        .collect()
-    }
-
-    fn instead(self) -> &'static str {
-        match self {
-            Self::Gru => "train with `cell: lstm`",
-            Self::Bidirectional => "train with `bidirectional: false`",
-            Self::Attention => "train with `attention: none`",
-            Self::Loop => "leave --fused out",
-            Self::Int8 => "use --dtype f16 or f32",
-        }
-    }
-}
-
-impl fmt::Display for Need {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
-            Self::Gru => "GRU",
-            Self::Bidirectional => "a source read backwards",
-            Self::Attention => "attention",
-            Self::Loop => "Loop (--fused)",
-            Self::Int8 => "8-bit weights (--dtype int8)",
-        })
-    }
+/// All that a model and the way it is exported ask for.
+fn needs(network: &dyn SequenceNetwork, options: &ExportOptions) -> Vec<Need> {
+    let form = [(options.fused, Need::Loop), (options.dtype == Dtype::Int8, Need::Int8)];
+    let form = form.into_iter().filter_map(|(is, need)| is.then_some(need));
+    network.needs().into_iter().chain(form).collect()
 }
 
 impl Target {
@@ -115,12 +69,12 @@ impl Target {
     /// runtime has, and which others would do.
     pub fn fit(
         &self,
-        architecture: &Architecture,
+        network: &dyn SequenceNetwork,
         options: ExportOptions,
         opset: Option<i64>,
     ) -> Result<ExportOptions> {
         let options = ExportOptions { opset: opset.unwrap_or(self.opset), ..options };
-        let needs = Need::of(architecture, &options);
+        let needs = needs(network, &options);
         let refuse = |needed: String, has: String, instead: String| {
             let fits = |other: &&Target| {
                 !needs.iter().any(|need| other.lacks.contains(need))
@@ -170,6 +124,7 @@ impl FromStr for &'static Target {
 mod tests {
     #![allow(clippy::unwrap_used)]
     use super::*;
+    use crate::network::{Architecture, Cell, Network, Seq2Seq};
     use crate::onnx::OPSETS;
 
     fn target(name: &str) -> &'static Target {
@@ -195,7 +150,7 @@ mod tests {
 
     #[test]
     fn a_target_chooses_the_operator_set_and_takes_another_one_that_it_reads() {
-        let plain = Architecture::default();
+        let plain = Seq2Seq::new(Architecture::default()).unwrap();
         let fit = |name, opset| target(name).fit(&plain, ExportOptions::default(), opset).map(|o| o.opset);
         assert_eq!(fit("onnxruntime-1.10", None).unwrap(), 15);
         assert_eq!(fit("onnxruntime-1.10", Some(13)).unwrap(), 13);
@@ -211,7 +166,8 @@ mod tests {
 
     #[test]
     fn what_a_runtime_lacks_is_said_with_what_would_do() {
-        let gru = Architecture { cell: Cell::Gru, ..Architecture::default() };
+        let plain = Seq2Seq::new(Architecture::default()).unwrap();
+        let gru = Seq2Seq::new(Architecture { cell: Cell::Gru, ..Architecture::default() }).unwrap();
         let error = target("iree").fit(&gru, ExportOptions::default(), None).unwrap_err();
         assert_eq!(error.message(), "this model needs GRU, IREE 3.13 has none");
         assert!(
@@ -222,7 +178,7 @@ mod tests {
             "{error:?}"
         );
         let fused = ExportOptions { fused: true, ..ExportOptions::default() };
-        let error = target("tract").fit(&Architecture::default(), fused.clone(), None).unwrap_err();
+        let error = target("tract").fit(&plain, fused.clone(), None).unwrap_err();
         assert!(
             error.message().contains("Loop") && error.help_text().unwrap().starts_with("leave --fused out"),
             "{error:?}"

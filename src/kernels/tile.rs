@@ -172,7 +172,7 @@ mod x86 {
             for v in 0..vectors {
                 // SAFETY: a hint, which reads nothing and may name any address.
                 unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast())
+                    _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast());
                 };
             }
         }

@@ -9,13 +9,19 @@
 //! | [`layers`] | one file a layer: parameters, forward, backward and ONNX form side by side |
 //! | [`recurrent`] | the encoder-decoder: [`Seq2Seq`] |
 //! | [`perceptron`] | a classifier from the same layers |
+//! | [`sequence`] | what export and verification ask of a network from texts to texts |
+//! | [`features`] | the same of a network from features to scores |
+//! | [`rebuild`] | from a manifest's architecture to such a network |
 //!
 //! Each family implements [`Network`], which is all that training and checkpoints know of it.
 
+pub mod features;
 pub mod ground;
 pub mod layers;
 pub mod perceptron;
+pub mod rebuild;
 pub mod recurrent;
+pub mod sequence;
 mod traits;
 
 pub use ground::dropout::Dropout;
@@ -25,5 +31,6 @@ pub use ground::objective::{Objective, Sums};
 pub use ground::parameters::{Layout, ParameterId, Parameters};
 pub use ground::shard::{AlignedText, Alignment, Example};
 pub use layers::kinds::{AttentionScore, Cell, InputForm};
-pub use recurrent::{Architecture, Filling, Forward, Prepared, Seq2Seq, Workspace};
+pub use recurrent::{Architecture, Filling, Prepared, Seq2Seq, Workspace};
+pub use sequence::{Forward, SequenceNetwork};
 pub use traits::{Exported, Network};

@@ -119,6 +119,8 @@ pub mod file {
     pub const TRAINING: &str = "training.onnx";
     /// Text to text: the encoder and greedy decoding in one.
     pub const TRANSLATE: &str = "translate.onnx";
+    /// Of networks from features to scores, which have one graph.
+    pub const MODEL: &str = "model.onnx";
     /// What `verify` found.
     pub const CONFORMANCE: &str = "conformance.json";
     /// Vectors that are run whenever the bundle is opened.
@@ -133,6 +135,8 @@ pub mod metadata {
     pub const FORMAT_VERSION: &str = "s2s.format_version";
     /// `encoder`, `decoder`, `training` or `translate`.
     pub const ROLE: &str = "s2s.role";
+    /// The kind of network, where it is none from texts to texts: `mlp`.
+    pub const KIND: &str = "s2s.kind";
     /// JSON object: unit, normalisation and symbols of the source.
     pub const SOURCE_VOCABULARY: &str = "s2s.source_vocabulary";
     /// JSON object: unit, normalisation and symbols of the target.

@@ -128,7 +128,8 @@ impl RecurrentNode {
 }
 
 impl TensorInfo {
-    fn of(value: &ValueInfoProto) -> Self {
+    /// Reads one input or output of a graph.
+    pub fn of(value: &ValueInfoProto) -> Self {
         let axis = |dim: &DimensionProto| match &dim.value {
             Some(onnx::Dimension::Value(size)) => {
                 usize::try_from(*size).map_or(Dimension::Unknown, Dimension::Fixed)

@@ -8,14 +8,13 @@ use s2s_runtime::contract::{END, START};
 use s2s_runtime::decoding::{DecodingOptions, Hypothesis, Settings, decode_each};
 use s2s_runtime::engine::Engine;
 
-use super::super::Tolerances;
 use super::super::reference::highest_generated;
+use super::super::tolerances::Tolerances;
 use super::report::{Check, Outcome};
 use super::weights::Rebuilt;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::Network;
 
-/// Rows decoded together.
+/// Rows that are decoded together.
 pub(super) const BATCH: usize = 64;
 
 /// The output of one source: target ids, END counted where it was reached.
@@ -159,7 +158,7 @@ pub(super) fn against_trainer(
     tolerances: &Tolerances,
 ) -> Check {
     let mut count = Count::default();
-    let vocabulary = rebuilt.network.architecture().target_vocabulary;
+    let [_, vocabulary] = rebuilt.network.vocabularies();
     for (sources, outputs) in sources.chunks(BATCH).zip(outputs.chunks(BATCH)) {
         let inputs: Vec<Vec<u32>> =
             outputs.iter().map(|ids| [&[START], &ids[..ids.len().saturating_sub(1)]].concat()).collect();
@@ -193,7 +192,8 @@ fn is_tie(
     let input = [&[START], prefix].concat();
     let forward =
         rebuilt.network.forward(&rebuilt.parameters, &[source.to_vec()], std::slice::from_ref(&input));
-    let logits = &forward.logits[(input.len() - 1) * rebuilt.network.architecture().target_vocabulary..];
+    let [_, vocabulary] = rebuilt.network.vocabularies();
+    let logits = &forward.logits[(input.len() - 1) * vocabulary..];
     near(logits[tokens[0] as usize], logits[tokens[1] as usize], tolerances)
 }
 

@@ -6,7 +6,7 @@ use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
 use s2s_runtime::engine::{EngineKind, load_graph};
 use s2s_runtime::manifest::Role;
 
-use super::super::Tolerances;
+use super::super::tolerances::Tolerances;
 use super::decoding::{BATCH, Output, compare};
 use super::report::{Check, Outcome};
 use super::weights::Rebuilt;

@@ -5,55 +5,16 @@ use s2s_runtime::contract::{DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCOD
 use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
 use s2s_runtime::manifest::{OutputForm, Role};
 
-use super::super::Tolerances;
 use super::super::reference::{log_softmax, softmax};
 use super::super::rounding::throws;
-use super::Subject;
+use super::super::tolerances::{Rounding, Tolerances};
+use super::error::{Largest, scale};
 use super::inputs::{Batch, Side, Tokens};
-use super::report::{Check, NETWORK, Rounding};
+use super::report::{Check, NETWORK};
+use super::subject::Subject;
 use super::weights::Rebuilt;
 use crate::error::Result;
-use crate::network::{Forward, Network};
-
-/// The largest error of a stream of pairs; NaN counts as infinite, because a maximum would pass over it.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Largest(pub(super) f64);
-
-impl Largest {
-    fn add(&mut self, error: f32) {
-        self.0 = self.0.max(if error.is_nan() { f64::INFINITY } else { f64::from(error) });
-    }
-
-    pub(super) fn absolute(&mut self, found: &[f32], expected: &[f32]) {
-        self.lengths(found, expected);
-        found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs()));
-    }
-
-    pub(super) fn relative(&mut self, found: &[f32], expected: &[f32]) {
-        self.lengths(found, expected);
-        found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs() / b.abs().max(1.0)));
-    }
-
-    /// Relative to the largest expected value of the row: logits are sums of the same size, and the small
-    /// ones among them are differences of large terms.
-    ///
-    /// - `scale`: what [`scale`] gives for the row.
-    fn relative_to_row(&mut self, found: &[f32], expected: &[f32], scale: f32) {
-        self.lengths(found, expected);
-        found.iter().zip(expected).for_each(|(a, b)| self.add((a - b).abs() / scale));
-    }
-
-    fn lengths(&mut self, found: &[f32], expected: &[f32]) {
-        if found.len() != expected.len() {
-            self.0 = f64::INFINITY;
-        }
-    }
-}
-
-/// The largest |logit| of a row, at least 1.
-fn scale(logits: &[f32]) -> f32 {
-    logits.iter().fold(1.0, |a, b| a.max(b.abs()))
-}
+use crate::network::Forward;
 
 /// States against others. Cell states have no bound, and f32 has 24 bits: above 1 the error is relative, and
 /// the absolute one is shown beside it.
@@ -143,13 +104,14 @@ struct Graphs<'a> {
 /// with its own rounding alone; and how far the f32 pass of training is from it.
 pub(super) fn references(rebuilt: &Rebuilt, batches: &[Batch]) -> (Vec<Forward<f32>>, Rounding) {
     let exact = rebuilt.parameters.map(f64::from);
-    let forward = |batch: &Batch| rebuilt.network.forward(&exact, &batch.sources, &batch.inputs).rounded();
+    let forward =
+        |batch: &Batch| rebuilt.network.forward_exact(&exact, &batch.sources, &batch.inputs).rounded();
     let references: Vec<Forward<f32>> = batches.iter().map(forward).collect();
     let (mut states, mut scores, mut loss) = (States::default(), Scores::default(), Largest::default());
-    let vocabulary = rebuilt.network.architecture().target_vocabulary;
+    let [_, vocabulary] = rebuilt.network.vocabularies();
     for parameters in throws(&rebuilt.parameters) {
         for (batch, reference) in batches.iter().zip(&references) {
-            let trained = rebuilt.network.forward(&*parameters, &batch.sources, &batch.inputs);
+            let trained = rebuilt.network.forward(&parameters, &batch.sources, &batch.inputs);
             trained.states.iter().zip(&reference.states).for_each(|((_, a), (_, b))| states.add(a, b));
             let rows = trained.logits.chunks_exact(vocabulary).zip(reference.logits.chunks_exact(vocabulary));
             rows.for_each(|(a, b)| scores.add(OutputForm::Logits, a, b));

@@ -18,9 +18,9 @@ pub(super) struct Batch {
     pub(super) inputs: Vec<Vec<u32>>,
 }
 
-/// Sizes of the sweep: texts in a batch, and tokens of the longest text.
+/// Texts in a batch of the sweep.
 pub(super) const BATCHES: [usize; 3] = [1, 2, 7];
-/// See [`BATCHES`].
+/// Tokens of the longest text in a batch of the sweep.
 pub(super) const TIMES: [usize; 3] = [1, 5, 33];
 
 /// Batches of every size of the sweep; the first text of each is as long as the batch, the others are of any
@@ -54,7 +54,7 @@ const TEXTS: usize = 64;
 pub(super) fn of_texts(sources: &[Vec<u32>], rebuilt: &Rebuilt, longest_target: usize) -> Vec<Batch> {
     let stride = sources.len().div_ceil(TEXTS).max(1);
     let sources: Vec<Vec<u32>> = sources.iter().step_by(stride).cloned().collect();
-    let written = greedy(&rebuilt.network, &rebuilt.parameters, &sources, longest_target.clamp(1, 64));
+    let written = greedy(&*rebuilt.network, &rebuilt.parameters, &sources, longest_target.clamp(1, 64));
     let inputs =
         written.iter().map(|w| [&[START], w.ids.strip_suffix(&[END]).unwrap_or(&w.ids)].concat()).collect();
     vec![Batch { sources, inputs }]

@@ -41,7 +41,7 @@ pub struct Runtime {
 }
 
 impl Runtime {
-    /// All of them.
+    /// Lists every runtime that can be driven.
     pub const ALL: [Self; 8] = [
         Self {
             name: "onnxruntime",
@@ -168,9 +168,9 @@ impl Runtime {
     }
 }
 
-/// A running runtime.
+/// A runtime whose process has started.
 pub(super) struct Process {
-    /// Its version.
+    /// The version that the runtime gives, where it gives one.
     pub(super) version: Option<String>,
     link: Arc<Mutex<Link>>,
 }

@@ -9,18 +9,20 @@ use s2s_runtime::manifest::Role;
 
 use super::super::bundle::{graph, weights_sha256};
 use super::super::compression::restored_tensors;
-use super::super::{ExportOptions, Tolerances};
-use super::graphs::Largest;
+use super::super::input::ExportOptions;
+use super::super::tolerances::Tolerances;
+use super::error::Largest;
 use super::report::{Check, Outcome};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::ground::limits::check_stored;
-use crate::network::{Architecture, Filling, Network, Parameters, Seq2Seq};
+use crate::network::rebuild::sequence_network;
+use crate::network::{Parameters, SequenceNetwork};
 use crate::onnx::OPSETS;
 use crate::onnx::messages::{ModelProto, TensorProto};
 
 /// The network of a bundle, with the weights that its training graph carries.
 pub(super) struct Rebuilt {
-    pub(super) network: Seq2Seq,
+    pub(super) network: Box<dyn SequenceNetwork>,
     pub(super) parameters: Parameters<f32>,
 }
 
@@ -54,17 +56,18 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
         return Ok(None);
     };
     let wrong = |message: String| Error::new(ErrorKind::Bundle, message).help("export the bundle again");
-    let architecture: Architecture = serde_json::from_value(architecture.clone())
-        .map_err(|e| wrong(format!("the manifest's architecture cannot be read: {e}")))?;
     // The report shows the message alone.
     let impossible = |e: Error| wrong(format!("{}:architecture: {}", file::MANIFEST, e.message()));
-    let network = Seq2Seq::new(architecture).map_err(impossible)?;
+    let network = sequence_network(architecture).map_err(|e| match e.kind() {
+        ErrorKind::Bundle => wrong(e.message().to_owned()),
+        _ => impossible(e),
+    })?;
     // Weights may be stored in one byte each.
-    check_stored(network.layout(), bundle.graph(Role::Training)?.len(), 1).map_err(impossible)?;
-    for (side, found, expected) in [
-        ("source", bundle.source().len(), network.architecture().source_vocabulary),
-        ("target", bundle.target().len(), network.architecture().target_vocabulary),
-    ] {
+    check_stored(network.parameter_layout(), bundle.graph(Role::Training)?.len(), 1).map_err(impossible)?;
+    let [source, target] = network.vocabularies();
+    for (side, found, expected) in
+        [("source", bundle.source().len(), source), ("target", bundle.target().len(), target)]
+    {
         if found != expected {
             return Err(wrong(format!(
                 "the {side} vocabulary has {found} symbols, the architecture says {expected}"
@@ -73,12 +76,12 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
     }
     let tensors = tensors(training);
     let parameters = network
-        .import(|name| {
+        .import_tensors(&mut |name| {
             let tensor = tensors.get(name)?;
             Some((tensor.shape()?, tensor.floats()?))
         })
         .map_err(|error| error.in_graph(bundle.graph_name(Role::Training), None))?;
-    Ok(Some(Rebuilt { network: network.with_filling(Filling::of(bundle.source())), parameters }))
+    Ok(Some(Rebuilt { network: network.reading(bundle.source()), parameters }))
 }
 
 /// Hash, shared weights, derived tensors.
@@ -99,7 +102,7 @@ pub(super) fn check(
         Some(expected) if expected == hash => check(Outcome::Passed),
         Some(expected) => check(Outcome::Failed).detail(format!("{hash} instead of {expected}")),
     });
-    let weights = rebuilt.network.exported(&rebuilt.parameters);
+    let weights = rebuilt.network.export_tensors(&rebuilt.parameters);
     let training = tensors(&models[&Role::Training]);
     for (&role, model) in models {
         let name = bundle.graph_name(role);
@@ -139,7 +142,7 @@ fn derived(
             .detail(format!("operator set {opset} is not written by this version"));
     }
     let options = ExportOptions { io: bundle.manifest().io, opset, ..ExportOptions::default() };
-    let again = graph(&rebuilt.network, &rebuilt.parameters, role, &options, &[]);
+    let again = graph(&*rebuilt.network, &rebuilt.parameters, role, &options, &[]);
     let (found, expected) = (tensors(model), tensors(&again));
     let mut largest = 0.0f64;
     let mut worst = "";

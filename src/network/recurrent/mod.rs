@@ -6,12 +6,13 @@ mod filling;
 mod network;
 mod pass;
 mod seq2seq;
+mod sequence;
 mod translate;
 
 pub use architecture::Architecture;
 pub use filling::Filling;
 pub use pass::{Prepared, Workspace};
-pub use seq2seq::{Forward, Seq2Seq};
+pub use seq2seq::Seq2Seq;
 
 #[cfg(test)]
 mod tests;

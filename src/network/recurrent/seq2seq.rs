@@ -1,38 +1,12 @@
 //! The encoder-decoder of recurrent layers: what it is made of.
 
-use s2s_runtime::contract::{state_c, state_h};
-
 use super::architecture::Architecture;
 use super::filling::Filling;
 use crate::network::Layout;
 use crate::network::layers::attention::Attention;
 use crate::network::layers::dense::Dense;
 use crate::network::layers::encoder::EncoderLayer;
-use crate::network::layers::kinds::Cell;
 use crate::network::layers::recurrent::Recurrent;
-
-/// What a teacher-forced pass gives, for comparisons with the exported graphs.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Forward<R> {
-    /// `state_h_0`, `state_c_0`, ... of the encoder, each (batch, hidden).
-    pub states: Vec<(String, Vec<R>)>,
-    /// (batch, target_time, target_vocabulary), zero where a text is padded.
-    pub logits: Vec<R>,
-    /// Steps of the longest decoder input.
-    pub target_time: usize,
-}
-
-impl Forward<f64> {
-    /// Every value rounded to f32.
-    pub fn rounded(&self) -> Forward<f32> {
-        let round = |values: &[f64]| values.iter().map(|&x| x as f32).collect();
-        Forward {
-            states: self.states.iter().map(|(name, values)| (name.clone(), round(values))).collect(),
-            logits: round(&self.logits),
-            target_time: self.target_time,
-        }
-    }
-}
 
 /// The network: layers and where their parameters are; the values live in
 /// [`Parameters`](crate::network::Parameters).
@@ -57,9 +31,6 @@ impl Seq2Seq {
 
     /// Names of the states of layer `l` as the graphs have them: h and, for the LSTM, c.
     pub fn state_names(&self, l: usize) -> Vec<String> {
-        match self.architecture.cell {
-            Cell::Lstm => vec![state_h(l), state_c(l)],
-            Cell::Gru => vec![state_h(l)],
-        }
+        self.architecture.cell.state_names(l)
     }
 }

@@ -24,7 +24,6 @@ mod settings;
 mod stop_strings;
 
 pub use crate::vocabulary::UnknownPolicy;
-pub(crate) use batch::decode_from;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
 pub use options::{
