@@ -11,6 +11,7 @@ use super::tests::engines;
 use super::toys::{LONGEST, Past, Sources, Toy};
 use super::*;
 use crate::bundle::Bundle;
+use crate::contract::SpecialIds;
 use crate::decoding::{
     DecodingLoop, DecodingOptions, Event, Hypothesis, Request, Settings, decode_batch, decode_each,
 };
@@ -107,6 +108,36 @@ fn start_and_end_may_stand_around_the_source() {
         for sources in [Sources::Masked, Sources::All] {
             check(Toy { around: true, sources, side, ..Toy::default() });
         }
+    }
+}
+
+#[test]
+fn special_ids_may_be_others() {
+    let special = SpecialIds { pad: 5, start: 2, end: 1, unk: 0 };
+    // Sources without padding.
+    let kept = |ids: Vec<u32>| ids.into_iter().filter(|&id| id != 5).collect::<Vec<_>>();
+    for around in [false, true] {
+        for past in [Past::Sum, Past::All] {
+            let toy = Toy { special, around, past, sources: Sources::All, ..Toy::default() };
+            let bundle = toy.bundle().unwrap();
+            let text = bundle.source().decode([3, 1, 4, 2, 0, 5, 8]);
+            assert_eq!((text.as_str(), bundle.source().encode("ba?")), ("ab\u{fffd}e", vec![4, 3, 0]));
+            let sources: Vec<Vec<u32>> =
+                sources().into_iter().map(kept).filter(|ids| !ids.is_empty()).collect();
+            let expected: Vec<Vec<u32>> = sources.iter().map(|source| toy.expected(source)).collect();
+            assert!(expected.iter().any(|ids| ids.len() < LONGEST), "none ends");
+            for kind in engines() {
+                let mut engine = open(&bundle, kind).unwrap();
+                assert_eq!(engine.special_ids(), special);
+                let found = decode_batch(&mut *engine, &sources, &options(1)).unwrap();
+                let found: Vec<Vec<u32>> = found.into_iter().map(|h| h[0].ids.clone()).collect();
+                assert_eq!(found, expected, "{toy:?} in {kind}");
+            }
+        }
+    }
+    for wrong in [SpecialIds { unk: 5, ..special }, SpecialIds { start: 8, ..special }] {
+        let error = Toy::default().changed_bundle(|manifest| manifest.special_ids = wrong).unwrap_err();
+        assert!(error.to_string().contains("special"), "{error}");
     }
 }
 
