@@ -23,6 +23,7 @@ pub mod inspect;
 pub mod lint;
 pub mod network;
 pub mod onnx;
+pub mod score;
 pub mod serve;
 pub mod train;
 

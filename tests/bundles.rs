@@ -1,23 +1,21 @@
 //! The server over bundles on disk: several at once, graphs as they are, and a bundle that is replaced while
 //! it is used.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::common::Random;
 use axum::body::Body;
 use axum::http::{Request, StatusCode};
-use common::Random;
 use http_body_util::BodyExt;
 use s2s::error::ErrorKind;
 use s2s::export::write_repository;
-use s2s::serve::app::{Server, app};
+use s2s::serve::app::app;
 use s2s::serve::library::{Library, Shelf, find};
 use s2s::serve::limits::Limits;
+use s2s::serve::server::Server;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::EngineKind;
@@ -135,7 +133,7 @@ fn a_bundle_that_is_named_twice_is_served_once_and_two_of_one_name_are_refused()
 #[tokio::test]
 async fn the_graphs_of_a_bundle_are_models_of_their_own_and_check_what_they_are_fed() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let (server, _) =
         open(&library(&[&bundle]), Limits { max_batch_size: 4, max_input_tokens: 8, ..Limits::default() });
     let ids = |shape: [usize; 2], data: &[i64]| json!({"inputs": [{"name": "encoder_input", "shape": shape, "datatype": "INT64", "data": data}]});
@@ -190,7 +188,7 @@ async fn the_graphs_of_a_bundle_are_models_of_their_own_and_check_what_they_are_
 #[tokio::test]
 async fn outputs_of_a_graph_that_are_larger_than_an_answer_may_be_are_refused_before_it_runs() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     // Two states of 2 x 24 numbers: 8 bytes each as bytes, 29 as JSON.
     let (server, _) = open(&library(&[&bundle]), Limits { max_answer: 1000, ..Limits::default() });
     let request = |binary: bool| {
@@ -317,7 +315,7 @@ async fn until(what: &str, holds: impl Fn() -> bool) {
 #[test]
 fn a_triton_repository_holds_each_graph_as_a_model_and_replaces_only_its_own_kind() {
     let folder = tempfile::tempdir().unwrap();
-    let path = common::bundle(folder.path());
+    let path = crate::common::bundle(folder.path());
     let bundle = Bundle::open(&path).unwrap();
     let repository = folder.path().join("repository");
     for _ in 0..2 {
@@ -351,7 +349,7 @@ fn a_triton_repository_holds_each_graph_as_a_model_and_replaces_only_its_own_kin
 #[test]
 fn a_manifest_cannot_ask_for_a_network_that_its_graphs_do_not_hold() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let manifest = bundle.join("s2s.yaml");
     let sound = std::fs::read_to_string(&manifest).unwrap();
     for (key, wrong, said) in [
@@ -365,7 +363,7 @@ fn a_manifest_cannot_ask_for_a_network_that_its_graphs_do_not_hold() {
     ] {
         assert!(sound.contains(key), "{sound}");
         std::fs::write(&manifest, sound.replace(key, wrong)).unwrap();
-        let output = common::server::s2s().arg("verify").arg(&bundle).output().unwrap();
+        let output = crate::common::server::s2s().arg("verify").arg(&bundle).output().unwrap();
         let stderr = String::from_utf8(output.stderr).unwrap();
         assert!(output.status.code() == Some(5) && stderr.contains(said), "{wrong}: {stderr}");
     }

@@ -1,6 +1,5 @@
 //! `scripts/test` itself, with programs of our own in the place of cargo, apt-get and the rest.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};

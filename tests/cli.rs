@@ -1,7 +1,4 @@
 //! The command as users run it: exit codes, what goes to stdout and to stderr, and the server as a process.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +6,7 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::server::{Running, run, s2s};
+use crate::common::server::{Running, run, s2s};
 use s2s::error::ErrorKind;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
@@ -34,7 +31,7 @@ fn a_folder_that_is_not_a_bundle_is_5_and_a_damaged_one_too() {
     let folder = tempfile::tempdir().unwrap();
     let (code, stdout, stderr) = run(s2s().args(["serve-local", "--port", "0"]).arg(folder.path()));
     assert_eq!((code, stdout.as_str()), (5, ""), "{stderr}");
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let decoder = bundle.join("decoder.onnx");
     let mut bytes = std::fs::read(&decoder).unwrap();
     let middle = bytes.len() / 2;
@@ -48,7 +45,7 @@ fn a_folder_that_is_not_a_bundle_is_5_and_a_damaged_one_too() {
 #[test]
 fn a_decoding_file_with_an_unknown_key_is_3_and_shows_the_line() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let file = folder.path().join("decoding.yaml");
     std::fs::write(&file, "# beams\nnum_beam: 4\n").unwrap();
     let (code, _, stderr) =
@@ -83,7 +80,7 @@ fn a_port_in_use_is_6_and_says_which() {
 #[test]
 fn the_server_answers_what_the_runtime_says_batched_or_not_and_ends_with_0_on_a_signal() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let texts = ["abc", "a", "", "hello there", "zzzzzzzzzzzz", "cab cab", "b"];
     let opened = Bundle::open(&bundle).unwrap();
     let mut translator = Translator::new(&opened, engine::open(&opened, EngineKind::Auto).unwrap());
@@ -128,7 +125,7 @@ fn the_server_answers_what_the_runtime_says_batched_or_not_and_ends_with_0_on_a_
 #[test]
 fn a_request_in_flight_at_sigterm_is_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = Running::start(&bundle, |_| {});
     let body = json!({"q": "abc", "source": "a", "target": "b"}).to_string();
     // The last byte is still to come when the signal does.
@@ -157,7 +154,7 @@ fn a_request_in_flight_at_sigterm_is_answered() {
 #[test]
 fn a_request_that_outlasts_the_grace_time_is_cut_and_the_code_says_so() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = Running::start(&bundle, |command| {
         command.args(["--grace", "0.2"]);
     });
@@ -185,7 +182,7 @@ fn a_request_that_outlasts_the_grace_time_is_cut_and_the_code_says_so() {
 #[test]
 fn an_address_that_others_can_reach_is_warned_about_unless_there_is_a_key() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     for (host, key, warned) in
         [("0.0.0.0", None, true), ("0.0.0.0", Some("secret"), false), ("127.0.0.1", None, false)]
     {
@@ -206,7 +203,7 @@ fn an_address_that_others_can_reach_is_warned_about_unless_there_is_a_key() {
 #[test]
 fn a_gzip_bomb_is_413_at_flat_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = Running::start(&bundle, |_| {});
     assert_eq!(server.translate(&json!("abc")).0, 200);
     let resident = || {
@@ -239,9 +236,10 @@ fn a_gzip_bomb_is_413_at_flat_memory() {
 #[test]
 fn list_shows_bundles_and_says_what_is_wrong_with_one() {
     let folder = tempfile::tempdir().unwrap();
-    common::Random { name: "good", languages: Some(("en", "fr")), ..common::Random::default() }
+    crate::common::Random { name: "good", languages: Some(("en", "fr")), ..crate::common::Random::default() }
         .write(&folder.path().join("a"));
-    let bad = common::Random { name: "bad", ..common::Random::default() }.write(&folder.path().join("b"));
+    let bad = crate::common::Random { name: "bad", ..crate::common::Random::default() }
+        .write(&folder.path().join("b"));
     std::fs::write(bad.join("decoder.onnx"), "x").unwrap();
     let (code, stdout, stderr) = run(s2s().arg("list").arg(folder.path()));
     assert_eq!(code, 0, "{stderr}");
@@ -285,7 +283,7 @@ fn ends(command: &mut Command) -> (i32, String) {
 fn a_fifo_or_a_device_where_a_file_should_be_is_named_and_not_waited_for() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name).into_os_string().into_string().unwrap();
-    let bundle = common::bundle(folder.path()).into_os_string().into_string().unwrap();
+    let bundle = crate::common::bundle(folder.path()).into_os_string().into_string().unwrap();
     let fifo = |at: &str| {
         std::fs::create_dir_all(Path::new(at).parent().unwrap()).unwrap();
         assert!(Command::new("mkfifo").arg(at).status().unwrap().success());

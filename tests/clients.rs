@@ -6,14 +6,11 @@
 //! they fail. KServe's client wants an environment of its own, because its dependencies exclude others:
 //! `S2S_KSERVE_PYTHON` names its Python.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use common::server::Running;
+use crate::common::server::Running;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::EngineKind;
 use s2s_runtime::translator::Translator;
@@ -38,7 +35,7 @@ fn python() -> Option<PathBuf> {
         "no Python with the packages of tests/python/clients.txt; run scripts/test"
     );
     if found.is_none() {
-        common::skipped(
+        crate::common::skipped(
             "no Python with the packages of tests/python/clients.txt; scripts/test makes one in .venv",
         );
     }
@@ -48,7 +45,7 @@ fn python() -> Option<PathBuf> {
 /// Runs one client of `tests/python/clients.py`, on a server without a key and on one with.
 fn check(python: &Path, client: &str, keys: &[Option<&str>]) {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
     let texts = ["abc", "hello there", "a", "123", "caf\u{e9} \u{4f60}\u{597d}", "zzzz zzzz"];
     let translations = translator.translate(&texts, &DecodingOptions::default()).unwrap();
@@ -104,7 +101,7 @@ fn tritons_client_infers_texts_and_graphs() {
 #[test]
 fn kserves_client_infers_texts() {
     let Some(python) = std::env::var_os("S2S_KSERVE_PYTHON").map(PathBuf::from) else {
-        common::skipped(
+        crate::common::skipped(
             "S2S_KSERVE_PYTHON names no Python with kserve; S2S_TEST_KSERVE=1 scripts/test makes one",
         );
         return;
@@ -144,9 +141,9 @@ fn page(browser: &Path, address: &str) -> String {
 
 #[test]
 fn the_page_translates_in_a_browser_and_shows_hypotheses_and_graphs() {
-    let Some(browser) = common::chromium() else { return };
+    let Some(browser) = crate::common::chromium() else { return };
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
     let beams =
         DecodingOptions { num_beams: Some(4), num_return_sequences: Some(4), ..DecodingOptions::default() };

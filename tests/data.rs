@@ -1,13 +1,10 @@
 //! Files of pairs as people bring them: each is trained on rightly or refused with what to do, and little
 //! memory is needed.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::server::s2s;
+use crate::common::server::{run, s2s};
 use s2s::families::recurrent::Run;
 use s2s::train::Which;
 use serde_json::Value;
@@ -49,12 +46,6 @@ impl Case {
     fn run(&self) -> Run {
         Run::open(&self.folder.path().join("runs/a")).unwrap()
     }
-}
-
-fn run(command: &mut Command) -> (i32, String, String) {
-    let output = command.output().unwrap();
-    let [stdout, stderr] = [output.stdout, output.stderr].map(|bytes| String::from_utf8(bytes).unwrap());
-    (output.status.code().unwrap_or(-1), stdout, stderr)
 }
 
 const PLAIN: &str = "go\tva\nrun\tcours\nstop\tarrête\nwait\tattends\n";

@@ -1,7 +1,7 @@
 //! What a build is made of. The crates that `s2s-runtime` brings into a program, for each engine, are those
 //! of a committed list: whoever adds one sees it here. Unsafe code is where it is said to be.
 //!
-//! `S2S_RENEW=1 cargo test --test dependencies` writes the lists anew.
+//! `S2S_RENEW=1 cargo test --test all dependencies` writes the lists anew.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -1,6 +1,5 @@
 //! What the documents say: numbers that the project's own layers give, and commands that the command line
 //! takes.
-#![allow(clippy::unwrap_used)]
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

@@ -7,7 +7,6 @@
 //! stand-in of the same form is used, and what the blocks that need the real data print is not compared.
 //! `S2S_DOCUMENTS=full` trains as long as the text says, and compares what only full trainings print.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
 
 #[path = "documents/block.rs"]
 mod block;

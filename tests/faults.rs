@@ -1,8 +1,5 @@
 //! What strangers, crowded machines and their administrators do to the server as a process.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -10,8 +7,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::Random;
-use common::server::{Running, finish};
+use crate::common::Random;
+use crate::common::server::{Running, finish};
 use serde_json::json;
 
 /// The server under a limit of open files, as `ulimit` takes it.
@@ -53,7 +50,7 @@ fn browse(server: &Running, host: &str, origin: Option<&str>) -> (u16, String) {
 #[test]
 fn sighup_loads_a_bundle_that_was_replaced_and_does_not_end_the_server() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = Running::start(&bundle, |command| {
         command.args(["--reload", "0"]);
     });
@@ -77,7 +74,7 @@ fn sighup_loads_a_bundle_that_was_replaced_and_does_not_end_the_server() {
 #[test]
 fn few_open_files_mean_few_connections_and_a_warning_and_every_client_is_still_answered() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = start_limited(&bundle, "-n 80");
     // More than the process may have open; those that say nothing make room.
     let silent: Vec<TcpStream> = (0..100).map(|_| TcpStream::connect(&server.address).unwrap()).collect();
@@ -100,7 +97,7 @@ fn few_open_files_mean_few_connections_and_a_warning_and_every_client_is_still_a
 #[cfg(target_os = "linux")]
 fn the_limit_of_open_files_is_raised_as_far_as_connections_want() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = start_limited(&bundle, "-S -n 100");
     let limits = std::fs::read_to_string(format!("/proc/{}/limits", server.child.id())).unwrap();
     let files = limits.lines().find(|line| line.starts_with("Max open files")).unwrap();
@@ -112,7 +109,7 @@ fn the_limit_of_open_files_is_raised_as_far_as_connections_want() {
 #[test]
 fn a_page_with_a_name_of_its_own_for_this_machine_gets_nothing_unless_the_name_is_allowed() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = Running::start(&bundle, |_| {});
     for (host, origin, status) in [
         (server.address.as_str(), None, 200),
@@ -140,8 +137,8 @@ fn a_page_with_a_name_of_its_own_for_this_machine_gets_nothing_unless_the_name_i
 #[test]
 fn an_allowed_host_that_is_no_name_is_told_at_the_start() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
-    let mut command = common::server::s2s();
+    let bundle = crate::common::bundle(folder.path());
+    let mut command = crate::common::server::s2s();
     let output = command
         .arg("serve-local")
         .arg(&bundle)
@@ -157,7 +154,7 @@ fn an_allowed_host_that_is_no_name_is_told_at_the_start() {
 #[cfg(target_os = "linux")]
 fn three_hundred_slow_bodies_of_two_megabytes_do_not_fill_the_memory() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let server = Running::start(&bundle, |_| {});
     let resident = || {
         let status = std::fs::read_to_string(format!("/proc/{}/status", server.child.id())).unwrap();

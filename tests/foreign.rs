@@ -1,14 +1,14 @@
 //! Bundles that were made elsewhere: graphs exported from PyTorch, a manifest written by hand
 //! (examples/pytorch).
-#![allow(clippy::unwrap_used)]
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::translator::{Translator, TranslatorPool};
 use serde_json::Value;
+
+use crate::common::server::s2s;
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("examples/pytorch")
@@ -53,11 +53,6 @@ fn the_runtime_gives_the_characters_of_pytorchs_own_loop_in_every_engine_batched
 #[test]
 fn the_command_translates_and_verifies_such_a_bundle() {
     let cases = expected();
-    let s2s = || {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-        command.env_remove("S2S_ENGINE");
-        command
-    };
     let output = s2s()
         .arg("translate")
         .arg(folder().join("bundle"))

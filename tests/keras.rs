@@ -1,21 +1,16 @@
 //! Models that real Keras trained and saved (tests/keras/make.py), imported, exported and decoded: the same
 //! characters as Keras's own `decode_sequence`, the same probabilities.
-#![allow(clippy::unwrap_used)]
-
-#[allow(unreachable_pub, dead_code)] // Shared with other test programs.
-#[path = "common/server.rs"]
-mod server;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use crate::common::server::{Running, s2s};
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{END, PAD, START};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind, IdMatrix, StepOutput};
 use s2s_runtime::translator::{Translator, TranslatorPool};
 use serde_json::Value;
-use server::{Running, s2s};
 
 /// Saved model, what Keras gave for it, further arguments of the import.
 const MODELS: &[(&str, &str, &[&str])] = &[
@@ -139,12 +134,14 @@ fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
     let mut largest = 0.0f64;
     for case in cases {
         let ids: Vec<i64> = source.encode(&case.source).into_iter().map(i64::from).collect();
-        let mut state = engine.encode(&IdMatrix { rows: 1, columns: ids.len(), data: ids }).unwrap();
+        let encoded = engine.encode(&IdMatrix { rows: 1, columns: ids.len(), data: ids }).unwrap();
+        engine.clear();
+        engine.join(&encoded, 0..1).unwrap();
         let (mut token, mut output) = (START, StepOutput::default());
         let characters =
             case.target.chars().map(|c| if c == '\n' { END } else { target.id(&c.to_string()).unwrap() });
         for ((step, next), probability) in characters.enumerate().zip(&case.probabilities) {
-            engine.step(&[i64::from(token)], &mut state, &mut output).unwrap();
+            engine.step(&[i64::from(token)], &mut output).unwrap();
             let softmax = softmax(&output.logits);
             largest = largest.max((softmax[next as usize] - probability).abs());
             if let Some(expected) = case.softmax.get(step) {

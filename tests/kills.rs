@@ -1,20 +1,17 @@
 //! Writers that are killed at random moments, with SIGKILL: what they write is old or new and whole, and what
 //! they leave behind goes.
 //!
-//! `S2S_KILLS=200 cargo test --release --test kills --test training` kills each of the four writers (train,
+//! `S2S_KILLS=200 cargo test --release --test all kill` kills each of the four writers (train,
 //! export, import, and an export whose bundle a server reloads) fifty times; without it a few times.
-#![allow(clippy::unwrap_used)]
 #![cfg(unix)]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use common::kills;
-use common::server::{Running, s2s};
+use crate::common::kills;
+use crate::common::server::{Running, s2s};
 use s2s::families::recurrent::Run;
 use s2s::train::Which;
 use s2s_kernels::random::Random;

@@ -1,34 +1,13 @@
 //! Models that can be seen, configs that can be checked, and the perceptron from its data to its classes, as
 //! users run them.
-#![allow(clippy::unwrap_used)]
-
-#[allow(unreachable_pub)] // Shared with other test programs.
-mod common;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::Command;
 
+use crate::common::server::{run, s2s};
 use serde_json::Value;
-
-fn s2s() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
-        command.env_remove(name);
-    }
-    command.env("RUST_BACKTRACE", "0").env("NO_COLOR", "1").current_dir(env!("CARGO_MANIFEST_DIR"));
-    command
-}
-
-fn run(command: &mut Command) -> (i32, String, String) {
-    let Output { status, stdout, stderr } = command.output().unwrap();
-    (
-        status.code().unwrap(),
-        String::from_utf8_lossy(&stdout).into_owned(),
-        String::from_utf8(stderr).unwrap(),
-    )
-}
 
 fn ok(command: &mut Command) -> String {
     let (code, stdout, stderr) = run(command);
@@ -45,7 +24,7 @@ fn shared_data() -> Option<PathBuf> {
         .chain([beside])
         .find(|p| p.join("mnist").is_dir());
     if found.is_none() {
-        common::skipped("no folder with mnist/mnist_5k.csv.gz (S2S_DATA, ../shared/data)");
+        crate::common::skipped("no folder with mnist/mnist_5k.csv.gz (S2S_DATA, ../shared/data)");
     }
     found
 }
@@ -53,7 +32,7 @@ fn shared_data() -> Option<PathBuf> {
 #[test]
 fn a_bundle_a_zip_of_nothing_and_a_lone_graph_can_be_inspected() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let table = ok(s2s().arg("summary").arg(&bundle));
     for text in [
         "encoder.lstm_0 (LSTM)",
@@ -89,7 +68,7 @@ fn a_bundle_a_zip_of_nothing_and_a_lone_graph_can_be_inspected() {
 #[test]
 fn pictures_are_written_in_every_format() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let file = folder.path().join("a.svg");
     for view in ["overview", "network", "encoder", "decoder", "training"] {
         ok(s2s().arg("inspect").arg(&bundle).args(["--graph", "svg", "--view", view, "-o"]).arg(&file));

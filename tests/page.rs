@@ -2,31 +2,28 @@
 //!
 //! Needs Chromium, which `scripts/test` installs where it may, and a Python without any package.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::Path;
 use std::process::Command;
 
-use common::server::Running;
+use crate::common::server::Running;
 
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 #[test]
 fn the_page_does_in_a_browser_what_people_expect_of_it() {
-    let Some(browser) = common::chromium() else { return };
+    let Some(browser) = crate::common::chromium() else { return };
     let starts = |python: &String| {
         Command::new(python).arg("--version").output().is_ok_and(|output| output.status.success())
     };
     let Some(python) = [format!("{ROOT}/.venv/bin/python"), "python3".to_owned()].into_iter().find(starts)
     else {
-        return common::skipped("no Python");
+        return crate::common::skipped("no Python");
     };
     let folder = tempfile::tempdir().unwrap();
     let dates = Path::new(ROOT).join("exported/dates");
     let letters = ["abcdefghijklmnopqrstuvwxyz ", "אבגדהוזחטיכלמנסעפצקרשת"];
-    let hebrew = common::Random {
+    let hebrew = crate::common::Random {
         name: "hebrew",
         languages: Some(("en", "he")),
         letters,

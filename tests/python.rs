@@ -4,15 +4,13 @@
 //! Needs the packages of `tests/python/requirements.txt`, which `scripts/test` installs into `.venv`. Without
 //! them these tests print why and check nothing, unless `S2S_REQUIRE_ORT` is set (as `scripts/test` does):
 //! then they fail.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output, Stdio};
 
+use crate::common::server::s2s;
 use s2s::export::{ExportInput, ExportOptions, Replace, bundle_files, write_bundle};
 use s2s::network::{Network, Seq2Seq};
 use s2s_runtime::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
@@ -37,7 +35,7 @@ fn python() -> Option<PathBuf> {
         "no Python with the packages of tests/python/requirements.txt; run scripts/test"
     );
     if found.is_none() {
-        common::skipped(
+        crate::common::skipped(
             "no Python with the packages of tests/python/requirements.txt; scripts/test makes one in .venv",
         );
     }
@@ -227,7 +225,7 @@ fn a_loop_in_python_gives_the_same_characters_as_s2s_translate() {
     let texts = texts();
     let theirs = pipe(Command::new(python).args(["tests/python/fold.py", SHIPPED]), &texts);
     assert_success(&theirs);
-    let ours = pipe(Command::new(env!("CARGO_BIN_EXE_s2s")).args(["translate", SHIPPED]), &texts);
+    let ours = pipe(s2s().args(["translate", SHIPPED]), &texts);
     assert_success(&ours);
     let (theirs, ours) = (String::from_utf8(theirs.stdout).unwrap(), String::from_utf8(ours.stdout).unwrap());
     assert_eq!(theirs.lines().count(), texts.lines().count(), "{theirs}");
@@ -268,9 +266,11 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
                 encoder_output: "state_h_0".to_owned(),
                 decoder_input: "state_h_0".to_owned(),
                 decoder_output: "next_state_h_0".to_owned(),
+                ..StateWire::default()
             }],
             memory: vec![],
             attention: None,
+            ..Wiring::default()
         },
         special_ids: SpecialIds::default(),
         decoding: DecodingOptions::default(),
@@ -313,7 +313,7 @@ fn the_loop_in_the_readme_runs() {
 
 /// `s2s verify` on the shipped bundle, in the runtimes that `list` names.
 fn verify_in(python: &Path, list: &str) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
+    let mut command = s2s();
     command
         .args(["verify", SHIPPED, "--no-write", "--random", "8", "--runtimes", list])
         .env("S2S_PYTHON", python);

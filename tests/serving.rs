@@ -1,14 +1,11 @@
 //! `s2s serve-local` as a process, with the flags that app developers need.
 #![cfg(unix)]
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::io::{BufRead, BufReader, Read};
 use std::process::Stdio;
 
-use common::server::{Running, s2s};
-use common::{Random, bundle};
+use crate::common::server::{Running, s2s};
+use crate::common::{Random, bundle};
 use serde_json::Value;
 
 #[test]

@@ -1,5 +1,4 @@
 //! The bundle that the project ships: it stays readable, small and right, in every later version.
-#![allow(clippy::unwrap_used)]
 
 use std::path::Path;
 

@@ -1,18 +1,15 @@
 //! What a person at a terminal sees: several translations, warnings, guesses, widths, colours and the line
 //! editor.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::Path;
 use std::process::{Command, Output};
 
-use common::server::{run, s2s};
+use crate::common::server::{run, s2s};
 
 #[test]
 fn three_return_sequences_are_three_lines_of_rank_score_and_text_for_every_line() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let translate = |arguments: &[&str]| run(s2s().arg("translate").arg(&bundle).args(arguments));
     let (code, stdout, stderr) = translate(&["--num-return-sequences", "3", "abc", "", "hello there"]);
     assert_eq!((code, &*stderr), (0, ""));
@@ -48,7 +45,7 @@ fn three_return_sequences_are_three_lines_of_rank_score_and_text_for_every_line(
 #[test]
 fn a_line_that_the_model_hardly_knows_is_warned_of_once_with_what_is_likely() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let translate = |arguments: &[&str]| run(s2s().arg("translate").arg(&bundle).args(arguments));
     let (code, stdout, stderr) = translate(&["ABC", "HELLO", "abc", "\u{65e5}\u{672c}"]);
     assert_eq!((code, stdout.lines().count()), (0, 4));
@@ -62,7 +59,7 @@ fn a_line_that_the_model_hardly_knows_is_warned_of_once_with_what_is_likely() {
 #[test]
 fn unknown_copy_puts_the_symbol_into_the_output_where_it_stood() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let translate = |policy: &str, text: &str| {
         run(s2s().arg("translate").arg(&bundle).args(["--unknown", policy, text])).1
     };
@@ -124,7 +121,7 @@ fn a_run_where_a_bundle_belongs_is_called_a_run_by_every_command() {
 #[test]
 fn a_wrong_name_gets_a_guess_and_never_the_whole_list() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let decoding = folder.path().join("decoding.yaml");
     let config = folder.path().join("config.yaml");
     std::fs::write(&config, include_str!("../configs/dates.yaml")).unwrap();
@@ -251,7 +248,7 @@ fn plain(text: &str) -> String {
 #[test]
 fn verify_and_inspect_fit_eighty_columns_and_end_in_a_verdict_with_colour() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let path = bundle.to_str().unwrap();
     let check = ["verify", path, "--no-write", "--random", "4"];
     for (arguments, verdict) in [
@@ -288,7 +285,7 @@ fn verify_and_inspect_fit_eighty_columns_and_end_in_a_verdict_with_colour() {
 #[test]
 fn the_conversation_edits_lines_brings_earlier_ones_back_and_ends_with_control_d() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let path = bundle.to_str().unwrap();
     let translate = |text: &str| run(s2s().args(["translate", path, text])).1.trim_end().to_owned();
     // "abd", back over the d, "c"; the line before once more, with "x" at its end; Ctrl-C drops a line;

@@ -1,17 +1,12 @@
 //! Small data, trained until it is known by heart: every such run exports, whatever its width and learning
 //! rate.
-#![allow(clippy::unwrap_used)]
-
-#[allow(unreachable_pub, dead_code)] // Shared with other test programs.
-#[path = "common/server.rs"]
-mod server;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use crate::common::server::s2s;
 use serde_json::Value;
-use server::s2s;
 
 /// 45 pairs: 15 phrases, each with three endings.
 fn phrases() -> String {

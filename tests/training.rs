@@ -1,13 +1,10 @@
 //! `s2s train` as a process that is killed, stopped, or finds no room on the disk.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::server::s2s;
+use crate::common::server::s2s;
 use s2s::families::recurrent::Run;
 use s2s::train::Which;
 use s2s_kernels::random::Random;
@@ -96,7 +93,7 @@ fn a_training_killed_at_random_moments_ends_as_an_undisturbed_one() {
     let whole = started.elapsed();
     let mut random = Random::new(20, 0);
     let (mut kills, mut round) = (0, 0);
-    while kills < common::kills(20) {
+    while kills < crate::common::kills(20) {
         let mut child = quietly(&mut bench.command(&format!("killed-{round}")));
         // Long enough that epochs are saved, short enough that a training takes several kills before it ends.
         std::thread::sleep(whole.mul_f64(random.below(1000) as f64 / 8_000.0));

@@ -1,23 +1,11 @@
 //! `s2s translate` as users run it: lines in, lines out, exit codes.
-#![allow(clippy::unwrap_used)]
-
-mod common;
 
 use std::io::{BufRead, BufReader, Write};
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Stdio;
 
+use crate::common::server::s2s;
 use serde_json::Value;
-
-/// The command without the settings of whoever runs the tests.
-fn s2s() -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_s2s"));
-    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
-        command.env_remove(name);
-    }
-    command.env("RUST_BACKTRACE", "0");
-    command
-}
 
 /// Exit code, stdout, stderr.
 fn translate(bundle: &Path, arguments: &[&str], input: &[u8]) -> (i32, String, String) {
@@ -46,7 +34,7 @@ fn translate(bundle: &Path, arguments: &[&str], input: &[u8]) -> (i32, String, S
 #[test]
 fn every_line_gets_its_own_line_in_order_whatever_the_workers_and_the_batch() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let words = ["abc", "", "a", "hello there", "zzzz", "b", "cab cab cab"];
     let input: String =
         (0..300).map(|n| format!("{}{}\n", words[n % words.len()], &"xyz"[..n % 4])).collect();
@@ -73,7 +61,7 @@ fn every_line_gets_its_own_line_in_order_whatever_the_workers_and_the_batch() {
 #[test]
 fn lines_that_cannot_be_translated_are_empty_named_on_stderr_and_4_while_the_others_come_out() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let flags = ["--unknown", "error"];
     let (code, stdout, stderr) = translate(&bundle, &flags, "abc\na\u{e9}b\nzz\n\u{fffd}\n".as_bytes());
     assert_eq!(code, 4, "{stderr}");
@@ -93,7 +81,7 @@ fn lines_that_cannot_be_translated_are_empty_named_on_stderr_and_4_while_the_oth
 #[test]
 fn json_lines_carry_the_source_the_text_its_score_and_the_error_of_a_bad_line() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let flags =
         ["--json", "--num-beams", "3", "--num-return-sequences", "2", "--token-scores", "--unknown", "error"];
     let (code, stdout, stderr) = translate(&bundle, &flags, "abc\n\u{e9}\n".as_bytes());
@@ -119,7 +107,7 @@ fn json_lines_carry_the_source_the_text_its_score_and_the_error_of_a_bad_line() 
 #[test]
 fn the_decoding_file_lies_under_the_flags_and_its_errors_name_file_line_and_key() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let file = folder.path().join("decoding.yaml");
     let with = |yaml: &str, flags: &[&str]| {
         std::fs::write(&file, yaml).unwrap();
@@ -155,7 +143,7 @@ fn the_decoding_file_lies_under_the_flags_and_its_errors_name_file_line_and_key(
 #[test]
 fn drawn_texts_depend_on_the_seed_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let draw = |seed: &str, rest: &[&str]| {
         translate(&bundle, &[&["--do-sample", "--seed", seed], rest].concat(), b"abc\nb\nabc\nzz zz\n").1
     };
@@ -168,7 +156,7 @@ fn drawn_texts_depend_on_the_seed_alone() {
 #[test]
 fn a_reader_that_leaves_early_is_no_failure() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let mut child = s2s()
         .arg("translate")
         .arg(&bundle)
@@ -199,7 +187,7 @@ fn a_reader_that_leaves_early_is_no_failure() {
 #[test]
 fn a_conversation_answers_each_line_before_the_next_one_comes() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let expected = translate(&bundle, &[], b"abc\nhello there\n").1;
     let mut child = s2s()
         .arg("translate")
@@ -225,7 +213,7 @@ fn a_conversation_answers_each_line_before_the_next_one_comes() {
 #[test]
 fn a_gpu_that_is_not_there_is_an_error_that_says_what_is_missing_and_never_the_processor_in_its_place() {
     let folder = tempfile::tempdir().unwrap();
-    let bundle = common::bundle(folder.path());
+    let bundle = crate::common::bundle(folder.path());
     let (code, stdout, stderr) = translate(&bundle, &["--engine", "tract", "--device", "cuda"], b"abc\n");
     assert_eq!((code, &*stdout), (2, ""), "{stderr}");
     assert!(stderr.contains("tract") && stderr.contains("--engine ort"), "{stderr}");

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use s2s::config::checked::{Extra, Format, FormatKind};
-use s2s::data::pairs;
-use s2s::data::samples;
+use s2s::data::{formats, reading, samples};
 
 use super::input::Input;
 use super::properties::looked_at;
@@ -27,7 +26,7 @@ pub(crate) fn pairs(data: &[u8]) {
         Format { kind, source, target, extra, header: input.flag(), skip_empty: input.flag(), comment };
     let limit = input.flag().then(|| 1 + input.below(5));
     let bytes = input.rest();
-    let Some(read) = looked_at(pairs::parse(bytes, Path::new("pairs.tsv"), &format, limit)) else { return };
+    let Some(read) = looked_at(formats::parse(bytes, Path::new("pairs.tsv"), &format, limit)) else { return };
     assert!(!read.is_empty() && limit.is_none_or(|limit| read.len() <= limit));
     let mut written = String::new();
     for (source, target) in read.iter() {
@@ -37,8 +36,8 @@ pub(crate) fn pairs(data: &[u8]) {
     }
     let plain = Format { kind: FormatKind::Csv(b','), ..Format::default() };
     // A mark at the very beginning would be taken for that of the encoding.
-    if written.len() < pairs::LONGEST_LINE && !read.get(0).0.starts_with('\u{feff}') {
-        let again = looked_at(pairs::parse(written.as_bytes(), Path::new("pairs.tsv"), &plain, None))
+    if written.len() < reading::LONGEST_LINE && !read.get(0).0.starts_with('\u{feff}') {
+        let again = looked_at(formats::parse(written.as_bytes(), Path::new("pairs.tsv"), &plain, None))
             .unwrap_or_default();
         assert!(again.iter().eq(read.iter()), "{again:?} {read:?}");
     }

@@ -1,7 +1,9 @@
 //! Vocabularies: as they are written down, and what they make of texts.
 
 use s2s_runtime::contract::{SPECIAL_SYMBOLS, UNK};
-use s2s_runtime::vocabulary::{Normalisation, TextLimits, Unit, UnknownPolicy, Vocabulary, VocabularySpec};
+use s2s_runtime::vocabulary::{
+    Normalisation, TextLimits, Tokeniser as _, Unit, UnknownPolicy, Vocabulary, VocabularySpec,
+};
 
 use super::input::Input;
 use super::properties::looked_at;
@@ -58,24 +60,24 @@ fn encoded(vocabulary: &Vocabulary, text: &str) {
     assert!(normalised.chars().count() <= text.chars().count().saturating_mul(GROWTH * GROWTH));
     let symbols = vocabulary.split(&normalised);
     let ids = vocabulary.encode(text);
-    let unknown = looked_at(vocabulary.encode_with(text, UnknownPolicy::Unk, TextLimits::NONE))
+    let unknown = looked_at(vocabulary.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE))
         .expect("unknown symbols are no error under `unk`");
     assert_eq!((unknown.ids.len(), unknown.symbols.len()), (symbols.len(), symbols.len()));
     // A limit holds at exactly its number.
     for most in [symbols.len(), symbols.len().saturating_sub(1)] {
         let limits = TextLimits { symbols: most, ..TextLimits::NONE };
-        let within = looked_at(vocabulary.encode_with(text, UnknownPolicy::Unk, limits)).is_some();
+        let within = looked_at(vocabulary.tokenise(text, UnknownPolicy::Unk, limits)).is_some();
         assert_eq!(within, symbols.len() <= most, "{} symbols under a limit of {most}", symbols.len());
     }
     let mut filled = unknown.ids.clone();
     vocabulary.fill(&mut filled);
     assert_eq!(filled, ids, "both ways of encoding agree");
-    let skipped = looked_at(vocabulary.encode_with(text, UnknownPolicy::Skip, TextLimits::NONE))
+    let skipped = looked_at(vocabulary.tokenise(text, UnknownPolicy::Skip, TextLimits::NONE))
         .expect("unknown symbols are no error under `skip`");
     assert!(skipped.ids.iter().all(|&id| id > UNK) && skipped.ids.len() <= ids.len());
-    let strict = looked_at(vocabulary.encode_with(text, UnknownPolicy::Error, TextLimits::NONE));
+    let strict = looked_at(vocabulary.tokenise(text, UnknownPolicy::Error, TextLimits::NONE));
     assert_eq!(strict.is_some(), unknown.unknown.is_empty(), "`error` fails where something is unknown");
-    looked_at(vocabulary.encode_with(text, UnknownPolicy::Copy, TextLimits::NONE));
+    looked_at(vocabulary.tokenise(text, UnknownPolicy::Copy, TextLimits::NONE));
     if vocabulary.spec().padding.is_none() && strict.is_some() {
         let joined = symbols.join(if vocabulary.spec().unit == Unit::Token { " " } else { "" });
         assert_eq!(vocabulary.decode(ids), joined, "known symbols come back");

@@ -13,9 +13,9 @@ use crate::cli::Global;
 use crate::cli::translate::{DecodingFlags, at_least_one, decoding_options, engine_kind};
 use crate::config::training::{TOKENISATIONS, Tokenisation};
 use crate::data::groups::group;
-use crate::data::{Part, pairs};
+use crate::data::{Part, formats};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::train::score::{Decoded, Measures, Score, evaluate};
+use crate::score::{Decoded, Measures, Score, evaluate};
 
 /// Score a bundle on a file of pairs
 ///
@@ -88,7 +88,7 @@ struct Report {
 /// Runs `s2s eval`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let options = decoding_options(args.decoding.as_deref(), &args.flags)?;
-    let pairs = Part::whole(pairs::read(&args.pairs, args.limit)?.into());
+    let pairs = Part::whole(formats::read(&args.pairs, args.limit)?.into());
     let translator = Translator::open_on(&args.bundle, args.engine, args.device)?;
     let mut pool = TranslatorPool::new(translator, args.workers.unwrap_or_else(default_workers))?;
     let groups = group(&pairs, pool.coder().source());

@@ -4,14 +4,20 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::contract::file;
 use s2s_runtime::manifest::Role;
-use s2s_runtime::printable;
+use s2s_runtime::{files, printable};
 
 use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
+use crate::export::{feature_kind, read_features};
+use crate::families::recurrent::Run;
 use crate::files::write_atomically;
 use crate::inspect::language::Language;
 use crate::inspect::{Subject, View as Drawn, table};
+use crate::network::Network;
+use crate::train::Which;
 
 /// Show a model: its layers as a table, or as a picture
 ///
@@ -86,7 +92,7 @@ enum View {
 
 /// Runs `s2s inspect`.
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    let mut subject = Subject::open(&args.path)?;
+    let mut subject = open(&args.path)?;
     subject.language = match args.language {
         Words::En => Language::English,
         Words::Zh => Language::Chinese,
@@ -123,6 +129,26 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Format::Mermaid => subject.mermaid(view)?.into_bytes(),
     };
     write(&bytes, format, args.output.as_deref())
+}
+
+/// A bundle (folder or zip), a run folder or an ONNX file, whichever is at `path`; of a run the graphs that it
+/// would export, with the weights of its best epoch, or zeros before there is one.
+fn open(path: &Path) -> Result<Subject> {
+    if path.is_file() && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("zip")) {
+        let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
+        return Subject::of_graph(name.clone(), name, files::read(path, files::GRAPH)?);
+    }
+    if path.is_dir() && Run::exists(path) && !path.join(file::MANIFEST).exists() {
+        let run = Run::open(path)?;
+        let best = run.checkpoint(Which::Best)?;
+        let parameters = best.map_or_else(|| run.network.parameters(), |checkpoint| checkpoint.parameters);
+        return Subject::of_network(&run.config.name, &run.network, &parameters);
+    }
+    if feature_kind(path).is_some() {
+        let (manifest, model) = read_features::<serde_json::Value>(path)?;
+        return Subject::of_graph(manifest.name, manifest.graph.file, model);
+    }
+    Subject::of_bundle(&Bundle::open(path)?)
 }
 
 #[cfg(feature = "png")]

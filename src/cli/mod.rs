@@ -2,7 +2,6 @@
 //!
 //! Data goes to stdout, all else to stderr. Every flag has an `S2S_` environment variable.
 
-use clap::builder::FalseyValueParser;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Result;
@@ -14,6 +13,7 @@ pub mod demo;
 pub mod doctor;
 pub mod eval;
 pub mod export;
+mod global;
 pub mod import;
 pub mod inspect;
 pub mod lint;
@@ -26,6 +26,8 @@ pub mod terminal;
 pub mod train;
 pub mod translate;
 pub mod verify;
+
+pub use global::Global;
 
 /// The way of a newcomer, and the table of [`exit_code`](crate::error::exit_code).
 const AFTER_HELP: &str = "\
@@ -55,21 +57,6 @@ pub struct Cli {
     global: Global,
     #[command(subcommand)]
     command: Command,
-}
-
-/// Options of every subcommand.
-#[derive(Clone, Debug, Default, clap::Args)]
-pub struct Global {
-    /// Print machine-readable JSON on stdout
-    #[arg(long, global = true, display_order = 900, env = "S2S_JSON", value_parser = FalseyValueParser::new())]
-    pub json: bool,
-    /// Say nothing but errors
-    #[arg(short, long, global = true, display_order = 901, env = "S2S_QUIET", value_parser = FalseyValueParser::new())]
-    pub quiet: bool,
-    /// Say more
-    #[arg(short, long, global = true, display_order = 902, env = "S2S_VERBOSE", value_parser = FalseyValueParser::new(),
-        conflicts_with = "quiet")]
-    pub verbose: bool,
 }
 
 impl Cli {
@@ -136,8 +123,8 @@ pub fn run(cli: Cli) -> Result<()> {
         Command::Doctor(args) => doctor::run(args, &global),
         Command::Bench(args) => bench::run(args, &global),
         Command::Config(args) => config::run(&args, &global),
-        Command::Completions(args) => shell::completions(&args),
-        Command::Man(args) => shell::man(&args, &global),
+        Command::Completions(args) => shell::completions(&args, Cli::command()),
+        Command::Man(args) => shell::man(&args, Cli::command(), &global),
     };
     outcome.map_err(bundles::explain)
 }

@@ -14,12 +14,12 @@ use crate::cli::Global;
 use crate::cli::translate::read_options;
 use crate::error::{Error, ErrorKind, Result};
 use crate::serve::access_log::{AccessLog, LogFormat};
-use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
 use crate::serve::hosts::Hosts;
 use crate::serve::library::Library;
 use crate::serve::limits::Limits;
 use crate::serve::listener::{Ended, bind, serve};
+use crate::serve::server::Server;
 use crate::serve::split::Split;
 
 /// The key that clients must send; never a flag, because other users of the machine can read command lines.

@@ -2,10 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::CommandFactory;
 use clap_complete::Shell;
 
-use crate::cli::{Cli, Global};
+use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Print completions for a shell
@@ -28,18 +27,17 @@ pub struct ManArgs {
     folder: Option<PathBuf>,
 }
 
-/// Runs `s2s completions`.
-pub fn completions(args: &CompletionArgs) -> Result<()> {
+/// Runs `s2s completions` for the whole `command`.
+pub fn completions(args: &CompletionArgs, mut command: clap::Command) -> Result<()> {
     let mut script = Vec::new();
-    clap_complete::generate(args.shell, &mut Cli::command(), "s2s", &mut script);
+    clap_complete::generate(args.shell, &mut command, "s2s", &mut script);
     write_stdout(&script)
 }
 
-/// Runs `s2s man`.
-pub fn man(args: &ManArgs, global: &Global) -> Result<()> {
-    let Some(folder) = &args.folder else { return write_stdout(&page(Cli::command())?) };
+/// Runs `s2s man` for the whole `command`.
+pub fn man(args: &ManArgs, mut command: clap::Command, global: &Global) -> Result<()> {
+    let Some(folder) = &args.folder else { return write_stdout(&page(command)?) };
     std::fs::create_dir_all(folder).map_err(|e| Error::io(folder, e))?;
-    let mut command = Cli::command();
     command.build();
     let count = pages(&command, "s2s", folder)?;
     if !global.quiet {
@@ -73,7 +71,10 @@ fn pages(command: &clap::Command, name: &str, folder: &Path) -> Result<usize> {
 
 #[cfg(test)]
 mod tests {
+    use clap::CommandFactory;
+
     use super::*;
+    use crate::cli::Cli;
 
     #[test]
     fn every_command_has_a_page_and_every_shell_a_script() -> Result<()> {

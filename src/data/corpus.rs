@@ -6,14 +6,15 @@ use std::sync::Arc;
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::files;
 use s2s_runtime::manifest::DataFile;
-use s2s_runtime::vocabulary::{Unit, Vocabulary};
+use s2s_runtime::vocabulary::Vocabulary;
 use serde::{Deserialize, Serialize};
 
-use super::counting::{Counter, normaliser};
-use super::pairs::{self, Pairs, Part};
+use super::counting::Counter;
+use super::lengths::{Length, check_length};
+use super::pairs::{Pairs, Part};
 use super::report::DataReport;
-use super::{Progress, dates};
-use crate::config::checked::{Data, DataOrigin, Files, Side, Validation, VocabularyFrom};
+use super::{Progress, dates, formats};
+use crate::config::checked::{Data, DataOrigin, Files, Validation, VocabularyFrom};
 use crate::error::{Error, ErrorKind, Result};
 use s2s_kernels::random::Random;
 
@@ -183,68 +184,13 @@ fn read(
         ErrorKind::Io => e.help(WHERE_DATA_LIES),
         _ => e,
     })?;
-    let mut lengths = [&data.source, &data.target].map(|side| Length { side, normaliser: None });
+    let mut lengths = [&data.source, &data.target].map(Length::new);
     let mut check =
         |line: u64, source: &str, target: &str| check_length([source, target], &mut lengths, path, line);
-    let pairs = pairs::collect(&bytes, path, &files.format, limit, &mut check, progress)?;
+    let pairs = formats::collect(&bytes, path, &files.format, limit, &mut check, progress)?;
     let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let source = DataFile { file, sha256: sha256(&bytes), pairs: pairs.len() };
     Ok((Arc::new(pairs), source))
-}
-
-/// Longest text that is trained on, in tokens after normalisation: the memory of a step grows with the tokens
-/// of its pairs.
-pub const LONGEST_TEXT: usize = 16_384;
-/// Most source tokens times target tokens of a pair: the memory of attention grows with them, 8 bytes each.
-pub const LARGEST_PAIR: usize = (LONGEST_TEXT / 2) * (LONGEST_TEXT / 2);
-
-/// Counts the tokens of one side's texts.
-struct Length<'a> {
-    side: &'a Side,
-    /// Made when a text is long enough to be counted.
-    normaliser: Option<Vocabulary>,
-}
-
-impl Length<'_> {
-    /// Whether a text is far from every bound, whatever its tokens are.
-    fn is_short(&self, text: &str) -> bool {
-        // Compatibility decomposition makes at most 18 characters of one (U+FDFA), lowercasing three.
-        let growth = if self.side.normalisation.is_empty() { 1 } else { 18 * 3 };
-        text.len() <= LONGEST_TEXT / 2 / growth
-    }
-
-    fn count(&mut self, text: &str) -> usize {
-        let normalised = self.normaliser.get_or_insert_with(|| normaliser(self.side)).normalised(text);
-        match self.side.unit {
-            Unit::Character => normalised.chars().count(),
-            Unit::Token => normalised.split_whitespace().count(),
-        }
-    }
-}
-
-/// Whether a pair can be trained on.
-fn check_length(texts: [&str; 2], lengths: &mut [Length<'_>; 2], file: &Path, line: u64) -> Result<()> {
-    let [source, target] = lengths;
-    if source.is_short(texts[0]) && target.is_short(texts[1]) {
-        return Ok(());
-    }
-    let (sources, targets) = (source.count(texts[0]), target.count(texts[1]));
-    let message = match () {
-        () if sources > LONGEST_TEXT => {
-            format!("the source has {sources} tokens; at most {LONGEST_TEXT} can be trained on")
-        }
-        () if targets > LONGEST_TEXT => {
-            format!("the target has {targets} tokens; at most {LONGEST_TEXT} can be trained on")
-        }
-        () if sources * targets > LARGEST_PAIR => {
-            format!(
-                "{sources} source and {targets} target tokens; their product can be at most {LARGEST_PAIR}"
-            )
-        }
-        () => return Ok(()),
-    };
-    let error = Error::new(ErrorKind::Data, message).at_line(file, Some(line), None);
-    Err(error.help("cut the text into sentences, or take the line out: the memory of a step grows with its longest texts"))
 }
 
 fn split_tail(mut pairs: Part, fraction: f64, file: &Path) -> Result<(Part, Part)> {

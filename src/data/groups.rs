@@ -4,7 +4,7 @@ use std::borrow::Cow;
 use std::collections::{BTreeMap, HashSet};
 use std::hash::{DefaultHasher, Hasher};
 
-use s2s_runtime::vocabulary::Vocabulary;
+use s2s_runtime::vocabulary::Tokeniser;
 
 use super::Part;
 
@@ -34,7 +34,7 @@ pub(super) fn hash(text: &str) -> u64 {
 }
 
 /// Hash of the source and position of each pair, sorted: equal sources side by side, in order.
-pub(super) fn by_source(pairs: &Part, source: &Vocabulary) -> Vec<[u32; 3]> {
+pub(super) fn by_source(pairs: &Part, source: &dyn Tokeniser) -> Vec<[u32; 3]> {
     let key = |(i, (text, _)): (usize, (&str, &str))| {
         let hash = hash(&source.normalised(text));
         [(hash >> 32) as u32, hash as u32, i as u32]
@@ -51,7 +51,7 @@ pub(super) fn runs(keys: &[[u32; 3]]) -> impl Iterator<Item = &[[u32; 3]]> {
 
 impl<'a> Groups<'a> {
     /// Groups pairs by source text after normalisation.
-    pub fn new(pairs: &'a Part, source: &Vocabulary) -> Self {
+    pub fn new(pairs: &'a Part, source: &dyn Tokeniser) -> Self {
         let mut members = by_source(pairs, source);
         let mut firsts = Vec::new();
         let mut start = 0;
@@ -106,7 +106,7 @@ impl<'a> Groups<'a> {
 
 /// Groups pairs by source text after normalisation, so that a prediction is right when it equals any of the
 /// references.
-pub fn group(pairs: &Part, source: &Vocabulary) -> Vec<Group> {
+pub fn group(pairs: &Part, source: &dyn Tokeniser) -> Vec<Group> {
     let groups = Groups::new(pairs, source);
     (0..groups.len()).map(|i| groups.get(i)).collect()
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::pairs::{Reading, expected};
+use super::reading::{Reading, expected};
 use super::separated::Lines;
 use crate::error::Result;
 

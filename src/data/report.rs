@@ -9,9 +9,9 @@ use serde::Serialize;
 use unicode_normalization::{is_nfc, is_nfd};
 
 use super::Progress;
-use super::corpus::LONGEST_TEXT;
 use super::counting::normaliser;
 use super::groups::{by_source, hash, runs};
+use super::lengths::LONGEST_TEXT;
 use super::pairs::{Met, Pairs, Part};
 use crate::config::checked::{Data, Side};
 

@@ -3,7 +3,7 @@
 use std::cell::Cell;
 use std::io::Read;
 
-use super::pairs::{LONGEST_LINE, Reading, expected};
+use super::reading::{LONGEST_LINE, Reading, expected};
 use crate::config::checked::{Extra, Format};
 use crate::error::{Error, ErrorKind, Result};
 

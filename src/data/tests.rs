@@ -3,8 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::corpus::{self, Corpus};
+use super::formats::parse;
 use super::groups::group;
-use super::pairs::{Pair, Pairs, Part, parse};
+use super::pairs::{Pair, Pairs, Part};
 use crate::config::checked::{Extra, Format, FormatKind};
 use crate::config::{Config, LoadOptions};
 use crate::error::ErrorKind;
@@ -276,8 +277,8 @@ fn the_first_ten_thousand_lines_of_the_tutorial_file_count_as_the_tutorial_count
 
 #[test]
 fn a_line_or_a_record_of_more_than_a_mebibyte_is_named_and_not_held() {
-    let long = "x".repeat(super::pairs::LONGEST_LINE + 1);
-    let lines = "a\nb,c\n".repeat(super::pairs::LONGEST_LINE / 4);
+    let long = "x".repeat(super::reading::LONGEST_LINE + 1);
+    let lines = "a\nb,c\n".repeat(super::reading::LONGEST_LINE / 4);
     for (bytes, format, line) in [
         (format!("a\tb\n{long}\tb\n"), tsv(), 2),
         (format!("a\tb\n{long}"), tsv(), 2),
@@ -307,7 +308,7 @@ fn a_text_too_long_to_train_on_is_named_with_its_line_before_anything_is_made_of
         let config = Config::parse(&yaml, &folder.path().join("a.yaml"), &LoadOptions::default()).unwrap();
         Corpus::load(&config.data, 1, &mut |_, _, _| ())
     };
-    let (longest, characters) = (corpus::LONGEST_TEXT, "{unit: character}");
+    let (longest, characters) = (super::lengths::LONGEST_TEXT, "{unit: character}");
     for (text, side, tokens) in [
         ("x".repeat(1_000_000), characters, 1_000_000),
         ("x".repeat(longest + 1), characters, longest + 1),

@@ -158,6 +158,10 @@ fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
             Error::new(ErrorKind::Usage, message).help("take `padding` out of the run's source vocabulary")
         );
     }
+    if options.fused && !input.network.roles().contains(&Role::Translate) {
+        let message = "this network has no graph that decodes by itself";
+        return Err(Error::new(ErrorKind::Usage, message).help(Need::Loop.instead()));
+    }
     for (entry, values) in input.parameters.iter() {
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
             let message = format!("value {at} of {} is {}: the training diverged", entry.name, values[at]);

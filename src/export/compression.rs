@@ -22,16 +22,16 @@ use crate::onnx::messages::{
     AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
 };
 
-/// How weights are stored.
+/// Says how weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Dtype {
-    /// 32-bit floats.
+    /// Each weight is a 32-bit float, as training has it.
     #[default]
     F32,
-    /// 16-bit floats (IEEE 754 binary16).
+    /// Each weight is a 16-bit float (IEEE 754 binary16).
     F16,
-    /// 8-bit integers with a scale for each output.
+    /// Each weight is an 8-bit integer, with a scale for each output.
     Int8,
 }
 
@@ -41,7 +41,7 @@ const LEAST_ELEMENTS: usize = 256;
 const ZERO_POINT: u8 = 128;
 
 impl Dtype {
-    /// All of them.
+    /// Lists every type, the plainest first.
     pub const ALL: [Self; 3] = [Self::F32, Self::F16, Self::Int8];
 
     /// As flags and reports have it.

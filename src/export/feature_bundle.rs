@@ -29,7 +29,7 @@ pub struct FeatureManifest<A> {
     pub format_version: String,
     /// The family, as [`FeatureNetwork::KIND`] has it.
     pub kind: String,
-    /// The model's name.
+    /// The name of the model, as its run has it.
     pub name: String,
     /// The program that wrote it, with its version.
     pub producer: String,
@@ -46,7 +46,7 @@ pub struct FeatureManifest<A> {
 /// An opened bundle of a network of the family `N`.
 #[derive(Clone, Debug)]
 pub struct FeatureBundle<N: Network> {
-    /// What `s2s.yaml` says.
+    /// The manifest, as `s2s.yaml` has it.
     pub manifest: FeatureManifest<N::Architecture>,
     /// The bytes of the graph.
     pub model: Vec<u8>,

@@ -20,14 +20,14 @@ use crate::network::Parameters;
 use crate::network::features::FeatureNetwork;
 use crate::onnx::{GraphBuilder, ir_version};
 
-/// What is exported.
+/// Holds all that goes into such a bundle.
 #[derive(Clone, Debug)]
 pub struct FeatureInput<'a, N> {
-    /// The network.
+    /// The network that the graph is cut from.
     pub network: &'a N,
-    /// Its weights.
+    /// The weights of the network.
     pub parameters: &'a Parameters<f32>,
-    /// The model's name.
+    /// The name of the model in the manifest.
     pub name: &'a str,
     /// Where the weights come from.
     pub provenance: Option<Provenance>,

@@ -9,12 +9,12 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::network::{Parameters, SequenceNetwork};
 use crate::onnx::{DEFAULT_OPSET, OPSETS};
 
-/// What is exported.
+/// Holds all that goes into a bundle.
 #[derive(Clone, Debug)]
 pub struct ExportInput<'a> {
-    /// The network.
+    /// The network that the graphs are cut from.
     pub network: &'a dyn SequenceNetwork,
-    /// Its weights.
+    /// The weights of the network, all of them finite.
     pub parameters: &'a Parameters<f32>,
     /// Source text to ids; as many symbols as the network's source vocabulary.
     pub source: &'a Vocabulary,
@@ -28,7 +28,7 @@ pub struct ExportInput<'a> {
     pub provenance: Option<Provenance>,
 }
 
-/// How it is exported.
+/// Says how a bundle is exported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportOptions {
     /// The tensors that stand for tokens; ids by default.

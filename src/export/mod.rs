@@ -51,3 +51,5 @@ pub use verify::{Report, VerifyOptions, verify, verify_features, verify_path};
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+pub(crate) use tests::bag;

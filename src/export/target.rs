@@ -27,7 +27,7 @@ pub struct Target {
     lacks: &'static [Need],
 }
 
-/// All of them.
+/// Lists every runtime that was measured.
 pub static TARGETS: [Target; 10] = [
     Target {
         name: "onnxruntime",

@@ -4,22 +4,16 @@
 //! axes of every value, [`model`] groups nodes into layers, [`table`] and [`draw`] show them,
 //! [`overview`](mod@overview) draws the one network with its three cuts.
 
-use std::path::Path;
-
 use prost::Message as _;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::checked::CheckedModel;
-use s2s_runtime::files;
 use s2s_runtime::manifest::{Io, Role};
 pub use s2s_runtime::shapes;
 use s2s_runtime::vocabulary::Padding;
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{feature_kind, read_features};
-use crate::families::recurrent::Run;
-use crate::network::{Architecture, AttentionScore, Cell, Network};
+use crate::network::{Architecture, AttentionScore, Cell, Network, Parameters, Seq2Seq};
 use crate::onnx::{DEFAULT_OPSET, GraphBuilder, ir_version};
-use crate::train::Which;
 
 pub mod body;
 pub mod draw;
@@ -93,38 +87,19 @@ pub enum View {
 }
 
 impl Subject {
-    /// Opens a bundle (folder or zip), a run folder or an ONNX file.
+    /// One graph that is no part of three.
     ///
     /// # Errors
-    /// As [`Bundle::open`], [`Run::open`]; [`ErrorKind::Bundle`] for a file that is no ONNX model.
-    pub fn open(path: &Path) -> Result<Self> {
-        let file = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());
-        if path.is_file() && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("zip")) {
-            let bytes = files::read(path, files::GRAPH)?;
-            let model = Model::read(&file, &bytes, Detail::Layers)?;
-            return Ok(Self::alone(file.clone(), file, bytes, model));
-        }
-        if path.is_dir() && Run::exists(path) && !path.join(s2s_runtime::contract::file::MANIFEST).exists() {
-            return Self::of_run(&Run::open(path)?);
-        }
-        if feature_kind(path).is_some() {
-            let (manifest, bytes) = read_features::<serde_json::Value>(path)?;
-            let file = manifest.graph.file;
-            let model = Model::read(&file, &bytes, Detail::Layers)?;
-            return Ok(Self::alone(manifest.name, file, bytes, model));
-        }
-        Self::of_bundle(&Bundle::open(path)?)
-    }
-
-    /// One graph that is no part of three.
-    fn alone(name: String, file: String, bytes: Vec<u8>, model: Model) -> Self {
-        Self {
+    /// [`ErrorKind::Bundle`] for bytes that are no ONNX model.
+    pub fn of_graph(name: String, file: String, bytes: Vec<u8>) -> Result<Self> {
+        let model = Model::read(&file, &bytes, Detail::Layers)?;
+        Ok(Self {
             name,
             graphs: vec![Graph { role: None, file, bytes, model }],
             architecture: None,
             graph_padding: None,
             language: Language::English,
-        }
+        })
     }
 
     /// The graphs of an opened bundle.
@@ -151,17 +126,18 @@ impl Subject {
         })
     }
 
-    /// The graphs that a run would export, with the weights of its best epoch, or zeros before there is one.
-    fn of_run(run: &Run) -> Result<Self> {
-        let parameters =
-            run.checkpoint(Which::Best)?.map_or_else(|| run.network.parameters(), |c| c.parameters);
+    /// The three graphs that a network is exported as, with these weights.
+    ///
+    /// # Errors
+    /// None that a network of this project is known to cause: its graphs are read as any others are.
+    pub fn of_network(name: &str, network: &Seq2Seq, parameters: &Parameters<f32>) -> Result<Self> {
         let emit = |role: Role| {
             let mut builder = GraphBuilder::new(role.as_str());
             match role {
-                Role::Encoder => run.network.emit_encoder(&parameters, &mut builder, Io::Ids),
-                Role::Decoder => run.network.emit_decoder(&parameters, &mut builder, Io::Ids),
-                Role::Training => run.network.emit_training(&parameters, &mut builder, Io::Ids),
-                Role::Translate => run.network.emit_translate(&parameters, &mut builder),
+                Role::Encoder => network.emit_encoder(parameters, &mut builder, Io::Ids),
+                Role::Decoder => network.emit_decoder(parameters, &mut builder, Io::Ids),
+                Role::Training => network.emit_training(parameters, &mut builder, Io::Ids),
+                Role::Translate => network.emit_translate(parameters, &mut builder),
             }
             builder.finish(DEFAULT_OPSET, ir_version(DEFAULT_OPSET), &[]).encode_to_vec()
         };
@@ -170,9 +146,9 @@ impl Subject {
             .map(|role| graph(role, role.file(), emit(role)))
             .collect::<Result<Vec<_>>>()?;
         Ok(Self {
-            name: run.config.name.clone(),
+            name: name.to_owned(),
             graphs,
-            architecture: Some(run.network.architecture().clone()),
+            architecture: Some(network.architecture().clone()),
             graph_padding: None,
             language: Language::English,
         })

@@ -11,13 +11,13 @@ const ROUND: f32 = 12_582_912.0;
 const LN2_HIGH: f32 = 0.693_359_4;
 const LN2_LOW: f32 = -2.121_944_4e-4;
 
-/// a b + c: in one instruction, rounded once, where the processor has it (`FMA`).
+/// Computes a b + c: in one instruction, rounded once, where the processor has it (`FMA`).
 #[inline(always)]
 fn multiply_add<const FMA: bool>(a: f32, b: f32, c: f32) -> f32 {
     if FMA { a.mul_add(b, c) } else { a * b + c }
 }
 
-/// (2^n, e^r - 1) of x = n ln 2 + r, for x in [-87, 88].
+/// Gives (2^n, e^r - 1) of x = n ln 2 + r, for x in [-87, 88].
 #[inline(always)]
 fn reduce<const FMA: bool>(x: f32) -> (f32, f32) {
     let shifted = multiply_add::<FMA>(x, std::f32::consts::LOG2_E, ROUND);
@@ -33,7 +33,7 @@ fn reduce<const FMA: bool>(x: f32) -> (f32, f32) {
     (scale, multiply_add::<FMA>(p, r2, r))
 }
 
-/// e^x; saturates at e^-87 and e^88.
+/// Computes e^x; saturates at e^-87 and e^88.
 #[inline(always)]
 pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     // Written as comparisons, not `clamp`, so that NaN passes through as NaN in the polynomial.
@@ -43,13 +43,13 @@ pub(super) fn exp<const FMA: bool>(x: f32) -> f32 {
     multiply_add::<FMA>(scale, m, scale)
 }
 
-/// 1 / (1 + e^-x).
+/// Computes 1 / (1 + e^-x).
 #[inline(always)]
 pub(super) fn sigmoid<const FMA: bool>(x: f32) -> f32 {
     1.0 / (1.0 + exp::<FMA>(-x))
 }
 
-/// tanh x = (e^2x - 1) / (e^2x + 1), through e^2x - 1 so that small x keep their relative precision.
+/// Computes tanh x = (e^2x - 1) / (e^2x + 1), through e^2x - 1 so that small x keep their relative precision.
 #[inline(always)]
 pub(super) fn tanh<const FMA: bool>(x: f32) -> f32 {
     // Beyond 9.1 tanh is 1 in f32; without the bound e^2x would grow past it for nothing.

@@ -49,10 +49,17 @@ impl AdamStep {
 }
 
 multiversion! {
-    /// One Adam step on a stretch of the parameters: theta -= rate * m / (sqrt(v) * root_bias + epsilon).
+    /// Takes one Adam step on a stretch of the parameters: theta -= rate * m / (sqrt(v) * root_bias +
+    /// epsilon).
     ///
     /// - `gradients`, `first`, `second`: of the same stretch.
-    pub fn adam_step<R: Real>(step: &AdamFactors<R>, parameters: &mut [R], first: &mut [R], second: &mut [R], gradients: &[R]) {
+    pub fn adam_step<R: Real>(
+        step: &AdamFactors<R>,
+        parameters: &mut [R],
+        first: &mut [R],
+        second: &mut [R],
+        gradients: &[R],
+    ) {
         let AdamFactors { factor, beta1, beta2, rate, root_bias, epsilon } = *step;
         let n = parameters.len();
         let (first, second, gradients) = (&mut first[..n], &mut second[..n], &gradients[..n]);
@@ -67,13 +74,13 @@ multiversion! {
     }
 }
 
-/// The sum of squares, in f64 by stretches so that it does not lose small terms.
+/// Adds up the squares, in f64 by stretches so that it does not lose small terms.
 pub fn sum_of_squares<R: Real>(values: &[R]) -> f64 {
     values.chunks(4096).map(|chunk| partial_sum_of_squares(chunk).to_f64()).sum()
 }
 
 multiversion! {
-    /// The sum of squares of a short stretch.
+    /// Adds up the squares of a short stretch.
     fn partial_sum_of_squares<R: Real>(values: &[R]) -> R {
         let mut lanes = [R::ZERO; 16];
         let (chunks, rest) = values.as_chunks::<16>();

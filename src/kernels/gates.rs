@@ -35,7 +35,7 @@ fn store<R: Real, const WHOLE: bool>(values: &mut [R], at: usize, vector: Lanes<
     }
 }
 
-/// The same of several gates.
+/// Loads a vector of each of several gates.
 #[inline(always)]
 fn load_each<R: Real, const WHOLE: bool, const N: usize>(values: &[&mut [R]; N], at: usize) -> [Lanes<R>; N] {
     std::array::from_fn(|gate| load::<R, WHOLE>(values[gate], at))
@@ -52,7 +52,7 @@ fn store_each<R: Real, const WHOLE: bool, const N: usize>(
     }
 }
 
-/// A row (N hidden) as the values of each gate.
+/// Divides a row (N hidden) into the values of each gate.
 #[inline(always)]
 fn gates_of<R, const N: usize>(row: &mut [R]) -> [&mut [R]; N] {
     let mut gates = row.chunks_exact_mut(row.len() / N);
@@ -81,7 +81,14 @@ multiversion! {
     /// - `c` (rows, hidden): f * c_before + i * g.
     /// - `tanh_c` (rows, hidden): tanh of `c`, kept for the backward pass.
     /// - `h` (rows, hidden): o * tanh c.
-    pub fn lstm_gates_forward<R: Real>(hidden: usize, gates: &mut [R], c_before: &[R], c: &mut [R], tanh_c: &mut [R], h: &mut [R]) {
+    pub fn lstm_gates_forward<R: Real>(
+        hidden: usize,
+        gates: &mut [R],
+        c_before: &[R],
+        c: &mut [R],
+        tanh_c: &mut [R],
+        h: &mut [R],
+    ) {
         for ((((gates, c_before), c), tanh_c), h) in gates
             .chunks_exact_mut(4 * hidden)
             .zip(c_before.chunks_exact(hidden))
@@ -125,13 +132,20 @@ fn lstm_forward<R: Real, const FMA: bool, const WHOLE: bool>(
 }
 
 multiversion! {
-    /// The gradient of [`lstm_gates_forward`], in place.
+    /// Computes the gradient of [`lstm_gates_forward`], in place.
     ///
     /// - `gates` (rows, 4 hidden): the activated gates; become the gradients of the pre-activations.
     /// - `c_before`, `tanh_c` (rows, hidden): from the forward pass.
     /// - `dh` (rows, hidden): gradient of `h`.
     /// - `dc` (rows, hidden): gradient of `c` from later steps; becomes the gradient of `c_before`.
-    pub fn lstm_gates_backward<R: Real>(hidden: usize, gates: &mut [R], c_before: &[R], tanh_c: &[R], dh: &[R], dc: &mut [R]) {
+    pub fn lstm_gates_backward<R: Real>(
+        hidden: usize,
+        gates: &mut [R],
+        c_before: &[R],
+        tanh_c: &[R],
+        dh: &[R],
+        dc: &mut [R],
+    ) {
         for ((((gates, c_before), tanh_c), dh), dc) in gates
             .chunks_exact_mut(4 * hidden)
             .zip(c_before.chunks_exact(hidden))
@@ -181,7 +195,14 @@ multiversion! {
     /// - `recurrent` (rows, 3 hidden): R h_before in the same order.
     /// - `inner` (rows, hidden): the n part of `recurrent`, kept for the backward pass.
     /// - `h` (rows, hidden): (1 - z) n + z h_before, n = tanh(gates_n + r recurrent_n).
-    pub fn gru_gates_forward<R: Real>(hidden: usize, gates: &mut [R], recurrent: &[R], h_before: &[R], inner: &mut [R], h: &mut [R]) {
+    pub fn gru_gates_forward<R: Real>(
+        hidden: usize,
+        gates: &mut [R],
+        recurrent: &[R],
+        h_before: &[R],
+        inner: &mut [R],
+        h: &mut [R],
+    ) {
         for ((((gates, recurrent), h_before), inner), h) in gates
             .chunks_exact_mut(3 * hidden)
             .zip(recurrent.chunks_exact(3 * hidden))
@@ -227,7 +248,7 @@ fn gru_forward<R: Real, const FMA: bool, const WHOLE: bool>(
 }
 
 multiversion! {
-    /// The gradient of [`gru_gates_forward`], in place.
+    /// Computes the gradient of [`gru_gates_forward`], in place.
     ///
     /// - `gates` (rows, 3 hidden): the activated gates; become the gradients of W x + b.
     /// - `recurrent` (rows, 3 hidden): overwritten with the gradients of R h_before.

@@ -7,14 +7,14 @@ use std::sync::OnceLock;
 pub enum Level {
     /// What the compiler's target guarantees (SSE2 on x86-64, NEON on aarch64).
     Portable,
-    /// AVX2 with FMA.
+    /// The instructions of AVX2 with FMA.
     Avx2,
-    /// AVX-512 F.
+    /// The instructions of AVX-512 F, VL and DQ.
     Avx512,
 }
 
 impl Level {
-    /// The best level of this processor; `S2S_KERNELS=portable|avx2|avx512` asks for a lower one.
+    /// Returns the best level of this processor; `S2S_KERNELS=portable|avx2|avx512` asks for a lower one.
     pub fn detect() -> Self {
         static LEVEL: OnceLock<Level> = OnceLock::new();
         *LEVEL.get_or_init(|| {
@@ -28,7 +28,7 @@ impl Level {
         })
     }
 
-    /// Every level that this processor can run, for tests.
+    /// Lists every level that this processor can run, for tests.
     pub fn supported() -> impl Iterator<Item = Self> {
         let best = Self::best();
         [Self::Portable, Self::Avx2, Self::Avx512].into_iter().filter(move |l| *l <= best)
@@ -50,7 +50,7 @@ impl Level {
         Self::Portable
     }
 
-    /// As `s2s doctor` shows it.
+    /// Returns the name that `s2s doctor` shows.
     pub fn name(self) -> &'static str {
         match self {
             Self::Portable => "portable",
@@ -71,19 +71,15 @@ pub(crate) const HAS_FMA: bool = cfg!(any(target_feature = "fma", target_arch = 
 macro_rules! multiversion {
     ($(#[$meta:meta])* $vis:vis fn $name:ident<R: Real>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
-        #[allow(clippy::too_many_arguments)]
         $vis fn $name<R: Real>($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            #[allow(clippy::too_many_arguments)]
             fn body<R: Real, const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
                 fn avx512<R: Real>($($arg: $ty),*) $(-> $ret)? { body::<R, true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
-                #[allow(clippy::too_many_arguments)]
                 fn avx2<R: Real>($($arg: $ty),*) $(-> $ret)? { body::<R, true>($($arg),*) }
                 match $crate::Level::detect() {
                     // SAFETY: the level was found on this processor, so the instructions exist.

@@ -38,7 +38,7 @@ pub use subnormals::FlushSubnormals;
 pub use team::Team;
 
 level::multiversion! {
-    /// `y += x`, element by element.
+    /// Computes `y += x`, element by element.
     pub fn add_assign<R: Real>(y: &mut [R], x: &[R]) {
         debug_assert_eq!(y.len(), x.len());
         for (y, &x) in y.iter_mut().zip(x) {
@@ -48,7 +48,7 @@ level::multiversion! {
 }
 
 level::multiversion! {
-    /// `y += factor * x`, element by element.
+    /// Computes `y += factor * x`, element by element.
     pub fn add_scaled<R: Real>(y: &mut [R], x: &[R], factor: R) {
         for (y, &x) in y.iter_mut().zip(x) {
             *y += x * factor;
@@ -57,7 +57,7 @@ level::multiversion! {
 }
 
 level::multiversion! {
-    /// `y = factor * x + bias`, element by element.
+    /// Computes `y = factor * x + bias`, element by element.
     pub fn scale_and_add<R: Real>(y: &mut [R], x: &[R], factor: R, bias: &[R]) {
         for ((y, &x), &b) in y.iter_mut().zip(x).zip(bias) {
             *y = x * factor + b;
@@ -85,7 +85,7 @@ level::multiversion! {
 }
 
 level::multiversion! {
-    /// The hyperbolic tangent of each value, in place.
+    /// Replaces each value by its hyperbolic tangent.
     pub fn tanh_each<R: Real>(values: &mut [R]) {
         for x in values {
             *x = x.tanh::<FMA>();
@@ -94,7 +94,7 @@ level::multiversion! {
 }
 
 level::multiversion! {
-    /// `vector -= (vector . unit) unit`: what is left is orthogonal to the unit vector.
+    /// Computes `vector -= (vector . unit) unit`: what is left is orthogonal to the unit vector.
     pub fn subtract_projection<R: Real>(vector: &mut [R], unit: &[R]) {
         // In lanes, so that the sum needs no reordering to be vectorised and is the same on every processor.
         let mut lanes = [R::ZERO; 16];

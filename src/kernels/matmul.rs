@@ -6,7 +6,7 @@ use super::pack::{Aligned, CACHE_LINE, Packed, Panels, lay_out};
 use super::real::Real;
 use super::tile::{Block, Tile};
 
-/// What a product is added to.
+/// Says what a product is added to.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Store<'a, R> {
     /// C = A B.
@@ -24,31 +24,31 @@ pub struct Scratch<R> {
     b: Aligned<R>,
 }
 
-/// C (m, n) (+)= A (m, k) B (k, n), B packed before; the rows of C lie `c_row` apart.
+/// Computes C (m, n) (+)= A (m, k) B (k, n), B packed before; C is row-major at the front of `c`.
 pub fn matmul_packed<R: Real>(
     c: &mut [R],
-    c_row: usize,
     store: Store<'_, R>,
     a: MatRef<'_, R>,
     b: &Packed<R>,
     scratch: &mut Scratch<R>,
 ) {
-    run(R::tile(), MatMut::new(c, a.rows, b.shape().1, c_row), store, a, Right::Packed(b), scratch);
+    let n = b.shape().1;
+    run(R::tile(), MatMut::new(c, a.rows, n, n), store, a, Right::Packed(b), scratch);
 }
 
-/// C (m, n) (+)= A (m, k) B (k, n), packing B for this product alone; the rows of C lie `c_row` apart.
+/// Computes C (m, n) (+)= A (m, k) B (k, n), packing B for this product alone; C is row-major at the front of
+/// `c`.
 pub fn matmul<R: Real>(
     c: &mut [R],
-    c_row: usize,
     store: Store<'_, R>,
     a: MatRef<'_, R>,
     b: MatRef<'_, R>,
     scratch: &mut Scratch<R>,
 ) {
-    matmul_into(MatMut::new(c, a.rows, b.columns, c_row), store, a, b, scratch);
+    matmul_into(MatMut::new(c, a.rows, b.columns, b.columns), store, a, b, scratch);
 }
 
-/// [`matmul`] for a C that need not be a slice of its own.
+/// Does as [`matmul`] for a C whose rows need not be next to each other.
 pub fn matmul_into<R: Real>(
     c: MatMut<'_, R>,
     store: Store<'_, R>,
@@ -59,7 +59,7 @@ pub fn matmul_into<R: Real>(
     run(R::tile(), c, store, a, Right::Loose(b), scratch);
 }
 
-/// B.
+/// B, which is on the right of the product.
 #[derive(Clone, Copy)]
 enum Right<'a, R> {
     Packed(&'a Packed<R>),
@@ -198,17 +198,20 @@ mod tests {
             .collect()
     }
 
-    #[allow(clippy::too_many_arguments)]
-    fn check(
-        level: Level,
-        m: usize,
-        k: usize,
-        n: usize,
+    /// A product (m, k) by (k, n) in one of its forms.
+    #[derive(Clone, Copy)]
+    struct Case {
+        shape: (usize, usize, usize),
+        /// Whether A and B lie transposed.
         transposed: (bool, bool),
+        /// Which [`Store`].
         store: u8,
+        /// Whether B is packed before.
         packed: bool,
-        tolerance: f32,
-    ) {
+    }
+
+    fn check(level: Level, case: Case, tolerance: f32) {
+        let Case { shape: (m, k, n), transposed, store, packed } = case;
         let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 4));
         let c_row = n + 3;
         let before = numbers(m * c_row, 3);
@@ -254,7 +257,8 @@ mod tests {
             m in 0usize..20, k in 0usize..70, n in 0usize..110, transposed: (bool, bool), store in 0u8..3, packed: bool,
         ) {
             for level in Level::supported() {
-                check(level, m, k, n, transposed, store, packed, 1e-6 * (1.0 + k as f32).sqrt());
+                let case = Case { shape: (m, k, n), transposed, store, packed };
+                check(level, case, 1e-6 * (1.0 + k as f32).sqrt());
             }
         }
     }
@@ -264,10 +268,11 @@ mod tests {
         for level in Level::supported() {
             for store in 0..3 {
                 for transposed in [(true, false), (false, true)] {
-                    let (m, k, n) = (2 * BLOCK_ROWS + 11, 2 * BLOCK_K + 7, 19);
-                    // A thousand roundings, each relative to a sum of up to a hundred.
-                    check(level, m, k, n, transposed, store, false, 1e-4);
-                    check(level, m, k, n, transposed, store, true, 1e-4);
+                    let shape = (2 * BLOCK_ROWS + 11, 2 * BLOCK_K + 7, 19);
+                    for packed in [false, true] {
+                        // A thousand roundings, each relative to a sum of up to a hundred.
+                        check(level, Case { shape, transposed, store, packed }, 1e-4);
+                    }
                 }
             }
         }

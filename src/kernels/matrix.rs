@@ -16,12 +16,12 @@ pub struct MatRef<'a, R> {
 }
 
 impl<'a, R: Real> MatRef<'a, R> {
-    /// A row-major matrix (rows, columns) whose rows lie `columns` apart.
+    /// Borrows a row-major matrix (rows, columns) whose rows lie `columns` apart.
     pub fn new(data: &'a [R], rows: usize, columns: usize) -> Self {
         Self::strided(data, rows, columns, columns)
     }
 
-    /// A row-major matrix (rows, columns) whose rows lie `row_stride` apart.
+    /// Borrows a row-major matrix (rows, columns) whose rows lie `row_stride` apart.
     pub fn strided(data: &'a [R], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride || rows <= 1);
         assert!(
@@ -31,12 +31,12 @@ impl<'a, R: Real> MatRef<'a, R> {
         Self { data, rows, columns, row_stride, column_stride: 1 }
     }
 
-    /// (rows, columns).
+    /// Returns its size as (rows, columns).
     pub fn shape(&self) -> (usize, usize) {
         (self.rows, self.columns)
     }
 
-    /// Some rows of some columns, neither range empty.
+    /// Borrows some rows of some columns, neither range empty.
     #[must_use]
     pub fn block(self, rows: Range<usize>, columns: Range<usize>) -> Self {
         assert!(rows.end <= self.rows && columns.end <= self.columns, "a block within its matrix");
@@ -44,13 +44,13 @@ impl<'a, R: Real> MatRef<'a, R> {
         Self { data: &self.data[start..], rows: rows.len(), columns: columns.len(), ..self }
     }
 
-    /// One row of a row-major matrix.
+    /// Borrows one row of a row-major matrix.
     pub fn row(&self, row: usize) -> &'a [R] {
         assert_eq!(self.column_stride, 1, "a row-major matrix");
         &self.data[row * self.row_stride..][..self.columns]
     }
 
-    /// The transpose, without a copy.
+    /// Returns the transpose without copying a value.
     #[must_use]
     pub fn transposed(self) -> Self {
         Self {
@@ -78,7 +78,7 @@ pub struct MatMut<'a, R> {
 unsafe impl<R: Send> Send for MatMut<'_, R> {}
 
 impl<'a, R> MatMut<'a, R> {
-    /// A matrix (rows, columns) whose rows lie `row_stride` apart.
+    /// Borrows a matrix (rows, columns) whose rows lie `row_stride` apart.
     pub fn new(data: &'a mut [R], rows: usize, columns: usize, row_stride: usize) -> Self {
         assert!(columns <= row_stride || rows <= 1);
         assert!(
@@ -88,12 +88,12 @@ impl<'a, R> MatMut<'a, R> {
         Self { start: data.as_mut_ptr(), rows, columns, row_stride, borrow: PhantomData }
     }
 
-    /// (rows, columns).
+    /// Returns its size as (rows, columns).
     pub fn shape(&self) -> (usize, usize) {
         (self.rows, self.columns)
     }
 
-    /// Distance between rows.
+    /// The distance between two rows, in values.
     pub(super) fn row_stride(&self) -> usize {
         self.row_stride
     }
@@ -103,14 +103,14 @@ impl<'a, R> MatMut<'a, R> {
         self.start.wrapping_add(row * self.row_stride + column)
     }
 
-    /// One row.
+    /// Borrows one row.
     pub fn row(&mut self, row: usize) -> &mut [R] {
         assert!(row < self.rows, "a row of the matrix");
         // SAFETY: the row lies within the borrowed values, and no other part of the matrix names it.
         unsafe { std::slice::from_raw_parts_mut(self.at(row, 0), self.columns) }
     }
 
-    /// Some rows of some columns, for a while.
+    /// Borrows some rows of some columns for a while.
     pub fn block(&mut self, rows: Range<usize>, columns: Range<usize>) -> MatMut<'_, R> {
         assert!(rows.start <= rows.end && rows.end <= self.rows, "rows of the matrix");
         assert!(columns.start <= columns.end && columns.end <= self.columns, "columns of the matrix");
@@ -124,14 +124,14 @@ impl<'a, R> MatMut<'a, R> {
         }
     }
 
-    /// Parts of `rows` rows each, the last one of what is left.
+    /// Splits it into parts of `rows` rows each, the last one of what is left.
     pub fn split_rows(self, rows: usize) -> Vec<Self> {
         let part =
             |first: usize| Self { start: self.at(first, 0), rows: rows.min(self.rows - first), ..self };
         (0..self.rows).step_by(rows.max(1)).map(part).collect()
     }
 
-    /// Parts of `columns` columns each, the last one of what is left.
+    /// Splits it into parts of `columns` columns each, the last one of what is left.
     pub fn split_columns(self, columns: usize) -> Vec<Self> {
         let part = |first: usize| Self {
             start: self.at(0, first),
@@ -159,7 +159,7 @@ mod tests {
             std::thread::scope(|scope| {
                 for (n, mut part) in (1..).zip(parts) {
                     scope.spawn(move || {
-                        (0..part.shape().0).for_each(|row| part.row(row).iter_mut().for_each(|x| *x += n))
+                        (0..part.shape().0).for_each(|row| part.row(row).iter_mut().for_each(|x| *x += n));
                     });
                 }
             });

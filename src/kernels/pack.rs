@@ -28,19 +28,19 @@ impl<R: Real> Packed<R> {
         self.pack_for(R::tile(), b);
     }
 
-    /// `b` (k, n) packed into the memory of this one.
+    /// Returns `b` (k, n) packed into the memory of this one.
     #[must_use]
     pub fn repacked(mut self, b: MatRef<'_, R>) -> Self {
         self.pack(b);
         self
     }
 
-    /// (k, n).
+    /// Returns its size as (k, n).
     pub fn shape(&self) -> (usize, usize) {
         (self.k, self.n)
     }
 
-    /// The panels, each (k, panel width).
+    /// Returns the panels, each (k, panel width).
     pub(super) fn panels(&self) -> &[R] {
         self.data.as_slice()
     }
@@ -63,14 +63,14 @@ pub(super) struct Panels {
 }
 
 impl Panels {
-    /// Panels of `width` columns; the last one has what is left.
+    /// Divides `columns` into panels of `width`; the last one has what is left.
     pub(super) fn even(width: usize, columns: usize) -> Self {
         let count = columns.div_ceil(width);
         Self { columns, width, count, last: count.saturating_sub(1) * width }
     }
 
-    /// Panels of a tile's columns, the last two with about as many vectors each: a tile of one vector has too
-    /// few sums to keep the processor busy.
+    /// Divides `columns` into panels of a tile's columns, the last two with about as many vectors each: a
+    /// tile of one vector has too few sums to keep the processor busy.
     pub(super) fn of_tile<R>(tile: Tile<R>, columns: usize) -> Self {
         let even = Self::even(tile.columns, columns);
         if even.count < 2 {
@@ -80,12 +80,12 @@ impl Panels {
         Self { last: last_two + (columns - last_two).div_ceil(tile.lanes).div_ceil(2) * tile.lanes, ..even }
     }
 
-    /// Values of all panels with `k` rows.
+    /// Counts the values of all panels with `k` rows.
     pub(super) fn len(self, k: usize) -> usize {
         k * self.count * self.width
     }
 
-    /// The columns of each panel.
+    /// Lists the columns of each panel.
     pub(super) fn ranges(self) -> impl Iterator<Item = Range<usize>> {
         let start = move |panel| if panel + 1 == self.count { self.last } else { panel * self.width };
         (0..self.count).map(move |panel| {
@@ -135,7 +135,7 @@ multiversion! {
     }
 }
 
-/// The first `used` values of each row, and zeros to the width.
+/// Copies the first `used` values of each row, and fills up with zeros to the width.
 #[inline(always)]
 fn copy_rows<R: Real>(to: &mut [R], width: usize, from: &[R], row_stride: usize, used: usize) {
     for (row, to) in to.chunks_exact_mut(width).enumerate() {
@@ -144,7 +144,7 @@ fn copy_rows<R: Real>(to: &mut [R], width: usize, from: &[R], row_stride: usize,
     }
 }
 
-/// The same of a matrix whose columns are contiguous.
+/// Lays out a matrix whose columns are contiguous.
 fn transpose_panels<R: Real>(tile: Tile<R>, to: &mut [R], panels: Panels, b: MatRef<'_, R>) {
     let (k, width) = (b.rows, panels.width);
     // Of the two strides of a `MatRef` one is 1.
@@ -185,7 +185,7 @@ fn transpose_panels<R: Real>(tile: Tile<R>, to: &mut [R], panels: Panels, b: Mat
 /// Steps of k that are packed before the next panel's turn: a cache line of a transposed source.
 const PACKED_AT_ONCE: usize = 16;
 
-/// Bytes of a cache line.
+/// Length of a cache line in bytes.
 pub(super) const CACHE_LINE: usize = 64;
 
 /// Memory that begins at a cache line: a vector load that straddles two lines costs twice as much, and a
@@ -272,7 +272,7 @@ mod tests {
                     );
                     match ranges.as_slice() {
                         [full @ .., _] if is_even => {
-                            assert!(full.iter().all(|columns| columns.len() == tile.columns))
+                            assert!(full.iter().all(|columns| columns.len() == tile.columns));
                         }
                         [.., a, b] => assert!(vectors(a) - vectors(b) <= 1, "{ranges:?}"),
                         _ => {}

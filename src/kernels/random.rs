@@ -17,24 +17,24 @@ fn mix(mut z: u64) -> u64 {
 }
 
 impl Random {
-    /// A generator of its own for each `(seed, stream)`; a stream is, for example, an epoch.
+    /// Makes a generator of its own for each `(seed, stream)`; a stream is, for example, an epoch.
     pub fn new(seed: u64, stream: u64) -> Self {
         Self { state: mix(seed.wrapping_add(GOLDEN)) ^ mix(stream.wrapping_mul(GOLDEN).wrapping_add(1)) }
     }
 
-    /// 64 random bits.
+    /// Draws 64 random bits.
     pub fn bits(&mut self) -> u64 {
         self.state = self.state.wrapping_add(GOLDEN);
         mix(self.state)
     }
 
-    /// What [`bits`](Self::bits) will give after `n` more draws; nothing is drawn.
+    /// Returns what [`bits`](Self::bits) will give after `n` more draws; nothing is drawn.
     #[inline(always)]
     pub fn bits_after(&self, n: u64) -> u64 {
         mix(self.state.wrapping_add(GOLDEN.wrapping_mul(n.wrapping_add(1))))
     }
 
-    /// A number below `n`, each equally likely (Lemire, arXiv 1805.10941); 0 where `n` is 0.
+    /// Draws a number below `n`, each equally likely (Lemire, arXiv 1805.10941); 0 where `n` is 0.
     pub fn below(&mut self, n: usize) -> usize {
         let n = n as u64;
         if n == 0 {
@@ -49,33 +49,33 @@ impl Random {
         }
     }
 
-    /// A number in [0, 1), all 53 bits of the fraction drawn.
+    /// Draws a number in [0, 1), all 53 bits of the fraction.
     pub fn unit(&mut self) -> f64 {
         (self.bits() >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    /// A number in [-limit, limit).
+    /// Draws a number in [-limit, limit).
     pub fn symmetric(&mut self, limit: f64) -> f32 {
         ((2.0 * self.unit() - 1.0) * limit) as f32
     }
 
-    /// A standard normal number (Box and Muller 1958, one of the pair).
+    /// Draws a standard normal number (Box and Muller 1958, one of the pair).
     pub fn normal(&mut self) -> f64 {
         let radius = (-2.0 * (1.0 - self.unit()).ln()).sqrt();
         radius * (std::f64::consts::TAU * self.unit()).cos()
     }
 
-    /// True once in `n`.
+    /// Tells yes once in `n` times.
     pub fn one_in(&mut self, n: usize) -> bool {
         self.below(n) == 0
     }
 
-    /// One of a non-empty slice.
+    /// Draws one of a non-empty slice.
     pub fn choose<'a, T: ?Sized>(&mut self, items: &[&'a T]) -> &'a T {
         items[self.below(items.len())]
     }
 
-    /// Shuffles (Fisher-Yates).
+    /// Shuffles `items` (Fisher and Yates), each order equally likely.
     pub fn shuffle<T>(&mut self, items: &mut [T]) {
         for i in (1..items.len()).rev() {
             items.swap(i, self.below(i + 1));

@@ -7,7 +7,7 @@ use std::ops::{Add, AddAssign, Div, Mul, MulAssign, Neg, Sub};
 use super::activations;
 use super::tile::{self, Tile};
 
-/// f32 or f64.
+/// The element type of all arithmetic: f32 or f64.
 pub trait Real:
     Copy
     + Debug
@@ -24,25 +24,25 @@ pub trait Real:
     + AddAssign
     + MulAssign
 {
-    /// 0.
+    /// The number 0.
     const ZERO: Self;
-    /// 1.
+    /// The number 1.
     const ONE: Self;
-    /// The nearest value.
+    /// Rounds to the nearest value.
     fn from_f64(x: f64) -> Self;
-    /// Exact.
+    /// Widens, which is exact.
     fn to_f64(self) -> f64;
-    /// e^x.
+    /// Computes e^x.
     fn exp<const FMA: bool>(self) -> Self;
-    /// ln x.
+    /// Computes the natural logarithm.
     fn ln(self) -> Self;
-    /// 1 / (1 + e^-x).
+    /// Computes 1 / (1 + e^-x).
     fn sigmoid<const FMA: bool>(self) -> Self;
-    /// Hyperbolic tangent.
+    /// Computes the hyperbolic tangent.
     fn tanh<const FMA: bool>(self) -> Self;
-    /// Square root.
+    /// Computes the square root.
     fn sqrt(self) -> Self;
-    /// The tile of the matrix product on this processor.
+    /// Returns the tile of the matrix product on this processor.
     fn tile() -> Tile<Self>;
 }
 

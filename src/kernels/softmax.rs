@@ -40,7 +40,7 @@ pub fn softmax<R: Real>(scores: &mut [R]) {
 const LANES: usize = 16;
 
 multiversion! {
-    /// The highest logit.
+    /// Finds the highest logit.
     fn highest<R: Real>(logits: &[R]) -> R {
         let mut lanes = [logits[0]; LANES];
         let (chunks, rest) = logits.as_chunks::<LANES>();

@@ -12,7 +12,7 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::FlushSubnormals;
+use super::subnormals::FlushSubnormals;
 
 /// The calling thread and its helpers; subnormals count as zero in all that they do for a team.
 #[derive(Debug)]
@@ -67,7 +67,7 @@ impl Team {
         Self { shared, helpers }
     }
 
-    /// Threads, the calling one counted.
+    /// Counts the threads, the calling one with them.
     pub fn threads(&self) -> usize {
         self.helpers.len() + 1
     }

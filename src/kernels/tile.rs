@@ -1,6 +1,8 @@
 //! The innermost block of the matrix product: a few rows of C times one packed panel of B, all sums in
 //! registers.
 
+use std::ops::{Add, AddAssign, Mul};
+
 /// One way to compute a block of C; chosen once per processor and element type.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<R> {
@@ -51,8 +53,16 @@ pub(super) struct Block<R> {
     pub(super) later_step: usize,
 }
 
+/// What a product adds up; the default is zero.
+pub(super) trait Summand:
+    Copy + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
+{
+}
+
+impl<R: Copy + Default + Add<Output = R> + Mul<Output = R> + AddAssign> Summand for R {}
+
 /// The tile without intrinsics, for every element type and processor.
-pub(super) fn portable<R: super::Real>() -> Tile<R> {
+pub(super) fn portable<R: Summand>() -> Tile<R> {
     Tile {
         rows: PORTABLE_ROWS,
         columns: PORTABLE_COLUMNS,
@@ -67,8 +77,8 @@ const PORTABLE_COLUMNS: usize = 8;
 
 /// # Safety
 /// See [`Block`].
-unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
-    let mut sums = [[R::ZERO; PORTABLE_COLUMNS]; PORTABLE_ROWS];
+unsafe fn portable_tile<R: Summand>(block: &Block<R>) {
+    let mut sums = [[R::default(); PORTABLE_COLUMNS]; PORTABLE_ROWS];
     // SAFETY: the caller guarantees the extents; rows past `block.rows` repeat the last one and are not
     // stored.
     unsafe {
@@ -86,8 +96,11 @@ unsafe fn portable_tile<R: super::Real>(block: &Block<R>) {
         for (r, sums) in sums.iter().enumerate().take(block.rows) {
             let c = block.c.add(r * block.c_row);
             for (j, &sum) in sums.iter().enumerate().take(block.columns) {
-                let start =
-                    if block.start.is_null() { R::ZERO } else { *block.start.add(r * block.start_row + j) };
+                let start = if block.start.is_null() {
+                    R::default()
+                } else {
+                    *block.start.add(r * block.start_row + j)
+                };
                 *c.add(j) = start + sum;
             }
         }
@@ -159,7 +172,7 @@ mod x86 {
             for v in 0..vectors {
                 // SAFETY: a hint, which reads nothing and may name any address.
                 unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast())
+                    _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast());
                 };
             }
         }

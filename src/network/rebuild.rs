@@ -14,7 +14,11 @@ const FAMILY: &str = "family";
 type Build = fn(Value) -> Result<Box<dyn SequenceNetwork>>;
 
 /// Names, as [`FAMILY`] has them, and who makes the network. An architecture without the key is of the first.
-const FAMILIES: [(&str, Build); 1] = [("recurrent", recurrent)];
+const FAMILIES: &[(&str, Build)] = &[
+    ("recurrent", recurrent),
+    #[cfg(test)]
+    ("bag", crate::export::bag::build),
+];
 
 /// Makes the network that a manifest's `architecture` describes.
 ///
@@ -28,7 +32,7 @@ pub fn sequence_network(architecture: &Value) -> Result<Box<dyn SequenceNetwork>
     match FAMILIES.iter().find(|(known, _)| Some(*known) == name) {
         Some((_, build)) => build(architecture),
         None => {
-            let known = FAMILIES.map(|(name, _)| name).join(", ");
+            let known = FAMILIES.iter().map(|(name, _)| *name).collect::<Vec<_>>().join(", ");
             let family = family.unwrap_or_default();
             Err(unreadable(format!("`{FAMILY}` is {family}, and can be {known}")))
         }

@@ -98,6 +98,11 @@ pub trait SequenceNetwork: fmt::Debug + Send + Sync {
     /// What it is called among the tags of model hubs, for example `lstm`.
     fn tag(&self) -> &'static str;
 
+    /// The graphs that it can write: the three of every bundle, and perhaps the one that decodes by itself.
+    fn roles(&self) -> &'static [Role] {
+        &Role::ALL
+    }
+
     /// What its graphs ask of a runtime.
     fn needs(&self) -> Vec<Need>;
 
@@ -108,7 +113,7 @@ pub trait SequenceNetwork: fmt::Debug + Send + Sync {
     /// (`graph_padding`); so do the passes, which the graphs are held against.
     fn reading(&self, source: &Vocabulary) -> Box<dyn SequenceNetwork>;
 
-    /// Writes the graph of one role into an empty builder.
+    /// Writes the graph of one of its [`roles`](Self::roles) into an empty builder.
     ///
     /// - `io`: the tensors that stand for tokens; the graph that decodes by itself takes ids alone.
     fn emit(&self, role: Role, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io);

@@ -13,6 +13,8 @@
 //! manifest): nothing changes for the caller. With one-hot tensors (`--io one-hot`) the ids become f32
 //! (batch, time, vocabulary), PAD an all-zero row, and `DECODER_OUTPUT` probabilities.
 
+use serde::{Deserialize, Serialize};
+
 /// Source ids, int64 (batch, source_time), left-padded with [`PAD`].
 pub const ENCODER_INPUT: &str = "encoder_input";
 /// Target ids that start with [`START`], int64 (batch, target_time); (batch, 1) in the decoder.
@@ -73,6 +75,34 @@ pub const START: u32 = 1;
 pub const END: u32 = 2;
 /// A symbol outside the vocabulary.
 pub const UNK: u32 = 3;
+
+/// The ids of the special symbols. A manifest may give others than those above, which are the default.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct SpecialIds {
+    /// Padding.
+    pub pad: u32,
+    /// The first decoder input.
+    pub start: u32,
+    /// The last decoder target.
+    pub end: u32,
+    /// A symbol outside the vocabulary.
+    pub unk: u32,
+}
+
+impl Default for SpecialIds {
+    fn default() -> Self {
+        Self { pad: PAD, start: START, end: END, unk: UNK }
+    }
+}
+
+impl SpecialIds {
+    /// All four, in the order of [`SPECIAL_SYMBOLS`].
+    pub fn all(self) -> [u32; 4] {
+        [self.pad, self.start, self.end, self.unk]
+    }
+}
+
 /// How the four special ids are written in vocabularies, in id order; they can never be produced by splitting
 /// text.
 pub const SPECIAL_SYMBOLS: [&str; 4] = ["<pad>", "<start>", "<end>", "<unk>"];

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 
-use super::app::Server;
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
 use super::model::Card;
 use super::scheduler::Scheduler;
+use super::server::Server;
+
+/// The code of a language that the bundle does not name (ISO 639's "undetermined").
+pub(super) const UNDETERMINED: &str = "und";
 
 /// What a request says about the model that it wants; nothing is `None`.
 #[derive(Clone, Copy, Debug, Default)]
@@ -48,6 +51,19 @@ impl FromRequestParts<Arc<Server>> for InPath {
         let parameters = RawPathParams::from_request_parts(parts, server).await.map_err(unreadable)?;
         Ok(Self(parameters.iter().find(|(name, _)| *name == "model").map(|(_, value)| value.to_owned())))
     }
+}
+
+/// The source language that a request names; `auto` is none.
+pub(super) fn source_of(fields: &Fields) -> Result<Option<&str>, ApiError> {
+    Ok(fields.filled("source")?.filter(|source| !source.eq_ignore_ascii_case("auto")))
+}
+
+/// Source and target of each model, or of the one in the path.
+pub(super) fn pairs(server: &Server, path: &InPath) -> Result<Vec<(String, String)>, ApiError> {
+    let code = |language: &Option<String>| language.clone().unwrap_or_else(|| UNDETERMINED.to_owned());
+    let all = server.schedulers()?;
+    let cards = all.iter().map(|s| s.model().card()).filter(|card| path.is(&card.name));
+    Ok(cards.map(|card| (code(&card.source_language), code(&card.target_language))).collect())
 }
 
 /// How well a model's language fits; more is closer.

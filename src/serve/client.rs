@@ -5,7 +5,10 @@ use std::time::Instant;
 
 use axum::http::Extensions;
 
-use super::listener::ClientAddress;
+/// Where a request came from, among its extensions; what a proxy in between tells of its clients is not
+/// looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// Who asks, as far as the server can tell: requests of one client wait for one another.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]

@@ -20,13 +20,12 @@ use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 use tower::ServiceExt;
 
-use super::app::Server;
 use super::body::SMALL;
-use super::listener::ClientAddress;
+use super::client::ClientAddress;
+use super::limits::READ_BUFFER;
+use super::server::Server;
 use super::timed::{Gate, Timed};
 
-/// Largest request head, and the buffer that hyper reads into.
-pub(super) const READ_BUFFER: usize = 64 * 1024;
 /// After the signal, a connection whose next request has not arrived whole within this time is closed.
 const HALF_REQUEST: Duration = Duration::from_millis(500);
 /// After the signal, a request on an idle connection that the kernel has already is still taken.

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use tokio::task::{AbortHandle, Id, JoinSet};
 
-use super::listener::ClientAddress;
+use super::client::ClientAddress;
 use super::timed::Gate;
 
 /// What becomes of a new connection.

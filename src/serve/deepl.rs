@@ -9,13 +9,13 @@ use axum::routing::{MethodRouter, get, post};
 use s2s_runtime::decoding::DecodingOptions;
 use serde_json::{Map, Value, json};
 
-use super::app::{Route, Server, accounting};
-use super::choice::{InPath, Wanted};
+use super::accounting::accounting;
+use super::choice::{InPath, UNDETERMINED, Wanted, pairs};
 use super::document::{Reading, Whole, translate as translate_documents};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
-use super::libretranslate::{UNDETERMINED, pairs};
 use super::markup::Markup;
+use super::server::{Route, Server};
 use super::split::Split;
 
 /// What DeepL tells those whose plan has no limit.

@@ -9,14 +9,15 @@ use std::time::{Duration, Instant};
 
 use s2s_runtime::decoding::Settings;
 use s2s_runtime::translator::{SourceText, Translation};
+use s2s_runtime::vocabulary::SymbolList;
 
-use super::app::Server;
 use super::body::SMALL;
 use super::client::Caller;
 use super::error::{ApiError, Fault};
 use super::markup::{self, Markup};
 use super::offload;
 use super::scheduler::{Misread, Scheduler};
+use super::server::Server;
 use super::split::{Split, ranges};
 
 /// Between two tries to put more of a long request into a full queue.
@@ -210,7 +211,7 @@ pub(super) struct Decoded {
     /// In the order of the parts.
     pub(super) made: Vec<Translation>,
     /// The symbols of each part, where attention is asked for.
-    pub(super) symbols: Vec<Vec<String>>,
+    pub(super) symbols: Vec<SymbolList>,
     pub(super) queued: Duration,
     pub(super) inference: Duration,
     pub(super) generated_tokens: usize,
@@ -228,23 +229,19 @@ pub(super) async fn decode_parts(
 ) -> Result<Decoded, Misread> {
     let whole = |error| Misread { index: usize::MAX, error };
     let together = scheduler.most_together();
-    let mut first = None;
+    let mut windows = Vec::with_capacity(parts.len().div_ceil(together.max(1)));
     let mut lengths = Vec::with_capacity(parts.len());
-    let owned = |window: &[&str]| window.iter().map(|&part| part.to_owned()).collect::<Vec<_>>();
     for window in parts.chunks(together) {
         let from = lengths.len();
-        let sources = scheduler.encode_each(owned(window), settings).await;
+        let owned = window.iter().map(|&part| part.to_owned()).collect();
+        let sources = scheduler.encode_each(owned, settings).await;
         let sources = sources.map_err(|misread| Misread { index: misread.index + from, ..misread })?;
         lengths.extend(sources.iter().map(|source| source.ids.len()));
-        first.get_or_insert(sources);
+        windows.push(sources);
     }
     scheduler.check_answer(&lengths, settings).map_err(whole)?;
     let mut decoded = Decoded::default();
-    for (at, window) in parts.chunks(together).enumerate() {
-        let sources: Vec<SourceText> = match first.take() {
-            Some(sources) => sources,
-            None => scheduler.encode_each(owned(window), settings).await?,
-        };
+    for (at, sources) in windows.into_iter().enumerate() {
         if settings.attention {
             decoded.symbols.extend(sources.iter().map(|source| source.symbols.clone()));
         }

@@ -6,10 +6,10 @@ use axum::http::{HeaderMap, Method, header, request::Parts};
 use percent_encoding::percent_decode;
 use serde_json::{Map, Value};
 
-use super::app::Server;
 use super::body::{Held, Received, read_body};
 use super::error::{ApiError, Fault};
 use super::json::{self, Any, Budget, VALUES};
+use super::server::Server;
 
 /// Named values, and the head of the request that they came in.
 #[derive(Debug)]

@@ -13,14 +13,14 @@ use axum::routing::{get, post};
 use s2s_runtime::decoding::DecodingOptions;
 use serde_json::{Map, Value, json};
 
-use super::app::{Route, Server, accounting};
+use super::accounting::accounting;
 use super::body::{Received, read_body};
-use super::choice::{InPath, Wanted};
+use super::choice::{InPath, UNDETERMINED, Wanted, source_of};
 use super::document::{Reading, translate};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
-use super::libretranslate::{UNDETERMINED, source_of};
 use super::markup::Markup;
+use super::server::{Route, Server};
 
 /// Endings of the files that are translated, and how they are read.
 pub(super) const FORMATS: [(&str, Option<Markup>); 4] = [

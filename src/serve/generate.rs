@@ -14,18 +14,20 @@ use axum::routing::post;
 use hyper::body::Frame;
 use s2s_runtime::decoding::{DecodingOptions, FinishReason, Settings};
 use s2s_runtime::translator::{Alternative, SourceText, Translation};
+use s2s_runtime::vocabulary::SymbolList;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 use tokio::time::{Sleep, sleep_until};
 
-use super::app::{Route, Server, accounts};
+use super::accounting::accounts;
 use super::document::{Decoded, decode_parts};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
 use super::offload;
 use super::paths::{Named, VERSION};
 use super::scheduler::{Misread, Scheduler};
+use super::server::{Route, Server};
 use super::split::{Split, ranges};
 use super::work::Reply;
 
@@ -171,13 +173,13 @@ struct Answer<'a, H: Serialize> {
     #[serde(skip_serializing_if = "Option::is_none")]
     alternatives: Option<Vec<Told<'a>>>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    source_symbols: Option<&'a [String]>,
+    source_symbols: Option<&'a SymbolList>,
     #[serde(skip_serializing_if = "Option::is_none")]
     generated_text: Option<&'a str>,
 }
 
 impl<'a, H: Serialize> Answer<'a, H> {
-    fn new(head: H, made: &'a Translation, settings: &Settings, symbols: Option<&'a [String]>) -> Self {
+    fn new(head: H, made: &'a Translation, settings: &Settings, symbols: Option<&'a SymbolList>) -> Self {
         let others = || made.alternatives.iter().map(|other| Told::new(other, settings)).collect();
         Self {
             head,
@@ -216,7 +218,7 @@ struct NoHead {}
 struct Text {
     gaps: Vec<String>,
     made: Vec<Translation>,
-    symbols: Vec<Vec<String>>,
+    symbols: Vec<SymbolList>,
     settings: Arc<Settings>,
 }
 
@@ -237,14 +239,12 @@ impl Text {
         let text_output = streamed.unwrap_or(&whole);
         let generated_text = streamed.map(|_| whole.as_str());
         if let [made] = &*self.made {
-            let mut answer = Answer::new(head, made, &self.settings, self.symbols.first().map(Vec::as_slice));
+            let mut answer = Answer::new(head, made, &self.settings, self.symbols.first());
             answer.best.text_output = text_output;
             answer.generated_text = generated_text;
             return serde_json::to_string(&answer);
         }
-        let each = |(at, made)| {
-            Answer::new(NoHead {}, made, &self.settings, self.symbols.get(at).map(Vec::as_slice))
-        };
+        let each = |(at, made)| Answer::new(NoHead {}, made, &self.settings, self.symbols.get(at));
         let lines: Vec<Answer<'_, NoHead>> = self.made.iter().enumerate().map(each).collect();
         let ended = self.made.iter().map(|made| made.finish);
         serde_json::to_string(&Many {

@@ -8,13 +8,13 @@ use axum::http::{HeaderMap, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
-use tokio::sync::Semaphore;
 
-use super::app::{Route, Server};
 use super::error::{ApiError, Fault};
 use super::metrics;
+use super::offload;
 use super::page;
 use super::paths::Named;
+use super::server::{Route, Server};
 
 /// Routes of these pages.
 pub(super) fn routes() -> [Route; 6] {
@@ -68,18 +68,9 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
 
 /// A graph as a picture; without a role, the network with its three graphs.
 async fn picture(named: Named) -> Result<Response, ApiError> {
-    // One at a time, whoever asks: those who wait take no thread, and what is drawn is kept.
-    static DRAWING: Semaphore = Semaphore::const_new(1);
     let (scheduler, role) = (Arc::clone(&named.scheduler), named.role);
-    let permit = DRAWING.acquire().await;
-    // Laying out a graph takes a while.
-    let drawn = tokio::task::spawn_blocking(move || {
-        // Held for as long as is drawn, whether or not the one who asked is still there.
-        let _permit = permit;
-        scheduler.model().picture(role)
-    })
-    .await;
-    let drawn = drawn.map_err(|_| ApiError::new(Fault::Internal, "the picture could not be drawn"))?;
+    // Laying out a graph takes a while; what is drawn is kept.
+    let drawn = offload::run(move || scheduler.graphs().picture(role)).await?;
     let missing = || ApiError::new(Fault::NotFound, format!("there is no picture of {}", named.name));
     let svg = drawn.ok_or_else(missing)?.map_err(|error| ApiError::from_runtime(&error))?;
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())

@@ -10,16 +10,14 @@ use axum::routing::{get, post};
 use s2s_runtime::decoding::DecodingOptions;
 use serde_json::{Map, Value, json};
 
-use super::app::{Route, Server, accounting};
-use super::choice::{InPath, Wanted};
+use super::accounting::accounting;
+use super::choice::{InPath, UNDETERMINED, Wanted, pairs, source_of};
 use super::document::{Reading, Whole, translate as translate_documents};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
 use super::files;
 use super::markup::Markup;
-
-/// The code of a language that the bundle does not name (ISO 639's "undetermined").
-pub(super) const UNDETERMINED: &str = "und";
+use super::server::{Route, Server};
 
 /// Routes of this protocol. With the name of a model in front, for clients whose requests cannot name one.
 pub(super) fn routes() -> [Route; 6] {
@@ -31,11 +29,6 @@ pub(super) fn routes() -> [Route; 6] {
         ("/models/{model}/languages", get(languages)),
         ("/frontend/settings", get(settings)),
     ]
-}
-
-/// The source language that a request names; `auto` is none.
-pub(super) fn source_of(fields: &Fields) -> Result<Option<&str>, ApiError> {
-    Ok(fields.filled("source")?.filter(|source| !source.eq_ignore_ascii_case("auto")))
 }
 
 async fn translate(
@@ -115,14 +108,6 @@ async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<R
     let found: Vec<Value> =
         codes.into_iter().map(|code| json!({ "confidence": confidence, "language": code })).collect();
     Ok(Json(found).into_response())
-}
-
-/// Source and target of each model, or of the one in the path.
-pub(super) fn pairs(server: &Server, path: &InPath) -> Result<Vec<(String, String)>, ApiError> {
-    let code = |language: &Option<String>| language.clone().unwrap_or_else(|| UNDETERMINED.to_owned());
-    let all = server.schedulers()?;
-    let cards = all.iter().map(|s| s.model().card()).filter(|card| path.is(&card.name));
-    Ok(cards.map(|card| (code(&card.source_language), code(&card.target_language))).collect())
 }
 
 async fn languages(State(server): State<Arc<Server>>, path: InPath) -> Result<Json<Value>, ApiError> {

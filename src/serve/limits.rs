@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+/// Largest request head, and the buffer that hyper reads into.
+pub(super) const READ_BUFFER: usize = 64 * 1024;
+
 /// Limits of the server; every one is a flag of `s2s serve-local` and an `S2S_` environment variable.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Limits {

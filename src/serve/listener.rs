@@ -4,7 +4,7 @@
 //! and one of them is enough to block shutting down. This loop gives each connection to hyper inside a
 //! `Timed` stream.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -16,9 +16,11 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 
-use super::app::{Server, app};
+use super::app::app;
+use super::client::ClientAddress;
 use super::connection::connection;
 use super::connections::{Connections, Place};
+use super::server::Server;
 use super::timed::Gate;
 
 /// Connections that may be closing to make room while others are accepted; their files count among those that
@@ -36,11 +38,6 @@ const REFUSALS: usize = 32;
 const REFUSING: Duration = Duration::from_secs(1);
 /// More connections than the kernel holds for a listener.
 const BACKLOG: usize = 4096;
-
-/// Where a request came from, among its extensions; what a proxy in between tells of its clients is not
-/// looked at.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) struct ClientAddress(pub(super) IpAddr);
 
 /// Binds `host:port`; port 0 takes a free one.
 ///
@@ -119,7 +116,7 @@ pub async fn serve(
             Place::Free => spawn(&mut connections, stream, client),
             Place::None => waiting = Some((stream, client)),
             Place::Denied if refusals.len() < REFUSALS => {
-                drop(refusals.spawn(refuse(stream, server.refused_connection())))
+                drop(refusals.spawn(refuse(stream, server.refused_connection())));
             }
             Place::Denied => {}
         }

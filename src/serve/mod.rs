@@ -1,10 +1,11 @@
 //! The HTTP server: protocols that existing clients already speak, over bundles.
 //!
-//! [`app`](app::app) is every route without a socket; [`listener`] is the accept loop with its timeouts and
+//! [`app`](app::app) is every route without a socket over a [`Server`](server::Server); [`listener`] is the accept loop with its timeouts and
 //! its draining; [`scheduler`] joins requests of many clients into batches; [`model`] is the seam to
 //! `s2s-runtime`.
 
 pub mod access_log;
+mod accounting;
 pub mod app;
 pub mod auth;
 mod body;
@@ -16,10 +17,12 @@ mod connections;
 mod deepl;
 mod document;
 mod downloads;
+mod envelope;
 pub mod error;
 mod fields;
 mod files;
 mod generate;
+pub mod graphs;
 pub mod hosts;
 mod info;
 mod json;
@@ -33,11 +36,11 @@ pub mod model;
 mod offload;
 mod oip;
 mod page;
-mod panics;
 mod paths;
 mod queue;
 pub mod raw;
 pub mod scheduler;
+pub mod server;
 pub mod split;
 mod timed;
 mod work;

@@ -5,18 +5,15 @@
 
 pub mod callbacks;
 pub mod checkpoint;
-pub mod comparison;
 mod curves;
 mod dataset;
 pub(crate) mod lock;
 mod logs;
 pub mod metrics;
-pub mod ngrams;
 mod origin;
 pub mod report;
 pub mod run;
 pub mod schedule;
-pub mod score;
 mod session;
 mod step;
 mod tensorboard;

@@ -10,9 +10,9 @@ use serde::Serialize;
 
 use super::metrics::EpochMetrics;
 use super::origin::{Origin, Which};
-use super::score::Decoded;
 use crate::data::corpus::Statistics;
 use crate::data::report::DataReport;
+use crate::score::Decoded;
 
 /// Something that happened in a training.
 #[derive(Clone, Debug, Serialize)]

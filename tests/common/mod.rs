@@ -1,5 +1,4 @@
-//! What several test programs need.
-#![allow(clippy::unwrap_used, dead_code)] // Not every program uses everything.
+//! What several rooms of tests need.
 
 pub(crate) mod server;
 

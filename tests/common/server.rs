@@ -14,7 +14,7 @@ pub(crate) fn s2s() -> Command {
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("S2S_")) {
         command.env_remove(name);
     }
-    command.env("RUST_BACKTRACE", "0");
+    command.env("RUST_BACKTRACE", "0").env("NO_COLOR", "1");
     command
 }
 

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use crate::block::{Block, Language};
-use crate::{ROOT, pattern, stand_in};
+use super::block::{Block, Language};
+use super::{ROOT, pattern, stand_in};
 
 /// No block is waited for longer, whatever it does.
 const LONGEST: Duration = Duration::from_secs(600);

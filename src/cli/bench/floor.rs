@@ -173,7 +173,7 @@ fn product(until: Instant) -> f64 {
     let packed = Packed::default().repacked(MatRef::new(&b, K, N));
     let (mut c, mut scratch) = (vec![0.0f32; M * N], Scratch::default());
     fastest(until, 2.0 * (M * K * N) as f64, || {
-        matmul_packed(&mut c, N, Store::Overwrite, MatRef::new(black_box(&a), M, K), &packed, &mut scratch);
+        matmul_packed(&mut c, Store::Overwrite, MatRef::new(black_box(&a), M, K), &packed, &mut scratch);
         black_box(&c);
     })
 }

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::fmt;
 
 use s2s_runtime::printable;
-use s2s_runtime::vocabulary::{Normalisation, UnknownPolicy, Vocabulary};
+use s2s_runtime::vocabulary::{Normalisation, Tokeniser, UnknownPolicy};
 use unicode_normalization::UnicodeNormalization;
 
 /// Characters of a text that are looked at.
@@ -68,7 +68,7 @@ impl Remarks {
         &mut self,
         text: &str,
         unknown: &[String],
-        vocabulary: &Vocabulary,
+        vocabulary: &dyn Tokeniser,
         policy: UnknownPolicy,
     ) -> Option<Remark> {
         if unknown.is_empty() {
@@ -76,9 +76,9 @@ impl Remarks {
         }
         let text: String = text.chars().take(LOOKED_AT).collect();
         let missing = |text: &str| {
-            let normalised = vocabulary.normalise(text);
+            let normalised = vocabulary.normalised(text);
             let symbols = vocabulary.split(&normalised);
-            (symbols.iter().filter(|symbol| vocabulary.id(symbol).is_none()).count(), symbols.len())
+            (symbols.iter().filter(|symbol| vocabulary.find(symbol).is_none()).count(), symbols.len())
         };
         let (count, symbols) = missing(&text);
         let better = CHANGES
@@ -182,7 +182,7 @@ impl fmt::Display for Remark {
 
 #[cfg(test)]
 mod tests {
-    use s2s_runtime::vocabulary::{TextLimits, Unit};
+    use s2s_runtime::vocabulary::{TextLimits, Unit, Vocabulary};
 
     use super::*;
 
@@ -191,7 +191,7 @@ mod tests {
         let mut remarks = Remarks::default();
         let policy = UnknownPolicy::Unk;
         let of = |text: &&str| {
-            let unknown = vocabulary.encode_with(text, policy, TextLimits::NONE).ok()?.unknown;
+            let unknown = vocabulary.tokenise(text, policy, TextLimits::NONE).ok()?.unknown;
             remarks
                 .on(text, &unknown, &vocabulary, policy)
                 .map(|remark| format!("{remark}. {}", remark.help()))

@@ -2,7 +2,8 @@
 
 use serde_json::{Map, Value, json};
 
-use super::{count, number, section, text, training};
+use super::forms::{count, number, section, text, validation};
+use super::training::training;
 
 /// What of the section `training` a perceptron has.
 const TRAINING: [&str; 14] = [
@@ -43,7 +44,7 @@ fn data() -> Value {
         &json!({
             "folder": text("Where the data files lie; --data and S2S_DATA win."),
             "train": text("The file of samples: numbers between commas, the label last; may be gzipped."),
-            "validation": super::validation(),
+            "validation": validation(),
             "scale": number("Features are divided by this.", &json!({ "exclusiveMinimum": 0, "default": 1 })),
             "licence": text("Of the data; stored in the bundle."),
             "attribution": text("Who made the data; stored in the bundle."),

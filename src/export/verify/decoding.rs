@@ -14,7 +14,7 @@ use super::report::{Check, Outcome};
 use super::weights::Rebuilt;
 use crate::error::{Error, ErrorKind, Result};
 
-/// Rows decoded together.
+/// Rows that are decoded together.
 pub(super) const BATCH: usize = 64;
 
 /// The output of one source: target ids, END counted where it was reached.

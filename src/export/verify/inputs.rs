@@ -18,9 +18,9 @@ pub(super) struct Batch {
     pub(super) inputs: Vec<Vec<u32>>,
 }
 
-/// Sizes of the sweep: texts in a batch, and tokens of the longest text.
+/// Texts in a batch of the sweep.
 pub(super) const BATCHES: [usize; 3] = [1, 2, 7];
-/// See [`BATCHES`].
+/// Tokens of the longest text in a batch of the sweep.
 pub(super) const TIMES: [usize; 3] = [1, 5, 33];
 
 /// Batches of every size of the sweep; the first text of each is as long as the batch, the others are of any

@@ -13,7 +13,7 @@ pub(super) const NETWORK: &str = "network";
 /// The result of a verification; the text of `conformance.json`.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct Report {
-    /// The bundle's name.
+    /// The name in the bundle's manifest.
     pub name: String,
     /// sha256 of all weights, where the bundle says it.
     pub weights_sha256: Option<String>,
@@ -29,22 +29,22 @@ pub struct Report {
     pub sources_from: String,
     /// How the graphs store their weights.
     pub dtype: Dtype,
-    /// What was allowed.
+    /// The largest errors that were allowed.
     pub tolerances: Tolerances,
     /// How far the trainer's own pass in f32 is from the one in f64, from which `tolerances` were made; a
     /// later verification of the same weights allows as much, on whatever machine.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rounding: Option<Rounding>,
-    /// What was checked.
+    /// The checks in the order in which they were made.
     pub checks: Vec<Check>,
 }
 
 /// An engine in a [`Report`].
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct EngineEntry {
-    /// `tract` or `ort`.
+    /// The name as flags have it, `tract` or `ort`, or that of another runtime.
     pub name: String,
-    /// Its version.
+    /// The version that ran, where it is known.
     pub version: Option<String>,
     /// False if it is not on this machine: then nothing is known about it.
     pub available: bool,
@@ -55,12 +55,12 @@ pub struct EngineEntry {
 pub struct Check {
     /// What was checked: a file, or `decoding`.
     pub subject: String,
-    /// What about it.
+    /// The property of the subject that was checked.
     pub what: String,
     /// The engine that ran it; none for checks of the files alone.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub engine: Option<String>,
-    /// How it went.
+    /// Whether the check passed, failed or was skipped.
     pub outcome: Outcome,
     /// The largest error, or the number of differing texts.
     #[serde(skip_serializing_if = "Option::is_none")]

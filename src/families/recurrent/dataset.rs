@@ -18,8 +18,8 @@ use crate::data::report::DataReport;
 use crate::data::{Corpus, Part};
 use crate::error::Result;
 use crate::network::{Example, Parameters, Seq2Seq};
+use crate::score::{self, Decoded, Measures, Score};
 use crate::train::metrics::EpochMetrics;
-use crate::train::score::{self, Decoded, Measures, Score};
 use crate::train::{
     self, Begun, Dataset, Event, Found, InitFrom, Outcome, Report, Source, Start, TrainOptions, Which,
 };

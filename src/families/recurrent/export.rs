@@ -6,14 +6,14 @@ use s2s_runtime::manifest::{MOST_EXAMPLES, Provenance};
 use super::candidates::{Candidate, spread};
 use super::record::Run;
 use crate::data::groups::{Group, group};
-use crate::data::{Corpus, Part, pairs};
+use crate::data::{Corpus, Part, formats};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Dtype, ExportInput, ExportOptions, Report, Target};
 use crate::families::family::{Export, Exported, Layout};
 use crate::network::Parameters;
 use crate::onnx::DEFAULT_OPSET;
-use crate::train::comparison::compare;
-use crate::train::score::decode;
+use crate::score::comparison::compare;
+use crate::score::decode;
 
 impl Run {
     /// Gathers what the exporter needs, with `parameters` of this run.
@@ -93,7 +93,7 @@ fn triton(
 
 fn dev_pairs(wanted: &Export, run: &Run) -> Result<Part> {
     if let Some(file) = &wanted.dev {
-        return Ok(Part::whole(pairs::read(file, None)?.into()));
+        return Ok(Part::whole(formats::read(file, None)?.into()));
     }
     let corpus = Corpus::load(&run.config.data, run.config.training.seed, &mut |_, _, _| ())
         .map_err(|error| error.help("name pairs to score with --dev"))?;

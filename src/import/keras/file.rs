@@ -26,7 +26,7 @@ const FREE_SIZE: u64 = 64 << 20;
 /// Layers of a model that are looked at; ours have a few dozen.
 const MOST_LAYERS: usize = 1_000;
 
-/// A saved model.
+/// A saved model as its file has it: config and arrays.
 #[derive(Debug)]
 pub(super) struct Saved {
     /// `{class_name, config}` of the model.

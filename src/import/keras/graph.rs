@@ -10,7 +10,7 @@ use serde_json::Value;
 
 use crate::error::{Error, ErrorKind, Result};
 
-/// An encoder-decoder.
+/// The layers of an encoder-decoder, by their names in the file.
 #[derive(Debug)]
 pub(super) struct Model {
     pub(super) encoder: Side,

@@ -18,13 +18,13 @@ const MOST_CHILDREN: usize = 1_000;
 /// An array of numbers.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct Array {
-    /// Axes, row-major.
+    /// The axes of the values, which are row-major.
     pub(super) shape: Vec<usize>,
     /// Values; other types of numbers are converted.
     pub(super) values: Vec<f32>,
 }
 
-/// An opened file.
+/// An opened file, read in whole.
 pub(super) struct Hdf5 {
     file: File,
     /// Bytes that its arrays may still take, as f32: shapes are claims, chunks that are not there read as

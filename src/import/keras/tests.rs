@@ -1,10 +1,16 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
+use s2s_runtime::vocabulary::PaddingSide;
+
 use super::*;
+use crate::error::ErrorKind;
+use crate::families::recurrent::Run;
+use crate::train::Which;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras").join(name)

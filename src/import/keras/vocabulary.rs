@@ -7,12 +7,11 @@ use s2s_runtime::bundle::sha256;
 use s2s_runtime::contract::{SPECIAL_SYMBOLS, UNK};
 use s2s_runtime::files;
 use s2s_runtime::manifest::DataFile;
-use s2s_runtime::vocabulary::{Unit, Vocabulary, VocabularySpec};
+use s2s_runtime::vocabulary::{Padding, Unit, Vocabulary, VocabularySpec};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::Filler;
-use crate::data::pairs::check_encoding;
+use crate::data::reading::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::families::recurrent::{Candidate, candidates};
 
@@ -23,9 +22,9 @@ pub enum Origin {
     File(PathBuf),
     /// The training text, read as the tutorial reads it: the first `samples` lines, source TAB target.
     Pairs {
-        /// The file.
+        /// The file of the pairs.
         file: PathBuf,
-        /// The tutorial's `num_samples`.
+        /// The most lines that are read: the tutorial's `num_samples`.
         samples: usize,
     },
 }
@@ -49,8 +48,16 @@ pub(super) struct Symbols {
     pub(super) file: Option<DataFile>,
     /// A few of them, to try the model with.
     pub(super) examples: Vec<Candidate>,
-    /// What errors name.
+    /// The file that errors name.
     path: PathBuf,
+}
+
+/// What sources are filled up with: the row of the model that stands there (none for zeros), and a
+/// vocabulary's entry for it.
+pub(super) struct Filler {
+    pub(super) symbol: Option<String>,
+    pub(super) row: Option<usize>,
+    pub(super) padding: Padding,
 }
 
 /// A vocabulary of ours, and the model's row behind each id; none is a row of zeros.

@@ -26,28 +26,28 @@ pub enum Summand<'a, R> {
     },
     /// For each id a row of values, into the row of that id.
     Rows {
-        /// Rows of the tensor.
+        /// The row of the tensor for each row of `values`.
         ids: &'a [u32],
-        /// (ids, columns).
+        /// The values of each id, (ids, columns).
         values: &'a [R],
         /// What each row is multiplied by; empty for 1.
         factors: &'a [R],
     },
-    /// A whole row.
+    /// A row of values, into a whole row.
     Row {
-        /// Which.
+        /// Its number.
         at: usize,
-        /// (columns).
+        /// Its values, (columns).
         values: &'a [R],
     },
-    /// A whole column.
+    /// A column of values, into a whole column.
     Column {
-        /// Which.
+        /// Its number.
         at: usize,
-        /// (rows).
+        /// Its values, (rows).
         values: &'a [R],
     },
-    /// All of it, (rows, columns).
+    /// A matrix (rows, columns), into the whole tensor.
     Matrix(MatRef<'a, R>),
 }
 
@@ -70,7 +70,7 @@ pub struct Gradients<R> {
 /// A stretch of the values that was written as a whole or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Values.
+    /// Number of values.
     pub len: usize,
     /// Whether they are gradients; else the gradients are zero.
     pub is_written: bool,
@@ -85,7 +85,7 @@ const ROWS: usize = 24;
 const COLUMNS: usize = 48;
 
 impl<R: Real> Gradients<R> {
-    /// Zeros for these parameters.
+    /// Makes zeros for these parameters.
     pub fn new(parameters: &Parameters<R>) -> Self {
         let shape = |entry: &super::parameters::Entry| {
             let columns = entry.shape.last().copied().unwrap_or(1);
@@ -120,17 +120,17 @@ impl<R: Real> Gradients<R> {
         // The longest first: a long one at the end would be waited for.
         items.sort_by_key(|(piece, _)| std::cmp::Reverse(piece.work));
         team.each_with(&mut self.scratch, items.into_iter(), |scratch, (piece, squares)| {
-            *squares = piece.run(scratch)
+            *squares = piece.run(scratch);
         });
         squares.into_iter().sum()
     }
 
-    /// All values end to end.
+    /// Borrows all values end to end.
     pub fn data(&self) -> &[R] {
         self.values.data()
     }
 
-    /// Which values are gradients: stretches in their order, for each `part` values.
+    /// Tells which values are gradients: stretches in their order, for each `part` values.
     pub fn parts(&self, part: usize) -> Vec<Vec<Stretch>> {
         let mut parts: Vec<Vec<Stretch>> = Vec::new();
         let (mut marks, mut room) = (self.written.iter(), 0);
@@ -157,14 +157,14 @@ impl<R: Real> Gradients<R> {
         parts
     }
 
-    /// The gradients of these parameters as tensors, computed on one thread.
+    /// Gives the gradients of these parameters as tensors, computed on one thread.
     pub fn of(parameters: &Parameters<R>, shards: &[Summands<'_, R>]) -> Parameters<R> {
         let mut gradients = Self::new(parameters);
         gradients.set(shards, &mut Team::new(1));
         gradients.into_parameters()
     }
 
-    /// The gradients as tensors, zeros written out.
+    /// Gives the gradients as tensors, zeros written out.
     fn into_parameters(mut self) -> Parameters<R> {
         let mut values = self.values.data_mut();
         let mut marks = self.written.iter();
@@ -264,7 +264,7 @@ impl<R: Real> Piece<'_, '_, R> {
                 }
                 Summand::Column { .. } => {}
                 Summand::Matrix(matrix) => {
-                    self.rows.clone().for_each(|row| self.add_row(marks, row, matrix.row(row), None))
+                    self.rows.clone().for_each(|row| self.add_row(marks, row, matrix.row(row), None));
                 }
             }
         }
@@ -333,12 +333,12 @@ impl<R: Real> Piece<'_, '_, R> {
 }
 
 impl<'a, R: Real> Summand<'a, R> {
-    /// The sum over the rows of outer products: left (rows, m) transposed times right (rows, n).
+    /// Makes the sum over the rows of outer products: left (rows, m) transposed times right (rows, n).
     pub fn over_rows(left: MatRef<'a, R>, right: MatRef<'a, R>) -> Self {
         Self::Product { first_row: 0, a: left.transposed(), b: right }
     }
 
-    /// About how many multiplications it takes.
+    /// Estimates how many multiplications it takes.
     fn work(&self) -> usize {
         match self {
             Self::Product { a, b, .. } => a.shape().0 * a.shape().1 * b.shape().1,

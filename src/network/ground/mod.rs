@@ -9,4 +9,5 @@ pub mod limits;
 pub mod objective;
 pub mod packing;
 pub mod parameters;
+pub mod pass;
 pub mod shard;

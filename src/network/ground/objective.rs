@@ -16,11 +16,11 @@ pub struct Objective {
 /// Sums over target tokens, END counted and padding left out.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct Sums {
-    /// Cross-entropy in nats.
+    /// The cross-entropy of the targets, in nats.
     pub nats: f64,
-    /// Target tokens.
+    /// The number of target tokens.
     pub tokens: usize,
-    /// Target tokens that had the highest logit under teacher forcing.
+    /// The number of target tokens that had the highest logit under teacher forcing.
     pub correct: usize,
 }
 

@@ -7,11 +7,11 @@
 pub struct Packing {
     /// The text at each position, longest first.
     pub order: Vec<usize>,
-    /// Texts still running at each step.
+    /// The number of texts still running at each step.
     pub sizes: Vec<usize>,
     /// The first row of each step.
     pub offsets: Vec<usize>,
-    /// Tokens in all.
+    /// The number of tokens of all texts.
     pub rows: usize,
 }
 
@@ -34,17 +34,17 @@ impl Packing {
         Self { order, sizes, offsets, rows }
     }
 
-    /// Steps of the longest text.
+    /// Counts the steps of the longest text.
     pub fn steps(&self) -> usize {
         self.sizes.len()
     }
 
-    /// Texts.
+    /// Counts the texts.
     pub fn batch(&self) -> usize {
         self.order.len()
     }
 
-    /// (step, position, text) of every row in order.
+    /// Lists (step, position, text) of every row in order.
     pub fn iter(&self) -> impl Iterator<Item = (usize, usize, usize)> {
         self.sizes
             .iter()
@@ -52,20 +52,20 @@ impl Packing {
             .flat_map(move |(step, &n)| (0..n).map(move |position| (step, position, self.order[position])))
     }
 
-    /// The first row of the step before the one that starts at row `first`; `None` for the first step.
+    /// Finds the first row of the step before the one that starts at row `first`; `None` for the first step.
     pub fn before(&self, first: usize) -> Option<usize> {
         let step = self.offsets.partition_point(|&offset| offset < first);
         step.checked_sub(1).map(|previous| self.offsets[previous])
     }
 
-    /// The rows of the text at `position`, first token first.
+    /// Lists the rows of the text at `position`, first token first.
     pub fn rows_of(&self, position: usize) -> impl Iterator<Item = usize> {
         let length = self.sizes.partition_point(|&n| n > position);
         self.offsets[..length].iter().map(move |&first| first + position)
     }
 
-    /// For each row the row of the same text's opposite token: the first for the last, and so on; its own
-    /// inverse.
+    /// Finds for each row the row of the same text's opposite token: the first for the last, and so on; its
+    /// own inverse.
     pub fn reversed_rows(&self) -> Vec<usize> {
         self.iter()
             .map(|(step, position, _)| {
@@ -75,7 +75,7 @@ impl Packing {
             .collect()
     }
 
-    /// The row of each position's last token; `None` for an empty text.
+    /// Lists the row of each position's last token; `None` for an empty text.
     pub fn last_rows(&self) -> impl Iterator<Item = Option<usize>> {
         (0..self.batch()).map(|position| {
             let length = self.sizes.partition_point(|&n| n > position);

@@ -1,6 +1,10 @@
 //! Named tensors in one flat buffer, in ONNX's own shapes and gate order, so that export is a copy.
 
+use std::borrow::Cow;
 use std::ops::Range;
+
+use super::gather::transpose;
+use s2s_kernels::Real;
 
 /// The parameters of a network (or their gradients, or a moment of the optimiser): named tensors laid end to
 /// end.
@@ -25,8 +29,10 @@ pub struct Layout {
 pub struct Entry {
     /// For example `encoder.lstm_0.W`; the initialiser's name in every exported graph.
     pub name: String,
-    /// Axes, row-major.
+    /// The lengths of the axes of the tensor as it is kept, row-major.
     pub shape: Vec<usize>,
+    /// Whether the graphs have the matrix (rows, columns) as (1, columns, rows).
+    pub is_transposed: bool,
     offset: usize,
 }
 
@@ -35,7 +41,12 @@ pub struct Entry {
 pub struct ParameterId(pub(in crate::network) usize);
 
 impl Entry {
-    /// Values.
+    /// Returns the lengths of the axes of the tensor in the graphs.
+    pub fn exported_shape(&self) -> Vec<usize> {
+        if self.is_transposed { vec![1, self.shape[1], self.shape[0]] } else { self.shape.clone() }
+    }
+
+    /// Counts the values.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }
@@ -47,9 +58,18 @@ impl Entry {
 }
 
 impl Layout {
-    /// Adds a tensor.
+    /// Adds a tensor that is kept as the graphs have it.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
-        let entry = Entry { name: name.into(), shape: shape.to_vec(), offset: self.len };
+        self.add_entry(name.into(), shape, false)
+    }
+
+    /// Adds a matrix (rows, columns) that the graphs have as (1, columns, rows).
+    pub fn add_transposed(&mut self, name: impl Into<String>, shape: [usize; 2]) -> ParameterId {
+        self.add_entry(name.into(), &shape, true)
+    }
+
+    fn add_entry(&mut self, name: String, shape: &[usize], is_transposed: bool) -> ParameterId {
+        let entry = Entry { name, shape: shape.to_vec(), is_transposed, offset: self.len };
         // Sizes that no memory holds stay far above every bound instead of wrapping round.
         self.len = self
             .len
@@ -63,7 +83,7 @@ impl Layout {
         self.entries.iter().position(|e| e.name == name).map(ParameterId)
     }
 
-    /// Number of values of all tensors; the largest number there is where they are more.
+    /// Counts the values of all tensors; the largest number there is where they are more.
     pub fn len(&self) -> usize {
         self.len
     }
@@ -81,58 +101,58 @@ impl<R: Copy + Default> Default for Parameters<R> {
 }
 
 impl<R: Copy + Default> Parameters<R> {
-    /// Tensors of zeros.
+    /// Makes tensors of zeros as a layout has them.
     pub fn zeros(layout: &Layout) -> Self {
         Self { layout: layout.clone(), data: vec![R::default(); layout.len] }
     }
 
-    /// Adds a tensor of zeros.
+    /// Adds a tensor of zeros behind the others.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
         let id = self.layout.add(name, shape);
         self.data.resize(self.layout.len, R::default());
         id
     }
 
-    /// The same names and shapes, all zero.
+    /// Makes zeros of the same names and shapes.
     pub fn zeros_like(&self) -> Self {
         self.like(vec![R::default(); self.data.len()])
     }
 
-    /// The same names and shapes with other values, as many.
+    /// Gives the same names and shapes other values, as many.
     fn like<S>(&self, data: Vec<S>) -> Parameters<S> {
         Parameters { layout: self.layout.clone(), data }
     }
 
-    /// The same names and shapes with other values, row-major and end to end; `None` where the number
+    /// Gives the same names and shapes other values, row-major and end to end; `None` where the number
     /// differs.
     pub fn with_data(&self, data: Vec<R>) -> Option<Self> {
         (data.len() == self.data.len()).then(|| self.like(data))
     }
 
-    /// Values converted one by one, for a run in another precision.
+    /// Converts the values one by one, for a run in another precision.
     pub fn map<S: Copy + Default>(&self, f: impl FnMut(R) -> S) -> Parameters<S> {
         self.like(self.data.iter().copied().map(f).collect())
     }
 
-    /// The values of one tensor, row-major.
+    /// Borrows the values of one tensor, row-major.
     pub fn get(&self, id: ParameterId) -> &[R] {
         let entry = &self.layout.entries[id.0];
         &self.data[entry.offset..entry.offset + entry.len()]
     }
 
-    /// The values of one tensor, row-major.
+    /// Borrows the values of one tensor, row-major, to change them.
     pub fn get_mut(&mut self, id: ParameterId) -> &mut [R] {
         let place = self.place(id);
         &mut self.data[place]
     }
 
-    /// Where the values of one tensor lie in [`data`](Self::data).
+    /// Tells where the values of one tensor lie in [`data`](Self::data).
     pub fn place(&self, id: ParameterId) -> Range<usize> {
         let entry = &self.layout.entries[id.0];
         entry.offset..entry.offset + entry.len()
     }
 
-    /// Name and shape of one tensor.
+    /// Returns name and shape of one tensor.
     pub fn entry(&self, id: ParameterId) -> &Entry {
         &self.layout.entries[id.0]
     }
@@ -142,27 +162,27 @@ impl<R: Copy + Default> Parameters<R> {
         self.layout.find(name)
     }
 
-    /// All tensors in order.
+    /// Lists all tensors in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Entry, &[R])> {
         self.layout.entries.iter().map(|e| (e, &self.data[e.offset..e.offset + e.len()]))
     }
 
-    /// All tensors in order.
+    /// Lists the handles of all tensors in order.
     pub fn ids(&self) -> impl Iterator<Item = ParameterId> + use<R> {
         (0..self.layout.entries.len()).map(ParameterId)
     }
 
-    /// All values end to end.
+    /// Borrows all values end to end.
     pub fn data(&self) -> &[R] {
         &self.data
     }
 
-    /// All values end to end.
+    /// Borrows all values end to end, to change them.
     pub fn data_mut(&mut self) -> &mut [R] {
         &mut self.data
     }
 
-    /// Number of values.
+    /// Counts the values of all tensors.
     pub fn len(&self) -> usize {
         self.data.len()
     }
@@ -170,5 +190,27 @@ impl<R: Copy + Default> Parameters<R> {
     /// Whether there is no value.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
+    }
+}
+
+impl<R: Real> Parameters<R> {
+    /// Gives the shape and the row-major values of a tensor as the graphs have it.
+    pub fn exported(&self, id: ParameterId) -> (Vec<usize>, Cow<'_, [R]>) {
+        let (entry, values) = (self.entry(id), self.get(id));
+        let values = match entry.shape[..] {
+            [rows, columns] if entry.is_transposed => Cow::Owned(transpose(values, rows, columns)),
+            _ => Cow::Borrowed(values),
+        };
+        (entry.exported_shape(), values)
+    }
+    /// Replaces the values of a tensor by row-major ones of its [`exported_shape`](Entry::exported_shape), as
+    /// many.
+    pub fn set_exported(&mut self, id: ParameterId, values: &[R]) {
+        match self.entry(id).shape[..] {
+            [rows, columns] if self.entry(id).is_transposed => {
+                self.get_mut(id).copy_from_slice(&transpose(values, columns, rows));
+            }
+            _ => self.get_mut(id).copy_from_slice(values),
+        }
     }
 }

@@ -11,9 +11,9 @@ use s2s_kernels::Real;
 /// needs them.
 #[derive(Clone, Copy, Debug)]
 pub struct Example<'a> {
-    /// What is read.
+    /// The text that is read.
     pub source: &'a [u32],
-    /// What is to be written.
+    /// The text that is to be written.
     pub target: &'a [u32],
 }
 

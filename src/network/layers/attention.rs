@@ -6,10 +6,11 @@
 use crate::network::ground::gradients::{Summand, Summands};
 use crate::network::ground::graph::emit_parameter;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::pass::Pass;
 use crate::network::ground::shard::Alignment;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
-use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, matmul, matmul_packed, softmax, tanh_each};
+use s2s_kernels::{MatRef, Packed, Real, Store, matmul, matmul_packed, softmax, tanh_each};
 
 /// The layer between the top decoder state and the output layer.
 ///
@@ -52,13 +53,13 @@ pub struct AttentionTape<R> {
 }
 
 impl Attention {
-    /// Registers the parameters.
+    /// Registers the parameters; `general` asks for general scores instead of dot products.
     pub fn new(p: &mut Layout, hidden: usize, general: bool) -> Self {
         let key = general.then(|| p.add("decoder.attention.key", &[hidden, hidden]));
         Self { hidden, key, combine: p.add("decoder.attention.combine", &[2 * hidden, hidden]) }
     }
 
-    /// Glorot-uniform weights.
+    /// Draws Glorot-uniform weights.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
         for (id, inputs) in
             self.key.map(|id| (id, self.hidden)).into_iter().chain([(self.combine, 2 * self.hidden)])
@@ -79,19 +80,20 @@ impl Attention {
         }
     }
 
-    /// Fills `tape.output`.
+    /// Fills `tape.output` with h'.
     ///
     /// - `h` (target tokens, hidden), `memory` (source tokens, hidden): packed rows; `alignment` says which
     ///   belong together.
     pub fn forward<R: Real>(
         &self,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedAttention<R>,
         alignment: &Alignment,
         h: &[R],
         memory: &[R],
         tape: &mut AttentionTape<R>,
-        scratch: &mut Scratch<R>,
     ) {
+        let scratch = &mut *pass.scratch;
         let width = self.hidden;
         let tokens = h.len() / width;
         gather(memory, width, &alignment.source_rows, &mut tape.memory);
@@ -99,14 +101,8 @@ impl Attention {
         match &prepared.key {
             Some([key, _]) => {
                 tape.queries.resize(h.len(), R::ZERO);
-                matmul_packed(
-                    &mut tape.queries,
-                    width,
-                    Store::Overwrite,
-                    MatRef::new(&tape.buffer, tokens, width),
-                    key,
-                    scratch,
-                );
+                let h = MatRef::new(&tape.buffer, tokens, width);
+                matmul_packed(&mut tape.queries, Store::Overwrite, h, key, scratch);
             }
             None => tape.queries.clone_from(&tape.buffer),
         }
@@ -130,9 +126,9 @@ impl Attention {
                 targets,
                 width,
             );
-            matmul(weights, sources, Store::Overwrite, queries, memory.transposed(), scratch);
+            matmul(weights, Store::Overwrite, queries, memory.transposed(), scratch);
             weights.chunks_exact_mut(sources).for_each(softmax);
-            matmul(context, width, Store::Overwrite, MatRef::new(weights, targets, sources), memory, scratch);
+            matmul(context, Store::Overwrite, MatRef::new(weights, targets, sources), memory, scratch);
         }
         for (context, &row) in tape.buffer.chunks_exact(width).zip(&alignment.target_rows) {
             tape.both[row * 2 * width..][..width].copy_from_slice(context);
@@ -142,29 +138,29 @@ impl Attention {
         }
         tape.output.resize(h.len(), R::ZERO);
         let both = MatRef::new(&tape.both, tokens, 2 * width);
-        matmul_packed(&mut tape.output, width, Store::Overwrite, both, &prepared.combine[0], scratch);
+        matmul_packed(&mut tape.output, Store::Overwrite, both, &prepared.combine[0], scratch);
         tanh_each(&mut tape.output);
     }
 
-    /// The gradients: from `d_output` (target tokens, hidden), which is overwritten with the gradient of h;
-    /// `d_memory` (source tokens, hidden) is overwritten with the gradient of the packed encoder outputs.
-    #[allow(clippy::too_many_arguments)]
+    /// Goes back from `d_output` (target tokens, hidden), the gradient of h', which is overwritten with that
+    /// of h; `d_memory` (source tokens, hidden) is overwritten with that of the packed encoder outputs.
     pub fn backward<R: Real>(
         &self,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedAttention<R>,
         alignment: &Alignment,
         tape: &mut AttentionTape<R>,
         d_output: &mut [R],
         d_memory: &mut Vec<R>,
-        scratch: &mut Scratch<R>,
     ) {
+        let scratch = &mut *pass.scratch;
         let width = self.hidden;
         let tokens = d_output.len() / width;
         tape.d_sum.clear();
         tape.d_sum.extend(d_output.iter().zip(&tape.output).map(|(&d, &y)| d * (R::ONE - y * y)));
         let d_sum = MatRef::new(&tape.d_sum, tokens, width);
         let mut d_both = vec![R::ZERO; tokens * 2 * width];
-        matmul_packed(&mut d_both, 2 * width, Store::Overwrite, d_sum, &prepared.combine[1], scratch);
+        matmul_packed(&mut d_both, Store::Overwrite, d_sum, &prepared.combine[1], scratch);
 
         let mut d_memory_by_text = vec![R::ZERO; tape.memory.len()];
         tape.d_queries.clear();
@@ -186,31 +182,25 @@ impl Attention {
             let memory = MatRef::new(&tape.memory[source_range.clone()], sources, width);
             let weights = &tape.weights[text.cells.clone()];
             let d_memory = &mut d_memory_by_text[source_range];
-            matmul(
-                d_memory,
-                width,
-                Store::Overwrite,
-                MatRef::new(weights, targets, sources).transposed(),
-                d_context,
-                scratch,
-            );
+            let by_source = MatRef::new(weights, targets, sources).transposed();
+            matmul(d_memory, Store::Overwrite, by_source, d_context, scratch);
             d_weights.resize(targets * sources, R::ZERO);
-            matmul(&mut d_weights, sources, Store::Overwrite, d_context, memory.transposed(), scratch);
+            matmul(&mut d_weights, Store::Overwrite, d_context, memory.transposed(), scratch);
             for (d, a) in d_weights.chunks_exact_mut(sources).zip(weights.chunks_exact(sources)) {
                 let mean = d.iter().zip(a).fold(R::ZERO, |sum, (&d, &a)| sum + d * a);
                 d.iter_mut().zip(a).for_each(|(d, &a)| *d = a * (*d - mean));
             }
             let d_scores = MatRef::new(&d_weights, targets, sources);
             let queries = MatRef::new(&tape.queries[target_range.clone()], targets, width);
-            matmul(d_memory, width, Store::Add, d_scores.transposed(), queries, scratch);
-            matmul(&mut tape.d_queries[target_range], width, Store::Overwrite, d_scores, memory, scratch);
+            matmul(d_memory, Store::Add, d_scores.transposed(), queries, scratch);
+            matmul(&mut tape.d_queries[target_range], Store::Overwrite, d_scores, memory, scratch);
         }
         // Back through the key, to h in the packing's order.
         let d_h: &[R] = match &prepared.key {
             Some([_, transposed]) => {
                 let d_queries = MatRef::new(&tape.d_queries, tokens, width);
                 tape.buffer.resize(tokens * width, R::ZERO);
-                matmul_packed(&mut tape.buffer, width, Store::Overwrite, d_queries, transposed, scratch);
+                matmul_packed(&mut tape.buffer, Store::Overwrite, d_queries, transposed, scratch);
                 tape.h.clear();
                 alignment
                     .target_rows
@@ -232,7 +222,7 @@ impl Attention {
         }
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters.
+    /// Lists what [`backward`](Self::backward) found as gradients of the parameters.
     pub fn summands<'a, R: Real>(&self, tape: &'a AttentionTape<R>, out: &mut Summands<'a, R>) {
         let width = self.hidden;
         let tokens = tape.d_sum.len() / width;
@@ -246,12 +236,12 @@ impl Attention {
         }
     }
 
-    /// ONNX, any number of decoder steps.
+    /// Writes the layer over any number of decoder steps.
     ///
     /// - `h` (batch, target_time, hidden), `memory` (batch, source_time, hidden), `mask` (batch,
     ///   source_time).
     ///
-    /// Gives h' (batch, target_time, hidden) and the weights (batch, target_time, source_time).
+    /// Returns h' (batch, target_time, hidden) and the weights (batch, target_time, source_time).
     pub fn emit(
         &self,
         p: &Parameters<f32>,
@@ -288,7 +278,7 @@ impl Attention {
     }
 }
 
-/// `out[i] = rows[order[i]]`, rows of `width`.
+/// Copies rows of `width`: `out[i] = rows[order[i]]`.
 fn gather<R: Real>(rows: &[R], width: usize, order: &[usize], out: &mut Vec<R>) {
     out.clear();
     order.iter().for_each(|&row| out.extend_from_slice(&rows[row * width..][..width]));

@@ -4,6 +4,7 @@ use crate::network::ground::gradients::{Summand, Summands};
 use crate::network::ground::graph::emit_parameter;
 use crate::network::ground::objective::Sums;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::pass::Pass;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{
@@ -67,7 +68,7 @@ impl Dense {
         Self { inputs, outputs, weight, tied: tied.is_some(), bias }
     }
 
-    /// Glorot-uniform weights, zero bias; a tied weight is the embedding's to draw.
+    /// Draws Glorot-uniform weights and leaves the bias zero; a tied weight is the embedding's to draw.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
         if self.tied {
             return;
@@ -92,44 +93,31 @@ impl Dense {
         }
     }
 
-    /// Logits (rows, vocabulary) of hidden states (rows, hidden).
-    pub fn logits<R: Real>(
-        &self,
-        p: &Parameters<R>,
-        prepared: &PreparedDense<R>,
-        h: &[R],
-        scratch: &mut Scratch<R>,
-    ) -> Vec<R> {
+    /// Computes the logits (rows, vocabulary) of hidden states (rows, hidden).
+    pub fn logits<R: Real>(&self, pass: &mut Pass<'_, R>, prepared: &PreparedDense<R>, h: &[R]) -> Vec<R> {
         let rows = h.len() / self.inputs;
         let mut logits = vec![R::ZERO; rows * self.outputs];
-        matmul_packed(
-            &mut logits,
-            self.outputs,
-            Store::Bias(p.get(self.bias)),
-            MatRef::new(h, rows, self.inputs),
-            &prepared.forward,
-            scratch,
-        );
+        let bias = Store::Bias(pass.parameters.get(self.bias));
+        let h = MatRef::new(h, rows, self.inputs);
+        matmul_packed(&mut logits, bias, h, &prepared.forward, pass.scratch);
         logits
     }
 
-    /// The loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward` the
-    /// gradient of `h`.
-    #[allow(clippy::too_many_arguments)]
+    /// Computes the loss of hidden states `h` (rows, hidden) against `targets` (rows), and with `backward`
+    /// the gradient of `h`.
     pub fn loss<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedDense<R>,
         h: &[R],
         targets: &[u32],
         tape: &mut DenseTape<R>,
-        scratch: &mut Scratch<R>,
         mut backward: Option<DenseBackward<'_, R>>,
     ) -> Sums {
         let (inputs, outputs) = (self.inputs, self.outputs);
         let mut sums = Sums::default();
         let (scale, smoothing) = backward.as_ref().map_or((R::ZERO, R::ZERO), |b| (b.scale, b.smoothing));
-        let bias = p.get(self.bias);
+        let bias = Store::Bias(pass.parameters.get(self.bias));
         let mut kept = BLOCK;
         if let Some(b) = &mut backward {
             b.d_h.resize(h.len(), R::ZERO);
@@ -143,13 +131,13 @@ impl Dense {
             let rows = BLOCK.min(targets.len() - first);
             if first % kept == 0 {
                 if first > 0 && backward.is_some() {
-                    self.add_to_weight(&h[tape.first * inputs..first * inputs], tape, scratch);
+                    self.add_to_weight(&h[tape.first * inputs..first * inputs], tape, pass.scratch);
                 }
                 tape.first = first;
             }
             let logits = &mut tape.outputs[(first - tape.first) * outputs..][..rows * outputs];
             let h = MatRef::new(&h[first * inputs..], rows, inputs);
-            matmul_packed(logits, outputs, Store::Bias(bias), h, &prepared.forward, scratch);
+            matmul_packed(logits, bias, h, &prepared.forward, pass.scratch);
             for (logits, &target) in logits.chunks_exact_mut(outputs).zip(&targets[first..]) {
                 let loss = softmax_cross_entropy(logits, target as usize, scale, smoothing);
                 sums.nats += loss.nats;
@@ -158,14 +146,8 @@ impl Dense {
             }
             if let Some(DenseBackward { d_h, .. }) = &mut backward {
                 let d_h = &mut d_h[first * inputs..][..rows * inputs];
-                matmul_packed(
-                    d_h,
-                    inputs,
-                    Store::Overwrite,
-                    MatRef::new(logits, rows, outputs),
-                    &prepared.backward,
-                    scratch,
-                );
+                let d_logits = MatRef::new(logits, rows, outputs);
+                matmul_packed(d_h, Store::Overwrite, d_logits, &prepared.backward, pass.scratch);
                 add_column_sums(&mut tape.d_bias, logits);
             }
         }
@@ -177,21 +159,21 @@ impl Dense {
         let store = if tape.d_weight.is_empty() { Store::Overwrite } else { Store::Add };
         tape.d_weight.resize(self.inputs * self.outputs, R::ZERO);
         let (a, b) = self.weight_product(h, &tape.outputs);
-        matmul(&mut tape.d_weight, b.shape().1, store, a, b, scratch);
+        matmul(&mut tape.d_weight, store, a, b, scratch);
         if self.tied {
             tape.d_weight[..self.inputs].fill(R::ZERO);
         }
     }
 
-    /// From gradients of the outputs, `d_rows` (rows, outputs), to those of the inputs (rows, inputs), which
-    /// overwrite `d_x`.
+    /// Goes back from the gradients of the outputs, `d_rows` (rows, outputs), to those of the inputs (rows,
+    /// inputs), which overwrite `d_x`.
     pub fn backward<R: Real>(
         &self,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedDense<R>,
         d_rows: &[R],
         tape: &mut DenseTape<R>,
         d_x: Option<&mut Vec<R>>,
-        scratch: &mut Scratch<R>,
     ) {
         tape.outputs.clear();
         tape.outputs.extend_from_slice(d_rows);
@@ -202,19 +184,13 @@ impl Dense {
         if let Some(d_x) = d_x {
             let rows = d_rows.len() / self.outputs;
             d_x.resize(rows * self.inputs, R::ZERO);
-            matmul_packed(
-                d_x,
-                self.inputs,
-                Store::Overwrite,
-                MatRef::new(d_rows, rows, self.outputs),
-                &prepared.backward,
-                scratch,
-            );
+            let d_rows = MatRef::new(d_rows, rows, self.outputs);
+            matmul_packed(d_x, Store::Overwrite, d_rows, &prepared.backward, pass.scratch);
         }
     }
 
-    /// What [`loss`](Self::loss) or [`backward`](Self::backward) found, as gradients of the parameters; `x`
-    /// (rows, inputs) is what the layer read.
+    /// Lists what [`loss`](Self::loss) or [`backward`](Self::backward) found as gradients of the parameters;
+    /// `x` (rows, inputs) is what the layer read.
     pub fn summands<'a, R: Real>(&self, x: &'a [R], tape: &'a DenseTape<R>, out: &mut Summands<'a, R>) {
         let (a, b) = self.weight_product(&x[tape.first * self.inputs..], &tape.outputs);
         // The row of PAD in an embedding is zero and stays zero.
@@ -228,7 +204,7 @@ impl Dense {
         }
     }
 
-    /// The factors of the weight's gradient, shaped like the weight, from `x` (rows, inputs) and the
+    /// Gives the factors of the weight's gradient, shaped like the weight, from `x` (rows, inputs) and the
     /// gradients of the outputs (at least rows, outputs).
     fn weight_product<'a, R: Real>(&self, x: &'a [R], d: &'a [R]) -> (MatRef<'a, R>, MatRef<'a, R>) {
         let rows = x.len() / self.inputs;
@@ -236,7 +212,7 @@ impl Dense {
         if self.tied { (d.transposed(), x) } else { (x.transposed(), d) }
     }
 
-    /// ONNX: logits (..., vocabulary) of `h` (..., hidden).
+    /// Writes the logits (..., vocabulary) of `h` (..., hidden).
     pub fn emit(&self, p: &Parameters<f32>, g: &mut GraphBuilder, h: &Value) -> Value {
         let mut weight = emit_parameter(p, self.weight, g);
         if self.tied {

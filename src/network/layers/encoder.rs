@@ -2,15 +2,15 @@
 
 use super::kinds::Cell;
 use super::projection::Input;
-use super::recurrent::{PreparedRecurrent, Recurrent, Source, Tape};
-use crate::network::ground::dropout::Dropout;
+use super::recurrent::{PreparedRecurrent, Recurrent, RecurrentBackward, Source, Tape};
 use crate::network::ground::gradients::Summands;
 use crate::network::ground::graph::GraphSide;
 use crate::network::ground::packing::Packing;
-use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::parameters::{Layout, Parameters};
+use crate::network::ground::pass::Pass;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use s2s_kernels::Real;
 use s2s_kernels::random::Random;
-use s2s_kernels::{Real, Scratch};
 
 /// One layer of the encoder; its outputs and states have the width of the decoder's.
 #[derive(Clone, Debug)]
@@ -65,14 +65,9 @@ impl EncoderLayer {
         Self { forward, reverse }
     }
 
-    /// Draws initial values.
+    /// Draws the initial values of both directions.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
         self.directions().for_each(|d| d.initialise(p, random));
-    }
-
-    /// Parameters that are kept transposed.
-    pub fn transposed(&self) -> impl Iterator<Item = ParameterId> {
-        self.directions().filter_map(Recurrent::transposed)
     }
 
     fn directions(&self) -> impl Iterator<Item = &Recurrent> {
@@ -97,43 +92,24 @@ impl EncoderLayer {
     }
 
     /// Runs over all steps from zero states.
-    #[allow(clippy::too_many_arguments)]
     pub fn forward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedEncoderLayer<R>,
         packing: &Packing,
         input: Input<'_, R>,
         tape: &mut EncoderTape<R>,
-        dropout: Option<Dropout>,
-        scratch: &mut Scratch<R>,
     ) {
         let width = self.forward.hidden();
         let zeros = vec![vec![R::ZERO; packing.batch() * width]; 2];
         tape.forward.initial.clone_from(&zeros);
         (tape.forward.from_zero, tape.reverse.from_zero) = (true, true);
-        self.forward.forward(
-            p,
-            &prepared.forward,
-            packing,
-            input,
-            &mut tape.forward,
-            dropout.map(|d| d.of_layer(0)),
-            scratch,
-        );
+        self.forward.forward(&mut pass.of_layer(0), &prepared.forward, packing, input, &mut tape.forward);
         let (Some(reverse), Some(prepared)) = (&self.reverse, &prepared.reverse) else { return };
         let order = packing.reversed_rows();
         let input = reversed(input, &order, &mut tape.reversed_ids, &mut tape.reversed_rows);
         tape.reverse.initial = zeros;
-        reverse.forward(
-            p,
-            prepared,
-            packing,
-            input,
-            &mut tape.reverse,
-            dropout.map(|d| d.of_layer(1)),
-            scratch,
-        );
+        reverse.forward(&mut pass.of_layer(1), prepared, packing, input, &mut tape.reverse);
         tape.joined.resize(packing.rows * 2 * width, R::ZERO);
         for ((row, joined), &opposite) in tape.joined.chunks_exact_mut(2 * width).enumerate().zip(&order) {
             joined[..width].copy_from_slice(&tape.forward.h[row * width..][..width]);
@@ -141,8 +117,8 @@ impl EncoderLayer {
         }
     }
 
-    /// The final states, h and (LSTM) c, (batch, hidden) in the packing's order; both directions side by
-    /// side.
+    /// Gives the final states, h and (LSTM) c, (batch, hidden) in the packing's order; both directions side
+    /// by side.
     pub fn final_states<R: Real>(&self, packing: &Packing, tape: &EncoderTape<R>) -> Vec<Vec<R>> {
         let states = self.forward.final_states(packing, &tape.forward);
         let Some(reverse) = &self.reverse else { return states };
@@ -154,37 +130,28 @@ impl EncoderLayer {
             .collect()
     }
 
-    /// Backpropagation; arguments as of [`Recurrent::backward`].
-    #[allow(clippy::too_many_arguments)]
+    /// Goes back as [`Recurrent::backward`] does, but leaves the states' gradients anyhow: they come from
+    /// zero states.
     pub fn backward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedEncoderLayer<R>,
         packing: &Packing,
         input: Input<'_, R>,
         tape: &mut EncoderTape<R>,
-        d_rows: Option<&[R]>,
-        mut d_states: Vec<Vec<R>>,
-        dropout: bool,
-        d_input: &mut Vec<R>,
-        scratch: &mut Scratch<R>,
+        gradients: RecurrentBackward<'_, R>,
     ) {
         let (Some(reverse), Some(prepared_reverse)) = (&self.reverse, &prepared.reverse) else {
-            let (prepared, tape) = (&prepared.forward, &mut tape.forward);
-            self.forward.backward(
-                p,
-                prepared,
+            return self.forward.backward(
+                pass,
+                &prepared.forward,
                 packing,
                 input,
-                tape,
-                d_rows,
-                &mut d_states,
-                dropout,
-                d_input,
-                scratch,
+                &mut tape.forward,
+                gradients,
             );
-            return;
         };
+        let RecurrentBackward { d_rows, d_states, d_input } = gradients;
         let width = self.forward.hidden();
         let order = packing.reversed_rows();
         let (mut d_forward, mut d_reverse): (Vec<_>, Vec<_>) =
@@ -199,44 +166,24 @@ impl EncoderLayer {
             }
             &tape.halves
         });
-        let (first, second) = (halves.map(|h| h[0].as_slice()), halves.map(|h| h[1].as_slice()));
-        let forward_tape = &mut tape.forward;
-        self.forward.backward(
-            p,
-            &prepared.forward,
-            packing,
-            input,
-            forward_tape,
-            first,
-            &mut d_forward,
-            dropout,
-            d_input,
-            scratch,
-        );
+        let d_rows = |half: usize| halves.map(|halves| halves[half].as_slice());
+        let gradients = RecurrentBackward { d_rows: d_rows(0), d_states: &mut d_forward, d_input };
+        self.forward.backward(pass, &prepared.forward, packing, input, &mut tape.forward, gradients);
         let input = already_reversed(input, &tape.reversed_ids, &tape.reversed_rows);
-        let (reverse_tape, d_reversed) = (&mut tape.reverse, &mut tape.d_reversed);
-        reverse.backward(
-            p,
-            prepared_reverse,
-            packing,
-            input,
-            reverse_tape,
-            second,
-            &mut d_reverse,
-            dropout,
-            d_reversed,
-            scratch,
-        );
+        let d_reversed = &mut tape.d_reversed;
+        let gradients =
+            RecurrentBackward { d_rows: d_rows(1), d_states: &mut d_reverse, d_input: d_reversed };
+        reverse.backward(pass, prepared_reverse, packing, input, &mut tape.reverse, gradients);
         if let Input::Rows(rows) = input {
             let width = rows.len() / packing.rows.max(1);
-            for (d, &opposite) in d_reversed.chunks_exact(width.max(1)).zip(&order) {
+            for (d, &opposite) in tape.d_reversed.chunks_exact(width.max(1)).zip(&order) {
                 d_input[opposite * width..][..width].iter_mut().zip(d).for_each(|(x, &d)| *x += d);
             }
         }
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer
-    /// read.
+    /// Lists what [`backward`](Self::backward) found as gradients of the parameters; `input` is what the
+    /// layer read.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
@@ -252,7 +199,8 @@ impl EncoderLayer {
         }
     }
 
-    /// ONNX: the outputs (time, batch, hidden) if `outputs`, and the final states (1, batch, hidden).
+    /// Writes the layer over whole texts: the outputs (time, batch, hidden) if `outputs`, and the final
+    /// states (1, batch, hidden).
     ///
     /// `zero` (1, batch, width) is the state before the first step. The reverse direction is a second forward
     /// operator over the texts read backwards and left-padded again: engines refuse or ignore `direction =
@@ -293,9 +241,9 @@ impl EncoderLayer {
 /// The source in reading order and, for two directions, backwards.
 #[derive(Clone, Debug)]
 pub struct EncoderSides {
-    /// In reading order.
+    /// The texts in reading order.
     pub forward: GraphSide,
-    /// Backwards.
+    /// The texts backwards, where a layer reads both ways.
     pub reverse: Option<Backwards>,
 }
 
@@ -309,7 +257,7 @@ pub struct Backwards {
 }
 
 impl Backwards {
-    /// Rows (time, batch, width) with each text reversed.
+    /// Reverses each text of rows (time, batch, width).
     fn flip(&self, g: &mut GraphBuilder, rows: &Value) -> Value {
         let shape = g.node("Shape", &[rows], &[]);
         let index = g.node("Expand", &[&self.opposite, &shape], &[]);
@@ -317,6 +265,7 @@ impl Backwards {
     }
 }
 
+/// Gives the input with each text reversed, in the given memory.
 fn reversed<'a, R: Real>(
     input: Input<'_, R>,
     order: &[usize],
@@ -338,7 +287,7 @@ fn reversed<'a, R: Real>(
     }
 }
 
-/// What [`reversed`] left of this input.
+/// Gives what [`reversed`] left of this input.
 fn already_reversed<'a, R>(input: Input<'_, R>, ids: &'a [u32], rows: &'a [R]) -> Input<'a, R> {
     match input {
         Input::Ids(_) => Input::Ids(ids),
@@ -346,12 +295,12 @@ fn already_reversed<'a, R>(input: Input<'_, R>, ids: &'a [u32], rows: &'a [R]) -
     }
 }
 
-/// (rows, width) and (rows, width) side by side.
+/// Puts (rows, width) and (rows, width) side by side.
 fn join<R: Real>(a: &[R], b: &[R], width: usize) -> Vec<R> {
     a.chunks_exact(width).zip(b.chunks_exact(width)).flat_map(|(a, b)| a.iter().chain(b)).copied().collect()
 }
 
-/// The inverse of [`join`].
+/// Takes apart what [`join`] puts side by side.
 fn halve<R: Real>(both: &[R], width: usize) -> (Vec<R>, Vec<R>) {
     let rows = || both.chunks_exact(2 * width);
     (

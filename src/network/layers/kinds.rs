@@ -1,6 +1,14 @@
 //! The options of the layers, as configs and checkpoints spell them.
 
+use std::ops::Range;
+
 use serde::{Deserialize, Serialize};
+
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::gru::Gru;
+use super::lstm::Lstm;
+use crate::onnx::builder::{GraphBuilder, Value};
+use s2s_kernels::Real;
 
 /// How ids become the input of the first recurrent layer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -12,7 +20,7 @@ pub enum InputForm {
     Embedding(usize),
 }
 
-/// The recurrent cell.
+/// The kind of a recurrent layer's cell.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Cell {
@@ -23,13 +31,79 @@ pub enum Cell {
     Gru,
 }
 
-impl Cell {
-    /// As parameters are named after it.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Lstm => "lstm",
-            Self::Gru => "gru",
+/// Calls a method of the cell that a kind stands for: the one place where a kind becomes a cell.
+macro_rules! cell {
+    ($kind:ident.$method:ident($($argument:expr),*)) => {
+        match $kind {
+            Cell::Lstm => Lstm.$method($($argument),*),
+            Cell::Gru => Gru.$method($($argument),*),
         }
+    };
+}
+
+impl Cell {
+    /// Returns the name that layers carry in front of their number, as in `encoder.lstm_0`.
+    pub fn name(self) -> &'static str {
+        RecurrentCell::name(&self)
+    }
+
+    /// Names the states of layer `l` as the graphs have them: h and, for the LSTM, c.
+    pub fn state_names(self, l: usize) -> Vec<String> {
+        self.states().iter().map(|name| name(l)).collect()
+    }
+}
+
+/// A kind of cell does what the cell does, so that a layer's cell may be chosen when the program runs; each
+/// step costs one predictable branch for it.
+impl RecurrentCell for Cell {
+    fn name(&self) -> &'static str {
+        cell!(self.name())
+    }
+
+    fn gates(&self) -> usize {
+        cell!(self.gates())
+    }
+
+    fn states(&self) -> &'static [StateName] {
+        cell!(self.states())
+    }
+
+    fn ones(&self, hidden: usize) -> Range<usize> {
+        cell!(self.ones(hidden))
+    }
+
+    fn takes_sum(&self) -> bool {
+        cell!(self.takes_sum())
+    }
+
+    fn forward<R: Real>(&self, step: Step<'_, R>, r: RecurrentWeights<'_, R>) {
+        cell!(self.forward(step, r));
+    }
+
+    fn backward<R: Real>(&self, step: BackwardStep<'_, R>, r: RecurrentWeights<'_, R>) {
+        cell!(self.backward(step, r));
+    }
+
+    fn emit_sequence(
+        &self,
+        g: &mut GraphBuilder,
+        hidden: usize,
+        x: &Value,
+        w: &Value,
+        r: &Value,
+        states: &[Value],
+    ) -> Vec<Value> {
+        cell!(self.emit_sequence(g, hidden, x, w, r, states))
+    }
+
+    fn emit_step(
+        &self,
+        g: &mut GraphBuilder,
+        hidden: usize,
+        products: &[Value],
+        states: &[Value],
+    ) -> Vec<Value> {
+        cell!(self.emit_step(g, hidden, products, states))
     }
 }
 

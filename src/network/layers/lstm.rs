@@ -1,57 +1,90 @@
 //! The LSTM cell: one step forward and backward on packed rows, and its two ONNX forms.
 //!
 //! Gates in ONNX's order i, o, f, c; `c' = f c + i g`, `h' = o tanh(c')` (Hochreiter and Schmidhuber 1997
-//! with forget gates, Gers et al. 2000). The loop over time and the weights are those of
-//! [`Recurrent`](super::recurrent::Recurrent).
+//! with forget gates, Gers et al. 2000).
 
-use crate::network::ground::graph::split_sizes;
+use std::ops::Range;
+
+use s2s_runtime::contract::{state_c, state_h};
+
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use crate::network::ground::graph::{emit_zeros, split_sizes};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use s2s_kernels::{Real, lstm_gates_backward, lstm_gates_forward};
 
-/// Gates.
-pub(super) const GATES: usize = 4;
+/// Long short-term memory.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Lstm;
 
-/// The gates whose bias starts at 1: the forget gate (Jozefowicz et al. 2015).
-pub(super) fn biased_gates(hidden: usize) -> std::ops::Range<usize> {
-    2 * hidden..3 * hidden
-}
+impl RecurrentCell for Lstm {
+    fn name(&self) -> &'static str {
+        "lstm"
+    }
 
-/// ONNX, a whole text: the LSTM operator over time.
-///
-/// - `x` (time, batch, inputs + 1), `w`, `r`: as [`Projection`](super::projection::Projection) emits them.
-/// - `states`: h and c, (1, batch, hidden).
-///
-/// Gives the outputs (time, 1, batch, hidden) and the final h and c.
-pub(super) fn emit_sequence(
-    g: &mut GraphBuilder,
-    hidden: usize,
-    x: &Value,
-    w: &Value,
-    r: &Value,
-    states: &[Value],
-) -> Vec<Value> {
-    let none = Value::none();
-    let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
-    // The bias is in W, behind the mask; OpenCV refuses a node without one of its own all the same.
-    let width = 2 * GATES * hidden;
-    let bias = g.initializer(&format!("constant.zeros_{width}"), &[1, width], &vec![0.0; width]);
-    g.node_n("LSTM", &[x, w, r, &bias, &none, &states[0], &states[1]], &attributes, 3)
-}
+    fn gates(&self) -> usize {
+        4
+    }
 
-/// ONNX, one step, spelled out: the form that is fastest and that every runtime takes.
-///
-/// - `gates` (batch, 4 hidden): all pre-activations; `c` (batch, hidden). Gives the next h and c.
-pub(super) fn emit_step(g: &mut GraphBuilder, hidden: usize, gates: &Value, c: &Value) -> Vec<Value> {
-    let axis = [("axis", Attribute::Int(1))];
-    let sizes = split_sizes(g, &[3 * hidden, hidden]);
-    let parts = g.node_n("Split", &[gates, &sizes], &axis, 2);
-    let gates = g.node("Sigmoid", &[&parts[0]], &[]);
-    let candidate = g.node("Tanh", &[&parts[1]], &[]);
-    let sizes = split_sizes(g, &[hidden, hidden, hidden]);
-    let gates = g.node_n("Split", &[&gates, &sizes], &axis, 3);
-    let kept = g.node("Mul", &[&gates[2], c], &[]);
-    let added = g.node("Mul", &[&gates[0], &candidate], &[]);
-    let c = g.node("Add", &[&kept, &added], &[]);
-    let squashed = g.node("Tanh", &[&c], &[]);
-    let h = g.node("Mul", &[&gates[1], &squashed], &[]);
-    vec![h, c]
+    fn states(&self) -> &'static [StateName] {
+        &[state_h, state_c]
+    }
+
+    /// The forget gate (Jozefowicz et al. 2015).
+    fn ones(&self, hidden: usize) -> Range<usize> {
+        2 * hidden..3 * hidden
+    }
+
+    fn takes_sum(&self) -> bool {
+        true
+    }
+
+    /// Leaves the activated gates, and tanh c'.
+    fn forward<R: Real>(&self, step: Step<'_, R>, r: RecurrentWeights<'_, R>) {
+        r.add(step.before.h, step.gates);
+        lstm_gates_forward(step.hidden, step.gates, step.before.c, step.after.c, step.kept, step.after.h);
+    }
+
+    fn backward<R: Real>(&self, step: BackwardStep<'_, R>, r: RecurrentWeights<'_, R>) {
+        let d = step.d_states;
+        lstm_gates_backward(step.hidden, step.gates, step.before.c, step.kept, d.h, d.c);
+        r.write(step.gates, d.h);
+    }
+
+    fn emit_sequence(
+        &self,
+        g: &mut GraphBuilder,
+        hidden: usize,
+        x: &Value,
+        w: &Value,
+        r: &Value,
+        states: &[Value],
+    ) -> Vec<Value> {
+        let none = Value::none();
+        let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
+        // The bias is in W, behind the mask; OpenCV refuses a node without one of its own all the same.
+        let bias = emit_zeros(g, &[1, 2 * self.gates() * hidden]);
+        g.node_n("LSTM", &[x, w, r, &bias, &none, &states[0], &states[1]], &attributes, 3)
+    }
+
+    fn emit_step(
+        &self,
+        g: &mut GraphBuilder,
+        hidden: usize,
+        products: &[Value],
+        states: &[Value],
+    ) -> Vec<Value> {
+        let axis = [("axis", Attribute::Int(1))];
+        let sizes = split_sizes(g, &[3 * hidden, hidden]);
+        let parts = g.node_n("Split", &[&products[0], &sizes], &axis, 2);
+        let gates = g.node("Sigmoid", &[&parts[0]], &[]);
+        let candidate = g.node("Tanh", &[&parts[1]], &[]);
+        let sizes = split_sizes(g, &[hidden, hidden, hidden]);
+        let gates = g.node_n("Split", &[&gates, &sizes], &axis, 3);
+        let kept = g.node("Mul", &[&gates[2], &states[1]], &[]);
+        let added = g.node("Mul", &[&gates[0], &candidate], &[]);
+        let c = g.node("Add", &[&kept, &added], &[]);
+        let squashed = g.node("Tanh", &[&c], &[]);
+        let h = g.node("Mul", &[&gates[1], &squashed], &[]);
+        vec![h, c]
+    }
 }

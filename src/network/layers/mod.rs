@@ -2,6 +2,7 @@
 //! side by side. They know nothing of the networks that they are put together to.
 
 pub mod attention;
+pub mod cell;
 pub mod dense;
 pub mod encoder;
 mod gru;
@@ -9,4 +10,5 @@ pub mod kinds;
 mod lstm;
 pub mod projection;
 pub mod recurrent;
+pub mod rows;
 pub mod symbols;

@@ -1,36 +1,31 @@
 //! The input side of a recurrent layer: ids or rows of the layer below to the gates' pre-activations.
 
+use std::ops::Range;
+
 use super::kinds::InputForm;
-use super::symbols::{PreparedSymbols, Symbols};
-use crate::network::ground::dropout::Dropout;
-use crate::network::ground::gradients::{Summand, Summands};
-use crate::network::ground::graph::GraphSide;
-use crate::network::ground::graph::emit_parameter;
-use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
-use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use super::rows::{PreparedRows, Rows, RowsTape};
+use super::symbols::{PreparedSymbols, Symbols, SymbolsTape};
+use crate::network::ground::gradients::Summands;
+use crate::network::ground::graph::{GraphSide, Io};
+use crate::network::ground::parameters::{Layout, Parameters};
+use crate::network::ground::pass::Pass;
+use crate::onnx::builder::{GraphBuilder, Value};
+use s2s_kernels::Real;
 use s2s_kernels::random::Random;
-use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, matmul_packed};
 
 /// W of a layer, with what comes before it; the last column of W is the bias.
 #[derive(Clone, Debug)]
 pub enum Projection {
-    /// The first layer: ids.
+    /// That of a first layer, which reads ids.
     Symbols(Symbols),
-    /// A layer over rows (tokens, width) of the layer below; `w` (1, gates, width + 1).
-    Rows {
-        /// Width of the rows.
-        width: usize,
-        /// Gates in all.
-        gates: usize,
-        /// W.
-        w: ParameterId,
-    },
+    /// That of a layer over rows (tokens, width) of the layer below.
+    Rows(Rows),
 }
 
 /// What a layer reads in a forward or backward pass.
 #[derive(Clone, Copy, Debug)]
 pub enum Input<'a, R> {
-    /// Ids of the packed rows.
+    /// The ids of the packed rows.
     Ids(&'a [u32]),
     /// Packed rows (tokens, width).
     Rows(&'a [R]),
@@ -39,15 +34,10 @@ pub enum Input<'a, R> {
 /// [`Projection`] laid out for the products of one optimiser step; shared by all shards.
 #[derive(Clone, Debug)]
 pub enum PreparedProjection<R> {
-    /// See [`PreparedSymbols`].
+    /// That of a first layer.
     Symbols(PreparedSymbols<R>),
-    /// A layer over rows.
-    Rows {
-        /// W transposed, (width, gates).
-        forward: Packed<R>,
-        /// W, (gates, width).
-        backward: Packed<R>,
-    },
+    /// That of a layer over rows.
+    Rows(PreparedRows<R>),
 }
 
 impl<R> Default for PreparedProjection<R> {
@@ -59,16 +49,14 @@ impl<R> Default for PreparedProjection<R> {
 /// What the forward pass leaves for the backward pass.
 #[derive(Clone, Debug, Default)]
 pub struct ProjectionTape<R> {
-    /// Embedded rows, or the rows of the layer below after dropout.
-    pub(super) rows: Vec<R>,
-    /// What each value (or, with one-hot input, each token) was multiplied by; empty without dropout.
-    pub(super) factors: Vec<R>,
-    /// Gradients of the table of all symbols or of the embedded rows.
-    pub(super) buffer: Vec<R>,
-    /// Which of the two.
-    pub(super) is_by_symbol: bool,
-    /// Whether `rows` are those that were read.
-    is_dropped: bool,
+    symbols: SymbolsTape<R>,
+    rows: RowsTape<R>,
+}
+
+/// Says that a layer was given something else than it was made for.
+#[cold]
+fn mismatch() -> ! {
+    unreachable!("a layer reads what it was made for")
 }
 
 impl Projection {
@@ -87,7 +75,7 @@ impl Projection {
 
     /// Registers W of a layer over rows.
     pub fn over_rows(p: &mut Layout, layer: &str, width: usize, gates: usize) -> Self {
-        Self::Rows { width, gates, w: p.add(format!("{layer}.W"), &[1, gates, width + 1]) }
+        Self::Rows(Rows::new(p, layer, width, gates))
     }
 
     /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring, and
@@ -106,95 +94,57 @@ impl Projection {
                 // A table of whole symbols cannot drop single channels of an embedding.
                 PreparedProjection::Symbols(symbols.prepare(p, if dropout { 0 } else { tokens }, old))
             }
-            &Self::Rows { width, gates, w } => {
-                let (forward, backward) = match old {
-                    PreparedProjection::Rows { forward, backward } => (forward, backward),
-                    PreparedProjection::Symbols(_) => Default::default(),
-                };
-                let w = MatRef::strided(p.get(w), gates, width, width + 1);
-                PreparedProjection::Rows {
-                    forward: forward.repacked(w.transposed()),
-                    backward: backward.repacked(w),
-                }
+            Self::Rows(rows) => {
+                let old = if let PreparedProjection::Rows(old) = old { old } else { PreparedRows::default() };
+                PreparedProjection::Rows(rows.prepare(p, old))
             }
         }
     }
 
-    /// Fills `gates_out` (tokens, gates) with W x + b.
-    #[allow(clippy::too_many_arguments)]
+    /// Fills `gates` (tokens, gates) with W x + b.
     pub fn forward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedProjection<R>,
         input: Input<'_, R>,
-        gates_out: &mut [R],
+        gates: &mut [R],
         tape: &mut ProjectionTape<R>,
-        dropout: Option<Dropout>,
-        scratch: &mut Scratch<R>,
     ) {
         match (self, prepared, input) {
             (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
-                symbols.forward(p, prepared, ids, gates_out, tape, dropout, scratch);
+                symbols.forward(pass, prepared, ids, gates, &mut tape.symbols);
             }
-            (
-                &Self::Rows { width, gates, w },
-                PreparedProjection::Rows { forward, .. },
-                Input::Rows(rows),
-            ) => {
-                let rows = match dropout {
-                    Some(dropout) => {
-                        dropout.factors(rows.len(), &mut tape.factors);
-                        tape.rows.clear();
-                        tape.rows.extend(rows.iter().zip(&tape.factors).map(|(&x, &f)| x * f));
-                        &tape.rows
-                    }
-                    None => rows,
-                };
-                let bias: Vec<R> = p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect();
-                let rows = MatRef::new(rows, rows.len() / width, width);
-                matmul_packed(gates_out, gates, Store::Bias(&bias), rows, forward, scratch);
+            (Self::Rows(layer), PreparedProjection::Rows(prepared), Input::Rows(rows)) => {
+                layer.forward(pass, prepared, rows, gates, &mut tape.rows);
             }
-            _ => unreachable!("a layer reads what it was made for"),
+            _ => mismatch(),
         }
     }
 
-    /// From the gradients of the pre-activations, `d_gates` (tokens, gates): for a layer over rows,
+    /// Goes back from the gradients of the pre-activations, `d_gates` (tokens, gates): a layer over rows
     /// overwrites `d_input` with the gradient of the rows.
-    #[allow(clippy::too_many_arguments)]
     pub fn backward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedProjection<R>,
         input: Input<'_, R>,
         d_gates: &[R],
         tape: &mut ProjectionTape<R>,
-        dropout: bool,
         d_input: &mut Vec<R>,
-        scratch: &mut Scratch<R>,
     ) {
         match (self, prepared, input) {
             (Self::Symbols(symbols), PreparedProjection::Symbols(prepared), Input::Ids(ids)) => {
-                symbols.backward(p, prepared, ids, d_gates, tape, dropout, scratch);
+                symbols.backward(pass, prepared, ids, d_gates, &mut tape.symbols);
             }
-            (
-                &Self::Rows { width, gates, .. },
-                PreparedProjection::Rows { backward, .. },
-                Input::Rows(rows),
-            ) => {
-                tape.is_dropped = dropout;
-                d_input.resize(rows.len(), R::ZERO);
-                let d_gates = MatRef::new(d_gates, rows.len() / width, gates);
-                matmul_packed(d_input, width, Store::Overwrite, d_gates, backward, scratch);
-                if dropout {
-                    d_input.iter_mut().zip(&tape.factors).for_each(|(d, &f)| *d *= f);
-                }
+            (Self::Rows(layer), PreparedProjection::Rows(prepared), Input::Rows(_)) => {
+                layer.backward(pass, prepared, d_gates, &mut tape.rows, d_input);
             }
-            _ => unreachable!("a layer reads what it was made for"),
+            _ => mismatch(),
         }
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums
-    /// of `d_gates`.
+    /// Lists what [`backward`](Self::backward) found as gradients of the parameters; `d_bias` (gates) are the
+    /// sums of `d_gates`.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
@@ -205,47 +155,27 @@ impl Projection {
         out: &mut Summands<'a, R>,
     ) {
         match (self, input) {
-            (Self::Symbols(symbols), Input::Ids(ids)) => symbols.summands(p, ids, d_gates, d_bias, tape, out),
-            (&Self::Rows { width, gates, w }, Input::Rows(rows)) => {
-                let rows = if tape.is_dropped { &tape.rows } else { rows };
-                let tokens = rows.len() / width;
-                out.push((
-                    w,
-                    Summand::over_rows(MatRef::new(d_gates, tokens, gates), MatRef::new(rows, tokens, width)),
-                ));
-                out.push((w, Summand::Column { at: width, values: d_bias }));
+            (Self::Symbols(symbols), Input::Ids(ids)) => {
+                symbols.summands(p, ids, d_gates, d_bias, &tape.symbols, out);
             }
-            _ => unreachable!("a layer reads what it was made for"),
+            (Self::Rows(layer), Input::Rows(rows)) => {
+                layer.summands(rows, d_gates, d_bias, &tape.rows, out);
+            }
+            _ => mismatch(),
         }
     }
 
-    /// Draws W (Glorot uniform, as Keras does) and the embedding; sets the bias of gate columns `ones` to 1,
+    /// Draws W (Glorot uniform, as Keras does) and the embedding; sets the bias of the gates in `ones` to 1,
     /// the rest to 0.
-    pub fn initialise(&self, p: &mut Parameters<f32>, ones: std::ops::Range<usize>, random: &mut Random) {
+    pub fn initialise(&self, p: &mut Parameters<f32>, ones: Range<usize>, random: &mut Random) {
         match self {
-            Self::Symbols(symbols) => {
-                symbols.initialise(p, random);
-                symbols.set_bias(p, ones, 1.0);
-            }
-            &Self::Rows { width, gates, w } => {
-                let limit = (6.0 / (width + gates) as f64).sqrt();
-                for (gate, row) in p.get_mut(w).chunks_exact_mut(width + 1).enumerate() {
-                    row[..width].iter_mut().for_each(|x| *x = random.symmetric(limit));
-                    row[width] = if ones.contains(&gate) { 1.0 } else { 0.0 };
-                }
-            }
+            Self::Symbols(symbols) => symbols.initialise(p, ones, random),
+            Self::Rows(rows) => rows.initialise(p, ones, random),
         }
     }
 
-    /// The parameter that is kept transposed, if any; see [`Symbols`].
-    pub fn transposed(&self) -> Option<ParameterId> {
-        match self {
-            Self::Symbols(symbols) => symbols.transposed(),
-            Self::Rows { .. } => None,
-        }
-    }
-
-    /// ONNX, a whole text: the layer's input (time, batch, channels), the last channel the mask, and its W.
+    /// Writes the layer's input over whole texts (time, batch, channels), the last channel the mask, and its
+    /// W.
     ///
     /// `below` (time, batch, width) is the layer below, `None` for the first.
     pub fn emit_sequence(
@@ -257,11 +187,16 @@ impl Projection {
     ) -> (Value, Value) {
         match (self, below) {
             (Self::Symbols(symbols), None) => symbols.emit_sequence(p, g, side),
-            (&Self::Rows { w, .. }, Some(below)) => {
-                let x = g.node("Concat", &[below, &side.mask], &[("axis", Attribute::Int(2))]);
-                (x, emit_parameter(p, w, g))
-            }
-            _ => unreachable!("a layer reads what it was made for"),
+            (Self::Rows(rows), Some(below)) => rows.emit_sequence(p, g, below, &side.mask),
+            _ => mismatch(),
+        }
+    }
+
+    /// Writes W x + b (batch, gates) of one step; `input` is a token (batch, 1) or rows (batch, width).
+    pub fn emit_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io, input: &Value) -> Value {
+        match self {
+            Self::Symbols(symbols) => symbols.emit_step(p, g, io, input),
+            Self::Rows(rows) => rows.emit_step(p, g, input),
         }
     }
 }

@@ -4,30 +4,28 @@
 //! before the loop; inside it there is one product a step against weights packed once an optimiser step; the
 //! gradient of the recurrent weights is one product over all steps of all shards.
 
+use std::ops::Range;
+
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, States, Step};
 use super::kinds::{Cell, InputForm};
 use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
-use super::{gru, lstm};
-use crate::network::ground::dropout::Dropout;
 use crate::network::ground::gradients::{Summand, Summands};
-use crate::network::ground::graph::emit_parameter;
-use crate::network::ground::graph::{GraphSide, Io};
+use crate::network::ground::graph::{GraphSide, Io, emit_parameter};
 use crate::network::ground::packing::Packing;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::pass::Pass;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
-use s2s_kernels::{
-    MatRef, Packed, Real, Scratch, Store, add_assign, add_column_sums, gru_gates_backward, gru_gates_forward,
-    lstm_gates_backward, lstm_gates_forward, matmul_packed, subtract_projection,
-};
+use s2s_kernels::{MatRef, Packed, Real, add_assign, add_column_sums, subtract_projection};
 
 /// One recurrent layer in one direction.
 ///
 /// Parameters: `W` (1, gates * hidden, inputs + 1), the last column the bias; `R` (1, gates * hidden,
 /// hidden).
 #[derive(Clone, Debug)]
-pub struct Recurrent {
+pub struct Recurrent<C = Cell> {
     name: String,
-    cell: Cell,
+    cell: C,
     hidden: usize,
     projection: Projection,
     r: ParameterId,
@@ -46,28 +44,42 @@ pub struct PreparedRecurrent<R> {
 /// What the forward pass leaves for the backward pass; the caller keeps it and its memory is reused.
 #[derive(Clone, Debug, Default)]
 pub struct Tape<R> {
-    /// Hidden states (tokens, hidden): the layer's output.
+    /// The hidden states (tokens, hidden): the layer's output.
     pub h: Vec<R>,
-    /// States before the first step, h and (LSTM) c, (batch, hidden) in the packing's order.
+    /// The states before the first step, h and, where the cell has it, c: (batch, hidden) in the packing's
+    /// order.
     pub initial: Vec<Vec<R>>,
     /// Whether those are zeros that need no gradient: the products of the first step with them are left out.
     pub from_zero: bool,
-    /// Activated gates (tokens, gates * hidden); gradients of W x + b after the backward pass.
+    /// The second states (tokens, hidden) of a cell that has them.
+    c: Vec<R>,
+    /// What the cell keeps besides (tokens, hidden).
+    kept: Vec<R>,
+    /// What the cell makes of its gates (tokens, gates * hidden); the gradients of W x + b after the backward
+    /// pass.
     gates: Vec<R>,
-    /// LSTM: cell states (tokens, hidden). GRU: the candidate's part of R h.
-    inner: Vec<R>,
-    /// LSTM: tanh of the cell states.
-    tanh_c: Vec<R>,
-    /// GRU: R h of one step forward; gradients of R h for all steps backward.
+    /// For a cell that needs R h apart: R h of one step forward, the gradients of R h of all steps backward.
     recurrent: Vec<R>,
-    /// Hidden states before each row's step (tokens, hidden).
+    /// The hidden states before each row's step (tokens, hidden).
     h_before: Vec<R>,
-    /// Gradients of W x + b, summed over the tokens (gates * hidden).
+    /// The gradients of W x + b, summed over the tokens (gates * hidden).
     d_bias: Vec<R>,
     projection: ProjectionTape<R>,
 }
 
-/// What the layer reads: symbols or rows of this width.
+/// The gradients around a layer: those that come to it, and those that it gives on.
+#[derive(Debug)]
+pub struct RecurrentBackward<'a, R> {
+    /// The gradient of the outputs (tokens, hidden); `None` where nothing above reads them.
+    pub d_rows: Option<&'a [R]>,
+    /// The gradients of the final states, each (batch, hidden); become those of the initial states, unless
+    /// these are zeros (see [`Tape::from_zero`]).
+    pub d_states: &'a mut [Vec<R>],
+    /// Overwritten with the gradient of the input rows (tokens, width), where the layer reads rows.
+    pub d_input: &'a mut Vec<R>,
+}
+
+/// What a layer is made to read.
 #[derive(Clone, Copy, Debug)]
 pub enum Source {
     /// Ids of so many symbols.
@@ -76,10 +88,10 @@ pub enum Source {
     Rows(usize),
 }
 
-impl Recurrent {
+impl<C: RecurrentCell> Recurrent<C> {
     /// Registers the parameters under `name`; `side` (`encoder` or `decoder`) names the embedding.
-    pub fn new(p: &mut Layout, side: &str, name: String, cell: Cell, hidden: usize, source: Source) -> Self {
-        let gates = hidden * gates_of(cell);
+    pub fn new(p: &mut Layout, side: &str, name: String, cell: C, hidden: usize, source: Source) -> Self {
+        let gates = hidden * cell.gates();
         let projection = match source {
             Source::Symbols(vocabulary, form) => {
                 Projection::over_symbols(p, side, &name, vocabulary, gates, form)
@@ -95,27 +107,15 @@ impl Recurrent {
         self.hidden
     }
 
-    /// States: h and, for the LSTM, c.
+    /// Counts the states, of which the hidden state is the first.
     pub fn states(&self) -> usize {
-        match self.cell {
-            Cell::Lstm => 2,
-            Cell::Gru => 1,
-        }
+        self.cell.states().len()
     }
 
-    /// The parameter that is kept transposed, if any.
-    pub fn transposed(&self) -> Option<ParameterId> {
-        self.projection.transposed()
-    }
-
-    /// Draws initial values as Keras does: Glorot-uniform W, orthogonal R, bias 0 but 1 for the LSTM's forget
-    /// gate.
+    /// Draws initial values as Keras does: Glorot-uniform W, orthogonal R, bias 0 but 1 where the cell
+    /// [asks for it](RecurrentCell::ones).
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
-        let ones = match self.cell {
-            Cell::Lstm => lstm::biased_gates(self.hidden),
-            Cell::Gru => 0..0,
-        };
-        self.projection.initialise(p, ones, random);
+        self.projection.initialise(p, self.cell.ones(self.hidden), random);
         orthogonal_columns(p.get_mut(self.r), self.hidden, random);
     }
 
@@ -135,89 +135,62 @@ impl Recurrent {
         }
     }
 
+    /// Counts the rows of W and R.
     fn gates(&self) -> usize {
-        self.hidden * gates_of(self.cell)
+        self.hidden * self.cell.gates()
     }
 
     /// Runs over all steps from `tape.initial`; leaves the hidden states in `tape.h`.
-    #[allow(clippy::too_many_arguments)]
     pub fn forward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedRecurrent<R>,
         packing: &Packing,
         input: Input<'_, R>,
         tape: &mut Tape<R>,
-        dropout: Option<Dropout>,
-        scratch: &mut Scratch<R>,
     ) {
-        let (hidden, gates) = (self.hidden, self.gates());
+        let (hidden, gates, has_c) = (self.hidden, self.gates(), self.states() > 1);
         tape.gates.resize(packing.rows * gates, R::ZERO);
-        for buffer in [&mut tape.inner, &mut tape.tanh_c, &mut tape.h] {
-            buffer.resize(packing.rows * hidden, R::ZERO);
+        tape.h.resize(packing.rows * hidden, R::ZERO);
+        tape.kept.resize(packing.rows * hidden, R::ZERO);
+        if has_c {
+            tape.c.resize(packing.rows * hidden, R::ZERO);
         }
-        self.projection.forward(
-            p,
-            &prepared.projection,
-            input,
-            &mut tape.gates,
-            &mut tape.projection,
-            dropout,
-            scratch,
-        );
+        if !self.cell.takes_sum() {
+            tape.recurrent.resize(packing.rows * gates, R::ZERO);
+        }
+        self.projection.forward(pass, &prepared.projection, input, &mut tape.gates, &mut tape.projection);
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets) {
-            let (rows, len) = (first * hidden..(first + n) * hidden, n * hidden);
-            let (h_done, h) = tape.h.split_at_mut(rows.start);
-            let (inner_done, inner) = tape.inner.split_at_mut(rows.start);
+            let rows = first * hidden..(first + n) * hidden;
             let previous = packing.before(first).map(|row| row * hidden);
-            let h_before = &previous.map_or(tape.initial[0].as_slice(), |at| &h_done[at..])[..len];
-            let step = &mut tape.gates[first * gates..(first + n) * gates];
-            let h_ref = MatRef::new(h_before, n, hidden);
-            let is_zero = tape.from_zero && previous.is_none();
-            match self.cell {
-                Cell::Lstm => {
-                    if !is_zero {
-                        matmul_packed(step, gates, Store::Add, h_ref, &prepared.r_forward, scratch);
-                    }
-                    let c_before =
-                        &previous.map_or(tape.initial[1].as_slice(), |at| &inner_done[at..])[..len];
-                    lstm_gates_forward(
-                        hidden,
-                        step,
-                        c_before,
-                        &mut inner[..len],
-                        &mut tape.tanh_c[rows],
-                        &mut h[..len],
-                    );
-                }
-                Cell::Gru => {
-                    tape.recurrent.resize(packing.rows * gates, R::ZERO);
-                    let recurrent = &mut tape.recurrent[..n * gates];
-                    if is_zero {
-                        recurrent.fill(R::ZERO);
-                    } else {
-                        matmul_packed(
-                            recurrent,
-                            gates,
-                            Store::Overwrite,
-                            h_ref,
-                            &prepared.r_forward,
-                            scratch,
-                        );
-                    }
-                    gru_gates_forward(hidden, step, recurrent, h_before, &mut inner[..len], &mut h[..len]);
-                }
-            }
+            let (h_before, h) = around(&mut tape.h, &tape.initial[0], previous, rows.clone());
+            let (c_before, c): (&[R], &mut [R]) = if has_c {
+                around(&mut tape.c, &tape.initial[1], previous, rows.clone())
+            } else {
+                Default::default()
+            };
+            let room = if self.cell.takes_sum() { 0 } else { n * gates };
+            let step = Step {
+                hidden,
+                gates: &mut tape.gates[first * gates..(first + n) * gates],
+                recurrent: &mut tape.recurrent[..room],
+                before: States { h: h_before, c: c_before },
+                after: States { h, c },
+                kept: &mut tape.kept[rows],
+            };
+            let is_idle = tape.from_zero && previous.is_none();
+            let r = RecurrentWeights { packed: &prepared.r_forward, is_idle, scratch: pass.scratch };
+            self.cell.forward(step, r);
         }
     }
 
-    /// The states after each text's last token, h and (LSTM) c, (batch, hidden) in the packing's order.
+    /// Gives the states after each text's last token, (batch, hidden) in the packing's order.
     pub fn final_states<R: Real>(&self, packing: &Packing, tape: &Tape<R>) -> Vec<Vec<R>> {
         let mut states = tape.initial[..self.states()].to_vec();
         for (position, row) in packing.last_rows().enumerate() {
             if let Some(row) = row {
                 let (to, from) = (position * self.hidden, row * self.hidden);
-                for (state, all) in states.iter_mut().zip([&tape.h, &tape.inner]) {
+                for (state, all) in states.iter_mut().zip([&tape.h, &tape.c]) {
                     state[to..to + self.hidden].copy_from_slice(&all[from..from + self.hidden]);
                 }
             }
@@ -225,27 +198,18 @@ impl Recurrent {
         states
     }
 
-    /// Backpropagation through time.
-    ///
-    /// - `d_rows` (tokens, hidden): gradient of the outputs; `None` where nothing above reads them.
-    /// - `d_states`, each (batch, hidden): gradients of the final states; become those of the initial states,
-    ///   unless these are zeros (`tape.from_zero`).
-    /// - `d_input` (tokens, width): overwritten with the gradient of the input rows, for layers over rows.
-    #[allow(clippy::too_many_arguments)]
+    /// Goes back through time, and leaves in the tape what [`summands`](Self::summands) lists.
     pub fn backward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedRecurrent<R>,
         packing: &Packing,
         input: Input<'_, R>,
         tape: &mut Tape<R>,
-        d_rows: Option<&[R]>,
-        d_states: &mut [Vec<R>],
-        dropout: bool,
-        d_input: &mut Vec<R>,
-        scratch: &mut Scratch<R>,
+        gradients: RecurrentBackward<'_, R>,
     ) {
-        let (hidden, gates) = (self.hidden, self.gates());
+        let RecurrentBackward { d_rows, d_states, d_input } = gradients;
+        let (hidden, gates, has_c) = (self.hidden, self.gates(), self.states() > 1);
         tape.d_bias.clear();
         tape.d_bias.resize(gates, R::ZERO);
         // The states before each step, side by side, for the gradient of R.
@@ -258,73 +222,50 @@ impl Recurrent {
             tape.h_before[first * hidden..][..n * hidden].copy_from_slice(before);
         }
         let (d_h, d_c) = d_states.split_at_mut(1);
-        let d_h = &mut d_h[0];
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets).rev() {
             let (rows, len) = (first * hidden..(first + n) * hidden, n * hidden);
+            let of_gates = first * gates..(first + n) * gates;
+            let d_h = &mut d_h[0][..len];
             if let Some(d_rows) = d_rows {
-                add_assign(&mut d_h[..len], &d_rows[rows.clone()]);
+                add_assign(d_h, &d_rows[rows.clone()]);
             }
-            let step = &mut tape.gates[first * gates..(first + n) * gates];
-            let ends_here = tape.from_zero && packing.before(first).is_none();
-            match self.cell {
-                Cell::Lstm => {
-                    let c_before = match packing.before(first) {
-                        Some(previous) => &tape.inner[previous * hidden..][..len],
-                        None => &tape.initial[1][..len],
-                    };
-                    lstm_gates_backward(
-                        hidden,
-                        step,
-                        c_before,
-                        &tape.tanh_c[rows],
-                        &d_h[..len],
-                        &mut d_c[0][..len],
-                    );
-                    add_column_sums(&mut tape.d_bias, step);
-                    if !ends_here {
-                        matmul_packed(
-                            d_h,
-                            hidden,
-                            Store::Overwrite,
-                            MatRef::new(step, n, gates),
-                            &prepared.r_backward,
-                            scratch,
-                        );
-                    }
+            let previous = packing.before(first);
+            let (c_before, d_c): (&[R], &mut [R]) = match d_c {
+                [d_c, ..] if has_c => {
+                    let before = previous.map_or(&tape.initial[1][..], |row| &tape.c[row * hidden..]);
+                    (&before[..len], &mut d_c[..len])
                 }
-                Cell::Gru => {
-                    let recurrent = &mut tape.recurrent[first * gates..(first + n) * gates];
-                    let (h_before, inner) = (&tape.h_before[rows.clone()], &tape.inner[rows]);
-                    gru_gates_backward(hidden, step, recurrent, h_before, inner, &mut d_h[..len]);
-                    add_column_sums(&mut tape.d_bias, step);
-                    if !ends_here {
-                        matmul_packed(
-                            d_h,
-                            hidden,
-                            Store::Add,
-                            MatRef::new(recurrent, n, gates),
-                            &prepared.r_backward,
-                            scratch,
-                        );
-                    }
-                }
-            }
+                _ => Default::default(),
+            };
+            let step = BackwardStep {
+                hidden,
+                gates: &mut tape.gates[of_gates.clone()],
+                recurrent: if self.cell.takes_sum() {
+                    &mut []
+                } else {
+                    &mut tape.recurrent[of_gates.clone()]
+                },
+                before: States { h: &tape.h_before[rows.clone()], c: c_before },
+                kept: &tape.kept[rows],
+                d_states: States { h: d_h, c: d_c },
+            };
+            let is_idle = tape.from_zero && previous.is_none();
+            let r = RecurrentWeights { packed: &prepared.r_backward, is_idle, scratch: pass.scratch };
+            self.cell.backward(step, r);
+            add_column_sums(&mut tape.d_bias, &tape.gates[of_gates]);
         }
-        let projection = &mut tape.projection;
         self.projection.backward(
-            p,
+            pass,
             &prepared.projection,
             input,
             &tape.gates,
-            projection,
-            dropout,
+            &mut tape.projection,
             d_input,
-            scratch,
         );
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `input` is what the layer
-    /// read.
+    /// Lists what [`backward`](Self::backward) found as gradients of the parameters; `input` is what the
+    /// layer read.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
@@ -334,10 +275,7 @@ impl Recurrent {
         out: &mut Summands<'a, R>,
     ) {
         let (hidden, gates) = (self.hidden, self.gates());
-        let d_recurrent = match self.cell {
-            Cell::Lstm => &tape.gates,
-            Cell::Gru => &tape.recurrent,
-        };
+        let d_recurrent = if self.cell.takes_sum() { &tape.gates } else { &tape.recurrent };
         // Rows of the first step, whose states before are zero, add nothing.
         let skipped = if tape.from_zero { packing.sizes.first().copied().unwrap_or(0) } else { 0 };
         let rows = packing.rows - skipped;
@@ -347,7 +285,12 @@ impl Recurrent {
         self.projection.summands(p, input, &tape.gates, &tape.d_bias, &tape.projection, out);
     }
 
-    /// ONNX, a whole text: the LSTM or GRU operator over time.
+    /// Writes the cell's operator over a whole text.
+    ///
+    /// - `below` (time, batch, width): the layer below; `None` for the first, which reads `side`.
+    /// - `states`: each (1, batch, hidden).
+    ///
+    /// Returns the outputs (time, 1, batch, hidden) and the final states.
     pub fn emit_sequence(
         &self,
         p: &Parameters<f32>,
@@ -359,17 +302,16 @@ impl Recurrent {
         g.scope(&self.name);
         let (x, w) = self.projection.emit_sequence(p, g, side, below);
         let r = emit_parameter(p, self.r, g);
-        match self.cell {
-            Cell::Lstm => lstm::emit_sequence(g, self.hidden, &x, &w, &r, states),
-            Cell::Gru => gru::emit_sequence(g, self.hidden, &x, &w, &r, states),
-        }
+        self.cell.emit_sequence(g, self.hidden, &x, &w, &r, states)
     }
 
-    /// ONNX, one step.
+    /// Writes one step.
     ///
     /// - `input`: the token (batch, 1) for the first layer, h (batch, hidden) of the layer below for the
     ///   others.
-    /// - `states`: h and (LSTM) c, (batch, hidden); gives the next ones.
+    /// - `states`: each (batch, hidden).
+    ///
+    /// Returns the next states.
     pub fn emit_step(
         &self,
         p: &Parameters<f32>,
@@ -380,66 +322,40 @@ impl Recurrent {
     ) -> Vec<Value> {
         g.scope(&self.name);
         let h = &states[0];
-        let inputs = match &self.projection {
-            Projection::Symbols(symbols) => symbols.emit_step(p, g, io, input),
-            &Projection::Rows { width, gates, w } => {
-                if self.cell == Cell::Lstm {
-                    // One product over both, because the LSTM only ever needs their sum.
-                    let (weights, bias) = stacked(p.get(w), p.get(self.r), width, self.hidden);
-                    let weights = g.initializer(
-                        &format!("{}.input_and_state", self.name),
-                        &[width + self.hidden, gates],
-                        &weights,
-                    );
-                    let bias = g.initializer(&format!("{}.bias", self.name), &[gates], &bias);
-                    let both = g.node("Concat", &[input, h], &[("axis", Attribute::Int(1))]);
-                    let product = g.node("MatMul", &[&both, &weights], &[]);
-                    let sum = g.node("Add", &[&product, &bias], &[]);
-                    return lstm::emit_step(g, self.hidden, &sum, &states[1]);
+        let products = match &self.projection {
+            Projection::Rows(rows) if self.cell.takes_sum() => {
+                vec![rows.emit_step_with_state(p, g, input, (self.r, h))]
+            }
+            projection => {
+                let inputs = projection.emit_step(p, g, io, input);
+                // The same bytes as in the training graph; engines fold the transposition when they load.
+                let direction = g.int64(&[1], &[0]);
+                let r = emit_parameter(p, self.r, g);
+                let r = g.node("Squeeze", &[&r, &direction], &[]);
+                let r = g.node("Transpose", &[&r], &[("perm", Attribute::Ints(vec![1, 0]))]);
+                let recurrent = g.node("MatMul", &[h, &r], &[]);
+                if self.cell.takes_sum() {
+                    vec![g.node("Add", &[&recurrent, &inputs], &[])]
+                } else {
+                    vec![inputs, recurrent]
                 }
-                let (weights, bias) = stacked(p.get(w), &[], width, 0);
-                let weights = g.initializer(&format!("{}.input", self.name), &[width, gates], &weights);
-                let bias = g.initializer(&format!("{}.bias", self.name), &[gates], &bias);
-                let product = g.node("MatMul", &[input, &weights], &[]);
-                g.node("Add", &[&product, &bias], &[])
             }
         };
-        // The same bytes as in the training graph; engines fold the transposition when they load.
-        let direction = g.int64(&[1], &[0]);
-        let r = emit_parameter(p, self.r, g);
-        let r = g.node("Squeeze", &[&r, &direction], &[]);
-        let r = g.node("Transpose", &[&r], &[("perm", Attribute::Ints(vec![1, 0]))]);
-        let recurrent = g.node("MatMul", &[h, &r], &[]);
-        match self.cell {
-            Cell::Lstm => {
-                let sum = g.node("Add", &[&recurrent, &inputs], &[]);
-                lstm::emit_step(g, self.hidden, &sum, &states[1])
-            }
-            Cell::Gru => gru::emit_step(g, self.hidden, &inputs, &recurrent, h),
-        }
+        self.cell.emit_step(g, self.hidden, &products, states)
     }
 }
 
-fn gates_of(cell: Cell) -> usize {
-    match cell {
-        Cell::Lstm => lstm::GATES,
-        Cell::Gru => gru::GATES,
-    }
-}
-
-/// W (gates, width + 1) without its bias column over R (gates, hidden), both transposed: (width + hidden,
-/// gates); and the bias column.
-fn stacked(w: &[f32], r: &[f32], width: usize, hidden: usize) -> (Vec<f32>, Vec<f32>) {
-    let gates = w.len() / (width + 1);
-    let mut weights = vec![0.0; (width + hidden) * gates];
-    for gate in 0..gates {
-        for (i, &x) in
-            w[gate * (width + 1)..][..width].iter().chain(&r[gate * hidden..][..hidden]).enumerate()
-        {
-            weights[i * gates + gate] = x;
-        }
-    }
-    (weights, w.chunks_exact(width + 1).map(|row| row[width]).collect())
+/// A state of some rows before their step, where `previous` says (else the initial one), and room for theirs
+/// after it.
+fn around<'t, R>(
+    all: &'t mut [R],
+    initial: &'t [R],
+    previous: Option<usize>,
+    rows: Range<usize>,
+) -> (&'t [R], &'t mut [R]) {
+    let (done, rest) = all.split_at_mut(rows.start);
+    let before = previous.map_or(initial, |at| &done[at..]);
+    (&before[..rows.len()], &mut rest[..rows.len()])
 }
 
 /// Fills a (rows, columns) matrix, rows >= columns, with orthonormal columns: normal numbers, then Gram and
@@ -461,3 +377,6 @@ fn orthogonal_columns(matrix: &mut [f32], columns: usize, random: &mut Random) {
         out.iter_mut().zip(&basis).for_each(|(x, vector)| *x = vector[row] as f32);
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,15 +5,17 @@
 //! an embedding is treated alike, through a table of all its symbols' pre-activations (embedding x W + bias),
 //! the table that the exported decoder step carries too.
 
+use std::ops::Range;
+
 use super::kinds::InputForm;
-use super::projection::ProjectionTape;
-use crate::network::ground::dropout::Dropout;
+use super::rows::bias_column;
 use crate::network::ground::gather::{add_to_rows, gather_rows};
 use crate::network::ground::gradients::{Summand, Summands};
-use crate::network::ground::graph::emit_parameter;
-use crate::network::ground::graph::{GraphSide, Io};
+use crate::network::ground::graph::{GraphSide, Io, emit_folded, emit_parameter};
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::pass::Pass;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
+use s2s_kernels::random::Random;
 use s2s_kernels::{MatRef, Packed, Real, Scratch, Store, add_assign, matmul, matmul_packed, scale_and_add};
 
 /// The parameters between ids and gates.
@@ -27,7 +29,6 @@ pub struct Symbols {
     vocabulary: usize,
     gates: usize,
     form: Form,
-    w_name: String,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +48,19 @@ pub enum PreparedSymbols<R> {
     Rows(Packed<R>),
 }
 
+/// What the forward pass leaves for the backward pass.
+#[derive(Clone, Debug, Default)]
+pub struct SymbolsTape<R> {
+    /// The embedded rows after dropout, (tokens, width).
+    rows: Vec<R>,
+    /// What each value (or, with one-hot input, each token) was multiplied by; empty without dropout.
+    factors: Vec<R>,
+    /// The gradients of the table of all symbols or of the embedded rows.
+    buffer: Vec<R>,
+    /// Which of the two.
+    is_by_symbol: bool,
+}
+
 impl Symbols {
     /// Registers the parameters under `side` (`encoder` or `decoder`) and its first layer's `layer`
     /// (`encoder.lstm_0`).
@@ -58,16 +72,16 @@ impl Symbols {
         gates: usize,
         form: InputForm,
     ) -> Self {
-        let w_name = format!("{layer}.W");
+        let w = format!("{layer}.W");
         let form = match form {
-            InputForm::OneHot => Form::OneHot { w: parameters.add(w_name.clone(), &[vocabulary + 1, gates]) },
+            InputForm::OneHot => Form::OneHot { w: parameters.add_transposed(w, [vocabulary + 1, gates]) },
             InputForm::Embedding(width) => Form::Embedding {
                 width,
                 embedding: embedding(parameters, side, vocabulary, width),
-                w: parameters.add(w_name.clone(), &[1, gates, width + 1]),
+                w: parameters.add(w, &[1, gates, width + 1]),
             },
         };
-        Self { vocabulary, gates, form, w_name }
+        Self { vocabulary, gates, form }
     }
 
     /// Prepares for about `tokens` ids a shard, in the memory of `old`: a table pays where the vocabulary is
@@ -90,7 +104,7 @@ impl Symbols {
         }
     }
 
-    /// Pre-activations of every symbol, bias included, (vocabulary, gates); PAD's row is zero.
+    /// Gives the pre-activations of every symbol, bias included, (vocabulary, gates); PAD's row is zero.
     pub fn table<R: Real>(&self, p: &Parameters<R>) -> Vec<R> {
         let gates = self.gates;
         let mut table = match self.form {
@@ -105,7 +119,7 @@ impl Symbols {
                 let mut table = vec![R::ZERO; self.vocabulary * gates];
                 let w = MatRef::strided(p.get(w), gates, width, width + 1).transposed();
                 let embedding = MatRef::new(p.get(embedding), self.vocabulary, width);
-                matmul(&mut table, gates, Store::Bias(&bias), embedding, w, &mut Scratch::default());
+                matmul(&mut table, Store::Bias(&bias), embedding, w, &mut Scratch::default());
                 table
             }
         };
@@ -117,17 +131,15 @@ impl Symbols {
     ///
     /// Dropout falls on the channels of an embedding; one-hot input has one channel a token, so whole tokens
     /// are dropped.
-    #[allow(clippy::too_many_arguments)]
     pub fn forward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedSymbols<R>,
         ids: &[u32],
         gates: &mut [R],
-        tape: &mut ProjectionTape<R>,
-        dropout: Option<Dropout>,
-        scratch: &mut Scratch<R>,
+        tape: &mut SymbolsTape<R>,
     ) {
+        let (p, dropout) = (pass.parameters, pass.dropout);
         match (self.form, prepared) {
             (Form::OneHot { w }, _) => {
                 match dropout {
@@ -141,7 +153,7 @@ impl Symbols {
                 }
             }
             (Form::Embedding { .. }, PreparedSymbols::Table(table)) => {
-                gather_rows(table, self.gates, ids, gates)
+                gather_rows(table, self.gates, ids, gates);
             }
             (Form::Embedding { width, embedding, w }, PreparedSymbols::Rows(packed)) => {
                 let rows = &mut tape.rows;
@@ -152,31 +164,22 @@ impl Symbols {
                     rows.iter_mut().zip(&tape.factors).for_each(|(x, &f)| *x *= f);
                 }
                 let bias = bias_column(p, w, width);
-                matmul_packed(
-                    gates,
-                    self.gates,
-                    Store::Bias(&bias),
-                    MatRef::new(rows, ids.len(), width),
-                    packed,
-                    scratch,
-                );
+                let rows = MatRef::new(rows, ids.len(), width);
+                matmul_packed(gates, Store::Bias(&bias), rows, packed, pass.scratch);
             }
             (Form::Embedding { .. }, PreparedSymbols::OneHot) => unreachable!("prepared by another network"),
         }
     }
 
-    /// What lies between the gradients of the pre-activations, `d_gates` (ids, gates), and those of an
-    /// embedding.
-    #[allow(clippy::too_many_arguments)]
+    /// Works out what lies between the gradients of the pre-activations, `d_gates` (ids, gates), and those of
+    /// an embedding.
     pub fn backward<R: Real>(
         &self,
-        p: &Parameters<R>,
+        pass: &mut Pass<'_, R>,
         prepared: &PreparedSymbols<R>,
         ids: &[u32],
         d_gates: &[R],
-        tape: &mut ProjectionTape<R>,
-        dropout: bool,
-        scratch: &mut Scratch<R>,
+        tape: &mut SymbolsTape<R>,
     ) {
         let Form::Embedding { width, w, .. } = self.form else { return };
         let n = self.gates;
@@ -188,23 +191,24 @@ impl Symbols {
             add_to_rows(&mut tape.buffer, n, ids, d_gates);
             return;
         }
-        let w = MatRef::strided(p.get(w), n, width, width + 1);
+        let w = MatRef::strided(pass.parameters.get(w), n, width, width + 1);
         tape.buffer.resize(ids.len() * width, R::ZERO);
-        matmul(&mut tape.buffer, width, Store::Overwrite, MatRef::new(d_gates, ids.len(), n), w, scratch);
-        if dropout {
+        let d_gates = MatRef::new(d_gates, ids.len(), n);
+        matmul(&mut tape.buffer, Store::Overwrite, d_gates, w, pass.scratch);
+        if pass.dropout.is_some() {
             tape.buffer.iter_mut().zip(&tape.factors).for_each(|(d, &f)| *d *= f);
         }
     }
 
-    /// What [`backward`](Self::backward) found, as gradients of the parameters; `d_bias` (gates) are the sums
-    /// of `d_gates`.
+    /// Lists what [`backward`](Self::backward) found as gradients of the parameters; `d_bias` (gates) are the
+    /// sums of `d_gates`.
     pub fn summands<'a, R: Real>(
         &self,
         p: &'a Parameters<R>,
         ids: &'a [u32],
         d_gates: &'a [R],
         d_bias: &'a [R],
-        tape: &'a ProjectionTape<R>,
+        tape: &'a SymbolsTape<R>,
         out: &mut Summands<'a, R>,
     ) {
         let n = self.gates;
@@ -230,45 +234,31 @@ impl Symbols {
     }
 
     /// Draws the initial values: W as Keras does (Glorot uniform), embedding rows of unit expected norm, PAD
-    /// zero.
-    pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut s2s_kernels::random::Random) {
+    /// zero; sets the bias of the gates in `ones` to 1.
+    pub fn initialise(&self, p: &mut Parameters<f32>, ones: Range<usize>, random: &mut Random) {
         match self.form {
             Form::OneHot { w } => {
                 let limit = (6.0 / (self.vocabulary + self.gates) as f64).sqrt();
-                let symbols = &mut p.get_mut(w)[self.gates..self.vocabulary * self.gates];
-                symbols.iter_mut().for_each(|x| *x = random.symmetric(limit));
+                let (symbols, bias) = p.get_mut(w).split_at_mut(self.vocabulary * self.gates);
+                symbols[self.gates..].iter_mut().for_each(|x| *x = random.symmetric(limit));
+                bias[ones].fill(1.0);
             }
             Form::Embedding { width, embedding, w } => {
                 let limit = (3.0 / width as f64).sqrt();
                 p.get_mut(embedding)[width..].iter_mut().for_each(|x| *x = random.symmetric(limit));
                 let limit = (6.0 / (width + self.gates) as f64).sqrt();
-                for row in p.get_mut(w).chunks_exact_mut(width + 1) {
+                for (gate, row) in p.get_mut(w).chunks_exact_mut(width + 1).enumerate() {
                     row[..width].iter_mut().for_each(|x| *x = random.symmetric(limit));
+                    if ones.contains(&gate) {
+                        row[width] = 1.0;
+                    }
                 }
             }
         }
     }
 
-    /// Sets the bias of gate columns `range` to `value`.
-    pub fn set_bias(&self, p: &mut Parameters<f32>, range: std::ops::Range<usize>, value: f32) {
-        match self.form {
-            Form::OneHot { w } => p.get_mut(w)[self.vocabulary * self.gates..][range].fill(value),
-            Form::Embedding { width, w, .. } => {
-                range.for_each(|gate| p.get_mut(w)[gate * (width + 1) + width] = value);
-            }
-        }
-    }
-
-    /// Whether `id` is kept transposed: exported as (1, gates, inputs), kept as (inputs, gates).
-    pub fn transposed(&self) -> Option<ParameterId> {
-        match self.form {
-            Form::OneHot { w } => Some(w),
-            Form::Embedding { .. } => None,
-        }
-    }
-
-    /// ONNX, a whole text: the input (time, batch, channels) of the first recurrent layer, the last channel
-    /// the mask, and that layer's W.
+    /// Writes the input (time, batch, channels) of the first recurrent layer over whole texts, the last
+    /// channel the mask, and that layer's W.
     pub fn emit_sequence(
         &self,
         p: &Parameters<f32>,
@@ -304,13 +294,13 @@ impl Symbols {
         let last = g.float(&[width + 1], &last);
         let gate = g.node("Mul", &[&side.mask, &last], &[]);
         let x = g.node("Add", &[&padded, &gate], &[]);
-        (x, self.emit_w(p, g))
+        (x, emit_parameter(p, self.w(), g))
     }
 
-    /// ONNX, one token a row: pre-activations (batch, gates), bias included, from the folded table.
+    /// Writes the pre-activations (batch, gates) of one token a row, bias included, from the folded table.
     pub fn emit_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io, input: &Value) -> Value {
-        let name = format!("{}.table", self.w_name.trim_end_matches(".W"));
-        let table = g.initializer(&name, &[self.vocabulary, self.gates], &self.table(p));
+        let name = format!("{}.table", p.entry(self.w()).name.trim_end_matches(".W"));
+        let table = emit_folded(g, &name, &[self.vocabulary, self.gates], &self.table(p));
         let time = g.int64(&[1], &[1]);
         let token = g.node("Squeeze", &[input, &time], &[]);
         match io {
@@ -319,27 +309,14 @@ impl Symbols {
         }
     }
 
-    fn emit_w(&self, p: &Parameters<f32>, g: &mut GraphBuilder) -> Value {
+    fn w(&self) -> ParameterId {
         match self.form {
-            Form::OneHot { w } => {
-                let (inputs, gates) = (self.vocabulary + 1, self.gates);
-                g.initializer(
-                    &self.w_name,
-                    &[1, gates, inputs],
-                    &crate::network::ground::gather::transpose(p.get(w), inputs, gates),
-                )
-            }
-            Form::Embedding { w, .. } => emit_parameter(p, w, g),
+            Form::OneHot { w } | Form::Embedding { w, .. } => w,
         }
     }
 }
 
-/// The bias, the last column of W (gates, width + 1).
-fn bias_column<R: Real>(p: &Parameters<R>, w: ParameterId, width: usize) -> Vec<R> {
-    p.get(w).chunks_exact(width + 1).map(|row| row[width]).collect()
-}
-
-/// The embedding of a side; both directions of a layer share it.
+/// Finds or registers the embedding of a side; both directions of a layer share it.
 fn embedding(parameters: &mut Layout, side: &str, vocabulary: usize, width: usize) -> ParameterId {
     let name = format!("{side}.embedding");
     parameters.find(&name).unwrap_or_else(|| parameters.add(name, &[vocabulary, width]))

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::ground::limits::{MOST_LAYERS, WIDEST, check_count, within};
+use crate::network::ground::pass::Pass;
 use crate::network::layers::dense::{Dense, DenseBackward, DenseTape, PreparedDense};
 use crate::network::{Layout, Network, Objective, Parameters, Summands, Sums};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder};
@@ -167,15 +168,9 @@ impl Network for Mlp {
         let last = self.layers.len() - 1;
         let (scale, smoothing) = (R::from_f64(objective.scale), R::from_f64(objective.label_smoothing));
         let backward = Some(DenseBackward { scale, smoothing, d_h: &mut *d_rows });
-        let sums = self.layers[last].loss(
-            p,
-            &prepared[last],
-            &rows[last],
-            labels,
-            &mut tapes[last],
-            scratch,
-            backward,
-        );
+        let mut pass = Pass { parameters: p, dropout: None, scratch };
+        let (layer, prepared_last, tape) = (&self.layers[last], &prepared[last], &mut tapes[last]);
+        let sums = layer.loss(&mut pass, prepared_last, &rows[last], labels, tape, backward);
         for l in (0..last).rev() {
             // The gradient of ReLU: rows[l + 1] is what it gave.
             d_rows
@@ -183,7 +178,7 @@ impl Network for Mlp {
                 .zip(&rows[l + 1])
                 .for_each(|(d, &h)| *d = if h > R::ZERO { *d } else { R::ZERO });
             let below = (l > 0).then_some(&mut *d_below);
-            self.layers[l].backward(&prepared[l], d_rows, &mut tapes[l], below, scratch);
+            self.layers[l].backward(&mut pass, &prepared[l], d_rows, &mut tapes[l], below);
             std::mem::swap(d_rows, d_below);
         }
         sums
@@ -213,15 +208,9 @@ impl Network for Mlp {
         self.run(p, prepared, samples.iter().map(|s| s.features), ws);
         let labels: Vec<u32> = samples.iter().map(|s| s.label).collect();
         let last = self.layers.len() - 1;
-        self.layers[last].loss(
-            p,
-            &prepared[last],
-            &ws.rows[last],
-            &labels,
-            &mut ws.tapes[last],
-            &mut ws.scratch,
-            None,
-        )
+        let mut pass = Pass { parameters: p, dropout: None, scratch: &mut ws.scratch };
+        let (layer, tape) = (&self.layers[last], &mut ws.tapes[last]);
+        layer.loss(&mut pass, &prepared[last], &ws.rows[last], &labels, tape, None)
     }
 }
 
@@ -235,7 +224,8 @@ impl Mlp {
         else {
             return Vec::new();
         };
-        last.logits(p, prepared, rows, &mut ws.scratch)
+        let mut pass = Pass { parameters: p, dropout: None, scratch: &mut ws.scratch };
+        last.logits(&mut pass, prepared, rows)
     }
 
     /// What every pass begins with: the rows that each layer reads.
@@ -251,8 +241,9 @@ impl Mlp {
         ws.tapes.resize_with(self.layers.len(), DenseTape::default);
         ws.rows[0].clear();
         ws.rows[0].extend(samples.flatten().map(|&x| R::from_f64(f64::from(x) / scale)));
+        let mut pass = Pass { parameters: p, dropout: None, scratch: &mut ws.scratch };
         for l in 1..self.layers.len() {
-            let mut h = self.layers[l - 1].logits(p, &prepared[l - 1], &ws.rows[l - 1], &mut ws.scratch);
+            let mut h = self.layers[l - 1].logits(&mut pass, &prepared[l - 1], &ws.rows[l - 1]);
             h.iter_mut().for_each(|x| *x = if *x > R::ZERO { *x } else { R::ZERO });
             ws.rows[l] = h;
         }

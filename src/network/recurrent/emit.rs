@@ -14,7 +14,7 @@ use crate::onnx::messages::{DataType, TensorProto};
 
 /// What a decoding step gives within a graph.
 pub(super) struct Step {
-    /// (batch, target_vocabulary).
+    /// The logits (batch, target_vocabulary).
     pub(super) logits: Value,
     /// h and (LSTM) c of each layer, (batch, hidden).
     pub(super) states: Vec<Vec<Value>>,
@@ -243,7 +243,7 @@ impl Seq2Seq {
     }
 }
 
-/// Logits as they are, or probabilities beside one-hot tensors.
+/// Gives logits as they are, or probabilities beside one-hot tensors.
 fn scores(g: &mut GraphBuilder, io: Io, logits: Value) -> Value {
     match io {
         Io::Ids => logits,

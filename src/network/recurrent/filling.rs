@@ -23,13 +23,13 @@ pub struct Filling {
 }
 
 impl Filling {
-    /// What the graphs of this vocabulary do, if they do anything.
+    /// Tells what the graphs of this vocabulary do, if they do anything.
     pub fn of(source: &Vocabulary) -> Option<Self> {
         let padding = source.spec().graph_padding.as_ref()?;
         Some(Self { id: source.id(&padding.symbol)?, length: padding.length, side: padding.side })
     }
 
-    /// A text as the encoder reads it; an empty one becomes filling alone.
+    /// Gives a text as the encoder reads it; an empty one becomes filling alone.
     pub fn fill(&self, ids: &[u32]) -> Vec<u32> {
         let filling = std::iter::repeat_n(self.id, self.length.saturating_sub(ids.len()));
         match self.side {
@@ -38,8 +38,8 @@ impl Filling {
         }
     }
 
-    /// ONNX: the source, (time, batch, ...) left-padded, to the filled one, (max(time, length), batch, ...)
-    /// left-padded.
+    /// Writes the way from the source, (time, batch, ...) left-padded, to the filled one, (max(time, length),
+    /// batch, ...) left-padded.
     ///
     /// All of it in f32, where ids are exact: not every engine pads and gathers integers. With `distance` the
     /// number of tokens behind a position, and `missing` = max(length - n, 0) for a text of n tokens:

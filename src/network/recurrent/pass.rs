@@ -3,12 +3,13 @@
 use std::mem::take;
 
 use super::seq2seq::Seq2Seq;
+use crate::network::ground::pass::Pass;
 use crate::network::ground::shard::{Alignment, Shard};
 use crate::network::layers::attention::{AttentionTape, PreparedAttention};
 use crate::network::layers::dense::{DenseBackward, DenseTape, PreparedDense};
 use crate::network::layers::encoder::{EncoderTape, PreparedEncoderLayer};
 use crate::network::layers::projection::Input;
-use crate::network::layers::recurrent::{PreparedRecurrent, Tape};
+use crate::network::layers::recurrent::{PreparedRecurrent, RecurrentBackward, Tape};
 use crate::network::sequence::Forward;
 use crate::network::{Dropout, Example, Objective, Parameters, Summands, Sums};
 use s2s_kernels::{Real, Scratch, Team};
@@ -74,7 +75,7 @@ impl Seq2Seq {
         }
         if let Some(layer) = &self.attention {
             jobs.push(Box::new(move || {
-                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()))
+                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()));
             }));
         }
         team.each(jobs.into_iter(), |job| job());
@@ -105,21 +106,15 @@ impl Seq2Seq {
             d_h: &mut ws.d_rows,
         };
         let top = if dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
-        let sums = self.dense.loss(
-            p,
-            &prepared.dense,
-            top,
-            &shard.target_ids,
-            &mut ws.dense,
-            &mut ws.scratch,
-            Some(backward),
-        );
+        let mut pass = Pass { parameters: p, dropout: objective.dropout, scratch: &mut ws.scratch };
+        let (targets, tape) = (&shard.target_ids, &mut ws.dense);
+        let sums = self.dense.loss(&mut pass, &prepared.dense, top, targets, tape, Some(backward));
         if dropped {
             ws.d_rows.iter_mut().zip(&ws.factors).for_each(|(d, &f)| *d *= f);
         }
         if let (Some(attention), Some(prepared)) = (&self.attention, &prepared.attention) {
             let (d_h, d_memory) = (&mut ws.d_rows, &mut ws.d_memory);
-            attention.backward(prepared, &alignment, &mut ws.attention, d_h, d_memory, &mut ws.scratch);
+            attention.backward(&mut pass, prepared, &alignment, &mut ws.attention, d_h, d_memory);
         }
 
         let zeros = vec![R::ZERO; shard.target.batch() * self.architecture.hidden];
@@ -128,21 +123,13 @@ impl Seq2Seq {
         for (l, layer) in self.decoder.iter().enumerate().rev() {
             let (below, tapes) = ws.decoder.split_at_mut(l);
             let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
-            let (prepared, d_rows) = (&prepared.decoder[l], Some(ws.d_rows.as_slice()));
-            let (tape, states, d_below, scratch) =
-                (&mut tapes[0], &mut d_states[l], &mut ws.d_below, &mut ws.scratch);
-            layer.backward(
-                p,
-                prepared,
-                &shard.target,
-                input,
-                tape,
-                d_rows,
-                states,
-                dropped,
-                d_below,
-                scratch,
-            );
+            let gradients = RecurrentBackward {
+                d_rows: Some(&ws.d_rows),
+                d_states: &mut d_states[l],
+                d_input: &mut ws.d_below,
+            };
+            let prepared = &prepared.decoder[l];
+            layer.backward(&mut pass, prepared, &shard.target, input, &mut tapes[0], gradients);
             std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
         }
         // Only attention reads the top encoder layer's outputs; each layer below is read by the one above it.
@@ -152,22 +139,14 @@ impl Seq2Seq {
             let (below, tapes) = ws.encoder.split_at_mut(l);
             let input =
                 below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
-            let states = d_states[l].iter().map(|state| shard.to_source(state)).collect();
-            let (prepared, tape, d_below, scratch) =
-                (&prepared.encoder[l], &mut tapes[0], &mut ws.d_below, &mut ws.scratch);
-            let d_rows = is_read.then_some(ws.d_rows.as_slice());
-            layer.backward(
-                p,
-                prepared,
-                &shard.source,
-                input,
-                tape,
-                d_rows,
-                states,
-                dropped,
-                d_below,
-                scratch,
-            );
+            let mut states: Vec<_> = d_states[l].iter().map(|state| shard.to_source(state)).collect();
+            let gradients = RecurrentBackward {
+                d_rows: is_read.then_some(&ws.d_rows),
+                d_states: &mut states,
+                d_input: &mut ws.d_below,
+            };
+            let prepared = &prepared.encoder[l];
+            layer.backward(&mut pass, prepared, &shard.source, input, &mut tapes[0], gradients);
             std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
             is_read = true;
         }
@@ -211,7 +190,8 @@ impl Seq2Seq {
         let shard = Shard::new(examples);
         self.run(p, prepared, &shard, None, ws);
         let top = top(&ws.decoder, self.attention.is_some(), &ws.attention);
-        self.dense.loss(p, &prepared.dense, top, &shard.target_ids, &mut ws.dense, &mut ws.scratch, None)
+        let mut pass = Pass { parameters: p, dropout: None, scratch: &mut ws.scratch };
+        self.dense.loss(&mut pass, &prepared.dense, top, &shard.target_ids, &mut ws.dense, None)
     }
 
     /// States and logits, for comparison with the exported graphs.
@@ -245,7 +225,8 @@ impl Seq2Seq {
         }
         let (vocabulary, target_time) = (self.architecture.target_vocabulary, shard.target.steps());
         let top = top(&ws.decoder, self.attention.is_some(), &ws.attention);
-        let packed = self.dense.logits(p, &prepared.dense, top, &mut ws.scratch);
+        let mut pass = Pass { parameters: p, dropout: None, scratch: &mut ws.scratch };
+        let packed = self.dense.logits(&mut pass, &prepared.dense, top);
         let mut logits = vec![R::ZERO; sources.len() * target_time * vocabulary];
         for (row, (step, _, example)) in packed.chunks_exact(vocabulary).zip(shard.target.iter()) {
             logits[(example * target_time + step) * vocabulary..][..vocabulary].copy_from_slice(row);
@@ -264,20 +245,13 @@ impl Seq2Seq {
     ) -> Alignment {
         ws.encoder.resize_with(self.encoder.len(), EncoderTape::default);
         ws.decoder.resize_with(self.decoder.len(), Tape::default);
-        let stream = |n: u64| dropout.map(|d| d.of_layer(n));
+        let mut pass = Pass { parameters: p, dropout, scratch: &mut ws.scratch };
         for (l, layer) in self.encoder.iter().enumerate() {
             let (below, tapes) = ws.encoder.split_at_mut(l);
             let input =
                 below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
-            layer.forward(
-                p,
-                &prepared.encoder[l],
-                &shard.source,
-                input,
-                &mut tapes[0],
-                stream(l as u64),
-                &mut ws.scratch,
-            );
+            let (mut pass, prepared) = (pass.of_layer(l as u64), &prepared.encoder[l]);
+            layer.forward(&mut pass, prepared, &shard.source, input, &mut tapes[0]);
         }
         for (l, layer) in self.decoder.iter().enumerate() {
             let (below, tapes) = ws.decoder.split_at_mut(l);
@@ -285,17 +259,17 @@ impl Seq2Seq {
             let states = self.encoder[l].final_states(&shard.source, &ws.encoder[l]);
             tape.initial = states.iter().map(|state| shard.to_target(state)).collect();
             let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
-            let stream = stream(DECODER_STREAM + l as u64);
-            layer.forward(p, &prepared.decoder[l], &shard.target, input, tape, stream, &mut ws.scratch);
+            let (mut pass, prepared) = (pass.of_layer(DECODER_STREAM + l as u64), &prepared.decoder[l]);
+            layer.forward(&mut pass, prepared, &shard.target, input, tape);
         }
         let mut alignment = Alignment::default();
         if let (Some(attention), Some(prepared)) = (&self.attention, &prepared.attention) {
             alignment = shard.alignment();
             let h = ws.decoder.last().map_or(&[][..], |tape| &tape.h);
             let memory = ws.encoder.last().map_or(&[][..], EncoderTape::output);
-            attention.forward(prepared, &alignment, h, memory, &mut ws.attention, &mut ws.scratch);
+            attention.forward(&mut pass, prepared, &alignment, h, memory, &mut ws.attention);
         }
-        if let Some(dropout) = stream(OUTPUT_STREAM) {
+        if let Some(dropout) = pass.of_layer(OUTPUT_STREAM).dropout {
             let rows = top(&ws.decoder, self.attention.is_some(), &ws.attention);
             dropout.factors(rows.len(), &mut ws.factors);
             ws.top.clear();

@@ -1,14 +1,11 @@
 //! The encoder-decoder of recurrent layers: what it is made of.
 
-use s2s_runtime::contract::{state_c, state_h};
-
 use super::architecture::Architecture;
 use super::filling::Filling;
 use crate::network::Layout;
 use crate::network::layers::attention::Attention;
 use crate::network::layers::dense::Dense;
 use crate::network::layers::encoder::EncoderLayer;
-use crate::network::layers::kinds::Cell;
 use crate::network::layers::recurrent::Recurrent;
 
 /// The network: layers and where their parameters are; the values live in
@@ -34,9 +31,6 @@ impl Seq2Seq {
 
     /// Names of the states of layer `l` as the graphs have them: h and, for the LSTM, c.
     pub fn state_names(&self, l: usize) -> Vec<String> {
-        match self.architecture.cell {
-            Cell::Lstm => vec![state_h(l), state_c(l)],
-            Cell::Gru => vec![state_h(l)],
-        }
+        self.architecture.cell.state_names(l)
     }
 }

@@ -9,8 +9,9 @@ use s2s_runtime::contract::START;
 use super::*;
 use crate::network::Network;
 use crate::network::ground::packing::Packing;
+use crate::network::ground::pass::Pass;
 use crate::network::layers::projection::Input;
-use crate::network::layers::recurrent::{Recurrent, Source, Tape};
+use crate::network::layers::recurrent::{Recurrent, RecurrentBackward, Source, Tape};
 use crate::network::*;
 use crate::train::{StepOptions, Stepper};
 use s2s_kernels::{Real, Scratch};
@@ -206,12 +207,12 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
         let x = pack(&case["x"], inputs);
         let prepared: Vec<_> = stack.iter().map(|l| l.prepare(&p, 0, false, Default::default())).collect();
         let mut tapes: Vec<Tape<f64>> = vec![Tape::default(); layers];
-        let mut scratch = Scratch::default();
+        let mut pass = Pass { parameters: &p, dropout: None, scratch: &mut Scratch::default() };
         for l in 0..layers {
             let (below, rest) = tapes.split_at_mut(l);
             rest[0].initial = vec![order(&case["h_0"], l), order(&case["c_0"], l)];
             let input = if l == 0 { Input::Rows(&x) } else { Input::Rows(&below[l - 1].h) };
-            stack[l].forward(&p, &prepared[l], &packing, input, &mut rest[0], None, &mut scratch);
+            stack[l].forward(&mut pass, &prepared[l], &packing, input, &mut rest[0]);
             let states = stack[l].final_states(&packing, &rest[0]);
             assert_close("h_n", &states[0], &order(&case["h_n"], l), F64_TOLERANCE);
             assert_close("c_n", &states[1], &order(&case["c_n"], l), F64_TOLERANCE);
@@ -224,18 +225,9 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
             let input = if l == 0 { Input::Rows(&x) } else { Input::Rows(&below[l - 1].h) };
             let mut d_states = [order(&case["d_h_n"], l), order(&case["d_c_n"], l)];
             let mut d_input = Vec::new();
-            stack[l].backward(
-                &p,
-                &prepared[l],
-                &packing,
-                input,
-                &mut rest[0],
-                Some(&d_rows),
-                &mut d_states,
-                false,
-                &mut d_input,
-                &mut scratch,
-            );
+            let gradients =
+                RecurrentBackward { d_rows: Some(&d_rows), d_states: &mut d_states, d_input: &mut d_input };
+            stack[l].backward(&mut pass, &prepared[l], &packing, input, &mut rest[0], gradients);
             assert_close("d_h_0", &d_states[0], &order(&case["gradients"]["h_0"], l), F64_TOLERANCE);
             assert_close("d_c_0", &d_states[1], &order(&case["gradients"]["c_0"], l), F64_TOLERANCE);
             d_rows = d_input;

@@ -1,6 +1,7 @@
 //! Tensors: as many bytes as axes and element type say, and all of them in the file.
 
-use super::{MOST_AXES, Walk};
+use super::Walk;
+use super::limits::MOST_AXES;
 use crate::error::{Error, Result};
 use crate::onnx::{SparseTensorProto, TensorProto};
 

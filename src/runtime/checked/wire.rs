@@ -1,7 +1,7 @@
 //! Counts what decoding would allocate, on the bytes as they are: two bytes can stand for a message of two
 //! hundred.
 
-use super::{MOST_NODES, MOST_PARTS, MOST_TENSORS};
+use super::limits::{MOST_NODES, MOST_PARTS, MOST_TENSORS};
 
 /// Why bytes are not decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

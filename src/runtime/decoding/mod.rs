@@ -8,8 +8,7 @@
 //! | `filters/` | rules on logits, one file a rule |
 //! | `numerics` | maximum, log-sum-exp, exp |
 //! | `sampler`, `beam` | which token comes next |
-//! | `score`, `stopping` | what a hypothesis is worth, when to stop |
-//! | `state` | states of rows that join, leave and change places |
+//! | `score`, `stop_strings` | what a hypothesis is worth and when beams are done; texts that end it |
 
 mod batch;
 mod beam;
@@ -22,19 +21,18 @@ mod request;
 mod sampler;
 pub mod score;
 mod settings;
-mod state;
-mod stopping;
+mod stop_strings;
 
 pub use crate::vocabulary::UnknownPolicy;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
-pub(crate) use batch::{TOO_LONG_HELP, decode_from};
 pub use decoding_loop::{DecodingLoop, Events};
 pub use options::{
     DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Symbols, Truncate,
 };
 pub use request::{Event, FinishReason, Hypothesis, Request};
-pub use settings::{Settings, TargetSymbols};
-pub use stopping::StopStrings;
+pub use settings::Settings;
+pub(crate) use settings::TOO_LONG_HELP;
+pub use stop_strings::StopStrings;
 
 #[cfg(test)]
 pub(crate) mod tests;

@@ -6,7 +6,6 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::settings::Settings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::UnknownPolicy;
 
@@ -184,6 +183,8 @@ macro_rules! overlay {
         impl $name {
             /// Every key with its aliases.
             pub const KEYS: &[&str] = &[$(stringify!($field), $($alias,)*)*];
+            /// Each alias with the key that it stands for.
+            pub const ALIASES: &[(&str, &str)] = &[$($(($alias, stringify!($field)),)*)*];
 
             fn cover(&mut self, higher: &Self) {
                 $(if higher.$field.is_some() {
@@ -323,15 +324,6 @@ impl DecodingOptions {
         all
     }
 
-    /// Checks values and combinations.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`], naming the key.
-    pub fn check(&self) -> Result<()> {
-        self.canonical().check_values().map_err(|(key, problem)| key_error(key, &problem))?;
-        Settings::new(self).map(drop)
-    }
-
     /// The first value that is wrong whatever the other keys say: its key, and what would be right.
     pub(super) fn check_values(&self) -> Result<(), (&'static str, String)> {
         let finite = |key, value: Option<f32>, holds: fn(f32) -> bool, right: &str| match value {
@@ -406,16 +398,7 @@ pub(super) fn key_error(key: &str, problem: &str) -> Error {
 
 /// Whether a line of YAML gives `key` a value, under any of its names.
 fn assigns(line: &str, key: &str) -> bool {
-    let canonical = |typed: &str| match typed {
-        "max_decoding_length" => "max_new_tokens",
-        "min_decoding_length" => "min_new_tokens",
-        "beam_size" => "num_beams",
-        "num_hypotheses" => "num_return_sequences",
-        "sampling_temperature" => "temperature",
-        "sampling_topk" => "top_k",
-        "sampling_topp" => "top_p",
-        "max_time" => "time_limit",
-        other => return other == key,
-    } == key;
-    line.split_once(':').is_some_and(|(typed, _)| canonical(typed.trim().trim_matches(['"', '\''])))
+    let Some((typed, _)) = line.split_once(':') else { return false };
+    let typed = typed.trim().trim_matches(['"', '\'']);
+    typed == key || DecodingOptions::ALIASES.contains(&(typed, key))
 }

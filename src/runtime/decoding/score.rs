@@ -1,6 +1,7 @@
-//! Scores of hypotheses: sums of log probabilities, divided by a power of the length, plus the coverage term.
+//! Scores of hypotheses: sums of log probabilities, divided by a power of the length, plus the coverage term;
+//! and the rule that ends a beam search, which compares them.
 
-use super::options::LengthPenaltyType;
+use super::options::{EarlyStopping, LengthPenaltyType};
 use super::settings::Settings;
 
 /// What the sum of log p is divided by, for `n` generated tokens (END counted): `avg` n^a; `gnmt` ((5 + n) /
@@ -31,4 +32,31 @@ pub fn coverage_term(coverage: &[f32], b: f32) -> f32 {
 pub fn score(settings: &Settings, sum: f32, n: usize, coverage: &[f32]) -> f32 {
     sum / length_divisor(settings.length_penalty_type, settings.length_penalty, n)
         + coverage_term(coverage, settings.coverage_penalty)
+}
+
+/// Whether a beam search is over, as transformers does it.
+///
+/// - `finished`: scores of the finished hypotheses, the best `enough` kept.
+/// - `best_running`: the highest sum of log p among running beams; none is over.
+/// - `generated`: tokens of a running beam.
+pub(super) fn beams_done(
+    settings: &Settings,
+    finished: &[f32],
+    best_running: Option<f32>,
+    generated: usize,
+) -> bool {
+    let Some(best) = best_running else { return true };
+    if finished.len() < settings.enough {
+        return false;
+    }
+    let worst = finished.iter().copied().fold(f32::INFINITY, f32::min);
+    let attainable =
+        |n: usize| best / length_divisor(settings.length_penalty_type, settings.length_penalty, n);
+    match settings.early_stopping {
+        EarlyStopping::True => true,
+        // A sum of log p is negative, so the largest divisor gives the highest score; a longer hypothesis has
+        // a larger one if a > 0.
+        EarlyStopping::Never if settings.length_penalty > 0.0 => worst >= attainable(settings.max_new_tokens),
+        EarlyStopping::False | EarlyStopping::Never => worst >= attainable(generated),
+    }
 }

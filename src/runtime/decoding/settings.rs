@@ -4,23 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, SymbolRef, Truncate, key_error};
-use super::stopping::StopStrings;
-use crate::error::Result;
-use crate::vocabulary::UnknownPolicy;
+use super::stop_strings::StopStrings;
+use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::{TextLimits, Tokeniser, UnknownPolicy};
 
-/// What the options need to know of the target vocabulary.
-pub trait TargetSymbols {
-    /// Symbols, the four special ones counted.
-    fn size(&self) -> usize;
-    /// The text of a symbol as it appears in the output; empty for PAD, START and END.
-    fn piece(&self, id: u32) -> &str;
-    /// What stands between two symbols: empty for characters, a space for tokens.
-    fn separator(&self) -> &str;
-    /// The id of a symbol.
-    fn find(&self, symbol: &str) -> Option<u32>;
-    /// Ids of a text; UNK for unknown symbols.
-    fn ids(&self, text: &str) -> Vec<u32>;
-}
+/// What helps where a text is longer than `max_input_length`.
+pub(crate) const TOO_LONG_HELP: &str = "shorten it, or set truncate to right or left";
 
 /// Checked options, ready for the loop. Every field has the meaning of its key in [`DecodingOptions`].
 #[derive(Clone, Debug)]
@@ -54,8 +43,10 @@ pub struct Settings {
     pub repetition_penalty: f32,
     /// `no_repeat_ngram_size`.
     pub no_repeat_ngram_size: usize,
-    /// `suppress_tokens` and, with `disable_unk`, UNK; sorted, each once.
+    /// `suppress_tokens`; sorted, each once.
     pub suppress: Vec<u32>,
+    /// `disable_unk`.
+    pub disable_unk: bool,
     /// `target_prefix` as ids.
     pub prefix: Vec<u32>,
     /// `stop_strings`; none without them.
@@ -102,6 +93,7 @@ impl Default for Settings {
             repetition_penalty: 1.0,
             no_repeat_ngram_size: 0,
             suppress: Vec::new(),
+            disable_unk: false,
             prefix: Vec::new(),
             stop: None,
             do_sample: false,
@@ -116,6 +108,16 @@ impl Default for Settings {
             token_scores: false,
             attention: false,
         }
+    }
+}
+
+impl DecodingOptions {
+    /// Checks values and combinations.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`], naming the key.
+    pub fn check(&self) -> Result<()> {
+        Settings::new(self).map(drop)
     }
 }
 
@@ -136,8 +138,7 @@ impl Settings {
             SymbolRef::Id(id) => Some(*id),
             SymbolRef::Text(_) => None,
         });
-        let unk = o.disable_unk.unwrap_or(false).then_some(crate::contract::UNK);
-        let mut suppress: Vec<u32> = suppressed.chain(unk).collect();
+        let mut suppress: Vec<u32> = suppressed.collect();
         suppress.sort_unstable();
         suppress.dedup();
         #[expect(
@@ -166,6 +167,7 @@ impl Settings {
             repetition_penalty: o.repetition_penalty.unwrap_or(d.repetition_penalty),
             no_repeat_ngram_size: o.no_repeat_ngram_size.unwrap_or(d.no_repeat_ngram_size),
             suppress,
+            disable_unk: o.disable_unk.unwrap_or(d.disable_unk),
             prefix: Vec::new(),
             stop: None,
             do_sample: o.do_sample.unwrap_or(d.do_sample),
@@ -229,7 +231,7 @@ impl Settings {
     /// # Errors
     /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol that the vocabulary
     /// does not have, and for a prefix that it cannot write.
-    pub fn with_symbols(options: &DecodingOptions, symbols: &dyn TargetSymbols) -> Result<Self> {
+    pub fn with_symbols(options: &DecodingOptions, symbols: &Arc<dyn Tokeniser>) -> Result<Self> {
         let mut settings = Self::new(options)?;
         for symbol in options.suppress_tokens.iter().flatten() {
             if let SymbolRef::Text(text) = symbol {
@@ -242,8 +244,8 @@ impl Settings {
         settings.suppress.sort_unstable();
         settings.suppress.dedup();
         if let Some(text) = options.target_prefix.as_deref().filter(|t| !t.is_empty()) {
-            settings.prefix = symbols.ids(text);
-            if settings.prefix.contains(&crate::contract::UNK) {
+            settings.prefix = symbols.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE)?.ids;
+            if settings.prefix.contains(&symbols.special_ids().unk) {
                 return Err(key_error(
                     "target_prefix",
                     &format!("`{text}` has symbols that the target vocabulary does not know"),
@@ -251,7 +253,7 @@ impl Settings {
             }
         }
         if let Some(strings) = options.stop_strings.as_ref().filter(|s| !s.0.is_empty()) {
-            settings.stop = Some(Arc::new(StopStrings::new(&strings.0, symbols)));
+            settings.stop = Some(Arc::new(StopStrings::new(&strings.0, Arc::clone(symbols))));
         }
         settings.check_ids(symbols.size())?;
         Ok(settings)
@@ -318,5 +320,27 @@ impl Settings {
     /// Rows of the batch that one request may take.
     pub fn most_rows(&self) -> usize {
         if self.do_sample { self.num_return_sequences } else { self.num_beams }
+    }
+
+    /// Which part of a source of `tokens` tokens is read: all of it, or what `max_input_length` and
+    /// `truncate` leave.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLong`] if `truncate` is `error`.
+    pub fn fit(&self, tokens: usize) -> Result<std::ops::Range<usize>> {
+        match (self.max_input_length.filter(|&most| tokens > most), self.truncate) {
+            (None, _) => Ok(0..tokens),
+            (Some(most), Truncate::Right) => Ok(0..most),
+            (Some(most), Truncate::Left) => Ok(tokens - most..tokens),
+            (Some(most), Truncate::Error) => {
+                let problem = format!("the text has {tokens} tokens, more than max_input_length ({most})");
+                Err(Error::new(ErrorKind::TooLong, problem).help(TOO_LONG_HELP))
+            }
+        }
+    }
+
+    /// Tokens after which a source need not be read on, because it is refused.
+    pub fn most_source_tokens(&self) -> usize {
+        self.max_input_length.filter(|_| self.truncate == Truncate::Error).unwrap_or(usize::MAX)
     }
 }

@@ -1,59 +1,28 @@
 //! Text to source ids, hypotheses to text.
 
 use std::borrow::Cow;
+use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::copying::Pieces;
 use crate::bundle::Bundle;
-use crate::contract::UNK;
-use crate::decoding::{
-    DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, TargetSymbols, UnknownPolicy,
-};
+use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, UnknownPolicy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::{REPLACEMENT, TextLimits, Unit, Vocabulary};
-
-impl TargetSymbols for Vocabulary {
-    fn size(&self) -> usize {
-        self.len()
-    }
-
-    fn piece(&self, id: u32) -> &str {
-        match id {
-            UNK => REPLACEMENT,
-            id if id < UNK => "",
-            id => self.symbol(id).unwrap_or(REPLACEMENT),
-        }
-    }
-
-    fn separator(&self) -> &str {
-        match self.spec().unit {
-            Unit::Character => "",
-            Unit::Token => " ",
-        }
-    }
-
-    fn find(&self, symbol: &str) -> Option<u32> {
-        self.id(symbol)
-    }
-
-    fn ids(&self, text: &str) -> Vec<u32> {
-        self.encode(text)
-    }
-}
+use crate::vocabulary::{SymbolList, TextLimits, Tokeniser};
 
 /// A source as the loop reads it.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct SourceText {
     /// Source ids; empty for an empty text, which is not decoded: its translation is empty.
     pub ids: Vec<u32>,
-    /// The symbol behind each id.
-    pub symbols: Vec<String>,
+    /// The symbol behind each id; empty unless [`Settings::keeps_attention`]: nobody else asks for them.
+    pub symbols: SymbolList,
     /// Symbols outside the vocabulary, each once, in order of appearance.
     pub unknown: Vec<String>,
-    /// Ids that are no part of the text: the vocabulary filled it up.
-    pub filled: usize,
+    /// Which of the ids are the text; the others are what its encoder wants around it.
+    pub text: Range<usize>,
 }
 
 /// A text and what became of it.
@@ -106,8 +75,8 @@ pub struct TextCoder(Arc<Parts>);
 
 #[derive(Debug)]
 struct Parts {
-    source: Vocabulary,
-    target: Vocabulary,
+    source: Arc<dyn Tokeniser>,
+    target: Arc<dyn Tokeniser>,
     defaults: DecodingOptions,
     has_attention: bool,
 }
@@ -117,8 +86,8 @@ impl TextCoder {
     pub fn new(bundle: &Bundle) -> Self {
         let manifest = bundle.manifest();
         Self::from_parts(
-            bundle.source().clone(),
-            bundle.target().clone(),
+            Arc::new(bundle.source().clone()),
+            Arc::new(bundle.target().clone()),
             manifest.decoding.clone(),
             manifest.wiring.attention.is_some(),
         )
@@ -126,22 +95,22 @@ impl TextCoder {
 
     /// Without a bundle.
     pub fn from_parts(
-        source: Vocabulary,
-        target: Vocabulary,
+        source: Arc<dyn Tokeniser>,
+        target: Arc<dyn Tokeniser>,
         defaults: DecodingOptions,
         has_attention: bool,
     ) -> Self {
         Self(Arc::new(Parts { source, target, defaults, has_attention }))
     }
 
-    /// The source vocabulary.
-    pub fn source(&self) -> &Vocabulary {
-        &self.0.source
+    /// What makes ids of sources.
+    pub fn source(&self) -> &dyn Tokeniser {
+        &*self.0.source
     }
 
-    /// The target vocabulary.
-    pub fn target(&self) -> &Vocabulary {
-        &self.0.target
+    /// What makes texts of outputs.
+    pub fn target(&self) -> &dyn Tokeniser {
+        &*self.0.target
     }
 
     /// The bundle's decoding defaults.
@@ -161,7 +130,7 @@ impl TextCoder {
             merged.max_new_tokens =
                 Some((longest + 1).max(merged.min_new_tokens.unwrap_or(0)).min(DecodingOptions::MOST_TOKENS));
         }
-        let settings = Settings::with_symbols(&merged, self.target())?;
+        let settings = Settings::with_symbols(&merged, &self.0.target)?;
         match settings.attention_key() {
             Some(key) if !self.0.has_attention => {
                 Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention")))
@@ -193,25 +162,19 @@ impl TextCoder {
         most_characters: usize,
     ) -> Result<SourceText> {
         let limits = TextLimits { characters: most_characters, symbols: settings.most_source_tokens() };
-        let encoded = self.source().encode_with(text, settings.unknown, limits);
+        let encoded = self.source().tokenise(text, settings.unknown, limits);
         let mut encoded =
             encoded.map_err(|e| if e.kind() == ErrorKind::TooLong { e.help(TOO_LONG_HELP) } else { e })?;
         let part = settings.fit(encoded.ids.len())?;
         if part.len() < encoded.ids.len() {
-            encoded.ids = encoded.ids[part.clone()].to_vec();
-            encoded.symbols = encoded.symbols[part].to_vec();
+            encoded.symbols = part.clone().map(|at| &encoded.symbols[at]).collect();
+            encoded.ids = encoded.ids[part].to_vec();
         }
-        let (before, behind) = self.source().fill(&mut encoded.ids);
-        if let Some(padding) = &self.source().spec().padding {
-            encoded.symbols.splice(0..0, std::iter::repeat_n(padding.symbol.clone(), before));
-            encoded.symbols.extend(std::iter::repeat_n(padding.symbol.clone(), behind));
+        let text = self.source().frame(&mut encoded);
+        if !settings.keeps_attention() {
+            encoded.symbols = SymbolList::default();
         }
-        Ok(SourceText {
-            ids: encoded.ids,
-            symbols: encoded.symbols,
-            unknown: encoded.unknown,
-            filled: before + behind,
-        })
+        Ok(SourceText { ids: encoded.ids, symbols: encoded.symbols, unknown: encoded.unknown, text })
     }
 
     /// Hypotheses of a text, the best first, as text. None at all is the empty translation of an empty text.
@@ -233,7 +196,7 @@ impl TextCoder {
         };
         Translation {
             best: all.next().unwrap_or_else(empty),
-            source_tokens: source.ids.len() - source.filled,
+            source_tokens: source.text.len(),
             unknown: source.unknown.clone(),
             alternatives: all.collect(),
         }
@@ -264,7 +227,7 @@ impl TextCoder {
                 kept = ends.take_while(|&end| end <= text.len()).count().max(hypothesis.prefix);
             }
         }
-        if settings.unknown == UnknownPolicy::Copy && source.ids.contains(&UNK) {
+        if settings.unknown == UnknownPolicy::Copy && source.ids.contains(&self.source().special_ids().unk) {
             let whole = all.pieces[..kept].join(separator).len();
             let cut = text.get(whole..).unwrap_or_default().to_owned();
             text = all.copy_rest(hypothesis.prefix..kept, &hypothesis.attention) + &cut;

@@ -3,57 +3,58 @@
 use std::borrow::Cow;
 
 use super::coder::SourceText;
-use crate::contract::UNK;
-use crate::decoding::{Hypothesis, Settings, TargetSymbols, UnknownPolicy};
-use crate::vocabulary::{PaddingSide, REPLACEMENT, Unit, Vocabulary};
+use crate::decoding::{Hypothesis, Settings, UnknownPolicy};
+use crate::vocabulary::{Characters, REPLACEMENT, Tokeniser};
 
 /// The pieces of a hypothesis, and which source symbols stand among them.
 pub(super) struct Pieces<'a> {
     /// One for each of the hypothesis's ids.
     pub(super) pieces: Vec<Cow<'a, str>>,
     source: &'a SourceText,
-    /// Source positions that the text is, without what it is filled up with.
-    text: std::ops::Range<usize>,
+    /// The source's id of an unknown symbol.
+    unk: u32,
     /// Whether the symbol of a source position is in the output.
     copied: Vec<bool>,
-    separators: [&'static str; 2],
+    separators: [&'a str; 2],
+}
+
+/// The text of each id; a character that several ids make up is the last one's.
+fn pieces<'a>(target: &'a dyn Tokeniser, ids: &[u32]) -> Vec<Cow<'a, str>> {
+    let mut characters = Characters::default();
+    let piece = |(at, &id): (usize, &u32)| characters.push(target.piece(id, at == 0));
+    let mut pieces: Vec<_> = ids.iter().enumerate().map(piece).collect();
+    let rest = characters.finish();
+    if let Some(last) = pieces.last_mut().filter(|_| !rest.is_empty()) {
+        last.to_mut().push_str(rest);
+    }
+    pieces
 }
 
 impl<'a> Pieces<'a> {
     /// The symbols of a hypothesis, with UNK replaced by source symbols: by the one that is most attended
     /// there, without attention by the first unknown symbol for the first UNK, and so on.
     pub(super) fn new(
-        vocabularies: [&'a Vocabulary; 2],
+        [inner, outer]: [&'a dyn Tokeniser; 2],
         source: &'a SourceText,
         hypothesis: &Hypothesis,
         settings: &Settings,
     ) -> Self {
-        let [source_vocabulary, target] = vocabularies;
-        let is_left = source_vocabulary
-            .spec()
-            .padding
-            .as_ref()
-            .is_some_and(|padding| padding.side == PaddingSide::Left);
-        let begin = if is_left { source.filled } else { 0 };
-        let separator = |vocabulary: &Vocabulary| match vocabulary.spec().unit {
-            Unit::Character => "",
-            Unit::Token => " ",
-        };
         let mut all = Self {
-            pieces: hypothesis.ids.iter().map(|&id| Cow::Borrowed(target.piece(id))).collect(),
+            pieces: pieces(outer, &hypothesis.ids),
             source,
-            text: begin..begin + source.ids.len() - source.filled,
+            unk: inner.special_ids().unk,
             copied: vec![false; source.ids.len()],
-            separators: [separator(source_vocabulary), separator(target)],
+            separators: [inner.separator(), outer.separator()],
         };
+        let unk = outer.special_ids().unk;
         let copies = settings.unknown == UnknownPolicy::Copy;
         if copies || settings.replace_unknowns {
-            for (step, _) in hypothesis.ids.iter().enumerate().filter(|(_, id)| **id == UNK) {
+            for (step, _) in hypothesis.ids.iter().enumerate().filter(|(_, id)| **id == unk) {
                 let at = match hypothesis.attention.get(step) {
                     Some(weights) => all.most_attended(weights, settings.replace_unknowns),
                     None => copies.then(|| all.unknown().find(|&at| !all.copied[at])).flatten(),
                 };
-                all.pieces[step] = Cow::Borrowed(at.map_or(REPLACEMENT, |at| source.symbols[at].as_str()));
+                all.pieces[step] = Cow::Borrowed(at.map_or(REPLACEMENT, |at| &source.symbols[at]));
                 if let Some(at) = at {
                     all.copied[at] = true;
                 }
@@ -63,11 +64,11 @@ impl<'a> Pieces<'a> {
     }
 
     fn is_unknown(&self, at: usize) -> bool {
-        self.source.ids.get(at) == Some(&UNK)
+        self.source.ids.get(at) == Some(&self.unk)
     }
 
     fn unknown(&self) -> impl Iterator<Item = usize> {
-        self.text.clone().filter(|&at| self.is_unknown(at))
+        self.source.text.clone().filter(|&at| self.is_unknown(at))
     }
 
     /// The source position with the largest weight, among all or the unknown ones; the first of several.
@@ -91,9 +92,9 @@ impl<'a> Pieces<'a> {
     pub(super) fn copy_rest(&mut self, steps: std::ops::Range<usize>, attention: &[Vec<f32>]) -> String {
         let (end, source) = (steps.end, self.source);
         let [inner, outer] = self.separators;
-        let join = |positions: std::ops::Range<usize>| source.symbols[positions].join(inner);
-        if self.unknown().count() == self.text.len() && !self.copied.contains(&true) {
-            let copy = join(self.text.clone());
+        let join = |positions: std::ops::Range<usize>| source.symbols.join(positions, inner);
+        if self.unknown().count() == self.source.text.len() && !self.copied.contains(&true) {
+            let copy = join(self.source.text.clone());
             let before = self.pieces[..steps.start].join(outer);
             for (place, piece) in self.pieces[steps].iter_mut().enumerate() {
                 *piece = if place == 0 { Cow::Owned(copy.clone()) } else { Cow::Borrowed("") };
@@ -115,10 +116,10 @@ impl<'a> Pieces<'a> {
         }
         // What comes before each of the kept pieces, and after the last.
         let mut between = vec![Vec::new(); steps.len() + 1];
-        let mut at = self.text.start;
-        while at < self.text.end {
+        let mut at = self.source.text.start;
+        while at < self.source.text.end {
             let length =
-                (at..self.text.end).take_while(|&at| self.is_unknown(at) && !self.copied[at]).count();
+                (at..self.source.text.end).take_while(|&at| self.is_unknown(at) && !self.copied[at]).count();
             if length > 0 {
                 let run = at..at + length;
                 between[self.place(&run, &steps, attention)].push(join(run.clone()));
@@ -157,10 +158,11 @@ impl<'a> Pieces<'a> {
                     self.most_attended(&attention[step], true).is_some_and(|other| other < run.start);
                 step - steps.start + usize::from(reads_earlier)
             }
-            None if run.end == self.text.end && run.start > self.text.start => steps.len(),
+            None if run.end == self.source.text.end && run.start > self.source.text.start => steps.len(),
             // Rounded to the nearest.
             None => {
-                ((run.start - self.text.start) * steps.len() * 2 + self.text.len()) / (2 * self.text.len())
+                ((run.start - self.source.text.start) * steps.len() * 2 + self.source.text.len())
+                    / (2 * self.source.text.len())
             }
         }
     }
@@ -170,9 +172,13 @@ impl<'a> Pieces<'a> {
 mod tests {
     #![allow(clippy::unwrap_used)]
 
+    use std::sync::Arc;
+
     use super::*;
+    use crate::contract::UNK;
     use crate::decoding::{DecodingOptions, FinishReason};
     use crate::translator::TextCoder;
+    use crate::vocabulary::{Unit, Vocabulary};
 
     /// What becomes of `text` if the model, which knows a to f, says these symbols of P, Q, R (`?` is UNK).
     fn copied(unit: Unit, text: &str, said: &str, attention: &[&[f32]]) -> String {
@@ -181,7 +187,12 @@ mod tests {
             Vocabulary::build(unit, [], [symbols])
         });
         let ids = said.chars().map(|c| target.id(&c.to_string()).unwrap_or(UNK)).collect();
-        let coder = TextCoder::from_parts(source, target, DecodingOptions::default(), !attention.is_empty());
+        let coder = TextCoder::from_parts(
+            Arc::new(source),
+            Arc::new(target),
+            DecodingOptions::default(),
+            !attention.is_empty(),
+        );
         let options = DecodingOptions { unknown: Some(UnknownPolicy::Copy), ..DecodingOptions::default() };
         let settings = coder.settings(&options).unwrap();
         let attention = attention.iter().map(|weights| weights.to_vec()).collect();

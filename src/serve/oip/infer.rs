@@ -12,7 +12,7 @@ use s2s_runtime::manifest::Role;
 use serde_json::Value;
 
 use super::tensors::{Data, DataType, InferRequest, Tensor};
-use crate::serve::app::{Server, accounting};
+use crate::serve::accounting::accounting;
 use crate::serve::body::{Received, read_body};
 use crate::serve::client::Caller;
 use crate::serve::document::{Reading, translate};
@@ -22,6 +22,7 @@ use crate::serve::limits::Limits;
 use crate::serve::paths::{Named, VERSION};
 use crate::serve::raw::RawGraph;
 use crate::serve::scheduler::Scheduler;
+use crate::serve::server::Server;
 
 /// The model `NAME`: texts in, BYTES of any shape.
 pub(super) const TEXT_INPUT: &str = "text_input";
@@ -110,7 +111,7 @@ async fn graph(
     deadline: Instant,
 ) -> Result<Response, ApiError> {
     let gone = || ApiError::new(Fault::NotFound, format!("there is no model {name:?}"));
-    let raw = scheduler.model().raw(role).ok_or_else(gone)?;
+    let raw = scheduler.graphs().raw(role).ok_or_else(gone)?;
     if let Some(parameter) = request.parameters.keys().next() {
         return Err(ApiError::new(
             Fault::InvalidParameter,
@@ -132,7 +133,7 @@ async fn graph(
     // A large answer takes a while to write, too.
     let ran = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let raw = handle.model().raw(role)?;
+        let raw = handle.graphs().raw(role)?;
         let ordered = in_order(raw.info(), &request.inputs)?;
         let outputs = raw.run(&ordered.iter().map(|tensor| view(tensor)).collect::<Option<Vec<_>>>()?);
         let answer = outputs.map_err(|error| ApiError::from_runtime(&error)).and_then(|outputs| {

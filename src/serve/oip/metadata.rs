@@ -13,9 +13,9 @@ use serde_json::{Value, json};
 
 use super::infer::{SCORE, TEXT_INPUT, TEXT_OUTPUT};
 use super::tensors::DataType;
-use crate::serve::app::Server;
 use crate::serve::error::ApiError;
 use crate::serve::paths::{Named, VERSION};
+use crate::serve::server::Server;
 
 /// `GET /v2`.
 pub(super) async fn server() -> Json<Value> {
@@ -51,7 +51,7 @@ pub(super) async fn index(
     for scheduler in &*server.schedulers()? {
         let name = &scheduler.model().card().name;
         models.push(entry(name.clone()));
-        let graphs = Role::ALL.into_iter().filter(|&role| scheduler.model().raw(role).is_some());
+        let graphs = Role::ALL.into_iter().filter(|&role| scheduler.graphs().raw(role).is_some());
         models.extend(graphs.map(|role| entry(format!("{name}.{role}"))));
     }
     Ok(Json(models))

@@ -10,7 +10,7 @@ mod wire;
 
 use axum::routing::{get, post};
 
-use super::app::Route;
+use super::server::Route;
 
 /// Routes of this protocol.
 pub(super) fn routes() -> Vec<Route> {

@@ -13,13 +13,13 @@ use serde_json::{Value, json};
 use super::router::{body, post, refused, send};
 use super::scripted::{Record, Scripted};
 use crate::serve::access_log::{AccessLog, LogFormat};
-use crate::serve::app::Server;
 use crate::serve::auth::ApiKey;
 use crate::serve::error::Fault;
 use crate::serve::hosts::Hosts;
 use crate::serve::limits::Limits;
 use crate::serve::model::Card;
 use crate::serve::scheduler::Scheduler;
+use crate::serve::server::Server;
 
 const FORM: &str = "application/x-www-form-urlencoded";
 

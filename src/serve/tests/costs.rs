@@ -11,11 +11,11 @@ use serde_json::{Value, json};
 use super::router::{body, post, refused, send};
 use super::scripted::{Record, Scripted};
 use super::{server, until};
-use crate::serve::app::Server;
+use crate::serve::client::ClientAddress;
 use crate::serve::error::Fault;
 use crate::serve::limits::Limits;
-use crate::serve::listener::ClientAddress;
 use crate::serve::model::Card;
+use crate::serve::server::Server;
 
 fn plain(limits: &Limits) -> (Arc<Server>, Arc<Record>) {
     let card = Card { name: "m".to_owned(), has_attention: true, ..Card::default() };

@@ -11,10 +11,10 @@ use serde_json::json;
 use super::router::{body, post, refused, send};
 use super::scripted::Scripted;
 use super::server;
-use crate::serve::app::Server;
 use crate::serve::error::Fault;
 use crate::serve::limits::Limits;
 use crate::serve::model::Card;
+use crate::serve::server::Server;
 
 fn plain(limits: &Limits, key: Option<&str>) -> Arc<Server> {
     let card = Card { name: "m".to_owned(), target_language: Some("fr".to_owned()), ..Card::default() };

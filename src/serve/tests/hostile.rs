@@ -10,12 +10,12 @@ use serde_json::json;
 
 use super::router::{body, post, refused, send};
 use super::scripted::{Record, Scripted};
-use crate::serve::app::Server;
 use crate::serve::error::Fault;
 use crate::serve::hosts::Hosts;
 use crate::serve::limits::Limits;
 use crate::serve::model::Card;
 use crate::serve::scheduler::Scheduler;
+use crate::serve::server::Server;
 
 fn served(hosts: Option<Hosts>) -> (Arc<Server>, Arc<Record>) {
     let model = Scripted { card: Card { name: "m".to_owned(), ..Card::default() }, ..Scripted::default() };

@@ -16,10 +16,10 @@ mod unread;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::app::Server;
 use super::auth::ApiKey;
 use super::limits::Limits;
 use super::scheduler::Scheduler;
+use super::server::Server;
 use scripted::{Record, Scripted};
 
 /// A server that is ready, and what its model goes through.

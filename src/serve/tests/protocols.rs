@@ -13,10 +13,11 @@ use serde_json::{Value, json};
 use super::router::{body, post, refused, send};
 use super::scripted::Scripted;
 use super::{server, until};
-use crate::serve::app::{Server, routes};
+use crate::serve::app::routes;
 use crate::serve::error::Fault;
 use crate::serve::limits::Limits;
 use crate::serve::model::Card;
+use crate::serve::server::Server;
 
 /// A model called `m` from English to French.
 fn french(limits: &Limits) -> (Arc<Server>, Arc<super::Record>) {

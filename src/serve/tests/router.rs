@@ -13,10 +13,11 @@ use tower::ServiceExt;
 
 use super::scripted::{Record, Scripted};
 use super::{server, until};
-use crate::serve::app::{Server, app};
+use crate::serve::app::app;
 use crate::serve::error::Fault;
 use crate::serve::limits::Limits;
 use crate::serve::model::Card;
+use crate::serve::server::Server;
 
 pub(super) async fn send(server: &Arc<Server>, request: Request<Body>) -> Response {
     app(Arc::clone(server)).oneshot(request).await.unwrap()

@@ -9,7 +9,7 @@ use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::manifest::Role;
 use s2s_runtime::translator::{Translator, TranslatorPool};
 
-use super::score::{Measures, Score, evaluate};
+use super::evaluation::{Measures, Score, evaluate};
 use crate::data::groups::Group;
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{Dtype, ExportInput, ExportOptions, bundle_files};

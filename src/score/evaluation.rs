@@ -5,7 +5,7 @@ use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, EngineKind};
 use s2s_runtime::translator::{Translator, TranslatorPool};
-use s2s_runtime::vocabulary::Vocabulary;
+use s2s_runtime::vocabulary::Tokeniser;
 
 use super::ngrams::{Bleu, Chrf};
 use crate::config::training::Tokenisation;
@@ -71,10 +71,10 @@ impl Score {
     }
 
     /// Adds one source; texts are compared as the target vocabulary normalises and splits them.
-    pub fn add(&mut self, prediction: &str, references: &[String], target: &Vocabulary) {
-        let prediction = target.normalise(prediction);
+    pub fn add(&mut self, prediction: &str, references: &[String], target: &dyn Tokeniser) {
+        let prediction = target.normalised(prediction);
         let predicted = target.split(&prediction);
-        let normalised: Vec<String> = references.iter().map(|r| target.normalise(r)).collect();
+        let normalised: Vec<String> = references.iter().map(|r| target.normalised(r).into_owned()).collect();
         if self.measures.chrf {
             self.chrf.add(&prediction, &normalised);
         }
@@ -95,7 +95,7 @@ impl Score {
 }
 
 /// Insertions, deletions and substitutions between two token sequences (Levenshtein).
-pub fn edit_distance(a: &[&str], b: &[&str]) -> usize {
+fn edit_distance(a: &[&str], b: &[&str]) -> usize {
     let mut row: Vec<usize> = (0..=b.len()).collect();
     for (i, x) in a.iter().enumerate() {
         let mut diagonal = row[0];
@@ -172,7 +172,7 @@ pub fn evaluate<G: std::borrow::Borrow<Group>>(
 
 #[cfg(test)]
 mod tests {
-    use s2s_runtime::vocabulary::{Normalisation, Unit};
+    use s2s_runtime::vocabulary::{Normalisation, Unit, Vocabulary};
 
     use super::*;
 

@@ -1,8 +1,12 @@
 #![allow(clippy::unwrap_used)]
 
+use std::borrow::Cow;
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::contract::{SPECIAL_SYMBOLS, SpecialIds, UNK};
+use crate::error::{ErrorKind, Result};
 
 fn characters(texts: &[&str]) -> Vocabulary {
     Vocabulary::build(Unit::Character, [Normalisation::Nfc], texts)
@@ -69,21 +73,19 @@ fn a_token_spelled_like_a_special_symbol_is_an_ordinary_one() {
 #[test]
 fn unknown_symbols_follow_the_policy() {
     let vocabulary = characters(&["abc"]);
-    let unk = vocabulary.encode_with("aXbX!", UnknownPolicy::Unk, TextLimits::NONE).unwrap();
+    let unk = vocabulary.tokenise("aXbX!", UnknownPolicy::Unk, TextLimits::NONE).unwrap();
     assert_eq!(unk.ids, [4, UNK, 5, UNK, UNK]);
     assert_eq!(unk.unknown, ["X", "!"]);
-    let copy = vocabulary.encode_with("aX", UnknownPolicy::Copy, TextLimits::NONE).unwrap();
-    assert_eq!((copy.ids, copy.symbols), (vec![4, UNK], vec!["a".to_owned(), "X".to_owned()]));
-    assert_eq!(vocabulary.encode_with("aXb", UnknownPolicy::Skip, TextLimits::NONE).unwrap().ids, [4, 5]);
-    let error = vocabulary.encode_with("aX!", UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
+    let copy = vocabulary.tokenise("aX", UnknownPolicy::Copy, TextLimits::NONE).unwrap();
+    assert_eq!((copy.ids, copy.symbols), (vec![4, UNK], SymbolList::from_iter(["a", "X"])));
+    assert_eq!(vocabulary.tokenise("aXb", UnknownPolicy::Skip, TextLimits::NONE).unwrap().ids, [4, 5]);
+    let error = vocabulary.tokenise("aX!", UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Input);
     assert!(error.to_string().contains(r#""X", "!""#), "{error}");
     let tokens = Vocabulary::build(Unit::Token, [], ["a"]);
-    let error = tokens.encode_with(&"x".repeat(10_000), UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
+    let error = tokens.tokenise(&"x".repeat(10_000), UnknownPolicy::Error, TextLimits::NONE).unwrap_err();
     assert!(error.message().len() < 100, "{error}");
-    assert!(
-        vocabulary.encode_with("abc", UnknownPolicy::Error, TextLimits::NONE).unwrap().unknown.is_empty()
-    );
+    assert!(vocabulary.tokenise("abc", UnknownPolicy::Error, TextLimits::NONE).unwrap().unknown.is_empty());
 }
 
 #[test]
@@ -91,7 +93,7 @@ fn a_text_is_read_no_further_than_its_limits() {
     let limits = |characters, symbols| TextLimits { characters, symbols };
     let with = |steps: &[Normalisation], text: &str, limits: TextLimits| {
         let encoded =
-            Vocabulary::build(Unit::Character, steps, ["ab"]).encode_with(text, UnknownPolicy::Skip, limits);
+            Vocabulary::build(Unit::Character, steps, ["ab"]).tokenise(text, UnknownPolicy::Skip, limits);
         encoded.map(|encoded| encoded.ids.len()).map_err(|error| (error.kind(), error.message().to_owned()))
     };
     let refused = |most: &str| Err((ErrorKind::TooLong, format!("the text has more than {most}")));
@@ -121,7 +123,7 @@ fn the_work_for_unknown_symbols_grows_with_the_text_and_not_with_its_square() {
     // 10^12 steps.
     let all: String = ('\u{80}'..=char::MAX).collect();
     let vocabulary = Vocabulary::build(Unit::Character, [], ["ab"]);
-    let encoded = vocabulary.encode_with(&all, UnknownPolicy::Unk, TextLimits::NONE).unwrap();
+    let encoded = vocabulary.tokenise(&all, UnknownPolicy::Unk, TextLimits::NONE).unwrap();
     assert_eq!((encoded.unknown.len(), encoded.ids.len()), (all.chars().count(), all.chars().count()));
 }
 
@@ -169,7 +171,7 @@ proptest! {
         let vocabulary = Vocabulary::build(Unit::Character, steps, &texts);
         for text in &texts {
             prop_assert_eq!(vocabulary.decode(vocabulary.encode(text)), vocabulary.normalise(text));
-            prop_assert!(vocabulary.encode_with(text, UnknownPolicy::Error, TextLimits::NONE).is_ok());
+            prop_assert!(vocabulary.tokenise(text, UnknownPolicy::Error, TextLimits::NONE).is_ok());
         }
         prop_assert_eq!(&Vocabulary::from_spec(vocabulary.spec()).unwrap(), &vocabulary);
     }
@@ -192,6 +194,123 @@ proptest! {
     }
 }
 
+/// A scheme of bytes, and of words that begin with a space unless they begin the text.
+#[derive(Debug)]
+pub(crate) struct Bytes {
+    spec: VocabularySpec,
+    pieces: Vec<Vec<u8>>,
+}
+
+impl Bytes {
+    /// Ids from 4 on for these pieces.
+    pub(crate) fn new(pieces: &[&[u8]]) -> Self {
+        let special: [&[u8]; 4] = [b"", b"", b"", REPLACEMENT.as_bytes()];
+        let pieces = special.iter().chain(pieces).map(|piece| piece.to_vec()).collect();
+        Self { spec: VocabularySpec::default(), pieces }
+    }
+}
+
+impl Tokeniser for Bytes {
+    fn size(&self) -> usize {
+        self.pieces.len()
+    }
+
+    fn special_ids(&self) -> SpecialIds {
+        SpecialIds::default()
+    }
+
+    fn spec(&self) -> &VocabularySpec {
+        &self.spec
+    }
+
+    fn normalised<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        Cow::Borrowed(text)
+    }
+
+    fn split<'a>(&self, normalised: &'a str) -> Vec<&'a str> {
+        normalised.split_inclusive(' ').collect()
+    }
+
+    /// The longest piece that comes next.
+    fn tokenise(&self, text: &str, _unknown: UnknownPolicy, _limits: TextLimits) -> Result<Encoded> {
+        let (mut encoded, mut rest) = (Encoded::default(), text.as_bytes());
+        while !rest.is_empty() {
+            let fits = |id: &u32| *id > UNK && rest.starts_with(&self.pieces[*id as usize]);
+            let longest =
+                (0..).take(self.size()).filter(fits).max_by_key(|&id| self.pieces[id as usize].len());
+            encoded.ids.push(longest.unwrap_or(UNK));
+            rest = &rest[longest.map_or(1, |id| self.pieces[id as usize].len())..];
+        }
+        Ok(encoded)
+    }
+
+    fn find(&self, symbol: &str) -> Option<u32> {
+        (0..).zip(&self.pieces).find_map(|(id, piece)| (piece == symbol.as_bytes()).then_some(id))
+    }
+
+    fn piece(&self, id: u32, is_first: bool) -> &[u8] {
+        let piece = self.pieces.get(id as usize).map_or(REPLACEMENT.as_bytes(), Vec::as_slice);
+        if is_first { piece.strip_prefix(b" ").unwrap_or(piece) } else { piece }
+    }
+
+    fn separator(&self) -> &str {
+        ""
+    }
+}
+
+#[test]
+fn what_an_id_says_may_be_part_of_a_character_and_depend_on_its_neighbours() {
+    let scheme = Bytes::new(&[b"\xe2", b"\x82", b"\xac", b" word"]);
+    let unk = UnknownPolicy::Unk;
+    assert_eq!(scheme.tokenise("\u{20ac} word", unk, TextLimits::NONE).unwrap().ids, [4, 5, 6, 7]);
+    for (ids, text) in [
+        (&[4, 5, 6, 7, 7][..], "\u{20ac} word word"),
+        (&[7, 4, 5, 6], "word\u{20ac}"),
+        (&[4, 5, 7], "\u{fffd} word"),
+        (&[7, 4, 5], "word\u{fffd}"),
+        (&[UNK, 99, 7], "\u{fffd}\u{fffd} word"),
+        (&[], ""),
+    ] {
+        assert_eq!(scheme.detokenise(ids), text, "{ids:?}");
+    }
+}
+
+#[test]
+fn a_vocabulary_says_the_same_of_ids_one_by_one_as_of_all_of_them() {
+    for (unit, text) in [(Unit::Character, "a\u{e9}b"), (Unit::Token, "AH0 B IY1")] {
+        let vocabulary = Vocabulary::build(unit, [], [text]);
+        let ids = [vocabulary.encode(text), vec![UNK, 99]].concat();
+        assert_eq!(vocabulary.detokenise(&ids), vocabulary.decode(ids));
+    }
+}
+
+proptest! {
+    #[test]
+    fn characters_of_bytes_that_come_in_any_parts_are_those_of_all_together(
+        parts in prop::collection::vec(prop_oneof![
+            prop::collection::vec(any::<u8>(), 0..4),
+            "[a\u{e9}\u{20ac}\u{1f600}]{1,2}".prop_map(String::into_bytes),
+            prop::sample::select(vec![vec![0xe2], vec![0x82], vec![0xac], vec![0xf0, 0x9f], vec![0x98, 0x80]]),
+        ], 0..12)
+    ) {
+        let mut characters = Characters::default();
+        let mut text: String = parts.iter().map(|part| characters.push(part).into_owned()).collect();
+        text.push_str(characters.finish());
+        let all = parts.concat();
+        prop_assert_eq!(text, String::from_utf8_lossy(&all));
+    }
+
+    #[test]
+    fn a_list_of_symbols_gives_them_back(symbols in prop::collection::vec("\\PC{0,3}", 0..9)) {
+        let list: SymbolList = symbols.iter().collect();
+        prop_assert_eq!((list.len(), list.is_empty()), (symbols.len(), symbols.is_empty()));
+        prop_assert!(list.iter().eq(symbols.iter().map(String::as_str)));
+        prop_assert_eq!(list.join(0..symbols.len(), "-"), symbols.join("-"));
+        prop_assert_eq!(serde_json::to_string(&list).unwrap(), serde_json::to_string(&symbols).unwrap());
+        prop_assert_eq!(list.get(symbols.len()), None);
+    }
+}
+
 fn filled(side: PaddingSide, length: usize) -> Vocabulary {
     let spec = characters(&["ab_"]).spec().clone();
     Vocabulary::from_spec(&VocabularySpec {
@@ -210,7 +329,7 @@ fn sources_are_filled_up_with_an_ordinary_symbol_where_the_model_learnt_so() {
     assert_eq!(filled(PaddingSide::Right, 1).encode("ab"), [a, b], "longer texts stay as they are");
     assert!(filled(PaddingSide::Right, 4).encode("").is_empty(), "an empty text is not decoded");
     assert_eq!(
-        filled(PaddingSide::Left, 4).encode_with("ab", UnknownPolicy::Unk, TextLimits::NONE).unwrap().ids,
+        filled(PaddingSide::Left, 4).tokenise("ab", UnknownPolicy::Unk, TextLimits::NONE).unwrap().ids,
         [a, b]
     );
 }

@@ -1,0 +1,132 @@
+//! A vocabulary as manifests and graphs carry it.
+
+use std::borrow::Cow;
+
+use serde::{Deserialize, Serialize};
+
+use super::normalisation::Normalisation;
+
+/// What one id stands for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Unit {
+    /// A Unicode code point.
+    #[default]
+    Character,
+    /// A run of text between whitespace; tokens are joined by one space.
+    Token,
+}
+
+/// A vocabulary as it is written down.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct VocabularySpec {
+    /// What one id stands for.
+    pub unit: Unit,
+    /// Applied to every text, in this order.
+    #[serde(default)]
+    pub normalisation: Vec<Normalisation>,
+    /// Ids of the longest training text; 0 if unknown.
+    #[serde(default)]
+    pub longest: usize,
+    /// How whoever runs the graphs has to fill up sources, for models that were trained without masking
+    /// padding; none for all others. Runs have it, and bundles before version 1.2 of the manifest.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub padding: Option<Padding>,
+    /// How the graphs fill up sources by themselves: to be known, not to be done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub graph_padding: Option<Padding>,
+    /// All symbols; the position is the id; the first four are [`SPECIAL_SYMBOLS`].
+    pub symbols: Vec<String>,
+}
+
+/// Filling of sources with an ordinary symbol, which the encoder reads like any other.
+///
+/// PAD leaves a state as it is, so that a text's result depends on no other text. A model that learnt with
+/// padding that it did read (Keras without a mask) gives its own results only if it reads as much of it
+/// again.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Padding {
+    /// What texts are filled with; one of the vocabulary's symbols.
+    pub symbol: String,
+    /// Ids of a text that is filled; longer texts stay as they are, and so do empty ones, which are not
+    /// decoded.
+    pub length: usize,
+    /// Where the text is filled.
+    #[serde(default)]
+    pub side: PaddingSide,
+}
+
+/// An end of a text.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PaddingSide {
+    /// Before its first symbol.
+    Left,
+    /// After its last symbol.
+    #[default]
+    Right,
+}
+
+/// What a graph's `metadata_props` say about a vocabulary.
+#[derive(Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct VocabularyMetadata<'a> {
+    pub(crate) unit: Unit,
+    pub(crate) normalisation: Cow<'a, [Normalisation]>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) padding: Option<Cow<'a, Padding>>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) graph_padding: Option<Cow<'a, Padding>>,
+    pub(crate) symbols: Cow<'a, [String]>,
+}
+
+impl VocabularySpec {
+    /// The JSON object that graphs carry in their `metadata_props`: unit, normalisation, padding if there is
+    /// any, symbols.
+    pub fn metadata_json(&self) -> String {
+        let metadata = VocabularyMetadata {
+            unit: self.unit,
+            normalisation: Cow::Borrowed(&self.normalisation),
+            padding: self.padding.as_ref().map(Cow::Borrowed),
+            graph_padding: self.graph_padding.as_ref().map(Cow::Borrowed),
+            symbols: Cow::Borrowed(&self.symbols),
+        };
+        serde_json::to_string(&metadata).unwrap_or_default()
+    }
+
+    /// What differs between this vocabulary and the one in a graph's metadata, if anything does.
+    pub(crate) fn differs_from(&self, metadata: &VocabularyMetadata<'_>) -> Option<String> {
+        if self.unit != metadata.unit {
+            return Some(format!("the unit is {:?} here and {:?} there", self.unit, metadata.unit));
+        }
+        if self.normalisation != *metadata.normalisation {
+            return Some(format!(
+                "the normalisation is {:?} here and {:?} there",
+                self.normalisation, metadata.normalisation
+            ));
+        }
+        for (here, there) in
+            [(&self.padding, &metadata.padding), (&self.graph_padding, &metadata.graph_padding)]
+        {
+            if here.as_ref() != there.as_deref() {
+                return Some(format!("the padding is {here:?} here and {there:?} there"));
+            }
+        }
+        if let Some(id) =
+            self.symbols.iter().zip(metadata.symbols.iter()).position(|(here, there)| here != there)
+        {
+            return Some(format!(
+                "id {id} is {:?} here and {:?} there",
+                self.symbols[id], metadata.symbols[id]
+            ));
+        }
+        (self.symbols.len() != metadata.symbols.len())
+            .then(|| format!("{} symbols here and {} there", self.symbols.len(), metadata.symbols.len()))
+    }
+}
+
+impl Padding {
+    /// The largest length that is taken.
+    pub const LONGEST: usize = 1 << 16;
+}

@@ -1,0 +1,248 @@
+//! What decoding and serving need of any scheme that makes ids of texts and texts of ids.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::{Index, Range};
+
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::spec::VocabularySpec;
+use crate::contract::SpecialIds;
+use crate::error::Result;
+
+/// What the output has for an unknown symbol, for an id outside the vocabulary, and for bytes that are no
+/// UTF-8: U+FFFD.
+pub const REPLACEMENT: &str = "\u{fffd}";
+
+/// What becomes of a symbol outside the vocabulary.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum UnknownPolicy {
+    /// It becomes [`UNK`](crate::contract::UNK).
+    #[default]
+    Unk,
+    /// It becomes [`UNK`](crate::contract::UNK), and is copied into the output: where attention, or its
+    /// place in the source, says that it belongs.
+    Copy,
+    /// It is left out.
+    Skip,
+    /// The text is refused.
+    Error,
+}
+
+/// How much of a text is read; one that goes on is refused there, before what follows is stored.
+///
+/// Normalisation may make a text longer (one U+FDFA becomes 18 characters under NFKC), so that its bytes
+/// bound nothing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TextLimits {
+    /// Characters after any step of the normalisation.
+    pub characters: usize,
+    /// Symbols that become ids.
+    pub symbols: usize,
+}
+
+impl TextLimits {
+    /// Whole texts, whatever their length.
+    pub const NONE: Self = Self { characters: usize::MAX, symbols: usize::MAX };
+}
+
+/// A text as ids.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Encoded {
+    /// Ids without START and END.
+    pub ids: Vec<u32>,
+    /// The symbol behind each id, so that unknown ones can be copied.
+    pub symbols: SymbolList,
+    /// Symbols outside the vocabulary, each once, in order of appearance.
+    pub unknown: Vec<String>,
+}
+
+/// A scheme that makes ids of texts and texts of ids: a list of symbols, or a model of subwords.
+///
+/// An id stands for bytes, its piece. A text is the pieces of its ids one after the other, with
+/// [`separator`](Self::separator) between them; a piece may be part of a character, so that text comes out of
+/// [`Characters`].
+pub trait Tokeniser: fmt::Debug + Send + Sync {
+    /// Ids, special ones counted.
+    fn size(&self) -> usize;
+
+    /// The ids that are no text.
+    fn special_ids(&self) -> SpecialIds;
+
+    /// What manifests and the metadata of graphs carry.
+    fn spec(&self) -> &VocabularySpec;
+
+    /// `text` as [`tokenise`](Self::tokenise) reads it.
+    fn normalised<'a>(&self, text: &'a str) -> Cow<'a, str>;
+
+    /// The symbols of a text that is normalised already, known or not; what scores count.
+    fn split<'a>(&self, normalised: &'a str) -> Vec<&'a str>;
+
+    /// Ids and symbols of a text, neither framed nor between START and END. Time and memory grow with the
+    /// text, and stop growing at `limits`.
+    ///
+    /// - `unknown`: what becomes of symbols without an id.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLong`](crate::ErrorKind::TooLong) beyond the limits;
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) under [`UnknownPolicy::Error`], naming the unknown
+    /// symbols.
+    fn tokenise(&self, text: &str, unknown: UnknownPolicy, limits: TextLimits) -> Result<Encoded>;
+
+    /// Puts around a source, cut to its length already, what its encoder wants there, and says which of its
+    /// ids are the text. An empty text stays empty: it is not decoded.
+    fn frame(&self, source: &mut Encoded) -> Range<usize> {
+        0..source.ids.len()
+    }
+
+    /// The id of a symbol.
+    fn find(&self, symbol: &str) -> Option<u32>;
+
+    /// What `id` stands for in an output: UTF-8 or, without a separator, any bytes of it. Empty for PAD,
+    /// START and END; [`REPLACEMENT`] for an unknown symbol and for an id that there is not.
+    ///
+    /// - `is_first`: nothing stands before it.
+    fn piece(&self, id: u32, is_first: bool) -> &[u8];
+
+    /// What stands between two pieces.
+    fn separator(&self) -> &str;
+
+    /// The text of an output.
+    fn detokenise(&self, ids: &[u32]) -> String {
+        let (mut text, mut characters) = (String::new(), Characters::default());
+        for (at, &id) in ids.iter().enumerate() {
+            if at > 0 {
+                text.push_str(self.separator());
+            }
+            text.push_str(&characters.push(self.piece(id, at == 0)));
+        }
+        text.push_str(characters.finish());
+        text
+    }
+}
+
+/// Whole characters of bytes that come a few at a time: those of one that is not complete wait for the rest.
+///
+/// Bytes that are no UTF-8 become [`REPLACEMENT`], as [`String::from_utf8_lossy`] has it for all of them
+/// together.
+#[derive(Clone, Debug, Default)]
+pub struct Characters {
+    /// The beginning of a character, at most three bytes.
+    waiting: Vec<u8>,
+}
+
+impl Characters {
+    /// Takes the next bytes and gives the characters that are complete with them.
+    pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
+        if self.waiting.is_empty()
+            && let Ok(text) = std::str::from_utf8(bytes)
+        {
+            return Cow::Borrowed(text);
+        }
+        self.waiting.extend_from_slice(bytes);
+        let all = std::mem::take(&mut self.waiting);
+        let (mut text, mut rest) = (String::new(), &all[..]);
+        loop {
+            match std::str::from_utf8(rest) {
+                Ok(valid) => text.push_str(valid),
+                Err(error) => {
+                    let (valid, after) = rest.split_at(error.valid_up_to());
+                    text.push_str(std::str::from_utf8(valid).unwrap_or_default());
+                    if let Some(broken) = error.error_len() {
+                        text.push_str(REPLACEMENT);
+                        rest = &after[broken..];
+                        continue;
+                    }
+                    self.waiting = after.to_vec();
+                }
+            }
+            return Cow::Owned(text);
+        }
+    }
+
+    /// The end: a character that was not completed is replaced.
+    pub fn finish(&mut self) -> &'static str {
+        if std::mem::take(&mut self.waiting).is_empty() { "" } else { REPLACEMENT }
+    }
+}
+
+/// The symbols of a text one after the other, in one allocation however many there are.
+#[derive(Clone, Default, PartialEq, Eq)]
+pub struct SymbolList {
+    text: String,
+    /// Where in `text` each symbol ends.
+    ends: Vec<usize>,
+}
+
+impl SymbolList {
+    /// Symbols.
+    pub fn len(&self) -> usize {
+        self.ends.len()
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds a symbol.
+    pub fn push(&mut self, symbol: &str) {
+        self.text.push_str(symbol);
+        self.ends.push(self.text.len());
+    }
+
+    /// A symbol.
+    pub fn get(&self, at: usize) -> Option<&str> {
+        let end = *self.ends.get(at)?;
+        let start = at.checked_sub(1).map_or(0, |before| self.ends[before]);
+        self.text.get(start..end)
+    }
+
+    /// All symbols in their order.
+    pub fn iter(&self) -> impl ExactSizeIterator<Item = &str> + Clone {
+        (0..self.len()).map(|at| &self[at])
+    }
+
+    /// The symbols of `part` with `separator` between them.
+    ///
+    /// # Panics
+    /// Where there is no such symbol.
+    pub fn join(&self, part: Range<usize>, separator: &str) -> String {
+        part.map(|at| &self[at]).collect::<Vec<_>>().join(separator)
+    }
+}
+
+impl Index<usize> for SymbolList {
+    type Output = str;
+
+    fn index(&self, at: usize) -> &str {
+        self.get(at).expect("a position below the number of symbols")
+    }
+}
+
+impl<S: AsRef<str>> Extend<S> for SymbolList {
+    fn extend<I: IntoIterator<Item = S>>(&mut self, symbols: I) {
+        symbols.into_iter().for_each(|symbol| self.push(symbol.as_ref()));
+    }
+}
+
+impl<S: AsRef<str>> FromIterator<S> for SymbolList {
+    fn from_iter<I: IntoIterator<Item = S>>(symbols: I) -> Self {
+        let mut list = Self::default();
+        list.extend(symbols);
+        list
+    }
+}
+
+impl fmt::Debug for SymbolList {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_list().entries(self.iter()).finish()
+    }
+}
+
+impl Serialize for SymbolList {
+    fn serialize<S: Serializer>(&self, serializer: S) -> std::result::Result<S::Ok, S::Error> {
+        serializer.collect_seq(self.iter())
+    }
+}
