@@ -57,8 +57,8 @@ pub struct FeatureBundle<N: Network> {
 /// An opened bundle of a perceptron.
 pub type MlpBundle = FeatureBundle<Mlp>;
 
-/// Reads the family of the bundle in `folder`, damaged or not; `None` for a bundle from texts to texts, and for
-/// what is no bundle.
+/// Reads the family of the bundle in `folder`, damaged or not; `None` for a bundle from texts to texts, and
+/// for what is no bundle.
 pub fn feature_kind(folder: &Path) -> Option<String> {
     #[derive(Deserialize)]
     struct Head {
