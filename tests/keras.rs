@@ -134,12 +134,14 @@ fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
     let mut largest = 0.0f64;
     for case in cases {
         let ids: Vec<i64> = source.encode(&case.source).into_iter().map(i64::from).collect();
-        let mut state = engine.encode(&IdMatrix { rows: 1, columns: ids.len(), data: ids }).unwrap();
+        let encoded = engine.encode(&IdMatrix { rows: 1, columns: ids.len(), data: ids }).unwrap();
+        engine.clear();
+        engine.join(&encoded, 0..1).unwrap();
         let (mut token, mut output) = (START, StepOutput::default());
         let characters =
             case.target.chars().map(|c| if c == '\n' { END } else { target.id(&c.to_string()).unwrap() });
         for ((step, next), probability) in characters.enumerate().zip(&case.probabilities) {
-            engine.step(&[i64::from(token)], &mut state, &mut output).unwrap();
+            engine.step(&[i64::from(token)], &mut output).unwrap();
             let softmax = softmax(&output.logits);
             largest = largest.max((softmax[next as usize] - probability).abs());
             if let Some(expected) = case.softmax.get(step) {

@@ -266,9 +266,11 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
                 encoder_output: "state_h_0".to_owned(),
                 decoder_input: "state_h_0".to_owned(),
                 decoder_output: "next_state_h_0".to_owned(),
+                ..StateWire::default()
             }],
             memory: vec![],
             attention: None,
+            ..Wiring::default()
         },
         special_ids: SpecialIds::default(),
         decoding: DecodingOptions::default(),

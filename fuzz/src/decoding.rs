@@ -1,9 +1,11 @@
 //! Decoding options as YAML and JSON, and the loop itself over a scripted engine.
 
+use std::ops::Range;
+
 use s2s::error::Result;
 use s2s_runtime::contract::{END, PAD, START};
 use s2s_runtime::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, decode_batch};
-use s2s_runtime::engine::{DecoderState, Engine, IdMatrix, StateTensor, StepOutput};
+use s2s_runtime::engine::{Encoded, Engine, IdMatrix, StateTensor, StepOutput};
 use s2s_runtime::vocabulary::{Tokeniser, Unit, Vocabulary};
 
 use super::input::Input;
@@ -57,11 +59,12 @@ fn checked(options: &DecodingOptions) {
 pub(crate) struct Hashed {
     vocabulary: usize,
     seed: u64,
+    running: Vec<f32>,
 }
 
 impl Hashed {
     pub(crate) fn new(vocabulary: usize, seed: u64) -> Self {
-        Self { vocabulary, seed }
+        Self { vocabulary, seed, running: Vec::new() }
     }
 }
 
@@ -82,26 +85,35 @@ impl Engine for Hashed {
         self.vocabulary
     }
 
-    fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
+    fn encode(&mut self, source: &IdMatrix) -> Result<Encoded> {
         assert_eq!(source.data.len(), source.rows * source.columns);
         let hash = |row: &[i64]| {
             row.iter()
                 .filter(|&&id| id != i64::from(PAD))
                 .fold(self.seed, |hash, &id| mix(hash, id.cast_unsigned()))
         };
-        let data =
+        let rows: Vec<f32> =
             source.data.chunks_exact(source.columns.max(1)).map(|row| (hash(row) & EXACT) as f32).collect();
-        let state = StateTensor { row_shape: vec![1], data };
-        Ok(DecoderState { batch: source.rows, recurrent: vec![state; 2], memory: Vec::new() })
+        Ok(Encoded::new(source.rows, rows))
     }
 
-    fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
-        assert_eq!(tokens.len(), state.batch);
+    fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()> {
+        let fresh: &Vec<f32> = encoded.get().expect("it is this engine's own");
+        self.running.extend_from_slice(&fresh[rows]);
+        Ok(())
+    }
+
+    fn keep(&mut self, rows: &[usize]) {
+        self.running = rows.iter().map(|&row| self.running[row]).collect();
+    }
+
+    fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
+        assert_eq!(tokens.len(), self.running.len());
         output.logits.clear();
         output.attention.clear();
-        for (row, &token) in tokens.iter().enumerate() {
-            let hash = mix(state.recurrent[0].data[row] as u64, token.cast_unsigned() + 1);
-            state.recurrent[0].data[row] = (hash & EXACT) as f32;
+        for (row, &token) in self.running.iter_mut().zip(tokens) {
+            let hash = mix(*row as u64, token.cast_unsigned() + 1);
+            *row = (hash & EXACT) as f32;
             // A coarse grid: ties are where orders differ.
             output
                 .logits
@@ -110,8 +122,20 @@ impl Engine for Hashed {
         Ok(())
     }
 
+    fn rows(&self) -> usize {
+        self.running.len()
+    }
+
+    fn clear(&mut self) {
+        self.running.clear();
+    }
+
+    fn states(&mut self) -> Result<Vec<StateTensor>> {
+        Ok(vec![StateTensor { row_shape: vec![1], data: self.running.clone() }; 2])
+    }
+
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Self::new(self.vocabulary, self.seed)))
     }
 }
 

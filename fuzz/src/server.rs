@@ -11,11 +11,11 @@ use s2s::serve::app::app;
 use s2s::serve::auth::ApiKey;
 use s2s::serve::limits::Limits;
 use s2s::serve::metrics::ModelMetrics;
-use s2s::serve::model::{Card, Event, Model, Row, Session, Token, Worker};
+use s2s::serve::model::{Card, Model, Worker};
 use s2s::serve::scheduler::Scheduler;
 use s2s::serve::server::Server;
 use s2s_runtime::decoding::{DecodingOptions, FinishReason, Settings};
-use s2s_runtime::translator::{Alternative, SourceText, Translation};
+use s2s_runtime::translator::{Alternative, SourceText, TextEvent, Token, Translation};
 use tower::ServiceExt as _;
 
 use super::input::Input;
@@ -46,65 +46,65 @@ impl Model for Upper {
     }
 
     fn worker(&self, _metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {
-        Ok(Box::new(Self(self.0.clone())))
+        Ok(Box::new(Batch(Vec::new())))
     }
 }
 
-impl Worker for Upper {
-    fn session(&mut self) -> Box<dyn Session + '_> {
-        Box::new(Batch(Vec::new()))
-    }
+/// A text under way: what it becomes, and how much of that is done.
+struct Row {
+    id: u64,
+    settings: Arc<Settings>,
+    stream: bool,
+    source_tokens: usize,
+    text: Vec<char>,
+    done: usize,
 }
 
-/// Rows, what each becomes, and how much of that is done.
-struct Batch(Vec<(Row, Vec<char>, usize)>);
+struct Batch(Vec<Row>);
 
-impl Session for Batch {
-    fn admit(&mut self, rows: Vec<Row>) -> Result<()> {
-        self.0.extend(rows.into_iter().map(|row| {
-            let upper =
-                row.source.ids.iter().filter_map(|&id| char::from_u32(id)).flat_map(char::to_uppercase);
-            let text = upper.take(row.settings.max_new_tokens).collect();
-            (row, text, 0)
-        }));
-        Ok(())
+impl Worker for Batch {
+    fn admit(&mut self, id: u64, source: SourceText, settings: Arc<Settings>, stream: bool) {
+        let upper = source.ids.iter().filter_map(|&id| char::from_u32(id)).flat_map(char::to_uppercase);
+        let text = upper.take(settings.max_new_tokens).collect();
+        let source_tokens = source.ids.len();
+        self.0.push(Row { id, settings, stream, source_tokens, text, done: 0 });
     }
 
-    fn step(&mut self, events: &mut Vec<Event>) -> Result<()> {
-        self.0.retain_mut(|(row, text, done)| {
-            if let Some(&next) = text.get(*done) {
-                *done += 1;
+    fn step(&mut self, events: &mut Vec<TextEvent>) -> Result<()> {
+        self.0.retain_mut(|row| {
+            if let Some(&next) = row.text.get(row.done) {
+                row.done += 1;
                 if row.stream {
-                    events.push(Event::Token {
-                        row: row.id,
+                    events.push(TextEvent::Token {
+                        id: row.id,
                         token: Token { id: next.into(), text: next.to_string(), log_p: Some(-0.5) },
                     });
                 }
                 return true;
             }
             let hypothesis = Alternative {
-                text: text.iter().collect(),
+                text: row.text.iter().collect(),
                 score: -0.5,
                 finish: FinishReason::Eos,
-                generated_tokens: text.len() + 1,
+                generated_tokens: row.text.len() + 1,
                 tokens: Vec::new(),
                 token_scores: Vec::new(),
                 attention: Vec::new(),
             };
             let translation = Translation {
                 best: hypothesis.clone(),
-                source_tokens: row.source.ids.len(),
+                source_tokens: row.source_tokens,
                 unknown: Vec::new(),
                 alternatives: vec![hypothesis; row.settings.num_return_sequences.saturating_sub(1)],
             };
-            events.push(Event::Finished { row: row.id, translation: Box::new(translation) });
+            events.push(TextEvent::Done { id: row.id, translation: Box::new(translation) });
             false
         });
         Ok(())
     }
 
-    fn cancel(&mut self, row: u64) {
-        self.0.retain(|(each, ..)| each.id != row);
+    fn cancel(&mut self, id: u64) {
+        self.0.retain(|row| row.id != id);
     }
 }
 

@@ -603,16 +603,17 @@ fn step(engine: &mut dyn engine::Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
     };
     let source =
         engine::IdMatrix { rows: texts.len(), columns, data: texts.iter().flat_map(padded).collect() };
-    let mut state = engine.encode(&source).unwrap();
+    let encoded = engine.encode(&source).unwrap();
+    engine.clear();
+    engine.join(&encoded, 0..texts.len()).unwrap();
     let mut output = engine::StepOutput::default();
-    engine.step(&vec![i64::from(START); texts.len()], &mut state, &mut output).unwrap();
+    engine.step(&vec![i64::from(START); texts.len()], &mut output).unwrap();
+    let stepped = engine.states().unwrap();
     let width = engine.target_vocabulary();
     (0..texts.len())
         .map(|row| {
-            let states = state
-                .recurrent
-                .iter()
-                .flat_map(|t| t.data[row * t.row_len()..(row + 1) * t.row_len()].to_vec());
+            let states =
+                stepped.iter().flat_map(|t| t.data[row * t.row_len()..(row + 1) * t.row_len()].to_vec());
             states.chain(output.logits[row * width..(row + 1) * width].iter().copied()).collect()
         })
         .collect()

@@ -159,7 +159,7 @@ mod tests {
             std::thread::scope(|scope| {
                 for (n, mut part) in (1..).zip(parts) {
                     scope.spawn(move || {
-                        (0..part.shape().0).for_each(|row| part.row(row).iter_mut().for_each(|x| *x += n))
+                        (0..part.shape().0).for_each(|row| part.row(row).iter_mut().for_each(|x| *x += n));
                     });
                 }
             });

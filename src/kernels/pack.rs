@@ -272,7 +272,7 @@ mod tests {
                     );
                     match ranges.as_slice() {
                         [full @ .., _] if is_even => {
-                            assert!(full.iter().all(|columns| columns.len() == tile.columns))
+                            assert!(full.iter().all(|columns| columns.len() == tile.columns));
                         }
                         [.., a, b] => assert!(vectors(a) - vectors(b) <= 1, "{ranges:?}"),
                         _ => {}

@@ -3,16 +3,6 @@
 
 use std::ops::{Add, AddAssign, Mul};
 
-use super::level::Level;
-
-/// What the tile without intrinsics asks of an element, whose default is 0.
-pub(super) trait Element:
-    Copy + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
-{
-}
-
-impl<R: Copy + Default + Add<Output = R> + Mul<Output = R> + AddAssign> Element for R {}
-
 /// One way to compute a block of C; chosen once per processor and element type.
 #[derive(Clone, Copy, Debug)]
 pub struct Tile<R> {
@@ -48,9 +38,9 @@ pub(super) struct Block<R> {
     pub(super) c: *mut R,
     /// Distance between rows of C.
     pub(super) c_row: usize,
-    /// Rows of C, 1 to `Tile::rows`.
+    /// 1 to `Tile::rows`.
     pub(super) rows: usize,
-    /// Columns of C, 1 to `Tile::columns`.
+    /// 1 to `Tile::columns`.
     pub(super) columns: usize,
     /// What the sums are added to, `rows` by `columns` values: C itself, another matrix, or null for nothing.
     pub(super) start: *const R,
@@ -63,8 +53,16 @@ pub(super) struct Block<R> {
     pub(super) later_step: usize,
 }
 
+/// What a product adds up; the default is zero.
+pub(super) trait Summand:
+    Copy + Default + Add<Output = Self> + Mul<Output = Self> + AddAssign
+{
+}
+
+impl<R: Copy + Default + Add<Output = R> + Mul<Output = R> + AddAssign> Summand for R {}
+
 /// The tile without intrinsics, for every element type and processor.
-pub(super) fn portable<R: Element>() -> Tile<R> {
+pub(super) fn portable<R: Summand>() -> Tile<R> {
     Tile {
         rows: PORTABLE_ROWS,
         columns: PORTABLE_COLUMNS,
@@ -79,7 +77,7 @@ const PORTABLE_COLUMNS: usize = 8;
 
 /// # Safety
 /// See [`Block`].
-unsafe fn portable_tile<R: Element>(block: &Block<R>) {
+unsafe fn portable_tile<R: Summand>(block: &Block<R>) {
     let mut sums = [[R::default(); PORTABLE_COLUMNS]; PORTABLE_ROWS];
     // SAFETY: the caller guarantees the extents; rows past `block.rows` repeat the last one and are not
     // stored.
@@ -120,16 +118,16 @@ unsafe fn portable_transpose<R: Copy>(from: *const R, from_row: usize, to: *mut 
 
 /// The fastest f32 tile of this processor.
 pub(super) fn best_f32() -> Tile<f32> {
-    f32_at(Level::detect())
+    f32_at(super::Level::detect())
 }
 
 /// The f32 tile of a level that this processor supports.
-pub(super) fn f32_at(level: Level) -> Tile<f32> {
+pub(super) fn f32_at(level: super::Level) -> Tile<f32> {
     match level {
         #[cfg(target_arch = "x86_64")]
-        Level::Avx512 => x86::AVX512,
+        super::Level::Avx512 => x86::AVX512,
         #[cfg(target_arch = "x86_64")]
-        Level::Avx2 => x86::AVX2,
+        super::Level::Avx2 => x86::AVX2,
         _ => portable(),
     }
 }
@@ -174,7 +172,7 @@ mod x86 {
             for v in 0..vectors {
                 // SAFETY: a hint, which reads nothing and may name any address.
                 unsafe {
-                    _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast())
+                    _mm_prefetch::<_MM_HINT_T0>(block.c.wrapping_add(r * block.c_row + lanes * v).cast());
                 };
             }
         }

@@ -6,8 +6,7 @@ use std::fmt::Debug;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::ground::gather;
-use super::{Layout, Objective, ParameterId, Parameters, Summands, Sums};
+use super::{Layout, Objective, Parameters, Summands, Sums};
 use crate::error::{Error, ErrorKind, Result};
 use s2s_kernels::{Real, Team};
 
@@ -40,10 +39,6 @@ pub trait Network: Clone + Send + Sync + Debug + 'static {
     fn layout(&self) -> &Layout;
     /// Makes initial values, the same for the same seed.
     fn initialise(&self, seed: u64) -> Parameters<f32>;
-    /// Whether a matrix (rows, columns) stands in the graphs as (1, columns, rows).
-    fn is_transposed(&self, _id: ParameterId) -> bool {
-        false
-    }
 
     /// Counts the predictions of an example whose loss counts.
     fn targets(example: &Self::Example<'_>) -> usize;
@@ -96,14 +91,8 @@ pub trait Network: Clone + Send + Sync + Debug + 'static {
     /// Lists the parameters as the graphs carry them.
     fn exported<'a, R: Real>(&self, p: &'a Parameters<R>) -> Vec<Exported<'a, R>> {
         let exported = |id| {
-            let entry = p.entry(id);
-            let (name, values) = (entry.name.clone(), p.get(id));
-            if self.is_transposed(id) {
-                let [inputs, gates] = entry.shape[..] else { unreachable!("a transposed W has two axes") };
-                (name, vec![1, gates, inputs], Cow::Owned(gather::transpose(values, inputs, gates)))
-            } else {
-                (name, entry.shape.clone(), Cow::Borrowed(values))
-            }
+            let (shape, values) = p.exported(id);
+            (p.entry(id).name.clone(), shape, values)
         };
         p.ids().map(exported).collect()
     }
@@ -123,19 +112,13 @@ pub trait Network: Clone + Send + Sync + Debug + 'static {
             let name = &entry.name;
             let (shape, values) =
                 find(name).ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {name}")))?;
-            let transposed = self.is_transposed(id);
-            let expected =
-                if transposed { vec![1, entry.shape[1], entry.shape[0]] } else { entry.shape.clone() };
+            let expected = entry.exported_shape();
             if shape != expected || values.len() != entry.len() {
                 let message =
                     format!("tensor {name} has shape {shape:?}, but the architecture asks for {expected:?}");
                 return Err(Error::new(ErrorKind::Bundle, message));
             }
-            if transposed {
-                p.get_mut(id).copy_from_slice(&gather::transpose(&values, entry.shape[1], entry.shape[0]));
-            } else {
-                p.get_mut(id).copy_from_slice(&values);
-            }
+            p.set_exported(id, &values);
         }
         Ok(p)
     }

@@ -9,17 +9,16 @@ use sha2::{Digest, Sha256};
 
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::files::{self, FileKind};
+use crate::files::{GRAPH, MANIFEST, SIDE_FILE};
 use crate::graph_info::GraphInfo;
-use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version, is_plain_name};
+use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version};
 use crate::vocabulary::{Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
+mod files;
 
-/// How the error about a path begins at which no bundle lies.
-pub const NO_BUNDLE: &str = "not a bundle";
-/// The error about a file that is no zip.
-pub const NO_FOLDER: &str = "neither a folder nor a readable zip file";
+use self::files::{Files, Folder, Memory};
+pub use self::files::{NO_BUNDLE, NO_FOLDER};
 
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
@@ -30,16 +29,6 @@ pub struct Bundle {
     target: Vocabulary,
     files: BTreeMap<String, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
-}
-
-/// Where the files of a bundle are read from.
-trait Files {
-    /// The file called `name`, or `None` if there is no such file. Longer than its kind may be is an error.
-    fn read(&mut self, name: &str, kind: FileKind) -> Result<Option<Vec<u8>>>;
-    /// Names of all files, for errors.
-    fn names(&self) -> Vec<String>;
-    /// How a file is called in errors.
-    fn path(&self, name: &str) -> PathBuf;
 }
 
 impl Bundle {
@@ -82,7 +71,7 @@ impl Bundle {
 
     fn read(path: &Path, files: &mut dyn Files) -> Result<Self> {
         let manifest_path = files.path(file::MANIFEST);
-        let text = files.read(file::MANIFEST, files::MANIFEST)?.ok_or_else(|| {
+        let text = files.read(file::MANIFEST, MANIFEST)?.ok_or_else(|| {
             Error::new(ErrorKind::Bundle, format!("{NO_BUNDLE}: there is no {}", file::MANIFEST))
                 .in_file(path)
                 .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
@@ -92,8 +81,7 @@ impl Bundle {
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
         let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
-            let bytes =
-                files.read(&graph.file, files::GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
+            let bytes = files.read(&graph.file, GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
             let found = hex(&Sha256::digest(&bytes));
             if !found.eq_ignore_ascii_case(&graph.sha256) {
                 return Err(Error::new(
@@ -106,7 +94,7 @@ impl Bundle {
             kept.insert(graph.file.clone(), Arc::new(bytes));
         }
         for name in [file::SELF_TEST, file::CONFORMANCE, file::README] {
-            if let Some(bytes) = files.read(name, files::SIDE_FILE)? {
+            if let Some(bytes) = files.read(name, SIDE_FILE)? {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
@@ -292,7 +280,7 @@ fn short(hash: &str) -> &str {
 fn check_wiring(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result<()> {
     let wiring = &manifest.wiring;
     let sides = [
-        (Role::Encoder, vec![wiring.encoder_input.as_str()], wiring.encoder_outputs()),
+        (Role::Encoder, wiring.encoder_inputs(), wiring.encoder_outputs()),
         (Role::Decoder, wiring.decoder_inputs(), wiring.decoder_outputs()),
     ];
     for (role, inputs, outputs) in sides {
@@ -339,43 +327,6 @@ fn check_sizes(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result
         }
     }
     Ok(())
-}
-
-struct Folder<'a>(&'a Path);
-
-impl Files for Folder<'_> {
-    fn read(&mut self, name: &str, kind: FileKind) -> Result<Option<Vec<u8>>> {
-        files::read_if_there(self.path(name), kind)
-    }
-
-    fn names(&self) -> Vec<String> {
-        let entries = std::fs::read_dir(self.0).into_iter().flatten().flatten();
-        entries.take(1000).filter_map(|entry| entry.file_name().into_string().ok()).collect()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        debug_assert!(is_plain_name(name), "the manifest was checked");
-        self.0.join(name)
-    }
-}
-
-struct Memory<'a> {
-    name: &'a Path,
-    files: &'a BTreeMap<String, Vec<u8>>,
-}
-
-impl Files for Memory<'_> {
-    fn read(&mut self, name: &str, _kind: FileKind) -> Result<Option<Vec<u8>>> {
-        Ok(self.files.get(name).cloned())
-    }
-
-    fn names(&self) -> Vec<String> {
-        self.files.keys().cloned().collect()
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.name.join(name)
-    }
 }
 
 #[cfg(test)]

@@ -58,8 +58,12 @@ pub enum Dimension {
 
 /// ONNX element type f32.
 pub const FLOAT: i32 = 1;
+/// ONNX element type int32.
+pub const INT32: i32 = 6;
 /// ONNX element type int64.
 pub const INT64: i32 = 7;
+/// ONNX element type bool.
+pub const BOOL: i32 = 9;
 
 impl GraphInfo {
     /// Reads and checks a model, and keeps its outside.

@@ -13,6 +13,7 @@
 //! | [`onnx`], [`checked`] | ONNX's messages, and the one check that every graph passes before anything walks it |
 //! | [`graph_info`], [`shapes`] | what a file says about itself, and the axes of all its values |
 //! | [`yaml`] | YAML in, errors with file, line and key out |
+//! | [`panics`] | panics as errors |
 //! | [`printable`] | text of others, as a terminal may show it |
 //! | [`self_test`] | vectors that every opened bundle is held against |
 //! | [`vocabulary`] | text to ids and back |
@@ -32,7 +33,7 @@ pub mod files;
 pub mod graph_info;
 pub mod manifest;
 pub mod onnx;
-mod panics;
+pub mod panics;
 pub mod printable;
 pub mod self_test;
 pub mod shapes;

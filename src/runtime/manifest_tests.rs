@@ -1,9 +1,15 @@
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeMap;
+
 use proptest::prelude::*;
+use serde_json::Value;
 
 use super::*;
-use crate::contract::{FORMAT_VERSION, SPECIAL_SYMBOLS};
+use crate::contract::{self, FORMAT_VERSION, SPECIAL_SYMBOLS};
+use crate::decoding::DecodingOptions;
+use crate::error::ErrorKind;
+use crate::vocabulary::VocabularySpec;
 
 fn spec(symbols: &[&str]) -> VocabularySpec {
     let symbols = SPECIAL_SYMBOLS.iter().chain(symbols).map(|&symbol| symbol.to_owned()).collect();
@@ -30,9 +36,11 @@ fn manifest() -> Manifest {
                 encoder_output: "state_h_0".to_owned(),
                 decoder_input: "state_h_0".to_owned(),
                 decoder_output: "next_state_h_0".to_owned(),
+                ..StateWire::default()
             }],
             memory: vec![],
             attention: None,
+            ..Wiring::default()
         },
         special_ids: SpecialIds::default(),
         decoding: DecodingOptions::default(),

@@ -1,5 +1,6 @@
-//! Panics of the libraries underneath, as errors: caught, and not printed by the default hook.
+//! Panics as errors: what one said, and those of the libraries underneath, which are not printed.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::panic::{AssertUnwindSafe, catch_unwind, set_hook, take_hook};
 use std::sync::Once;
@@ -13,7 +14,10 @@ thread_local! {
 /// reported as before.
 ///
 /// The caller sees to it that what `call` touches is dropped or as good as new after a panic.
-pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
+///
+/// # Errors
+/// The message of the panic.
+pub fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     static HOOK: Once = Once::new();
     HOOK.call_once(|| {
         let printed = take_hook();
@@ -26,13 +30,16 @@ pub(crate) fn caught<T>(call: impl FnOnce() -> T) -> Result<T, String> {
     GUARDED.with(|depth| depth.set(depth.get() + 1));
     let result = catch_unwind(AssertUnwindSafe(call));
     GUARDED.with(|depth| depth.set(depth.get() - 1));
-    result.map_err(|panic| {
-        let text = panic
-            .downcast_ref::<String>()
-            .cloned()
-            .or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        text.unwrap_or_else(|| "panic".to_owned())
-    })
+    result.map_err(|panic| message(&*panic).to_owned())
+}
+
+/// What a panic said.
+pub fn message(panic: &(dyn Any + Send)) -> &str {
+    match (panic.downcast_ref::<&str>(), panic.downcast_ref::<String>()) {
+        (Some(message), _) => message,
+        (_, Some(message)) => message,
+        _ => "without a message",
+    }
 }
 
 #[cfg(test)]

@@ -8,8 +8,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::contract::{END, PAD, START};
-use crate::engine::{Engine, IdMatrix, StepOutput};
+use crate::contract::SpecialIds;
+use crate::engine::{Engine, IdMatrix, StateTensor, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::Wiring;
 
@@ -124,32 +124,33 @@ impl SelfTest {
         if cases.is_empty() {
             return Ok(Self { tolerance: Self::TOLERANCE, cases });
         }
-        let mut state = engine.encode(&left_padded(&cases))?;
-        for (tensor, wire) in state.recurrent.iter().zip(&wiring.states) {
+        let ids = engine.special_ids();
+        for (name, tensor) in first_states(engine, wiring, &cases)? {
             for (case, row) in cases.iter_mut().zip(tensor.data.chunks_exact(tensor.row_len().max(1))) {
-                case.states.insert(wire.encoder_output.clone(), row.to_vec());
+                case.states.insert(name.to_owned(), row.to_vec());
             }
         }
         let mut output = StepOutput::default();
-        let mut tokens = vec![i64::from(START); cases.len()];
+        let mut tokens = vec![i64::from(ids.start); cases.len()];
         for step in 0..longest {
-            engine.step(&tokens, &mut state, &mut output)?;
+            engine.step(&tokens, &mut output)?;
             for ((case, scores), token) in
                 cases.iter_mut().zip(output.logits.chunks_exact(engine.target_vocabulary())).zip(&mut tokens)
             {
                 if step == 0 {
                     case.first_logits = highest(scores, KEPT_SCORES);
                 }
-                if case.output_ids.last() != Some(&END) {
-                    let (best, _) = best(scores);
+                if case.output_ids.last() != Some(&ids.end) {
+                    let (best, _) = best(scores, ids);
                     case.output_ids.push(best);
                     *token = i64::from(best);
                 }
             }
-            if cases.iter().all(|case| case.output_ids.last() == Some(&END)) {
+            if cases.iter().all(|case| case.output_ids.last() == Some(&ids.end)) {
                 break;
             }
         }
+        engine.clear();
         Ok(Self { tolerance: Self::TOLERANCE, cases })
     }
 
@@ -183,30 +184,22 @@ impl SelfTest {
                 ));
             }
         }
-        let mut state = engine.encode(&left_padded(&self.cases))?;
-        for (wire, tensor) in wiring.states.iter().zip(&state.recurrent) {
+        let ids = engine.special_ids();
+        for (name, tensor) in first_states(engine, wiring, &self.cases)? {
             for (i, (case, found)) in
                 self.cases.iter().zip(tensor.data.chunks_exact(tensor.row_len().max(1))).enumerate()
             {
-                let Some(expected) = case.states.get(&wire.encoder_output) else { continue };
+                let Some(expected) = case.states.get(name) else { continue };
                 if expected.len() != found.len() {
                     return Err(failed(
                         i,
-                        format!(
-                            "{} has {} values, {} are expected",
-                            wire.encoder_output,
-                            found.len(),
-                            expected.len()
-                        ),
+                        format!("{name} has {} values, {} are expected", found.len(), expected.len()),
                     ));
                 }
                 if let Some(at) = (0..found.len()).find(|&at| !self.agrees(found[at], expected[at])) {
                     return Err(failed(
                         i,
-                        format!(
-                            "{}[{at}] is {}, {} is expected",
-                            wire.encoder_output, found[at], expected[at]
-                        ),
+                        format!("{name}[{at}] is {}, {} is expected", found[at], expected[at]),
                     ));
                 }
             }
@@ -217,10 +210,12 @@ impl SelfTest {
             // The expected ids are fed, so that a tie that falls otherwise does not make all later steps
             // differ.
             let token = |case: &Case| {
-                i64::from(if step == 0 { START } else { *case.output_ids.get(step - 1).unwrap_or(&END) })
+                let fed =
+                    if step == 0 { ids.start } else { *case.output_ids.get(step - 1).unwrap_or(&ids.end) };
+                i64::from(fed)
             };
             let tokens: Vec<i64> = self.cases.iter().map(token).collect();
-            engine.step(&tokens, &mut state, &mut output)?;
+            engine.step(&tokens, &mut output)?;
             for (i, (case, scores)) in self.cases.iter().zip(output.logits.chunks_exact(width)).enumerate() {
                 if step == 0 {
                     let floor = case
@@ -241,7 +236,7 @@ impl SelfTest {
                     }
                 }
                 let Some(&expected) = case.output_ids.get(step) else { continue };
-                let (best, score) = best(scores);
+                let (best, score) = best(scores, ids);
                 let kept = scores[expected as usize];
                 // Not `kept < ...`: NaN must fail.
                 if !self.agrees(kept, score) {
@@ -249,6 +244,7 @@ impl SelfTest {
                 }
             }
         }
+        engine.clear();
         Ok(())
     }
 
@@ -257,20 +253,38 @@ impl SelfTest {
     }
 }
 
-fn left_padded(cases: &[Case]) -> IdMatrix {
+/// Lets the cases run, as all that runs, and gives the states that the encoder names.
+fn first_states<'w>(
+    engine: &mut dyn Engine,
+    wiring: &'w Wiring,
+    cases: &[Case],
+) -> Result<Vec<(&'w str, StateTensor)>> {
+    engine.clear();
+    let encoded = engine.encode(&left_padded(cases, engine.special_ids().pad))?;
+    engine.join(&encoded, 0..encoded.rows)?;
+    let states = wiring.states.iter().zip(engine.states()?);
+    Ok(states.filter_map(|(wire, state)| Some((wire.from_encoder()?, state))).collect())
+}
+
+fn left_padded(cases: &[Case], pad: u32) -> IdMatrix {
     let columns = cases.iter().map(|case| case.source_ids.len()).max().unwrap_or_default();
     let mut data = Vec::with_capacity(cases.len() * columns);
     for case in cases {
-        data.extend(std::iter::repeat_n(i64::from(PAD), columns - case.source_ids.len()));
+        data.extend(std::iter::repeat_n(i64::from(pad), columns - case.source_ids.len()));
         data.extend(case.source_ids.iter().map(|&id| i64::from(id)));
     }
     IdMatrix { rows: cases.len(), columns, data }
 }
 
-/// The token that greedy decoding takes: PAD and START are never generated.
-fn best(scores: &[f32]) -> (u32, f32) {
-    let (id, score) = highest(&scores[END as usize..], 1)[0];
-    (id + END, score)
+/// The token that greedy decoding takes, the lower id among equals: padding and START are never generated.
+fn best(scores: &[f32], ids: SpecialIds) -> (u32, f32) {
+    let mut best: Option<(u32, f32)> = None;
+    for (id, &score) in (0..).zip(scores).filter(|(id, _)| *id != ids.pad && *id != ids.start) {
+        if best.is_none_or(|(_, highest)| score.total_cmp(&highest).is_gt()) {
+            best = Some((id, score));
+        }
+    }
+    best.unwrap_or((ids.end, f32::NEG_INFINITY))
 }
 
 /// The `count` highest scores, highest first, the lower id first among equals.

@@ -11,7 +11,6 @@ use tower_http::catch_panic::CatchPanicLayer;
 
 use super::envelope::envelope;
 use super::error::{ApiError, Fault};
-use super::panics::panic_message;
 use super::server::{Route, Server};
 use super::{deepl, files, generate, info, libretranslate, oip};
 
@@ -45,7 +44,7 @@ pub fn app(server: Arc<Server>) -> Router {
             )
         })
         .layer(CatchPanicLayer::custom(|panic: Box<dyn std::any::Any + Send>| {
-            tracing::error!(panic = panic_message(&*panic), "a handler panicked");
+            tracing::error!(panic = s2s_runtime::panics::message(&*panic), "a handler panicked");
             ApiError::new(Fault::Internal, "the server failed on this request").into_response()
         }))
         .layer(middleware::from_fn_with_state(Arc::clone(&server), envelope))

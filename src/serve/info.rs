@@ -70,7 +70,7 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
 async fn picture(named: Named) -> Result<Response, ApiError> {
     let (scheduler, role) = (Arc::clone(&named.scheduler), named.role);
     // Laying out a graph takes a while; what is drawn is kept.
-    let drawn = offload::run(move || scheduler.model().picture(role)).await?;
+    let drawn = offload::run(move || scheduler.graphs().picture(role)).await?;
     let missing = || ApiError::new(Fault::NotFound, format!("there is no picture of {}", named.name));
     let svg = drawn.ok_or_else(missing)?.map_err(|error| ApiError::from_runtime(&error))?;
     Ok(([(header::CONTENT_TYPE, "image/svg+xml")], svg).into_response())

@@ -16,6 +16,7 @@ use serde_json::json;
 use tokio::sync::Notify;
 
 use super::bundle_model::BundleModel;
+use super::graphs::Graphs;
 use super::model::Card;
 use super::scheduler::Scheduler;
 use super::server::Server;
@@ -160,8 +161,8 @@ impl Library {
         card.target_language = self.target_language.clone().or(card.target_language);
         let metrics = server.metrics().model(&card.name);
         let model = BundleModel::new(card, TextCoder::new(&bundle), engine, self.decoding.clone())?;
-        let model = model.with_graphs(&bundle, self.engine, self.workers);
-        Ok((Scheduler::start(Arc::new(model), self.workers, server.limits(), &metrics)?, stamp))
+        let scheduler = Scheduler::start(Arc::new(model), self.workers, server.limits(), &metrics)?;
+        Ok((scheduler.with_graphs(Graphs::new(&bundle, self.engine, self.workers)), stamp))
     }
 
     /// Loads every bundle. One of several that cannot be loaded is named as an error in the log, and the

@@ -1,16 +1,13 @@
-//! What the server needs from a model: [`Model`] prepares texts and makes [`Worker`]s, each of which decodes
-//! in [`Session`]s that rows enter and leave at any step. Small, so that tests drive the server with a
-//! scripted one.
+//! What the server needs from a model: [`Model`] prepares texts and makes [`Worker`]s, which texts enter and
+//! leave at any step. Small, so that tests drive the server with a scripted one.
 
 use std::sync::Arc;
 
+use s2s_runtime::Result;
 use s2s_runtime::decoding::{DecodingOptions, Settings};
-use s2s_runtime::manifest::Role;
-use s2s_runtime::translator::{SourceText, Translation};
-use s2s_runtime::{Error, Result};
+use s2s_runtime::translator::{SourceText, TextEvent, TextLoop};
 
 use super::metrics::ModelMetrics;
-use super::raw::RawGraph;
 
 /// What clients are told about a model.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -25,56 +22,6 @@ pub struct Card {
     pub has_attention: bool,
     /// What else the manifest says, as JSON: architecture, vocabularies, scores, licence and so on.
     pub details: serde_json::Value,
-}
-
-/// One text to decode.
-#[derive(Clone, Debug)]
-pub struct Row {
-    /// Chosen by the scheduler; unique in a session.
-    pub id: u64,
-    /// The text as ids.
-    pub source: SourceText,
-    /// How to decode it.
-    pub settings: Arc<Settings>,
-    /// Whether [`Event::Token`] is wanted.
-    pub stream: bool,
-}
-
-/// A token that a row has just produced.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Token {
-    /// Target id.
-    pub id: u32,
-    /// The text that has become certain with it: whole symbols, maybe none.
-    pub text: String,
-    /// Natural logarithm of its probability, if scores were asked for.
-    pub log_p: Option<f32>,
-}
-
-/// What one step brought.
-#[derive(Debug)]
-pub enum Event {
-    /// A streaming row that is decoded without beams has a new token.
-    Token {
-        /// The row.
-        row: u64,
-        /// Its token.
-        token: Token,
-    },
-    /// A row has left the session.
-    Finished {
-        /// The row.
-        row: u64,
-        /// What became of it.
-        translation: Box<Translation>,
-    },
-    /// A row has left the session without a result; the others go on.
-    Failed {
-        /// The row.
-        row: u64,
-        /// Why.
-        error: Error,
-    },
 }
 
 /// A model that can be served.
@@ -99,39 +46,49 @@ pub trait Model: Send + Sync {
 
     /// An engine of its own for one thread, which counts its calls in `metrics`.
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>>;
-
-    /// The network or one of its graphs, drawn as SVG once and then kept; `None` where there is nothing to
-    /// draw.
-    fn picture(&self, _role: Option<Role>) -> Option<Result<axum::body::Bytes>> {
-        None
-    }
-
-    /// A graph as it is, without text and without the loop.
-    fn raw(&self, _role: Role) -> Option<&RawGraph> {
-        None
-    }
 }
 
-/// One thread's engine.
+/// One thread's engine, and the texts that it decodes side by side; what becomes of a text never depends on its
+/// company.
 pub trait Worker: Send {
-    /// An empty batch.
-    fn session(&mut self) -> Box<dyn Session + '_>;
+    /// Takes a text, which joins the others at the next step.
+    ///
+    /// - `id`: names it in the events; unique in a worker.
+    /// - `stream`: whether [`TextEvent::Token`] is wanted.
+    fn admit(&mut self, id: u64, source: SourceText, settings: Arc<Settings>, stream: bool);
+
+    /// Drops a text that nobody waits for any more.
+    fn cancel(&mut self, id: u64);
+
+    /// One step of every text; what it brought is added to `events`.
+    ///
+    /// # Errors
+    /// Of the whole worker, which is then useless; `events` still hold.
+    fn step(&mut self, events: &mut Vec<TextEvent>) -> Result<()>;
 }
 
-/// A batch that rows enter and leave at any step. What a row produces never depends on its company.
-pub trait Session {
-    /// Encodes `rows` and adds them to the batch.
-    ///
-    /// # Errors
-    /// Of the whole session, which is then useless.
-    fn admit(&mut self, rows: Vec<Row>) -> Result<()>;
+impl Worker for TextLoop {
+    fn admit(&mut self, id: u64, source: SourceText, settings: Arc<Settings>, stream: bool) {
+        Self::admit(self, id, source, settings, stream);
+    }
 
-    /// One step of every row; what it brought is added to `events`.
-    ///
-    /// # Errors
-    /// Of the whole session, which is then useless; `events` still hold.
-    fn step(&mut self, events: &mut Vec<Event>) -> Result<()>;
+    fn cancel(&mut self, id: u64) {
+        Self::cancel(self, id);
+    }
 
-    /// Drops a row that nobody waits for any more.
-    fn cancel(&mut self, row: u64);
+    fn step(&mut self, events: &mut Vec<TextEvent>) -> Result<()> {
+        let mut failed = Vec::new();
+        for event in Self::step(self) {
+            match event {
+                TextEvent::Failed { id, error } => failed.push((id, error)),
+                event => events.push(event),
+            }
+        }
+        // The engine failed on the batch as a whole: which text it was, the scheduler finds out.
+        if failed.len() > 1 && self.is_idle() {
+            return failed.pop().map_or(Ok(()), |(_, error)| Err(error));
+        }
+        events.extend(failed.into_iter().map(|(id, error)| TextEvent::Failed { id, error }));
+        Ok(())
+    }
 }

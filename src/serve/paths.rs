@@ -27,7 +27,7 @@ pub(super) struct Named {
 impl Named {
     /// The graph, where the path names one.
     pub(super) fn raw(&self) -> Option<&RawGraph> {
-        self.role.and_then(|role| self.scheduler.model().raw(role))
+        self.role.and_then(|role| self.scheduler.graphs().raw(role))
     }
 
     /// The model for text.
@@ -53,7 +53,7 @@ pub(super) fn find(server: &Server, name: &str) -> Result<(Arc<Scheduler>, Optio
     if let Some((model, role)) = name.rsplit_once('.')
         && let Some(role) = Role::ALL.into_iter().find(|known| known.as_str() == role)
         && let Some(scheduler) = server.model(model)?
-        && scheduler.model().raw(role).is_some()
+        && scheduler.graphs().raw(role).is_some()
     {
         return Ok((scheduler, Some(role)));
     }

@@ -9,11 +9,10 @@ use s2s_runtime::engine::graph::{Graph, Tensor, TensorView};
 use s2s_runtime::engine::{EngineKind, load_graph};
 use s2s_runtime::graph_info::GraphInfo;
 use s2s_runtime::manifest::Role;
-use s2s_runtime::{Error, ErrorKind, Result};
+use s2s_runtime::{Error, ErrorKind, Result, panics};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error::{ApiError, Fault};
-use super::panics::panic_message;
 
 /// A graph and the engines that run it.
 pub struct RawGraph {
@@ -105,7 +104,7 @@ impl RawGraph {
             Ok::<_, Error>((graph, result.map(|()| outputs)))
         }));
         let panicked = |panic: Box<dyn std::any::Any + Send>| {
-            Error::new(ErrorKind::Internal, format!("a graph panicked: {}", panic_message(&*panic)))
+            Error::new(ErrorKind::Internal, format!("a graph panicked: {}", panics::message(&*panic)))
         };
         let (graph, result) = ran.map_err(panicked)??;
         self.idle.lock().unwrap_or_else(PoisonError::into_inner).push(graph);

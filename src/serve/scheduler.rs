@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 
 use super::client::{Caller, Client};
 use super::error::{ApiError, Fault};
+use super::graphs::Graphs;
 use super::limits::Limits;
 use super::metrics::{ModelMetrics, add};
 use super::model::Model;
@@ -49,6 +50,7 @@ pub struct Answer {
 /// A model behind its queue and its worker threads.
 pub struct Scheduler {
     model: Arc<dyn Model>,
+    graphs: Graphs,
     queue: Arc<Queue>,
     max_queue: usize,
     max_batch_size: usize,
@@ -82,6 +84,7 @@ impl Scheduler {
     ) -> Result<Self> {
         let queue = Arc::new(Queue { waiting: Mutex::default(), wake: Condvar::new() });
         let scheduler = Self {
+            graphs: Graphs::default(),
             queue: Arc::clone(&queue),
             max_queue: limits.max_queue,
             max_batch_size: limits.max_batch_size,
@@ -105,6 +108,18 @@ impl Scheduler {
             scheduler.threads.lock().unwrap_or_else(PoisonError::into_inner).push(handle);
         }
         Ok(scheduler)
+    }
+
+    /// Serves the graphs of the model as they are, too.
+    #[must_use]
+    pub fn with_graphs(mut self, graphs: Graphs) -> Self {
+        self.graphs = graphs;
+        self
+    }
+
+    /// The graphs that are served as they are.
+    pub fn graphs(&self) -> &Graphs {
+        &self.graphs
     }
 
     /// What is served.

@@ -1,9 +1,8 @@
 //! The threads that decode: each admits what waits at every decoding step (continuous batching).
 //!
-//! A failure inside a session (an engine's error or a panic) takes every row of that session with it, so the
-//! rows are decoded again, each alone: only the row that fails alone is answered with the failure. Rows
-//! decode the same alone and in company, so a stream simply goes on after the tokens that it has already
-//! sent.
+//! A failure inside a worker (an engine's error or a panic) takes every text in it with it, so these are decoded
+//! again, each alone: only the text that fails alone is answered with the failure. Texts decode the same alone
+//! and in company, so a stream simply goes on after the tokens that it has already sent.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -11,15 +10,15 @@ use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use s2s_runtime::decoding::Settings;
-use s2s_runtime::translator::{SourceText, Translation};
+use s2s_runtime::panics;
+use s2s_runtime::translator::{SourceText, TextEvent, Token, Translation};
 use s2s_runtime::{Error, ErrorKind, Result};
 use tokio::sync::mpsc;
 
 use super::client::Client;
 use super::error::ApiError;
 use super::metrics::{ModelMetrics, add};
-use super::model::{Event, Model, Row, Session, Token, Worker};
-use super::panics::panic_message;
+use super::model::{Model, Worker};
 use super::queue::{FairQueue, Queued, Room};
 
 /// Source tokens, padding counted, that may join a batch at once: while the encoder reads them, no row goes
@@ -146,7 +145,7 @@ impl Queue {
     }
 }
 
-/// A worker's thread: sessions one after another, a new one (and a new engine) only after a failure.
+/// A thread: it has one worker after another, a new one (with a new engine) only after a failure.
 pub(super) fn work(
     model: &dyn Model,
     first: Box<dyn Worker>,
@@ -155,7 +154,8 @@ pub(super) fn work(
     metrics: &Arc<ModelMetrics>,
 ) {
     let mut worker = Some(first);
-    // Rows of a failed session, to be decoded alone.
+    let mut next_id = 0;
+    // Texts of a worker that failed, to be decoded alone.
     let mut suspects: VecDeque<Entry> = VecDeque::new();
     loop {
         let mut active: BTreeMap<u64, Entry> = BTreeMap::new();
@@ -165,18 +165,19 @@ pub(super) fn work(
         }
         let was_alone = alone.is_some();
         let ended = catch_unwind(AssertUnwindSafe(|| {
-            let engine = match &mut worker {
-                Some(engine) => engine,
+            let worker = match &mut worker {
+                Some(worker) => worker,
                 none => none.insert(model.worker(metrics)?),
             };
-            run_session(&mut *engine.session(), queue, max_batch_size, alone, &mut active)
+            decode(&mut **worker, queue, max_batch_size, alone, &mut active, &mut next_id)
         }));
         let failure = match ended {
             Ok(Ok(Ended::Closed)) => return,
             Ok(Ok(Ended::Alone)) => continue,
             Ok(Err(error)) => error,
             Err(panic) => {
-                Error::new(ErrorKind::Internal, format!("a worker panicked: {}", panic_message(&*panic)))
+                let said = panics::message(&*panic);
+                Error::new(ErrorKind::Internal, format!("a worker panicked: {said}"))
             }
         };
         tracing::error!(error = %failure, rows = active.len(), "a decoding session failed");
@@ -203,15 +204,16 @@ enum Ended {
     Alone,
 }
 
-fn run_session(
-    session: &mut dyn Session,
+/// Decodes until the queue is closed, or the one text that is to be decoded alone has left.
+fn decode(
+    worker: &mut dyn Worker,
     queue: &Queue,
     max_batch_size: usize,
     mut alone: Option<Entry>,
     active: &mut BTreeMap<u64, Entry>,
+    next_id: &mut u64,
 ) -> Result<Ended> {
     let isolated = alone.is_some();
-    let mut next_id = 0;
     let mut credit = ENCODED_TOGETHER;
     loop {
         let joining = match alone.take() {
@@ -223,29 +225,20 @@ fn run_session(
                 None => return Ok(Ended::Closed),
             },
         };
-        let mut rows = Vec::with_capacity(joining.len());
         for mut entry in joining {
             if entry.admitted.is_none() {
                 entry.admitted = Some(Instant::now());
                 add(&entry.metrics.input_tokens, entry.source.ids.len());
             }
             entry.seen = 0;
-            rows.push(Row {
-                id: next_id,
-                source: entry.source.clone(),
-                settings: Arc::clone(&entry.settings),
-                stream: entry.stream,
-            });
-            active.insert(next_id, entry);
-            next_id += 1;
-        }
-        if !rows.is_empty() {
-            session.admit(rows)?;
+            worker.admit(*next_id, entry.source.clone(), Arc::clone(&entry.settings), entry.stream);
+            active.insert(*next_id, entry);
+            *next_id += 1;
         }
         let gone: Vec<u64> =
             active.iter().filter(|(_, entry)| entry.reply.is_closed()).map(|(&id, _)| id).collect();
         for id in gone {
-            session.cancel(id);
+            worker.cancel(id);
             if let Some(entry) = active.remove(&id) {
                 add(&entry.metrics.cancelled, 1);
             }
@@ -254,28 +247,28 @@ fn run_session(
             continue;
         }
         let mut events = Vec::new();
-        let stepped = session.step(&mut events);
+        let stepped = worker.step(&mut events);
         for event in events {
-            deliver(session, active, event);
+            deliver(worker, active, event);
         }
         stepped?;
     }
 }
 
-fn deliver(session: &mut dyn Session, active: &mut BTreeMap<u64, Entry>, event: Event) {
+fn deliver(worker: &mut dyn Worker, active: &mut BTreeMap<u64, Entry>, event: TextEvent) {
     match event {
-        Event::Finished { row, translation } => {
-            if let Some(entry) = active.remove(&row) {
+        TextEvent::Done { id, translation } => {
+            if let Some(entry) = active.remove(&id) {
                 entry.finish(Ok(translation));
             }
         }
-        Event::Failed { row, error } => {
-            if let Some(entry) = active.remove(&row) {
+        TextEvent::Failed { id, error } => {
+            if let Some(entry) = active.remove(&id) {
                 entry.finish(Err(ApiError::from_runtime(&error)));
             }
         }
-        Event::Token { row, token } => {
-            let Some(entry) = active.get_mut(&row) else { return };
+        TextEvent::Token { id, token } => {
+            let Some(entry) = active.get_mut(&id) else { return };
             entry.seen += 1;
             if !entry.stream || entry.seen <= entry.sent {
                 return;
@@ -285,9 +278,9 @@ fn deliver(session: &mut dyn Session, active: &mut BTreeMap<u64, Entry>, event: 
             }
             entry.sent = entry.seen;
             if entry.reply.try_send(Reply::Token { index: entry.index, token }).is_err() {
-                session.cancel(row);
+                worker.cancel(id);
                 add(&entry.metrics.cancelled, 1);
-                active.remove(&row);
+                active.remove(&id);
             }
         }
     }

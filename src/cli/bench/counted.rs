@@ -1,11 +1,9 @@
-//! An engine that keeps count of what passes through it.
+//! Counts of what passes through an engine.
 
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use s2s_runtime::engine::{DecoderState, Engine, IdMatrix, StepOutput};
-
-use crate::error::Result;
+use s2s_runtime::engine::{IdMatrix, Observer};
 
 /// What an engine and its forks did.
 #[derive(Clone, Copy, Debug, Default)]
@@ -33,53 +31,21 @@ impl Counter {
     }
 }
 
-/// An engine that counts.
-pub(super) struct Counted {
-    inner: Box<dyn Engine>,
-    counter: Counter,
-}
-
-impl Counted {
-    pub(super) fn new(inner: Box<dyn Engine>, counter: Counter) -> Self {
-        Self { inner, counter }
-    }
-}
-
-impl Engine for Counted {
-    fn name(&self) -> &str {
-        self.inner.name()
-    }
-
-    fn target_vocabulary(&self) -> usize {
-        self.inner.target_vocabulary()
-    }
-
-    fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
-        let begin = Instant::now();
-        let state = self.inner.encode(source);
-        let elapsed = begin.elapsed();
-        let tokens =
-            source.data.iter().filter(|&&id| id != i64::from(s2s_runtime::contract::PAD)).count() as u64;
-        self.counter.add(|counts| {
-            counts.encoding += elapsed;
+impl Observer for Counter {
+    fn encoded(&self, sources: &IdMatrix, took: Duration) {
+        let pad = i64::from(s2s_runtime::contract::PAD);
+        let tokens = sources.data.iter().filter(|&&id| id != pad).count() as u64;
+        self.add(|counts| {
+            counts.encoding += took;
             counts.source_tokens += tokens;
         });
-        state
     }
 
-    fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
-        let begin = Instant::now();
-        let result = self.inner.step(tokens, state, output);
-        let elapsed = begin.elapsed();
-        self.counter.add(|counts| {
+    fn stepped(&self, rows: usize, took: Duration) {
+        self.add(|counts| {
             counts.steps += 1;
-            counts.rows += tokens.len() as u64;
-            counts.stepping += elapsed;
+            counts.rows += rows as u64;
+            counts.stepping += took;
         });
-        result
-    }
-
-    fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self::new(self.inner.fork()?, self.counter.clone())))
     }
 }

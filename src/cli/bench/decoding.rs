@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{START, UNK};
 use s2s_runtime::decoding::{DecodingOptions, Event};
-use s2s_runtime::engine::{self, Engine, EngineKind, IdMatrix, StepOutput};
+use s2s_runtime::engine::{self, Engine, EngineKind, IdMatrix, Observed, StepOutput};
 use s2s_runtime::files;
 use s2s_runtime::translator::{TextCoder, Translator, TranslatorPool};
 use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use serde::Serialize;
 
 use super::DecodingArgs;
-use super::counted::{Counted, Counter};
+use super::counted::Counter;
 use super::floor::Floor;
 use super::measure::{peak_rss_mb, processor_seconds, quantile, rounded, rounds, rss_mb, warm_up};
 use crate::cli::translate::decoding_options;
@@ -181,7 +181,8 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
     let first_token = first_token(&mut *engine, subject)?;
 
     let counter = Counter::default();
-    let mut pool = subject.pool(Box::new(Counted::new(engine, counter.clone())), batch)?;
+    let mut pool =
+        subject.pool(Box::new(Observed::new(engine, std::sync::Arc::new(counter.clone()))), batch)?;
     let texts: Vec<&str> = subject.texts.iter().map(String::as_str).collect();
     let chunk = if batch == 1 && args.workers == 1 { 1 } else { batch * BATCHES_A_CALL * args.workers };
     let mut chunks = texts.chunks(chunk).cycle();
@@ -250,15 +251,17 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
 /// Seconds of the engine's decoder step with `batch` rows and nothing around it.
 fn bare_steps(engine: &mut dyn Engine, subject: &Subject<'_>, batch: usize) -> Result<Vec<f64>> {
     let columns = 4;
-    let mut state =
-        engine.encode(&IdMatrix { rows: batch, columns, data: vec![i64::from(UNK); batch * columns] })?;
+    let source = IdMatrix { rows: batch, columns, data: vec![i64::from(UNK); batch * columns] };
+    let encoded = engine.encode(&source)?;
+    engine.clear();
+    engine.join(&encoded, 0..batch)?;
     let (tokens, mut output) = (vec![i64::from(START); batch], StepOutput::default());
     let mut seconds = Vec::new();
     let begin = Instant::now();
     let limit = subject.args.seconds / 5.0;
     while seconds.len() < 20 || (begin.elapsed().as_secs_f64() < limit && seconds.len() < 20_000) {
         let begin = Instant::now();
-        engine.step(&tokens, &mut state, &mut output)?;
+        engine.step(&tokens, &mut output)?;
         seconds.push(begin.elapsed().as_secs_f64());
     }
     // The first ones find cold caches.

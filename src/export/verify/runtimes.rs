@@ -10,7 +10,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
+use s2s_runtime::engine::graph::{self, DataView, Feed, Graph, Tensor, TensorView};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -273,15 +273,18 @@ struct ForeignGraph {
 }
 
 impl Graph for ForeignGraph {
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
+    fn call(&mut self, inputs: &[Feed<'_>], outputs: &mut Vec<graph::Value>) -> Result<()> {
+        let inputs = inputs.iter().map(Feed::on_host).collect::<Result<Vec<_>>>()?;
         let feed: serde_json::Map<String, Value> = self
             .inputs
             .iter()
-            .zip(inputs)
+            .zip(&inputs)
             .map(|(name, TensorView { shape, data })| {
                 let (kind, hex) = match data {
                     DataView::I64(ids) => ("int64", to_hex(ids.iter().flat_map(|id| id.to_le_bytes()))),
+                    DataView::I32(ids) => ("int32", to_hex(ids.iter().flat_map(|id| id.to_le_bytes()))),
                     DataView::F32(values) => ("float32", to_hex(values.iter().flat_map(|x| x.to_le_bytes()))),
+                    DataView::Bool(values) => ("bool", to_hex(values.iter().map(|&x| u8::from(x)))),
                 };
                 (name.clone(), json!({ "type": kind, "shape": shape, "hex": hex }))
             })
@@ -293,7 +296,7 @@ impl Graph for ForeignGraph {
             answer["outputs"].as_array().into_iter().flatten().map(tensor).collect();
         match found {
             Some(found) if found.len() == self.outputs => {
-                *outputs = found;
+                *outputs = found.into_iter().map(|tensor| Arc::new(tensor) as _).collect();
                 Ok(())
             }
             _ => {

@@ -120,7 +120,7 @@ impl<R: Real> Gradients<R> {
         // The longest first: a long one at the end would be waited for.
         items.sort_by_key(|(piece, _)| std::cmp::Reverse(piece.work));
         team.each_with(&mut self.scratch, items.into_iter(), |scratch, (piece, squares)| {
-            *squares = piece.run(scratch)
+            *squares = piece.run(scratch);
         });
         squares.into_iter().sum()
     }
@@ -264,7 +264,7 @@ impl<R: Real> Piece<'_, '_, R> {
                 }
                 Summand::Column { .. } => {}
                 Summand::Matrix(matrix) => {
-                    self.rows.clone().for_each(|row| self.add_row(marks, row, matrix.row(row), None))
+                    self.rows.clone().for_each(|row| self.add_row(marks, row, matrix.row(row), None));
                 }
             }
         }

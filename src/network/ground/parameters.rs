@@ -203,4 +203,14 @@ impl<R: Real> Parameters<R> {
         };
         (entry.exported_shape(), values)
     }
+    /// Replaces the values of a tensor by row-major ones of its [`exported_shape`](Entry::exported_shape), as
+    /// many.
+    pub fn set_exported(&mut self, id: ParameterId, values: &[R]) {
+        match self.entry(id).shape[..] {
+            [rows, columns] if self.entry(id).is_transposed => {
+                self.get_mut(id).copy_from_slice(&transpose(values, columns, rows));
+            }
+            _ => self.get_mut(id).copy_from_slice(values),
+        }
+    }
 }

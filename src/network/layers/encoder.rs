@@ -6,7 +6,7 @@ use super::recurrent::{PreparedRecurrent, Recurrent, RecurrentBackward, Source, 
 use crate::network::ground::gradients::Summands;
 use crate::network::ground::graph::GraphSide;
 use crate::network::ground::packing::Packing;
-use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::parameters::{Layout, Parameters};
 use crate::network::ground::pass::Pass;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::Real;
@@ -68,11 +68,6 @@ impl EncoderLayer {
     /// Draws the initial values of both directions.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
         self.directions().for_each(|d| d.initialise(p, random));
-    }
-
-    /// Lists the parameters that are kept transposed.
-    pub fn transposed(&self) -> impl Iterator<Item = ParameterId> {
-        self.directions().filter_map(Recurrent::transposed)
     }
 
     fn directions(&self) -> impl Iterator<Item = &Recurrent> {

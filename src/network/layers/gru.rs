@@ -1,9 +1,9 @@
 //! The GRU cell: one step forward and backward on packed rows, and its two ONNX forms.
 //!
 //! Gates in ONNX's order z, r, n, the reset gate after the product (`linear_before_reset = 1`, as cuDNN and
-//! Keras 3 have it, because two runtimes lack the other form): `n = tanh(W x + b + r (R h))`, `h' = (1 - z) n
-//! + z h` (Cho et al. 2014). There is no bias inside the reset product: at padding it would move a zero
-//! state.
+//! Keras 3 have it, because two runtimes lack the other form): `n = tanh(W x + b + r (R h))`,
+//! `h' = (1 - z) n + z h` (Cho et al. 2014). There is no bias inside the reset product: at padding it would
+//! move a zero state.
 
 use s2s_runtime::contract::state_h;
 

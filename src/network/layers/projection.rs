@@ -7,7 +7,7 @@ use super::rows::{PreparedRows, Rows, RowsTape};
 use super::symbols::{PreparedSymbols, Symbols, SymbolsTape};
 use crate::network::ground::gradients::Summands;
 use crate::network::ground::graph::{GraphSide, Io};
-use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
+use crate::network::ground::parameters::{Layout, Parameters};
 use crate::network::ground::pass::Pass;
 use crate::onnx::builder::{GraphBuilder, Value};
 use s2s_kernels::Real;
@@ -171,14 +171,6 @@ impl Projection {
         match self {
             Self::Symbols(symbols) => symbols.initialise(p, ones, random),
             Self::Rows(rows) => rows.initialise(p, ones, random),
-        }
-    }
-
-    /// The parameter that is kept transposed, if any; see [`Symbols`].
-    pub fn transposed(&self) -> Option<ParameterId> {
-        match self {
-            Self::Symbols(symbols) => symbols.transposed(),
-            Self::Rows(_) => None,
         }
     }
 

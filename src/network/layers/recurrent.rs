@@ -112,11 +112,6 @@ impl<C: RecurrentCell> Recurrent<C> {
         self.cell.states().len()
     }
 
-    /// The parameter that is kept transposed, if any.
-    pub fn transposed(&self) -> Option<ParameterId> {
-        self.projection.transposed()
-    }
-
     /// Draws initial values as Keras does: Glorot-uniform W, orthogonal R, bias 0 but 1 where the cell
     /// [asks for it](RecurrentCell::ones).
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {

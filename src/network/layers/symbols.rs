@@ -153,7 +153,7 @@ impl Symbols {
                 }
             }
             (Form::Embedding { .. }, PreparedSymbols::Table(table)) => {
-                gather_rows(table, self.gates, ids, gates)
+                gather_rows(table, self.gates, ids, gates);
             }
             (Form::Embedding { width, embedding, w }, PreparedSymbols::Rows(packed)) => {
                 let rows = &mut tape.rows;
@@ -254,15 +254,6 @@ impl Symbols {
                     }
                 }
             }
-        }
-    }
-
-    /// Returns the parameter that is kept transposed, if any: exported as (1, gates, inputs), kept as
-    /// (inputs, gates).
-    pub fn transposed(&self) -> Option<ParameterId> {
-        match self.form {
-            Form::OneHot { w } => Some(w),
-            Form::Embedding { .. } => None,
         }
     }
 

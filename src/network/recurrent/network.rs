@@ -10,7 +10,7 @@ use crate::network::layers::dense::Dense;
 use crate::network::layers::encoder::EncoderLayer;
 use crate::network::layers::kinds::AttentionScore;
 use crate::network::layers::recurrent::{Recurrent, Source};
-use crate::network::{Example, Layout, Network, Objective, ParameterId, Parameters, Summands, Sums};
+use crate::network::{Example, Layout, Network, Objective, Parameters, Summands, Sums};
 use s2s_kernels::random::Random;
 use s2s_kernels::{Real, Team};
 
@@ -80,14 +80,6 @@ impl Network for Seq2Seq {
         }
         self.dense.initialise(&mut p, &mut Random::new(seed, u64::MAX));
         p
-    }
-
-    fn is_transposed(&self, id: ParameterId) -> bool {
-        self.encoder
-            .iter()
-            .flat_map(EncoderLayer::transposed)
-            .chain(self.decoder.iter().filter_map(Recurrent::transposed))
-            .any(|t| t == id)
     }
 
     fn targets(example: &Example<'_>) -> usize {

@@ -75,7 +75,7 @@ impl Seq2Seq {
         }
         if let Some(layer) = &self.attention {
             jobs.push(Box::new(move || {
-                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()))
+                *attention = Some(layer.prepare(p, attention.take().unwrap_or_default()));
             }));
         }
         team.each(jobs.into_iter(), |job| job());

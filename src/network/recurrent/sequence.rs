@@ -55,6 +55,7 @@ impl SequenceNetwork for Seq2Seq {
             decoder_output: next(&state),
             encoder_output: state.clone(),
             decoder_input: state,
+            ..StateWire::default()
         });
         let kept =
             |name: &str| MemoryWire { encoder_output: name.to_owned(), decoder_input: name.to_owned() };
@@ -72,6 +73,7 @@ impl SequenceNetwork for Seq2Seq {
                 false => Vec::new(),
             },
             attention: has_attention.then(|| ATTENTION.to_owned()),
+            ..Wiring::default()
         }
     }
 

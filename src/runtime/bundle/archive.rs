@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 
 use zip::ZipArchive;
 
-use super::Files;
+use super::files::{Files, NO_FOLDER};
 use crate::contract::file;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::{self, FileKind};
@@ -30,9 +30,7 @@ impl<'a> Archive<'a> {
         let wrong = |message: &str| Error::new(ErrorKind::Bundle, message.to_owned()).in_file(path);
         let file = files::open(path, files::ARCHIVE)?;
         let zip = ZipArchive::new(file).map_err(|e| {
-            wrong(super::NO_FOLDER)
-                .help("give the folder that `s2s export` wrote, or a zip of it")
-                .caused_by(e)
+            wrong(NO_FOLDER).help("give the folder that `s2s export` wrote, or a zip of it").caused_by(e)
         })?;
         if zip.len() > MOST_ENTRIES {
             return Err(wrong("too many files for a bundle").help("zip the bundle's folder alone"));

@@ -63,6 +63,7 @@ fn files_of(encoder: Vec<u8>, decoder: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
         encoder_output: contract::state_h(0),
         decoder_input: contract::state_h(0),
         decoder_output: contract::next(&contract::state_h(0)),
+        ..StateWire::default()
     };
     let manifest = Manifest {
         format_version: "1.0".to_owned(),
@@ -81,6 +82,7 @@ fn files_of(encoder: Vec<u8>, decoder: Vec<u8>) -> BTreeMap<String, Vec<u8>> {
             states: vec![state],
             memory: vec![],
             attention: None,
+            ..Wiring::default()
         },
         special_ids: SpecialIds::default(),
         decoding: DecodingOptions::default(),

@@ -47,56 +47,30 @@ pub fn decode_each(
     order.retain(|&i| results[i].is_none());
     order.sort_by_key(|&i| std::cmp::Reverse(sources[i].len()));
     let mut waiting = order.into_iter();
-    let next = |most: usize| {
-        waiting.by_ref().take(most).map(|index| (index, std::mem::take(&mut sources[index]))).collect()
-    };
-    decode_from(engine, next, |index, result| results[index] = Some(result), settings, max_rows);
-    let lost = || Err(Error::new(ErrorKind::Internal, "the loop ended without a result for a source"));
-    results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
-}
-
-/// Decodes sources as they are drawn from a queue, which several workers may share, and hands over each
-/// result at once.
-///
-/// - `next`: gives at most so many sources (ids that fit, not empty) with their indices; none ends the work.
-///   Sources of similar length in a row waste the least on padding.
-/// - `max_rows`: rows at a time, but at least one source; the encoder runs over as many sources at once.
-pub(crate) fn decode_from(
-    engine: &mut dyn Engine,
-    mut next: impl FnMut(usize) -> Vec<(usize, Vec<u32>)>,
-    mut done: impl FnMut(usize, Result<Vec<Hypothesis>>),
-    settings: &Arc<Settings>,
-    max_rows: usize,
-) {
     let at_once = (max_rows / settings.most_rows()).max(1);
     let mut decoding = DecodingLoop::new(engine);
-    let mut more = true;
     loop {
-        if more && decoding.prepared() == 0 && decoding.requests() < at_once {
-            let sources = next(at_once);
-            more = !sources.is_empty();
-            decoding.prepare(sources.into_iter().map(|(index, source)| Request {
+        if decoding.prepared() == 0 && decoding.requests() < at_once {
+            decoding.prepare(waiting.by_ref().take(at_once).map(|index| Request {
                 id: index as u64,
-                source,
+                source: std::mem::take(&mut sources[index]),
                 settings: Arc::clone(settings),
                 stream: false,
             }));
         }
         decoding.fill(at_once);
-        // What `next` gave may have been fewer than there is room for.
-        if more && decoding.prepared() == 0 && decoding.requests() < at_once {
-            continue;
-        }
-        if decoding.is_idle() && decoding.prepared() == 0 {
-            return;
+        if decoding.is_idle() && decoding.prepared() == 0 && waiting.len() == 0 {
+            break;
         }
         for event in decoding.step() {
             #[expect(clippy::cast_possible_truncation, reason = "it was an index")]
             match event {
-                Event::Finished { request, hypotheses } => done(request as usize, Ok(hypotheses)),
-                Event::Failed { request, error } => done(request as usize, Err(error)),
+                Event::Finished { request, hypotheses } => results[request as usize] = Some(Ok(hypotheses)),
+                Event::Failed { request, error } => results[request as usize] = Some(Err(error)),
                 Event::Token { .. } => {}
             }
         }
     }
+    let lost = || Err(Error::new(ErrorKind::Internal, "the loop ended without a result for a source"));
+    results.into_iter().map(|result| result.unwrap_or_else(lost)).collect()
 }

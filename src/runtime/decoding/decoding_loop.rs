@@ -1,14 +1,13 @@
 //! Continuous batching: requests join and leave the running batch between any two steps.
 
 use std::collections::VecDeque;
-use std::ops::DerefMut;
+use std::ops::{DerefMut, Range};
 use std::time::Instant;
 
 use super::group::{Buffers, Group, Slice};
 use super::request::{Event, FinishReason, Request};
-use super::state::Running;
-use crate::contract::PAD;
-use crate::engine::{DecoderState, Engine, IdMatrix, StepOutput};
+use crate::contract::SpecialIds;
+use crate::engine::{Encoded, Engine, IdMatrix, Joins, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Decodes any number of requests side by side.
@@ -23,20 +22,21 @@ pub struct DecodingLoop<E = Box<dyn Engine>> {
     vocabulary: usize,
     /// In the order of their rows in the batch.
     groups: Vec<Group>,
-    running: Running,
+    ids: SpecialIds,
     tokens: Vec<i64>,
     output: StepOutput,
     source: IdMatrix,
     buffers: Buffers,
     events: Vec<Event>,
     prepared: VecDeque<Prepared>,
+    /// Requests that wait until all that runs has finished, where rows of different ages cannot run together.
+    waiting: Vec<Request>,
 }
 
 /// Requests that are encoded and wait for a place, the first `taken` of them gone already.
 struct Prepared {
     requests: VecDeque<Request>,
-    state: DecoderState,
-    columns: usize,
+    encoded: Encoded,
     taken: usize,
 }
 
@@ -52,35 +52,38 @@ impl<E: DerefMut<Target: Engine>> std::fmt::Debug for DecodingLoop<E> {
 
 impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     /// An empty loop.
-    pub fn new(engine: E) -> Self {
+    pub fn new(mut engine: E) -> Self {
+        // Rows of a loop before.
+        engine.clear();
         Self {
             vocabulary: engine.target_vocabulary(),
+            ids: engine.special_ids(),
             engine,
             groups: Vec::new(),
-            running: Running::default(),
             tokens: Vec::new(),
             output: StepOutput::default(),
             source: IdMatrix::default(),
             buffers: Buffers::default(),
             events: Vec::new(),
             prepared: VecDeque::new(),
+            waiting: Vec::new(),
         }
     }
 
-    /// Requests that are running.
+    /// Requests that are running, or wait for those to finish because they cannot run beside them.
     pub fn requests(&self) -> usize {
-        self.groups.len()
+        self.groups.len() + self.waiting.len()
     }
 
     /// Rows of the next step: one for a greedy request, up to `num_beams` or `num_return_sequences` for
     /// others.
     pub fn rows(&self) -> usize {
-        self.running.state.batch
+        self.engine.rows()
     }
 
     /// Whether a step would bring nothing; requests that are only [prepared](Self::prepare) do not count.
     pub fn is_idle(&self) -> bool {
-        self.groups.is_empty() && self.events.is_empty()
+        self.requests() == 0 && self.events.is_empty()
     }
 
     /// Requests that are encoded and wait for [`Self::fill`].
@@ -92,20 +95,23 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     /// full batches and the decoder gets a row for each one that leaves. What cannot be encoded comes as
     /// [`Event::Failed`].
     pub fn prepare(&mut self, requests: impl IntoIterator<Item = Request>) {
-        for (requests, state, columns) in self.encode_all(requests) {
-            self.prepared.push_back(Prepared { requests: requests.into(), state, columns, taken: 0 });
+        for (requests, encoded) in self.encode_all(requests) {
+            self.prepared.push_back(Prepared { requests: requests.into(), encoded, taken: 0 });
         }
     }
 
     /// Lets prepared requests join the next step until `most` requests run.
     pub fn fill(&mut self, most: usize) {
+        if self.must_wait() {
+            return;
+        }
         while let Some(mut first) = self.prepared.pop_front() {
             let free = most.saturating_sub(self.requests()).min(first.requests.len());
             if free > 0 {
                 let joining = first.requests.drain(..free).collect();
-                let state = first.state.rows(first.taken..first.taken + free);
+                let rows = first.taken..first.taken + free;
                 first.taken += free;
-                self.join(joining, state, first.columns);
+                self.join(joining, &first.encoded, rows);
             }
             if !first.requests.is_empty() {
                 self.prepared.push_front(first);
@@ -119,16 +125,22 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     ///
     /// Sources of similar length waste the least on padding.
     pub fn admit(&mut self, requests: impl IntoIterator<Item = Request>) {
-        for (requests, state, columns) in self.encode_all(requests) {
-            self.join(requests, state, columns);
+        if self.must_wait() {
+            self.waiting.extend(requests);
+            return;
+        }
+        for (requests, encoded) in self.encode_all(requests) {
+            self.join(requests, &encoded, 0..encoded.rows);
         }
     }
 
+    /// Whether rows that join now could not run beside those that are running.
+    fn must_wait(&self) -> bool {
+        !self.groups.is_empty() && self.engine.joins() == Joins::SameAge
+    }
+
     /// Encodes requests, as one batch unless the engine refuses it.
-    fn encode_all(
-        &mut self,
-        requests: impl IntoIterator<Item = Request>,
-    ) -> Vec<(Vec<Request>, DecoderState, usize)> {
+    fn encode_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<(Vec<Request>, Encoded)> {
         let mut fit = Vec::new();
         for request in requests {
             match request.settings.check_ids(self.vocabulary) {
@@ -140,7 +152,7 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
             return Vec::new();
         }
         match self.encode(&fit) {
-            Ok((state, columns)) => vec![(fit, state, columns)],
+            Ok(encoded) => vec![(fit, encoded)],
             // One source that the engine refuses must not fail the others.
             Err(_) if fit.len() > 1 => {
                 fit.into_iter().flat_map(|request| self.encode_all([request])).collect()
@@ -154,36 +166,36 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     }
 
     /// One encoder run over left-padded sources.
-    fn encode(&mut self, requests: &[Request]) -> Result<(DecoderState, usize)> {
+    fn encode(&mut self, requests: &[Request]) -> Result<Encoded> {
         let columns = requests.iter().map(|r| r.source.len()).max().unwrap_or(0).max(1);
         self.source.rows = requests.len();
         self.source.columns = columns;
         self.source.data.clear();
         for request in requests {
             let padding = columns - request.source.len();
-            self.source.data.extend(std::iter::repeat_n(i64::from(PAD), padding));
+            self.source.data.extend(std::iter::repeat_n(i64::from(self.ids.pad), padding));
             self.source.data.extend(request.source.iter().map(|&id| i64::from(id)));
         }
-        let state = self.engine.encode(&self.source)?;
-        if state.batch != requests.len() {
+        let encoded = self.engine.encode(&self.source)?;
+        if encoded.rows != requests.len() {
             return Err(Error::new(
                 ErrorKind::Engine,
-                format!("the encoder gave {} rows for {} sources", state.batch, requests.len()),
+                format!("the encoder gave {} rows for {} sources", encoded.rows, requests.len()),
             ));
         }
-        Ok((state, columns))
+        Ok(encoded)
     }
 
-    fn join(&mut self, requests: Vec<Request>, state: DecoderState, columns: usize) {
+    fn join(&mut self, requests: Vec<Request>, encoded: &Encoded, rows: Range<usize>) {
         let now = Instant::now();
-        let before = self.running.state.batch;
-        if let Err(error) = self.running.join(state, columns) {
+        let before = self.engine.rows();
+        if let Err(error) = self.engine.join(encoded, rows) {
             self.events
                 .extend(requests.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
             return;
         }
         let fresh = self.groups.len();
-        self.groups.extend(requests.into_iter().map(|request| Group::new(request, now)));
+        self.groups.extend(requests.into_iter().map(|request| Group::new(request, self.ids, now)));
         // Hypotheses that are drawn have a row each from the beginning.
         let rows = &mut self.buffers.order;
         rows.clear();
@@ -194,12 +206,18 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
                 .enumerate()
                 .flat_map(|(at, group)| std::iter::repeat_n(before + at, group.rows.len())),
         );
-        self.running.keep(rows, false);
+        self.engine.keep(rows);
     }
 
     /// Cancels a request: the next step reports what it has as [`FinishReason::Cancelled`]. False if it is
     /// not running.
     pub fn cancel(&mut self, request: u64) -> bool {
+        if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == request) {
+            let mut group = Group::new(self.waiting.remove(at), self.ids, Instant::now());
+            group.finish_all(FinishReason::Cancelled);
+            self.events.push(group.into_event());
+            return true;
+        }
         let found = self.groups.iter_mut().find(|g| g.request.id == request);
         found.map(|group| group.cancelled = true).is_some()
     }
@@ -212,6 +230,10 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     /// 4. The state is gathered: finished rows are gone, beams are in their new order.
     pub fn step(&mut self) -> std::vec::Drain<'_, Event> {
         self.leave_early();
+        if self.groups.is_empty() && !self.waiting.is_empty() {
+            let waiting = std::mem::take(&mut self.waiting);
+            self.admit(waiting);
+        }
         if !self.groups.is_empty() {
             match self.run() {
                 Ok(()) => self.advance(),
@@ -250,11 +272,11 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
 
     fn run(&mut self) -> Result<()> {
         self.tokens.clear();
-        self.tokens.extend(self.groups.iter().flat_map(|g| &g.rows).map(super::group::Row::last));
+        self.tokens.extend(self.groups.iter().flat_map(Group::last_tokens));
         let rows = self.tokens.len();
-        self.engine.step(&self.tokens, &mut self.running.state, &mut self.output)?;
+        self.engine.step(&self.tokens, &mut self.output)?;
         let (logits, attention) = (self.output.logits.len(), self.output.attention.len());
-        if logits != rows * self.vocabulary || (attention != 0 && attention != rows * self.running.time) {
+        if logits != rows * self.vocabulary || !attention.is_multiple_of(rows) {
             let problem =
                 format!("the decoder gave {logits} logits and {attention} attention weights for {rows} rows");
             return Err(Error::new(ErrorKind::Engine, problem));
@@ -263,7 +285,7 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     }
 
     fn advance(&mut self) {
-        let time = if self.output.attention.is_empty() { 0 } else { self.running.time };
+        let time = self.output.attention.len() / self.engine.rows().max(1);
         self.buffers.order.clear();
         let mut first = 0;
         let mut same_places = true;
@@ -289,18 +311,14 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     }
 
     /// Moves the rows of the state as `order` says and lets requests without rows go.
-    fn gather(&mut self, memory_moves: bool) {
-        self.running.keep(&self.buffers.order, !memory_moves);
-        if !memory_moves {
+    fn gather(&mut self, rows_leave: bool) {
+        self.engine.keep(&self.buffers.order);
+        if !rows_leave {
             return;
         }
         let events = &mut self.events;
         for group in self.groups.extract_if(.., |g| g.rows.is_empty()) {
             events.push(group.into_event());
-        }
-        if !self.running.state.memory.is_empty() {
-            let longest = self.groups.iter().map(|g| g.request.source.len()).max().unwrap_or(0);
-            self.running.trim(longest);
         }
     }
 
@@ -308,7 +326,7 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         self.events.extend(
             self.groups.drain(..).map(|g| Event::Failed { request: g.request.id, error: copy(error) }),
         );
-        self.running = Running::default();
+        self.engine.clear();
     }
 }
 

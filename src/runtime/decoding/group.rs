@@ -9,7 +9,7 @@ use super::options::key_error;
 use super::request::{Event, FinishReason, Hypothesis, Request};
 use super::sampler::{Random, draw};
 use super::score::{beams_done, score};
-use crate::contract::{END, START};
+use crate::contract::SpecialIds;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Buffers shared by all requests of a loop.
@@ -54,6 +54,7 @@ pub(super) struct Row {
 #[derive(Debug)]
 pub(super) struct Group {
     pub(super) request: Request,
+    special: SpecialIds,
     pub(super) rows: Vec<Row>,
     pub(super) deadline: Option<Instant>,
     pub(super) cancelled: bool,
@@ -69,11 +70,6 @@ pub(super) struct Group {
 }
 
 impl Row {
-    /// What the next step reads.
-    pub(super) fn last(&self) -> i64 {
-        i64::from(self.ids.last().copied().unwrap_or(START))
-    }
-
     /// A copy for another beam, or itself if this is the last that is needed.
     fn branch(&mut self, last: bool) -> Self {
         if last { std::mem::take(self) } else { self.clone() }
@@ -81,7 +77,7 @@ impl Row {
 }
 
 impl Group {
-    pub(super) fn new(request: Request, now: Instant) -> Self {
+    pub(super) fn new(request: Request, special: SpecialIds, now: Instant) -> Self {
         let s = &*request.settings;
         let rows = if s.do_sample { s.num_return_sequences } else { 1 };
         let row = |number| Row { number, random: Random::new(s.seed, number), ..Row::default() };
@@ -95,8 +91,14 @@ impl Group {
             wants_log_p: s.scores || s.token_scores,
             keeps_attention: s.keeps_attention(),
             needs_attention: s.attention_key(),
+            special,
             request,
         }
+    }
+
+    /// What the next step reads, row by row.
+    pub(super) fn last_tokens(&self) -> impl Iterator<Item = i64> {
+        self.rows.iter().map(|row| i64::from(row.ids.last().copied().unwrap_or(self.special.start)))
     }
 
     /// Tokens of a row without the prefix; rows of a request are equally long.
@@ -194,21 +196,33 @@ impl Group {
     ) -> Result<Option<FinishReason>> {
         let settings = &*self.request.settings;
         if !self.no_rules {
-            filters::apply_rules(logits, settings, &row.ids, self.generated(row), &mut buffers.scratch);
+            filters::apply_rules(
+                logits,
+                settings,
+                self.special,
+                &row.ids,
+                self.generated(row),
+                &mut buffers.scratch,
+            );
         }
-        // PAD and START are never generated.
-        let open = &logits[END as usize..];
+        // Padding and START are never generated.
+        let SpecialIds { pad, start, end, .. } = self.special;
+        for id in [pad, start] {
+            logits[id as usize] = f32::NEG_INFINITY;
+        }
+        // Ours are the lowest ids, and need not be looked at.
+        let skipped = (0..).take_while(|id| *id == pad || *id == start).count();
+        let open = &logits[skipped..];
         let best = maximum(open).ok_or_else(not_a_distribution)?;
         let chosen = if best == f32::NEG_INFINITY {
             None
         } else if settings.do_sample {
             buffers.drawn.clear();
             buffers.drawn.extend_from_slice(logits);
-            buffers.drawn[..END as usize].fill(f32::NEG_INFINITY);
             filters::apply_sampling(&mut buffers.drawn, settings, &mut buffers.scratch);
             draw(&buffers.drawn, row.random.uniform())
         } else {
-            position(open, best).map(|p| p + END as usize)
+            position(open, best).map(|at| at + skipped)
         };
         let Some(chosen) = chosen else {
             return Ok(Some(FinishReason::Stop));
@@ -222,7 +236,7 @@ impl Group {
         }
         #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
         let id = chosen as u32;
-        if id == END {
+        if id == end {
             return Ok(Some(FinishReason::Eos));
         }
         row.ids.push(id);
@@ -254,7 +268,7 @@ impl Group {
         for (beam, (row, logits)) in
             self.rows.iter().zip(step.logits.chunks_exact_mut(step.vocabulary)).enumerate()
         {
-            filters::apply_rules(logits, &settings, &row.ids, self.generated(row), scratch);
+            filters::apply_rules(logits, &settings, self.special, &row.ids, self.generated(row), scratch);
             let highest = maximum(logits).ok_or_else(not_a_distribution)?;
             if highest > f32::NEG_INFINITY {
                 best.offer(beam, row.sum, logits, log_sum_exp(logits, highest));
@@ -267,7 +281,7 @@ impl Group {
                 break;
             }
             let parent = &mut parents[candidate.beam];
-            let finish = if candidate.id == END {
+            let finish = if candidate.id == self.special.end {
                 Some(FinishReason::Eos)
             } else {
                 parent.ids.push(candidate.id);
@@ -281,7 +295,7 @@ impl Group {
             match finish {
                 None => live.push(*candidate),
                 Some(finish) if rank < beams => {
-                    let row = extend(parent.clone(), *candidate, settings.token_scores);
+                    let row = extend(parent.clone(), *candidate, self.special.end, settings.token_scores);
                     self.finish(row, finish);
                 }
                 Some(_) => {}
@@ -302,7 +316,8 @@ impl Group {
         }
         for (at, candidate) in live.iter().enumerate() {
             let last = live[at + 1..].iter().all(|later| later.beam != candidate.beam);
-            self.rows.push(extend(parents[candidate.beam].branch(last), *candidate, settings.token_scores));
+            let row = parents[candidate.beam].branch(last);
+            self.rows.push(extend(row, *candidate, self.special.end, settings.token_scores));
             order.push(step.first + candidate.beam);
         }
         let generated = self.rows.first().map_or(0, |row| self.generated(row));
@@ -367,8 +382,8 @@ impl Group {
 }
 
 /// A beam with one more token; END enters the score alone.
-fn extend(mut row: Row, candidate: Candidate, token_scores: bool) -> Row {
-    if candidate.id != END {
+fn extend(mut row: Row, candidate: Candidate, end: u32, token_scores: bool) -> Row {
+    if candidate.id != end {
         row.ids.push(candidate.id);
     }
     row.sum = candidate.sum;

@@ -9,7 +9,6 @@
 //! | `numerics` | maximum, log-sum-exp, exp |
 //! | `sampler`, `beam` | which token comes next |
 //! | `score`, `stop_strings` | what a hypothesis is worth and when beams are done; texts that end it |
-//! | `state` | states of rows that join, leave and change places |
 
 mod batch;
 mod beam;
@@ -22,11 +21,9 @@ mod request;
 mod sampler;
 pub mod score;
 mod settings;
-mod state;
 mod stop_strings;
 
 pub use crate::vocabulary::UnknownPolicy;
-pub(crate) use batch::decode_from;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
 pub use options::{

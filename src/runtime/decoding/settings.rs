@@ -43,8 +43,10 @@ pub struct Settings {
     pub repetition_penalty: f32,
     /// `no_repeat_ngram_size`.
     pub no_repeat_ngram_size: usize,
-    /// `suppress_tokens` and, with `disable_unk`, UNK; sorted, each once.
+    /// `suppress_tokens`; sorted, each once.
     pub suppress: Vec<u32>,
+    /// `disable_unk`.
+    pub disable_unk: bool,
     /// `target_prefix` as ids.
     pub prefix: Vec<u32>,
     /// `stop_strings`; none without them.
@@ -91,6 +93,7 @@ impl Default for Settings {
             repetition_penalty: 1.0,
             no_repeat_ngram_size: 0,
             suppress: Vec::new(),
+            disable_unk: false,
             prefix: Vec::new(),
             stop: None,
             do_sample: false,
@@ -135,8 +138,7 @@ impl Settings {
             SymbolRef::Id(id) => Some(*id),
             SymbolRef::Text(_) => None,
         });
-        let unk = o.disable_unk.unwrap_or(false).then_some(crate::contract::UNK);
-        let mut suppress: Vec<u32> = suppressed.chain(unk).collect();
+        let mut suppress: Vec<u32> = suppressed.collect();
         suppress.sort_unstable();
         suppress.dedup();
         #[expect(
@@ -165,6 +167,7 @@ impl Settings {
             repetition_penalty: o.repetition_penalty.unwrap_or(d.repetition_penalty),
             no_repeat_ngram_size: o.no_repeat_ngram_size.unwrap_or(d.no_repeat_ngram_size),
             suppress,
+            disable_unk: o.disable_unk.unwrap_or(d.disable_unk),
             prefix: Vec::new(),
             stop: None,
             do_sample: o.do_sample.unwrap_or(d.do_sample),

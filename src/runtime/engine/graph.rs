@@ -1,7 +1,14 @@
 //! One loaded ONNX graph, whatever runs it: tensors in and out by position.
+//!
+//! What a graph gives stays where its engine keeps it, as a [`Value`]: fed back to the next call it is not
+//! copied, and on a device it never leaves the device unless somebody [reads](Graph::read) it.
 
+use std::any::Any;
+use std::sync::Arc;
+
+use super::arrange::{self, Arrangement};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::graph_info::{Dimension, FLOAT, GraphInfo, INT64, TensorInfo};
+use crate::graph_info::{BOOL, Dimension, FLOAT, GraphInfo, INT32, INT64, TensorInfo};
 
 /// A tensor that is lent to a graph.
 #[derive(Clone, Copy, Debug)]
@@ -15,13 +22,29 @@ pub struct TensorView<'a> {
 /// Values of a [`TensorView`].
 #[derive(Clone, Copy, Debug)]
 pub enum DataView<'a> {
-    /// Ids.
+    /// Ids, masks.
     I64(&'a [i64]),
-    /// States, logits, one-hot rows.
+    /// The same for graphs that want them in 32 bits.
+    I32(&'a [i32]),
+    /// States, logits, one-hot rows, masks.
     F32(&'a [f32]),
+    /// Masks.
+    Bool(&'a [bool]),
 }
 
-/// A tensor that a graph gives, as f32; its buffers are reused from call to call. Ids come as f32 too, which
+impl DataView<'_> {
+    /// ONNX's number of the element type, and how many values there are.
+    pub(crate) fn described(self) -> (i32, usize) {
+        match self {
+            Self::I64(data) => (INT64, data.len()),
+            Self::I32(data) => (INT32, data.len()),
+            Self::F32(data) => (FLOAT, data.len()),
+            Self::Bool(data) => (BOOL, data.len()),
+        }
+    }
+}
+
+/// A tensor in the host's memory, as f32; its buffers are reused from call to call. Ids come as f32 too, which
 /// is exact below 2^24.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tensor {
@@ -31,16 +54,127 @@ pub struct Tensor {
     pub data: Vec<f32>,
 }
 
+/// A tensor that an engine keeps, in the host's memory or on a device. Only its own engine can do more with
+/// it than ask for its outside.
+pub trait DeviceTensor: Any + Send + Sync {
+    /// Axes.
+    fn shape(&self) -> &[usize];
+    /// ONNX's number of the element type.
+    fn element_type(&self) -> i32;
+}
+
+/// A tensor of an engine, shared rather than copied.
+pub type Value = Arc<dyn DeviceTensor>;
+
+impl DeviceTensor for Tensor {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn element_type(&self) -> i32 {
+        FLOAT
+    }
+}
+
+/// What one input of a graph is given.
+#[derive(Clone, Copy)]
+pub enum Feed<'a> {
+    /// A tensor in the host's memory.
+    Host(TensorView<'a>),
+    /// A tensor of the same engine.
+    Value(&'a Value),
+}
+
+impl<'a> Feed<'a> {
+    /// Axes.
+    pub fn shape(&self) -> &'a [usize] {
+        match self {
+            Self::Host(view) => view.shape,
+            Self::Value(value) => value.shape(),
+        }
+    }
+
+    /// The values, for graphs whose tensors are in the host's memory.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Internal`] for a tensor of an engine that keeps its own.
+    pub fn on_host(&self) -> Result<TensorView<'a>> {
+        match self {
+            Self::Host(view) => Ok(*view),
+            Self::Value(value) => {
+                let Tensor { shape, data } = arrange::host(value)?;
+                Ok(TensorView { shape, data: DataView::F32(data) })
+            }
+        }
+    }
+}
+
+impl std::fmt::Debug for Feed<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Feed").field(&self.shape()).finish()
+    }
+}
+
 /// A loaded graph with a fixed list of inputs and outputs.
+///
+/// The methods with a body are for graphs whose values are [`Tensor`]s in the host's memory; an engine with
+/// tensors of its own replaces them all.
 pub trait Graph: Send {
     /// Runs the graph.
     ///
     /// - `inputs`: in the order given when the graph was loaded.
-    /// - `outputs`: filled in the order given when the graph was loaded; grown as needed.
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()>;
+    /// - `outputs`: replaced, in the order given when the graph was loaded.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`] naming an input that does not fit; [`ErrorKind::Engine`] if the engine fails.
+    fn call(&mut self, inputs: &[Feed<'_>], outputs: &mut Vec<Value>) -> Result<()>;
 
     /// The same graph for another worker; weights are shared where the engine can.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`] if the engine cannot load it once more.
     fn fork(&self) -> Result<Box<dyn Graph>>;
+
+    /// A tensor of this engine with these values.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`] if the engine cannot keep it.
+    fn upload(&self, tensor: TensorView<'_>) -> Result<Value> {
+        arrange::upload(tensor)
+    }
+
+    /// Copies a tensor of this engine to the host, as f32.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`] if the engine cannot give it, or it is of another engine.
+    fn read(&self, value: &Value, into: &mut Tensor) -> Result<()> {
+        let tensor = arrange::host(value)?;
+        into.fill(tensor.shape.iter().copied(), tensor.data.iter().copied());
+        Ok(())
+    }
+
+    /// Puts a tensor together from rows of `parts`, all of this engine.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`] if the engine cannot do it, or a part is of another engine.
+    fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
+        arrange::on_host(parts, arrangement)
+    }
+
+    /// Runs the graph from the host's memory into the host's memory.
+    ///
+    /// - `inputs`: in the order given when the graph was loaded.
+    /// - `outputs`: filled in the order given when the graph was loaded; grown as needed.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call) and [`read`](Self::read).
+    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
+        let feeds: Vec<Feed<'_>> = inputs.iter().map(|&view| Feed::Host(view)).collect();
+        let mut values = Vec::new();
+        self.call(&feeds, &mut values)?;
+        outputs.resize_with(values.len(), Tensor::default);
+        values.iter().zip(outputs).try_for_each(|(value, output)| self.read(value, output))
+    }
 }
 
 /// What the inputs of a graph must look like; checked before every call, because engines panic or read out of
@@ -50,8 +184,8 @@ pub(crate) struct Signature {
     name: String,
     inputs: Vec<InputRule>,
     symbols: Vec<String>,
-    /// The size that each symbol has in the call at hand; 0 is not known yet.
-    sizes: Vec<usize>,
+    /// The size that each symbol has in the call at hand; `None` is not known yet.
+    sizes: Vec<Option<usize>>,
 }
 
 #[derive(Clone, Debug)]
@@ -80,9 +214,9 @@ impl Signature {
         let mut signature = Self { name: name.to_owned(), inputs: vec![], symbols: vec![], sizes: vec![] };
         for &input in inputs {
             let info = find(name, "input", &graph.inputs, input)?;
-            if ![FLOAT, INT64].contains(&info.element_type) {
+            if ![FLOAT, INT64, INT32, BOOL].contains(&info.element_type) {
                 let message = format!(
-                    "element type {} (ONNX's number); only float32 (1) and int64 (7) are handled",
+                    "element type {} (ONNX's number); only float32 (1), int32 (6), int64 (7) and bool (9) are handled",
                     info.element_type
                 );
                 return Err(Error::new(ErrorKind::Bundle, message).in_graph(name, Some(input)));
@@ -97,9 +231,9 @@ impl Signature {
         }
         for &output in outputs {
             let info = find(name, "output", &graph.outputs, output)?;
-            if ![FLOAT, INT64, 0].contains(&info.element_type) {
+            if ![FLOAT, INT64, INT32, BOOL, 0].contains(&info.element_type) {
                 let message = format!(
-                    "element type {} (ONNX's number); only float32 (1) and int64 (7) outputs are read",
+                    "element type {} (ONNX's number); only float32 (1), int32 (6), int64 (7) and bool (9) outputs are read",
                     info.element_type
                 );
                 return Err(Error::new(ErrorKind::Bundle, message).in_graph(name, Some(output)));
@@ -110,7 +244,7 @@ impl Signature {
                 .in_graph(name, Some(&unfed.name))
                 .help("name it in the manifest's wiring, as a state, memory, or the token"));
         }
-        signature.sizes = vec![0; signature.symbols.len()];
+        signature.sizes = vec![None; signature.symbols.len()];
         Ok(signature)
     }
 
@@ -132,16 +266,17 @@ impl Signature {
     ///
     /// # Errors
     /// [`ErrorKind::Input`] naming the input and what it should be.
-    pub(crate) fn check(&mut self, inputs: &[TensorView<'_>]) -> Result<()> {
-        self.sizes.fill(0);
+    pub(crate) fn check(&mut self, inputs: &[Feed<'_>]) -> Result<()> {
+        self.sizes.fill(None);
         if inputs.len() != self.inputs.len() {
             let message = format!("{} inputs given, {} expected", inputs.len(), self.inputs.len());
             return Err(Error::new(ErrorKind::Input, message).in_graph(&self.name, None));
         }
         for (rule, input) in self.inputs.iter().zip(inputs) {
-            let (len, element_type) = match input.data {
-                DataView::I64(data) => (data.len(), INT64),
-                DataView::F32(data) => (data.len(), FLOAT),
+            let shape = input.shape();
+            let (element_type, len) = match input {
+                Feed::Host(view) => view.data.described(),
+                Feed::Value(value) => (value.element_type(), shape.iter().product()),
             };
             let wrong = |message: String| {
                 Err(Error::new(ErrorKind::Input, message).in_graph(&self.name, Some(&rule.name)))
@@ -152,28 +287,24 @@ impl Signature {
                     rule.element_type
                 ));
             }
-            if len != input.shape.iter().product::<usize>() || len == 0 {
-                return wrong(format!("{len} values given for shape {:?}", input.shape));
+            // A state that grows begins without values.
+            let empty = len == 0 && matches!(input, Feed::Host(_));
+            if len != shape.iter().product::<usize>() || empty {
+                return wrong(format!("{len} values given for shape {shape:?}"));
             }
             let Some(axes) = &rule.axes else { continue };
-            if axes.len() != input.shape.len() {
-                return wrong(format!("shape {:?} given, {} axes expected", input.shape, axes.len()));
+            if axes.len() != shape.len() {
+                return wrong(format!("shape {shape:?} given, {} axes expected", axes.len()));
             }
-            for (&axis, &size) in axes.iter().zip(input.shape) {
+            for (&axis, &size) in axes.iter().zip(shape) {
                 let expected = match axis {
                     Axis::Any => size,
                     Axis::Fixed(expected) => expected,
-                    Axis::Symbol(symbol) => {
-                        if self.sizes[symbol] == 0 {
-                            self.sizes[symbol] = size;
-                        }
-                        self.sizes[symbol]
-                    }
+                    Axis::Symbol(symbol) => *self.sizes[symbol].get_or_insert(size),
                 };
                 if size != expected {
                     return wrong(format!(
-                        "shape {:?} given, and an axis of {size} should be {expected}",
-                        input.shape
+                        "shape {shape:?} given, and an axis of {size} should be {expected}"
                     ));
                 }
             }
@@ -199,10 +330,10 @@ fn find<'a>(graph: &str, what: &str, tensors: &'a [TensorInfo], name: &str) -> R
 
 impl Tensor {
     /// Takes a copy of what an engine gave, in the buffers at hand.
-    pub(crate) fn fill(&mut self, shape: impl Iterator<Item = usize>, data: &[f32]) {
+    pub(crate) fn fill(&mut self, shape: impl Iterator<Item = usize>, data: impl Iterator<Item = f32>) {
         self.shape.clear();
         self.shape.extend(shape);
         self.data.clear();
-        self.data.extend_from_slice(data);
+        self.data.extend(data);
     }
 }

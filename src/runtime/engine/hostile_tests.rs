@@ -6,13 +6,19 @@ use std::time::{Duration, Instant};
 
 use prost::Message as _;
 
+use super::deadline::Deadline;
+use super::open::open_with;
 use super::*;
-use crate::manifest::Manifest;
+use crate::bundle::Bundle;
+use crate::checked::CheckedModel;
+use crate::contract::file;
+use crate::error::ErrorKind;
+use crate::manifest::{Manifest, Role};
 use crate::onnx::{
     AttributeProto, DataType, DimensionProto, GraphProto, ModelProto, NodeProto, OperatorSetIdProto,
     TensorProto, ValueInfoProto,
 };
-use crate::self_test::Case;
+use crate::self_test::{Case, SelfTest};
 
 fn node(op: &str, inputs: &[&str], output: &str) -> NodeProto {
     let input = inputs.iter().map(|&name| name.to_owned()).collect();

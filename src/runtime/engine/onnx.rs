@@ -1,14 +1,19 @@
 //! [`Engine`] over two [`Graph`]s, wired as the manifest says.
 
+use std::ops::Range;
 use std::sync::Arc;
 
-use super::graph::{DataView, Graph, Tensor, TensorView};
-use super::{DecoderState, Engine, IdMatrix, StateTensor, StepOutput};
+use super::arrange::{self, Arrangement};
+use super::graph::{DataView, Feed, Graph, Tensor, TensorView, Value};
+use super::interface::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
+use super::plan::{First, Mask, Plan};
+use super::state::{Kind, Part, State};
+use super::tokens::{Tokens, check_ids};
 use crate::bundle::Bundle;
-use crate::contract::PAD;
+use crate::contract::SpecialIds;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph_info::{Dimension, TensorInfo};
 use crate::manifest::{Io, OutputForm, Role};
+use crate::vocabulary::PaddingSide;
 
 /// The logarithm of a probability that came out as zero.
 const LEAST_PROBABILITY: f32 = f32::MIN_POSITIVE;
@@ -19,40 +24,14 @@ pub struct OnnxEngine {
     encoder: Box<dyn Graph>,
     decoder: Box<dyn Graph>,
     plan: Arc<Plan>,
-    /// One-hot rows of the tokens at hand; empty with ids.
-    one_hot: Vec<f32>,
-    /// Shapes of the decoder's inputs, token first; the batch is written in at each step.
-    shapes: Vec<Vec<usize>>,
-    outputs: Vec<Tensor>,
-}
-
-/// What the manifest and the graphs' outsides say, resolved once.
-struct Plan {
-    io: Io,
-    output: OutputForm,
-    source_vocabulary: usize,
-    target_vocabulary: usize,
-    /// Axes of the decoder's ids: (batch, 1) or (batch).
-    token_rank: usize,
-    /// Recurrent states first, then memory.
-    tensors: Vec<Wire>,
-    recurrent: usize,
-    attention: bool,
-    names: Names,
-}
-
-/// For errors.
-struct Names {
-    encoder: String,
-    decoder: String,
-}
-
-/// Where the batch lies in one state or memory tensor; foreign graphs may put layers before it.
-struct Wire {
-    name: String,
-    encoder_axis: usize,
-    input_axis: usize,
-    output_axis: usize,
+    state: State,
+    /// The number of the next source.
+    next_source: u64,
+    tokens: Tokens,
+    mask: Tokens,
+    /// What the graphs gave last.
+    values: Vec<Value>,
+    read: Tensor,
 }
 
 impl OnnxEngine {
@@ -61,126 +40,276 @@ impl OnnxEngine {
     /// - `name`: what [`Engine::name`] says.
     ///
     /// # Errors
-    /// What `load` gives.
+    /// [`ErrorKind::Bundle`] if the graphs do not fit the manifest; what `load` gives.
     pub fn new(
         name: &'static str,
         bundle: &Bundle,
         load: impl Fn(&str, &[u8], &[&str], &[&str]) -> Result<Box<dyn Graph>>,
     ) -> Result<Self> {
-        let (manifest, wiring) = (bundle.manifest(), &bundle.manifest().wiring);
-        let (encoder, decoder) = (bundle.graph_info(Role::Encoder)?, bundle.graph_info(Role::Decoder)?);
-        let encoder_batch = batch_symbol(encoder.input(&wiring.encoder_input));
-        let decoder_batch = batch_symbol(decoder.input(&wiring.decoder_input));
-        let states = wiring
-            .states
-            .iter()
-            .map(|wire| (&wire.encoder_output, &wire.decoder_input, Some(&wire.decoder_output)));
-        let memory = wiring.memory.iter().map(|wire| (&wire.encoder_output, &wire.decoder_input, None));
-        let wires = states.chain(memory).map(|(from, to, next)| Wire {
-            name: from.clone(),
-            encoder_axis: batch_axis(encoder.output(from), encoder_batch),
-            input_axis: batch_axis(decoder.input(to), decoder_batch),
-            output_axis: next.map_or(0, |next| batch_axis(decoder.output(next), decoder_batch)),
-        });
-        let token_rank =
-            decoder.input(&wiring.decoder_input).and_then(|info| info.shape.as_ref()).map_or(2, Vec::len);
-        let one_hot = usize::from(manifest.io == Io::OneHot);
-        if !(1 + one_hot..=2 + one_hot).contains(&token_rank) {
-            let message = format!(
-                "{token_rank} axes; (batch, 1) or (batch) is expected, and the vocabulary after it with one-hot tensors"
-            );
-            return Err(Error::new(ErrorKind::Bundle, message)
-                .in_graph(bundle.graph_name(Role::Decoder), Some(&wiring.decoder_input)));
-        }
-        let plan = Plan {
-            io: manifest.io,
-            output: wiring.output,
-            source_vocabulary: manifest.source.symbols.len(),
-            target_vocabulary: manifest.target.symbols.len(),
-            token_rank: token_rank - one_hot,
-            tensors: wires.collect(),
-            recurrent: wiring.states.len(),
-            attention: wiring.attention.is_some(),
-            names: Names {
-                encoder: bundle.graph_name(Role::Encoder).to_owned(),
-                decoder: bundle.graph_name(Role::Decoder).to_owned(),
-            },
-        };
-        let encoder = load(
-            &plan.names.encoder,
-            bundle.graph(Role::Encoder)?,
-            &[&wiring.encoder_input],
-            &wiring.encoder_outputs(),
-        )?;
-        let decoder = load(
-            &plan.names.decoder,
-            bundle.graph(Role::Decoder)?,
-            &wiring.decoder_inputs(),
-            &wiring.decoder_outputs(),
-        )?;
+        let wiring = &bundle.manifest().wiring;
+        let plan = Plan::of(bundle)?;
+        let (inputs, outputs) = (wiring.encoder_inputs(), wiring.encoder_outputs());
+        let encoder = load(&plan.encoder, bundle.graph(Role::Encoder)?, &inputs, &outputs)?;
+        let (inputs, outputs) = (wiring.decoder_inputs(), wiring.decoder_outputs());
+        let decoder = load(&plan.decoder, bundle.graph(Role::Decoder)?, &inputs, &outputs)?;
         Ok(Self::with(name, encoder, decoder, Arc::new(plan)))
     }
 
     fn with(name: &'static str, encoder: Box<dyn Graph>, decoder: Box<dyn Graph>, plan: Arc<Plan>) -> Self {
-        let shapes = vec![vec![]; plan.tensors.len() + 1];
-        Self { name, encoder, decoder, plan, one_hot: vec![], shapes, outputs: vec![] }
-    }
-}
-
-/// The symbol of the first axis.
-fn batch_symbol(tensor: Option<&TensorInfo>) -> Option<&str> {
-    match tensor?.shape.as_ref()?.first()? {
-        Dimension::Symbol(symbol) => Some(symbol),
-        Dimension::Fixed(_) | Dimension::Unknown => None,
-    }
-}
-
-/// The axis that is called as the batch is; the first if none is.
-fn batch_axis(tensor: Option<&TensorInfo>, batch: Option<&str>) -> usize {
-    let shape = tensor.and_then(|tensor| tensor.shape.as_deref()).unwrap_or_default();
-    let named =
-        |axis: &Dimension| matches!(axis, Dimension::Symbol(symbol) if Some(symbol.as_str()) == batch);
-    shape.iter().position(named).unwrap_or(0)
-}
-
-/// Moves `axis` to the front, in place of where it was.
-fn to_front(data: &mut Vec<f32>, shape: &[usize], axis: usize) {
-    let (outer, rows): (usize, usize) = (shape[..axis].iter().product(), shape[axis]);
-    if outer > 1 && rows > 1 {
-        transpose(data, outer, rows, shape[axis + 1..].iter().product());
-    }
-}
-
-/// (a, b, inner) to (b, a, inner).
-fn transpose(data: &mut Vec<f32>, a: usize, b: usize, inner: usize) {
-    let block = |i: usize, j: usize| (i * b + j) * inner;
-    *data = (0..b)
-        .flat_map(|j| (0..a).flat_map(move |i| block(i, j)..block(i, j) + inner))
-        .map(|at| data[at])
-        .collect();
-}
-
-fn check_ids(ids: &[i64], symbols: usize, graph: &str) -> Result<()> {
-    // Unsigned, so that one comparison finds negative ids too.
-    if let Some(&id) = ids.iter().find(|&&id| id as u64 >= symbols as u64) {
-        return Err(Error::new(
-            ErrorKind::Input,
-            format!("id {id}, but the vocabulary has the ids 0 to {}", symbols - 1),
-        )
-        .in_graph(graph, None));
-    }
-    Ok(())
-}
-
-/// Rows of zeros with a 1 at the id; PAD stays all zero.
-fn fill_one_hot(ids: &[i64], width: usize, rows: &mut Vec<f32>) {
-    rows.clear();
-    rows.resize(ids.len() * width, 0.0);
-    for (row, &id) in rows.chunks_exact_mut(width).zip(ids) {
-        if id != i64::from(PAD) {
-            row[id as usize] = 1.0;
+        Self {
+            name,
+            encoder,
+            decoder,
+            state: State::new(Arc::clone(&plan.carried), plan.side),
+            plan,
+            next_source: 0,
+            tokens: Tokens::default(),
+            mask: Tokens::default(),
+            values: Vec::new(),
+            read: Tensor::default(),
         }
     }
+
+    /// The encoder's outputs for `sources`, into `values`; and for each row the columns that are no padding.
+    fn run_encoder(&mut self, sources: &IdMatrix) -> Result<(usize, Vec<usize>)> {
+        let plan = &*self.plan;
+        let &IdMatrix { rows, columns, ref data } = sources;
+        if rows == 0 || columns == 0 || data.len() != rows * columns {
+            let message = format!(
+                "{} ids given for {rows} rows of {columns}; at least one of each is needed",
+                data.len()
+            );
+            return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.encoder, None));
+        }
+        check_ids(data, plan.source_vocabulary, &plan.encoder)?;
+        let pad = i64::from(plan.special.pad);
+        let own = |row: &[i64]| row.len() - row.iter().take_while(|&&id| id == pad).count();
+        let added = usize::from(plan.before.is_some()) + usize::from(plan.behind.is_some());
+        let lengths: Vec<usize> = data.chunks_exact(columns).map(|row| own(row) + added).collect();
+        let as_given = added == 0 && plan.side == PaddingSide::Left;
+        let columns = columns + added;
+        let ids = if as_given { data } else { &placed(plan, sources, &lengths, columns) };
+        let shape = [rows, columns, plan.source_vocabulary];
+        let view = match plan.io {
+            Io::Ids => {
+                TensorView { shape: &shape[..2], data: id_view(&mut self.tokens, plan.source_type, ids) }
+            }
+            Io::OneHot => TensorView {
+                shape: &shape,
+                data: self.tokens.one_hot(ids, plan.source_vocabulary, plan.special.pad),
+            },
+        };
+        let mut feeds = vec![Feed::Host(view)];
+        if let Some(mask) = &plan.encoder_mask {
+            let data = mask_view(&mut self.mask, mask, plan.side, lengths.iter().copied(), columns);
+            feeds.push(Feed::Host(TensorView { shape: &shape[..2], data }));
+        }
+        self.encoder.call(&feeds, &mut self.values)?;
+        Ok((columns, lengths))
+    }
+
+    /// The tensors that the decoder reads first, from what the encoder gave.
+    fn first_values(&mut self, rows: usize, columns: usize) -> Result<(Vec<Value>, Vec<bool>)> {
+        let plan = &*self.plan;
+        let (mut tensors, mut timed) = (Vec::new(), Vec::new());
+        let order: Vec<(usize, usize)> = (0..rows).map(|row| (0, row)).collect();
+        for (carried, wire) in plan.carried.iter().zip(&plan.wires) {
+            let (value, is_timed) = match &wire.first {
+                First::Zeros(row) => {
+                    let mut shape = row.clone();
+                    shape.insert(carried.batch.min(row.len()), rows);
+                    let data = vec![0.0; shape.iter().product()];
+                    let zeros = TensorView { shape: &shape, data: DataView::F32(&data) };
+                    (self.decoder.upload(zeros)?, false)
+                }
+                &First::Encoder { output, axis } => {
+                    let value = &self.values[output];
+                    let mut row_shape = value.shape().to_vec();
+                    if row_shape.get(axis) != Some(&rows) {
+                        let message =
+                            format!("shape {row_shape:?} where axis {axis} should be the batch of {rows}");
+                        return Err(Error::new(ErrorKind::Engine, message)
+                            .in_graph(&plan.encoder, Some(&carried.name)));
+                    }
+                    row_shape.remove(axis);
+                    let time = if let Kind::Memory { time } = carried.kind { time } else { None };
+                    let is_timed = time.is_some_and(|time| row_shape.get(time) == Some(&columns));
+                    let to = carried.batch.min(row_shape.len());
+                    if to == axis {
+                        (Arc::clone(value), is_timed)
+                    } else {
+                        // The decoder has its rows on another axis than the encoder.
+                        let moved =
+                            Arrangement { rows: &order, row_shape: &row_shape, from: axis, to, along: None };
+                        (self.decoder.arrange(&[value], &moved)?, is_timed)
+                    }
+                }
+            };
+            tensors.push(value);
+            timed.push(is_timed);
+        }
+        Ok((tensors, timed))
+    }
+
+    /// Runs the decoder, renews the state and fills `output`; the state is good for nothing where it fails.
+    fn run_decoder(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
+        let plan = &*self.plan;
+        let wrong = |message: String| Error::new(ErrorKind::Engine, message).in_graph(&plan.decoder, None);
+        self.state.settle(&mut *self.decoder)?;
+        let (rows, width, columns) = (self.state.rows(), plan.target_vocabulary, self.state.columns());
+        let mut token_shape = [rows, 1, 1];
+        let data = match plan.io {
+            Io::Ids => id_view(&mut self.tokens, plan.token_type, tokens),
+            Io::OneHot => {
+                token_shape[plan.token_rank] = width;
+                self.tokens.one_hot(tokens, width, plan.special.pad)
+            }
+        };
+        let token_shape = &token_shape[..plan.token_rank + usize::from(plan.io == Io::OneHot)];
+        let mask_shape = [rows, columns];
+        let mut feeds = Vec::with_capacity(plan.carried.len() + 2);
+        feeds.push(Feed::Host(TensorView { shape: token_shape, data }));
+        feeds.extend(self.state.values().iter().map(Feed::Value));
+        if let Some(mask) = &plan.decoder_mask {
+            let data = mask_view(&mut self.mask, mask, plan.side, self.state.lengths(), columns);
+            feeds.push(Feed::Host(TensorView { shape: &mask_shape, data }));
+        }
+        self.decoder.call(&feeds, &mut self.values)?;
+        drop(feeds);
+
+        // Buffers change hands: what the loop has read becomes the space of the next read.
+        std::mem::swap(&mut output.logits, &mut self.read.data);
+        self.decoder.read(&self.values[0], &mut self.read)?;
+        std::mem::swap(&mut output.logits, &mut self.read.data);
+        if output.logits.len() != rows * width {
+            let message = format!("shape {:?}; {rows} rows of {width} are expected", self.read.shape);
+            return Err(wrong(message));
+        }
+        if plan.output == OutputForm::Probabilities {
+            output.logits.iter_mut().for_each(|p| *p = p.max(LEAST_PROBABILITY).ln());
+        }
+        output.attention.clear();
+        if plan.attention {
+            self.decoder.read(&self.values[1 + plan.states], &mut self.read)?;
+            if self.read.data.len() != rows * columns {
+                let message = format!(
+                    "attention weights of shape {:?}; {rows} rows of {columns} are expected",
+                    self.read.shape
+                );
+                return Err(wrong(message));
+            }
+            self.take_attention(columns, &mut output.attention);
+        }
+        self.renew()
+    }
+
+    /// Holds the next states against what the step read, and takes them over.
+    fn renew(&mut self) -> Result<()> {
+        let plan = &*self.plan;
+        let rows = self.state.rows();
+        let mut next = std::mem::take(&mut self.values);
+        for (at, (carried, wire)) in plan.carried.iter().zip(&plan.wires).take(plan.states).enumerate() {
+            let (old, new) = (self.state.values()[at].shape(), next[1 + at].shape());
+            let mut expected = old.to_vec();
+            if let Kind::Growing { axis } = carried.kind {
+                // An axis of a row: one further where the rows lie before it.
+                let axis = axis + usize::from(carried.batch <= axis);
+                expected.get_mut(axis).into_iter().for_each(|length| *length += 1);
+            }
+            if new == expected.as_slice() && carried.batch == wire.output_axis {
+                continue;
+            }
+            let fits = new.iter().product::<usize>() == expected.iter().product::<usize>()
+                && new.get(wire.output_axis) == Some(&rows);
+            if !fits {
+                let mut row = old.to_vec();
+                row.remove(carried.batch);
+                let message = format!(
+                    "the next value of {} has shape {new:?}, the one before had rows of {row:?}",
+                    carried.name
+                );
+                return Err(Error::new(ErrorKind::Engine, message).in_graph(&plan.decoder, None));
+            }
+            // The decoder gives its rows on another axis than it reads them.
+            expected.remove(carried.batch);
+            let order: Vec<(usize, usize)> = (0..rows).map(|row| (0, row)).collect();
+            let moved = Arrangement {
+                rows: &order,
+                row_shape: &expected,
+                from: wire.output_axis,
+                to: carried.batch,
+                along: None,
+            };
+            next[1 + at] = self.decoder.arrange(&[&next[1 + at]], &moved)?;
+        }
+        self.state.advance(next.drain(1..=plan.states));
+        self.values = next;
+        Ok(())
+    }
+
+    /// The weights of each row's own tokens at its end, without what the manifest has put around them.
+    fn take_attention(&mut self, columns: usize, attention: &mut Vec<f32>) {
+        let plan = &*self.plan;
+        let (before, behind) = (usize::from(plan.before.is_some()), usize::from(plan.behind.is_some()));
+        if plan.side == PaddingSide::Left && before + behind == 0 {
+            std::mem::swap(attention, &mut self.read.data);
+            return;
+        }
+        let width = columns.saturating_sub(before + behind).max(1);
+        for (row, length) in self.read.data.chunks_exact(columns).zip(self.state.lengths()) {
+            let first = if plan.side == PaddingSide::Left { columns - length } else { 0 };
+            let own = &row[(first + before).min(columns)..(first + length - behind).min(columns)];
+            attention.resize(attention.len() + width.saturating_sub(own.len()), 0.0);
+            attention.extend_from_slice(&own[own.len().saturating_sub(width)..]);
+        }
+    }
+}
+
+/// Ids as an input wants them; as they are where it wants int64.
+fn id_view<'a>(buffer: &'a mut Tokens, element_type: i32, ids: &'a [i64]) -> DataView<'a> {
+    match element_type {
+        crate::graph_info::INT64 => DataView::I64(ids),
+        other => buffer.fill(other, ids.iter().copied()),
+    }
+}
+
+/// Left-padded sources where the encoder wants them, with what stands around them.
+fn placed(plan: &Plan, sources: &IdMatrix, lengths: &[usize], columns: usize) -> Vec<i64> {
+    let mut ids = Vec::with_capacity(sources.rows * columns);
+    for (row, &length) in sources.data.chunks_exact(sources.columns).zip(lengths) {
+        let padding = columns - length;
+        let around = usize::from(plan.before.is_some()) + usize::from(plan.behind.is_some());
+        let fill = std::iter::repeat_n(i64::from(plan.special.pad), padding);
+        let own = &row[row.len() - (length - around)..];
+        let (left, right) = match plan.side {
+            PaddingSide::Left => (Some(fill), None),
+            PaddingSide::Right => (None, Some(fill)),
+        };
+        ids.extend(left.into_iter().flatten());
+        ids.extend(plan.before.iter().chain(own).chain(&plan.behind));
+        ids.extend(right.into_iter().flatten());
+    }
+    ids
+}
+
+/// (rows, columns) that say where padding is.
+fn mask_view<'a>(
+    buffer: &'a mut Tokens,
+    mask: &Mask,
+    side: PaddingSide,
+    lengths: impl Iterator<Item = usize>,
+    columns: usize,
+) -> DataView<'a> {
+    let [token, padding] = mask.values;
+    let value = move |length: usize, column: usize| {
+        let own = match side {
+            PaddingSide::Left => column + length >= columns,
+            PaddingSide::Right => column < length,
+        };
+        if own { token } else { padding }
+    };
+    let values = lengths.flat_map(move |length| (0..columns).map(move |column| value(length, column)));
+    buffer.fill(mask.element_type, values)
 }
 
 impl Engine for OnnxEngine {
@@ -192,151 +321,74 @@ impl Engine for OnnxEngine {
         self.plan.target_vocabulary
     }
 
-    fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
-        let plan = Arc::clone(&self.plan);
-        let &IdMatrix { rows, columns, ref data } = source;
-        if rows == 0 || columns == 0 || data.len() != rows * columns {
-            let message = format!(
-                "{} ids given for {rows} rows of {columns}; at least one of each is needed",
-                data.len()
-            );
-            return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.encoder, None));
-        }
-        check_ids(data, plan.source_vocabulary, &plan.names.encoder)?;
-        match plan.io {
-            Io::Ids => self.encoder.run(
-                &[TensorView { shape: &[rows, columns], data: DataView::I64(data) }],
-                &mut self.outputs,
-            )?,
-            Io::OneHot => {
-                fill_one_hot(data, plan.source_vocabulary, &mut self.one_hot);
-                let shape = [rows, columns, plan.source_vocabulary];
-                self.encoder.run(
-                    &[TensorView { shape: &shape, data: DataView::F32(&self.one_hot) }],
-                    &mut self.outputs,
-                )?;
-            }
-        }
-        let mut tensors =
-            plan.tensors.iter().zip(self.outputs.drain(..)).map(|(wire, Tensor { shape, mut data })| {
-                if shape.get(wire.encoder_axis) != Some(&rows) {
-                    let message = format!(
-                        "shape {shape:?} where axis {} should be the batch of {rows}",
-                        wire.encoder_axis
-                    );
-                    return Err(Error::new(ErrorKind::Engine, message)
-                        .in_graph(&plan.names.encoder, Some(&wire.name)));
-                }
-                to_front(&mut data, &shape, wire.encoder_axis);
-                let mut row_shape = shape;
-                row_shape.remove(wire.encoder_axis);
-                Ok(StateTensor { row_shape, data })
-            });
-        let recurrent = tensors.by_ref().take(plan.recurrent).collect::<Result<_>>()?;
-        let memory = tensors.collect::<Result<_>>()?;
-        Ok(DecoderState { batch: rows, recurrent, memory })
+    fn special_ids(&self) -> SpecialIds {
+        self.plan.special
     }
 
-    fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
-        let plan = Arc::clone(&self.plan);
-        let batch = state.batch;
-        let count = state.recurrent.len();
-        if tokens.len() != batch
-            || batch == 0
-            || count != plan.recurrent
-            || count + state.memory.len() != plan.tensors.len()
+    fn joins(&self) -> Joins {
+        self.plan.joins()
+    }
+
+    fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {
+        let (columns, lengths) = self.run_encoder(sources)?;
+        let (tensors, timed) = self.first_values(sources.rows, columns)?;
+        self.values.clear();
+        let first = self.next_source;
+        self.next_source += sources.rows as u64;
+        let sources = (first..self.next_source).collect();
+        Ok(Encoded::new(lengths.len(), Part { columns, sources, lengths, age: 0, tensors, timed }))
+    }
+
+    fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()> {
+        let part: &Part = encoded.get().ok_or_else(arrange::foreign)?;
+        if self.plan.joins() == Joins::SameAge && self.state.has_stepped() {
+            let message =
+                "rows cannot join others that have begun: a state of this decoder grows with each step";
+            return Err(Error::new(ErrorKind::Engine, message).in_graph(&self.plan.decoder, None));
+        }
+        self.state.join(part, rows)
+    }
+
+    fn keep(&mut self, rows: &[usize]) {
+        self.state.keep(rows);
+    }
+
+    fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
+        let rows = self.state.rows();
+        if tokens.len() != rows || rows == 0 {
+            let message = format!("{} tokens given for {rows} running rows", tokens.len());
+            return Err(Error::new(ErrorKind::Input, message).in_graph(&self.plan.decoder, None));
+        }
+        check_ids(tokens, self.plan.target_vocabulary, &self.plan.decoder)?;
+        self.run_decoder(tokens, output).inspect_err(|_| self.state.clear())
+    }
+
+    fn rows(&self) -> usize {
+        self.state.rows()
+    }
+
+    fn clear(&mut self) {
+        self.state.clear();
+        self.values.clear();
+    }
+
+    fn states(&mut self) -> Result<Vec<StateTensor>> {
+        self.state.settle(&mut *self.decoder)?;
+        let order: Vec<(usize, usize)> = (0..self.state.rows()).map(|row| (0, row)).collect();
+        let mut states = Vec::new();
+        for (value, carried) in
+            self.state.values().iter().zip(self.plan.carried.iter()).take(self.plan.states)
         {
-            let message = format!(
-                "{} tokens and {count} states given for a batch of {batch} and {} states",
-                tokens.len(),
-                plan.recurrent
-            );
-            return Err(Error::new(ErrorKind::Input, message).in_graph(&plan.names.decoder, None));
+            let mut row_shape = value.shape().to_vec();
+            row_shape.remove(carried.batch);
+            let from = carried.batch;
+            let to_front = Arrangement { rows: &order, row_shape: &row_shape, from, to: 0, along: None };
+            let front =
+                if from == 0 { Arc::clone(value) } else { self.decoder.arrange(&[value], &to_front)? };
+            self.decoder.read(&front, &mut self.read)?;
+            states.push(StateTensor { row_shape, data: std::mem::take(&mut self.read.data) });
         }
-        check_ids(tokens, plan.target_vocabulary, &plan.names.decoder)?;
-
-        for (wire, tensor) in plan.tensors.iter().zip(state.recurrent.iter().chain(&state.memory)) {
-            if tensor.data.len() != batch * tensor.row_len() {
-                let message =
-                    format!("{} values given for {batch} rows of {:?}", tensor.data.len(), tensor.row_shape);
-                return Err(
-                    Error::new(ErrorKind::Input, message).in_graph(&plan.names.decoder, Some(&wire.name))
-                );
-            }
-        }
-
-        // A foreign graph may want layers before the batch; ours never does.
-        for (wire, tensor) in plan.tensors.iter().zip(state.recurrent.iter_mut().chain(&mut state.memory)) {
-            let outer: usize = tensor.row_shape.iter().take(wire.input_axis).product();
-            if wire.input_axis > 0 && outer > 1 && batch > 1 {
-                let inner = tensor.row_len() / outer;
-                transpose(&mut tensor.data, batch, outer, inner);
-            }
-        }
-        let width = plan.target_vocabulary;
-        let (token_shape, tensor_shapes) = self.shapes.split_at_mut(1);
-        token_shape[0].clear();
-        token_shape[0].extend_from_slice(&[batch, 1][..plan.token_rank]);
-        let token_data = match plan.io {
-            Io::Ids => DataView::I64(tokens),
-            Io::OneHot => {
-                token_shape[0].push(width);
-                fill_one_hot(tokens, width, &mut self.one_hot);
-                DataView::F32(&self.one_hot)
-            }
-        };
-        let tensors = state.recurrent.iter().chain(&state.memory);
-        for ((wire, tensor), shape) in plan.tensors.iter().zip(tensors.clone()).zip(tensor_shapes.iter_mut())
-        {
-            shape.clear();
-            shape.extend_from_slice(&tensor.row_shape);
-            shape.insert(wire.input_axis.min(shape.len()), batch);
-        }
-        let mut inputs = Vec::with_capacity(plan.tensors.len() + 1);
-        inputs.push(TensorView { shape: &token_shape[0], data: token_data });
-        inputs.extend(
-            tensors
-                .zip(tensor_shapes.iter())
-                .map(|(tensor, shape)| TensorView { shape, data: DataView::F32(&tensor.data) }),
-        );
-        self.decoder.run(&inputs, &mut self.outputs)?;
-        drop(inputs);
-
-        // Buffers change hands instead of being copied: what the loop has read becomes the next call's space.
-        let (logits, rest) =
-            self.outputs.split_first_mut().unwrap_or_else(|| unreachable!("decoders have an output"));
-        if logits.data.len() != batch * width {
-            let message = format!("shape {:?}; {batch} rows of {width} are expected", logits.shape);
-            return Err(Error::new(ErrorKind::Engine, message).in_graph(&plan.names.decoder, None));
-        }
-        std::mem::swap(&mut output.logits, &mut logits.data);
-        if plan.output == OutputForm::Probabilities {
-            output.logits.iter_mut().for_each(|p| *p = p.max(LEAST_PROBABILITY).ln());
-        }
-        for ((wire, tensor), next) in plan.tensors.iter().zip(&mut state.recurrent).zip(rest.iter_mut()) {
-            if next.data.len() != tensor.data.len() || next.shape.get(wire.output_axis) != Some(&batch) {
-                let message = format!(
-                    "the next value of {} has shape {:?}, the one before had rows of {:?}",
-                    wire.name, next.shape, tensor.row_shape
-                );
-                return Err(Error::new(ErrorKind::Engine, message).in_graph(&plan.names.decoder, None));
-            }
-            to_front(&mut next.data, &next.shape, wire.output_axis);
-            std::mem::swap(&mut tensor.data, &mut next.data);
-        }
-        // Memory goes back to the order that the loop knows.
-        for (wire, tensor) in plan.tensors[plan.recurrent..].iter().zip(&mut state.memory) {
-            let outer: usize = tensor.row_shape.iter().take(wire.input_axis).product();
-            if wire.input_axis > 0 && outer > 1 && batch > 1 {
-                let inner = tensor.row_len() / outer;
-                transpose(&mut tensor.data, outer, batch, inner);
-            }
-        }
-        output.attention.clear();
-        if plan.attention {
-            std::mem::swap(&mut output.attention, &mut rest[plan.recurrent].data);
-        }
-        Ok(())
+        Ok(states)
     }
 
     fn fork(&self) -> Result<Box<dyn Engine>> {

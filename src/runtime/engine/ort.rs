@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ort::environment::Environment;
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue};
-use ort::value::TensorRef;
+use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
 
-use super::Device;
+use super::arrange::{Arrangement, foreign, note_copy};
 use super::deadline::Deadline;
-use super::graph::{DataView, Graph, Signature, Tensor, TensorView};
+use super::device::Device;
+use super::graph::{DataView, DeviceTensor, Feed, Graph, Signature, Tensor, TensorView, Value};
 use super::library::{self, Library};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph_info::GraphInfo;
+use crate::graph_info::{BOOL, FLOAT, GraphInfo, INT32, INT64};
 use crate::panics::caught;
 
 /// The oldest ONNX Runtime that is taken, `1.NN`.
@@ -81,6 +82,81 @@ fn initialise(path: &std::path::Path) -> Result<Environment, String> {
             .map_err(|e| e.to_string())
     };
     caught(attempt).unwrap_or_else(|_| Err("not an ONNX Runtime that fits".to_owned()))
+}
+
+/// A tensor of ONNX Runtime, wherever its session keeps it.
+struct OrtTensor {
+    value: DynValue,
+    shape: Vec<usize>,
+    element_type: i32,
+}
+
+impl DeviceTensor for OrtTensor {
+    fn shape(&self) -> &[usize] {
+        &self.shape
+    }
+
+    fn element_type(&self) -> i32 {
+        self.element_type
+    }
+}
+
+impl OrtTensor {
+    fn of(value: &Value) -> ort::Result<&Self> {
+        let any: &dyn std::any::Any = &**value;
+        any.downcast_ref().ok_or_else(|| ort::Error::new(foreign().message()))
+    }
+
+    fn wrapped(value: DynValue) -> ort::Result<Value> {
+        let ValueType::Tensor { ty, shape, .. } = value.dtype() else {
+            return Err(ort::Error::new("a value that is no tensor"));
+        };
+        let element_type = match ty {
+            TensorElementType::Float32 => FLOAT,
+            TensorElementType::Int32 => INT32,
+            TensorElementType::Int64 => INT64,
+            TensorElementType::Bool => BOOL,
+            other => return Err(ort::Error::new(format!("a tensor of {other}, which is not handled"))),
+        };
+        let shape = shape.iter().map(|&length| usize::try_from(length).unwrap_or_default()).collect();
+        Ok(Arc::new(Self { value, shape, element_type }))
+    }
+
+    /// The values as f32.
+    fn read(&self, into: &mut Tensor) -> ort::Result<()> {
+        let shape = self.shape.iter().copied();
+        match self.element_type {
+            FLOAT => into.fill(shape, self.value.try_extract_tensor::<f32>()?.1.iter().copied()),
+            INT32 => {
+                let (_, data) = self.value.try_extract_tensor::<i32>()?;
+                into.fill(shape, data.iter().map(|&x| x as f32));
+            }
+            INT64 => {
+                let (_, data) = self.value.try_extract_tensor::<i64>()?;
+                into.fill(shape, data.iter().map(|&x| x as f32));
+            }
+            _ => {
+                let (_, data) = self.value.try_extract_tensor::<bool>()?;
+                into.fill(shape, data.iter().map(|&x| f32::from(u8::from(x))));
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Rows of tensors in the host's memory as a new one.
+fn arranged<T>(parts: &[&OrtTensor], arrangement: &Arrangement<'_>) -> ort::Result<DynValue>
+where
+    T: ort::value::PrimitiveTensorElementType + Copy + Default + std::fmt::Debug + 'static,
+{
+    let parts = parts
+        .iter()
+        .map(|part| Ok((part.shape.as_slice(), part.value.try_extract_tensor::<T>()?.1)))
+        .collect::<ort::Result<Vec<_>>>()?;
+    let shape = arrangement.shape();
+    let mut data = vec![T::default(); shape.iter().product()];
+    arrangement.fill(&parts, &mut data).map_err(ort::Error::new)?;
+    Ok(ort::value::Tensor::from_array((shape, data))?.into_dyn())
 }
 
 /// One session; ONNX Runtime's calls want it alone, so that every worker has its own.
@@ -185,37 +261,80 @@ fn failure(graph: &str, what: &str, cause: &str) -> Error {
     .in_graph(graph, None)
 }
 
+impl OrtGraph {
+    fn failed(&self, error: &ort::Error) -> Error {
+        failure(self.signature.name(), "failed", &error.to_string())
+    }
+}
+
 impl Graph for OrtGraph {
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
+    fn call(&mut self, inputs: &[Feed<'_>], outputs: &mut Vec<Value>) -> Result<()> {
         self.signature.check(inputs)?;
+        outputs.clear();
         let (session, options, from_caller, to_caller) =
             (&mut self.session, &*self.options, &self.inputs, &self.outputs);
         let mut run = || -> ort::Result<()> {
             let mut values: Vec<SessionInputValue<'_>> = Vec::with_capacity(inputs.len());
             for &position in from_caller {
-                let TensorView { shape, data } = inputs[position];
-                values.push(match data {
-                    DataView::I64(data) => TensorRef::from_array_view((shape, data))?.into(),
-                    DataView::F32(data) => TensorRef::from_array_view((shape, data))?.into(),
+                values.push(match inputs[position] {
+                    Feed::Value(value) => (&OrtTensor::of(value)?.value).into(),
+                    Feed::Host(TensorView { shape, data }) => match data {
+                        DataView::I64(data) => TensorRef::from_array_view((shape, data))?.into(),
+                        DataView::I32(data) => TensorRef::from_array_view((shape, data))?.into(),
+                        DataView::F32(data) => TensorRef::from_array_view((shape, data))?.into(),
+                        DataView::Bool(data) => TensorRef::from_array_view((shape, data))?.into(),
+                    },
                 });
             }
             let results = session.run_with_options(values.as_slice(), options)?;
-            outputs.resize_with(to_caller.len(), Tensor::default);
-            for (output, &position) in outputs.iter_mut().zip(to_caller) {
-                let result = &results[position];
-                let size = |&size: &i64| usize::try_from(size).unwrap_or_default();
-                match result.try_extract_tensor::<f32>() {
-                    Ok((shape, data)) => output.fill(shape.iter().map(size), data),
-                    Err(error) => {
-                        let (shape, ids) = result.try_extract_tensor::<i64>().map_err(|_| error)?;
-                        let ids: Vec<f32> = ids.iter().map(|&id| id as f32).collect();
-                        output.fill(shape.iter().map(size), &ids);
-                    }
-                }
+            let mut results: Vec<Option<DynValue>> =
+                results.into_iter().map(|(_, value)| Some(value)).collect();
+            for &position in to_caller {
+                let result = results.get_mut(position).and_then(Option::take);
+                outputs.push(OrtTensor::wrapped(
+                    result.ok_or_else(|| ort::Error::new("an output is missing"))?,
+                )?);
             }
             Ok(())
         };
-        run().map_err(|e| failure(self.signature.name(), "failed", &e.to_string()))
+        run().map_err(|error| self.failed(&error))
+    }
+
+    fn upload(&self, TensorView { shape, data }: TensorView<'_>) -> Result<Value> {
+        let uploaded = match data {
+            DataView::I64(data) => {
+                ort::value::Tensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn())
+            }
+            DataView::I32(data) => {
+                ort::value::Tensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn())
+            }
+            DataView::F32(data) => {
+                ort::value::Tensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn())
+            }
+            DataView::Bool(data) => {
+                ort::value::Tensor::from_array((shape, data.to_vec())).map(|t| t.into_dyn())
+            }
+        };
+        note_copy(data.described().1);
+        uploaded.and_then(OrtTensor::wrapped).map_err(|error| self.failed(&error))
+    }
+
+    fn read(&self, value: &Value, into: &mut Tensor) -> Result<()> {
+        OrtTensor::of(value).and_then(|tensor| tensor.read(into)).map_err(|error| self.failed(&error))
+    }
+
+    fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
+        let arrange = || {
+            let parts = parts.iter().map(|part| OrtTensor::of(part)).collect::<ort::Result<Vec<_>>>()?;
+            let value = match parts.first().map(|part| part.element_type) {
+                Some(INT64) => arranged::<i64>(&parts, arrangement)?,
+                Some(INT32) => arranged::<i32>(&parts, arrangement)?,
+                Some(BOOL) => arranged::<bool>(&parts, arrangement)?,
+                _ => arranged::<f32>(&parts, arrangement)?,
+            };
+            OrtTensor::wrapped(value)
+        };
+        arrange().map_err(|error| self.failed(&error))
     }
 
     fn fork(&self) -> Result<Box<dyn Graph>> {

@@ -9,12 +9,15 @@ use std::collections::BTreeMap;
 
 use serde::Deserialize;
 
+use super::kind::report;
 use super::*;
 use crate::bundle::{Bundle, sha256};
-use crate::contract::{self, SPECIAL_SYMBOLS, START};
+use crate::contract::{self, SPECIAL_SYMBOLS, START, file};
 use crate::decoding::DecodingOptions;
 use crate::engine::graph::{DataView, TensorView};
+use crate::error::ErrorKind;
 use crate::manifest::{GraphFile, Io, Manifest, MemoryWire, OutputForm, Role, SpecialIds, StateWire, Wiring};
+use crate::self_test::SelfTest;
 use crate::vocabulary::{Unit, VocabularySpec};
 
 /// float64 without padding against float32 with it.
@@ -60,6 +63,7 @@ fn wiring(form: &str) -> Wiring {
         encoder_output: name.to_owned(),
         decoder_input: name.to_owned(),
         decoder_output: contract::next(name),
+        ..StateWire::default()
     };
     let ours = Wiring {
         encoder_input: contract::ENCODER_INPUT.to_owned(),
@@ -69,6 +73,7 @@ fn wiring(form: &str) -> Wiring {
         states: vec![state("state_h_0"), state("state_c_0")],
         memory: vec![],
         attention: None,
+        ..Wiring::default()
     };
     let memory =
         |from: &str, to: &str| MemoryWire { encoder_output: from.to_owned(), decoder_input: to.to_owned() };
@@ -83,6 +88,7 @@ fn wiring(form: &str) -> Wiring {
                 encoder_output: "both".to_owned(),
                 decoder_input: "past".to_owned(),
                 decoder_output: "present".to_owned(),
+                ..StateWire::default()
             }],
             memory: vec![memory("hidden_states", "memory"), memory("is_token", "memory_mask")],
             attention: Some("weights".to_owned()),
@@ -155,18 +161,23 @@ fn assert_near(found: &[f32], expected: &[f32], what: &str) {
     }
 }
 
+/// Lets the rows of `source` run, and nothing else.
+fn start(engine: &mut dyn Engine, source: &IdMatrix) {
+    let encoded = engine.encode(source).unwrap();
+    engine.clear();
+    engine.join(&encoded, 0..encoded.rows).unwrap();
+}
+
 /// Runs the cases of one batch through every step and compares all that comes out.
 fn check(engine: &mut dyn Engine, cases: &[&Golden], form: &str) {
     let name = format!("{form} in {}, batch of {}", engine.name(), cases.len());
     let source = padded(&cases.iter().map(|case| case.source.as_slice()).collect::<Vec<_>>());
-    let mut state = engine.encode(&source).unwrap();
-    assert_eq!(state.batch, cases.len());
+    start(engine, &source);
+    assert_eq!(engine.rows(), cases.len());
+    let states = engine.states().unwrap();
     for (i, case) in cases.iter().enumerate() {
-        let rows: Vec<f32> = state
-            .recurrent
-            .iter()
-            .flat_map(|t| t.data[i * t.row_len()..(i + 1) * t.row_len()].to_vec())
-            .collect();
+        let rows: Vec<f32> =
+            states.iter().flat_map(|t| t.data[i * t.row_len()..(i + 1) * t.row_len()].to_vec()).collect();
         assert_near(
             &rows,
             &[case.h.clone(), case.c.clone()].concat(),
@@ -177,7 +188,7 @@ fn check(engine: &mut dyn Engine, cases: &[&Golden], form: &str) {
     for step in 0..cases.iter().map(|case| case.logits.len()).max().unwrap() {
         let token = |case: &&Golden| if step == 0 { START } else { *case.forced.get(step - 1).unwrap_or(&4) };
         let tokens: Vec<i64> = cases.iter().map(token).map(i64::from).collect();
-        engine.step(&tokens, &mut state, &mut output).unwrap();
+        engine.step(&tokens, &mut output).unwrap();
         for (i, (case, row)) in
             cases.iter().zip(output.logits.chunks_exact(engine.target_vocabulary())).enumerate()
         {
@@ -247,13 +258,14 @@ fn dropped_and_repeated_rows_go_on_as_if_they_were_alone() {
     for form in ["ids", "foreign"] {
         for kind in engines() {
             let mut engine = open(&bundle(form), kind).unwrap();
-            let (mut all, mut some) = (engine.encode(&source).unwrap(), engine.encode(&source).unwrap());
             let (mut full, mut part) = (StepOutput::default(), StepOutput::default());
-            engine.step(&[1; 4], &mut all, &mut full).unwrap();
-            engine.step(&[1; 4], &mut some, &mut part).unwrap();
-            some.select(&[3, 1, 1]);
-            engine.step(&[4, 5, 6, 7], &mut all, &mut full).unwrap();
-            engine.step(&[7, 5, 5], &mut some, &mut part).unwrap();
+            start(&mut *engine, &source);
+            engine.step(&[1; 4], &mut full).unwrap();
+            engine.step(&[4, 5, 6, 7], &mut full).unwrap();
+            start(&mut *engine, &source);
+            engine.step(&[1; 4], &mut part).unwrap();
+            engine.keep(&[3, 1, 1]);
+            engine.step(&[7, 5, 5], &mut part).unwrap();
             let row = |row: usize| full.logits[row * 9..(row + 1) * 9].to_vec();
             assert_near(&part.logits, &[row(3), row(1), row(1)].concat(), form);
         }
@@ -275,16 +287,16 @@ fn ids_outside_the_vocabulary_and_empty_batches_are_errors_not_panics() {
             ] {
                 assert_eq!(engine.encode(&bad).unwrap_err().kind(), ErrorKind::Input, "{bad:?}");
             }
-            let mut state = engine.encode(&matrix(2, 1, &[4, 5])).unwrap();
+            start(&mut *engine, &matrix(2, 1, &[4, 5]));
             let mut output = StepOutput::default();
             for bad in [&[1][..], &[1, 9], &[1, -1], &[1, 1, 1]] {
-                let error = engine.step(bad, &mut state, &mut output).unwrap_err();
+                let error = engine.step(bad, &mut output).unwrap_err();
                 assert_eq!(error.kind(), ErrorKind::Input, "{bad:?}");
                 assert!(error.to_string().starts_with("decoder.onnx: "), "{error}");
             }
-            engine.step(&[1, 1], &mut state, &mut output).unwrap();
-            state.recurrent[0].data.pop();
-            assert_eq!(engine.step(&[1, 1], &mut state, &mut output).unwrap_err().kind(), ErrorKind::Input);
+            engine.step(&[1, 1], &mut output).unwrap();
+            engine.clear();
+            assert_eq!(engine.step(&[1, 1], &mut output).unwrap_err().kind(), ErrorKind::Input);
         }
     }
 }

@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
-    DatumExt, Framework, InferenceModelExt, IntoRunnable, TValue, TVec, Tensor as TractTensor, TractResult,
-    TypedRunnableModel,
+    Datum, DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
+    Tensor as TractTensor, TractError, TractResult, TypedRunnableModel,
 };
 
-use super::graph::{DataView, Graph, Signature, Tensor, TensorView};
+use super::arrange::{Arrangement, foreign, note_copy};
+use super::graph::{DataView, DeviceTensor, Feed, Graph, Signature, Tensor, TensorView, Value};
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph_info::{Dimension, GraphInfo, INT64, RecurrentNode};
+use crate::graph_info::{BOOL, Dimension, FLOAT, GraphInfo, INT32, INT64, RecurrentNode};
 use crate::panics::caught;
 
 /// The version that this crate is built with.
@@ -22,11 +23,69 @@ const MOST_PINNED: usize = 4;
 /// Larger models are not worth a copy.
 const LARGEST_PINNED: usize = 32 << 20;
 
+/// A tensor of tract.
+struct TractValue {
+    value: TValue,
+    element_type: i32,
+}
+
+impl DeviceTensor for TractValue {
+    fn shape(&self) -> &[usize] {
+        self.value.shape()
+    }
+
+    fn element_type(&self) -> i32 {
+        self.element_type
+    }
+}
+
+impl TractValue {
+    fn of(value: &Value) -> TractResult<&Self> {
+        let any: &dyn std::any::Any = &**value;
+        any.downcast_ref().ok_or_else(|| TractError::msg(foreign().message().to_owned()))
+    }
+
+    fn wrapped(value: TValue) -> TractResult<Value> {
+        let element_type = match value.datum_type() {
+            DatumType::F32 => FLOAT,
+            DatumType::I32 => INT32,
+            DatumType::I64 => INT64,
+            DatumType::Bool => BOOL,
+            // Lengths that tract computed with symbols.
+            _ => {
+                let value = value.cast_to::<i64>()?.into_owned().into_tvalue();
+                return Ok(Arc::new(Self { value, element_type: INT64 }));
+            }
+        };
+        Ok(Arc::new(Self { value, element_type }))
+    }
+}
+
+/// Values of the host as a tensor of tract.
+fn uploaded(TensorView { shape, data }: TensorView<'_>) -> TractResult<TractTensor> {
+    match data {
+        DataView::I64(data) => TractTensor::from_shape(shape, data),
+        DataView::I32(data) => TractTensor::from_shape(shape, data),
+        DataView::F32(data) => TractTensor::from_shape(shape, data),
+        DataView::Bool(data) => TractTensor::from_shape(shape, data),
+    }
+}
+
+/// Rows of tensors as a new one.
+fn arranged<T: Datum + Copy>(parts: &[&TractValue], arrangement: &Arrangement<'_>) -> TractResult<TValue> {
+    let parts = parts
+        .iter()
+        .map(|part| Ok((part.value.shape(), part.value.try_as_plain_ram()?.as_slice::<T>()?)))
+        .collect::<TractResult<Vec<_>>>()?;
+    let mut tensor = TractTensor::zero_dt(T::datum_type(), &arrangement.shape())?;
+    arrangement.fill(&parts, tensor.try_as_plain_ram_mut()?.as_slice_mut::<T>()?).map_err(TractError::msg)?;
+    Ok(tensor.into_tvalue())
+}
+
 /// A plan that all workers share; every call has a state of its own, so that nothing leaks from call to call.
 struct TractGraph {
     plan: Arc<TypedRunnableModel>,
     signature: Signature,
-    outputs: usize,
     pinning: Option<Pinning>,
 }
 
@@ -52,8 +111,8 @@ struct Source {
     model: Arc<Vec<u8>>,
     inputs: Vec<String>,
     outputs: Vec<String>,
-    /// Element type and axes of each input, -1 for the batch.
-    shapes: Vec<(bool, Vec<Option<usize>>)>,
+    /// Element type and axes of each input, `None` for the batch.
+    shapes: Vec<(DatumType, Vec<Option<usize>>)>,
 }
 
 impl Source {
@@ -68,10 +127,9 @@ impl Source {
             .with_input_names(&self.inputs)?
             .with_outputs_by_name(&self.outputs)?;
         if let Some(batch) = batch {
-            for (at, (ids, axes)) in self.shapes.iter().enumerate() {
+            for (at, (kind, axes)) in self.shapes.iter().enumerate() {
                 let shape: TVec<usize> = axes.iter().map(|axis| axis.unwrap_or(batch)).collect();
-                let fact = if *ids { i64::fact(&shape) } else { f32::fact(&shape) };
-                model.set_input_fact(at, fact.into())?;
+                model.set_input_fact(at, InferenceFact::dt_shape(*kind, shape))?;
             }
         }
         model.into_optimized()?.into_runnable()
@@ -144,12 +202,12 @@ pub(super) fn load(
         calls: 0,
         plan: None,
     });
-    Ok(Box::new(TractGraph { plan, signature, outputs: outputs.len(), pinning }))
+    Ok(Box::new(TractGraph { plan, signature, pinning }))
 }
 
-/// Whether each input is of ids, and its axes with `None` for the batch; `None` unless the batch, the first
+/// The element type of each input, and its axes with `None` for the batch; `None` unless the batch, the first
 /// axis of the first input, is the only open one.
-fn open_batch(info: &GraphInfo, inputs: &[&str]) -> Option<Vec<(bool, Vec<Option<usize>>)>> {
+fn open_batch(info: &GraphInfo, inputs: &[&str]) -> Option<Vec<(DatumType, Vec<Option<usize>>)>> {
     let shape = |name: &str| {
         info.inputs
             .iter()
@@ -165,8 +223,15 @@ fn open_batch(info: &GraphInfo, inputs: &[&str]) -> Option<Vec<(bool, Vec<Option
     inputs
         .iter()
         .map(|name| {
-            shape(name)
-                .and_then(|(kind, axes)| Some((kind == INT64, axes.iter().map(axis).collect::<Option<_>>()?)))
+            let (kind, axes) = shape(name)?;
+            let kind = match kind {
+                FLOAT => DatumType::F32,
+                INT32 => DatumType::I32,
+                INT64 => DatumType::I64,
+                BOOL => DatumType::Bool,
+                _ => return None,
+            };
+            Some((kind, axes.iter().map(axis).collect::<Option<_>>()?))
         })
         .collect()
 }
@@ -196,37 +261,54 @@ fn guarded<T>(graph: &str, what: &str, call: impl FnOnce() -> TractResult<T>) ->
 }
 
 impl Graph for TractGraph {
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
+    fn call(&mut self, inputs: &[Feed<'_>], outputs: &mut Vec<Value>) -> Result<()> {
         self.signature.check(inputs)?;
+        outputs.clear();
         // The batch is the first axis of the first input, the token.
-        let batch = inputs.first().and_then(|input| input.shape.first()).copied().unwrap_or(0);
+        let batch = inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0);
         let pinned = self.pinning.as_mut().and_then(|pinning| pinning.plan(batch));
-        let (plan, expected) = (pinned.unwrap_or(&self.plan), self.outputs);
+        let plan = pinned.unwrap_or(&self.plan);
         guarded(self.signature.name(), "failed", || {
-            let inputs = inputs.iter().map(|input| {
-                let tensor = match input.data {
-                    DataView::I64(data) => TractTensor::from_shape(input.shape, data)?,
-                    DataView::F32(data) => TractTensor::from_shape(input.shape, data)?,
-                };
-                Ok(TValue::from(tensor))
+            let inputs = inputs.iter().map(|input| match *input {
+                Feed::Host(view) => Ok(uploaded(view)?.into_tvalue()),
+                Feed::Value(value) => Ok(TractValue::of(value)?.value.clone()),
             });
             let results = plan.run(inputs.collect::<TractResult<TVec<TValue>>>()?)?;
-            outputs.resize_with(expected, Tensor::default);
-            for (output, result) in outputs.iter_mut().zip(&results) {
-                let result = result.cast_to::<f32>()?;
-                output.fill(result.shape().iter().copied(), result.try_as_plain_ram()?.as_slice::<f32>()?);
-            }
+            results.into_iter().try_for_each(|result| {
+                outputs.push(TractValue::wrapped(result)?);
+                Ok(())
+            })
+        })
+    }
+
+    fn upload(&self, tensor: TensorView<'_>) -> Result<Value> {
+        note_copy(tensor.data.described().1);
+        guarded(self.signature.name(), "failed", || TractValue::wrapped(uploaded(tensor)?.into_tvalue()))
+    }
+
+    fn read(&self, value: &Value, into: &mut Tensor) -> Result<()> {
+        guarded(self.signature.name(), "failed", || {
+            let tensor = TractValue::of(value)?.value.cast_to::<f32>()?;
+            let data = tensor.try_as_plain_ram()?.as_slice::<f32>()?;
+            into.fill(tensor.shape().iter().copied(), data.iter().copied());
             Ok(())
+        })
+    }
+
+    fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
+        guarded(self.signature.name(), "failed", || {
+            let parts = parts.iter().map(|part| TractValue::of(part)).collect::<TractResult<Vec<_>>>()?;
+            TractValue::wrapped(match parts.first().map(|part| part.element_type) {
+                Some(INT64) => arranged::<i64>(&parts, arrangement)?,
+                Some(INT32) => arranged::<i32>(&parts, arrangement)?,
+                Some(BOOL) => arranged::<bool>(&parts, arrangement)?,
+                _ => arranged::<f32>(&parts, arrangement)?,
+            })
         })
     }
 
     fn fork(&self) -> Result<Box<dyn Graph>> {
         let pinning = self.pinning.clone();
-        Ok(Box::new(Self {
-            plan: Arc::clone(&self.plan),
-            signature: self.signature.clone(),
-            outputs: self.outputs,
-            pinning,
-        }))
+        Ok(Box::new(Self { plan: Arc::clone(&self.plan), signature: self.signature.clone(), pinning }))
     }
 }

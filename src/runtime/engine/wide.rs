@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::graph::{Graph, Tensor, TensorView};
+use super::arrange::Arrangement;
+use super::graph::{Feed, Graph, Tensor, TensorView, Value};
 use crate::error::Result;
 
 /// Rows of a call from which on the second form is the faster one (measured: in ort the same at 4, a sixth
@@ -33,16 +34,17 @@ impl TwoForms {
 
     /// Makes the second form and holds it against the first on the call at hand; it is left out where
     /// anything is wrong.
-    fn make(&mut self, maker: &Maker, inputs: &[TensorView<'_>], expected: &[Tensor]) {
+    fn make(&mut self, maker: &Maker, inputs: &[Feed<'_>], expected: &[Value]) {
         let mut given = Vec::new();
         let made = match maker() {
             Ok(None) => return,
-            Ok(Some(mut graph)) => graph.run(inputs, &mut given).map(|()| graph),
+            Ok(Some(mut graph)) => graph.call(inputs, &mut given).map(|()| graph),
             Err(error) => Err(error),
         };
         match made {
             Ok(graph)
-                if expected.iter().zip(&given).all(|(a, b)| agree(a, b)) && expected.len() == given.len() =>
+                if expected.len() == given.len()
+                    && expected.iter().zip(&given).all(|(a, b)| self.agree(a, b).unwrap_or(false)) =>
             {
                 self.wide = Some(graph)
             }
@@ -52,21 +54,24 @@ impl TwoForms {
             Err(error) => tracing::debug!(%error, "the engine cannot load another form of a graph"),
         }
     }
-}
 
-fn agree(a: &Tensor, b: &Tensor) -> bool {
-    let near = |(a, b): (&f32, &f32)| (a - b).abs() <= TOLERANCE * a.abs().max(1.0);
-    a.shape == b.shape && a.data.iter().zip(&b.data).all(near)
+    fn agree(&self, a: &Value, b: &Value) -> Result<bool> {
+        let [mut first, mut second] = [Tensor::default(), Tensor::default()];
+        self.narrow.read(a, &mut first)?;
+        self.narrow.read(b, &mut second)?;
+        let near = |(a, b): (&f32, &f32)| (a - b).abs() <= TOLERANCE * a.abs().max(1.0);
+        Ok(first.shape == second.shape && first.data.iter().zip(&second.data).all(near))
+    }
 }
 
 impl Graph for TwoForms {
-    fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
-        let rows = inputs.first().and_then(|input| input.shape.first()).copied().unwrap_or(0);
+    fn call(&mut self, inputs: &[Feed<'_>], outputs: &mut Vec<Value>) -> Result<()> {
+        let rows = inputs.first().and_then(|input| input.shape().first()).copied().unwrap_or(0);
         if rows < WIDE {
-            return self.narrow.run(inputs, outputs);
+            return self.narrow.call(inputs, outputs);
         }
         if let Some(wide) = &mut self.wide {
-            match wide.run(inputs, outputs) {
+            match wide.call(inputs, outputs) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
                     tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any more")
@@ -74,12 +79,24 @@ impl Graph for TwoForms {
             }
             self.wide = None;
         }
-        self.narrow.run(inputs, outputs)?;
+        self.narrow.call(inputs, outputs)?;
         self.rows += rows;
         if let Some(maker) = self.maker.take_if(|_| self.rows >= ROWS_BEFORE_MAKING) {
             self.make(&*maker, inputs, outputs);
         }
         Ok(())
+    }
+
+    fn upload(&self, tensor: TensorView<'_>) -> Result<Value> {
+        self.narrow.upload(tensor)
+    }
+
+    fn read(&self, value: &Value, into: &mut Tensor) -> Result<()> {
+        self.narrow.read(value, into)
+    }
+
+    fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
+        self.narrow.arrange(parts, arrangement)
     }
 
     fn fork(&self) -> Result<Box<dyn Graph>> {
@@ -101,13 +118,11 @@ mod tests {
     struct Plus(f32, Arc<AtomicUsize>);
 
     impl Graph for Plus {
-        fn run(&mut self, inputs: &[TensorView<'_>], outputs: &mut Vec<Tensor>) -> Result<()> {
+        fn call(&mut self, inputs: &[Feed<'_>], outputs: &mut Vec<Value>) -> Result<()> {
             self.1.fetch_add(1, Ordering::Relaxed);
-            let DataView::I64(ids) = inputs[0].data else { unreachable!() };
-            *outputs = vec![Tensor {
-                shape: vec![ids.len()],
-                data: ids.iter().map(|&id| id as f32 + self.0).collect(),
-            }];
+            let Feed::Host(TensorView { data: DataView::I64(ids), .. }) = inputs[0] else { unreachable!() };
+            let data = ids.iter().map(|&id| id as f32 + self.0).collect();
+            *outputs = vec![Arc::new(Tensor { shape: vec![ids.len()], data })];
             Ok(())
         }
 

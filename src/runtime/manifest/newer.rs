@@ -5,10 +5,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::{
-    DataFile, GraphFile, Languages, Manifest, MemoryWire, Provenance, SIDE_FILES, SpecialIds, StateWire,
-    Wiring,
-};
+use super::schema::{DataFile, GraphFile, Languages, Manifest, Provenance, SIDE_FILES};
+use super::wiring::{MaskWire, MemoryWire, StateWire, Wiring};
+use crate::contract::SpecialIds;
 use crate::decoding::DecodingOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::{Padding, VocabularySpec};
@@ -46,6 +45,8 @@ fn drop_unknown(manifest: &mut Value) {
         }
     });
     part(&["wiring"], keep::<Wiring>);
+    part(&["wiring", "encoder_mask"], keep::<MaskWire>);
+    part(&["wiring", "decoder_mask"], keep::<MaskWire>);
     part(&["wiring", "states"], keep::<StateWire>);
     part(&["wiring", "memory"], keep::<MemoryWire>);
     part(&["special_ids"], keep::<SpecialIds>);

@@ -1,10 +1,14 @@
 #![allow(clippy::unwrap_used)]
 
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
 use crate::decoding::tests::scripted::Scripted;
-use crate::decoding::{FinishReason, OutputOptions, Strings, SymbolRef, Symbols, UnknownPolicy};
+use crate::decoding::{
+    DecodingOptions, FinishReason, OutputOptions, Strings, SymbolRef, Symbols, UnknownPolicy,
+};
 use crate::vocabulary::tests::Bytes;
 use crate::vocabulary::{Normalisation, Tokeniser, Unit, Vocabulary};
 
@@ -250,4 +254,96 @@ fn options_that_the_model_or_its_vocabulary_cannot_serve_are_errors_that_name_th
         let error = coder.settings(&options).unwrap_err();
         assert!(error.message().starts_with(&format!("`{key}`: ")), "{error}");
     }
+}
+
+proptest! {
+    #[test]
+    fn texts_that_come_to_a_loop_at_any_step_translate_as_they_do_alone(
+        seed: u64, arrivals in prop::collection::vec(("[a-f]{0,6}", 0usize..6, any::<bool>()), 1..9),
+        room in prop::option::of(1usize..4),
+    ) {
+        let mut alone = translator(Unit::Character, seed, false);
+        let options = exactly(5);
+        let settings = alone.coder().settings(&options).unwrap();
+        let coder = alone.coder().clone();
+        let mut texts = TextLoop::new(coder.clone(), Box::new(Scripted::new(coder.target().size(), seed)));
+        if let Some(room) = room {
+            texts = texts.with_room(room);
+        }
+        let (mut streamed, mut done) = (vec![String::new(); arrivals.len()], vec![None; arrivals.len()]);
+        for step in 0.. {
+            for (id, (text, _, stream)) in (0..).zip(&arrivals).filter(|(_, (_, at, _))| *at == step) {
+                texts.admit(id, coder.encode(text, &settings).unwrap(), Arc::clone(&settings), *stream);
+            }
+            if texts.is_idle() && step > 5 {
+                break;
+            }
+            for event in texts.step() {
+                match event {
+                    TextEvent::Token { id, token } => {
+                        prop_assert!(done[id as usize].is_none());
+                        streamed[id as usize].push_str(&token.text);
+                    }
+                    TextEvent::Done { id, translation } => {
+                        prop_assert!(done[id as usize].replace(*translation).is_none());
+                    }
+                    TextEvent::Failed { error, .. } => return Err(TestCaseError::fail(error.to_string())),
+                }
+            }
+        }
+        for ((text, _, stream), (streamed, done)) in arrivals.iter().zip(streamed.iter().zip(done)) {
+            let done = done.unwrap();
+            prop_assert_eq!(&alone.translate(&[text], &options).unwrap()[0], &done);
+            prop_assert_eq!(streamed, if *stream { &done.text } else { "" });
+        }
+    }
+}
+
+#[test]
+fn a_loop_with_little_room_lets_texts_wait_and_ends_those_that_are_cancelled_meanwhile() {
+    let coder = translator(Unit::Character, 1, false).coder().clone();
+    let settings = coder.settings(&exactly(3)).unwrap();
+    let mut texts =
+        TextLoop::new(coder.clone(), Box::new(Scripted::new(coder.target().size(), 1))).with_room(1);
+    assert!(texts.has_room());
+    for (id, text) in [(7, "ab"), (8, "cd"), (9, "")] {
+        texts.admit(id, coder.encode(text, &settings).unwrap(), Arc::clone(&settings), false);
+    }
+    assert!(!texts.has_room());
+    texts.cancel(8);
+    texts.cancel(99);
+    let mut ended = Vec::new();
+    while !texts.is_idle() {
+        ended.extend(texts.step().into_iter().map(|event| match event {
+            TextEvent::Done { id, translation } => (id, translation.finish, translation.generated_tokens),
+            event => panic!("{event:?}"),
+        }));
+    }
+    let expected = [(9, FinishReason::Eos, 0), (7, FinishReason::Length, 3), (8, FinishReason::Cancelled, 0)];
+    assert_eq!(ended, expected);
+    assert!(texts.has_room());
+}
+
+#[test]
+fn a_text_that_the_engine_refuses_fails_alone() {
+    let coder = translator(Unit::Character, 1, false).coder().clone();
+    let settings = coder.settings(&exactly(3)).unwrap();
+    let engine = Scripted { refused: Some(4), ..Scripted::new(coder.target().size(), 1) };
+    let mut texts = TextLoop::new(coder.clone(), Box::new(engine));
+    for (id, text) in [(0, "bc"), (1, "a"), (2, "f")] {
+        texts.admit(id, coder.encode(text, &settings).unwrap(), Arc::clone(&settings), true);
+    }
+    let mut failed = Vec::new();
+    while !texts.is_idle() {
+        for event in texts.step() {
+            match event {
+                TextEvent::Failed { id, .. } => failed.push(id),
+                TextEvent::Done { id, translation } => {
+                    assert!(id != 1 && translation.finish == FinishReason::Length);
+                }
+                TextEvent::Token { id, token } => assert!(id != 1 && token.log_p.is_none()),
+            }
+        }
+    }
+    assert_eq!(failed, [1]);
 }

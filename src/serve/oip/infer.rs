@@ -111,7 +111,7 @@ async fn graph(
     deadline: Instant,
 ) -> Result<Response, ApiError> {
     let gone = || ApiError::new(Fault::NotFound, format!("there is no model {name:?}"));
-    let raw = scheduler.model().raw(role).ok_or_else(gone)?;
+    let raw = scheduler.graphs().raw(role).ok_or_else(gone)?;
     if let Some(parameter) = request.parameters.keys().next() {
         return Err(ApiError::new(
             Fault::InvalidParameter,
@@ -133,7 +133,7 @@ async fn graph(
     // A large answer takes a while to write, too.
     let ran = tokio::task::spawn_blocking(move || {
         let _permit = permit;
-        let raw = handle.model().raw(role)?;
+        let raw = handle.graphs().raw(role)?;
         let ordered = in_order(raw.info(), &request.inputs)?;
         let outputs = raw.run(&ordered.iter().map(|tensor| view(tensor)).collect::<Option<Vec<_>>>()?);
         let answer = outputs.map_err(|error| ApiError::from_runtime(&error)).and_then(|outputs| {

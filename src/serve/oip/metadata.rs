@@ -51,7 +51,7 @@ pub(super) async fn index(
     for scheduler in &*server.schedulers()? {
         let name = &scheduler.model().card().name;
         models.push(entry(name.clone()));
-        let graphs = Role::ALL.into_iter().filter(|&role| scheduler.model().raw(role).is_some());
+        let graphs = Role::ALL.into_iter().filter(|&role| scheduler.graphs().raw(role).is_some());
         models.extend(graphs.map(|role| entry(format!("{name}.{role}"))));
     }
     Ok(Json(models))

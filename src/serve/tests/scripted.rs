@@ -9,11 +9,11 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 
 use s2s_runtime::decoding::{DecodingOptions, FinishReason, Settings};
-use s2s_runtime::translator::{Alternative, SourceText, Translation};
+use s2s_runtime::translator::{Alternative, SourceText, TextEvent, Token, Translation};
 use s2s_runtime::{Error, ErrorKind, Result};
 
 use crate::serve::metrics::ModelMetrics;
-use crate::serve::model::{Card, Event, Model, Row, Session, Token, Worker};
+use crate::serve::model::{Card, Model, Worker};
 
 /// Holds steps while closed.
 #[derive(Default)]
@@ -88,63 +88,67 @@ impl Model for Scripted {
 
     fn worker(&self, _metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>> {
         self.record.engines.fetch_add(1, Ordering::Relaxed);
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Batch { record: Arc::clone(&self.record), rows: Vec::new(), joining: Vec::new() }))
     }
 }
 
-impl Worker for Scripted {
-    fn session(&mut self) -> Box<dyn Session + '_> {
-        Box::new(Batch { record: &self.record, rows: Vec::new() })
-    }
+/// A text under way.
+struct Row {
+    id: u64,
+    source: SourceText,
+    settings: Arc<Settings>,
+    stream: bool,
+    done: Vec<char>,
 }
 
-struct Batch<'a> {
-    record: &'a Record,
-    rows: Vec<(Row, Vec<char>)>,
+struct Batch {
+    record: Arc<Record>,
+    rows: Vec<Row>,
+    joining: Vec<Row>,
 }
 
 fn text_of(row: &Row) -> String {
     row.source.ids.iter().filter_map(|&id| char::from_u32(id)).collect()
 }
 
-impl Session for Batch<'_> {
-    fn admit(&mut self, rows: Vec<Row>) -> Result<()> {
-        self.record.admitted.fetch_add(rows.len(), Ordering::Relaxed);
-        let longest = rows.iter().map(|row| row.source.ids.len()).max().unwrap_or(0);
-        self.record.largest_join.fetch_max(rows.len() * longest, Ordering::Relaxed);
-        self.rows.extend(rows.into_iter().map(|row| (row, Vec::new())));
-        self.record.largest_batch.fetch_max(self.rows.len(), Ordering::Relaxed);
-        Ok(())
+impl Worker for Batch {
+    fn admit(&mut self, id: u64, source: SourceText, settings: Arc<Settings>, stream: bool) {
+        self.record.admitted.fetch_add(1, Ordering::Relaxed);
+        self.joining.push(Row { id, source, settings, stream, done: Vec::new() });
     }
 
-    fn step(&mut self, events: &mut Vec<Event>) -> Result<()> {
+    fn step(&mut self, events: &mut Vec<TextEvent>) -> Result<()> {
+        let longest = self.joining.iter().map(|row| row.source.ids.len()).max().unwrap_or(0);
+        self.record.largest_join.fetch_max(self.joining.len() * longest, Ordering::Relaxed);
+        self.rows.append(&mut self.joining);
+        self.record.largest_batch.fetch_max(self.rows.len(), Ordering::Relaxed);
         self.record.gate.pass();
         self.record.steps.fetch_add(1, Ordering::Relaxed);
         let mut left = Vec::new();
-        for (row, mut done) in self.rows.drain(..) {
+        for mut row in self.rows.drain(..) {
             let text = text_of(&row);
             if text.contains("slowly") {
                 std::thread::sleep(std::time::Duration::from_millis(1));
             }
-            assert!(!(text.contains("panic") && done.len() == 1), "scripted");
-            if text.contains("fail") && done.len() == 1 {
+            assert!(!(text.contains("panic") && row.done.len() == 1), "scripted");
+            if text.contains("fail") && row.done.len() == 1 {
                 return Err(Error::new(ErrorKind::Engine, "scripted"));
             }
-            let next = text.to_uppercase().chars().nth(done.len());
+            let next = text.to_uppercase().chars().nth(row.done.len());
             if let Some(next) = next.or(text.contains("forever").then_some('!')) {
-                done.push(next);
+                row.done.push(next);
                 if row.stream {
                     let token = Token { id: next.into(), text: next.to_string(), log_p: Some(-0.5) };
-                    events.push(Event::Token { row: row.id, token });
+                    events.push(TextEvent::Token { id: row.id, token });
                 }
-                left.push((row, done));
+                left.push(row);
                 continue;
             }
             let hypothesis = |n: usize| Alternative {
-                text: done.iter().collect::<String>() + &"'".repeat(n),
+                text: row.done.iter().collect::<String>() + &"'".repeat(n),
                 score: -0.5,
                 finish: FinishReason::Eos,
-                generated_tokens: done.len() + 1,
+                generated_tokens: row.done.len() + 1,
                 tokens: Vec::new(),
                 token_scores: Vec::new(),
                 attention: Vec::new(),
@@ -155,14 +159,15 @@ impl Session for Batch<'_> {
                 unknown: row.source.unknown.clone(),
                 alternatives: (1..row.settings.num_return_sequences).map(hypothesis).collect(),
             };
-            events.push(Event::Finished { row: row.id, translation: Box::new(translation) });
+            events.push(TextEvent::Done { id: row.id, translation: Box::new(translation) });
         }
         self.rows = left;
         Ok(())
     }
 
-    fn cancel(&mut self, row: u64) {
-        self.rows.retain(|(each, _)| each.id != row);
+    fn cancel(&mut self, id: u64) {
+        self.rows.retain(|row| row.id != id);
+        self.joining.retain(|row| row.id != id);
         self.record.cancelled.fetch_add(1, Ordering::Relaxed);
     }
 }

@@ -13,7 +13,7 @@ mod top_k;
 mod top_p;
 
 use super::settings::Settings;
-use crate::contract::{PAD, START};
+use crate::contract::SpecialIds;
 
 /// A token that cannot come.
 const BANNED: f32 = f32::NEG_INFINITY;
@@ -25,35 +25,41 @@ pub(super) struct Scratch {
     ranked: Vec<(f32, u32)>,
 }
 
-/// Whether the rules of every decode leave the row as it is (but for PAD and START, which callers never
-/// read).
+/// Whether the rules of every decode leave the row as it is (but for padding and START, which callers
+/// never take).
 pub(super) fn no_rules(settings: &Settings) -> bool {
     settings.repetition_penalty == 1.0
         && settings.no_repeat_ngram_size == 0
         && settings.min_new_tokens == 0
         && settings.suppress.is_empty()
+        && !settings.disable_unk
 }
 
 /// The rules of every decode.
 ///
+/// - `special`: padding and START are never generated, END not before its time.
 /// - `ids`: the prefix and the generated tokens.
 /// - `generated`: how many of them are generated.
 pub(super) fn apply_rules(
     logits: &mut [f32],
     settings: &Settings,
+    special: SpecialIds,
     ids: &[u32],
     generated: usize,
     scratch: &mut Scratch,
 ) {
-    suppress::apply(logits, &[PAD, START]);
+    suppress::apply(logits, &[special.pad, special.start]);
     if settings.repetition_penalty != 1.0 {
         repetition::apply(logits, ids, settings.repetition_penalty, &mut scratch.ids);
     }
     if settings.no_repeat_ngram_size > 0 {
         ngram::apply(logits, ids, settings.no_repeat_ngram_size);
     }
-    min_length::apply(logits, generated, settings.min_new_tokens);
+    min_length::apply(logits, special.end, generated, settings.min_new_tokens);
     suppress::apply(logits, &settings.suppress);
+    if settings.disable_unk {
+        suppress::apply(logits, &[special.unk]);
+    }
 }
 
 /// The rules that only shape what is drawn.

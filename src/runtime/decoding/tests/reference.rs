@@ -1,7 +1,7 @@
 //! Decoding as a textbook writes it: f64, one row, the whole history run again at every step, full sorts.
 
 use super::*;
-use crate::contract::{END, PAD, START, UNK};
+use crate::contract::SpecialIds;
 use crate::decoding::tests::scripted::Scripted;
 use crate::engine::{Engine, IdMatrix, StepOutput};
 
@@ -26,15 +26,17 @@ impl Reference<'_> {
     /// Logits after `ids`, and the attention weights of every step.
     fn run(&mut self, ids: &[u32]) -> (Vec<f64>, Vec<Vec<f64>>) {
         let data: Vec<i64> = if self.source.is_empty() {
-            vec![0]
+            vec![i64::from(self.engine.ids.pad)]
         } else {
             self.source.iter().map(|&id| i64::from(id)).collect()
         };
-        let mut state = self.engine.encode(&IdMatrix { rows: 1, columns: data.len(), data }).unwrap();
+        let encoded = self.engine.encode(&IdMatrix { rows: 1, columns: data.len(), data }).unwrap();
+        self.engine.clear();
+        self.engine.join(&encoded, 0..1).unwrap();
         let mut output = StepOutput::default();
         let mut attention = Vec::new();
-        for token in std::iter::once(&START).chain(ids) {
-            self.engine.step(&[i64::from(*token)], &mut state, &mut output).unwrap();
+        for token in std::iter::once(&self.engine.ids.start.clone()).chain(ids) {
+            self.engine.step(&[i64::from(*token)], &mut output).unwrap();
             let weights = if self.source.is_empty() { &[][..] } else { &output.attention[..] };
             attention.push(weights.iter().map(|&w| f64::from(w)).collect());
         }
@@ -45,6 +47,7 @@ impl Reference<'_> {
     #[allow(clippy::needless_range_loop)]
     pub(super) fn log_p(&mut self, ids: &[u32]) -> Vec<f64> {
         let o = self.options;
+        let SpecialIds { pad, start, end, unk: unknown } = self.engine.ids;
         let mut logits = self.run(ids).0;
         let n = o.no_repeat_ngram_size.unwrap_or(0);
         let penalty = f64::from(o.repetition_penalty.unwrap_or(1.0));
@@ -58,10 +61,10 @@ impl Reference<'_> {
             let repeats = n > 0
                 && whole.len() > n
                 && (0..whole.len() - n).any(|at| whole[at..at + n] == whole[whole.len() - n..]);
-            let too_early = token == END && ids.len() < o.min_new_tokens.unwrap_or(0);
+            let too_early = token == end && ids.len() < o.min_new_tokens.unwrap_or(0);
             let suppressed = o.suppress_tokens.iter().flatten().any(|s| *s == SymbolRef::Id(token));
-            let unk = token == UNK && o.disable_unk == Some(true);
-            if repeats || too_early || suppressed || unk || token == PAD || token == START {
+            let unk = token == unknown && o.disable_unk == Some(true);
+            if repeats || too_early || suppressed || unk || token == pad || token == start {
                 logits[id] = f64::NEG_INFINITY;
             }
         }
@@ -100,17 +103,13 @@ impl Reference<'_> {
         let (mut ids, mut sum) = (Vec::new(), 0.0);
         while ids.len() < self.options.max_new_tokens.unwrap() {
             let log_p = self.log_p(&ids);
-            let mut best = END;
-            for id in END..u32::try_from(log_p.len()).unwrap() {
-                if log_p[id as usize] > log_p[best as usize] {
-                    best = id;
-                }
-            }
+            let better = |best, id| if log_p[id as usize] > log_p[best as usize] { id } else { best };
+            let best = (0..u32::try_from(log_p.len()).unwrap()).reduce(better).unwrap();
             if log_p[best as usize] == f64::NEG_INFINITY {
                 return self.finished(&ids, false, sum);
             }
             sum += log_p[best as usize];
-            if best == END {
+            if best == self.engine.ids.end {
                 return self.finished(&ids, true, sum);
             }
             ids.push(best);
@@ -129,7 +128,7 @@ impl Reference<'_> {
             }
             let log_p = self.log_p(&ids);
             for (id, log_p) in (0u32..).zip(log_p).filter(|(_, log_p)| *log_p > f64::NEG_INFINITY) {
-                if id == END {
+                if id == self.engine.ids.end {
                     all.push(self.finished(&ids, true, sum + log_p));
                 } else {
                     let mut longer = ids.clone();
@@ -150,6 +149,7 @@ impl Reference<'_> {
 
     /// Beam search with 2B candidates a step.
     pub(super) fn beams(&mut self) -> Vec<Plain> {
+        let end = self.engine.ids.end;
         let o = self.options.clone();
         let (beams, most) = (o.num_beams.unwrap(), o.max_new_tokens.unwrap());
         #[allow(clippy::cast_possible_truncation, clippy::cast_sign_loss)]
@@ -179,13 +179,13 @@ impl Reference<'_> {
             candidates.sort_by(|a, b| b.1.total_cmp(&a.1));
             self.notice(candidates.iter().map(|c| c.1));
             candidates.truncate(2 * beams);
-            let ended = candidates.iter().take(beams).filter(|c| c.0.last() == Some(&END));
+            let ended = candidates.iter().take(beams).filter(|c| c.0.last() == Some(&end));
             let ended: Vec<(Vec<u32>, f64)> = ended.cloned().collect();
             for (ids, sum) in ended {
                 let hypothesis = self.finished(&ids[..ids.len() - 1], true, sum);
                 done.push(hypothesis);
             }
-            running = candidates.into_iter().filter(|c| c.0.last() != Some(&END)).take(beams).collect();
+            running = candidates.into_iter().filter(|c| c.0.last() != Some(&end)).take(beams).collect();
             if n == most {
                 for (ids, sum) in std::mem::take(&mut running) {
                     let hypothesis = self.finished(&ids, false, sum);

@@ -1,6 +1,9 @@
-//! An engine whose logits are a random function of source and history, which it carries in the state tensors.
+//! An engine whose logits are a random function of source and history, which it carries from step to step.
 
-use crate::engine::{DecoderState, Engine, IdMatrix, StateTensor, StepOutput};
+use std::ops::Range;
+
+use crate::contract::SpecialIds;
+use crate::engine::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Clone, Debug)]
@@ -17,6 +20,17 @@ pub(crate) struct Scripted {
     /// Rows of each step so far.
     pub(crate) steps: Vec<usize>,
     pub(crate) encoded: Vec<usize>,
+    pub(crate) ids: SpecialIds,
+    pub(crate) joins: Joins,
+    pub(crate) running: Vec<Row>,
+}
+
+/// A running row: two numbers that say what it has read, and its source without padding.
+#[derive(Clone, Debug)]
+pub(crate) struct Row {
+    hidden: [f32; 2],
+    source: Vec<i64>,
+    age: usize,
 }
 
 impl Scripted {
@@ -30,6 +44,9 @@ impl Scripted {
             poisoned: None,
             steps: vec![],
             encoded: vec![],
+            ids: SpecialIds::default(),
+            joins: Joins::AnyAge,
+            running: vec![],
         }
     }
 }
@@ -56,68 +73,61 @@ impl Engine for Scripted {
         self.vocabulary
     }
 
-    fn encode(&mut self, source: &IdMatrix) -> Result<DecoderState> {
+    fn special_ids(&self) -> SpecialIds {
+        self.ids
+    }
+
+    fn joins(&self) -> Joins {
+        self.joins
+    }
+
+    fn encode(&mut self, source: &IdMatrix) -> Result<Encoded> {
         assert_eq!(source.data.len(), source.rows * source.columns);
         assert!(source.rows > 0 && source.columns > 0);
         if source.data.iter().any(|id| Some(*id) == self.refused) {
             return Err(Error::new(ErrorKind::Input, "refused id"));
         }
         self.encoded.push(source.rows);
-        let mut hidden = Vec::new();
-        let (mut values, mut mask) = (Vec::new(), Vec::new());
-        for row in source.data.chunks_exact(source.columns) {
-            let hash = row.iter().filter(|&&id| id != 0).fold(self.seed, |h, &id| mix(h, id.cast_unsigned()));
-            let poisoned = row.iter().any(|id| Some(*id) == self.poisoned);
-            hidden.extend([
-                if poisoned { NAN_MARK } else { (hash >> 16 & 0xffff) as f32 },
-                (hash & 0xffff) as f32,
-            ]);
-            values.extend(row.iter().flat_map(|&id| [id as f32, -(id as f32)]));
-            mask.extend(row.iter().map(|&id| if id == 0 { 0.0 } else { 1.0 }));
-        }
-        let memory = if self.attention {
-            vec![
-                StateTensor { row_shape: vec![source.columns, 2], data: values },
-                StateTensor { row_shape: vec![source.columns], data: mask },
-            ]
-        } else {
-            vec![]
+        let row = |ids: &[i64]| {
+            let own: Vec<i64> = ids.iter().copied().filter(|&id| id != i64::from(self.ids.pad)).collect();
+            let hash = own.iter().fold(self.seed, |h, &id| mix(h, id.cast_unsigned()));
+            let poisoned = ids.iter().any(|id| Some(*id) == self.poisoned);
+            let first = if poisoned { NAN_MARK } else { (hash >> 16 & 0xffff) as f32 };
+            Row { hidden: [first, (hash & 0xffff) as f32], source: own, age: 0 }
         };
-        Ok(DecoderState {
-            batch: source.rows,
-            recurrent: vec![StateTensor { row_shape: vec![2], data: hidden }],
-            memory,
-        })
+        let rows: Vec<Row> = source.data.chunks_exact(source.columns).map(row).collect();
+        Ok(Encoded::new(source.rows, rows))
     }
 
-    fn step(&mut self, tokens: &[i64], state: &mut DecoderState, output: &mut StepOutput) -> Result<()> {
-        assert_eq!(tokens.len(), state.batch);
+    fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()> {
+        assert!(self.joins == Joins::AnyAge || self.running.iter().all(|row| row.age == 0));
+        let fresh: &Vec<Row> = encoded.get().unwrap();
+        self.running.extend_from_slice(&fresh[rows]);
+        Ok(())
+    }
+
+    fn keep(&mut self, rows: &[usize]) {
+        self.running = rows.iter().map(|&row| self.running[row].clone()).collect();
+    }
+
+    fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
+        assert_eq!(tokens.len(), self.running.len());
         self.steps.push(tokens.len());
         output.logits.clear();
         output.attention.clear();
-        for (row, &token) in tokens.iter().enumerate() {
-            let hidden = &mut state.recurrent[0].data[row * 2..row * 2 + 2];
+        let time = self.running.iter().map(|row| row.source.len()).max().unwrap_or(0).max(1);
+        for (Row { hidden, source, age }, &token) in self.running.iter_mut().zip(tokens) {
+            *age += 1;
             let poisoned = hidden[0] == NAN_MARK;
             let mut hash =
                 mix(mix((hidden[0] as u64) << 16 | hidden[1] as u64, token.cast_unsigned()), self.seed);
-            if let [values, mask] = &state.memory[..] {
-                let time = mask.row_len();
-                let (values, mask) = (
-                    &values.data[row * time * 2..(row + 1) * time * 2],
-                    &mask.data[row * time..(row + 1) * time],
-                );
-                hash = mask
-                    .iter()
-                    .zip(values.chunks_exact(2))
-                    .filter(|(m, _)| **m > 0.0)
-                    .fold(hash, |h, (_, v)| mix(h, v[0] as u64));
-                let weight = |at: usize| {
-                    if mask[at] > 0.0 { 0.05 + unit(mix(hash, 1000 + (time - at) as u64)) } else { 0.0 }
-                };
-                let total: f32 = (0..time).map(weight).sum();
-                output
-                    .attention
-                    .extend((0..time).map(|at| if total > 0.0 { weight(at) / total } else { 0.0 }));
+            if self.attention {
+                hash = source.iter().fold(hash, |h, &id| mix(h, id.cast_unsigned()));
+                let own = source.len();
+                let weight = |at: usize| 0.05 + unit(mix(hash, 1000 + (own - at) as u64));
+                let total: f32 = (0..own).map(weight).sum();
+                output.attention.extend(std::iter::repeat_n(0.0, time - own));
+                output.attention.extend((0..own).map(|at| weight(at) / total));
             }
             for id in 0..self.vocabulary {
                 let logit = unit(mix(hash, id as u64)) * 6.0 - 3.0;
@@ -132,7 +142,20 @@ impl Engine for Scripted {
         Ok(())
     }
 
+    fn rows(&self) -> usize {
+        self.running.len()
+    }
+
+    fn clear(&mut self) {
+        self.running.clear();
+    }
+
+    fn states(&mut self) -> Result<Vec<StateTensor>> {
+        let data = self.running.iter().flat_map(|row| row.hidden).collect();
+        Ok(vec![StateTensor { row_shape: vec![2], data }])
+    }
+
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(self.clone()))
+        Ok(Box::new(Self { running: vec![], ..self.clone() }))
     }
 }

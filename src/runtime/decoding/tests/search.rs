@@ -3,6 +3,7 @@
 use super::reference::{Plain, Reference};
 use super::scripted::Scripted;
 use super::*;
+use crate::contract::SpecialIds;
 
 fn same(found: &[Hypothesis], expected: &[Plain]) -> Result<(), TestCaseError> {
     prop_assert_eq!(found.len(), expected.len());
@@ -22,6 +23,15 @@ fn same(found: &[Hypothesis], expected: &[Plain]) -> Result<(), TestCaseError> {
     Ok(())
 }
 
+/// The usual special ids, or others, the highest among them.
+fn any_ids(seed: u64) -> SpecialIds {
+    if seed.is_multiple_of(2) {
+        SpecialIds::default()
+    } else {
+        SpecialIds { pad: 2, start: 6, end: 3, unk: 0 }
+    }
+}
+
 proptest! {
     #[test]
     fn greedy_takes_the_best_allowed_token_and_the_lower_id_of_equal_ones(
@@ -35,7 +45,7 @@ proptest! {
         if grain.is_some() {
             options.repetition_penalty = None;
         }
-        let mut engine = Scripted { grain, ..Scripted::new(VOCABULARY, seed) };
+        let mut engine = Scripted { grain, ids: any_ids(seed), ..Scripted::new(VOCABULARY, seed) };
         let found = decode_batch(&mut engine, std::slice::from_ref(&source), &options).unwrap();
         let expected = Reference { engine: &mut engine, source: &source, options: &options, close: false }.greedy();
         same(&found[0], &[expected])?;
@@ -55,7 +65,7 @@ proptest! {
         if let Some(returned) = Settings::for_ids(&options).ok().map(|s| s.enough.min(s.num_beams)) {
             options.num_return_sequences = Some(returned);
         }
-        let mut engine = Scripted { attention, ..Scripted::new(VOCABULARY, seed) };
+        let mut engine = Scripted { attention, ids: any_ids(seed), ..Scripted::new(VOCABULARY, seed) };
         let mut reference = Reference { engine: &mut engine, source: &source, options: &options, close: false };
         let expected = reference.beams();
         prop_assume!(!reference.close);
@@ -76,7 +86,7 @@ proptest! {
             min_new_tokens: options.min_new_tokens.map(|least| least.min(most)),
             ..options
         };
-        let mut engine = Scripted { attention: true, ..Scripted::new(VOCABULARY, seed) };
+        let mut engine = Scripted { attention: true, ids: any_ids(seed), ..Scripted::new(VOCABULARY, seed) };
         let mut reference = Reference { engine: &mut engine, source: &source, options: &options, close: false };
         let expected = reference.exhaustive();
         prop_assume!(!reference.close && !expected.is_empty());
@@ -91,13 +101,14 @@ proptest! {
         seed: u64, source in any_source(), options in any_options(false)
     ) {
         let options = DecodingOptions { do_sample: Some(true), num_beams: Some(1), num_return_sequences: Some(3), ..options };
-        let mut engine = Scripted::new(VOCABULARY, seed);
+        let mut engine = Scripted { ids: any_ids(seed), ..Scripted::new(VOCABULARY, seed) };
+        let end = engine.ids.end;
         let found = decode_batch(&mut engine, std::slice::from_ref(&source), &options).unwrap();
         prop_assert_eq!(found[0].len(), 3);
         for hypothesis in &found[0] {
             let mut reference = Reference { engine: &mut engine, source: &source, options: &options, close: false };
             for (at, log_p) in hypothesis.token_scores.iter().enumerate() {
-                let id = hypothesis.ids.get(at).copied().unwrap_or(crate::contract::END);
+                let id = hypothesis.ids.get(at).copied().unwrap_or(end);
                 let expected = reference.log_p(&hypothesis.ids[..at])[id as usize];
                 prop_assert!((f64::from(*log_p) - expected).abs() < 1e-4);
             }

@@ -1,25 +1,16 @@
-//! Text in, text out.
-//!
-//! [`TextCoder`] turns text into requests of the decoding loop and hypotheses into text, for any server or
-//! batch job; [`Translator`] is a coder with an engine; [`TranslatorPool`] is several translators on threads
-//! of their own.
-
-mod coder;
-mod copying;
-mod pool;
-mod stream;
+//! Text in, text out, with one engine.
 
 use std::path::Path;
 use std::sync::Arc;
 
+use super::bulk::{self, Worker};
+use super::coder::{TextCoder, Translation};
+use super::stream::TranslationStream;
+use super::text_loop::TextLoop;
 use crate::bundle::Bundle;
-use crate::decoding::{DEFAULT_BATCH, DecodingLoop, DecodingOptions, Request, Settings};
+use crate::decoding::{DEFAULT_BATCH, DecodingOptions, Settings};
 use crate::engine::{self, Device, Engine, EngineKind};
 use crate::error::Result;
-
-pub use coder::{Alternative, SourceText, TextCoder, Translation};
-pub use pool::{TranslatorPool, default_workers};
-pub use stream::{Piece, TextStream, TranslationStream};
 
 /// Translates text with one engine.
 pub struct Translator {
@@ -64,6 +55,11 @@ impl Translator {
     /// Over any engine and vocabularies.
     pub fn from_parts(coder: TextCoder, engine: Box<dyn Engine>) -> Self {
         Self { coder, engine, max_batch: DEFAULT_BATCH }
+    }
+
+    /// How many rows are decoded together.
+    pub(super) fn max_batch(&self) -> usize {
+        self.max_batch
     }
 
     /// Sets how many rows are decoded together (beams counted); at least 1.
@@ -111,7 +107,12 @@ impl Translator {
 
     /// The same with settings of [`TextCoder::settings`].
     pub fn translate_with(&mut self, texts: &[&str], settings: &Arc<Settings>) -> Vec<Result<Translation>> {
-        pool::translate(std::slice::from_mut(self), texts, settings)
+        bulk::translate(vec![self.worker()], texts, settings)
+    }
+
+    /// What translates many texts.
+    pub(super) fn worker(&mut self) -> Worker<'_> {
+        Worker { coder: &self.coder, engine: &mut *self.engine, max_batch: self.max_batch }
     }
 
     /// Translates one text and gives it piece by piece.
@@ -121,19 +122,6 @@ impl Translator {
     pub fn stream(&mut self, text: &str, options: &DecodingOptions) -> Result<TranslationStream<'_>> {
         let settings = self.coder.settings(options)?;
         let source = self.coder.encode(text, &settings)?;
-        let engine: &mut dyn Engine = &mut *self.engine;
-        let mut decoding = DecodingLoop::new(engine);
-        if !source.ids.is_empty() {
-            decoding.admit([Request {
-                id: 0,
-                source: source.ids.clone(),
-                settings: Arc::clone(&settings),
-                stream: true,
-            }]);
-        }
-        Ok(TranslationStream::new(decoding, &self.coder, source, settings))
+        Ok(TranslationStream::new(TextLoop::new(self.coder.clone(), &mut *self.engine), source, settings))
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -1,0 +1,210 @@
+//! Tensors put together from rows of others: how rows join, leave and change places, and how what is of
+//! different lengths is filled up.
+
+use std::sync::Arc;
+
+use super::graph::{DataView, Tensor, TensorView, Value};
+use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::PaddingSide;
+
+/// How a tensor is put together from rows of others.
+#[derive(Clone, Copy, Debug)]
+pub struct Arrangement<'a> {
+    /// For each row of the result, the part that it is in, and the row there.
+    pub rows: &'a [(usize, usize)],
+    /// Axes of a row of the result.
+    pub row_shape: &'a [usize],
+    /// The axis of the rows in the parts.
+    pub from: usize,
+    /// The axis of the rows in the result.
+    pub to: usize,
+    /// Which axis of a row may be longer or shorter in the parts, and where it is filled with zeros or cut.
+    pub along: Option<(usize, PaddingSide)>,
+}
+
+impl Arrangement<'_> {
+    /// Axes of the result.
+    pub fn shape(&self) -> Vec<usize> {
+        let mut shape = self.row_shape.to_vec();
+        shape.insert(self.to.min(shape.len()), self.rows.len());
+        shape
+    }
+
+    /// Fills `result`, zeros as long as [`Self::shape`] says, from the axes and values of the parts.
+    ///
+    /// # Errors
+    /// A sentence about a part that does not fit.
+    pub fn fill<T: Copy>(&self, parts: &[(&[usize], &[T])], result: &mut [T]) -> Result<(), String> {
+        note_copy(result.len());
+        let wrong =
+            |shape: &[usize]| format!("a part of shape {shape:?} does not fit rows of {:?}", self.row_shape);
+        let row_len: usize = self.row_shape.iter().product();
+        if result.len() != row_len * self.rows.len() {
+            return Err(format!("{} values are no {} rows of {row_len}", result.len(), self.rows.len()));
+        }
+        let to = Rows::new(&self.shape(), self.to).unwrap_or(Rows { rows: 0, inner: 0 });
+        for (row, &(part, from_row)) in self.rows.iter().enumerate() {
+            let Some(&(shape, data)) = parts.get(part) else {
+                return Err(format!("there is no part {part}"));
+            };
+            let from = Rows::new(shape, self.from)
+                .filter(|from| from_row < from.rows)
+                .ok_or_else(|| wrong(shape))?;
+            let before = |shape: &[usize], axis: usize| shape.iter().take(axis).product::<usize>();
+            // Blocks of one length, of which the end or the beginning is kept.
+            let (blocks, has, wants) = match self.along {
+                None => (1, data.len().checked_div(from.rows).unwrap_or(0), row_len),
+                Some((axis, _)) => {
+                    let blocks = before(self.row_shape, axis);
+                    let has = data.len().checked_div(from.rows * blocks).unwrap_or(0);
+                    (blocks, has, row_len.checked_div(blocks).unwrap_or(0))
+                }
+            };
+            let kept = has.min(wants);
+            let fits = match self.along {
+                None => has == wants,
+                Some((axis, _)) => {
+                    let width: usize = self.row_shape.iter().skip(axis + 1).product();
+                    shape.len() == self.row_shape.len() + 1 && width > 0 && has % width == 0
+                }
+            };
+            if !fits || data.len() != shape.iter().product::<usize>() {
+                return Err(wrong(shape));
+            }
+            for block in 0..blocks {
+                let (at_has, at_wants) = match self.along {
+                    Some((_, PaddingSide::Left)) => (has - kept, wants - kept),
+                    _ => (0, 0),
+                };
+                let mut source = block * has + at_has;
+                let mut target = block * wants + at_wants;
+                let mut left = kept;
+                while left > 0 {
+                    let n = left.min(from.run(source)).min(to.run(target));
+                    let (a, b) = (from.at(from_row, source), to.at(row, target));
+                    result[b..b + n].copy_from_slice(&data[a..a + n]);
+                    (source, target, left) = (source + n, target + n, left - n);
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Where the values of a row lie in a tensor.
+#[derive(Clone, Copy)]
+struct Rows {
+    rows: usize,
+    /// Values of a row that lie side by side.
+    inner: usize,
+}
+
+impl Rows {
+    fn new(shape: &[usize], axis: usize) -> Option<Self> {
+        Some(Self { rows: *shape.get(axis)?, inner: shape[axis + 1..].iter().product() })
+    }
+
+    /// Values side by side from value `at` of a row on.
+    fn run(self, at: usize) -> usize {
+        self.inner - at % self.inner
+    }
+
+    /// Where value `at` of `row` is.
+    fn at(self, row: usize, at: usize) -> usize {
+        (at / self.inner * self.rows + row) * self.inner + at % self.inner
+    }
+}
+
+/// The tensor behind a value that was never on a device.
+pub(super) fn host(value: &Value) -> Result<&Tensor> {
+    let any: &dyn std::any::Any = &**value;
+    any.downcast_ref().ok_or_else(foreign)
+}
+
+/// The error about a value of another engine.
+pub(super) fn foreign() -> Error {
+    Error::new(ErrorKind::Internal, "a tensor of another engine")
+}
+
+/// What [`Graph::upload`](super::graph::Graph::upload) is in the host's memory.
+pub(super) fn upload(tensor: TensorView<'_>) -> Result<Value> {
+    let DataView::F32(data) = tensor.data else {
+        return Err(Error::new(ErrorKind::Internal, "only f32 tensors are kept in the host's memory"));
+    };
+    note_copy(data.len());
+    Ok(Arc::new(Tensor { shape: tensor.shape.to_vec(), data: data.to_vec() }))
+}
+
+/// What [`Graph::arrange`](super::graph::Graph::arrange) is in the host's memory.
+pub(super) fn on_host(parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
+    let tensors = parts.iter().map(|part| host(part)).collect::<Result<Vec<_>>>()?;
+    let parts: Vec<(&[usize], &[f32])> =
+        tensors.iter().map(|t| (t.shape.as_slice(), t.data.as_slice())).collect();
+    let shape = arrangement.shape();
+    let mut data = vec![0.0; shape.iter().product()];
+    arrangement.fill(&parts, &mut data).map_err(|message| Error::new(ErrorKind::Engine, message))?;
+    Ok(Arc::new(Tensor { shape, data }))
+}
+
+#[cfg(test)]
+thread_local! {
+    /// Values that this thread copied in the host's memory, other than scores that were read.
+    pub(crate) static COPIED: std::cell::Cell<usize> = const { std::cell::Cell::new(0) };
+}
+
+/// Counts copies in tests; nothing otherwise.
+pub(super) fn note_copy(_values: usize) {
+    #[cfg(test)]
+    COPIED.set(COPIED.get() + _values);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arranged(parts: &[(&[usize], &[i32])], arrangement: Arrangement<'_>) -> Result<Vec<i32>, String> {
+        let mut result = vec![0; arrangement.shape().iter().product()];
+        arrangement.fill(parts, &mut result).map(|()| result)
+    }
+
+    #[test]
+    fn rows_are_picked_from_any_part_in_any_order() {
+        let parts: [(&[usize], &[i32]); 2] = [(&[2, 2], &[1, 2, 3, 4]), (&[1, 2], &[5, 6])];
+        let rows = [(1, 0), (0, 1), (0, 1)];
+        let found =
+            arranged(&parts, Arrangement { rows: &rows, row_shape: &[2], from: 0, to: 0, along: None });
+        assert_eq!(found, Ok(vec![5, 6, 3, 4, 3, 4]));
+    }
+
+    #[test]
+    fn rows_behind_layers_stay_there_or_come_to_the_front() {
+        // (layers, rows, width).
+        let parts: [(&[usize], &[i32]); 1] = [(&[2, 3, 1], &[1, 2, 3, 4, 5, 6])];
+        let rows = [(0, 2), (0, 0)];
+        let stay = Arrangement { rows: &rows, row_shape: &[2, 1], from: 1, to: 1, along: None };
+        assert_eq!(arranged(&parts, stay), Ok(vec![3, 1, 6, 4]));
+        assert_eq!(arranged(&parts, Arrangement { to: 0, ..stay }), Ok(vec![3, 6, 1, 4]));
+        assert!(arranged(&parts, Arrangement { row_shape: &[3], ..stay }).is_err());
+        assert!(arranged(&parts, Arrangement { rows: &[(0, 3)], ..stay }).is_err());
+        assert!(arranged(&parts, Arrangement { rows: &[(1, 0)], ..stay }).is_err());
+    }
+
+    #[test]
+    fn what_is_too_short_is_filled_and_what_is_too_long_is_cut_on_the_side_that_is_asked_for() {
+        // (rows, heads, time).
+        let parts: [(&[usize], &[i32]); 2] = [(&[1, 2, 3], &[1, 2, 3, 4, 5, 6]), (&[1, 2, 1], &[7, 8])];
+        let rows = [(0, 0), (1, 0)];
+        let left = Arrangement {
+            rows: &rows,
+            row_shape: &[2, 2],
+            from: 0,
+            to: 0,
+            along: Some((1, PaddingSide::Left)),
+        };
+        assert_eq!(arranged(&parts, left), Ok(vec![2, 3, 5, 6, 0, 7, 0, 8]));
+        let right = Arrangement { along: Some((1, PaddingSide::Right)), ..left };
+        assert_eq!(arranged(&parts, right), Ok(vec![1, 2, 4, 5, 7, 0, 8, 0]));
+        let empty: [(&[usize], &[i32]); 1] = [(&[1, 2, 0], &[])];
+        assert_eq!(arranged(&empty, Arrangement { rows: &rows[..1], ..left }), Ok(vec![0; 4]));
+    }
+}

@@ -1,0 +1,148 @@
+//! What the decoding loop knows of an engine.
+
+use std::any::Any;
+use std::ops::Range;
+
+use crate::contract::SpecialIds;
+use crate::error::Result;
+
+/// Ids of several texts, (rows, columns) row-major; sources are left-padded with the padding of
+/// [`Engine::special_ids`].
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct IdMatrix {
+    /// Texts.
+    pub rows: usize,
+    /// Tokens of the longest text.
+    pub columns: usize,
+    /// `rows * columns` ids.
+    pub data: Vec<i64>,
+}
+
+/// Sources that were encoded and whose rows may [join](Engine::join); only the engine that made it, and its
+/// forks, can read it. What it holds lies where the engine keeps its state, and goes with it.
+#[derive(Debug)]
+pub struct Encoded {
+    /// Sources.
+    pub rows: usize,
+    inner: Box<dyn Any + Send>,
+}
+
+/// What one decoder step gives; the buffers are reused from step to step.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StepOutput {
+    /// Logits, f32 (rows, target_vocabulary) row-major.
+    pub logits: Vec<f32>,
+    /// Attention weights, f32 (rows, source_time) row-major, those of a row's own tokens the last ones; empty
+    /// without attention.
+    pub attention: Vec<f32>,
+}
+
+/// A copy of one state of all running rows, f32 row-major (rows, `row_shape`...).
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct StateTensor {
+    /// Shape of one row: `[hidden]` for a recurrent state.
+    pub row_shape: Vec<usize>,
+    /// `rows * row_shape.product()` values.
+    pub data: Vec<f32>,
+}
+
+/// Which rows an engine can decode in one batch.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Joins {
+    /// Rows may join at any time.
+    #[default]
+    AnyAge,
+    /// All rows have made the same number of steps, because the decoder has no way to tell which part of a
+    /// state that grows belongs to a row.
+    SameAge,
+}
+
+/// An encoder and a single-step decoder, ready to run, with the state of the rows that are running. One engine
+/// belongs to one worker.
+///
+/// The state never leaves the engine: rows join it, leave it and change places, and each step renews it.
+pub trait Engine: Send {
+    /// `tract`, `ort`, or the name of a scripted one.
+    fn name(&self) -> &str;
+
+    /// Target symbols, special ones counted: the width of a row of logits.
+    fn target_vocabulary(&self) -> usize;
+
+    /// The ids of the special symbols, all of them below [`target_vocabulary`](Self::target_vocabulary).
+    fn special_ids(&self) -> SpecialIds {
+        SpecialIds::default()
+    }
+
+    /// Which rows may run side by side.
+    fn joins(&self) -> Joins {
+        Joins::AnyAge
+    }
+
+    /// Encodes a batch of sources, which wait until they join.
+    ///
+    /// - `sources`: ids int64 (rows, source_time), left-padded; at least one row and one column, ids within
+    ///   the vocabulary.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for sources that do not fit; of the engine. The running
+    /// rows stay as they are.
+    fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded>;
+
+    /// Lets some of the sources run: their rows come behind those that are running.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`](crate::ErrorKind::Engine) if what was encoded does not fit what is running, which
+    /// stays as it is.
+    fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()>;
+
+    /// Keeps running rows in this order, each below [`rows`](Self::rows); a row may be named several times
+    /// (beams) or not at all (finished).
+    fn keep(&mut self, rows: &[usize]);
+
+    /// One decoder step of every running row: renews the state and fills `output`.
+    ///
+    /// - `tokens`: ids int64 (rows), the last token of each row.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Input`](crate::ErrorKind::Input) for tokens that do not fit, before anything is run; of
+    /// the engine, and then no row is running any more.
+    fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()>;
+
+    /// Rows that are running.
+    fn rows(&self) -> usize;
+
+    /// Lets all running rows go.
+    fn clear(&mut self);
+
+    /// Copies what the steps renew to the host's memory, in the order of the manifest's wiring; for tests, the
+    /// bundle's own among them.
+    ///
+    /// # Errors
+    /// Of the engine.
+    fn states(&mut self) -> Result<Vec<StateTensor>>;
+
+    /// Another engine over the same weights, for another worker; no row runs in it.
+    ///
+    /// # Errors
+    /// Of the engine.
+    fn fork(&self) -> Result<Box<dyn Engine>>;
+}
+
+impl Encoded {
+    /// `rows` sources in an engine's own form.
+    pub fn new(rows: usize, inner: impl Any + Send) -> Self {
+        Self { rows, inner: Box::new(inner) }
+    }
+
+    /// What [`new`](Self::new) was given, if it was a `T`.
+    pub fn get<T: Any>(&self) -> Option<&T> {
+        self.inner.downcast_ref()
+    }
+}
+
+impl StateTensor {
+    /// Values of one row.
+    pub fn row_len(&self) -> usize {
+        self.row_shape.iter().product()
+    }
+}

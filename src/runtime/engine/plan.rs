@@ -1,0 +1,222 @@
+//! What the manifest and the outsides of the graphs say together, resolved once for all calls.
+
+use std::sync::Arc;
+
+use super::interface::Joins;
+use super::state::{Carried, Kind};
+use crate::bundle::Bundle;
+use crate::contract::SpecialIds;
+use crate::error::{Error, ErrorKind, Result};
+use crate::graph_info::{Dimension, FLOAT, GraphInfo, INT64, TensorInfo};
+use crate::manifest::{Io, MaskWire, MaskedOne, OutputForm, Role, StateWire};
+use crate::vocabulary::PaddingSide;
+
+/// How the two graphs of a bundle are called.
+pub(super) struct Plan {
+    pub(super) io: Io,
+    pub(super) output: OutputForm,
+    pub(super) source_vocabulary: usize,
+    pub(super) target_vocabulary: usize,
+    pub(super) special: SpecialIds,
+    /// Where sources are filled up, and what stands around each of them.
+    pub(super) side: PaddingSide,
+    pub(super) before: Option<i64>,
+    pub(super) behind: Option<i64>,
+    /// ONNX's numbers of the element types of ids.
+    pub(super) source_type: i32,
+    pub(super) token_type: i32,
+    /// Axes of the decoder's ids: (batch, 1) or (batch).
+    pub(super) token_rank: usize,
+    pub(super) encoder_mask: Option<Mask>,
+    pub(super) decoder_mask: Option<Mask>,
+    /// States first, then memory.
+    pub(super) carried: Arc<[Carried]>,
+    pub(super) wires: Vec<Wire>,
+    pub(super) states: usize,
+    pub(super) attention: bool,
+    /// For errors.
+    pub(super) encoder: String,
+    pub(super) decoder: String,
+}
+
+/// Where a carried tensor comes from.
+pub(super) struct Wire {
+    pub(super) first: First,
+    /// The axis of the rows in the decoder's output.
+    pub(super) output_axis: usize,
+}
+
+/// What a carried tensor is before the first step.
+pub(super) enum First {
+    /// An output of the encoder, and its axis of rows.
+    Encoder { output: usize, axis: usize },
+    /// Zeros, or nothing, with these axes of a row.
+    Zeros(Vec<usize>),
+}
+
+/// A mask that a graph reads.
+pub(super) struct Mask {
+    pub(super) element_type: i32,
+    /// What it has at a token and at padding.
+    pub(super) values: [i64; 2],
+}
+
+impl Plan {
+    /// # Errors
+    /// [`ErrorKind::Bundle`] naming the graph and the tensor that does not fit the manifest.
+    pub(super) fn of(bundle: &Bundle) -> Result<Self> {
+        let (manifest, wiring) = (bundle.manifest(), &bundle.manifest().wiring);
+        let (encoder, decoder) = (bundle.graph_info(Role::Encoder)?, bundle.graph_info(Role::Decoder)?);
+        let names = [Role::Encoder, Role::Decoder].map(|role| bundle.graph_name(role));
+        let source = encoder.input(&wiring.encoder_input);
+        let token = decoder.input(&wiring.decoder_input);
+        let batches = [batch_symbol(source), batch_symbol(token)];
+        let outputs = wiring.encoder_outputs();
+        let from_encoder = |name: &str| First::Encoder {
+            output: outputs.iter().position(|output| *output == name).unwrap_or(0),
+            axis: batch_axis(encoder.output(name), batches[0]),
+        };
+        let (mut carried, mut wires) = (Vec::new(), Vec::new());
+        for wire in &wiring.states {
+            let input = decoder.input(&wire.decoder_input);
+            let batch = batch_axis(input, batches[1]);
+            let first = match wire.zeros.as_ref().or(wire.empty.as_ref()) {
+                Some(row) => First::Zeros(row.clone()),
+                None => from_encoder(&wire.encoder_output),
+            };
+            check_state(wire, input, batch)
+                .map_err(|error| error.in_graph(names[1], Some(&wire.decoder_input)))?;
+            let kind = wire.grows.map_or(Kind::Fixed, |axis| Kind::Growing { axis });
+            carried.push(Carried { name: state_name(wire).to_owned(), kind, batch });
+            wires.push(Wire {
+                first,
+                output_axis: batch_axis(decoder.output(&wire.decoder_output), batches[1]),
+            });
+        }
+        for wire in &wiring.memory {
+            let batch = batch_axis(decoder.input(&wire.decoder_input), batches[1]);
+            let first = from_encoder(&wire.encoder_output);
+            let First::Encoder { axis, .. } = first else { continue };
+            // The first axis of a row, unless the encoder says that it always has one length.
+            let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_ref());
+            let fixed = given.is_some_and(|axes| {
+                matches!(axes.get(if axis == 0 { 1 } else { 0 }), None | Some(Dimension::Fixed(_)))
+            });
+            let time = (!fixed).then_some(0);
+            carried.push(Carried { name: wire.encoder_output.clone(), kind: Kind::Memory { time }, batch });
+            wires.push(Wire { first, output_axis: 0 });
+        }
+        for (key, id) in [("source_start", wiring.source_start), ("source_end", wiring.source_end)] {
+            let symbols = manifest.source.symbols.len();
+            if let Some(id) = id.filter(|&id| id as usize >= symbols) {
+                let message =
+                    format!("wiring.{key}: id {id}, but the source vocabulary has {symbols} symbols");
+                return Err(
+                    Error::new(ErrorKind::Bundle, message).in_graph(names[0], Some(&wiring.encoder_input))
+                );
+            }
+        }
+        let token_rank = token.and_then(|info| info.shape.as_ref()).map_or(2, Vec::len);
+        let one_hot = usize::from(manifest.io == Io::OneHot);
+        if !(1 + one_hot..=2 + one_hot).contains(&token_rank) {
+            let message = format!(
+                "{token_rank} axes; (batch, 1) or (batch) is expected, and the vocabulary after it with one-hot tensors"
+            );
+            return Err(
+                Error::new(ErrorKind::Bundle, message).in_graph(names[1], Some(&wiring.decoder_input))
+            );
+        }
+        Ok(Self {
+            io: manifest.io,
+            output: wiring.output,
+            source_vocabulary: manifest.source.symbols.len(),
+            target_vocabulary: manifest.target.symbols.len(),
+            special: manifest.special_ids,
+            side: wiring.source_padding.unwrap_or(PaddingSide::Left),
+            before: wiring.source_start.map(i64::from),
+            behind: wiring.source_end.map(i64::from),
+            source_type: element_type(source),
+            token_type: element_type(token),
+            token_rank: token_rank - one_hot,
+            encoder_mask: wiring.encoder_mask.as_ref().map(|wire| Mask::of(wire, encoder)),
+            decoder_mask: wiring.decoder_mask.as_ref().map(|wire| Mask::of(wire, decoder)),
+            carried: carried.into(),
+            wires,
+            states: wiring.states.len(),
+            attention: wiring.attention.is_some(),
+            encoder: names[0].to_owned(),
+            decoder: names[1].to_owned(),
+        })
+    }
+
+    /// Which rows may run side by side: a decoder that appends to its state reads all of it as its row's own.
+    pub(super) fn joins(&self) -> Joins {
+        let grows = |carried: &Carried| matches!(carried.kind, Kind::Growing { .. });
+        if self.carried.iter().any(grows) { Joins::SameAge } else { Joins::AnyAge }
+    }
+}
+
+impl Mask {
+    fn of(wire: &MaskWire, graph: &GraphInfo) -> Self {
+        let values = if wire.one == MaskedOne::Token { [1, 0] } else { [0, 1] };
+        Self { element_type: element_type(graph.input(&wire.input)), values }
+    }
+}
+
+fn element_type(tensor: Option<&TensorInfo>) -> i32 {
+    tensor.map_or(INT64, |tensor| tensor.element_type)
+}
+
+/// How errors call a state.
+fn state_name(wire: &StateWire) -> &str {
+    wire.from_encoder().unwrap_or(&wire.decoder_input)
+}
+
+/// Whether the decoder's input can be given what the manifest says.
+fn check_state(wire: &StateWire, input: Option<&TensorInfo>, batch: usize) -> Result<()> {
+    let wrong = |message: String| Err(Error::new(ErrorKind::Bundle, message));
+    let Some(TensorInfo { element_type, shape: Some(axes), .. }) = input else { return Ok(()) };
+    if let Some(axis) = wire.grows {
+        let mut row = axes.clone();
+        row.remove(batch.min(axes.len().saturating_sub(1)));
+        match row.get(axis) {
+            Some(Dimension::Fixed(_)) => {
+                return wrong(format!("axis {axis} of a row grows, and is of a fixed length here"));
+            }
+            None => return wrong(format!("axis {axis} of a row grows, and there are {} axes", row.len())),
+            Some(_) => {}
+        }
+    }
+    let Some(row) = wire.zeros.as_ref().or(wire.empty.as_ref()) else { return Ok(()) };
+    let mut shape = row.clone();
+    shape.insert(batch.min(row.len()), 1);
+    let fits = |(at, (axis, &length)): (usize, (&Dimension, &usize))| match axis {
+        Dimension::Fixed(fixed) => *fixed == length || at == batch,
+        Dimension::Symbol(_) | Dimension::Unknown => true,
+    };
+    if axes.len() != shape.len() || !axes.iter().zip(&shape).enumerate().all(fits) {
+        return wrong(format!("the manifest gives rows of {row:?}, and this input has the axes {axes:?}"));
+    }
+    if *element_type != FLOAT {
+        return wrong(format!(
+            "a first value is f32, and this input has element type {element_type} (ONNX's number)"
+        ));
+    }
+    Ok(())
+}
+
+/// The symbol of the first axis.
+fn batch_symbol(tensor: Option<&TensorInfo>) -> Option<&str> {
+    match tensor?.shape.as_ref()?.first()? {
+        Dimension::Symbol(symbol) => Some(symbol),
+        Dimension::Fixed(_) | Dimension::Unknown => None,
+    }
+}
+
+/// The axis that is called as the batch is; the first if none is.
+fn batch_axis(tensor: Option<&TensorInfo>, batch: Option<&str>) -> usize {
+    let shape = tensor.and_then(|tensor| tensor.shape.as_deref()).unwrap_or_default();
+    let named =
+        |axis: &Dimension| matches!(axis, Dimension::Symbol(symbol) if Some(symbol.as_str()) == batch);
+    shape.iter().position(named).unwrap_or(0)
+}
