@@ -10,7 +10,7 @@ use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::verify::Outcome;
 use crate::export::verify::runtimes::Runtime;
-use crate::export::{MlpBundle, Report, VerifyOptions, verify_features, verify_path};
+use crate::export::{FeatureBundle, Report, VerifyOptions, verify_features, verify_path};
 use crate::network::perceptron::Mlp;
 
 /// Check a bundle: every graph in every engine against the network
@@ -135,7 +135,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     for name in &args.runtimes {
         options.runtimes.extend(Runtime::parse(name)?);
     }
-    let is_mlp = MlpBundle::exists(&args.bundle);
+    let is_mlp = FeatureBundle::<Mlp>::exists(&args.bundle);
     if is_mlp && !args.runtimes.is_empty() {
         return Err(Error::new(ErrorKind::Usage, "--runtimes checks bundles of sequence models")
             .help("this one is a classifier; leave it out"));

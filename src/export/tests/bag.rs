@@ -138,9 +138,9 @@ impl SequenceNetwork for Bag {
                 encoder_output: STATE.to_owned(),
                 decoder_input: STATE.to_owned(),
                 decoder_output: next(STATE),
+                ..StateWire::default()
             }],
-            memory: Vec::new(),
-            attention: None,
+            ..Wiring::default()
         }
     }
 
