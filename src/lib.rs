@@ -11,11 +11,13 @@
 
 #![forbid(unsafe_code)]
 
+pub mod bench;
 pub mod cli;
 pub mod config;
 pub mod data;
 pub mod error;
 pub mod export;
+pub mod families;
 mod files;
 pub mod import;
 pub mod inspect;

@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::translate::engine_kind;
 use crate::cli::{Global, bundles, terminal};
+use crate::data::samples::{parse_samples, read_samples};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{FeatureBundle, best};
 use crate::network::perceptron::Mlp;
-use crate::train::mlp::{parse_samples, read_samples};
 
 /// Predict classes with a perceptron's bundle
 ///

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::data::reading::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::train::examples::{Candidate, candidates};
+use crate::families::recurrent::{Candidate, candidates};
 
 /// Where symbols come from.
 #[derive(Clone, Debug)]
