@@ -95,7 +95,7 @@ pub struct Schedule {
 /// A curve of learning rates.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Shape {
-    /// It stays.
+    /// The learning rate stays what it is after the warm-up.
     #[default]
     Constant,
     /// Half a cosine.
@@ -107,7 +107,7 @@ pub enum Shape {
 /// A part of a training.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Span {
-    /// Optimiser steps.
+    /// So many optimiser steps.
     Steps(usize),
     /// Epochs, whole or not.
     Epochs(f64),
@@ -123,7 +123,7 @@ impl Schedule {
 /// What counts as better, and for how long a training may go without it.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Watch {
-    /// The figure.
+    /// The figure whose best value so far is compared.
     pub monitor: Monitor,
     /// Whether more of it is better.
     pub higher: bool,
@@ -133,10 +133,10 @@ pub struct Watch {
     pub patience: usize,
 }
 
-/// `reduce_lr_on_plateau`.
+/// Multiplies the learning rate by a factor once epochs are no better: `reduce_lr_on_plateau`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct ReduceOnPlateau {
-    /// When.
+    /// When epochs count as no better.
     pub watch: Watch,
     /// The learning rate is multiplied by this.
     pub factor: f64,
@@ -146,10 +146,10 @@ pub struct ReduceOnPlateau {
     pub min_lr: f64,
 }
 
-/// `early_stopping`.
+/// Ends the training once epochs are no better: `early_stopping`.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct EarlyStopping {
-    /// When.
+    /// When epochs count as no better.
     pub watch: Watch,
     /// Better epochs count only once they are better than this.
     pub baseline: Option<f64>,

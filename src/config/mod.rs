@@ -11,8 +11,9 @@ pub mod mlp;
 pub mod raw;
 pub mod samples;
 pub mod schema;
-#[cfg(test)]
-mod tests;
 pub mod training;
 
 pub use checked::{Config, LoadOptions};
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ use crate::error::{Error, ErrorKind, Result, guess};
 pub enum Origin {
     /// 1-based line of the file.
     Line(u64),
-    /// `--set KEY=VALUE`.
+    /// The command line, as `--set KEY=VALUE`, or the program itself.
     CommandLine,
 }
 
@@ -44,9 +44,9 @@ pub enum Value {
     Integer(i64),
     /// Any other number.
     Float(f64),
-    /// Text.
+    /// A text, quoted or not.
     String(String),
-    /// `[a, b]`.
+    /// A list, as `[a, b]` or an item a line.
     List(Vec<Node>),
     /// `{key: value}`, in the order typed.
     Map(Vec<(String, Node)>),
@@ -100,25 +100,35 @@ impl Node {
         }
         let mut value = Self::parse(text, Path::new("--set"))?;
         value.move_to_command_line();
+        self.put(&keys, value).map_err(|at| {
+            usage(format!("--set {assignment:?}: `{}` is a value, not a section", keys[..at].join(".")))
+        })
+    }
+
+    /// Puts `value` where `keys` lead; sections that are not there are made.
+    ///
+    /// # Errors
+    /// The number of the first keys that lead to a value, where a section should be.
+    pub(super) fn put(&mut self, keys: &[&str], value: Self) -> std::result::Result<(), usize> {
         let mut at = self;
         for (i, key) in keys.iter().enumerate() {
             if at.value == Value::Null {
                 at.value = Value::Map(Vec::new());
             }
-            let Value::Map(entries) = &mut at.value else {
-                return Err(usage(format!(
-                    "--set {assignment:?}: `{}` is a value, not a section",
-                    keys[..i].join(".")
-                )));
-            };
+            let Value::Map(entries) = &mut at.value else { return Err(i) };
             let position = entries.iter().position(|(k, _)| k == key).unwrap_or_else(|| {
-                entries.push(((*key).to_owned(), Self { origin: Origin::CommandLine, value: Value::Null }));
+                entries.push(((*key).to_owned(), Self::settled(Value::Null)));
                 entries.len() - 1
             });
             at = &mut entries[position].1;
         }
         *at = value;
         Ok(())
+    }
+
+    /// A value that no file gives, but the command line or the program.
+    pub(super) fn settled(value: Value) -> Self {
+        Self { origin: Origin::CommandLine, value }
     }
 
     fn move_to_command_line(&mut self) {
@@ -296,7 +306,10 @@ impl<'a> Field<'a> {
         Ok(section)
     }
 
-    /// Text.
+    /// The text that this is.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`] for a number, a truth value, a list or a section.
     pub fn string(&self) -> Result<&'a str> {
         match &self.node.value {
             Value::String(v) if !v.is_empty() => Ok(v),

@@ -7,7 +7,7 @@ use super::callbacks::{
 use super::raw::{Field, Section, Value};
 use crate::error::Result;
 
-/// Section `training`.
+/// How a network is trained: section `training`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Training {
     /// Passes over the training pairs.
@@ -28,7 +28,7 @@ pub struct Training {
     pub reduce_lr_on_plateau: Option<ReduceOnPlateau>,
     /// An end before `epochs`.
     pub early_stopping: Option<EarlyStopping>,
-    /// The optimiser.
+    /// What makes an update of a gradient.
     pub optimiser: Optimiser,
     /// The gradient's L2 norm is scaled down to this.
     pub clip_norm: Option<f64>,
@@ -95,7 +95,7 @@ pub enum BatchOrder {
     Bucketed,
 }
 
-/// The optimiser.
+/// What makes an update of a gradient, with its constants.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Optimiser {
     /// Adam (arXiv 1412.6980).
@@ -132,7 +132,7 @@ pub const TOKENISATIONS: [(&str, Tokenisation); 4] = [
 ];
 
 impl Tokenisation {
-    /// Its name.
+    /// Its name in configs and records.
     pub fn name(self) -> &'static str {
         TOKENISATIONS.iter().find(|(_, t)| *t == self).map_or("", |(name, _)| name)
     }

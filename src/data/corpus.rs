@@ -21,9 +21,9 @@ use s2s_kernels::random::Random;
 /// Training and validation pairs of an experiment.
 #[derive(Clone, Debug)]
 pub struct Corpus {
-    /// Training pairs.
+    /// The pairs whose loss is minimised.
     pub train: Part,
-    /// Validation pairs.
+    /// The pairs that are scored after each epoch.
     pub validation: Part,
     /// The files that were read, for the bundle's provenance; a self-made task is named instead.
     pub sources: Vec<DataFile>,
@@ -38,9 +38,9 @@ pub struct Corpus {
 pub struct Statistics {
     /// Training and validation pairs.
     pub samples: usize,
-    /// Training pairs.
+    /// The pairs whose loss is minimised.
     pub training: usize,
-    /// Validation pairs.
+    /// How many pairs are held back for validation.
     pub validation: usize,
     /// Unique tokens of all sources.
     pub source_tokens: usize,

@@ -56,7 +56,7 @@ impl Counter {
         self.longest = self.longest.max(count);
     }
 
-    /// Distinct symbols.
+    /// How many different symbols were counted.
     pub(super) fn unique(&self) -> usize {
         self.characters.iter().map(|bits| bits.count_ones() as usize).sum::<usize>() + self.tokens.len()
     }

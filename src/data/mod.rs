@@ -15,11 +15,12 @@ pub mod reading;
 pub mod report;
 pub mod samples;
 mod separated;
-#[cfg(test)]
-mod tests;
 
 pub use corpus::Corpus;
 pub use pairs::{Pair, Pairs, Part};
 
 /// Hears how far the work on data has come: what is done, how much of it, out of how much.
 pub type Progress<'a> = dyn FnMut(&'static str, usize, usize) + 'a;
+
+#[cfg(test)]
+mod tests;

@@ -16,7 +16,7 @@ pub struct Pair {
 /// How often something was met, and where first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Met {
-    /// How often.
+    /// How often it was met.
     pub count: usize,
     /// 1-based line of the first; 0 where there is none.
     pub line: u64,
@@ -142,7 +142,7 @@ impl<'a> FromIterator<&'a Pair> for Pairs {
 }
 
 impl Part {
-    /// All pairs.
+    /// All pairs of a buffer, in their order.
     pub fn whole(pairs: Arc<Pairs>) -> Self {
         let order = Order::Range(0, pairs.len());
         Self { pairs, order }

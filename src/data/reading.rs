@@ -18,7 +18,7 @@ pub(super) struct Reading<'a> {
     /// Only named in errors.
     pub(super) file: &'a Path,
     pub(super) format: &'a Format,
-    /// Most pairs.
+    /// After so many pairs nothing more is read.
     pub(super) limit: usize,
     /// Gets line, source and target of each pair.
     pub(super) visit: &'a mut dyn FnMut(u64, &str, &str) -> Result<()>,

@@ -18,7 +18,7 @@ use crate::config::checked::{Data, Side};
 /// What a file holds, and what may be wrong with it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct DataReport {
-    /// Its name.
+    /// Name of the file, without its folder.
     pub file: String,
     /// Pairs that are used.
     pub pairs: usize,
@@ -37,7 +37,7 @@ pub struct Lengths {
     pub unit: Unit,
     /// Half of the texts are no longer.
     pub median: usize,
-    /// The longest.
+    /// Tokens of the longest text.
     pub longest: usize,
     /// Its line, 1-based.
     pub line: u64,
@@ -48,7 +48,7 @@ pub struct Lengths {
 pub struct Finding {
     /// What, in a word or two.
     pub what: &'static str,
-    /// How often.
+    /// How often it comes.
     pub count: usize,
     /// The first line of it, 1-based.
     pub line: u64,

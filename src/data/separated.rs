@@ -17,7 +17,7 @@ pub(super) struct Lines<'a> {
 
 /// A line without its end.
 pub(super) struct Line<'a> {
-    /// 1-based.
+    /// 1-based number in the file.
     pub(super) number: u64,
     pub(super) bytes: &'a [u8],
     /// Whether CR alone ends it.

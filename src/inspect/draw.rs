@@ -193,7 +193,7 @@ pub fn node_of(model: &Model, layer: &Layer, kinds: &HashMap<&str, &str>, langua
     Node { title: shortened(&layer.name), lines, colours, round: input }
 }
 
-/// `1,234,567`.
+/// Writes a number with a comma between thousands: `1,234,567`.
 pub fn thousands(number: usize) -> String {
     let digits = number.to_string();
     let mut out = String::new();
@@ -206,7 +206,7 @@ pub fn thousands(number: usize) -> String {
     out
 }
 
-/// Graphviz.
+/// Writes a picture in the language of Graphviz.
 pub fn dot(title: &str, nodes: &[Node], arrows: &[Arrow]) -> String {
     let quoted = |text: &str| printable::line(text).replace('\\', "\\\\").replace('"', "\\\"");
     let mut out = format!(

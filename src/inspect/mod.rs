@@ -25,8 +25,6 @@ pub mod overview;
 pub mod png;
 pub mod svg;
 pub mod table;
-#[cfg(test)]
-mod tests;
 
 use language::Language;
 use model::{Detail, Model};
@@ -51,11 +49,11 @@ pub struct Subject {
 pub struct Graph {
     /// Its part, where it is one of three.
     pub role: Option<Role>,
-    /// Its name.
+    /// Name of its file, in the bundle or as it would be exported.
     pub file: String,
-    /// Its content.
+    /// The whole file, an encoded `ModelProto`.
     pub bytes: Vec<u8>,
-    /// In layers.
+    /// Its nodes, grouped into layers.
     pub model: Model,
 }
 
@@ -286,3 +284,6 @@ fn graph(role: Role, file: &str, bytes: Vec<u8>) -> Result<Graph> {
     let model = Model::read(file, &bytes, Detail::Layers)?;
     Ok(Graph { role: Some(role), file: file.to_owned(), bytes, model })
 }
+
+#[cfg(test)]
+mod tests;

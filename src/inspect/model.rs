@@ -19,7 +19,7 @@ pub struct Tensor {
     pub name: String,
     /// Element type, as ONNX spells it.
     pub data_type: String,
-    /// Axes.
+    /// Length of each axis.
     pub shape: Vec<usize>,
     /// Bytes of its values.
     pub bytes: usize,
@@ -54,7 +54,7 @@ pub struct Edge {
     /// What it is: the name of an output of the graph, `sequence`, `state_h`, `state_c` or `mask`; else
     /// empty.
     pub label: String,
-    /// Its axes.
+    /// Length or name of each axis.
     pub shape: Shape,
 }
 
@@ -136,7 +136,7 @@ impl Model {
 }
 
 impl Tensor {
-    /// Values.
+    /// Number of its values: the product of its axes.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }

@@ -20,7 +20,7 @@ const LINE: f64 = 15.0;
 pub struct Node {
     /// First line, bold.
     pub title: String,
-    /// Further lines.
+    /// What stands below the title, in smaller letters.
     pub lines: Vec<String>,
     /// Fill and border.
     pub colours: (&'static str, &'static str),
@@ -44,7 +44,7 @@ pub struct Arrow {
 /// A finished drawing.
 #[derive(Clone, Debug)]
 pub struct Picture {
-    /// The file.
+    /// The whole SVG file.
     pub svg: String,
     /// In its units.
     pub width: f64,

@@ -13,8 +13,6 @@ use crate::error::{Error, ErrorKind, Result};
 
 pub mod rules;
 mod runtime;
-#[cfg(test)]
-mod tests;
 pub mod view;
 
 pub use runtime::{Effect, Runtime};
@@ -42,7 +40,7 @@ pub struct Finding {
 /// What was found in one file.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
-    /// The file.
+    /// The file, as it was named.
     pub file: String,
     /// The program that wrote it.
     pub producer: String,
@@ -149,7 +147,7 @@ impl Report {
         .in_file(&self.file))
     }
 
-    /// As JSON.
+    /// The report as one JSON object, for programs.
     pub fn to_json(&self) -> Value {
         let finding = |f: &Finding| {
             let runtimes: Map<String, Value> =
@@ -204,3 +202,6 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -20,7 +20,7 @@ pub struct Rule {
     pub fix: &'static str,
     /// What happens where.
     pub effects: &'static [(Runtime, Effect)],
-    /// Finds it.
+    /// Finds every place of a model where the rule applies.
     pub check: Check,
 }
 
@@ -37,7 +37,7 @@ const LEFT: &str = "take the input away and pad on the left: give the LSTM no B,
 const FORWARD: &str = "use a second forward operator on the reversed sequence, its outputs reversed again";
 const CELL: &str = "keep these weights as f32, or write the cell out (MatMul, Split, Sigmoid, Tanh), which every runtime takes";
 
-/// All rules.
+/// All rules, in the order of reports.
 pub const RULES: &[Rule] = &[
     Rule {
         id: "sequence-lens",

@@ -12,17 +12,17 @@ use crate::error::{Error, ErrorKind, Result, guess};
 pub enum Runtime {
     /// ONNX Runtime, also as onnxruntime-node, onnxruntime-web and the crate ort.
     OnnxRuntime,
-    /// tract.
+    /// tract, as s2s itself runs graphs.
     Tract,
-    /// rten.
+    /// rten, an engine in Rust.
     Rten,
-    /// candle-onnx.
+    /// candle-onnx, the evaluator of candle.
     Candle,
-    /// OpenVINO.
+    /// OpenVINO, of Intel.
     OpenVino,
-    /// MNN.
+    /// MNN, of Alibaba.
     Mnn,
-    /// IREE.
+    /// IREE, a compiler of graphs.
     Iree,
     /// OpenCV's DNN module.
     OpenCv,

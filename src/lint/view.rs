@@ -9,7 +9,7 @@ const FUNCTION: &str = "function";
 
 /// A model with its bodies laid side by side.
 pub struct View<'a> {
-    /// The file.
+    /// The model as it was read from its file.
     pub model: &'a ModelProto,
     /// The graph first, then bodies and functions.
     pub scopes: Vec<Scope<'a>>,
@@ -38,7 +38,7 @@ pub struct Scope<'a> {
 /// A node in its place.
 #[derive(Clone, Copy)]
 pub struct Site<'a, 'v> {
-    /// The node.
+    /// The node that is looked at.
     pub node: &'a NodeProto,
     view: &'v View<'a>,
     scope: usize,

@@ -30,7 +30,7 @@ pub struct Measured {
 /// f32 weights and smaller ones, side by side.
 #[derive(Clone, Debug)]
 pub struct Comparison {
-    /// f32.
+    /// With f32 weights.
     pub before: Measured,
     /// What was asked for.
     pub after: Measured,

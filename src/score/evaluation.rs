@@ -16,7 +16,7 @@ use crate::export::{self, ExportInput, ExportOptions};
 /// What a score counts besides exact matches and token errors.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Measures {
-    /// chrF2.
+    /// Whether chrF2 is counted.
     pub chrf: bool,
     /// BLEU of words that are cut so.
     pub bleu: Option<Tokenisation>,
@@ -27,7 +27,7 @@ pub struct Measures {
 pub struct Score {
     /// What is counted.
     pub measures: Measures,
-    /// Sources.
+    /// How many sources were decoded.
     pub sources: usize,
     /// Sources whose decoded text equals one of the references.
     pub exact: usize,

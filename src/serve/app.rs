@@ -14,7 +14,7 @@ use super::error::{ApiError, Fault};
 use super::server::{Route, Server};
 use super::{deepl, files, generate, info, libretranslate, oip};
 
-/// Every path.
+/// Every path that is answered, with its methods.
 pub(super) fn routes() -> Vec<Route> {
     let mut routes = vec![("/health", get(health))];
     routes.extend(libretranslate::routes());

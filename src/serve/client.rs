@@ -33,7 +33,7 @@ impl Client {
 /// Who asks, and when the answer must be there.
 #[derive(Clone, Copy, Debug)]
 pub struct Caller {
-    /// Who asks.
+    /// The one whose share of the queue the request uses.
     pub client: Client,
     /// When the answer must be there.
     pub deadline: Instant,

@@ -20,7 +20,7 @@ use super::error::{ApiError, Fault};
 pub struct Hosts {
     is_loopback: bool,
     is_any: bool,
-    /// Lower case.
+    /// The names that it was given, in lower case.
     names: Vec<String>,
     /// Whose pages may use the server beside its own.
     origins: Vec<Origin>,
@@ -32,7 +32,7 @@ pub struct Hosts {
 enum Origin {
     /// Files and sandboxed frames.
     Null,
-    /// A site.
+    /// The pages of one site, by scheme, name and port.
     Site {
         scheme: String,
         /// A name beginning with a dot is everything below it.

@@ -49,7 +49,7 @@ pub(super) fn read<'de, S: DeserializeSeed<'de>>(
     })
 }
 
-/// Any value.
+/// Reads any JSON value within the budget of its request.
 pub(super) struct Any<'a>(pub(super) &'a Budget);
 
 impl<'de> DeserializeSeed<'de> for Any<'_> {
@@ -117,7 +117,7 @@ pub(super) struct Flat {
     pub(super) integers: Vec<i64>,
     /// All numbers, if one of them is not whole or beyond 64 bits.
     pub(super) floats: Vec<f64>,
-    /// Texts.
+    /// The texts among the values, in their order.
     pub(super) texts: Vec<String>,
     /// Whether something else came, or numbers and texts together.
     pub(super) is_mixed: bool,

@@ -13,7 +13,7 @@ use html5gum::{Span, Tokenizer};
 pub(super) enum Markup {
     /// HTML, whole pages and fragments.
     Html,
-    /// XML.
+    /// XML, whatever its elements are called.
     Xml,
 }
 

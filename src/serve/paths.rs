@@ -18,7 +18,7 @@ pub(super) const VERSION: &str = "1";
 pub(super) struct Named {
     /// As it is written in the path.
     pub(super) name: String,
-    /// The model.
+    /// Where requests for the model queue.
     pub(super) scheduler: Arc<Scheduler>,
     /// One of its graphs, where the path says `NAME.encoder`, `NAME.decoder` or `NAME.training`.
     pub(super) role: Option<Role>,

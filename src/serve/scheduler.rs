@@ -356,9 +356,9 @@ impl Drop for Scheduler {
 /// A text that cannot be read.
 #[derive(Debug)]
 pub(super) struct Misread {
-    /// Which.
+    /// Which text of the request.
     pub(super) index: usize,
-    /// Why.
+    /// Why it cannot be decoded.
     pub(super) error: ApiError,
 }
 

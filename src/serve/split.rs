@@ -16,7 +16,7 @@ pub enum Split {
     /// At line breaks, and between the sentences of a line (Unicode Standard Annex 29); the spaces between
     /// them stay.
     Sentences,
-    /// Nowhere.
+    /// Texts are translated whole.
     None,
 }
 

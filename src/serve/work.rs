@@ -37,7 +37,7 @@ pub enum Reply {
     Token {
         /// Which text of the request.
         index: usize,
-        /// Its token.
+        /// The token that was just decoded.
         token: Token,
     },
     /// The text is done.

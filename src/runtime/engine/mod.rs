@@ -48,3 +48,7 @@ pub use open::{load_graph, open, open_on};
 mod hostile_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toys;
+#[cfg(test)]
+mod wiring_tests;

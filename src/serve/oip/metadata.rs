@@ -17,7 +17,7 @@ use crate::serve::error::ApiError;
 use crate::serve::paths::{Named, VERSION};
 use crate::serve::server::Server;
 
-/// `GET /v2`.
+/// Says what server this is: `GET /v2`.
 pub(super) async fn server() -> Json<Value> {
     let extensions =
         ["binary_tensor_data", "model_configuration", "model_repository(index)", "statistics", "generate"];
@@ -30,17 +30,17 @@ fn health(server: &Server, status: impl Fn(bool) -> StatusCode) -> Response {
     (status(ready), Json(json!({ "live": true, "ready": ready }))).into_response()
 }
 
-/// `GET /v2/health/live`.
+/// Says that the process answers: `GET /v2/health/live`.
 pub(super) async fn live(State(server): State<Arc<Server>>) -> Response {
     health(&server, |_| StatusCode::OK)
 }
 
-/// `GET /v2/health/ready`.
+/// Says whether the models are loaded: `GET /v2/health/ready`.
 pub(super) async fn ready(State(server): State<Arc<Server>>) -> Response {
     health(&server, |ready| if ready { StatusCode::OK } else { StatusCode::SERVICE_UNAVAILABLE })
 }
 
-/// `POST /v2/repository/index`.
+/// Lists the models and their state: `POST /v2/repository/index`.
 pub(super) async fn index(
     State(server): State<Arc<Server>>,
     headers: HeaderMap,
@@ -95,7 +95,7 @@ fn axis(axis: &Option<usize>) -> Value {
     axis.map_or(json!(-1), |size| json!(size))
 }
 
-/// `GET /v2/models/{model}`.
+/// Describes the inputs and outputs of a model: `GET /v2/models/{model}`.
 pub(super) async fn model(named: Named) -> Json<Value> {
     let (inputs, outputs) = sides(&named);
     let describe = |tensors: Vec<Outside>| -> Value {
@@ -108,7 +108,7 @@ pub(super) async fn model(named: Named) -> Json<Value> {
     }))
 }
 
-/// `GET /v2/models/{model}/ready`.
+/// Says whether a model takes requests: `GET /v2/models/{model}/ready`.
 pub(super) async fn model_ready(named: Named) -> Json<Value> {
     Json(json!({ "name": named.name, "ready": true }))
 }
@@ -129,7 +129,7 @@ pub(super) async fn config(State(server): State<Arc<Server>>, named: Named) -> J
     }))
 }
 
-/// `GET /v2/models/{model}/stats`.
+/// Counts what a model has done, and how long it took: `GET /v2/models/{model}/stats`.
 pub(super) async fn stats(named: Named) -> Json<Value> {
     let metrics = named.scheduler.metrics();
     let nanoseconds = |(count, seconds): (u64, f64)| json!({ "count": count, "ns": (seconds * 1e9).round() });

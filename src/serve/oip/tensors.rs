@@ -51,7 +51,7 @@ impl DataType {
     }
 }
 
-/// Row-major values.
+/// Values in row-major order, the last axis fastest.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum Data {
     Bytes(Vec<String>),
