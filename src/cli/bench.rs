@@ -1,18 +1,14 @@
 //! `s2s bench`: how fast it runs here.
 
-mod counted;
-mod decoding;
-mod floor;
-mod measure;
-mod training;
-
 use std::path::PathBuf;
 
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use s2s_runtime::engine::{Device, EngineKind};
 
+use crate::bench::training::{Input, Workload};
+use crate::bench::{decoding, training};
 use crate::cli::Global;
-use crate::cli::translate::DecodingFlags;
+use crate::cli::translate::{DecodingFlags, decoding_options};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Measure training and decoding on this machine
@@ -90,26 +86,6 @@ struct TrainingArgs {
     seconds: f64,
 }
 
-/// Sizes of a training.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-enum Workload {
-    /// Vocabularies 80 and 2,500, one-hot, one layer of 256, batch 64, 25 and 15 steps
-    W1,
-    /// Vocabularies 30 and 75, embedding of 256, two layers of 512, batch 128, 8 and 8 steps
-    W2,
-    /// Vocabularies 10,000, embedding of 128, one layer of 256, batch 64, 50 and 51 steps
-    W3,
-}
-
-/// How ids enter the network.
-#[derive(Clone, Copy, Debug, ValueEnum)]
-enum Input {
-    /// One channel a symbol
-    OneHot,
-    /// A learnt row a symbol, of 256 numbers (128 in w3)
-    Embedding,
-}
-
 fn positive(text: &str) -> std::result::Result<usize, String> {
     text.parse().ok().filter(|&n| n > 0).ok_or_else(|| "it must be a whole number, 1 or more".to_owned())
 }
@@ -121,26 +97,42 @@ fn seconds(text: &str) -> std::result::Result<f64, String> {
         .ok_or_else(|| "it must be a number above 0".to_owned())
 }
 
-/// Runs `s2s bench`.
-pub fn run(args: Args, global: &Global) -> Result<()> {
-    match args.what {
-        Some(What::Train(training)) => {
-            let report = training::run(&training)?;
-            print(&report, training::in_words(&report), global)
-        }
-        None => {
-            if let Some(count) = args.decoding.soak {
-                let report = decoding::soak(&args.decoding, count)?;
-                return print(&report, report.in_words(), global);
-            }
-            decoding::run(&args.decoding, |report| print(report, decoding::in_words(report), global))
-        }
+impl DecodingArgs {
+    fn plan(self) -> Result<decoding::Plan> {
+        let needed = || Error::new(ErrorKind::Usage, "a bundle is needed");
+        Ok(decoding::Plan {
+            bundle: self.bundle.ok_or_else(needed)?,
+            options: decoding_options(self.decoding.as_deref(), &self.flags)?,
+            texts: self.texts,
+            engines: self.engine,
+            device: self.device,
+            batches: self.batch,
+            workers: self.workers,
+            seconds: self.seconds,
+        })
     }
 }
 
-fn print(report: &impl serde::Serialize, words: String, global: &Global) -> Result<()> {
+/// Runs `s2s bench`.
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    if let Some(What::Train(TrainingArgs { workload, input, ragged, threads, seconds })) = args.what {
+        let plan = training::Plan { workload, input, ragged, threads, seconds };
+        return print(&training::run(&plan)?, global);
+    }
+    let soak = args.decoding.soak;
+    let plan = args.decoding.plan()?;
+    match soak {
+        Some(count) => print(&decoding::soak(&plan, count)?, global),
+        None => decoding::run(&plan, |report| print(report, global)),
+    }
+}
+
+fn print(report: &(impl serde::Serialize + std::fmt::Display), global: &Global) -> Result<()> {
     let json =
         |error| Error::new(ErrorKind::Internal, "the report cannot be written as JSON").caused_by(error);
-    println!("{}", if global.json { serde_json::to_string(report).map_err(json)? } else { words });
+    println!(
+        "{}",
+        if global.json { serde_json::to_string(report).map_err(json)? } else { report.to_string() }
+    );
     Ok(())
 }

@@ -140,8 +140,6 @@ impl SequenceNetwork for Bag {
                 decoder_output: next(STATE),
                 ..StateWire::default()
             }],
-            memory: Vec::new(),
-            attention: None,
             ..Wiring::default()
         }
     }

@@ -1,22 +1,21 @@
 //! Sentences a second of a bundle, texts in and texts out, in each engine and batch size, beside the floor.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{START, UNK};
 use s2s_runtime::decoding::{DecodingOptions, Event};
-use s2s_runtime::engine::{self, Engine, EngineKind, IdMatrix, Observed, StepOutput};
+use s2s_runtime::engine::{self, Device, Engine, EngineKind, IdMatrix, Observed, StepOutput};
 use s2s_runtime::files;
 use s2s_runtime::translator::{TextCoder, Translator, TranslatorPool};
 use s2s_runtime::vocabulary::{Unit, Vocabulary};
 use serde::Serialize;
 
-use super::DecodingArgs;
 use super::counted::Counter;
 use super::floor::Floor;
 use super::measure::{peak_rss_mb, processor_seconds, quantile, rounded, rounds, rss_mb, warm_up};
-use crate::cli::translate::decoding_options;
 use crate::error::{Error, ErrorKind, Result};
 use s2s_kernels::random::Random;
 
@@ -26,9 +25,30 @@ const BATCHES_A_CALL: usize = 16;
 /// Batches of texts that are drawn where no file is given.
 const RANDOM_TEXTS: usize = 1024;
 
-/// One engine at one batch size.
+/// What is measured, and for how long.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The folder or zip of the bundle.
+    pub bundle: PathBuf,
+    /// A file of texts, one a line; random symbols where there is none.
+    pub texts: Option<PathBuf>,
+    /// What runs the graphs, one after the other; empty for all that work here.
+    pub engines: Vec<EngineKind>,
+    /// Where the graphs run.
+    pub device: Device,
+    /// Rows decoded together, one number after the other.
+    pub batches: Vec<usize>,
+    /// Threads that decode, each with an engine of its own.
+    pub workers: usize,
+    /// Of measuring, for each engine and batch size, after the warm-up.
+    pub seconds: f64,
+    /// Over those of the bundle.
+    pub options: DecodingOptions,
+}
+
+/// What was measured of one engine at one batch size.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub struct Report {
     framework: String,
     engine: String,
     batch: usize,
@@ -79,9 +99,9 @@ pub(super) struct Report {
     share_of_floor_by_processor_time: Option<f64>,
 }
 
-/// Memory over a long run.
+/// How the memory grew over a long run.
 #[derive(Debug, Serialize)]
-pub(super) struct Soak {
+pub struct Soak {
     engine: String,
     batch: usize,
     threads: usize,
@@ -122,28 +142,25 @@ fn random_texts(source: &Vocabulary) -> Vec<String> {
 
 /// The bundle and the texts to measure it with.
 struct Subject<'a> {
-    args: &'a DecodingArgs,
+    plan: &'a Plan,
     bundle: Bundle,
     texts: Vec<String>,
-    options: DecodingOptions,
 }
 
 impl<'a> Subject<'a> {
-    fn open(args: &'a DecodingArgs) -> Result<Self> {
-        let path = args.bundle.as_ref().ok_or_else(|| Error::new(ErrorKind::Usage, "a bundle is needed"))?;
-        let options = decoding_options(args.decoding.as_deref(), &args.flags)?;
-        let bundle = Bundle::open(path)?;
-        let texts = match &args.texts {
+    fn open(plan: &'a Plan) -> Result<Self> {
+        let bundle = Bundle::open(&plan.bundle)?;
+        let texts = match &plan.texts {
             Some(file) => read_texts(file)?,
             None => random_texts(bundle.source()),
         };
-        Ok(Self { args, bundle, texts, options })
+        Ok(Self { plan, bundle, texts })
     }
 
     /// The engines that were asked for, or all that work here.
     fn engines(&self) -> Vec<EngineKind> {
-        if !self.args.engine.is_empty() {
-            return self.args.engine.clone();
+        if !self.plan.engines.is_empty() {
+            return self.plan.engines.clone();
         }
         let works = engine::available().into_iter().filter(|report| report.problem.is_none());
         works.filter_map(|report| report.name.parse().ok()).collect()
@@ -151,16 +168,19 @@ impl<'a> Subject<'a> {
 
     fn pool(&self, engine: Box<dyn Engine>, batch: usize) -> Result<TranslatorPool> {
         let translator = Translator::from_parts(TextCoder::new(&self.bundle), engine).with_max_batch(batch);
-        TranslatorPool::new(translator, self.args.workers)
+        TranslatorPool::new(translator, self.plan.workers)
     }
 }
 
-/// Measures every engine with every batch size.
-pub(super) fn run(args: &DecodingArgs, mut each: impl FnMut(&Report) -> Result<()>) -> Result<()> {
-    let subject = Subject::open(args)?;
-    let floor = Floor::measure(&subject.bundle, args.workers)?;
+/// Measures every engine with every batch size, and hands each report on as soon as it is there.
+///
+/// # Errors
+/// Of the bundle, its engines, the texts and their decoding; of `each`.
+pub fn run(plan: &Plan, mut each: impl FnMut(&Report) -> Result<()>) -> Result<()> {
+    let subject = Subject::open(plan)?;
+    let floor = Floor::measure(&subject.bundle, plan.workers)?;
     for kind in subject.engines() {
-        for &batch in &args.batch {
+        for &batch in &plan.batches {
             each(&measure(&subject, kind, batch, &floor)?)?;
         }
     }
@@ -168,14 +188,12 @@ pub(super) fn run(args: &DecodingArgs, mut each: impl FnMut(&Report) -> Result<(
 }
 
 fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor) -> Result<Report> {
-    let args = subject.args;
+    let plan = subject.plan;
     let begin = Instant::now();
-    if let Some(path) = &args.bundle {
-        // Opened again, because the hashes count.
-        engine::open_on(&Bundle::open(path)?, kind, args.device)?;
-    }
+    // Opened again, because the hashes count.
+    engine::open_on(&Bundle::open(&plan.bundle)?, kind, plan.device)?;
     let load = begin.elapsed();
-    let mut engine = engine::open_on(&subject.bundle, kind, args.device)?;
+    let mut engine = engine::open_on(&subject.bundle, kind, plan.device)?;
     let name = engine.name().to_owned();
     let steps = bare_steps(&mut *engine, subject, batch)?;
     let first_token = first_token(&mut *engine, subject)?;
@@ -184,17 +202,17 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
     let mut pool =
         subject.pool(Box::new(Observed::new(engine, std::sync::Arc::new(counter.clone()))), batch)?;
     let texts: Vec<&str> = subject.texts.iter().map(String::as_str).collect();
-    let chunk = if batch == 1 && args.workers == 1 { 1 } else { batch * BATCHES_A_CALL * args.workers };
+    let chunk = if batch == 1 && plan.workers == 1 { 1 } else { batch * BATCHES_A_CALL * plan.workers };
     let mut chunks = texts.chunks(chunk).cycle();
     let (mut milliseconds, mut tokens, mut sentences) = (Vec::new(), 0, 0);
-    let options = &subject.options;
-    warm_up(args.seconds, 1, || {
+    let options = &subject.plan.options;
+    warm_up(plan.seconds, 1, || {
         let translations = pool.translate_each(chunks.next().unwrap_or_default(), options)?;
         translations.into_iter().collect::<Result<Vec<_>>>().map(drop)
     })?;
     counter.take();
     let (begin, used) = (Instant::now(), processor_seconds());
-    let speeds = rounds(args.seconds, || {
+    let speeds = rounds(plan.seconds, || {
         let chunk = chunks.next().unwrap_or_default();
         let begin = Instant::now();
         let translations = pool.translate_each(chunk, options)?;
@@ -211,7 +229,7 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
     let counts = counter.take();
     let speed = quantile(&speeds, 0.5);
     let a_text = |count: f64| count / sentences.max(1) as f64;
-    let share = |time: Duration| time.as_secs_f64() / (elapsed * args.workers as f64);
+    let share = |time: Duration| time.as_secs_f64() / (elapsed * plan.workers as f64);
     let (encoder_share, decoder_share) = (share(counts.encoding), share(counts.stepping));
     let floor_speed =
         1.0 / floor.text(a_text(counts.source_tokens as f64), a_text(counts.rows as f64), batch);
@@ -220,7 +238,7 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
         framework: format!("s2s {}", env!("CARGO_PKG_VERSION")),
         engine: name,
         batch,
-        threads: args.workers,
+        threads: plan.workers,
         sentences_per_second: rounded(speed, 2),
         rounds: speeds.iter().map(|&speed| rounded(speed, 2)).collect(),
         sentences_per_processor_second: by_processor.map(|speed| rounded(speed, 2)),
@@ -240,11 +258,11 @@ fn measure(subject: &Subject<'_>, kind: EngineKind, batch: usize, floor: &Floor)
         sentences: texts.len(),
         peak_gflops: rounded(floor.peak.gflops, 1),
         peak_gigabytes: rounded(floor.peak.gigabytes, 1),
-        floor_step_us: rounded(1e6 * floor.step(batch, args.workers), 1),
+        floor_step_us: rounded(1e6 * floor.step(batch, plan.workers), 1),
         floor_sentences_per_second: rounded(floor_speed, 1),
         share_of_floor: rounded(speed / floor_speed, 3),
         share_of_floor_by_processor_time: by_processor
-            .map(|speed| rounded(speed * args.workers as f64 / floor_speed, 3)),
+            .map(|speed| rounded(speed * plan.workers as f64 / floor_speed, 3)),
     })
 }
 
@@ -258,7 +276,7 @@ fn bare_steps(engine: &mut dyn Engine, subject: &Subject<'_>, batch: usize) -> R
     let (tokens, mut output) = (vec![i64::from(START); batch], StepOutput::default());
     let mut seconds = Vec::new();
     let begin = Instant::now();
-    let limit = subject.args.seconds / 5.0;
+    let limit = subject.plan.seconds / 5.0;
     while seconds.len() < 20 || (begin.elapsed().as_secs_f64() < limit && seconds.len() < 20_000) {
         let begin = Instant::now();
         engine.step(&tokens, &mut output)?;
@@ -271,7 +289,7 @@ fn bare_steps(engine: &mut dyn Engine, subject: &Subject<'_>, batch: usize) -> R
 /// Median seconds from a text to its first token.
 fn first_token(engine: &mut dyn Engine, subject: &Subject<'_>) -> Result<f64> {
     let coder = TextCoder::new(&subject.bundle);
-    let settings = coder.settings(&subject.options)?;
+    let settings = coder.settings(&subject.plan.options)?;
     let mut seconds = Vec::new();
     for text in subject.texts.iter().take(64) {
         let begin = Instant::now();
@@ -292,18 +310,21 @@ fn first_token(engine: &mut dyn Engine, subject: &Subject<'_>) -> Result<f64> {
     Ok(quantile(&seconds, 0.5))
 }
 
-/// Translates `count` texts and watches the memory.
-pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
-    let subject = Subject::open(args)?;
+/// Translates `count` texts with the first engine and the largest batch, and watches the memory.
+///
+/// # Errors
+/// As [`run`]; [`ErrorKind::Internal`] on a system that does not tell what memory a process holds.
+pub fn soak(plan: &Plan, count: usize) -> Result<Soak> {
+    let subject = Subject::open(plan)?;
     let (kind, batch) = (
         subject.engines().first().copied().unwrap_or_default(),
-        args.batch.iter().copied().max().unwrap_or(64),
+        plan.batches.iter().copied().max().unwrap_or(64),
     );
-    let engine = engine::open_on(&subject.bundle, kind, args.device)?;
+    let engine = engine::open_on(&subject.bundle, kind, plan.device)?;
     let name = engine.name().to_owned();
     let mut pool = subject.pool(engine, batch)?;
     let texts: Vec<&str> = subject.texts.iter().map(String::as_str).collect();
-    let chunk = (batch * BATCHES_A_CALL * args.workers).min(texts.len());
+    let chunk = (batch * BATCHES_A_CALL * plan.workers).min(texts.len());
     let memory = || {
         rss_mb().ok_or_else(|| {
             Error::new(ErrorKind::Internal, "this system does not say how much memory a process holds")
@@ -316,7 +337,7 @@ pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
             break;
         }
         let chunk = &chunk[..chunk.len().min(count - done)];
-        for translation in pool.translate_each(chunk, &subject.options)? {
+        for translation in pool.translate_each(chunk, &subject.plan.options)? {
             translation?;
         }
         done += chunk.len();
@@ -328,7 +349,7 @@ pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
     Ok(Soak {
         engine: name,
         batch,
-        threads: args.workers,
+        threads: plan.workers,
         sentences: done,
         seconds: rounded(begin.elapsed().as_secs_f64(), 1),
         rss_mb_start,
@@ -337,12 +358,13 @@ pub(super) fn soak(args: &DecodingArgs, count: usize) -> Result<Soak> {
     })
 }
 
-impl Soak {
-    /// For people.
-    pub(super) fn in_words(&self) -> String {
+/// For people.
+impl fmt::Display for Soak {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self { engine, batch, threads, sentences, seconds, rss_mb_start, rss_mb_end, growth_percent } =
             self;
-        format!(
+        write!(
+            f,
             "{engine}, batch {batch}, {threads} workers: {sentences} texts in {seconds} s; \
              resident set {rss_mb_start} MiB after a twentieth, {rss_mb_end} MiB at the end: {growth_percent:+.2} %"
         )
@@ -350,53 +372,58 @@ impl Soak {
 }
 
 /// For people.
-pub(super) fn in_words(report: &Report) -> String {
-    let Report {
-        engine,
-        batch,
-        threads,
-        sentences_per_second,
-        tokens_per_second,
-        steps_per_second,
-        load_ms,
-        sentences,
-        ..
-    } = report;
-    let mut words = format!(
-        "{engine}, batch {batch}, {threads} worker{}: {sentences_per_second:.1} sentences/s, {tokens_per_second:.0} tokens/s, \
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            engine,
+            batch,
+            threads,
+            sentences_per_second,
+            tokens_per_second,
+            steps_per_second,
+            load_ms,
+            sentences,
+            ..
+        } = self;
+        write!(
+            f,
+            "{engine}, batch {batch}, {threads} worker{}: {sentences_per_second:.1} sentences/s, {tokens_per_second:.0} tokens/s, \
          {steps_per_second:.0} steps/s of {:.1} rows ({sentences} texts)\n",
-        if *threads == 1 { "" } else { "s" },
-        report.rows_per_step,
-    );
-    if let (Some(p50), Some(p99)) = (report.call_ms_p50, report.call_ms_p99) {
-        words += &format!("  latency of a text {p50:.3} ms (p50), {p99:.3} ms (p99)\n");
-    }
-    words += &format!(
-        "  bare step {:.1} us (p50), {:.1} us (p99), at least {:.1}; first token after {:.3} ms\n  \
+            if *threads == 1 { "" } else { "s" },
+            self.rows_per_step,
+        )?;
+        if let (Some(p50), Some(p99)) = (self.call_ms_p50, self.call_ms_p99) {
+            write!(f, "  latency of a text {p50:.3} ms (p50), {p99:.3} ms (p99)\n")?;
+        }
+        write!(
+            f,
+            "  bare step {:.1} us (p50), {:.1} us (p99), at least {:.1}; first token after {:.3} ms\n  \
          time: encoder {:.0} %, decoder {:.0} %, the rest {:.0} %\n  \
          floor: {:.0} sentences/s at {:.0} GFLOP/s and {:.0} GB/s; this is {:.0} % of it\n  opened in {load_ms:.0} ms",
-        report.step_us_p50,
-        report.step_us_p99,
-        report.floor_step_us,
-        report.first_token_ms,
-        100.0 * report.encoder_share,
-        100.0 * report.decoder_share,
-        100.0 * report.other_share,
-        report.floor_sentences_per_second,
-        report.peak_gflops,
-        report.peak_gigabytes,
-        100.0 * report.share_of_floor,
-    );
-    if let (Some(speed), Some(share)) =
-        (report.sentences_per_processor_second, report.share_of_floor_by_processor_time)
-    {
-        words += &format!(
-            "\n  by processor time: {speed:.0} sentences a second of one core, {:.0} % of the floor",
-            100.0 * share
-        );
+            self.step_us_p50,
+            self.step_us_p99,
+            self.floor_step_us,
+            self.first_token_ms,
+            100.0 * self.encoder_share,
+            100.0 * self.decoder_share,
+            100.0 * self.other_share,
+            self.floor_sentences_per_second,
+            self.peak_gflops,
+            self.peak_gigabytes,
+            100.0 * self.share_of_floor,
+        )?;
+        if let (Some(speed), Some(share)) =
+            (self.sentences_per_processor_second, self.share_of_floor_by_processor_time)
+        {
+            write!(
+                f,
+                "\n  by processor time: {speed:.0} sentences a second of one core, {:.0} % of the floor",
+                100.0 * share
+            )?;
+        }
+        if let Some(peak) = self.peak_rss_mb {
+            write!(f, "; peak resident set of the process so far {peak:.0} MiB")?;
+        }
+        Ok(())
     }
-    if let Some(peak) = report.peak_rss_mb {
-        words += &format!("; peak resident set of the process so far {peak:.0} MiB");
-    }
-    words
 }

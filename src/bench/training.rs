@@ -1,13 +1,15 @@
 //! Steps a second of training on synthetic batches; `benches/peers/workloads.py` has the same sizes for the
 //! peers.
 
+use std::fmt;
+
+use clap::ValueEnum;
 use s2s_runtime::contract::SPECIAL_SYMBOLS;
 use s2s_runtime::translator::default_workers;
 use serde::Serialize;
 
 use super::floor::peak_gflops;
 use super::measure::{processor_seconds, quantile, rounded, rounds, warm_up};
-use super::{Input, TrainingArgs, Workload};
 use crate::error::Result;
 use crate::network::{Architecture, Example, InputForm, Network, Seq2Seq};
 use crate::train::{StepOptions, Stepper};
@@ -18,9 +20,44 @@ const BATCHES: usize = 8;
 /// Width of an embedding where the workload does not say.
 const EMBEDDING: usize = 256;
 
-/// What is measured.
+/// Sizes of a training.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Workload {
+    /// Vocabularies 80 and 2,500, one-hot, one layer of 256, batch 64, 25 and 15 steps
+    W1,
+    /// Vocabularies 30 and 75, embedding of 256, two layers of 512, batch 128, 8 and 8 steps
+    W2,
+    /// Vocabularies 10,000, embedding of 128, one layer of 256, batch 64, 50 and 51 steps
+    W3,
+}
+
+/// How ids enter the network.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Input {
+    /// One channel a symbol
+    OneHot,
+    /// A learnt row a symbol, of 256 numbers (128 in w3)
+    Embedding,
+}
+
+/// What is measured, and for how long.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// Sizes of network and batches.
+    pub workload: Workload,
+    /// How ids enter the network; the workload's own way where it is `None`.
+    pub input: Option<Input>,
+    /// Whether rows have different lengths.
+    pub ragged: bool,
+    /// Worker threads; one a core where it is `None`.
+    pub threads: Option<usize>,
+    /// Of measuring, after the warm-up.
+    pub seconds: f64,
+}
+
+/// What was measured.
 #[derive(Debug, Serialize)]
-pub(super) struct Report {
+pub struct Report {
     framework: String,
     workload: &'static str,
     input: &'static str,
@@ -125,11 +162,14 @@ fn products(sizes: &Sizes, data: &[Vec<(Vec<u32>, Vec<u32>)>]) -> f64 {
     (2 * 3 * multiplications) as f64 / data.len() as f64
 }
 
-/// Measures one workload.
-pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
-    let sizes = sizes(args.workload, args.input);
-    let threads = args.threads.unwrap_or_else(default_workers);
-    let data = batches(&sizes, args.ragged);
+/// Trains a network of the workload's sizes and counts its optimiser steps.
+///
+/// # Errors
+/// None today: every workload is a network that there can be.
+pub fn run(plan: &Plan) -> Result<Report> {
+    let sizes = sizes(plan.workload, plan.input);
+    let threads = plan.threads.unwrap_or_else(default_workers);
+    let data = batches(&sizes, plan.ragged);
     let examples: Vec<Vec<Example<'_>>> = data
         .iter()
         .map(|batch| batch.iter().map(|(source, target)| Example { source, target }).collect())
@@ -144,10 +184,10 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         Ok(1)
     };
     let peak_before = peak_gflops(threads);
-    warm_up(args.seconds, BATCHES, || step().map(drop))?;
+    warm_up(plan.seconds, BATCHES, || step().map(drop))?;
     let used = processor_seconds();
     let mut steps = 0;
-    let speeds = rounds(args.seconds, || {
+    let speeds = rounds(plan.seconds, || {
         steps += 1;
         step()
     })?;
@@ -160,7 +200,7 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
         framework: format!("s2s {}", env!("CARGO_PKG_VERSION")),
         workload: sizes.name,
         input: if sizes.architecture.source_input == InputForm::OneHot { "one-hot" } else { "embedding" },
-        ragged: args.ragged,
+        ragged: plan.ragged,
         threads,
         steps_per_second: rounded(quantile(&speeds, 0.5), 3),
         steps_per_processor_second: used.map(|s| rounded(f64::from(steps) / s, 3)),
@@ -175,32 +215,35 @@ pub(super) fn run(args: &TrainingArgs) -> Result<Report> {
 }
 
 /// For people.
-pub(super) fn in_words(report: &Report) -> String {
-    let Report {
-        workload,
-        input,
-        threads,
-        steps_per_second,
-        rounds,
-        first_loss,
-        last_loss,
-        gflop_per_step,
-        peak_gflops,
-        ..
-    } = report;
-    let lengths = if report.ragged { "ragged" } else { "full-length" };
-    let each = rounds.iter().map(|speed| format!("{speed:.2}")).collect::<Vec<_>>().join(" ");
-    let processor = report
-        .steps_per_processor_second
-        .map(|s| format!(", {s:.2} a second of one core"))
-        .unwrap_or_default();
-    format!(
-        "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} steps/s{processor}\n\
+impl fmt::Display for Report {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self {
+            workload,
+            input,
+            threads,
+            steps_per_second,
+            rounds,
+            first_loss,
+            last_loss,
+            gflop_per_step,
+            peak_gflops,
+            ..
+        } = self;
+        let lengths = if self.ragged { "ragged" } else { "full-length" };
+        let each = rounds.iter().map(|speed| format!("{speed:.2}")).collect::<Vec<_>>().join(" ");
+        let processor = self
+            .steps_per_processor_second
+            .map(|s| format!(", {s:.2} a second of one core"))
+            .unwrap_or_default();
+        write!(
+            f,
+            "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} steps/s{processor}\n\
          rounds: {each}; loss {first_loss:.3} -> {last_loss:.3}\n\
          products: {gflop_per_step:.2} GFLOP a step, {:.0} % of {peak_gflops:.0} GFLOP/s (fastest round {:.0} %)",
-        100.0 * report.share_of_peak,
-        100.0 * report.share_of_peak_fastest,
-    )
+            100.0 * self.share_of_peak,
+            100.0 * self.share_of_peak_fastest,
+        )
+    }
 }
 
 #[cfg(test)]
