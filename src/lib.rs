@@ -17,6 +17,7 @@ pub mod config;
 pub mod data;
 pub mod error;
 pub mod export;
+pub mod families;
 mod files;
 pub mod import;
 pub mod inspect;

@@ -5,7 +5,8 @@ use std::path::Path;
 use std::process::Command;
 
 use crate::common::server::{run, s2s};
-use s2s::train::{Run, Which};
+use s2s::families::recurrent::Run;
+use s2s::train::Which;
 use serde_json::Value;
 
 /// A file of pairs with a config beside it; `keys` are those of `data`, but for `train`.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 
 use clap::Parser;
 use s2s::cli::Cli;
-use s2s::config::{Config, LoadOptions, mlp};
+use s2s::config::{Config, LoadOptions};
+use s2s::families;
 use s2s::network::{Network, Parameters, Seq2Seq};
 use serde_json::json;
 
@@ -159,10 +160,7 @@ fn every_command_in_the_documents_is_one_that_the_command_line_takes() {
             for config in words(&command).iter().filter(|w| w.starts_with("configs/")) {
                 let path = root().join(config);
                 let options = LoadOptions::default();
-                match mlp::is_mlp(&path, &options) {
-                    true => drop(mlp::MlpConfig::load(&path, &options).unwrap()),
-                    false => drop(Config::load(&path, &options).unwrap()),
-                }
+                families::of_config(&path, &options).show(&path, &options).unwrap();
             }
         }
     }

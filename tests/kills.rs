@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use crate::common::kills;
 use crate::common::server::{Running, s2s};
-use s2s::train::{Run, Which};
+use s2s::families::recurrent::Run;
+use s2s::train::Which;
 use s2s_kernels::random::Random;
 use s2s_runtime::bundle::Bundle;
 use serde_json::json;

@@ -5,7 +5,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use crate::common::server::s2s;
-use s2s::train::{Run, Which};
+use s2s::families::recurrent::Run;
+use s2s::train::Which;
 use s2s_kernels::random::Random;
 
 const CONFIG: &str = "\

@@ -4,8 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use s2s::config::checked::{Extra, Format, FormatKind};
-use s2s::data::{formats, reading};
-use s2s::train::mlp;
+use s2s::data::{formats, reading, samples};
 
 use super::input::Input;
 use super::properties::looked_at;
@@ -50,7 +49,7 @@ pub(crate) fn samples(data: &[u8]) {
     let (inputs, classes) = (1 + input.below(6), input.flag().then(|| 2 + input.below(5)));
     let bytes = input.rest();
     let path = Scratch::shared().file("samples.csv", bytes);
-    let read = looked_at(mlp::read_samples(&path, inputs, classes));
+    let read = looked_at(samples::read_samples(&path, inputs, classes));
     if let Some((samples, hash)) = &read {
         assert_eq!((samples.features.len(), hash.len()), (samples.len() * inputs, 64));
         assert!(samples.features.iter().all(|value| value.is_finite()));
@@ -60,7 +59,7 @@ pub(crate) fn samples(data: &[u8]) {
         && !bytes.starts_with(&[0x1f, 0x8b])
     {
         let parsed =
-            looked_at(mlp::parse_samples(text.as_bytes(), Path::new("samples.csv"), inputs, classes));
+            looked_at(samples::parse_samples(text.as_bytes(), Path::new("samples.csv"), inputs, classes));
         assert_eq!(parsed.map(|samples| samples.labels), read.map(|(samples, _)| samples.labels));
     }
 }

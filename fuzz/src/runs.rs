@@ -4,12 +4,13 @@ use std::path::{Path, PathBuf};
 use std::rc::Rc;
 use std::sync::OnceLock;
 
+use s2s::config::experiment::Experiment;
 use s2s::config::mlp::MlpConfig;
 use s2s::config::{Config, LoadOptions};
+use s2s::families::recurrent::{Checkpoint, Run};
 use s2s::network::Network;
-use s2s::train::checkpoint::Checkpoint;
+use s2s::train::Which;
 use s2s::train::run::fingerprint;
-use s2s::train::{Run, Which};
 
 use super::input::Input;
 use super::properties::looked_at;
@@ -79,7 +80,7 @@ pub(crate) fn mlp_config(data: &[u8]) {
     let again = again.expect("what was written can be read");
     assert_eq!(again.fingerprint(), config.fingerprint());
     assert!(config.provenance().is_object());
-    looked_at(config.settle(2, Path::new("folder")));
+    looked_at(config.settle(2, Some(Path::new("folder"))));
 }
 
 /// A safetensors file; what is read, is written and read again as the same.

@@ -7,7 +7,9 @@ use s2s_runtime::contract::file;
 use s2s_runtime::did_you_mean;
 
 use crate::error::{Error, ErrorKind, Place};
-use crate::export::MlpBundle;
+use crate::export::feature_kind;
+use crate::network::features::FeatureNetwork as _;
+use crate::network::perceptron::Mlp;
 
 /// Files of a folder that are looked at.
 const MOST_ENTRIES: usize = 1000;
@@ -26,7 +28,7 @@ pub(super) fn explain(error: Error) -> Error {
     let is_manifest = path.ends_with(file::MANIFEST);
     match (path.parent(), key.as_deref()) {
         // The first thing that a reader of other manifests stumbles over.
-        (Some(folder), Some("kind")) if is_manifest && MlpBundle::exists(folder) => {
+        (Some(folder), Some("kind")) if is_manifest && feature_kind(folder).as_deref() == Some(Mlp::KIND) => {
             let error = Error::new(
                 error.kind(),
                 "this is the bundle of a perceptron, which reads numbers and not texts",

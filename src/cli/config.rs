@@ -6,13 +6,10 @@ use std::path::{Path, PathBuf};
 use s2s_runtime::printable;
 
 use crate::cli::Global;
-use crate::config::checked::{DataOrigin, Validation};
-use crate::config::mlp::{MlpConfig, is_mlp};
-use crate::config::{Config, LoadOptions, schema};
-use crate::data::Corpus;
+use crate::config::{LoadOptions, schema};
 use crate::data::corpus::WHERE_DATA_LIES;
-use crate::data::report::DataReport;
 use crate::error::{Error, ErrorKind, Result};
+use crate::families::{self, Checked};
 
 /// Start, check, show or describe a config
 #[derive(Debug, clap::Args)]
@@ -146,15 +143,7 @@ fn start(init: &Init, global: &Global) -> Result<()> {
 fn check(files: &Files, global: &Global) -> Result<()> {
     for file in &files.files {
         let options = files.load.options();
-        let (name, data, missing) = if is_mlp(file, &options) {
-            let config = MlpConfig::load(file, &options)?;
-            (config.name, Vec::new(), Some(config.train).filter(|path| !path.exists()))
-        } else {
-            let config = Config::load(file, &options)?;
-            let missing = missing(&config);
-            let data = if missing.is_none() { look(&config)? } else { Vec::new() };
-            (config.name, data, missing)
-        };
+        let Checked { name, data, missing } = families::of_config(file, &options).check(file, &options)?;
         if global.json {
             let json = serde_json::json!({ "file": file, "name": name, "ok": true, "data": data, "missing": missing });
             println!("{json}");
@@ -173,28 +162,11 @@ fn check(files: &Files, global: &Global) -> Result<()> {
     Ok(())
 }
 
-/// The first file of data that is not there.
-fn missing(config: &Config) -> Option<PathBuf> {
-    let DataOrigin::Files(files) = &config.data.origin else { return None };
-    let dev = if let Validation::File(path) = &files.validation { Some(path) } else { None };
-    std::iter::once(&files.train).chain(dev).find(|path| !path.exists()).cloned()
-}
-
-/// What a training would say about the data.
-fn look(config: &Config) -> Result<Vec<DataReport>> {
-    let corpus = Corpus::load(&config.data, config.training.seed, &mut |_, _, _| ())?;
-    Ok(corpus.reports(&config.data, &mut |_, _, _| ()))
-}
-
 fn show(file: &File, global: &Global) -> Result<()> {
     let inside = file.file.join("config.yaml");
     let path: &Path = if file.file.is_dir() { &inside } else { &file.file };
     let options = file.load.options();
-    let json = if is_mlp(path, &options) {
-        MlpConfig::load(path, &options)?.to_json()
-    } else {
-        Config::load(path, &options)?.to_json()
-    };
+    let json = families::of_config(path, &options).show(path, &options)?;
     if global.json {
         println!("{json}");
         return Ok(());
@@ -215,8 +187,19 @@ mod tests {
 
     #[test]
     fn every_template_is_a_sound_config() -> Result<()> {
-        for template in [Template::Pairs, Template::Dates, Template::CmnChars, Template::CmnEmbedding] {
-            Config::parse(template.text(), Path::new("template.yaml"), &LoadOptions::default())?;
+        let folder = tempfile::tempdir().map_err(|e| Error::io("temporary", e))?;
+        for (template, kind) in [
+            (Template::Pairs, "seq2seq"),
+            (Template::Dates, "seq2seq"),
+            (Template::CmnChars, "seq2seq"),
+            (Template::CmnEmbedding, "seq2seq"),
+            (Template::MlpMnist, "mlp"),
+        ] {
+            let (path, options) = (folder.path().join("template.yaml"), LoadOptions::default());
+            std::fs::write(&path, template.text()).map_err(|e| Error::io(&path, e))?;
+            let family = families::of_config(&path, &options);
+            assert_eq!(family.kind(), kind);
+            family.show(&path, &options)?;
         }
         Ok(())
     }

@@ -13,6 +13,7 @@ use crate::cli::{Global, train};
 use crate::config::{Config, LoadOptions};
 use crate::error::Result;
 use crate::export::{self, ExportOptions, Replace, VerifyOptions};
+use crate::families;
 use crate::train::{Console, TrainOptions, Which};
 
 const CONFIG: &str = include_str!("../../configs/dates.yaml");
@@ -58,7 +59,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     say("1/4 train: dates as people write them -> ISO 8601");
     let stop = stop_flag()?;
     let training = TrainOptions { output: args.output.clone(), mode, init_from: None, stop: &stop };
-    let run = crate::train::train(config, &training, &mut Console::new(global.json, global.quiet))?.run;
+    let run =
+        families::recurrent::train(config, &training, &mut Console::new(global.json, global.quiet))?.run;
 
     say(
         "\n2/4 export and 3/4 verify: three ONNX graphs, held against the trainer's own pass in every engine",

@@ -1,24 +1,17 @@
 //! `s2s export`: a run folder to a bundle of three ONNX graphs.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use clap::builder::{FalseyValueParser, PossibleValue, PossibleValuesParser};
-use s2s_runtime::bundle::Bundle;
 use s2s_runtime::manifest::Io;
 
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
-use crate::data::groups::group;
-use crate::data::{Corpus, Part, formats};
-use crate::error::{Error, ErrorKind, Result};
-use crate::export::{
-    self, Dtype, ExportInput, ExportOptions, FeatureInput, Replace, Report, TARGETS, Target, VerifyOptions,
-};
-use crate::onnx::{DEFAULT_OPSET, OPSETS};
-use crate::score::comparison::compare;
-use crate::train::examples::choose;
-use crate::train::mlp::MlpRun;
-use crate::train::{Run, Which};
+use crate::error::Result;
+use crate::export::{Dtype, TARGETS};
+use crate::families::{self, Export, Exported};
+use crate::onnx::OPSETS;
+use crate::train::Which;
 
 /// Export a trained run as three ONNX graphs, and verify them
 ///
@@ -113,6 +106,15 @@ pub enum Checkpoint {
     Last,
 }
 
+impl From<Layout> for families::Layout {
+    fn from(layout: Layout) -> Self {
+        match layout {
+            Layout::Bundle => Self::Bundle,
+            Layout::Triton => Self::Triton,
+        }
+    }
+}
+
 impl From<Checkpoint> for Which {
     fn from(checkpoint: Checkpoint) -> Self {
         match checkpoint {
@@ -134,153 +136,31 @@ fn share(typed: &str) -> std::result::Result<f64, String> {
         .ok_or_else(|| "it must be a number from 0 to 1".to_owned())
 }
 
-fn dev_pairs(args: &Args, run: &Run) -> Result<Part> {
-    if let Some(file) = &args.dev {
-        return Ok(Part::whole(formats::read(file, None)?.into()));
-    }
-    let corpus = Corpus::load(&run.config.data, run.config.training.seed, &mut |_, _, _| ())
-        .map_err(|error| error.help("name pairs to score with --dev"))?;
-    if corpus.validation.is_empty() {
-        let error =
-            Error::new(ErrorKind::Usage, "the run has no validation data to score smaller weights on");
-        return Err(error.help("name pairs with --dev"));
-    }
-    Ok(corpus.validation)
-}
-
-/// Where the bundle goes. A place that nobody named is never written over without --force, not even an older
-/// export of the same name: what is there may be somebody's only copy.
-fn place(args: &Args, name: &str) -> Result<PathBuf> {
-    if let Some(output) = &args.output {
-        return Ok(output.clone());
-    }
-    let own = match args.layout {
-        Layout::Bundle => name.to_owned(),
-        Layout::Triton => format!("{name}-triton"),
-    };
-    let output = Path::new("exported").join(own);
-    let is_free = output.read_dir().map_or_else(|_| !output.exists(), |mut entries| entries.next().is_none());
-    if is_free || args.force {
-        return Ok(output);
-    }
-    let error = Error::new(ErrorKind::Usage, "the default place is taken").in_file(&output);
-    Err(error.help("-o names another folder; --force replaces a bundle that is there"))
-}
-
 /// Runs `s2s export`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
-    let verification = args.checks.options()?;
-    if MlpRun::exists(&args.run) {
-        return run_mlp(&args, &verification, global);
-    }
-    let run = Run::open(&args.run)?;
-    let place = place(&args, &run.config.name)?;
-    let which = Which::from(args.checkpoint);
-    let parameters = run.parameters(which)?;
-    let input = run.export_input(&parameters, Some(run.provenance(which)?));
-    let opset = args.opset.unwrap_or(DEFAULT_OPSET);
-    let mut options = ExportOptions {
+    let wanted = Export {
+        verification: args.checks.options()?,
+        output: args.output,
+        layout: args.layout.into(),
         io: args.io,
-        opset,
+        opset: args.opset,
+        target: args.target,
         dtype: args.dtype,
         fused: args.fused,
-        ..ExportOptions::default()
+        dev: args.dev,
+        max_loss: args.max_loss,
+        checkpoint: args.checkpoint.into(),
+        examples: (args.no_examples || !args.examples.is_empty()).then_some(args.examples),
+        force: args.force,
     };
-    options.examples = match (args.no_examples, args.examples.is_empty()) {
-        (true, _) => Vec::new(),
-        (false, false) => args.examples.clone(),
-        (false, true) => choose(&input, &run.examples),
-    };
-    if let Some(name) = &args.target {
-        let target: &Target = name.parse()?;
-        options = target.fit(&run.network, options, args.opset)?;
+    let mut say = |line: String| {
         if !global.quiet {
-            eprintln!("{}", target.describe(options.opset));
+            eprintln!("{line}");
         }
-    }
-    if args.dtype != Dtype::F32 {
-        let pairs = dev_pairs(&args, &run)?;
-        let comparison = compare(&input, &options, &group(&pairs, &run.source))?;
-        if !global.quiet {
-            eprintln!("{comparison}");
-        }
-        comparison.check(args.max_loss)?;
-    }
-    let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(run.config.name.clone()) };
-    let report = match args.layout {
-        Layout::Bundle => export::export(&input, &options, &verification, &place, &replace),
-        Layout::Triton => triton(&input, &options, &verification, &place, args.force, &replace),
     };
-    let report = report.map_err(|error: Error| error.in_file(&place))?;
+    let Exported { place, report, next } =
+        families::of_run(&args.run).export(&args.run, &wanted, &mut say)?;
     show(&report, global)?;
-    if args.layout == Layout::Triton {
-        if !global.quiet {
-            eprintln!(
-                "Wrote {} ({} checks). Next: tritonserver --model-repository {}",
-                place.display(),
-                report.checks.len(),
-                place.display()
-            );
-        }
-        return Ok(());
-    }
-    if !global.quiet {
-        eprintln!(
-            "Wrote {} ({} checks). Next: s2s translate {}",
-            place.display(),
-            report.checks.len(),
-            place.display()
-        );
-    }
-    Ok(())
-}
-
-/// A verified bundle, laid out as a repository.
-fn triton(
-    input: &ExportInput<'_>,
-    options: &ExportOptions,
-    verification: &VerifyOptions,
-    place: &Path,
-    force: bool,
-    replace: &Replace,
-) -> Result<Report> {
-    let folder = tempfile::tempdir().map_err(|e| Error::io(std::env::temp_dir(), e))?;
-    let bundle = folder.path().join("bundle");
-    let report = export::export(input, options, verification, &bundle, replace)?;
-    export::write_repository(place, &Bundle::open(&bundle)?, force)?;
-    Ok(report)
-}
-
-fn run_mlp(args: &Args, verification: &VerifyOptions, global: &Global) -> Result<()> {
-    if args.dtype != Dtype::F32 || args.fused || args.target.is_some() {
-        let flag = match (args.fused, args.target.is_some()) {
-            (true, _) => "--fused",
-            (_, true) => "--target",
-            _ => "--dtype",
-        };
-        return Err(Error::new(
-            ErrorKind::Usage,
-            format!("{flag} is for sequence models; this run is of another kind"),
-        ));
-    }
-    let run = MlpRun::open(&args.run)?;
-    let place = place(args, &run.config.name)?;
-    let (parameters, provenance) = run.checkpoint(Which::from(args.checkpoint))?;
-    let name = &run.config.name;
-    let replace = if args.force { Replace::AnyBundle } else { Replace::OlderOf(name.clone()) };
-    let input =
-        FeatureInput { network: &run.network, parameters: &parameters, name, provenance: Some(provenance) };
-    let opset = args.opset.unwrap_or(DEFAULT_OPSET);
-    let report = export::export_features(&input, opset, verification, &place, &replace)
-        .map_err(|error: Error| error.in_file(&place))?;
-    show(&report, global)?;
-    if !global.quiet {
-        eprintln!(
-            "Wrote {} ({} checks). Next: s2s predict {} FILE.csv",
-            place.display(),
-            report.checks.len(),
-            place.display()
-        );
-    }
+    say(format!("Wrote {} ({} checks). Next: {next}", place.display(), report.checks.len()));
     Ok(())
 }

@@ -153,7 +153,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
 fn show(imported: &Imported, global: &Global) -> Result<()> {
     let Imported { run, keras, encoder, decoder } = imported;
     let architecture = run.network.architecture();
-    let padding = run.source.spec().padding.as_ref();
+    let padding = run.record.source.spec().padding.as_ref();
     if global.json {
         let report = json!({
             "run": run.folder,

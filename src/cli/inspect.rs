@@ -12,11 +12,12 @@ use s2s_runtime::{files, printable};
 use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{feature_kind, read_features};
+use crate::families::recurrent::Run;
 use crate::files::write_atomically;
 use crate::inspect::language::Language;
 use crate::inspect::{Subject, View as Drawn, table};
 use crate::network::Network;
-use crate::train::{Run, Which};
+use crate::train::Which;
 
 /// Show a model: its layers as a table, or as a picture
 ///

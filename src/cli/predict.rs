@@ -9,9 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::cli::translate::engine_kind;
 use crate::cli::{Global, bundles, terminal};
+use crate::data::samples::{parse_samples, read_samples};
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{MlpBundle, best};
-use crate::train::mlp::{parse_samples, read_samples};
+use crate::export::{FeatureBundle, best};
+use crate::network::perceptron::Mlp;
 
 /// Predict classes with a perceptron's bundle
 ///
@@ -35,14 +36,14 @@ const BATCH: usize = 256;
 
 /// Runs `s2s predict`.
 pub fn run(args: &Args, global: &Global) -> Result<()> {
-    if !MlpBundle::exists(&args.bundle) {
+    if !FeatureBundle::<Mlp>::exists(&args.bundle) {
         let (message, help) = bundles::what_it_is(&args.bundle).unwrap_or_else(|| {
             let help = "`s2s translate` runs bundles of sequence models; `s2s config init --template mlp-mnist` starts a perceptron";
             ("this is no bundle of a perceptron".to_owned(), help.to_owned())
         });
         return Err(Error::new(ErrorKind::Usage, message).in_file(&args.bundle).help(help));
     }
-    let bundle = MlpBundle::open(&args.bundle)?;
+    let bundle = FeatureBundle::<Mlp>::open(&args.bundle)?;
     let a = &bundle.manifest.architecture;
     let (samples, hash) = match &args.file {
         Some(path) => read_samples(path, a.inputs, None)?,

@@ -1,16 +1,16 @@
 //! `s2s train`: a config to a run folder.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::Global;
-use crate::config::mlp::{MlpConfig, is_mlp};
-use crate::config::{Config, LoadOptions};
+use crate::config::LoadOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::train::{self, Console, InitFrom, Mode, TrainOptions};
+use crate::families::{self, Training};
+use crate::train::{Console, InitFrom, Mode};
 
 /// Train a model as a config says
 #[derive(Debug, clap::Args)]
@@ -54,35 +54,16 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
             .help("name a YAML file, or add --resume to go on with the run in this folder"));
     }
     let file = if folder { args.config.join("config.yaml") } else { args.config.clone() };
-    if is_mlp(&file, &options) {
-        if let Some(path) = args.init_from {
-            let error =
-                Error::new(ErrorKind::Usage, "a perceptron cannot start from the weights of another run")
-                    .in_file(path);
-            return Err(error.help("leave --init-from out"));
-        }
-        let config = MlpConfig::load(&file, &options)?;
-        let own = if folder { args.config } else { Path::new("runs").join(&config.name) };
-        let stop = stop_flag()?;
-        let options = TrainOptions { output: args.output.unwrap_or(own), mode, init_from: None, stop: &stop };
-        return train::mlp::train_mlp(config, &options, &mut Console::new(global.json, global.quiet))
-            .map(drop);
-    }
-    let init_from = args.init_from.map(|path| InitFrom { path, extend_vocabulary: args.extend_vocabulary });
-    let (config, output) = if folder {
-        let config = Config::load(&args.config.join("config.yaml"), &options)?;
-        (config, args.output.unwrap_or(args.config))
-    } else {
-        let config = Config::load(&args.config, &options)?;
-        let output = args
-            .output
-            .or_else(|| config.output.clone())
-            .unwrap_or_else(|| Path::new("runs").join(&config.name));
-        (config, output)
-    };
     let stop = stop_flag()?;
-    let options = TrainOptions { output, mode, init_from, stop: &stop };
-    train::train(config, &options, &mut Console::new(global.json, global.quiet)).map(drop)
+    let training = Training {
+        config: &file,
+        load: &options,
+        output: args.output.or_else(|| folder.then(|| args.config.clone())),
+        mode,
+        init_from: args.init_from.map(|path| InitFrom { path, extend_vocabulary: args.extend_vocabulary }),
+        stop: &stop,
+    };
+    families::of_config(&file, &options).train(&training, &mut Console::new(global.json, global.quiet))
 }
 
 /// The mode that the flags stand for; they exclude each other.

@@ -10,8 +10,8 @@ use crate::cli::{Global, terminal};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::verify::Outcome;
 use crate::export::verify::runtimes::Runtime;
-use crate::export::{MlpBundle, Report, VerifyOptions, verify_features, verify_path};
-use crate::network::perceptron::Mlp;
+use crate::export::{Report, VerifyOptions};
+use crate::families;
 
 /// Check a bundle: every graph in every engine against the network
 #[derive(Debug, clap::Args)]
@@ -135,15 +135,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     for name in &args.runtimes {
         options.runtimes.extend(Runtime::parse(name)?);
     }
-    let is_mlp = MlpBundle::exists(&args.bundle);
-    if is_mlp && !args.runtimes.is_empty() {
-        return Err(Error::new(ErrorKind::Usage, "--runtimes checks bundles of sequence models")
-            .help("this one is a classifier; leave it out"));
-    }
-    let report = match is_mlp {
-        true => verify_features::<Mlp>(&args.bundle, &options, !args.no_write)?,
-        false => verify_path(&args.bundle, &options, !args.no_write)?,
-    };
+    let family = families::of_bundle(&args.bundle);
+    let report = family.verify(&args.bundle, &options, !args.no_write)?;
     show(&report, global)?;
     report.check().map_err(|error| error.in_file(&args.bundle))
 }

@@ -1,93 +1,20 @@
-//! Configs of `model.kind: mlp`: numbers and a label instead of pairs of texts.
+//! Configs of `model.kind: mlp`.
 
-use std::path::{Path, PathBuf};
-
-use s2s_runtime::files;
-
-use super::checked::{LoadOptions, Validation, validation};
-use super::raw::{Field, Node, Value};
-use super::training::{Training, training};
-use crate::error::{Error, ErrorKind, Result};
+use super::raw::Field;
+use super::samples::{SampleConfig, SampleModel};
+use crate::error::Result;
 use crate::network::Network;
 use crate::network::ground::limits::WIDEST;
 use crate::network::perceptron::{MOST_CLASSES, MOST_INPUTS, Mlp, MlpArchitecture};
 
 /// An experiment with a perceptron.
-#[derive(Clone, Debug)]
-pub struct MlpConfig {
-    /// The run folder and the bundle are called so.
-    pub name: String,
-    /// The file of samples, resolved.
-    pub train: PathBuf,
-    /// Where relative paths of data start.
-    pub folder: PathBuf,
-    /// What is held out.
-    pub validation: Validation,
-    /// The network.
-    pub architecture: MlpArchitecture,
-    /// How it is trained; what concerns decoding is not used.
-    pub training: Training,
-    /// Licence of the data, for the bundle.
-    pub licence: Option<String>,
-    /// Who made the data, for the bundle.
-    pub attribution: Option<String>,
-    effective: Node,
-}
+pub type MlpConfig = SampleConfig<MlpArchitecture>;
 
-/// Whether the config in `file` is of this kind; a file that cannot be read is not, and its own reader says
-/// why.
-pub fn is_mlp(file: &Path, options: &LoadOptions) -> bool {
-    let read = || -> Option<bool> {
-        let mut node = Node::parse(&files::read_text(file, files::CONFIG).ok()?, file).ok()?;
-        for assignment in &options.overrides {
-            node.set(assignment).ok()?;
-        }
-        let Value::Map(entries) = &node.value else { return None };
-        let Value::Map(model) = &entries.iter().find(|(key, _)| key == "model")?.1.value else { return None };
-        Some(model.iter().any(|(key, node)| key == "kind" && node.value == Value::String("mlp".to_owned())))
-    };
-    read().unwrap_or(false)
-}
+impl SampleModel for MlpArchitecture {
+    const EXAMPLE: &'static str = "{kind: mlp, inputs: 784, hidden: [128], classes: 10}";
+    const NOUN: &'static str = "a perceptron";
 
-impl MlpConfig {
-    /// Reads and checks `file`.
-    ///
-    /// # Errors
-    /// As [`Config::load`](super::Config::load).
-    pub fn load(file: &Path, options: &LoadOptions) -> Result<Self> {
-        Self::parse(&files::read_text(file, files::CONFIG)?, file, options)
-    }
-
-    /// Checks `text`; `file` is named in errors, and its folder is where relative paths start.
-    ///
-    /// # Errors
-    /// [`ErrorKind::Config`] with file, line and key.
-    pub fn parse(text: &str, file: &Path, options: &LoadOptions) -> Result<Self> {
-        let mut effective = Node::parse(text, file)?;
-        for assignment in &options.overrides {
-            effective.set(assignment)?;
-        }
-        let root = Field::root(file, &effective).section(&["name", "data", "model", "training"])?;
-        let here = file.parent().unwrap_or(Path::new(""));
-        let name_field = root.required("name", "digits")?;
-        let name = name_field.string()?.to_owned();
-        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.starts_with('.') {
-            return Err(name_field.error(
-                format!("`{name}` cannot name a folder"),
-                "use ASCII letters, digits, `.`, `_` and `-`",
-            ));
-        }
-        let data = root.required("data", "{train: digits.csv, ...}")?;
-        let data = data.section(&["folder", "train", "validation", "scale", "licence", "attribution"])?;
-        let named = data.get("folder").map(|f| f.string().map(|s| here.join(s))).transpose()?;
-        let folder = options.data.clone().or(named).unwrap_or_else(|| here.to_owned());
-        let positive = |f: Field<'_>| {
-            f.number("a finite number above 0", |v| v > 0.0 && (v as f32).is_finite() && (v as f32) > 0.0)
-        };
-        let scale = data.get("scale").map_or(Ok(1.0), positive)?;
-        let text = |key: &str| data.get(key).map(|f| f.string().map(str::to_owned)).transpose();
-
-        let model = root.required("model", "{kind: mlp, inputs: 784, hidden: [128], classes: 10}")?;
+    fn read(model: &Field<'_>, scale: f32) -> Result<Self> {
         let model = model.section(&["kind", "inputs", "hidden", "classes"])?;
         model.required("kind", "mlp")?.choice(&[("mlp", ())])?;
         let hidden = model
@@ -96,101 +23,28 @@ impl MlpConfig {
             .iter()
             .map(|f| f.count(1..=WIDEST as u32))
             .collect::<Result<_>>()?;
-        let architecture = MlpArchitecture {
+        let architecture = Self {
             inputs: model.required("inputs", "784")?.count(1..=MOST_INPUTS as u32)?,
             hidden,
             classes: model.required("classes", "10")?.count(2..=MOST_CLASSES as u32)?,
-            scale: scale as f32,
+            scale,
         };
         Mlp::new(architecture.clone())
             .map_err(|e| model.whole().error(e.message(), e.help_text().unwrap_or_default()))?;
-        let training_field = root.required("training", "{epochs: 10, ...}")?;
-        // What concerns texts and decoding has no meaning here, and dropout is not made.
-        let optimiser = [
-            "epochs",
-            "batch_size",
-            "seed",
-            "threads",
-            "learning_rate",
-            "optimiser",
-            "clip_norm",
-            "label_smoothing",
-        ];
-        let callbacks = [
-            "schedule",
-            "reduce_lr_on_plateau",
-            "early_stopping",
-            "terminate_on_nan",
-            "csv_logger",
-            "tensorboard",
-        ];
-        let section = training_field.section(&[&optimiser[..], &callbacks].concat())?;
-        let training = training(&training_field)?;
-        if let Some((key, monitor)) = training.monitors().find(|(_, monitor)| monitor.is_decoded()) {
-            let field = section.get(key).unwrap_or_else(|| training_field.clone());
-            let message = format!("a perceptron has no {}", monitor.name());
-            return Err(field
-                .error(message, "watch validation_loss, validation_accuracy, train_loss or train_accuracy"));
-        }
-        Ok(Self {
-            name,
-            train: folder.join(data.required("train", "digits.csv")?.string()?),
-            validation: validation(&data.required("validation", "{split: shuffled, fraction: 0.2}")?)?,
-            folder,
-            architecture,
-            training,
-            licence: text("licence")?,
-            attribution: text("attribution")?,
-            effective,
-        })
+        Ok(architecture)
     }
 
-    /// The config as typed with overrides, as JSON.
-    pub fn to_json(&self) -> serde_json::Value {
-        self.effective.to_json()
-    }
-
-    /// The same without the paths of this machine.
-    pub fn provenance(&self) -> serde_json::Value {
-        let mut json = self.to_json();
-        if let Some(data) = json.get_mut("data").and_then(|d| d.as_object_mut()) {
-            data.shift_remove("folder");
-        }
-        json
-    }
-
-    /// What decides the weights: the config without what may change when a run is resumed.
-    pub fn fingerprint(&self) -> serde_json::Value {
-        let mut json = self.provenance();
-        for (section, keys) in
-            [("data", &["licence", "attribution"][..]), ("training", &self.training.resumable())]
-        {
-            if let Some(section) = json.get_mut(section).and_then(|d| d.as_object_mut()) {
-                keys.iter().for_each(|key| drop(section.shift_remove(*key)));
-            }
-        }
-        json
-    }
-
-    /// Fixes threads and data folder, so that the copy in the run folder gives the same run from anywhere.
-    ///
-    /// # Errors
-    /// None in practice: both keys are sections of a checked config.
-    pub fn settle(&mut self, threads: usize, folder: &Path) -> Result<()> {
-        self.training.threads = Some(threads);
-        self.effective.set(&format!("training.threads={threads}"))?;
-        self.effective.set(&format!("data.folder={}", serde_json::Value::from(folder.to_string_lossy())))
-    }
-
-    /// An error about the data of this config.
-    pub fn data_error(&self, line: u64, message: String, help: &str) -> Error {
-        Error::new(ErrorKind::Data, message).at_line(&self.train, Some(line), None).help(help)
+    fn sizes(&self) -> [usize; 2] {
+        [self.inputs, self.classes]
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::path::Path;
+
     use super::*;
+    use crate::config::LoadOptions;
 
     #[test]
     fn the_committed_config_is_sound_and_a_wrong_key_is_named() -> Result<()> {

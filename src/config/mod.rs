@@ -6,8 +6,10 @@
 
 pub mod callbacks;
 pub mod checked;
+pub mod experiment;
 pub mod mlp;
 pub mod raw;
+pub mod samples;
 pub mod schema;
 pub mod training;
 

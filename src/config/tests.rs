@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 
 use super::callbacks::Monitor;
 use super::checked::{DataOrigin, Validation};
+use super::experiment::Experiment;
+use super::mlp::MlpConfig;
 use super::training::{BatchOrder, Optimiser};
 use super::*;
 use crate::error::{Error, ErrorKind};
@@ -104,9 +106,9 @@ fn every_committed_config_is_right() {
         let path = entry.unwrap().path();
         if path.extension().is_some_and(|e| e == "yaml") && !path.ends_with("decoding.yaml") {
             let options = LoadOptions::default();
-            match super::mlp::is_mlp(&path, &options) {
-                true => drop(super::mlp::MlpConfig::load(&path, &options).unwrap()),
-                false => drop(Config::load(&path, &options).unwrap()),
+            match super::experiment::kind(&path, &options) {
+                Some(_) => drop(<MlpConfig as Experiment>::load(&path, &options).unwrap()),
+                None => drop(Config::load(&path, &options).unwrap()),
             }
             seen += 1;
         }

@@ -15,6 +15,14 @@ pub struct Batches {
 }
 
 impl Batches {
+    /// Cuts positions into runs of `size`, in their order; the last may be smaller.
+    pub fn cut(positions: Vec<u32>, size: usize) -> Self {
+        let all = positions.len();
+        let size = size.clamp(1, u32::MAX as usize);
+        let runs = (0..all).step_by(size).map(|at| [at as u32, all.min(at + size) as u32]).collect();
+        Self { positions, runs }
+    }
+
     /// Number of batches.
     pub fn len(&self) -> usize {
         self.runs.len()

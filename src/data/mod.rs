@@ -1,4 +1,5 @@
-//! Pairs of text, from files or self-made: read, looked at, counted, encoded, and their order in training.
+//! Pairs of text, from files or self-made: read, looked at, counted, encoded, and their order in training; and
+//! samples of numbers.
 
 pub mod batches;
 pub mod corpus;
@@ -12,6 +13,7 @@ pub mod lengths;
 pub mod pairs;
 pub mod reading;
 pub mod report;
+pub mod samples;
 mod separated;
 
 pub use corpus::Corpus;

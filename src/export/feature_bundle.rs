@@ -16,7 +16,6 @@ use super::bundle::weights_sha256;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::features::FeatureNetwork;
 use crate::network::ground::limits::check_stored;
-use crate::network::perceptron::Mlp;
 use crate::network::{Network, Parameters};
 
 const AGAIN: &str = "export the bundle again";
@@ -54,11 +53,8 @@ pub struct FeatureBundle<N: Network> {
     folder: PathBuf,
 }
 
-/// An opened bundle of a perceptron.
-pub type MlpBundle = FeatureBundle<Mlp>;
-
-/// Reads the family of the bundle in `folder`, damaged or not; `None` for a bundle from texts to texts, and for
-/// what is no bundle.
+/// Reads the family of the bundle in `folder`, damaged or not; `None` for a bundle from texts to texts, and
+/// for what is no bundle.
 pub fn feature_kind(folder: &Path) -> Option<String> {
     #[derive(Deserialize)]
     struct Head {

@@ -39,7 +39,7 @@ pub mod verify;
 pub use crate::network::sequence::Need;
 pub use bundle::{bundle_files, weights_sha256};
 pub use compression::Dtype;
-pub use feature_bundle::{FeatureBundle, FeatureManifest, MlpBundle, best, feature_kind, read_features};
+pub use feature_bundle::{FeatureBundle, FeatureManifest, best, feature_kind, read_features};
 pub use features::{FeatureInput, export_features, feature_files};
 pub use folder::{Replace, Staged, stage, write_bundle};
 pub use input::{ExportInput, ExportOptions};

@@ -45,7 +45,8 @@ fn write(
     writeln!(out, "# {}\n", one_line(&manifest.name))?;
     writeln!(
         out,
-        "A sequence-to-sequence model as ONNX graphs (opset {opset}), exported by {}. It reads {} and writes {}.\n",
+        "A sequence-to-sequence model as ONNX graphs (opset {opset}), exported by {}. It reads {} and \
+         writes {}.\n",
         manifest.producer,
         describe(&manifest.source),
         describe(&manifest.target)
@@ -54,14 +55,16 @@ fn write(
     writeln!(out, "| `{}` | source text to the states that decoding starts from |", file::ENCODER)?;
     writeln!(
         out,
-        "| `{}` | one decoding step: a token and the states to the scores of the next token and the next states |",
+        "| `{}` | one decoding step: a token and the states to the scores of the next token and the next \
+         states |",
         file::DECODER
     )?;
     writeln!(out, "| `{}` | the whole model under teacher forcing, with its loss |", file::TRAINING)?;
     if manifest.graphs.contains_key(&Role::Translate) {
         writeln!(
             out,
-            "| `{}` | encoder and greedy decoding in one, for runtimes that have Loop (onnxruntime, OpenVINO, rten, MNN, OpenCV; not tract or IREE) |",
+            "| `{}` | encoder and greedy decoding in one, for runtimes that have Loop (onnxruntime, \
+             OpenVINO, rten, MNN, OpenCV; not tract or IREE) |",
             file::TRANSLATE
         )?;
     }
@@ -74,7 +77,8 @@ fn write(
     writeln!(out, "| `{}` | what `s2s verify` measured, for each engine |", file::CONFORMANCE)?;
     writeln!(
         out,
-        "\nAll graphs carry the same weights; each names role, vocabularies and the weights' hash in its `metadata_props`."
+        "\nAll graphs carry the same weights; each names role, vocabularies and the weights' hash in its \
+         `metadata_props`."
     )?;
     writeln!(out, "Format version {FORMAT_VERSION}.\n\n## Use it\n")?;
     writeln!(out, "From this folder, with `s2s`:\n")?;
@@ -110,23 +114,27 @@ fn write(
     };
     writeln!(
         out,
-        "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, padding left out."
+        "\n`{DECODER_OUTPUT}` holds {scores}. `{LOSS}` is the mean cross-entropy a target token in nats, \
+         padding left out."
     )?;
     if fused {
         writeln!(
             out,
-            "`{}` decodes greedily until end or `{MAX_NEW_TOKENS}` tokens, end counted; nothing else of the decoding options is in it.\n\
+            "`{}` decodes greedily until end or `{MAX_NEW_TOKENS}` tokens, end counted; nothing else of \
+             the decoding options is in it.\n\
              `{GENERATED_IDS}` has neither start nor end and is padded on the right with 0.",
             file::TRANSLATE
         )?;
     }
     writeln!(
         out,
-        "Ids: 0 padding, 1 start, 2 end, 3 unknown; then the symbols of the manifest. Sources are padded on the LEFT with 0, and"
+        "Ids: 0 padding, 1 start, 2 end, 3 unknown; then the symbols of the manifest. Sources are padded \
+         on the LEFT with 0, and"
     )?;
     writeln!(
         out,
-        "the result of a text does not depend on that padding; targets are padded on the right. One-hot rows of padding are zero.\n"
+        "the result of a text does not depend on that padding; targets are padded on the right. One-hot \
+         rows of padding are zero.\n"
     )?;
     if let Some(padding) = &manifest.source.graph_padding {
         let side = match padding.side {
@@ -135,7 +143,10 @@ fn write(
         };
         writeln!(
             out,
-            "The model learnt with padding that it reads. The graphs make it themselves: a source of fewer than {} symbols is read\nas if so many stood there, filled up {side} the text with the symbol `{:?}` (`source.graph_padding` in `{}`). There is\nnothing to do about it, and what a text becomes does not depend on what it is batched with.\n",
+            "The model learnt with padding that it reads. The graphs make it themselves: a source of \
+             fewer than {} symbols is read\nas if so many stood there, filled up {side} the text with \
+             the symbol `{:?}` (`source.graph_padding` in `{}`). There is\nnothing to do about it, and \
+             what a text becomes does not depend on what it is batched with.\n",
             padding.length,
             padding.symbol,
             file::MANIFEST
@@ -203,7 +214,8 @@ fn python(manifest: &Manifest) -> String {
     let (rows, source, token) = match manifest.io {
         Io::Ids => ("", format!("np.array([{row}], dtype=np.int64)"), "np.array([[token]], dtype=np.int64)"),
         Io::OneHot => (
-            "rows, steps = (np.eye(len(m[side][\"symbols\"]), dtype=np.float32) for side in (\"source\", \"target\"))\n",
+            "rows, steps = (np.eye(len(m[side][\"symbols\"]), dtype=np.float32) for side in (\"source\", \
+             \"target\"))\n",
             format!("rows[{row}][None]"),
             "steps[[[token]]]",
         ),

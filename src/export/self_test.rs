@@ -52,7 +52,8 @@ fn sources(input: &ExportInput<'_>) -> [Vec<u32>; 4] {
 }
 
 /// What engines may be off by: the usual tolerance, wider for a network that amplifies rounding (as
-/// [`Tolerances::for_rounding`](super::Tolerances::for_rounding)). The vectors themselves are f32, so that both sides round.
+/// [`Tolerances::for_rounding`](super::Tolerances::for_rounding)). The vectors themselves are f32, so that
+/// both sides round.
 fn tolerance(input: &ExportInput<'_>) -> f32 {
     let sources = sources(input);
     let start = sources.each_ref().map(|_| vec![START]);

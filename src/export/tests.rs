@@ -597,12 +597,7 @@ proptest! {
 
 /// States and logits after the first decoder step, a row a text.
 fn step(engine: &mut dyn engine::Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
-    let columns = texts.iter().map(Vec::len).max().unwrap();
-    let padded = |text: &Vec<u32>| {
-        [vec![0; columns - text.len()], text.iter().map(|&id| i64::from(id)).collect()].concat()
-    };
-    let source =
-        engine::IdMatrix { rows: texts.len(), columns, data: texts.iter().flat_map(padded).collect() };
+    let source = engine::IdMatrix::left_padded(texts.iter().map(Vec::as_slice), 0);
     let encoded = engine.encode(&source).unwrap();
     engine.clear();
     engine.join(&encoded, 0..texts.len()).unwrap();

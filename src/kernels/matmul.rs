@@ -204,7 +204,7 @@ mod tests {
         shape: (usize, usize, usize),
         /// Whether A and B lie transposed.
         transposed: (bool, bool),
-        /// Which [`Store`].
+        /// Which [`Store`] it is, in the order of the enum.
         store: u8,
         /// Whether B is packed before.
         packed: bool,

@@ -38,9 +38,9 @@ pub(super) struct Block<R> {
     pub(super) c: *mut R,
     /// Distance between rows of C.
     pub(super) c_row: usize,
-    /// 1 to `Tile::rows`.
+    /// Rows of C, 1 to `Tile::rows`.
     pub(super) rows: usize,
-    /// 1 to `Tile::columns`.
+    /// Columns of C, 1 to `Tile::columns`.
     pub(super) columns: usize,
     /// What the sums are added to, `rows` by `columns` values: C itself, another matrix, or null for nothing.
     pub(super) start: *const R,

@@ -9,7 +9,7 @@ use s2s_kernels::random::Random;
 pub struct Port {
     /// Its name in the graph.
     pub name: &'static str,
-    /// Values a row.
+    /// The number of values a row.
     pub width: usize,
 }
 
@@ -18,7 +18,7 @@ pub struct Port {
 pub enum Measure {
     /// Scores of classes: relative above 1, and the largest of a row must be the same one.
     Logits,
-    /// Absolute.
+    /// Numbers between 0 and 1: absolute.
     Probabilities,
     /// Numbers of any size: relative above 1, and a row alone must give what it gives in a batch.
     Values,

@@ -22,7 +22,7 @@ pub mod perceptron;
 pub mod rebuild;
 pub mod recurrent;
 pub mod sequence;
-mod traits;
+pub(crate) mod traits;
 
 pub use ground::dropout::Dropout;
 pub use ground::gradients::{Gradients, Stretch, Summand, Summands};

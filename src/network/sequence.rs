@@ -85,8 +85,8 @@ pub trait SequenceNetwork: fmt::Debug + Send + Sync {
     /// Number of source symbols and of target symbols, the four special ones counted.
     fn vocabularies(&self) -> [usize; 2];
 
-    /// The architecture as manifests hold it, from which [`sequence_network`](super::rebuild::sequence_network) makes the
-    /// network again.
+    /// The architecture as manifests hold it, from which
+    /// [`sequence_network`](super::rebuild::sequence_network) makes the network again.
     ///
     /// # Errors
     /// [`ErrorKind::Internal`](crate::error::ErrorKind::Internal) if it cannot be written as JSON.

@@ -105,8 +105,8 @@ impl Bundle {
         }
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
-        let (source, target) =
-            (Vocabulary::from_spec(&manifest.source)?, Vocabulary::from_spec(&manifest.target)?);
+        let vocabulary = |spec| Vocabulary::with_special_ids(spec, manifest.special_ids);
+        let (source, target) = (vocabulary(&manifest.source)?, vocabulary(&manifest.target)?);
         Ok(Self { path: path.to_owned(), manifest, source, target, files: kept, infos })
     }
 

@@ -267,13 +267,7 @@ fn first_states<'w>(
 }
 
 fn left_padded(cases: &[Case], pad: u32) -> IdMatrix {
-    let columns = cases.iter().map(|case| case.source_ids.len()).max().unwrap_or_default();
-    let mut data = Vec::with_capacity(cases.len() * columns);
-    for case in cases {
-        data.extend(std::iter::repeat_n(i64::from(pad), columns - case.source_ids.len()));
-        data.extend(case.source_ids.iter().map(|&id| i64::from(id)));
-    }
-    IdMatrix { rows: cases.len(), columns, data }
+    IdMatrix::left_padded(cases.iter().map(|case| case.source_ids.as_slice()), pad)
 }
 
 /// The token that greedy decoding takes, the lower id among equals: padding and START are never generated.

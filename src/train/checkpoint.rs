@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::path::Path;
 
 use safetensors::tensor::{Dtype, TensorView};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::callbacks::Callbacks;
@@ -18,7 +19,7 @@ use super::tensors::TensorFile;
 use crate::config::callbacks::Monitor;
 use crate::error::{Error, ErrorKind, Result};
 use crate::files::write_atomically;
-use crate::network::{Architecture, Network, Parameters, Seq2Seq};
+use crate::network::{Network, Parameters};
 
 /// Key of the metadata.
 pub const METADATA: &str = "s2s.checkpoint";
@@ -30,9 +31,9 @@ const DAMAGED: &str = "the file is damaged or from another program; train again,
 /// What the metadata of a checkpoint says.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct Header {
+pub struct Header<A> {
     /// The network.
-    pub architecture: Architecture,
+    pub architecture: A,
     /// How far the training had come.
     pub progress: Progress,
     /// sha256 of the part of the config that decides the weights.
@@ -80,11 +81,14 @@ pub struct Best {
     pub monitored_bits: Option<u64>,
 }
 
+/// The key of the metadata in checkpoints of an older form, and what reads its JSON.
+pub type OlderHeader<A> = (&'static str, fn(&str) -> serde_json::Result<Header<A>>);
+
 /// A checkpoint in memory.
 #[derive(Clone, Debug)]
-pub struct Checkpoint {
+pub struct Checkpoint<N: Network> {
     /// What the metadata says.
-    pub header: Header,
+    pub header: Header<N::Architecture>,
     /// The weights.
     pub parameters: Parameters<f32>,
     /// The optimiser's state; `None` in a checkpoint that is only read for its weights.
@@ -120,11 +124,19 @@ impl Best {
     }
 }
 
+/// Reads the JSON under a key of a checkpoint's metadata; `None` where the key is not there.
+///
+/// # Errors
+/// [`ErrorKind::Data`] for a file that is no checkpoint, or where something else stands under the key.
+pub(crate) fn metadata<H: DeserializeOwned>(path: &Path, key: &str) -> Result<Option<H>> {
+    TensorFile::read(path, DAMAGED)?.header(key, |json| serde_json::from_str(json))
+}
+
 fn bytes_of(values: &[f32]) -> Vec<u8> {
     values.iter().flat_map(|v| v.to_le_bytes()).collect()
 }
 
-impl Checkpoint {
+impl<N: Network> Checkpoint<N> {
     /// Writes the file whole or not at all.
     pub fn save(&self, path: &Path) -> Result<()> {
         let internal = |cause: Box<dyn std::error::Error + Send + Sync>| {
@@ -132,7 +144,7 @@ impl Checkpoint {
                 .in_file(path)
                 .caused_by(cause)
         };
-        let network = Seq2Seq::new(self.header.architecture.clone())?;
+        let network = N::new(self.header.architecture.clone())?;
         let moments = self.optimiser.iter().flat_map(|o| [("m.", &o.first), ("v.", &o.second)]);
         let tensors: Vec<(String, Vec<usize>, Vec<u8>)> = [("", &self.parameters)]
             .into_iter()
@@ -162,12 +174,17 @@ impl Checkpoint {
     /// type or a weight that is not finite, or says that it is of a network that cannot be or that it is too
     /// short for.
     pub fn load(path: &Path) -> Result<Self> {
+        Self::load_form(path, None)
+    }
+
+    /// [`load`](Self::load), also of a file whose header stands under another key and in an older form.
+    pub(super) fn load_form(path: &Path, older: Option<OlderHeader<N::Architecture>>) -> Result<Self> {
         let file = TensorFile::read(path, DAMAGED)?;
-        let (header, tensors) = file.parse::<Header>(METADATA)?;
+        let (header, tensors) = file.parse(METADATA, older)?;
         let wrong = |e: Error| {
             Error::new(ErrorKind::Data, e.message()).at_line(path, None, Some(ARCHITECTURE)).help(DAMAGED)
         };
-        let network = Seq2Seq::new(header.architecture.clone()).map_err(wrong)?;
+        let network = N::new(header.architecture.clone()).map_err(wrong)?;
         tensors.check(network.layout())?;
         let parameters = tensors.weights(|find| network.import(find))?;
         let optimiser = if tensors.has_moments() {

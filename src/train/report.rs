@@ -8,9 +8,8 @@ use indicatif::{ProgressBar, ProgressState, ProgressStyle};
 use s2s_runtime::printable;
 use serde::Serialize;
 
-use super::initial::Origin;
 use super::metrics::EpochMetrics;
-use super::run::Which;
+use super::origin::{Origin, Which};
 use crate::data::corpus::Statistics;
 use crate::data::report::DataReport;
 use crate::score::Decoded;

@@ -3,7 +3,7 @@
 //! | file | what |
 //! |---|---|
 //! | `config.yaml` | the config, overrides laid over, data folder and threads fixed |
-//! | `vocabulary.json` | vocabularies of both sides, counts and hashes of the data |
+//! | `vocabulary.json` | vocabularies of both sides, counts and hashes of the data; `samples.json` of a perceptron |
 //! | `metrics.jsonl` | one JSON object an epoch |
 //! | `metrics.csv` | the same as a table, with `training.csv_logger` |
 //! | `tensorboard/` | the same as event files, with `training.tensorboard` |
@@ -16,100 +16,47 @@ use std::path::{Path, PathBuf};
 
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::files;
-use s2s_runtime::manifest::{DataFile, Provenance};
-use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
-use serde::{Deserialize, Serialize};
+use s2s_runtime::manifest::Provenance;
+use serde::Serialize;
 
 use super::checkpoint::{Checkpoint, Header, Progress};
-use super::examples::Candidate;
-use super::initial::Origin;
 use super::logs;
 use super::metrics::{self, EpochMetrics};
+use super::origin::Which;
 use super::step::OptimiserState;
-use crate::config::{Config, LoadOptions};
-use crate::data::corpus::Statistics;
+use super::trainable::{Start, Trainable};
+use crate::config::LoadOptions;
+use crate::config::experiment::Experiment;
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::ExportInput;
 use crate::files::write_atomically;
-use crate::network::{Network, Parameters, Seq2Seq};
+use crate::network::Parameters;
 
 const CONFIG: &str = "config.yaml";
-const VOCABULARY: &str = "vocabulary.json";
 const METRICS: &str = "metrics.jsonl";
 const CHECKPOINTS: &str = "checkpoints";
 
-/// Which checkpoint of a run.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Which {
-    /// The best epoch, as the config's `training.best` says.
-    #[default]
-    Best,
-    /// Where the training stopped.
-    Last,
-}
-
-/// What `vocabulary.json` holds.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Record {
-    /// Source vocabulary.
-    pub source: VocabularySpec,
-    /// Target vocabulary.
-    pub target: VocabularySpec,
-    /// Counts of the data.
-    pub statistics: Statistics,
-    /// The data files.
-    pub data: Vec<DataFile>,
-    /// The run whose weights and vocabularies this one took.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub init_from: Option<Origin>,
-    /// Pairs that a bundle's examples are chosen from; runs of older versions have none.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub examples: Vec<Candidate>,
-}
-
 /// An opened run folder.
 #[derive(Clone, Debug)]
-pub struct Run {
+pub struct Run<N: Trainable> {
     /// Where it lies.
     pub folder: PathBuf,
     /// The config that it was trained by.
-    pub config: Config,
-    /// Source vocabulary.
-    pub source: Vocabulary,
-    /// Target vocabulary.
-    pub target: Vocabulary,
+    pub config: N::Config,
+    /// What it keeps of the data beside the config.
+    pub record: N::Record,
     /// The network.
-    pub network: Seq2Seq,
-    /// Counts of the data.
-    pub statistics: Statistics,
-    /// The data files.
-    pub data: Vec<DataFile>,
-    /// The run whose weights and vocabularies this one took.
-    pub init_from: Option<Origin>,
-    /// Pairs that a bundle's examples are chosen from.
-    pub examples: Vec<Candidate>,
+    pub network: N,
 }
 
-impl Which {
-    fn file(self) -> &'static str {
-        match self {
-            Self::Best => "best.safetensors",
-            Self::Last => "last.safetensors",
-        }
-    }
-}
-
-/// sha256, lower-case hexadecimal, of the part of a config that decides the weights.
-pub fn fingerprint(config: &Config) -> String {
+/// Returns the sha256, lower-case hexadecimal, of the part of a config that decides the weights.
+pub fn fingerprint<C: Experiment>(config: &C) -> String {
     sha256(config.fingerprint().to_string().as_bytes())
 }
 
-impl Run {
+impl<N: Trainable> Run<N> {
     /// Whether `folder` holds a run.
     pub fn exists(folder: &Path) -> bool {
-        folder.join(CONFIG).exists() || folder.join(VOCABULARY).exists() || folder.join(CHECKPOINTS).exists()
+        folder.join(CONFIG).exists() || folder.join(N::RECORD).exists() || folder.join(CHECKPOINTS).exists()
     }
 
     /// Opens the folder that a training wrote.
@@ -118,15 +65,23 @@ impl Run {
     /// A missing or damaged file, named with what to do.
     pub fn open(folder: &Path) -> Result<Self> {
         Self::check_there(folder)?;
-        let config = Config::load(&folder.join(CONFIG), &LoadOptions::default())?;
-        let path = folder.join(VOCABULARY);
+        let config = N::Config::load(&folder.join(CONFIG), &LoadOptions::default())?;
+        Self::assemble(folder, config, Self::stored(folder)?)
+    }
+
+    fn stored(folder: &Path) -> Result<N::Stored> {
+        let path = folder.join(N::RECORD);
+        if !path.exists()
+            && let Some(older) = N::record_of_older(folder)?
+        {
+            return Ok(older);
+        }
         let text = files::read_text(&path, files::VOCABULARY)?;
-        let record: Record = serde_json::from_str(&text).map_err(|e| {
+        serde_json::from_str(&text).map_err(|e| {
             Error::new(ErrorKind::Data, format!("not readable: {e}"))
                 .at_line(&path, Some(e.line() as u64), None)
                 .help("train again with --force")
-        })?;
-        Self::assemble(folder, config, &record)
+        })
     }
 
     /// Whether `folder` can be opened at all.
@@ -139,16 +94,16 @@ impl Run {
         Err(error.help("`s2s train CONFIG` writes one, by default runs/NAME"))
     }
 
-    /// Writes a new folder, with a first checkpoint where `begin` gives one; the caller holds its lock.
+    /// Writes a new folder, with a first checkpoint where `start` has one; the caller holds its lock.
     ///
     /// # Errors
     /// [`ErrorKind::Usage`] if there is a run already and `force` is not set.
     pub(crate) fn create(
         folder: &Path,
-        config: Config,
-        record: &Record,
+        config: N::Config,
+        stored: N::Stored,
         force: bool,
-        begin: impl FnOnce(&Self) -> Result<Option<(Which, Checkpoint)>>,
+        start: impl FnOnce(&N) -> Result<Option<Start>>,
     ) -> Result<Self> {
         if Self::exists(folder) && !force {
             let (message, help) = match folder.join(CONFIG).exists() {
@@ -163,8 +118,9 @@ impl Run {
             };
             return Err(Error::new(ErrorKind::Usage, message).in_file(folder).help(help));
         }
-        let run = Self::assemble(folder, config, record)?;
-        let first = begin(&run)?;
+        let json = json(&stored)?;
+        let run = Self::assemble(folder, config, stored)?;
+        let first = start(&run.network)?;
         // The config goes first and comes last, so that a folder that can be opened is one run, whole.
         remove(&folder.join(CONFIG))?;
         for which in [Which::Best, Which::Last] {
@@ -174,34 +130,32 @@ impl Run {
         logs::remove(folder)?;
         let checkpoints = folder.join(CHECKPOINTS);
         std::fs::create_dir_all(&checkpoints).map_err(|e| Error::io(&checkpoints, e))?;
-        let json = serde_json::to_string_pretty(record).map_err(|e| {
-            Error::new(ErrorKind::Internal, "the vocabularies cannot be written as JSON").caused_by(e)
-        })?;
-        write_atomically(&folder.join(VOCABULARY), json.as_bytes())?;
-        if let Some((which, checkpoint)) = first {
+        write_atomically(&folder.join(N::RECORD), json.as_bytes())?;
+        if let Some(Start { which, parameters, optimiser }) = first {
+            let checkpoint = run.checkpoint_of(Progress::default(), parameters, optimiser);
             checkpoint.save(&run.checkpoint_path(which))?;
         }
         run.write_config()?;
         Ok(run)
     }
 
-    fn assemble(folder: &Path, config: Config, record: &Record) -> Result<Self> {
-        let source = Vocabulary::from_spec(&record.source)?;
-        let target = Vocabulary::from_spec(&record.target)?;
-        let network = Seq2Seq::new(config.model.architecture(source.len(), target.len()))
-            .map_err(|e| e.at_line(folder.join(CONFIG), None, Some("model")))?;
-        let Record { statistics, data, init_from, examples, .. } = record.clone();
-        Ok(Self {
-            folder: folder.to_owned(),
-            config,
-            source,
-            target,
-            network,
-            statistics,
-            data,
-            init_from,
-            examples,
-        })
+    fn assemble(folder: &Path, config: N::Config, stored: N::Stored) -> Result<Self> {
+        let record = N::open(stored)?;
+        let network =
+            N::of(&config, &record).map_err(|e| e.at_line(folder.join(CONFIG), None, Some("model")))?;
+        Ok(Self { folder: folder.to_owned(), config, record, network })
+    }
+
+    /// Whether the folder has the file of its record; that of an older version may lack it.
+    pub(super) fn has_record(&self) -> bool {
+        self.folder.join(N::RECORD).exists()
+    }
+
+    /// Writes the record where an older version wrote none.
+    pub(super) fn keep(&mut self, stored: N::Stored) -> Result<()> {
+        write_atomically(&self.folder.join(N::RECORD), json(&stored)?.as_bytes())?;
+        self.record = N::open(stored)?;
+        Ok(())
     }
 
     /// Writes `config.yaml` again, after an override.
@@ -222,7 +176,7 @@ impl Run {
         progress: Progress,
         parameters: Parameters<f32>,
         optimiser: Option<OptimiserState>,
-    ) -> Checkpoint {
+    ) -> Checkpoint<N> {
         let (architecture, config) = (self.network.architecture().clone(), fingerprint(&self.config));
         Checkpoint { header: Header { architecture, progress, config }, parameters, optimiser }
     }
@@ -241,16 +195,16 @@ impl Run {
     ///
     /// # Errors
     /// [`ErrorKind::Data`] if it is damaged or belongs to another network or config.
-    pub fn checkpoint(&self, which: Which) -> Result<Option<Checkpoint>> {
+    pub fn checkpoint(&self, which: Which) -> Result<Option<Checkpoint<N>>> {
         let path = self.checkpoint_path(which);
         if !path.exists() {
             return Ok(None);
         }
-        let checkpoint = Checkpoint::load(&path)?;
+        let checkpoint = Checkpoint::<N>::load_form(&path, N::OLDER_HEADER)?;
         let mixed = |what: &str| {
             Error::new(
                 ErrorKind::Data,
-                format!("the checkpoint is of {what} than this run's config.yaml and vocabulary.json"),
+                format!("the checkpoint is of {what} than this run's config.yaml and {}", N::RECORD),
             )
             .in_file(&path)
             .help("files of different runs lie in this folder; train again with --force")
@@ -274,23 +228,6 @@ impl Run {
         Ok(self.checkpoint(which)?.ok_or_else(missing)?.parameters)
     }
 
-    /// What the exporter needs, with `parameters` of this run.
-    pub fn export_input<'a>(
-        &'a self,
-        parameters: &'a Parameters<f32>,
-        provenance: Option<Provenance>,
-    ) -> ExportInput<'a> {
-        ExportInput {
-            network: &self.network,
-            parameters,
-            source: &self.source,
-            target: &self.target,
-            name: &self.config.name,
-            decoding: self.config.decoding.clone(),
-            provenance,
-        }
-    }
-
     /// What the bundle says about where the weights come from: config, data, scores of the checkpoint's
     /// epoch, licence.
     pub fn provenance(&self, which: Which) -> Result<Provenance> {
@@ -301,15 +238,16 @@ impl Run {
         };
         let scores = self.metrics()?.into_iter().find(|m| m.epoch == epoch);
         let mut config = self.config.provenance();
-        if let (Some(origin), Some(map)) = (&self.init_from, config.as_object_mut()) {
+        if let (Some(origin), Some(map)) = (N::origin(&self.record), config.as_object_mut()) {
             map.insert("init_from".to_owned(), serde_json::to_value(origin).unwrap_or_default());
         }
+        let [licence, attribution] = self.config.rights().map(|text| text.map(str::to_owned));
         Ok(Provenance {
             config: Some(config),
-            data: self.data.clone(),
+            data: N::data(&self.record).to_vec(),
             scores: scores.map(|m| m.scores()),
-            licence: self.config.data.licence.clone(),
-            attribution: self.config.data.attribution.clone(),
+            licence,
+            attribution,
         })
     }
 
@@ -324,4 +262,10 @@ fn remove(path: &Path) -> Result<()> {
         Err(e) if e.kind() != std::io::ErrorKind::NotFound => Err(Error::io(path, e)),
         _ => Ok(()),
     }
+}
+
+fn json(stored: &impl Serialize) -> Result<String> {
+    serde_json::to_string_pretty(stored).map_err(|e| {
+        Error::new(ErrorKind::Internal, "the record of a run cannot be written as JSON").caused_by(e)
+    })
 }

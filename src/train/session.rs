@@ -5,25 +5,20 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use super::checkpoint::{Best, Checkpoint, Progress};
-use super::examples::candidates;
-use super::initial::{InitFrom, Initial};
+use super::dataset::{Begun, Dataset, Found, Source};
 use super::lock::RunLock;
 use super::logs;
 use super::metrics::{self, EpochMetrics};
+use super::origin::{InitFrom, Which};
 use super::report::{Event, Report};
-use super::run::{Record, Run, Which};
+use super::run::Run;
 use super::schedule::Rates;
 use super::step::{EVALUATION_BATCH, OptimiserState, StepOptions, StepReport, Stepper};
-use crate::config::Config;
-use crate::config::callbacks::Monitor;
+use super::trainable::Trainable;
+use crate::config::experiment::Experiment;
 use crate::config::training::Optimiser;
-use crate::data::encoded::{Batch, EncodedPairs};
-use crate::data::groups::{Group, Groups};
-use crate::data::{Corpus, Part, batches};
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{Network, Seq2Seq, Sums};
-use crate::score::{self, Decoded, Measures, Score};
-use s2s_kernels::random::Random;
+use crate::network::Sums;
 
 /// What happens where the run folder is there already.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -52,65 +47,47 @@ pub struct TrainOptions<'a> {
 
 /// How a training ended.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub struct Outcome<N: Trainable> {
     /// The run.
-    pub run: Run,
+    pub run: Run<N>,
     /// Its last epoch.
     pub last: EpochMetrics,
     /// Its best epoch.
     pub best: Best,
 }
 
-/// Streams of [`Random`] that no epoch uses; `u64::MAX` splits the data.
-const SAMPLE_STREAM: u64 = u64::MAX - 1;
-const EXAMPLE_STREAM: u64 = u64::MAX - 2;
-
-/// Trains as `config` says.
+/// Trains on data that were read as `config` says.
 ///
 /// # Errors
-/// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite;
-/// unreadable data; a run folder that is there already, or that cannot be resumed with this config.
-pub fn train(mut config: Config, options: &TrainOptions<'_>, report: &mut dyn Report) -> Result<Outcome> {
-    let mut preparing =
-        |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
-    let corpus = Corpus::load(&config.data, config.training.seed, &mut preparing)?;
-    let folder = corpus.folder.as_deref().map(absolute).transpose()?;
+/// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite; data that
+/// cannot be learnt; a run folder that is there already, or that cannot be resumed with this config.
+pub fn train<N: Trainable, S: Source<N>>(
+    mut config: N::Config,
+    mut source: S,
+    options: &TrainOptions<'_>,
+    report: &mut dyn Report,
+) -> Result<Outcome<N>> {
+    let folder = source.folder().map(absolute).transpose()?;
     let _lock;
     let run = match options.mode {
         Mode::Resume => {
-            Run::check_there(&options.output)
+            Run::<N>::check_there(&options.output)
                 .map_err(|e| e.help("--resume goes on with a run; leave it out to start one"))?;
             _lock = RunLock::take(&options.output)?;
-            reopen(config, &corpus, folder.as_deref(), options)?
+            reopen(config, &mut source, folder.as_deref(), &options.output, report)?
         }
         Mode::New | Mode::Force => {
-            let threads = config.training.threads.unwrap_or_else(available_threads);
+            let threads = config.training().threads.unwrap_or_else(available_threads);
             config.settle(threads, folder.as_deref())?;
-            let reports = corpus.reports(&config.data, &mut preparing);
-            let initial =
-                options.init_from.as_ref().map(|from| Initial::open(from, &config, &corpus)).transpose()?;
-            let counted = corpus.count(&config.data, &mut preparing)?;
-            let (source, target) = match &initial {
-                Some(initial) => (&initial.source, &initial.target),
-                None => (&counted.source, &counted.target),
-            };
-            let record = Record {
-                source: source.spec().clone(),
-                target: target.spec().clone(),
-                statistics: counted.statistics,
-                data: corpus.sources.clone(),
-                init_from: initial.as_ref().map(|i| i.origin.clone()),
-                examples: candidates(corpus.validation.iter()),
-            };
+            let stored = source.record(&config, report)?;
             _lock = RunLock::take(&options.output)?;
-            reports.iter().for_each(|data| report.event(&Event::Data { report: data }));
-            Run::create(&options.output, config, &record, options.mode == Mode::Force, |run| {
-                let start = initial.map(|initial| initial.checkpoint(run)).transpose()?;
-                Ok(start.map(|checkpoint| (Which::Last, checkpoint)))
-            })?
+            source.announce(report);
+            let force = options.mode == Mode::Force;
+            let settled = config.clone();
+            Run::create(&options.output, config, stored, force, |network| source.start(network, &settled))?
         }
     };
-    Session::new(run, corpus, report)
+    Session::new(run, source, report)
         .and_then(|session| session.run(options.stop, report))
         .map_err(|error| say_how_to_go_on(error, &options.output))
 }
@@ -143,28 +120,32 @@ fn available_threads() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
 }
 
-fn reopen(
-    mut config: Config,
-    corpus: &Corpus,
+fn reopen<N: Trainable>(
+    mut config: N::Config,
+    source: &mut impl Source<N>,
     folder: Option<&Path>,
-    options: &TrainOptions<'_>,
-) -> Result<Run> {
-    let mut run = Run::open(&options.output)?;
+    output: &Path,
+    report: &mut dyn Report,
+) -> Result<Run<N>> {
+    let mut run = Run::<N>::open(output)?;
     if let Some(key) = first_difference("", &run.config.fingerprint(), &config.fingerprint()) {
         return Err(Error::new(ErrorKind::Config, format!("`{key}` differs between the run and the config"))
-            .in_file(&options.output)
+            .in_file(output)
             .help("a run goes on with the config that it began with (threads, early stopping and decoding may change, and epochs unless the learning rate falls until the last one); --force starts over"));
     }
-    if let Some((old, _)) = run.data.iter().zip(&corpus.sources).find(|(old, new)| old != new) {
+    if let Some((old, _)) = N::data(&run.record).iter().zip(source.files()).find(|(old, new)| old != new) {
         return Err(Error::new(
             ErrorKind::Data,
             format!("the data file {} has changed since the run began", old.file),
         )
-        .in_file(&options.output)
+        .in_file(output)
         .help("bring the old data back (--data DIR), or start over with --force"));
     }
-    let threads = config.training.threads.or(run.config.training.threads).unwrap_or_else(available_threads);
-    config.settle(threads, folder)?;
+    let threads = config.training().threads.or(run.config.training().threads);
+    config.settle(threads.unwrap_or_else(available_threads), folder)?;
+    if !run.has_record() {
+        run.keep(source.record(&config, report)?)?;
+    }
     run.config = config;
     run.write_config()?;
     Ok(run)
@@ -186,29 +167,20 @@ fn first_difference(prefix: &str, a: &serde_json::Value, b: &serde_json::Value) 
 }
 
 /// A training under way.
-struct Session {
-    run: Run,
-    stepper: Stepper<Seq2Seq>,
+struct Session<N: Trainable, D> {
+    run: Run<N>,
+    stepper: Stepper<N>,
     rates: Rates,
     progress: Progress,
-    train: EncodedPairs,
-    validation: EncodedPairs,
-    /// Positions of the validation pairs, the short ones first.
-    by_length: Vec<u32>,
-    /// Validation sources that are decoded after an epoch.
-    sample: Vec<Group>,
-    /// Training and validation sources that are decoded at the end.
-    examples: [Vec<Group>; 2],
-    /// The last step's, for its memory.
-    batch: Batch,
+    data: D,
 }
 
-/// Validation pairs whose ids are laid out at a time.
+/// Examples that are held out and laid out at a time.
 const LAID_OUT: usize = 256 * EVALUATION_BATCH;
 
-impl Session {
-    fn new(run: Run, corpus: Corpus, report: &mut dyn Report) -> Result<Self> {
-        let training = &run.config.training;
+impl<N: Trainable, D: Dataset<N>> Session<N, D> {
+    fn new(run: Run<N>, source: impl Source<N, Dataset = D>, report: &mut dyn Report) -> Result<Self> {
+        let training = run.config.training();
         let Optimiser::Adam { beta_1, beta_2, epsilon } = training.optimiser;
         let checkpoint = run.checkpoint(Which::Last)?;
         let options = StepOptions {
@@ -222,7 +194,7 @@ impl Session {
             beta2: beta_2,
             epsilon,
         };
-        let rates = Rates::new(training, corpus.train.len().div_ceil(training.batch_size))
+        let rates = Rates::new(training, source.training().div_ceil(training.batch_size))
             .map_err(|e| e.in_file(run.folder.join("config.yaml")))?;
         let network = run.network.clone();
         let parameters = network.initialise(training.seed);
@@ -240,67 +212,32 @@ impl Session {
         };
         metrics::truncate(&run.metrics_path(), progress.epoch)?;
         logs::begin(&run.folder, training, &run.metrics_path())?;
-        // What is decoded is chosen before anything is encoded, so that the memory of both is not needed at
-        // once.
-        let sample = sample(&corpus.validation, &run, training.exact_match_sample, SAMPLE_STREAM);
-        let examples = [&corpus.train, &corpus.validation]
-            .map(|part| self::sample(part, &run, training.examples, EXAMPLE_STREAM));
-        let mut preparing =
-            |what: &'static str, done: usize, all: usize| report.event(&Event::Preparing { what, done, all });
-        let train = EncodedPairs::new(&corpus.train, &run.source, &run.target, &mut preparing)?;
-        let validation = EncodedPairs::new(&corpus.validation, &run.source, &run.target, &mut preparing)?;
-        let mut by_length: Vec<u32> = (0..validation.len() as u32).collect();
-        by_length.sort_by_cached_key(|&p| {
-            let (source, target) = validation.lengths(p as usize);
-            source + target
-        });
-        Ok(Self {
-            run,
-            stepper,
-            rates,
-            progress,
-            train,
-            validation,
-            by_length,
-            sample,
-            examples,
-            batch: Batch::default(),
-        })
+        let data = source.prepare(&run, report)?;
+        Ok(Self { run, stepper, rates, progress, data })
     }
 
-    fn run(mut self, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome> {
-        let parameters = self.stepper.parameters().len();
-        report.event(&Event::Started {
-            name: &self.run.config.name,
-            folder: &self.run.folder,
-            statistics: &self.run.statistics,
-            source_vocabulary: self.run.source.len(),
-            target_vocabulary: self.run.target.len(),
-            parameters,
-            threads: self.run.config.training.threads.unwrap_or(1),
-            init_from: self.run.init_from.as_ref(),
+    fn run(mut self, stop: &AtomicBool, report: &mut dyn Report) -> Result<Outcome<N>> {
+        let begun = Begun {
+            parameters: self.stepper.parameters().len(),
+            threads: self.run.config.training().threads.unwrap_or(1),
             resumed: (self.progress.step > 0).then_some((self.progress.epoch, self.progress.batches)),
-        });
-        let epochs = self.run.config.training.epochs;
+        };
+        self.data.begin(&self.run, begun, report);
+        let epochs = self.run.config.training().epochs;
         while self.progress.epoch < epochs && !self.stopped_early() {
             self.epoch(stop, report)?;
             if stop.load(Ordering::SeqCst) && self.progress.epoch < epochs && !self.stopped_early() {
                 return Err(self.interrupted());
             }
         }
-        let training = &self.run.config.training;
+        let training = self.run.config.training();
         let restored = training.early_stopping.is_some_and(|e| e.restore_best_weights);
         if restored {
             let best = self.run.parameters(Which::Best)?;
             self.stepper.restore(best, self.stepper.optimiser().clone());
         }
-        for (set, groups) in ["training", "validation"].into_iter().zip(&self.examples) {
-            let decoded = self.decode(&groups.iter().collect::<Vec<_>>())?;
-            if !decoded.is_empty() {
-                let weights = if restored { Which::Best } else { Which::Last };
-                report.event(&Event::Examples { set, weights, decoded: &decoded });
-            }
-        }
+        let which = if restored { Which::Best } else { Which::Last };
+        self.data.end(&self.run, self.stepper.parameters(), which, report)?;
         let mut metrics = self.run.metrics()?;
         let of_best =
             self.progress.best.and_then(|best| metrics.iter().find(|m| m.epoch == best.epoch).cloned());
@@ -321,25 +258,16 @@ impl Session {
 
     /// One epoch, from where the checkpoint left it.
     fn epoch(&mut self, stop: &AtomicBool, report: &mut dyn Report) -> Result<()> {
-        let training = self.run.config.training.clone();
+        let training = self.run.config.training().clone();
         let epoch = self.progress.epoch + 1;
-        let lengths = |p| self.train.lengths(p);
-        let order = batches::epoch(
-            self.train.len(),
-            lengths,
-            training.batch_size,
-            training.batches,
-            training.seed,
-            epoch,
-        );
+        let order = self.data.order(epoch, &training);
         let learning_rate = self.progress.callbacks.learning_rate(&training);
         let (before, started) = (self.progress.milliseconds, Instant::now());
         let mut nats = f64::from_bits(self.progress.nats_bits);
         let done = self.progress.batches;
         for batch in order.iter().skip(done) {
-            self.train.fill(batch.iter().map(|&p| p as usize), &mut self.batch);
             self.stepper.set_learning_rate(self.rates.at(self.progress.step, learning_rate));
-            let StepReport { sums, gradient_norm } = self.stepper.step(&self.batch.examples());
+            let StepReport { sums, gradient_norm } = self.stepper.step(&self.data.batch(batch));
             self.progress.batches += 1;
             if sums.nats.is_finite() && gradient_norm.is_finite() {
                 self.progress.step += 1;
@@ -384,70 +312,56 @@ impl Session {
         train_seconds: f64,
         started: Instant,
     ) -> Result<EpochMetrics> {
-        let training = self.run.config.training.clone();
+        let training = self.run.config.training().clone();
         if self.progress.tokens == 0 {
             return Err(self.diverged(epoch, "the loss of every batch"));
         }
-        let validation = self.evaluate();
+        let held_out = self.evaluate();
         let count = |n: usize| n.max(1) as f64;
-        let validation_loss = validation.nats / count(validation.tokens);
+        let validation_loss = held_out.nats / count(held_out.tokens);
         if !validation_loss.is_finite() {
             return Err(self.diverged(epoch, "the validation loss"));
         }
-        let scored = !self.sample.is_empty()
-            && !training.scores.is_empty()
-            && (epoch.is_multiple_of(training.exact_match_every) || epoch == training.epochs);
-        let score = if scored { Some(self.score()?) } else { None };
-        let given = |monitor, value: fn(&Score) -> f64| {
-            score.as_ref().filter(|_| training.scores.contains(&monitor)).map(value)
-        };
-        let progress = self.progress.clone();
-        let (nats, tokens) = (f64::from_bits(progress.nats_bits), count(progress.tokens));
-        // The tutorial reserves a step for START and one for END and averages over all of them.
-        let padded_steps = self.validation.len() * self.run.statistics.longest_target;
+        let Progress { step, nats_bits, tokens, correct, skipped, best: old, milliseconds, .. } =
+            self.progress;
+        let found = Found { training: Sums { nats: f64::from_bits(nats_bits), tokens, correct }, held_out };
+        let tokens = count(tokens);
+        let base = self.progress.callbacks.learning_rate(&training);
         let mut metrics = EpochMetrics {
             epoch,
-            step: progress.step,
-            train_loss: nats / tokens,
-            train_accuracy: progress.correct as f64 / tokens,
+            step,
+            train_loss: found.training.nats / tokens,
+            train_accuracy: correct as f64 / tokens,
             validation_loss,
-            validation_accuracy: validation.correct as f64 / count(validation.tokens),
-            validation_loss_padded: Some(validation.nats / count(padded_steps)),
-            exact_match: given(Monitor::ExactMatch, |s| s.exact_match()),
-            token_error_rate: given(Monitor::TokenErrorRate, |s| s.token_error_rate()),
-            chrf: given(Monitor::Chrf, |s| s.chrf.score()),
-            bleu: given(Monitor::Bleu, |s| s.bleu.score()),
-            skipped_batches: Some(progress.skipped).filter(|&skipped| skipped > 0),
-            best: false,
-            learning_rate: Some(
-                self.rates.at(progress.step.saturating_sub(1), progress.callbacks.learning_rate(&training)),
-            ),
+            validation_accuracy: held_out.correct as f64 / count(held_out.tokens),
+            skipped_batches: Some(skipped).filter(|&skipped| skipped > 0),
+            learning_rate: Some(self.rates.at(step.saturating_sub(1), base)),
             train_seconds,
-            seconds: progress.milliseconds as f64 / 1e3 + started.elapsed().as_secs_f64(),
             steps_per_second: steps as f64 / train_seconds.max(1e-9),
-            target_tokens_per_second: Some(tokens / train_seconds.max(1e-9)),
-            samples_per_second: None,
+            ..EpochMetrics::default()
         };
+        self.data.figures(&self.run, self.stepper.parameters(), &found, &mut metrics)?;
+        metrics.seconds = milliseconds as f64 / 1e3 + started.elapsed().as_secs_f64();
         let new = Best::of(training.best, &metrics);
-        metrics.best = progress.best.is_none_or(|old| new.is_better(training.best, old));
-        let mut callbacks = progress.callbacks;
+        metrics.best = old.is_none_or(|old| new.is_better(training.best, old));
+        let mut callbacks = std::mem::take(&mut self.progress.callbacks);
         callbacks.epoch(&training, &metrics);
-        let best = if metrics.best { Some(new) } else { progress.best };
-        self.progress = Progress { epoch, step: progress.step, best, callbacks, ..Progress::default() };
+        let best = if metrics.best { Some(new) } else { old };
+        self.progress = Progress { epoch, step, best, callbacks, ..Progress::default() };
         if metrics.best {
             self.checkpoint(None).save(&self.run.checkpoint_path(Which::Best))?;
         }
         metrics::append(&self.run.metrics_path(), &metrics)?;
         self.save_last()?;
-        logs::epoch(&self.run.folder, &self.run.config.name, &training, &self.run.metrics_path())?;
+        logs::epoch(&self.run.folder, self.run.config.name(), &training, &self.run.metrics_path())?;
         Ok(metrics)
     }
 
     fn stopped_early(&self) -> bool {
-        self.progress.callbacks.stop(&self.run.config.training, self.progress.epoch)
+        self.progress.callbacks.stop(self.run.config.training(), self.progress.epoch)
     }
 
-    fn checkpoint(&self, optimiser: Option<OptimiserState>) -> Checkpoint {
+    fn checkpoint(&self, optimiser: Option<OptimiserState>) -> Checkpoint<N> {
         self.run.checkpoint_of(self.progress.clone(), self.stepper.parameters().clone(), optimiser)
     }
 
@@ -456,33 +370,15 @@ impl Session {
     }
 
     fn evaluate(&mut self) -> Sums {
-        let mut sums = Sums::default();
-        let mut rest = &self.by_length[..];
-        while !rest.is_empty() {
+        let (mut sums, mut done, all) = (Sums::default(), 0, self.data.held_out());
+        while done < all {
             // Whole units but for the last one, which is never alone: the sums are those of one pass over all
-            // pairs.
-            let (part, more) =
-                rest.split_at(if rest.len() < LAID_OUT + EVALUATION_BATCH { rest.len() } else { LAID_OUT });
-            self.validation.fill(part.iter().map(|&p| p as usize), &mut self.batch);
-            self.stepper.evaluate_onto(&mut sums, &self.batch.examples());
-            rest = more;
+            // examples.
+            let end = if all - done < LAID_OUT + EVALUATION_BATCH { all } else { done + LAID_OUT };
+            self.stepper.evaluate_onto(&mut sums, &self.data.held_out_part(done..end));
+            done = end;
         }
         sums
-    }
-
-    fn decode(&self, groups: &[&Group]) -> Result<Vec<Decoded>> {
-        let run = &self.run;
-        let input = run.export_input(self.stepper.parameters(), None);
-        score::decode(&input, groups, &run.config.decoding)
-    }
-
-    fn score(&self) -> Result<Score> {
-        let decoded = self.decode(&self.sample.iter().collect::<Vec<_>>())?;
-        let training = &self.run.config.training;
-        let bleu = training.scores.contains(&Monitor::Bleu).then_some(training.bleu_tokenise);
-        let mut score = Score::new(Measures { chrf: training.scores.contains(&Monitor::Chrf), bleu });
-        decoded.iter().for_each(|d| score.add(&d.prediction, &d.references, &self.run.target));
-        Ok(score)
     }
 
     fn diverged(&self, epoch: usize, what: &str) -> Error {
@@ -503,18 +399,4 @@ impl Session {
         .in_file(&self.run.folder)
         .help(format!("go on with `s2s train {folder} --resume`"))
     }
-}
-
-/// `n` sources of `pairs` with all their references, drawn with the training's seed, in the order of the
-/// file.
-fn sample(pairs: &Part, run: &Run, n: usize, stream: u64) -> Vec<Group> {
-    if n == 0 {
-        return Vec::new();
-    }
-    let groups = Groups::new(pairs, &run.source);
-    let mut positions: Vec<u32> = (0..groups.len() as u32).collect();
-    Random::new(run.config.training.seed, stream).shuffle(&mut positions);
-    positions.truncate(n);
-    positions.sort_unstable();
-    positions.into_iter().map(|p| groups.get(p as usize)).collect()
 }

@@ -39,19 +39,36 @@ impl TensorFile {
         Error::new(ErrorKind::Data, message).in_file(&self.path).help(self.help)
     }
 
-    /// The JSON object under `key` of the metadata, and the tensors.
-    pub(super) fn parse<H: DeserializeOwned>(&self, key: &str) -> Result<(H, Tensors<'_>)> {
-        let unreadable =
-            |e: safetensors::SafeTensorError| self.damaged(format!("not a safetensors file: {e}"));
-        let (_, about) = SafeTensors::read_metadata(&self.bytes).map_err(unreadable)?;
-        let header = about
-            .metadata()
-            .as_ref()
-            .and_then(|m| m.get(key))
-            .ok_or_else(|| self.damaged(format!("the metadata lacks `{key}`")))?;
-        let header = serde_json::from_str(header)
-            .map_err(|e| self.damaged(format!("`{key}` is not readable: {e}")))?;
-        let file = SafeTensors::deserialize(&self.bytes).map_err(unreadable)?;
+    /// The JSON under `key` of the metadata, read by `read`; `None` where the key is not there.
+    pub(super) fn header<H>(
+        &self,
+        key: &str,
+        read: impl FnOnce(&str) -> serde_json::Result<H>,
+    ) -> Result<Option<H>> {
+        let (_, about) = SafeTensors::read_metadata(&self.bytes).map_err(|e| self.unreadable(&e))?;
+        let json = about.metadata().as_ref().and_then(|m| m.get(key));
+        json.map(|json| read(json))
+            .transpose()
+            .map_err(|e| self.damaged(format!("`{key}` is not readable: {e}")))
+    }
+
+    fn unreadable(&self, e: &safetensors::SafeTensorError) -> Error {
+        self.damaged(format!("not a safetensors file: {e}"))
+    }
+
+    /// The JSON object under `key` of the metadata, and the tensors. Where the key is not there, `older` names
+    /// another and what reads its JSON.
+    pub(super) fn parse<H: DeserializeOwned>(
+        &self,
+        key: &str,
+        older: Option<(&str, fn(&str) -> serde_json::Result<H>)>,
+    ) -> Result<(H, Tensors<'_>)> {
+        let mut header = self.header(key, |json| serde_json::from_str(json))?;
+        if let (None, Some((key, read))) = (&header, older) {
+            header = self.header(key, read)?;
+        }
+        let header = header.ok_or_else(|| self.damaged(format!("the metadata lacks `{key}`")))?;
+        let file = SafeTensors::deserialize(&self.bytes).map_err(|e| self.unreadable(&e))?;
         Ok((header, Tensors { about: self, file }))
     }
 }

@@ -33,8 +33,8 @@ impl Largest {
         found.iter().zip(expected).for_each(|(&a, b)| self.add((f64::from(a) - b).abs() / b.abs().max(1.0)));
     }
 
-    /// Adds |found - expected| over the largest expected value of the row: logits are sums of the same size, and the small
-    /// ones among them are differences of large terms.
+    /// Adds |found - expected| over the largest expected value of the row: logits are sums of the same size,
+    /// and the small ones among them are differences of large terms.
     ///
     /// - `scale`: what [`scale`] gives for the row.
     pub(super) fn relative_to_row(&mut self, found: &[f32], expected: &[f32], scale: f32) {

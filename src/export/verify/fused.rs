@@ -3,7 +3,7 @@
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{ENCODER_INPUT, END, GENERATED_IDS, GENERATED_LENGTHS, MAX_NEW_TOKENS, PAD};
 use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
-use s2s_runtime::engine::{EngineKind, load_graph};
+use s2s_runtime::engine::{EngineKind, IdMatrix, load_graph};
 use s2s_runtime::manifest::Role;
 
 use super::super::tolerances::Tolerances;
@@ -72,15 +72,10 @@ fn decode(
     let mut found = Vec::with_capacity(sources.len());
     let mut tensors = Vec::new();
     for batch in sources.chunks(rows) {
-        let time = batch.iter().map(Vec::len).max().unwrap_or(0).max(1);
-        let padded = batch.iter().flat_map(|source| {
-            std::iter::repeat_n(i64::from(PAD), time - source.len())
-                .chain(source.iter().map(|&id| i64::from(id)))
-        });
-        let ids: Vec<i64> = padded.collect();
+        let source = IdMatrix::left_padded(batch.iter().map(Vec::as_slice), PAD);
         let limit = [i64::try_from(longest).unwrap_or(i64::MAX)];
         let inputs = [
-            TensorView { shape: &[batch.len(), time], data: DataView::I64(&ids) },
+            TensorView { shape: &[source.rows, source.columns], data: DataView::I64(&source.data) },
             TensorView { shape: &[], data: DataView::I64(&limit) },
         ];
         graph.run(&inputs, &mut tensors)?;

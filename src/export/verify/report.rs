@@ -291,7 +291,8 @@ impl Report {
                 && (check.engine.is_some() || check.subject == NETWORK)
         };
         if !failed().all(is_rounding) {
-            return "this is more than rounding: the bundle was changed (export the run again), or the engine that is named computes \
+            return "this is more than rounding: the bundle was changed (export the run again), or the \
+                engine that is named computes \
                     something else (`--runtimes all` shows which others agree)"
                 .to_owned();
         }
@@ -301,12 +302,14 @@ impl Report {
         let enough = format!("--atol {:.0e}", (largest / digit).ceil() * digit);
         if failed().any(|check| check.subject == NETWORK) {
             return format!(
-                "these weights amplify rounding, in training as here: train with a lower learning_rate, with clip_norm or for fewer \
+                "these weights amplify rounding, in training as here: train with a lower learning_rate, \
+                 with clip_norm or for fewer \
                  epochs; every decoded text agrees, and {enough} lets the bundle through as it is"
             );
         }
         format!(
-            "every decoded text agrees; {enough} allows such an error, --texts FILE decodes texts of your own instead of random ones"
+            "every decoded text agrees; {enough} allows such an error, --texts FILE decodes texts of \
+             your own instead of random ones"
         )
     }
 }

@@ -129,7 +129,10 @@ fn read_zip(bytes: Vec<u8>) -> Result<Saved> {
     let mut entry = |name: &str| -> Result<Vec<u8>> {
         let file = zip.by_name(name).map_err(|e| {
             let error = Error::new(ErrorKind::Data, format!("there is no {name} in it")).caused_by(e);
-            error.help("a .keras file holds config.json and model.weights.h5; was the model saved in shards? Save it as one file")
+            error.help(
+                "a .keras file holds config.json and model.weights.h5; was the model saved in \
+                shards? Save it as one file",
+            )
         })?;
         let (expected, kind) = (
             file.size(),

@@ -54,7 +54,8 @@ pub(super) fn filling(options: &Options, model: &Model, symbols: &Symbols) -> Re
     else {
         return usage(
             "the model's encoder reads padding, and nothing says up to which length".to_owned(),
-            "give --source-length (the tutorial's max_encoder_seq_length) or `longest_source` in the vocabulary; --padding none if texts were never padded",
+            "give --source-length (the tutorial's max_encoder_seq_length) or `longest_source` in the \
+             vocabulary; --padding none if texts were never padded",
         );
     };
     let name = symbol.clone().unwrap_or_else(|| unused(&symbols.source));

@@ -57,7 +57,8 @@ struct Graph<'a> {
 /// Layers of a model that are walked over; deep ones have a dozen.
 const MOST_STEPS: usize = 10_000;
 
-const EXPECTED: &str = "expected is: inputs (one-hot rows, or ids through Embedding) -> encoder LSTM(return_state=True); its states as \
+const EXPECTED: &str = "expected is: inputs (one-hot rows, or ids through Embedding) -> encoder \
+    LSTM(return_state=True); its states as \
      initial_state of a decoder LSTM(return_sequences=True) -> Dense(softmax), in one functional model";
 
 fn wrong(message: impl Into<String>) -> Error {

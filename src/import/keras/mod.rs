@@ -8,7 +8,8 @@
 //! Keras models often learnt with padding that they read (the tutorial masks nothing, so that its encoder
 //! steps on over rows of zeros up to the longest text). Such a model is itself only with as much of that
 //! padding; it becomes an ordinary symbol that fills sources up
-//! ([`Padding`](s2s_runtime::vocabulary::Padding)). Masked padding needs nothing: it is our own exact padding.
+//! ([`Padding`](s2s_runtime::vocabulary::Padding)). Masked padding needs nothing: it is our own exact
+//! padding.
 
 mod file;
 mod filling;

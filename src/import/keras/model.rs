@@ -15,10 +15,10 @@ use super::{file, graph, vocabulary, weights};
 use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
+use crate::families::recurrent::{Run, StoredTexts};
 use crate::network::{Architecture, InputForm, Network, Seq2Seq};
-use crate::train::checkpoint::{Checkpoint, Header, Progress};
 use crate::train::lock::RunLock;
-use crate::train::run::{Record, Run, Which, fingerprint};
+use crate::train::{Start, Which};
 
 /// Tells what an import found and wrote.
 #[derive(Debug)]
@@ -68,7 +68,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     let name = options.name.clone().unwrap_or_else(|| default_name(path));
     let config = config(options, &model, &tensors, &symbols, &name, limit, output)?;
     let longest = |of: usize| of.saturating_sub(2);
-    let record = Record {
+    let stored = StoredTexts {
         examples: symbols.examples.clone(),
         source: VocabularySpec { longest: symbols.longest_source, ..source.spec },
         target: VocabularySpec { longest: longest(symbols.longest_target), ..target.spec },
@@ -88,14 +88,13 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     };
     debug_assert_eq!(
         architecture,
-        config.model.architecture(record.source.symbols.len(), record.target.symbols.len())
+        config.model.architecture(stored.source.symbols.len(), stored.target.symbols.len())
     );
     let parameters = tensors.parameters(&network, &source.rows, &target.rows)?;
 
     let _lock = RunLock::take(output)?;
-    let run = Run::create(output, config, &record, force, |run| {
-        let header = Header { architecture, progress: Progress::default(), config: fingerprint(&run.config) };
-        Ok(Some((Which::Best, Checkpoint { header, parameters, optimiser: None })))
+    let run = Run::create(output, config, stored, force, |_| {
+        Ok(Some(Start { which: Which::Best, parameters, optimiser: None }))
     })?;
     let names = |side: &graph::Side| side.layers.clone();
     Ok(Imported { keras: saved.version, encoder: names(&model.encoder), decoder: names(&model.decoder), run })

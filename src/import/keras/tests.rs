@@ -9,7 +9,8 @@ use s2s_runtime::vocabulary::PaddingSide;
 
 use super::*;
 use crate::error::ErrorKind;
-use crate::train::{Run, Which};
+use crate::families::recurrent::Run;
+use crate::train::Which;
 
 fn fixture(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/keras").join(name)

@@ -13,7 +13,7 @@ use serde_json::Value;
 
 use crate::data::reading::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::train::examples::{Candidate, candidates};
+use crate::families::recurrent::{Candidate, candidates};
 
 /// Where symbols come from.
 #[derive(Clone, Debug)]
@@ -133,7 +133,11 @@ fn written(path: &Path) -> Result<Symbols> {
     let written: Written = serde_json::from_slice(&bytes).map_err(|e| {
         Error::new(ErrorKind::Data, format!("not readable as a vocabulary: {e}"))
             .at_line(path, Some(e.line() as u64), None)
-            .help("write {\"source\": input_token_index, \"target\": target_token_index, \"longest_source\": max_encoder_seq_length, \"longest_target\": max_decoder_seq_length} with json.dump")
+            .help(
+                "write {\"source\": input_token_index, \"target\": target_token_index, \
+                \"longest_source\": max_encoder_seq_length, \"longest_target\": max_decoder_seq_length} \
+                with json.dump",
+            )
     })?;
     let side = |key: &str, value: &Value| -> Result<Vec<(String, usize)>> {
         let wrong = |message: String| {

@@ -35,16 +35,16 @@ pub enum Summand<'a, R> {
     },
     /// A row of values, into a whole row.
     Row {
-        /// Its number.
+        /// The number of the row or column.
         at: usize,
-        /// Its values, (columns).
+        /// What is added to the row, (columns).
         values: &'a [R],
     },
     /// A column of values, into a whole column.
     Column {
-        /// Its number.
+        /// The number of the row or column.
         at: usize,
-        /// Its values, (rows).
+        /// What is added to the column, (rows).
         values: &'a [R],
     },
     /// A matrix (rows, columns), into the whole tensor.
@@ -70,7 +70,7 @@ pub struct Gradients<R> {
 /// A stretch of the values that was written as a whole or not at all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Stretch {
-    /// Number of values.
+    /// The number of values in the stretch.
     pub len: usize,
     /// Whether they are gradients; else the gradients are zero.
     pub is_written: bool,

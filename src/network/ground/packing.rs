@@ -39,7 +39,7 @@ impl Packing {
         self.sizes.len()
     }
 
-    /// Counts the texts.
+    /// Counts the texts, empty ones with them.
     pub fn batch(&self) -> usize {
         self.order.len()
     }

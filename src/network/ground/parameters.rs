@@ -46,7 +46,7 @@ impl Entry {
         if self.is_transposed { vec![1, self.shape[1], self.shape[0]] } else { self.shape.clone() }
     }
 
-    /// Counts the values.
+    /// Counts the values of the tensor.
     pub fn len(&self) -> usize {
         self.shape.iter().product()
     }

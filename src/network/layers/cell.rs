@@ -19,7 +19,7 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
     /// Returns the name that layers carry in front of their number, as in `encoder.lstm_0`.
     fn name(&self) -> &'static str;
 
-    /// Counts the gates.
+    /// Counts the gates, to each of which W and R have `hidden` rows.
     fn gates(&self) -> usize;
 
     /// Lists the states, one or two, the hidden state first.
@@ -34,7 +34,7 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
     /// both products may be one.
     fn takes_sum(&self) -> bool;
 
-    /// Computes a step.
+    /// Computes the states after a step from those before it.
     fn forward<R: Real>(&self, step: Step<'_, R>, r: RecurrentWeights<'_, R>);
 
     /// Computes the gradients of a step; `r` gives products with R transposed, as gradients go.
@@ -78,7 +78,7 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
 pub struct States<T> {
     /// The hidden state, which is also the output.
     pub h: T,
-    /// The second state.
+    /// The second state, which only the cell itself reads.
     pub c: T,
 }
 

@@ -12,7 +12,7 @@ use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::{Real, gru_gates_backward, gru_gates_forward};
 
-/// Gated recurrent unit.
+/// The gated recurrent unit as a cell.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Gru;
 

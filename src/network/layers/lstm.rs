@@ -12,7 +12,7 @@ use crate::network::ground::graph::{emit_zeros, split_sizes};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::{Real, lstm_gates_backward, lstm_gates_forward};
 
-/// Long short-term memory.
+/// Long short-term memory as a cell.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Lstm;
 

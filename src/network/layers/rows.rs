@@ -21,9 +21,9 @@ pub struct Rows {
 /// [`Rows`] laid out for the products of one optimiser step; shared by all shards.
 #[derive(Clone, Debug, Default)]
 pub struct PreparedRows<R> {
-    /// W transposed, (width, gates).
+    /// W without the bias, transposed: (width, gates).
     forward: Packed<R>,
-    /// W, (gates, width).
+    /// W without the bias, (gates, width).
     backward: Packed<R>,
 }
 

@@ -26,19 +26,19 @@ pub const PROBABILITIES: &str = "probabilities";
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MlpArchitecture {
-    /// Features of a sample.
+    /// The number of features of a sample.
     pub inputs: usize,
     /// Widths of the hidden layers, ReLU after each.
     pub hidden: Vec<usize>,
-    /// Classes.
+    /// The number of classes.
     pub classes: usize,
     /// Features are divided by this first.
     pub scale: f32,
 }
 
-/// Most features of a sample.
+/// The most features that a sample may have.
 pub const MOST_INPUTS: usize = 10_000_000;
-/// Most classes.
+/// The most classes that there may be.
 pub const MOST_CLASSES: usize = 1_000_000;
 
 impl MlpArchitecture {

@@ -25,7 +25,6 @@ pub struct DecodingLoop<E = Box<dyn Engine>> {
     ids: SpecialIds,
     tokens: Vec<i64>,
     output: StepOutput,
-    source: IdMatrix,
     buffers: Buffers,
     events: Vec<Event>,
     prepared: VecDeque<Prepared>,
@@ -62,7 +61,6 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
             groups: Vec::new(),
             tokens: Vec::new(),
             output: StepOutput::default(),
-            source: IdMatrix::default(),
             buffers: Buffers::default(),
             events: Vec::new(),
             prepared: VecDeque::new(),
@@ -167,16 +165,8 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
 
     /// One encoder run over left-padded sources.
     fn encode(&mut self, requests: &[Request]) -> Result<Encoded> {
-        let columns = requests.iter().map(|r| r.source.len()).max().unwrap_or(0).max(1);
-        self.source.rows = requests.len();
-        self.source.columns = columns;
-        self.source.data.clear();
-        for request in requests {
-            let padding = columns - request.source.len();
-            self.source.data.extend(std::iter::repeat_n(i64::from(self.ids.pad), padding));
-            self.source.data.extend(request.source.iter().map(|&id| i64::from(id)));
-        }
-        let encoded = self.engine.encode(&self.source)?;
+        let sources = requests.iter().map(|request| request.source.as_slice());
+        let encoded = self.engine.encode(&IdMatrix::left_padded(sources, self.ids.pad))?;
         if encoded.rows != requests.len() {
             return Err(Error::new(
                 ErrorKind::Engine,

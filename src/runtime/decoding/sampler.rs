@@ -1,6 +1,6 @@
 //! Draws tokens; the numbers depend on the request's seed and the hypothesis alone, never on the batch.
 
-use super::numerics::exp_of_negative;
+use super::numerics::{exp_of_negative, maximum};
 
 /// Random numbers of one hypothesis: `SplitMix64` (Steele, Lea, Flood 2014), whose state is a counter.
 #[derive(Clone, Debug, Default)]
@@ -33,10 +33,7 @@ impl Random {
 
 /// The id at `u` (in [0, 1)) of the cumulative distribution in id order; `None` if every token is banned.
 pub(super) fn draw(logits: &[f32], u: f64) -> Option<usize> {
-    let best = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-    if best == f32::NEG_INFINITY {
-        return None;
-    }
+    let best = maximum(logits).filter(|&best| best > f32::NEG_INFINITY)?;
     let weight = |x: &f32| f64::from(exp_of_negative(x - best));
     let target = u * logits.iter().map(weight).sum::<f64>();
     let mut mass = 0.0;

@@ -30,6 +30,42 @@ impl Arrangement<'_> {
         shape
     }
 
+    /// The values of the result, from the axes and values of the parts.
+    ///
+    /// # Errors
+    /// A sentence about a part that does not fit.
+    pub fn collect<T: Copy + Default>(&self, parts: &[(&[usize], &[T])]) -> Result<Vec<T>, String> {
+        let count = self.shape().iter().product();
+        // Rows that are in one piece are put one behind the other, without zeros to write over.
+        if self.from + self.to > 0 || self.along.is_some_and(|(axis, _)| axis > 0) {
+            let mut result = vec![T::default(); count];
+            return self.fill(parts, &mut result).map(|()| result);
+        }
+        note_copy(count);
+        let mut result = Vec::with_capacity(count);
+        let (wants, rest) = (self.row_shape.iter().product(), self.row_shape.get(1..).unwrap_or_default());
+        for &(part, row) in self.rows {
+            let &(shape, data) = parts.get(part).ok_or_else(|| format!("there is no part {part}"))?;
+            let has = data.len() / shape.first().copied().unwrap_or(0).max(1);
+            let fits = if self.along.is_some() { shape.get(2..) == Some(rest) } else { has == wants };
+            let own =
+                data.get(row * has..(row + 1) * has).filter(|_| fits).ok_or_else(|| self.unfit(shape))?;
+            let kept = has.min(wants);
+            if matches!(self.along, Some((_, PaddingSide::Left))) {
+                result.resize(result.len() + wants - kept, T::default());
+                result.extend_from_slice(&own[has - kept..]);
+            } else {
+                result.extend_from_slice(&own[..kept]);
+                result.resize(result.len() + wants - kept, T::default());
+            }
+        }
+        Ok(result)
+    }
+
+    fn unfit(&self, shape: &[usize]) -> String {
+        format!("a part of shape {shape:?} does not fit rows of {:?}", self.row_shape)
+    }
+
     /// Fills `result`, zeros as long as [`Self::shape`] says, from the axes and values of the parts.
     ///
     /// # Errors
@@ -141,8 +177,7 @@ pub(super) fn on_host(parts: &[&Value], arrangement: &Arrangement<'_>) -> Result
     let parts: Vec<(&[usize], &[f32])> =
         tensors.iter().map(|t| (t.shape.as_slice(), t.data.as_slice())).collect();
     let shape = arrangement.shape();
-    let mut data = vec![0.0; shape.iter().product()];
-    arrangement.fill(&parts, &mut data).map_err(|message| Error::new(ErrorKind::Engine, message))?;
+    let data = arrangement.collect(&parts).map_err(|message| Error::new(ErrorKind::Engine, message))?;
     Ok(Arc::new(Tensor { shape, data }))
 }
 
@@ -164,7 +199,9 @@ mod tests {
 
     fn arranged(parts: &[(&[usize], &[i32])], arrangement: Arrangement<'_>) -> Result<Vec<i32>, String> {
         let mut result = vec![0; arrangement.shape().iter().product()];
-        arrangement.fill(parts, &mut result).map(|()| result)
+        let filled = arrangement.fill(parts, &mut result).map(|()| result);
+        assert_eq!(filled, arrangement.collect(parts));
+        filled
     }
 
     #[test]

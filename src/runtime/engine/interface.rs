@@ -128,6 +128,23 @@ pub trait Engine: Send {
     fn fork(&self) -> Result<Box<dyn Engine>>;
 }
 
+impl IdMatrix {
+    /// Sources as one batch: each is filled up with `pad` on its left until it is as long as the longest, and
+    /// at least one column wide.
+    pub fn left_padded<'a>(sources: impl IntoIterator<Item = &'a [u32], IntoIter: Clone>, pad: u32) -> Self {
+        let sources = sources.into_iter();
+        let columns = sources.clone().map(<[u32]>::len).max().unwrap_or(0).max(1);
+        let mut data = Vec::new();
+        let mut rows = 0;
+        for source in sources {
+            data.extend(std::iter::repeat_n(i64::from(pad), columns - source.len()));
+            data.extend(source.iter().map(|&id| i64::from(id)));
+            rows += 1;
+        }
+        Self { rows, columns, data }
+    }
+}
+
 impl Encoded {
     /// `rows` sources in an engine's own form.
     pub fn new(rows: usize, inner: impl Any + Send) -> Self {

@@ -51,3 +51,7 @@ pub use place::Place;
 mod hostile_tests;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod toys;
+#[cfg(test)]
+mod wiring_tests;

@@ -153,10 +153,8 @@ where
         .iter()
         .map(|part| Ok((part.shape.as_slice(), part.value.try_extract_tensor::<T>()?.1)))
         .collect::<ort::Result<Vec<_>>>()?;
-    let shape = arrangement.shape();
-    let mut data = vec![T::default(); shape.iter().product()];
-    arrangement.fill(&parts, &mut data).map_err(ort::Error::new)?;
-    Ok(ort::value::Tensor::from_array((shape, data))?.into_dyn())
+    let data = arrangement.collect(&parts).map_err(ort::Error::new)?;
+    Ok(ort::value::Tensor::from_array((arrangement.shape(), data))?.into_dyn())
 }
 
 /// One session; ONNX Runtime's calls want it alone, so that every worker has its own.

@@ -137,7 +137,7 @@ pub(super) fn files(form: &str) -> BTreeMap<String, Vec<u8>> {
     files
 }
 
-fn bundle(form: &str) -> Bundle {
+pub(super) fn bundle(form: &str) -> Bundle {
     Bundle::from_files(form, files(form)).unwrap()
 }
 

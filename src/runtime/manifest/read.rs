@@ -163,10 +163,6 @@ impl Manifest {
             let message = format!("{wires} states and memories; at most {MOST_WIRES} are read");
             return wrong("wiring", message, "is this the right file?");
         }
-        if self.special_ids != SpecialIds::default() {
-            let help = "this version reads pad 0, start 1, end 2, unk 3 only; reorder the rows of the embedding and of the output layer";
-            return wrong("special_ids", format!("unknown assignment {:?}", self.special_ids), help);
-        }
         if let Some((key, message, help)) = self.wiring.states.iter().find_map(StateWire::fault) {
             return wrong(&format!("wiring.states.{key}"), message, help);
         }
@@ -196,8 +192,10 @@ impl Manifest {
             return wrong("source.padding", "sources are filled up twice".to_owned(), help);
         }
         for (key, spec) in [("source", &self.source), ("target", &self.target)] {
-            if let Err(error) = crate::vocabulary::Vocabulary::from_spec(spec) {
-                return Err((format!("{key}.symbols"), error));
+            if let Err(error) = crate::vocabulary::Vocabulary::with_special_ids(spec, self.special_ids) {
+                let place = if self.special_ids == SpecialIds::default() { key } else { "special_ids" };
+                let place = if place == key { format!("{key}.symbols") } else { place.to_owned() };
+                return Err((place, error));
             }
         }
         Ok(())

@@ -48,7 +48,7 @@ pub(super) fn translate(
     let mut results: Vec<Option<Result<Translation>>> = Vec::new();
     results.resize_with(texts.len(), || None);
     let mut store = |part: Vec<(usize, Result<Translation>)>| {
-        part.into_iter().for_each(|(index, result)| results[index] = Some(result))
+        part.into_iter().for_each(|(index, result)| results[index] = Some(result));
     };
     match <[_; 1]>::try_from(workers) {
         Ok([worker]) => store(drain(worker, &queue, settings)),

@@ -113,7 +113,8 @@ proptest! {
         prop_assert_eq!(&done, &expected);
         prop_assert!(!prefix || done.text.starts_with("b\u{e9}a"), "{:?}", done.text);
         let generated = done.text.strip_prefix(if prefix { "b\u{e9}a" } else { "" }).unwrap();
-        prop_assert!(stop.is_none_or(|stop| !generated.contains(stop)), "{:?}", done.text);
+        // What is copied may read as anything.
+        prop_assert!(replace || stop.is_none_or(|stop| !generated.contains(stop)), "{:?}", done.text);
         prop_assert_eq!(stop.is_some() && done.finish == FinishReason::Stop, done.finish == FinishReason::Stop);
     }
 }

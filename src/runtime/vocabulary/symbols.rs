@@ -1,4 +1,4 @@
-//! A list of characters or of words, behind the four special symbols.
+//! A list of characters or of words, and the four special symbols among them.
 
 use std::borrow::Cow;
 use std::collections::{BTreeSet, HashMap, HashSet};
@@ -7,7 +7,7 @@ use std::ops::Range;
 use super::normalisation::Normalisation;
 use super::spec::{Padding, PaddingSide, Unit, VocabularySpec};
 use super::tokeniser::{Encoded, REPLACEMENT, TextLimits, Tokeniser, UnknownPolicy};
-use crate::contract::{SPECIAL_SYMBOLS, SpecialIds, UNK};
+use crate::contract::{SPECIAL_SYMBOLS, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Symbols and their ids.
@@ -15,6 +15,7 @@ use crate::error::{Error, ErrorKind, Result};
 pub struct Vocabulary {
     spec: VocabularySpec,
     ids: HashMap<String, u32>,
+    special: SpecialIds,
 }
 
 /// Characters of an unknown symbol that an error shows: a token may be as long as its text.
@@ -22,7 +23,7 @@ const LONGEST_SHOWN: usize = 40;
 
 impl PartialEq for Vocabulary {
     fn eq(&self, other: &Self) -> bool {
-        self.spec == other.spec
+        (&self.spec, self.special) == (&other.spec, other.special)
     }
 }
 
@@ -44,8 +45,9 @@ impl Vocabulary {
             graph_padding: None,
             symbols: SPECIAL_SYMBOLS.iter().map(|&symbol| symbol.to_owned()).collect(),
         };
-        let ids = index(&spec.symbols);
-        let mut vocabulary = Self { spec, ids };
+        let special = SpecialIds::default();
+        let ids = index(&spec.symbols, special);
+        let mut vocabulary = Self { spec, ids, special };
         vocabulary.extend(texts);
         vocabulary
     }
@@ -76,22 +78,40 @@ impl Vocabulary {
     /// [`ErrorKind::Bundle`] if the special symbols are not the first four, or an ordinary symbol is empty,
     /// appears twice, or can never be met because splitting gives something else.
     pub fn from_spec(spec: &VocabularySpec) -> Result<Self> {
+        Self::with_special_ids(spec, SpecialIds::default())
+    }
+
+    /// The same with the special symbols at other ids, where they may be spelled in any way: no text has them.
+    ///
+    /// # Errors
+    /// As [`from_spec`](Self::from_spec); for ids that are the same, or that the list does not have.
+    pub fn with_special_ids(spec: &VocabularySpec, special: SpecialIds) -> Result<Self> {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message);
-        for (id, &special) in SPECIAL_SYMBOLS.iter().enumerate() {
+        let all = special.all();
+        if let Some(id) = all.into_iter().find(|&id| id as usize >= spec.symbols.len().max(all.len())) {
+            return Err(wrong(format!("special id {id}, and there are {} symbols", spec.symbols.len())));
+        }
+        if all.iter().enumerate().any(|(at, id)| all[..at].contains(id)) {
+            return Err(wrong(format!("the special ids {all:?} are not four different ones"))
+                .help("where a model has no padding or unknown symbol, give it an id that it never says"));
+        }
+        let default = special == SpecialIds::default();
+        for (id, &special) in SPECIAL_SYMBOLS.iter().enumerate().filter(|_| default) {
             if spec.symbols.get(id).map(String::as_str) != Some(special) {
                 let found =
                     spec.symbols.get(id).map_or_else(|| "nothing".to_owned(), |symbol| format!("{symbol:?}"));
                 return Err(wrong(format!("symbol {id} is {found} and must be {special:?}")).help(format!(
-                    "the first four symbols are {}, in this order",
+                    "the first four symbols are {}, in this order, unless `special_ids` gives other ids",
                     SPECIAL_SYMBOLS.join(", ")
                 )));
             }
         }
-        let ids = index(&spec.symbols);
+        let ids = index(&spec.symbols, special);
+        let is_special = |id: usize| all.iter().any(|&special| special as usize == id);
         for (id, symbol) in spec.symbols.iter().enumerate() {
             if let Some(&last) = ids.get(symbol.as_str())
                 && last as usize != id
-                && id >= SPECIAL_SYMBOLS.len()
+                && !is_special(id)
             {
                 return Err(wrong(format!("symbol {symbol:?} appears twice, as ids {id} and {last}")));
             }
@@ -99,7 +119,7 @@ impl Vocabulary {
                 Unit::Character => symbol.chars().count() == 1,
                 Unit::Token => !symbol.is_empty() && !symbol.contains(char::is_whitespace),
             };
-            if id >= SPECIAL_SYMBOLS.len() && !splits_to_itself {
+            if !is_special(id) && !splits_to_itself {
                 let unit = match spec.unit {
                     Unit::Character => "one character",
                     Unit::Token => "one token without whitespace",
@@ -107,7 +127,7 @@ impl Vocabulary {
                 return Err(wrong(format!("symbol {id}, {symbol:?}, is not {unit}")));
             }
         }
-        let vocabulary = Self { spec: spec.clone(), ids };
+        let vocabulary = Self { spec: spec.clone(), ids, special };
         for padding in spec.padding.iter().chain(&spec.graph_padding) {
             if vocabulary.known(&padding.symbol).is_none() {
                 return Err(wrong(format!(
@@ -164,11 +184,11 @@ impl Vocabulary {
         characters.into_iter().flatten().chain(tokens.into_iter().flatten())
     }
 
-    /// Normalises and splits `text`; unknown symbols become [`UNK`]; neither START nor END is added. Filled
+    /// Normalises and splits `text`; unknown symbols become UNK; neither START nor END is added. Filled
     /// up as [`VocabularySpec::padding`] says.
     pub fn encode(&self, text: &str) -> Vec<u32> {
         let mut ids =
-            self.symbols_of(&self.normalise(text)).map(|symbol| self.known(symbol).unwrap_or(UNK)).collect();
+            self.symbols_of(&self.normalise(text)).map(|symbol| self.known_or_unk(symbol)).collect();
         self.fill(&mut ids);
         ids
     }
@@ -192,9 +212,10 @@ impl Vocabulary {
     /// The text of `ids`: PAD, START and END are left out; UNK, and ids that the vocabulary does not have,
     /// become [`REPLACEMENT`]. Tokens are joined by one space.
     pub fn decode(&self, ids: impl IntoIterator<Item = u32>) -> String {
-        let symbols = ids.into_iter().filter(|&id| id >= UNK);
+        let SpecialIds { pad, start, end, unk } = self.special;
+        let symbols = ids.into_iter().filter(|&id| id != pad && id != start && id != end);
         let symbols =
-            symbols.map(|id| if id == UNK { REPLACEMENT } else { self.symbol(id).unwrap_or(REPLACEMENT) });
+            symbols.map(|id| if id == unk { REPLACEMENT } else { self.symbol(id).unwrap_or(REPLACEMENT) });
         match self.spec.unit {
             Unit::Character => symbols.collect(),
             Unit::Token => symbols.collect::<Vec<_>>().join(" "),
@@ -215,7 +236,11 @@ impl Vocabulary {
     /// The id of a symbol met in a text: a token that is spelled like a special symbol is no such symbol, but
     /// one of its own.
     fn known(&self, symbol: &str) -> Option<u32> {
-        self.id(symbol).filter(|&id| id > UNK)
+        self.id(symbol).filter(|id| !self.special.all().contains(id))
+    }
+
+    fn known_or_unk(&self, symbol: &str) -> u32 {
+        self.known(symbol).unwrap_or(self.special.unk)
     }
 }
 
@@ -225,7 +250,7 @@ impl Tokeniser for Vocabulary {
     }
 
     fn special_ids(&self) -> SpecialIds {
-        SpecialIds::default()
+        self.special
     }
 
     fn spec(&self) -> &VocabularySpec {
@@ -257,7 +282,7 @@ impl Tokeniser for Vocabulary {
                 if encoded.ids.len() == limits.symbols {
                     return Err(too_long(limits.symbols, "tokens"));
                 }
-                encoded.ids.push(known.unwrap_or(UNK));
+                encoded.ids.push(known.unwrap_or(self.special.unk));
                 encoded.symbols.push(symbol);
             }
         }
@@ -291,9 +316,10 @@ impl Tokeniser for Vocabulary {
     }
 
     fn piece(&self, id: u32, _is_first: bool) -> &[u8] {
+        let SpecialIds { pad, start, end, unk } = self.special;
         let piece = match id {
-            UNK => REPLACEMENT,
-            id if id < UNK => "",
+            id if id == unk => REPLACEMENT,
+            id if id == pad || id == start || id == end => "",
             id => self.symbol(id).unwrap_or(REPLACEMENT),
         };
         piece.as_bytes()
@@ -307,8 +333,11 @@ impl Tokeniser for Vocabulary {
     }
 }
 
-fn index(symbols: &[String]) -> HashMap<String, u32> {
-    symbols.iter().enumerate().map(|(id, symbol)| (symbol.clone(), id_of(id))).collect()
+/// Ids by symbol: an ordinary one goes before a special one of the same spelling.
+fn index(symbols: &[String], special: SpecialIds) -> HashMap<String, u32> {
+    let all = symbols.iter().zip(0u32..).map(|(symbol, id)| (symbol.clone(), id));
+    let (special, ordinary): (Vec<_>, Vec<_>) = all.partition(|(_, id)| special.all().contains(id));
+    special.into_iter().chain(ordinary).collect()
 }
 
 fn id_of(position: usize) -> u32 {

@@ -6,11 +6,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use safetensors::SafeTensors;
 use safetensors::tensor::{Dtype, TensorView};
 
-use super::checkpoint::Checkpoint;
 use super::*;
 use crate::config::{Config, LoadOptions};
 use crate::error::{Error, ErrorKind};
-use crate::network::Network;
+use crate::network::{Network, Seq2Seq};
+use crate::train::{Event, InitFrom, Mode, Report, TrainOptions, Which, checkpoint};
+
+type Outcome = crate::train::Outcome<Seq2Seq>;
 
 const SMALL: &str = "\
 name: small
@@ -109,11 +111,11 @@ fn a_run_folder_holds_what_an_export_needs() {
     let losses: Vec<f64> = opened.metrics().unwrap().iter().map(|m| m.validation_loss).collect();
     assert!(losses.len() == 4 && losses[3] < losses[0], "{losses:?}");
     assert_eq!(opened.parameters(Which::Last).unwrap(), outcome.run.parameters(Which::Last).unwrap());
-    assert_eq!(opened.source.len(), opened.network.architecture().source_vocabulary);
+    assert_eq!(opened.record.source.len(), opened.network.architecture().source_vocabulary);
     let provenance = opened.provenance(Which::Best).unwrap();
     assert_eq!(provenance.scores.unwrap()["epoch"], outcome.best.epoch);
     assert_eq!(provenance.data[0].pairs, 180);
-    assert_eq!(opened.examples.len(), 24.min(opened.statistics.validation));
+    assert_eq!(opened.record.examples.len(), 24.min(opened.record.statistics.validation));
     assert!(
         opened.metrics().unwrap().iter().all(|m| m.exact_match.is_some() && m.token_error_rate.is_some())
     );
@@ -444,7 +446,9 @@ fn another_runs_weights_still_know_the_old_sentences_and_new_symbols_come_after_
         let set = [&set[..], &[network]].concat();
         tune(&new, &old.folder, true, &set, Some(1)).unwrap_err();
         let stopped = Run::open(&new).unwrap();
-        for (old, new) in [(&old.source, &stopped.source), (&old.target, &stopped.target)] {
+        for (old, new) in
+            [(&old.record.source, &stopped.record.source), (&old.record.target, &stopped.record.target)]
+        {
             let (old, new) = (&old.spec().symbols, &new.spec().symbols);
             assert!(new.len() > old.len() && new[..old.len()] == old[..], "{old:?} {new:?}");
         }
@@ -454,11 +458,13 @@ fn another_runs_weights_still_know_the_old_sentences_and_new_symbols_come_after_
             &crate::data::corpus::Corpus::load(&stopped.config.data, 1, &mut |_, _, _| ()).unwrap(),
         );
         let initial = initial.unwrap().parameters(&stopped.network, 1).unwrap();
-        let (sources, inputs) =
-            ([old.source.encode("may 1, 1990"), old.source.encode("7")], [vec![1, 4, 5], vec![1]]);
+        let (sources, inputs) = (
+            [old.record.source.encode("may 1, 1990"), old.record.source.encode("7")],
+            [vec![1, 4, 5], vec![1]],
+        );
         let before = old.network.forward(&old.parameters(Which::Best).unwrap(), &sources, &inputs);
         let after = stopped.network.forward(&initial, &sources, &inputs);
-        let (narrow, wide) = (old.target.len(), stopped.target.len());
+        let (narrow, wide) = (old.record.target.len(), stopped.record.target.len());
         for (before, after) in before.logits.chunks_exact(narrow).zip(after.logits.chunks_exact(wide)) {
             assert!(before.iter().zip(after).all(|(a, b)| (a - b).abs() < 1e-5), "{before:?} {after:?}");
         }
@@ -482,10 +488,10 @@ fn vocabularies_stay_as_they_were_unless_they_are_extended() {
     let outcome = tune(&new, &old, false, &set.iter().map(String::as_str).collect::<Vec<_>>(), None).unwrap();
     let old = Run::open(&old).unwrap();
     assert_eq!(
-        (&outcome.run.source.spec().symbols, &outcome.run.target.spec().symbols),
-        (&old.source.spec().symbols, &old.target.spec().symbols)
+        (&outcome.run.record.source.spec().symbols, &outcome.run.record.target.spec().symbols),
+        (&old.record.source.spec().symbols, &old.record.target.spec().symbols)
     );
-    assert_eq!(outcome.run.init_from.map(|o| (o.new_symbols, o.extended)), Some(([1, 2], false)));
+    assert_eq!(outcome.run.record.init_from.map(|o| (o.new_symbols, o.extended)), Some(([1, 2], false)));
 }
 
 #[test]

@@ -7,43 +7,16 @@ use std::path::{Path, PathBuf};
 use s2s_runtime::bundle::sha256;
 use s2s_runtime::files;
 use s2s_runtime::vocabulary::{Vocabulary, VocabularySpec};
-use serde::{Deserialize, Serialize};
 
-use super::checkpoint::{Checkpoint, Progress};
-use super::run::{Run, Which};
-use super::step::OptimiserState;
+use super::record::{Checkpoint, Run};
 use crate::config::Config;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::{Network, Parameters, Seq2Seq};
-
-/// Where a new run begins.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct InitFrom {
-    /// A run folder, whose best checkpoint is taken, or a checkpoint in one.
-    pub path: PathBuf,
-    /// Whether symbols that the vocabularies lack get ids, after those that are there; else they are unknown.
-    pub extend_vocabulary: bool,
-}
-
-/// What a run remembers of where it began.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Origin {
-    /// Name of the other run.
-    pub run: String,
-    /// Whole epochs of the checkpoint.
-    pub epoch: usize,
-    /// sha256 of the checkpoint, lower-case hexadecimal.
-    pub checkpoint: String,
-    /// Symbols of the new pairs, of both sides, that the other run did not know.
-    pub new_symbols: [usize; 2],
-    /// Whether they have got ids.
-    pub extended: bool,
-}
+use crate::train::{InitFrom, OptimiserState, Origin, Start, Which};
 
 /// Another run's weights, ready for a new run.
-pub(crate) struct Initial {
+pub(super) struct Initial {
     from: Run,
     checkpoint: Checkpoint,
     /// Vocabularies of the new run.
@@ -100,9 +73,9 @@ impl Initial {
             );
         }
         let (source, new_source) =
-            fitted(&from.source, corpus.counted(&config.data).map(|p| p.0), init.extend_vocabulary)?;
+            fitted(&from.record.source, corpus.counted(&config.data).map(|p| p.0), init.extend_vocabulary)?;
         let (target, new_target) =
-            fitted(&from.target, corpus.counted(&config.data).map(|p| p.1), init.extend_vocabulary)?;
+            fitted(&from.record.target, corpus.counted(&config.data).map(|p| p.1), init.extend_vocabulary)?;
         let bytes = files::read(&path, files::CHECKPOINT)?;
         let origin = Origin {
             run: from.config.name.clone(),
@@ -114,12 +87,12 @@ impl Initial {
         Ok(Self { from, checkpoint, source, target, origin })
     }
 
-    /// What a run that takes these weights begins with: its optimiser starts anew.
-    pub(super) fn checkpoint(&self, run: &Run) -> Result<Checkpoint> {
-        let parameters = self.parameters(&run.network, run.config.training.seed)?;
+    /// Makes what a run that takes these weights begins with: its optimiser starts anew.
+    pub(super) fn start(&self, network: &Seq2Seq, seed: u64) -> Result<Start> {
+        let parameters = self.parameters(network, seed)?;
         let zeros = parameters.zeros_like();
         let optimiser = Some(OptimiserState { first: zeros.clone(), second: zeros, time: 0 });
-        Ok(run.checkpoint_of(Progress::default(), parameters, optimiser))
+        Ok(Start { which: Which::Last, parameters, optimiser })
     }
 
     /// The weights in a network with the new vocabularies: new symbols have what `seed` gives them.

@@ -1,11 +1,7 @@
 //! Source texts that a bundle carries, so that whoever opens it has something to try.
 
+use s2s_runtime::manifest::LONGEST_EXAMPLE;
 use serde::{Deserialize, Serialize};
-
-use crate::data::groups::Group;
-use crate::export::ExportInput;
-use crate::score::decode;
-use s2s_runtime::manifest::{LONGEST_EXAMPLE, MOST_EXAMPLES};
 
 /// Pairs that a run keeps to choose from.
 const CANDIDATES: usize = 24;
@@ -43,27 +39,11 @@ fn is_showable(text: &str) -> bool {
     text.len() <= LONGEST_EXAMPLE && !text.trim().is_empty() && !text.contains(char::is_control)
 }
 
-/// `most` of the items, as far apart as they can be.
-fn spread<T>(items: Vec<T>, most: usize) -> Vec<T> {
+/// Takes `most` of the items, as far apart as they can be.
+pub(super) fn spread<T>(items: Vec<T>, most: usize) -> Vec<T> {
     let (all, most) = (items.len(), most.min(items.len()));
     let mut wanted = (0..most).map(|i| i * all / most).peekable();
     items.into_iter().enumerate().filter_map(|(at, item)| wanted.next_if_eq(&at).map(|_| item)).collect()
-}
-
-/// The sources of a few candidates, first those that the exported graphs get right.
-///
-/// What cannot be decoded at all is no error here: the checks of the export will say it better.
-pub fn choose(input: &ExportInput<'_>, candidates: &[Candidate]) -> Vec<String> {
-    let groups: Vec<Group> = candidates
-        .iter()
-        .map(|pair| Group { source: pair.source.clone(), references: vec![pair.target.clone()] })
-        .collect();
-    let decoded = decode(input, &groups.iter().collect::<Vec<_>>(), &input.decoding).unwrap_or_default();
-    let (right, wrong): (Vec<_>, Vec<_>) =
-        (0..groups.len()).partition(|&i| decoded.get(i).is_some_and(|decoded| decoded.right));
-    let mut chosen = spread(right, MOST_EXAMPLES);
-    chosen.extend(spread(wrong, MOST_EXAMPLES - chosen.len()));
-    chosen.into_iter().map(|i| candidates[i].source.clone()).collect()
 }
 
 #[cfg(test)]
