@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::graph::{DataView, Tensor, TensorView, Value};
+use super::tensor::{DataView, Tensor, TensorView, Value};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::PaddingSide;
 

@@ -6,6 +6,7 @@ use std::str::FromStr;
 
 use serde::Serialize;
 
+use super::place::Place;
 #[cfg(feature = "tract")]
 use super::tract;
 #[cfg(feature = "ort")]
@@ -42,17 +43,6 @@ pub struct EngineReport {
     pub origin: Option<&'static str>,
     /// Places where the library was looked for, in order.
     pub searched: Vec<Place>,
-}
-
-/// A place where an engine's library may lie.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
-pub struct Place {
-    /// The folder, or the file that `ORT_DYLIB_PATH` names.
-    pub path: PathBuf,
-    /// Why it was looked at, for example `active environment`.
-    pub origin: &'static str,
-    /// Libraries in it.
-    pub libraries: usize,
 }
 
 impl EngineKind {

@@ -11,7 +11,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use super::Place;
+use super::place::Place;
 
 /// A library file, and why it was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]

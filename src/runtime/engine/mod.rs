@@ -30,8 +30,10 @@ pub mod onnx;
 mod open;
 #[cfg(feature = "ort")]
 pub mod ort;
+mod place;
 mod plan;
 mod state;
+mod tensor;
 mod tokens;
 #[cfg(feature = "tract")]
 pub mod tract;
@@ -40,9 +42,10 @@ mod wide;
 pub use device::Device;
 pub use fold::{folded_encoder, split_decoder};
 pub use interface::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
-pub use kind::{EngineKind, EngineReport, Place, available};
+pub use kind::{EngineKind, EngineReport, available};
 pub use observed::{Observed, Observer};
 pub use open::{load_graph, open, open_on};
+pub use place::Place;
 
 #[cfg(test)]
 mod hostile_tests;

@@ -2,7 +2,8 @@
 
 use std::sync::Arc;
 
-use super::coder::{SourceText, TextCoder};
+use super::coder::TextCoder;
+use super::source_text::SourceText;
 use crate::decoding::{Settings, UnknownPolicy};
 use crate::vocabulary::Characters;
 

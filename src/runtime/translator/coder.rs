@@ -1,29 +1,16 @@
 //! Text to source ids, hypotheses to text.
 
 use std::borrow::Cow;
-use std::ops::Range;
 use std::sync::Arc;
 
 use serde::Serialize;
 
 use super::copying::Pieces;
+use super::source_text::SourceText;
 use crate::bundle::Bundle;
 use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, UnknownPolicy};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::{SymbolList, TextLimits, Tokeniser};
-
-/// A source as the loop reads it.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct SourceText {
-    /// Source ids; empty for an empty text, which is not decoded: its translation is empty.
-    pub ids: Vec<u32>,
-    /// The symbol behind each id; empty unless [`Settings::keeps_attention`]: nobody else asks for them.
-    pub symbols: SymbolList,
-    /// Symbols outside the vocabulary, each once, in order of appearance.
-    pub unknown: Vec<String>,
-    /// Which of the ids are the text; the others are what its encoder wants around it.
-    pub text: Range<usize>,
-}
 
 /// A text and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]

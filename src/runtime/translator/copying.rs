@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use super::coder::SourceText;
+use super::source_text::SourceText;
 use crate::decoding::{Hypothesis, Settings, UnknownPolicy};
 use crate::vocabulary::{Characters, REPLACEMENT, Tokeniser};
 

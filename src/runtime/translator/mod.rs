@@ -19,12 +19,14 @@ mod coder;
 mod copying;
 mod pool;
 mod single;
+mod source_text;
 mod stream;
 mod text_loop;
 
-pub use coder::{Alternative, SourceText, TextCoder, Translation};
+pub use coder::{Alternative, TextCoder, Translation};
 pub use pool::{TranslatorPool, default_workers};
 pub use single::Translator;
+pub use source_text::SourceText;
 pub use stream::{Piece, TranslationStream};
 pub use text_loop::{TextEvent, TextLoop, Token};
 

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::sync::Arc;
 
-use super::coder::{SourceText, Translation};
+use super::coder::Translation;
+use super::source_text::SourceText;
 use super::text_loop::{TextEvent, TextLoop, Token};
 use crate::decoding::Settings;
 use crate::engine::Engine;

@@ -5,7 +5,8 @@ use std::ops::DerefMut;
 use std::sync::Arc;
 
 use super::certain::Certain;
-use super::coder::{SourceText, TextCoder, Translation};
+use super::coder::{TextCoder, Translation};
+use super::source_text::SourceText;
 use crate::decoding::{DecodingLoop, Event, Request, Settings};
 use crate::engine::Engine;
 use crate::error::Error;

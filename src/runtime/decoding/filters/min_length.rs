@@ -3,6 +3,6 @@
 /// Bans END while fewer than `least` tokens are generated.
 pub(super) fn apply(logits: &mut [f32], end: u32, generated: usize, least: usize) {
     if generated < least {
-        logits[end as usize] = super::BANNED;
+        logits[end as usize] = super::banned::BANNED;
     }
 }

@@ -2,10 +2,10 @@
 
 /// Keeps tokens whose probability is at least `p` times that of the best: logit >= best + ln p.
 pub(super) fn apply(logits: &mut [f32], p: f32) {
-    let best = logits.iter().copied().fold(super::BANNED, f32::max);
+    let best = logits.iter().copied().fold(super::banned::BANNED, f32::max);
     let lowest = best + p.ln();
     for x in logits.iter_mut().filter(|x| **x < lowest) {
-        *x = super::BANNED;
+        *x = super::banned::BANNED;
     }
 }
 

@@ -3,6 +3,7 @@
 //!
 //! log p in scores is the softmax after the first four and before the last four.
 
+mod banned;
 mod min_length;
 mod min_p;
 mod ngram;
@@ -14,9 +15,6 @@ mod top_p;
 
 use super::settings::Settings;
 use crate::contract::SpecialIds;
-
-/// A token that cannot come.
-const BANNED: f32 = f32::NEG_INFINITY;
 
 /// Buffers that the rules reuse.
 #[derive(Debug, Default)]
@@ -73,19 +71,5 @@ pub(super) fn apply_sampling(logits: &mut [f32], settings: &Settings, scratch: &
     }
     if settings.min_p > 0.0 {
         min_p::apply(logits, settings.min_p);
-    }
-}
-
-/// Tokens that can come, the most probable first, ties by lower id.
-fn rank(logits: &[f32], ranked: &mut Vec<(f32, u32)>) {
-    ranked.clear();
-    ranked.extend(logits.iter().zip(0u32..).filter(|(x, _)| **x > BANNED).map(|(&x, id)| (x, id)));
-    ranked.sort_unstable_by(|a, b| b.0.total_cmp(&a.0).then(a.1.cmp(&b.1)));
-}
-
-/// Bans all of `rest`.
-fn ban_all(logits: &mut [f32], rest: &[(f32, u32)]) {
-    for &(_, id) in rest {
-        logits[id as usize] = BANNED;
     }
 }

@@ -10,7 +10,7 @@ pub(super) fn apply(logits: &mut [f32], earlier: &[u32], n: usize) {
         if gram[..n - 1] == *suffix
             && let Some(x) = logits.get_mut(gram[n - 1] as usize)
         {
-            *x = super::BANNED;
+            *x = super::banned::BANNED;
         }
     }
 }

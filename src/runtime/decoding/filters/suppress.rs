@@ -4,7 +4,7 @@
 pub(super) fn apply(logits: &mut [f32], ids: &[u32]) {
     for &id in ids {
         if let Some(x) = logits.get_mut(id as usize) {
-            *x = super::BANNED;
+            *x = super::banned::BANNED;
         }
     }
 }

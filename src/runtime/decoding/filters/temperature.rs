@@ -4,8 +4,8 @@
 pub(super) fn apply(logits: &mut [f32], t: f32) {
     if t != 1.0 {
         // Relative to the best, so that a tiny temperature gives -inf at worst, never +inf.
-        let best = logits.iter().copied().fold(super::BANNED, f32::max);
-        for x in logits.iter_mut().filter(|x| **x > super::BANNED) {
+        let best = logits.iter().copied().fold(super::banned::BANNED, f32::max);
+        for x in logits.iter_mut().filter(|x| **x > super::banned::BANNED) {
             *x = (*x - best) / t;
         }
     }

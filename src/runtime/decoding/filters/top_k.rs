@@ -2,9 +2,9 @@
 
 /// Bans all but the `k` highest logits; of equal ones the lower id stays.
 pub(super) fn apply(logits: &mut [f32], k: usize, ranked: &mut Vec<(f32, u32)>) {
-    super::rank(logits, ranked);
+    super::banned::rank(logits, ranked);
     let kept = k.min(ranked.len());
-    super::ban_all(logits, &ranked[kept..]);
+    super::banned::ban_all(logits, &ranked[kept..]);
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use crate::decoding::numerics::exp_of_negative;
 
 /// Keeps the smallest number of most probable tokens whose mass reaches `p`, at least one; ties by lower id.
 pub(super) fn apply(logits: &mut [f32], p: f32, ranked: &mut Vec<(f32, u32)>) {
-    super::rank(logits, ranked);
+    super::banned::rank(logits, ranked);
     let Some(&(best, _)) = ranked.first() else { return };
     let total: f32 = ranked.iter().map(|(x, _)| exp_of_negative(x - best)).sum();
     let mut mass = 0.0;
@@ -16,7 +16,7 @@ pub(super) fn apply(logits: &mut [f32], p: f32, ranked: &mut Vec<(f32, u32)>) {
             break;
         }
     }
-    super::ban_all(logits, &ranked[kept..]);
+    super::banned::ban_all(logits, &ranked[kept..]);
 }
 
 #[cfg(test)]
