@@ -118,7 +118,7 @@ pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
             });
             match mark {
                 Some(mark) => {
-                    println!(" {}{}", paint(mark, mark.mark(), colours), &line[1 + mark.mark().len()..])
+                    println!(" {}{}", paint(mark, mark.mark(), colours), &line[1 + mark.mark().len()..]);
                 }
                 None => println!("{line}"),
             }

@@ -141,7 +141,7 @@ pub(super) fn compare(
         };
         match rebuilt {
             Some(rebuilt) if is_tie(rebuilt, source, &a[..at], [first, second], tolerances) => {
-                count.ties += 1
+                count.ties += 1;
             }
             _ => count.differ(source),
         }

@@ -39,7 +39,7 @@ pub fn verify_features<N: FeatureNetwork>(
         weights_sha256: Some(bundle.manifest.weights_sha256.clone()),
         sources_from: format!("random features, seed {}", options.seed),
         checks: vec![Check::new(MANIFEST, "hashes and weights", None, Outcome::Passed)],
-        ..engines.report(&bundle.manifest.name, tolerances.clone())
+        ..engines.report(&bundle.manifest.name, tolerances)
     };
     for &kind in &engines.usable {
         let checks = run(&bundle, &exact, kind, options.seed, &tolerances);

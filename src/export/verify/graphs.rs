@@ -181,7 +181,7 @@ pub(super) fn check(
                 match wiring.output {
                     OutputForm::Logits => both.add(OutputForm::Logits, of_steps, of_training),
                     OutputForm::Probabilities => {
-                        both.add_probabilities(of_steps, of_training, scale(reference))
+                        both.add_probabilities(of_steps, of_training, scale(reference));
                     }
                 }
             }

@@ -51,7 +51,7 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         match started {
             Ok(process) => usable.push(Subject::Process(runtime.name, process)),
             Err(error) if runtime.required => {
-                report.push("graphs", "all checks", Some(runtime.name), Err(error))
+                report.push("graphs", "all checks", Some(runtime.name), Err(error));
             }
             Err(error) => {
                 report.checks.push(
