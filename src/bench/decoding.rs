@@ -385,15 +385,15 @@ impl fmt::Display for Report {
             sentences,
             ..
         } = self;
-        write!(
+        writeln!(
             f,
             "{engine}, batch {batch}, {threads} worker{}: {sentences_per_second:.1} sentences/s, {tokens_per_second:.0} tokens/s, \
-         {steps_per_second:.0} steps/s of {:.1} rows ({sentences} texts)\n",
+         {steps_per_second:.0} steps/s of {:.1} rows ({sentences} texts)",
             if *threads == 1 { "" } else { "s" },
             self.rows_per_step,
         )?;
         if let (Some(p50), Some(p99)) = (self.call_ms_p50, self.call_ms_p99) {
-            write!(f, "  latency of a text {p50:.3} ms (p50), {p99:.3} ms (p99)\n")?;
+            writeln!(f, "  latency of a text {p50:.3} ms (p50), {p99:.3} ms (p99)")?;
         }
         write!(
             f,

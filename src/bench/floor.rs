@@ -63,7 +63,7 @@ impl Weights {
         for node in &graph.node {
             match node.op_type.as_str() {
                 "MatMul" | "Gemm" | "MatMulInteger" => {
-                    found.plain += weight(node.input.first()) + weight(node.input.get(1))
+                    found.plain += weight(node.input.first()) + weight(node.input.get(1));
                 }
                 "LSTM" | "GRU" | "RNN" => {
                     found.plain += weight(node.input.get(1));

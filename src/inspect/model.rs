@@ -430,7 +430,7 @@ fn parts(graph: &GraphProto) -> HashMap<&str, &'static str> {
     for node in &graph.node {
         match node.op_type.as_str() {
             "LSTM" | "GRU" | "RNN" => {
-                parts.extend(node.output.iter().map(String::as_str).zip(["sequence", "state_h", "state_c"]))
+                parts.extend(node.output.iter().map(String::as_str).zip(["sequence", "state_h", "state_c"]));
             }
             "Squeeze" => {
                 if let (Some(input), Some(output)) = (node.input.first(), node.output.first()) {

@@ -184,7 +184,7 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
             lstm(|n| n.attribute.push(texts("activations", &["HardSigmoid", "Tanh", "Tanh"]))),
             lstm(|n| {
                 n.attribute
-                    .push(texts("activations", &["Sigmoid", "Tanh", "tanh", "Sigmoid", "Tanh", "Tanh"]))
+                    .push(texts("activations", &["Sigmoid", "Tanh", "tanh", "Sigmoid", "Tanh", "Tanh"]));
             }),
         ),
         (

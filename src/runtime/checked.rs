@@ -277,7 +277,7 @@ impl<'a> Walk<'a> {
             match &dim.value {
                 // A negative length is how some writers spell an open axis.
                 Some(Dimension::Value(length)) => {
-                    elements = elements.saturating_mul(u64::try_from(*length).unwrap_or(1).max(1))
+                    elements = elements.saturating_mul(u64::try_from(*length).unwrap_or(1).max(1));
                 }
                 Some(Dimension::Param(name)) => self.short(name)?,
                 None => {}

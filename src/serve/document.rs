@@ -269,7 +269,7 @@ async fn patiently(
     loop {
         match scheduler.decode(sources.clone(), settings, caller).await {
             Err(error) if error.fault == Fault::Overloaded && Instant::now() + PAUSE < caller.deadline => {
-                tokio::time::sleep(PAUSE).await
+                tokio::time::sleep(PAUSE).await;
             }
             ended => return ended,
         }

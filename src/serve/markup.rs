@@ -124,7 +124,7 @@ impl Reader<'_> {
                 self.attribute.clear();
             }
             CallbackEvent::AttributeName { name } => {
-                self.attribute = String::from_utf8_lossy(name).into_owned()
+                self.attribute = String::from_utf8_lossy(name).into_owned();
             }
             CallbackEvent::AttributeValue { value } => {
                 let is_class = |class: &[u8]| class.eq_ignore_ascii_case(b"notranslate");

@@ -389,7 +389,7 @@ impl Report for Console {
                 ));
             }
             Event::Step { epoch, epochs, batch, batches, loss } => {
-                self.step(*epoch, *epochs, *batch, *batches, *loss)
+                self.step(*epoch, *epochs, *batch, *batches, *loss);
             }
             Event::Epoch { epochs, metrics } => {
                 let left = self.seconds_left(*epochs, metrics);

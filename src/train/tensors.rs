@@ -15,6 +15,9 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::network::ground::limits::check_stored;
 use crate::network::{Layout, Parameters};
 
+/// Reads the JSON of a header.
+pub(super) type ReadHeader<H> = fn(&str) -> serde_json::Result<H>;
+
 /// The bytes of a checkpoint.
 pub(super) struct TensorFile {
     path: PathBuf,
@@ -61,7 +64,7 @@ impl TensorFile {
     pub(super) fn parse<H: DeserializeOwned>(
         &self,
         key: &str,
-        older: Option<(&str, fn(&str) -> serde_json::Result<H>)>,
+        older: Option<(&str, ReadHeader<H>)>,
     ) -> Result<(H, Tensors<'_>)> {
         let mut header = self.header(key, |json| serde_json::from_str(json))?;
         if let (None, Some((key, read))) = (&header, older) {

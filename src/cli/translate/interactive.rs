@@ -94,7 +94,7 @@ impl<W: Write> Lines<W> {
             });
             match outcome {
                 Ok((text, translation)) if self.json || self.is_ranked() => {
-                    self.write(&text, Ok(translation))?
+                    self.write(&text, Ok(translation))?;
                 }
                 Ok((text, translation)) => {
                     self.read += 1;

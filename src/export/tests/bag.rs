@@ -78,27 +78,22 @@ impl Bag {
         Forward { states: vec![(STATE.to_owned(), states)], logits, target_time }
     }
 
-    fn weight(&self, p: &Parameters<f32>, g: &mut GraphBuilder, id: ParameterId) -> Value {
-        let entry = p.entry(id);
-        g.initializer(&entry.name, &entry.shape, p.get(id))
-    }
-
     /// Ids (batch, time) and states (batch, width) to logits (batch, time, target).
     fn scores(&self, p: &Parameters<f32>, g: &mut GraphBuilder, ids: &Value, state: &Value) -> Value {
-        let table = self.weight(p, g, self.decoder);
+        let table = weight(p, g, self.decoder);
         let vectors = g.node("Gather", &[&table, ids], &[]);
         let one = g.int64(&[1], &[1]);
         let state = g.node("Unsqueeze", &[state, &one], &[]);
         let sum = g.node("Add", &[&vectors, &state], &[]);
         let h = g.node("Tanh", &[&sum], &[]);
-        let output = self.weight(p, g, self.output);
+        let output = weight(p, g, self.output);
         g.node("MatMul", &[&h, &output], &[])
     }
 
     fn encode(&self, p: &Parameters<f32>, g: &mut GraphBuilder) -> Value {
         let axes = [Axis::Symbol(axis::BATCH), Axis::Symbol(axis::SOURCE_TIME)];
         let ids = g.input(ENCODER_INPUT, DataType::Int64, &axes);
-        let table = self.weight(p, g, self.encoder);
+        let table = weight(p, g, self.encoder);
         let vectors = g.node("Gather", &[&table, &ids], &[]);
         let one = g.int64(&[1], &[1]);
         g.node("ReduceSum", &[&vectors, &one], &[("keepdims", Attribute::Int(0))])
@@ -247,4 +242,10 @@ fn another_family_whose_graph_differs_from_its_pass_is_found() {
     replace(&mut files, Role::Decoder, &decoder);
     let report = verify(&Bundle::from_files("bag", files).unwrap(), &VerifyOptions::default()).unwrap();
     assert!(failed(&report).iter().any(|check| check.subject == file::DECODER), "{}", report.table());
+}
+
+/// A parameter as a node's input.
+fn weight(p: &Parameters<f32>, g: &mut GraphBuilder, id: ParameterId) -> Value {
+    let entry = p.entry(id);
+    g.initializer(&entry.name, &entry.shape, p.get(id))
 }

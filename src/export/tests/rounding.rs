@@ -77,7 +77,7 @@ fn a_real_fault_in_a_network_that_amplifies_rounding_still_fails_by_its_numbers(
     type Change = fn(&mut [f32], usize);
     let faults: [(&str, &str, Change); 5] = [
         ("gates swapped", "encoder.lstm_0.R", |values, hidden| {
-            values[..2 * hidden * hidden].rotate_left(hidden * hidden)
+            values[..2 * hidden * hidden].rotate_left(hidden * hidden);
         }),
         ("a bias left out", "encoder.lstm_0.W", |values, hidden| {
             let row = values.len() / (4 * hidden);

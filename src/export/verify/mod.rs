@@ -1,9 +1,9 @@
 //! Holds a bundle against the network that it was cut from, in every engine that is there.
 //!
-//! 1. Files: [`Bundle::open`] has checked hashes, roles, vocabularies and wiring. The network is rebuilt from
-//!    the manifest's architecture and the training graph's initialisers; their hash must be the manifest's,
-//!    the other graphs must carry the same bytes under the same names, and what else they carry must follow
-//!    from the weights.
+//! 1. Files: [`Bundle::open`](s2s_runtime::bundle::Bundle::open) has checked hashes, roles, vocabularies and
+//!    wiring. The network is rebuilt from the manifest's architecture and the training graph's initialisers;
+//!    their hash must be the manifest's, the other graphs must carry the same bytes under the same names, and
+//!    what else they carry must follow from the weights.
 //! 2. Each graph in each engine against the rebuilt network's own pass, over ragged batches of {1, 2, 7}
 //!    texts of up to {1, 5, 33} tokens; the encoder and the folded decoder steps against the training graph.
 //! 3. Whole texts, greedily and if asked for with beams: one by one against batches, engine against engine,

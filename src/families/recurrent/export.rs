@@ -54,7 +54,7 @@ pub(super) fn export(run: &Run, wanted: &Export, say: &mut dyn FnMut(String)) ->
     if let Some(name) = &wanted.target {
         let target: &Target = name.parse()?;
         options = target.fit(&run.network, options, wanted.opset)?;
-        say(target.describe(options.opset).to_string());
+        say(target.describe(options.opset).clone());
     }
     if wanted.dtype != Dtype::F32 {
         let pairs = dev_pairs(wanted, run)?;

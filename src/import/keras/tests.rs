@@ -125,7 +125,7 @@ fn models_of_another_form_are_named_with_their_layers() {
         (
             "is a GRU",
             Box::new(|l: &mut Vec<Value>| {
-                ["lstm", "lstm_1"].iter().zip(2..).for_each(|(_, i)| l[i]["class_name"] = json!("GRU"))
+                ["lstm", "lstm_1"].iter().zip(2..).for_each(|(_, i)| l[i]["class_name"] = json!("GRU"));
             }) as Box<dyn FnOnce(&mut Vec<Value>)>,
         ),
         ("is Bidirectional", Box::new(|l| l[2]["class_name"] = json!("Bidirectional"))),
@@ -134,7 +134,7 @@ fn models_of_another_form_are_named_with_their_layers() {
             "in this order",
             Box::new(|l| {
                 l[3]["inbound_nodes"] =
-                    json!([[["input_2", 0, 0, {}], ["lstm", 0, 2, {}], ["lstm", 0, 1, {}]]])
+                    json!([[["input_2", 0, 0, {}], ["lstm", 0, 2, {}], ["lstm", 0, 1, {}]]]);
             }),
         ),
         (
