@@ -289,7 +289,7 @@ fn numbers_that_nothing_honest_has_are_refused_before_anything_is_made_of_them()
         |m| {
             m.wiring.states = (0..1025)
                 .map(|i| StateWire { decoder_input: i.to_string(), ..m.wiring.states[0].clone() })
-                .collect()
+                .collect();
         },
         "wiring",
     );

@@ -46,10 +46,10 @@ impl TwoForms {
                 if expected.len() == given.len()
                     && expected.iter().zip(&given).all(|(a, b)| self.agree(a, b).unwrap_or(false)) =>
             {
-                self.wide = Some(graph)
+                self.wide = Some(graph);
             }
             Ok(_) => {
-                tracing::warn!("the engine computes another form of a graph differently; it is not used")
+                tracing::warn!("the engine computes another form of a graph differently; it is not used");
             }
             Err(error) => tracing::debug!(%error, "the engine cannot load another form of a graph"),
         }
@@ -74,7 +74,7 @@ impl Graph for TwoForms {
             match wide.call(inputs, outputs) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any more")
+                    tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any more");
                 }
             }
             self.wide = None;

@@ -37,7 +37,7 @@ fn drop_unknown(manifest: &mut Value) {
     };
     part(&["languages"], keep::<Languages>);
     part(&["graphs"], |graphs| {
-        graphs.as_object_mut().into_iter().flat_map(|graphs| graphs.values_mut()).for_each(keep::<GraphFile>)
+        graphs.as_object_mut().into_iter().flat_map(|graphs| graphs.values_mut()).for_each(keep::<GraphFile>);
     });
     part(&["files"], |files| {
         if let Some(files) = files.as_object_mut() {
