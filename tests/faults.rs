@@ -180,7 +180,11 @@ fn three_hundred_slow_bodies_of_two_megabytes_do_not_fill_the_memory() {
     let refused = slow.into_iter().filter(|stream| {
         stream.set_nonblocking(true).unwrap();
         let (mut stream, mut some) = (stream, [0; 12]);
-        stream.read(&mut some).is_ok_and(|n| n == 12 && &some == b"HTTP/1.1 503")
+        match stream.read(&mut some) {
+            Ok(n) => &some[..n] == b"HTTP/1.1 503",
+            // What was still being sent when the refusal came has closed the connection before it was read.
+            Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
+        }
     });
     assert!(refused.count() > 250);
 }
