@@ -6,8 +6,8 @@
 //! The runtime is a package of its own, `s2s-runtime`, in `src/runtime`: nested on purpose, so that the
 //! project's top level stays as its users know it. It knows nothing of this crate.
 //!
-//! Two more packages lie beside it: `s2s-kernels`, the arithmetic, and this one. CONTRIBUTING.md has the map of
-//! who uses whom, and a test holds the imports against it.
+//! Two more packages lie beside it: `s2s-kernels`, the arithmetic, and this one. CONTRIBUTING.md has the map
+//! of who uses whom, and a test holds the imports against it.
 
 #![forbid(unsafe_code)]
 

@@ -366,7 +366,8 @@ impl fmt::Display for Soak {
         write!(
             f,
             "{engine}, batch {batch}, {threads} workers: {sentences} texts in {seconds} s; \
-             resident set {rss_mb_start} MiB after a twentieth, {rss_mb_end} MiB at the end: {growth_percent:+.2} %"
+             resident set {rss_mb_start} MiB after a twentieth, {rss_mb_end} MiB at the end: \
+             {growth_percent:+.2} %"
         )
     }
 }
@@ -387,7 +388,8 @@ impl fmt::Display for Report {
         } = self;
         writeln!(
             f,
-            "{engine}, batch {batch}, {threads} worker{}: {sentences_per_second:.1} sentences/s, {tokens_per_second:.0} tokens/s, \
+            "{engine}, batch {batch}, {threads} worker{}: {sentences_per_second:.1} sentences/s, \
+             {tokens_per_second:.0} tokens/s, \
          {steps_per_second:.0} steps/s of {:.1} rows ({sentences} texts)",
             if *threads == 1 { "" } else { "s" },
             self.rows_per_step,
@@ -399,7 +401,8 @@ impl fmt::Display for Report {
             f,
             "  bare step {:.1} us (p50), {:.1} us (p99), at least {:.1}; first token after {:.3} ms\n  \
          time: encoder {:.0} %, decoder {:.0} %, the rest {:.0} %\n  \
-         floor: {:.0} sentences/s at {:.0} GFLOP/s and {:.0} GB/s; this is {:.0} % of it\n  opened in {load_ms:.0} ms",
+         floor: {:.0} sentences/s at {:.0} GFLOP/s and {:.0} GB/s; this is {:.0} % of it\n  opened in \
+         {load_ms:.0} ms",
             self.step_us_p50,
             self.step_us_p99,
             self.floor_step_us,

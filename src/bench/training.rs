@@ -237,9 +237,11 @@ impl fmt::Display for Report {
             .unwrap_or_default();
         write!(
             f,
-            "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} steps/s{processor}\n\
+            "training {workload}, {input} input, {lengths} batches, {threads} threads: {steps_per_second:.2} \
+             steps/s{processor}\n\
          rounds: {each}; loss {first_loss:.3} -> {last_loss:.3}\n\
-         products: {gflop_per_step:.2} GFLOP a step, {:.0} % of {peak_gflops:.0} GFLOP/s (fastest round {:.0} %)",
+         products: {gflop_per_step:.2} GFLOP a step, {:.0} % of {peak_gflops:.0} GFLOP/s (fastest round \
+         {:.0} %)",
             100.0 * self.share_of_peak,
             100.0 * self.share_of_peak_fastest,
         )

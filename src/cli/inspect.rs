@@ -131,8 +131,8 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
     write(&bytes, format, args.output.as_deref())
 }
 
-/// A bundle (folder or zip), a run folder or an ONNX file, whichever is at `path`; of a run the graphs that it
-/// would export, with the weights of its best epoch, or zeros before there is one.
+/// A bundle (folder or zip), a run folder or an ONNX file, whichever is at `path`; of a run the graphs that
+/// it would export, with the weights of its best epoch, or zeros before there is one.
 fn open(path: &Path) -> Result<Subject> {
     if path.is_file() && path.extension().is_none_or(|e| !e.eq_ignore_ascii_case("zip")) {
         let name = path.file_name().map_or_else(String::new, |n| n.to_string_lossy().into_owned());

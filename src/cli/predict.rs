@@ -38,7 +38,8 @@ const BATCH: usize = 256;
 pub fn run(args: &Args, global: &Global) -> Result<()> {
     if !FeatureBundle::<Mlp>::exists(&args.bundle) {
         let (message, help) = bundles::what_it_is(&args.bundle).unwrap_or_else(|| {
-            let help = "`s2s translate` runs bundles of sequence models; `s2s config init --template mlp-mnist` starts a perceptron";
+            let help = "`s2s translate` runs bundles of sequence models; `s2s config init --template \
+                mlp-mnist` starts a perceptron";
             ("this is no bundle of a perceptron".to_owned(), help.to_owned())
         });
         return Err(Error::new(ErrorKind::Usage, message).in_file(&args.bundle).help(help));

@@ -124,7 +124,8 @@ mod tests {
             .at_line(&path, Some(2), Some("model.hiden"))
             .help("did you mean `hidden`?");
         let expected = format!(
-            "error: {}:2:model.hiden: unknown key\n   |\n 2 |   hiden: 256\n   |\n  help: did you mean `hidden`?\n",
+            "error: {}:2:model.hiden: unknown key\n   |\n 2 |   hiden: 256\n   |\n  help: did you mean \
+             `hidden`?\n",
             path.display()
         );
         assert_eq!(render(&error, false), expected);

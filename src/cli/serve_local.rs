@@ -345,7 +345,8 @@ fn fit_descriptors(limits: &mut Limits) {
     if let Some(descriptors) = allowed.filter(|&descriptors| limits.fit_descriptors(descriptors)) {
         let allowed = limits.max_connections;
         tracing::warn!(
-            "{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower --max-connections"
+            "{descriptors} open files allow {allowed} connections, not {wanted}; raise ulimit -n, or lower \
+             --max-connections"
         );
     }
 }

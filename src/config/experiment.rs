@@ -10,8 +10,8 @@ use super::raw::{Node, Value};
 use super::training::Training;
 use crate::error::Result;
 
-/// Reads the key `model.kind` of the config in `file`, which says what the rest of it means; `None` where it is
-/// not there. A file that cannot be read has none either: its own reader says why.
+/// Reads the key `model.kind` of the config in `file`, which says what the rest of it means; `None` where it
+/// is not there. A file that cannot be read has none either: its own reader says why.
 pub fn kind(file: &Path, options: &LoadOptions) -> Option<String> {
     let mut node = Node::parse(&files::read_text(file, files::CONFIG).ok()?, file).ok()?;
     for assignment in &options.overrides {

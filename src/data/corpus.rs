@@ -169,7 +169,8 @@ impl Corpus {
 }
 
 /// What to do where a file of data is not there.
-pub const WHERE_DATA_LIES: &str = "put it there, or say where it is: data paths start at --data DIR (or S2S_DATA), else at \
+pub const WHERE_DATA_LIES: &str = "put it there, or say where it is: data paths start at --data DIR (or \
+    S2S_DATA), else at \
                                    `data.folder`, else at the config's folder";
 
 /// The pairs of a file that can be trained on, and what is remembered of it.

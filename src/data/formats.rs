@@ -15,7 +15,8 @@ use crate::error::{Error, ErrorKind, Result};
 ///
 /// # Errors
 /// [`ErrorKind::Data`] with file and line: a column is missing or one too many, a side is empty, a quote
-/// stays open, the line is longer than [`LONGEST_LINE`](super::reading::LONGEST_LINE), the text is not UTF-8; or there is no pair.
+/// stays open, the line is longer than [`LONGEST_LINE`](super::reading::LONGEST_LINE), the text is not UTF-8;
+/// or there is no pair.
 pub fn parse(bytes: &[u8], file: &Path, format: &Format, limit: Option<usize>) -> Result<Pairs> {
     collect(bytes, file, format, limit, &mut |_, _, _| Ok(()), &mut |_, _, _| ())
 }

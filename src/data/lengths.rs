@@ -72,5 +72,8 @@ pub(super) fn check_length(
         () => return Ok(()),
     };
     let error = Error::new(ErrorKind::Data, message).at_line(file, Some(line), None);
-    Err(error.help("cut the text into sentences, or take the line out: the memory of a step grows with its longest texts"))
+    Err(error.help(
+        "cut the text into sentences, or take the line out: the memory of a step grows with its \
+        longest texts",
+    ))
 }

@@ -1,5 +1,5 @@
-//! Pairs of text, from files or self-made: read, looked at, counted, encoded, and their order in training; and
-//! samples of numbers.
+//! Pairs of text, from files or self-made: read, looked at, counted, encoded, and their order in training;
+//! and samples of numbers.
 
 pub mod batches;
 pub mod corpus;

@@ -86,7 +86,8 @@ pub(super) fn expected(format: &Format) -> String {
     let (source, target) = (format.source + 1, format.target + 1);
     let columns = |separator: &str| {
         format!(
-            "a line has columns separated by {separator}; the source is column {source}, the target column {target}"
+            "a line has columns separated by {separator}; the source is column {source}, the target column \
+             {target}"
         )
     };
     match &format.kind {
@@ -97,7 +98,8 @@ pub(super) fn expected(format: &Format) -> String {
         FormatKind::Jsonl(names) => {
             let [source, target] = names.clone().unwrap_or_else(|| ["source", "target"].map(str::to_owned));
             format!(
-                "a line is an object of JSON with the texts `{source}` and `{target}`; `data.columns` names others"
+                "a line is an object of JSON with the texts `{source}` and `{target}`; `data.columns` names \
+                 others"
             )
         }
     }
@@ -107,7 +109,8 @@ pub(super) fn expected(format: &Format) -> String {
 fn from_another_encoding(file: &Path) -> String {
     let name = file.display();
     format!(
-        "s2s reads UTF-8; if this is Windows-1252 or Latin-1: iconv -f WINDOWS-1252 -t UTF-8 '{name}' > NEW (if Chinese: -f GB18030)"
+        "s2s reads UTF-8; if this is Windows-1252 or Latin-1: iconv -f WINDOWS-1252 -t UTF-8 '{name}' > NEW \
+         (if Chinese: -f GB18030)"
     )
 }
 

@@ -134,7 +134,8 @@ fn columns<'a>(
         return Err(reading.problem(line, message, hint(format, text).unwrap_or_else(|| expected(format))));
     }
     if format.extra == Extra::Error && count > needed {
-        let help = "add `columns: {extra: ignore}` to `data` if further columns (an attribution, say) are right, \
+        let help = "add `columns: {extra: ignore}` to `data` if further columns (an attribution, say) are \
+            right, \
                     `{extra: join}` if they are text of the last one";
         return Err(reading.problem(line, format!("the line has {count} columns, not {needed}"), help));
     }

@@ -132,8 +132,10 @@ mod tests {
             ..GraphInfo::default()
         };
         let expected = "name: \"m.encoder\"\nbackend: \"onnxruntime\"\nmax_batch_size: 64\n\
-                        input [\n  {\n    name: \"encoder_input\"\n    data_type: TYPE_INT64\n    dims: [ -1 ]\n  }\n]\n\
-                        output [\n  {\n    name: \"state_h_0\"\n    data_type: TYPE_FP32\n    dims: [ 8 ]\n  }\n]\n\
+                        input [\n  {\n    name: \"encoder_input\"\n    data_type: TYPE_INT64\n    dims: [ -1 \
+                        ]\n  }\n]\n\
+                        output [\n  {\n    name: \"state_h_0\"\n    data_type: TYPE_FP32\n    dims: [ 8 \
+                        ]\n  }\n]\n\
                         dynamic_batching { }\n";
         assert_eq!(config("m.encoder", &graph)?, expected);
         graph.outputs.push(tensor("loss", FLOAT, &[]));

@@ -165,7 +165,8 @@ impl Subject {
         let Some(padding) = &self.graph_padding else { return title };
         let (symbol, length) = (&padding.symbol, padding.length);
         format!(
-            "{title}\nSources of fewer than {length} symbols: the graphs fill them up with {symbol:?}, there is nothing to do"
+            "{title}\nSources of fewer than {length} symbols: the graphs fill them up with {symbol:?}, there \
+             is nothing to do"
         )
     }
 

@@ -275,7 +275,8 @@ fn feedback(canvas: &mut Canvas, training: &Model, placed: &[Placed], edge: f64,
     let (x1, y1) = (input.centre.0 + input.size.0 / 2.0, input.centre.1);
     let side = edge + 16.0;
     let d = format!(
-        "M{x0:.1},{y0:.1} L{:.1},{y0:.1} Q{side:.1},{y0:.1} {side:.1},{:.1} L{side:.1},{:.1} Q{side:.1},{y1:.1} {:.1},{y1:.1} L{x1:.1},{y1:.1}",
+        "M{x0:.1},{y0:.1} L{:.1},{y0:.1} Q{side:.1},{y0:.1} {side:.1},{:.1} L{side:.1},{:.1} \
+         Q{side:.1},{y1:.1} {:.1},{y1:.1} L{x1:.1},{y1:.1}",
         side - 12.0,
         y0 - 12.0,
         y1 + 12.0,

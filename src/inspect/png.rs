@@ -39,7 +39,8 @@ pub fn render(svg: &str, scale: f32) -> Result<Vec<u8>> {
 /// such character is.
 pub fn has_font_for(c: char) -> bool {
     let drawn = |c: char| {
-        let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"32\" height=\"32\" font-family=\"DejaVu Sans\">";
+        let svg = "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"32\" height=\"32\" font-family=\"DejaVu \
+            Sans\">";
         render(&format!("{svg}<text x=\"4\" y=\"24\" font-size=\"20\">{c}</text></svg>"), 1.0).ok()
     };
     is_covered(c) || drawn(c) != drawn(NOWHERE)
@@ -62,7 +63,8 @@ mod tests {
     fn ink(text: &str, bold: bool) -> usize {
         let weight = if bold { " font-weight=\"bold\"" } else { "" };
         let svg = format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"200\" height=\"30\" font-family=\"{}\"><rect width=\"200\" height=\"30\" \
+            "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"200\" height=\"30\" font-family=\"{}\"><rect \
+             width=\"200\" height=\"30\" \
              fill=\"#fff\"/><text x=\"5\" y=\"20\" font-size=\"16\"{weight}>{text}</text></svg>",
             crate::inspect::svg::FONT
         );

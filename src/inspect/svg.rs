@@ -121,7 +121,8 @@ impl Canvas {
         let dash = if dash.is_empty() { String::new() } else { format!(" stroke-dasharray=\"{dash}\"") };
         let _ = writeln!(
             self.body,
-            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"{radius:.1}\" fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"1.4\"{dash}/>"
+            "<rect x=\"{x:.1}\" y=\"{y:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" rx=\"{radius:.1}\" \
+             fill=\"{fill}\" stroke=\"{stroke}\" stroke-width=\"1.4\"{dash}/>"
         );
     }
 
@@ -131,7 +132,8 @@ impl Canvas {
         let weight = if bold { " font-weight=\"bold\"" } else { "" };
         let _ = writeln!(
             self.body,
-            "<text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\"{weight} fill=\"{colour}\">{}</text>",
+            "<text x=\"{x:.1}\" y=\"{:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\"{weight} \
+             fill=\"{colour}\">{}</text>",
             y + size * 0.36,
             escape(text)
         );
@@ -181,7 +183,8 @@ impl Canvas {
         let dash = if dashed { " stroke-dasharray=\"3 3\"" } else { "" };
         let _ = writeln!(
             self.body,
-            "<path d=\"{d}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"{dash} marker-end=\"url(#head)\"/>"
+            "<path d=\"{d}\" fill=\"none\" stroke=\"{colour}\" stroke-width=\"1.3\"{dash} \
+             marker-end=\"url(#head)\"/>"
         );
     }
 
@@ -191,7 +194,8 @@ impl Canvas {
         let height = 12.5 * lines.len() as f64;
         let _ = writeln!(
             self.body,
-            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"#fff\" fill-opacity=\"0.9\"/>",
+            "<rect x=\"{:.1}\" y=\"{:.1}\" width=\"{width:.1}\" height=\"{height:.1}\" fill=\"#fff\" \
+             fill-opacity=\"0.9\"/>",
             x - width / 2.0,
             y - height / 2.0
         );
@@ -223,9 +227,12 @@ impl Canvas {
             other => format!(" xml:lang=\"{}\"", other.code()),
         };
         format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\"{language} width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"{FONT}\">\n\
-             <title>{}</title>\n<defs><marker id=\"head\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
-             <path d=\"M0,1 L10,5 L0,9 z\" fill=\"#555\"/></marker></defs>\n<rect width=\"100%\" height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
+            "<svg xmlns=\"http://www.w3.org/2000/svg\"{language} width=\"{width:.0}\" height=\"{height:.0}\" \
+             viewBox=\"0 0 {width:.0} {height:.0}\" font-family=\"{FONT}\">\n\
+             <title>{}</title>\n<defs><marker id=\"head\" viewBox=\"0 0 10 10\" refX=\"9\" refY=\"5\" \
+             markerWidth=\"7\" markerHeight=\"7\" orient=\"auto\">\
+             <path d=\"M0,1 L10,5 L0,9 z\" fill=\"#555\"/></marker></defs>\n<rect width=\"100%\" \
+             height=\"100%\" fill=\"#fff\"/>\n{}</svg>\n",
             escape(title),
             self.body
         )

@@ -207,7 +207,8 @@ fn special_note(total: usize, s: &Special) -> String {
     parts.push(format!("PAD, UNK of the target: {}", thousands(s.target)));
     let counted = if s.is_keras { "what Keras counts for" } else { "for" };
     format!(
-        "  of special symbols: {} ({})\n  without them: {} ({counted} {} source and {} target tokens, START and END among the latter)\n",
+        "  of special symbols: {} ({})\n  without them: {} ({counted} {} source and {} target tokens, START \
+         and END among the latter)\n",
         thousands(s.source + s.target),
         parts.join("; "),
         thousands(total.saturating_sub(s.source + s.target)),

@@ -32,10 +32,12 @@ pub enum Check {
     Model(fn(&View<'_>) -> Vec<(String, String)>),
 }
 
-const LEFT: &str = "take the input away and pad on the left: give the LSTM no B, append a channel to X that is 1 at tokens and 0 at \
+const LEFT: &str = "take the input away and pad on the left: give the LSTM no B, append a channel to X that \
+    is 1 at tokens and 0 at \
      padding, and W's last column the bias, so that padding leaves a zero state at zero";
 const FORWARD: &str = "use a second forward operator on the reversed sequence, its outputs reversed again";
-const CELL: &str = "keep these weights as f32, or write the cell out (MatMul, Split, Sigmoid, Tanh), which every runtime takes";
+const CELL: &str = "keep these weights as f32, or write the cell out (MatMul, Split, Sigmoid, Tanh), which \
+    every runtime takes";
 
 /// All rules, in the order of reports.
 pub const RULES: &[Rule] = &[
@@ -71,7 +73,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "initial-state",
         about: "no initial state is wired, and the batch is not fixed",
-        fix: "wire a state of zeros: Shape of X, Gather the batch, Concat with 1 and hidden_size, ConstantOfShape with a value",
+        fix: "wire a state of zeros: Shape of X, Gather the batch, Concat with 1 and hidden_size, \
+            ConstantOfShape with a value",
         effects: &[(Tract, Refuses)],
         check: Check::Node(|site| {
             let states: &[(usize, &str)] = if site.node.is("LSTM") {
@@ -134,7 +137,8 @@ pub const RULES: &[Rule] = &[
     Rule {
         id: "gru-reset-before",
         about: "a GRU with linear_before_reset=0",
-        fix: "train it with the reset gate after the product (Keras: reset_after=True; PyTorch always) and set linear_before_reset=1",
+        fix: "train it with the reset gate after the product (Keras: reset_after=True; PyTorch always) and \
+            set linear_before_reset=1",
         effects: &[(Rten, Refuses), (Mnn, Wrong)],
         check: Check::Node(|site| {
             (site.node.is("GRU") && site.node.int("linear_before_reset", 0) == 0).then(String::new)

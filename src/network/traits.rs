@@ -97,8 +97,8 @@ pub trait Network: Clone + Send + Sync + Debug + 'static {
         p.ids().map(exported).collect()
     }
 
-    /// Reads the parameters out of tensors that [`exported`](Self::exported) named; `find` gives the shape and
-    /// the row-major values of a tensor.
+    /// Reads the parameters out of tensors that [`exported`](Self::exported) named; `find` gives the shape
+    /// and the row-major values of a tensor.
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`] for a tensor that is missing or of another shape.

@@ -86,10 +86,17 @@ impl Bundle {
             if !found.eq_ignore_ascii_case(&graph.sha256) {
                 return Err(Error::new(
                     ErrorKind::Bundle,
-                    format!("damaged, or from another export: its sha256 is {found}, the manifest says {}", graph.sha256),
+                    format!(
+                        "damaged, or from another export: its sha256 is {found}, the manifest says \
+                        {}",
+                        graph.sha256
+                    ),
                 )
                 .in_file(files.path(&graph.file))
-                .help("copy the whole bundle again, or export it again; files of several exports cannot be mixed"));
+                .help(
+                    "copy the whole bundle again, or export it again; files of several exports cannot be \
+                    mixed",
+                ));
             }
             kept.insert(graph.file.clone(), Arc::new(bytes));
         }
@@ -180,7 +187,8 @@ fn check_side_files(
             None => "missing, and the manifest lists it".to_owned(),
         };
         return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
-            "copy the whole bundle again, or export it again; who changed it on purpose takes it out of `files` in {}",
+            "copy the whole bundle again, or export it again; who changed it on purpose takes it out of \
+             `files` in {}",
             file::MANIFEST
         )));
     }

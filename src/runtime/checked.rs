@@ -238,11 +238,27 @@ impl<'a> Walk<'a> {
                 .wrong(node.label(), format!("reads `{input}`, which no input, initialiser or node gives"))
                 .help("the file is truncated, or was cut wrongly out of a larger graph"),
             Some(after) if reaches(&nodes[at..], 0, after) => self
-                .wrong(node.label(), format!("reads `{input}`, which is computed from its own output: a cycle"))
+                .wrong(
+                    node.label(),
+                    format!(
+                        "reads `{input}`, which is computed from its own output: a \
+                    cycle"
+                    ),
+                )
                 .help("a graph must not have a cycle"),
             Some(after) => self
-                .wrong(node.label(), format!("reads `{input}`, which {} gives only behind it", nodes[at + after].label()))
-                .help("ONNX wants nodes in an order in which they can run; sort them, for example with onnx-graphsurgeon's toposort()"),
+                .wrong(
+                    node.label(),
+                    format!(
+                        "reads `{input}`, which {} gives only behind \
+                    it",
+                        nodes[at + after].label()
+                    ),
+                )
+                .help(
+                    "ONNX wants nodes in an order in which they can run; sort them, for example with \
+                    onnx-graphsurgeon's toposort()",
+                ),
         }
     }
 

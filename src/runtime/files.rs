@@ -169,7 +169,8 @@ fn check_regular(found: FileType, path: &Path, kind: FileKind) -> Result<()> {
     let help = match what {
         "a folder" => format!("name {} itself, not the folder that it lies in", kind.name),
         _ => format!(
-            "{} is read from a regular file: write it to one first, and name that (`<(...)` of a shell gives a FIFO)",
+            "{} is read from a regular file: write it to one first, and name that (`<(...)` of a shell gives \
+             a FIFO)",
             kind.name
         ),
     };

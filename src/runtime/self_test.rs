@@ -84,7 +84,8 @@ impl SelfTest {
         match cases * source {
             ..=MOST_IDS => Ok(()),
             ids => Err(format!(
-                "the self test has {cases} cases with up to {source} ids, {ids} together; at most {MOST_IDS} are run"
+                "the self test has {cases} cases with up to {source} ids, {ids} together; at most {MOST_IDS} \
+                 are run"
             )),
         }
     }
@@ -164,8 +165,16 @@ impl SelfTest {
         let width = engine.target_vocabulary();
         let name = engine.name().to_owned();
         let failed = |case: usize, what: String| {
-            Error::new(ErrorKind::Parity, format!("the self test fails with the engine {name}: case {case}: {what}")).help(
-                "this engine computes something else than the one that wrote the bundle: try another engine, or export the bundle again",
+            Error::new(
+                ErrorKind::Parity,
+                format!(
+                    "the self test fails with the engine {name}: case {case}: \
+                {what}"
+                ),
+            )
+            .help(
+                "this engine computes something else than the one that wrote the bundle: try another engine, \
+                 or export the bundle again",
             )
         };
         if self.cases.is_empty() {

@@ -85,7 +85,8 @@ impl Comparison {
         }
         let Self { before, after } = self;
         let message = format!(
-            "{} weights get {:.2} % of {} sources right, {} weights {:.2} %: {:.2} points lost, more than {:.2}",
+            "{} weights get {:.2} % of {} sources right, {} weights {:.2} %: {:.2} points lost, more than \
+             {:.2}",
             before.dtype,
             100.0 * before.score.exact_match(),
             before.score.sources,

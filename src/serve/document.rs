@@ -351,8 +351,10 @@ mod tests {
     #[test]
     fn tags_and_entities_of_html_stay_or_come_back() {
         let reading = Reading { markup: Some(Markup::Html), ..Reading::default() };
-        let html = "<p class=\"a\">x &amp; y.  <b>z</b>&nbsp;!<br/>\n two\n lines &lt;3</p><!-- c --><script>s</script>";
-        let expected = "<p class=\"a\">X &amp; Y.  <b>Z</b>&nbsp;!<br/>\n TWO LINES &lt;3</p><!-- c --><script>s</script>";
+        let html = "<p class=\"a\">x &amp; y.  <b>z</b>&nbsp;!<br/>\n two\n lines &lt;3</p><!-- c \
+            --><script>s</script>";
+        let expected = "<p class=\"a\">X &amp; Y.  <b>Z</b>&nbsp;!<br/>\n TWO LINES &lt;3</p><!-- c \
+            --><script>s</script>";
         assert_eq!(upper(html, &reading), expected);
         let sentences = Reading { split: Split::Sentences, ..reading };
         assert_eq!(upper(html, &sentences), expected);

@@ -157,7 +157,8 @@ impl ApiError {
             }
             ErrorKind::Timeout => Self::new(Fault::Deadline, error.message()),
             _ => {
-                tracing::error!(error = %error, cause = ?std::error::Error::source(error), "a request failed");
+                tracing::error!(error = %error, cause = ?std::error::Error::source(error), "a request \
+                    failed");
                 Self::new(Fault::Internal, "the model failed on this request")
             }
         }

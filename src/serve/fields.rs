@@ -33,7 +33,8 @@ fn format_of(headers: &HeaderMap) -> Result<Option<Format>, ApiError> {
     let Some(value) = headers.get(header::CONTENT_TYPE) else { return Ok(None) };
     let wrong = |what: &str| {
         let message = format!(
-            "content type {what} is not read here; send application/json or application/x-www-form-urlencoded in UTF-8"
+            "content type {what} is not read here; send application/json or \
+             application/x-www-form-urlencoded in UTF-8"
         );
         ApiError::new(Fault::UnsupportedMediaType, message)
     };
@@ -73,7 +74,8 @@ impl Fields {
         let read = server.bodies().parsed(bytes.len(), move || match format {
             Some(Format::Json) => Ok((json_object(&bytes)?, query)),
             None if reads_body && !bytes.is_empty() => {
-                let message = "the body has no content type; send application/json or application/x-www-form-urlencoded";
+                let message = "the body has no content type; send application/json or \
+                    application/x-www-form-urlencoded";
                 Err(ApiError::new(Fault::UnsupportedMediaType, message))
             }
             None => Ok((query, Map::new())),

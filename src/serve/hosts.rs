@@ -135,7 +135,8 @@ impl Hosts {
             let place = place.filter(|place| place.port.is_none() && !place.name.contains('*'));
             let Some(place) = place else {
                 return Err(format!(
-                    "{entry:?} is no host name; a name such as translate.example.org, without scheme and port, is wanted"
+                    "{entry:?} is no host name; a name such as translate.example.org, without scheme and \
+                     port, is wanted"
                 ));
             };
             hosts.names.push(if entry.starts_with("*.") { format!(".{}", place.name) } else { place.name });
@@ -156,7 +157,10 @@ impl Hosts {
             }
             let origin = Origin::of(entry);
             self.origins.push(origin.ok_or_else(|| {
-                format!("{entry:?} is no origin; scheme, name and port, such as https://app.example.org or http://a.example:3000, or * are wanted")
+                format!(
+                    "{entry:?} is no origin; scheme, name and port, such as https://app.example.org or \
+                    http://a.example:3000, or * are wanted"
+                )
             })?);
         }
         Ok(self)
@@ -193,7 +197,8 @@ impl Hosts {
         {
             let name = &host.name;
             let message = format!(
-                "this server is not {name}; start it with --allowed-host {name} if it should answer to that name"
+                "this server is not {name}; start it with --allowed-host {name} if it should answer to that \
+                 name"
             );
             return Err(ApiError::new(Fault::WrongHost, message));
         }

@@ -239,7 +239,8 @@ impl Library {
             }
             shelf.changing.remove(&path);
             if let Err(error) = self.shelve(&path, shelf, server) {
-                tracing::warn!(%error, bundle = %path.display(), "a bundle that has changed cannot be loaded; the old one goes on");
+                tracing::warn!(%error, bundle = %path.display(), "a bundle that has changed cannot be \
+                    loaded; the old one goes on");
                 shelf.refused.insert(path, now);
             }
         }
@@ -255,7 +256,8 @@ impl Library {
         let old = shelf.served.insert(path.to_owned(), Shelved { name: name.clone(), stamp });
         shelf.refused.remove(path);
         server.replace(old.as_ref().map(|old| old.name.as_str()), scheduler);
-        tracing::info!(model = name, bundle = %path.display(), "loaded {}", if old.is_some() { "anew" } else { "beside the others" });
+        tracing::info!(model = name, bundle = %path.display(), "loaded \
+            {}", if old.is_some() { "anew" } else { "beside the others" });
         Ok(())
     }
 
@@ -281,7 +283,8 @@ impl Library {
             match looked.await {
                 Ok(after) => shelf = after,
                 Err(panic) => {
-                    tracing::error!(%panic, "looking for changed bundles panicked; they are not looked for any more");
+                    tracing::error!(%panic, "looking for changed bundles panicked; they are not looked for \
+                        any more");
                     return;
                 }
             }

@@ -226,7 +226,8 @@ mod tests {
 
     #[test]
     fn texts_between_tags_are_read_where_they_stand_with_their_entities_decoded() {
-        let source = "<p title='a > b'> caf&eacute; &amp;\r\n  <b>tea</b>&nbsp;1 &lt; 2, a < b &#x4f60;&copy no &bogus; <3</p>";
+        let source = "<p title='a > b'> caf&eacute; &amp;\r\n  <b>tea</b>&nbsp;1 &lt; 2, a < b &#x4f60;&copy \
+            no &bogus; <3</p>";
         let expected = [
             ("caf&eacute; &amp;", "café &"),
             ("tea", "tea"),
@@ -240,8 +241,10 @@ mod tests {
 
     #[test]
     fn comments_scripts_styles_code_and_what_asks_for_it_are_kept() {
-        let source = "<!doctype html><!-- no --><style>a{}</style><script>if (a < b) '<p>no</p>'</script><title>T &amp; U</title>\
-            a<code>x<code>y</code>z</code>b<span translate=no>no<span>no</span></span>c<i class='x notranslate'>no</i>d<br>e\
+        let source = "<!doctype html><!-- no --><style>a{}</style><script>if (a < b) \
+            '<p>no</p>'</script><title>T &amp; U</title>\
+            a<code>x<code>y</code>z</code>b<span translate=no>no<span>no</span></span>c<i class='x \
+            notranslate'>no</i>d<br>e\
             <p>. , -</p><textarea>f\ng</textarea><p>one\n two\tthree</p>";
         assert_eq!(read(source), ["T & U", "a", "b", "c", "d", "e", "f\ng", "one two\tthree"]);
     }

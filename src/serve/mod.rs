@@ -1,8 +1,8 @@
 //! The HTTP server: protocols that existing clients already speak, over bundles.
 //!
-//! [`app`](app::app) is every route without a socket over a [`Server`](server::Server); [`listener`] is the accept loop with its timeouts and
-//! its draining; [`scheduler`] joins requests of many clients into batches; [`model`] is the seam to
-//! `s2s-runtime`.
+//! [`app`](app::app) is every route without a socket over a [`Server`](server::Server); [`listener`] is the
+//! accept loop with its timeouts and its draining; [`scheduler`] joins requests of many clients into batches;
+//! [`model`] is the seam to `s2s-runtime`.
 
 pub mod access_log;
 mod accounting;

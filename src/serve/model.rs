@@ -48,8 +48,8 @@ pub trait Model: Send + Sync {
     fn worker(&self, metrics: &Arc<ModelMetrics>) -> Result<Box<dyn Worker>>;
 }
 
-/// One thread's engine, and the texts that it decodes side by side; what becomes of a text never depends on its
-/// company.
+/// One thread's engine, and the texts that it decodes side by side; what becomes of a text never depends on
+/// its company.
 pub trait Worker: Send {
     /// Takes a text, which joins the others at the next step.
     ///

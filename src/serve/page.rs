@@ -37,7 +37,8 @@ pub(super) static DOCUMENT: LazyLock<Page> =
 impl Page {
     fn new(html: String) -> Self {
         let policy = format!(
-            "default-src 'none'; style-src{}; script-src{}; connect-src 'self'; img-src data: blob:; base-uri 'none'; \
+            "default-src 'none'; style-src{}; script-src{}; connect-src 'self'; img-src data: blob:; \
+             base-uri 'none'; \
              form-action 'none'; frame-ancestors 'none'",
             hashes(&html, "style"),
             hashes(&html, "script"),

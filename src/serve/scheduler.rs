@@ -225,7 +225,8 @@ impl Scheduler {
         let attention =
             if attends { format!(" with attention on up to {longest} source tokens") } else { String::new() };
         let message = format!(
-            "{} texts, {} hypotheses each, up to {} tokens{attention}: the answer may take {bytes} bytes, the limit is {}; \
+            "{} texts, {} hypotheses each, up to {} tokens{attention}: the answer may take {bytes} bytes, \
+             the limit is {}; \
              ask for fewer beams or samples, fewer tokens (max_new_tokens), fewer texts, or no attention",
             lengths.len(),
             settings.most_hypotheses(),

@@ -124,7 +124,8 @@ mod tests {
 
     #[test]
     fn sentences_end_where_unicode_says_so_and_the_spaces_between_are_not_read() {
-        let text = "  Hello there.  How are you? He paid 3.50 to him, i.e. her.\n你好。再见！ \u{201c}Yes.\u{201d} No";
+        let text = "  Hello there.  How are you? He paid 3.50 to him, i.e. her.\n你好。再见！ \u{201c}Yes.\u{201d} \
+            No";
         let expected = [
             "Hello there.",
             "How are you?",

@@ -1,8 +1,8 @@
 //! The threads that decode: each admits what waits at every decoding step (continuous batching).
 //!
-//! A failure inside a worker (an engine's error or a panic) takes every text in it with it, so these are decoded
-//! again, each alone: only the text that fails alone is answered with the failure. Texts decode the same alone
-//! and in company, so a stream simply goes on after the tokens that it has already sent.
+//! A failure inside a worker (an engine's error or a panic) takes every text in it with it, so these are
+//! decoded again, each alone: only the text that fails alone is answered with the failure. Texts decode the
+//! same alone and in company, so a stream simply goes on after the tokens that it has already sent.
 
 use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::panic::{AssertUnwindSafe, catch_unwind};

@@ -172,7 +172,8 @@ mod tests {
     use crate::config::{Config, LoadOptions};
 
     fn training(set: &[String]) -> Training {
-        let text = "name: a\ndata: {task: dates}\nmodel: {hidden: 8, input: one_hot}\ntraining: {epochs: 99, batch_size: 2, learning_rate: 0.125}\n";
+        let text = "name: a\ndata: {task: dates}\nmodel: {hidden: 8, input: one_hot}\ntraining: {epochs: 99, \
+            batch_size: 2, learning_rate: 0.125}\n";
         Config::parse(text, Path::new("a.yaml"), &LoadOptions { overrides: set.to_vec(), data: None })
             .unwrap()
             .training

@@ -176,7 +176,8 @@ pub(super) fn svg(name: &str, metrics: &[EpochMetrics]) -> String {
     let epochs = metrics.last().map_or(0, |m| m.epoch);
     let best = metrics.iter().rfind(|m| m.best);
     let mut out = format!(
-        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 {WIDTH} {height}\" font-family=\"{FONT}\">\n\
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{WIDTH}\" height=\"{height}\" viewBox=\"0 0 \
+         {WIDTH} {height}\" font-family=\"{FONT}\">\n\
          <title>Training of {name}</title>\n<rect width=\"{WIDTH}\" height=\"{height}\" fill=\"#ffffff\"/>\n"
     );
     text(&mut out, 16.0, 24.0, 16.0, "start", "#222222", true, name);
@@ -245,7 +246,8 @@ fn draw(out: &mut String, panel: &Panel, top: f64, epochs: usize, best: Option<u
             curve.points.iter().map(|p| format!("{:.1},{:.1}", x(p.0), y(p.1))).collect();
         let _ = writeln!(
             out,
-            "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" stroke-linejoin=\"round\"/>",
+            "<polyline points=\"{}\" fill=\"none\" stroke=\"{}\" stroke-width=\"1.8\" \
+             stroke-linejoin=\"round\"/>",
             points.join(" "),
             curve.colour
         );
@@ -307,7 +309,8 @@ fn text(out: &mut String, x: f64, y: f64, size: f64, anchor: &str, colour: &str,
     let y = y + size * 0.36;
     let _ = writeln!(
         out,
-        "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" fill=\"{colour}\"{weight}>{escaped}</text>"
+        "<text x=\"{x:.1}\" y=\"{y:.1}\" font-size=\"{size}\" text-anchor=\"{anchor}\" \
+         fill=\"{colour}\"{weight}>{escaped}</text>"
     );
 }
 

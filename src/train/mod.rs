@@ -1,7 +1,7 @@
 //! Training: a config and its data to a run folder, whatever network is trained on whatever data.
 //!
-//! A family of networks brings a [`Trainable`] network, whose run folder is a [`Run`], and a [`Source`] of data;
-//! steps, epochs, checkpoints, callbacks, logs, interruption and resumption are the same for all.
+//! A family of networks brings a [`Trainable`] network, whose run folder is a [`Run`], and a [`Source`] of
+//! data; steps, epochs, checkpoints, callbacks, logs, interruption and resumption are the same for all.
 
 pub mod callbacks;
 pub mod checkpoint;

@@ -363,7 +363,8 @@ impl Report for Console {
                     s.longest_target
                 ));
                 self.print(&format!(
-                    "{name}: {parameters} parameters, vocabularies {source_vocabulary} and {target_vocabulary}, {threads} threads, run folder {}",
+                    "{name}: {parameters} parameters, vocabularies {source_vocabulary} and \
+                     {target_vocabulary}, {threads} threads, run folder {}",
                     folder.display()
                 ));
                 if let Some(Origin { run, epoch, new_symbols: [source, target], extended, .. }) = init_from {
@@ -372,7 +373,10 @@ impl Report for Console {
                         true => ", which have got ids",
                         false => ", which are unknown (--extend-vocabulary gives them ids)",
                     };
-                    self.print(&format!("weights of {run} after epoch {epoch}; {source} source and {target} target symbols are new{fate}"));
+                    self.print(&format!(
+                        "weights of {run} after epoch {epoch}; {source} source and {target} \
+                        target symbols are new{fate}"
+                    ));
                 }
                 if let Some((epochs, batches)) = resumed {
                     self.print(&format!("resumed after {epochs} epochs and {batches} batches"));
@@ -384,7 +388,8 @@ impl Report for Console {
                     training + validation
                 ));
                 self.print(&format!(
-                    "{name}: {parameters} parameters, {inputs} features, {classes} classes, {threads} threads, run folder {}",
+                    "{name}: {parameters} parameters, {inputs} features, {classes} classes, {threads} \
+                     threads, run folder {}",
                     folder.display()
                 ));
             }

@@ -59,8 +59,8 @@ pub struct Outcome<N: Trainable> {
 /// Trains on data that were read as `config` says.
 ///
 /// # Errors
-/// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite; data that
-/// cannot be learnt; a run folder that is there already, or that cannot be resumed with this config.
+/// [`ErrorKind::Interrupted`] after `stop` was set, with everything saved; a loss that is not finite; data
+/// that cannot be learnt; a run folder that is there already, or that cannot be resumed with this config.
 pub fn train<N: Trainable, S: Source<N>>(
     mut config: N::Config,
     mut source: S,
@@ -131,7 +131,11 @@ fn reopen<N: Trainable>(
     if let Some(key) = first_difference("", &run.config.fingerprint(), &config.fingerprint()) {
         return Err(Error::new(ErrorKind::Config, format!("`{key}` differs between the run and the config"))
             .in_file(output)
-            .help("a run goes on with the config that it began with (threads, early stopping and decoding may change, and epochs unless the learning rate falls until the last one); --force starts over"));
+            .help(
+                "a run goes on with the config that it began with (threads, early stopping and decoding \
+                may change, and epochs unless the learning rate falls until the last one); --force starts \
+                over",
+            ));
     }
     if let Some((old, _)) = N::data(&run.record).iter().zip(source.files()).find(|(old, new)| old != new) {
         return Err(Error::new(
@@ -386,7 +390,10 @@ impl<N: Trainable, D: Dataset<N>> Session<N, D> {
         let message = format!("{what} is not a finite number: epoch {epoch}, batch {batch}, step {step}");
         Error::new(ErrorKind::Config, message)
             .at_line(self.run.folder.join("config.yaml"), None, Some("training.learning_rate"))
-            .help("lower training.learning_rate or set training.clip_norm (1.0, say); the checkpoints hold the state before this epoch")
+            .help(
+                "lower training.learning_rate or set training.clip_norm (1.0, say); the checkpoints hold \
+                the state before this epoch",
+            )
     }
 
     fn interrupted(&self) -> Error {

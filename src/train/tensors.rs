@@ -59,8 +59,8 @@ impl TensorFile {
         self.damaged(format!("not a safetensors file: {e}"))
     }
 
-    /// The JSON object under `key` of the metadata, and the tensors. Where the key is not there, `older` names
-    /// another and what reads its JSON.
+    /// The JSON object under `key` of the metadata, and the tensors. Where the key is not there, `older`
+    /// names another and what reads its JSON.
     pub(super) fn parse<H: DeserializeOwned>(
         &self,
         key: &str,

@@ -121,13 +121,31 @@ impl Remark {
             format!("`normalisation: [{}]`", steps.chain([step.to_owned()]).collect::<Vec<_>>().join(", "))
         };
         match self.kind {
-            Kind::TooLarge => format!("write small letters, or train with {} on this side", with("lowercase")),
+            Kind::TooLarge => format!(
+                "write small letters, or train with {} on this \
+                side",
+                with("lowercase")
+            ),
             Kind::TooSmall => "write capital letters, as the training data has them".to_owned(),
-            Kind::Composed => format!("give texts in NFD (uconv -x any-nfd), or train with {} on this side", with("nfc")),
-            Kind::Decomposed => format!("give texts in NFC (uconv -x any-nfc), or train with {} on this side", with("nfc")),
-            Kind::Compatibility => format!("train with {} on this side, or write the plain forms", with("nfkc")),
+            Kind::Composed => format!(
+                "give texts in NFD (uconv -x any-nfd), or train with {} on this \
+                side",
+                with("nfc")
+            ),
+            Kind::Decomposed => format!(
+                "give texts in NFC (uconv -x any-nfc), or train with {} on this \
+                side",
+                with("nfc")
+            ),
+            Kind::Compatibility => format!(
+                "train with {} on this side, or write the plain \
+                forms",
+                with("nfkc")
+            ),
             Kind::Foreign if self.policy == UnknownPolicy::Unk => {
-                "is this the model's source language? `--unknown error` refuses such lines, `--unknown copy` copies the symbols".to_owned()
+                "is this the model's source language? `--unknown error` refuses such lines, `--unknown copy` \
+                 copies the symbols"
+                    .to_owned()
             }
             Kind::Foreign => "is this the model's source language?".to_owned(),
         }
@@ -161,7 +179,8 @@ impl fmt::Display for Remark {
             ),
             Kind::Decomposed => write!(
                 f,
-                "the model's text is NFC (letter and accent in one), this is NFD, and it does not know {named}"
+                "the model's text is NFC (letter and accent in one), this is NFD, and it does not know \
+                 {named}"
             ),
             Kind::Compatibility => write!(f, "the model knows other forms of {named}"),
             Kind::Foreign if self.count == self.symbols => {

@@ -262,14 +262,13 @@ fn format(section: &Section<'_>) -> Result<Format> {
             other.error("`format: jsonl` has no such thing", "leave this key out, or name another format")
         );
     }
-    let one_byte = |field: &Field<'_>, text: &str| {
-        match text.as_bytes() {
+    let one_byte = |field: &Field<'_>, text: &str| match text.as_bytes() {
         [byte] if byte.is_ascii() && !matches!(byte, b'"' | b'\n' | b'\r') => Ok(*byte),
         _ => Err(field.error(
             format!("`format: csv` takes one ASCII character here, not {text:?}"),
-            "give one such as \";\", or leave `format: csv` out: then it may be of any length, and quotes are text",
+            "give one such as \";\", or leave `format: csv` out: then it may be of any length, and quotes \
+             are text",
         )),
-    }
     };
     let kind = match (named == csv, section.get("separator")) {
         (true, None) => FormatKind::Csv(b','),

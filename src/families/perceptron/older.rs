@@ -1,5 +1,5 @@
-//! Runs of perceptrons that the first versions wrote: their checkpoints have a header of their own, which also
-//! names the data file.
+//! Runs of perceptrons that the first versions wrote: their checkpoints have a header of their own, which
+//! also names the data file.
 
 use std::path::Path;
 

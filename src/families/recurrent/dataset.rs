@@ -229,7 +229,8 @@ fn decode(run: &Run, parameters: &Parameters<f32>, groups: &[Group]) -> Result<V
     score::decode(&run.export_input(parameters, None), &groups, &run.config.decoding)
 }
 
-/// Draws `n` sources of `pairs` with all their references, with the training's seed, in the order of the file.
+/// Draws `n` sources of `pairs` with all their references, with the training's seed, in the order of the
+/// file.
 fn sample(pairs: &Part, run: &Run, n: usize, stream: u64) -> Vec<Group> {
     if n == 0 {
         return Vec::new();

@@ -51,7 +51,8 @@ impl Initial {
             if old != new {
                 return differs(
                     key,
-                    "its vocabularies fit texts that are cut and normalised as it did: copy this section of its config.yaml",
+                    "its vocabularies fit texts that are cut and normalised as it did: copy this section of \
+                     its config.yaml",
                 );
             }
         }
@@ -69,7 +70,8 @@ impl Initial {
         if let Some((key, _)) = keys.into_iter().find(|(_, same)| !same) {
             return differs(
                 key,
-                "weights fit the network that they were trained in: copy the section `model` of its config.yaml",
+                "weights fit the network that they were trained in: copy the section `model` of its \
+                 config.yaml",
             );
         }
         let (source, new_source) =

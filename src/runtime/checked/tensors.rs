@@ -89,7 +89,8 @@ impl Walk<'_> {
             return Ok(());
         }
         wrong(format!(
-            "the tensor has {count} values in {field}, where its axes {:?} and its type need {needed} in {expected}",
+            "the tensor has {count} values in {field}, where its axes {:?} and its type need {needed} in \
+             {expected}",
             tensor.dims
         ))
     }
@@ -142,6 +143,9 @@ impl Walk<'_> {
             format!("the tensor `{}`", tensor.name)
         };
         self.wrong(place, format!("{name} has its values in another file, {location:?}, which is not read"))
-            .help("put all weights into the .onnx file: onnx.save_model(onnx.load(FILE), NEW, save_as_external_data=False)")
+            .help(
+                "put all weights into the .onnx file: onnx.save_model(onnx.load(FILE), NEW, \
+                save_as_external_data=False)",
+            )
     }
 }

@@ -148,7 +148,8 @@ impl Signature {
             let info = find(name, "input", &graph.inputs, input)?;
             if ![FLOAT, INT64, INT32, BOOL].contains(&info.element_type) {
                 let message = format!(
-                    "element type {} (ONNX's number); only float32 (1), int32 (6), int64 (7) and bool (9) are handled",
+                    "element type {} (ONNX's number); only float32 (1), int32 (6), int64 (7) and bool (9) \
+                     are handled",
                     info.element_type
                 );
                 return Err(Error::new(ErrorKind::Bundle, message).in_graph(name, Some(input)));
@@ -165,7 +166,8 @@ impl Signature {
             let info = find(name, "output", &graph.outputs, output)?;
             if ![FLOAT, INT64, INT32, BOOL, 0].contains(&info.element_type) {
                 let message = format!(
-                    "element type {} (ONNX's number); only float32 (1), int32 (6), int64 (7) and bool (9) outputs are read",
+                    "element type {} (ONNX's number); only float32 (1), int32 (6), int64 (7) and bool (9) \
+                     outputs are read",
                     info.element_type
                 );
                 return Err(Error::new(ErrorKind::Bundle, message).in_graph(name, Some(output)));

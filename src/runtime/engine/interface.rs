@@ -57,8 +57,8 @@ pub enum Joins {
     SameAge,
 }
 
-/// An encoder and a single-step decoder, ready to run, with the state of the rows that are running. One engine
-/// belongs to one worker.
+/// An encoder and a single-step decoder, ready to run, with the state of the rows that are running. One
+/// engine belongs to one worker.
 ///
 /// The state never leaves the engine: rows join it, leave it and change places, and each step renews it.
 pub trait Engine: Send {
@@ -91,8 +91,8 @@ pub trait Engine: Send {
     /// Lets some of the sources run: their rows come behind those that are running.
     ///
     /// # Errors
-    /// [`ErrorKind::Engine`](crate::ErrorKind::Engine) if what was encoded does not fit what is running, which
-    /// stays as it is.
+    /// [`ErrorKind::Engine`](crate::ErrorKind::Engine) if what was encoded does not fit what is running,
+    /// which stays as it is.
     fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()>;
 
     /// Keeps running rows in this order, each below [`rows`](Self::rows); a row may be named several times
@@ -114,8 +114,8 @@ pub trait Engine: Send {
     /// Lets all running rows go.
     fn clear(&mut self);
 
-    /// Copies what the steps renew to the host's memory, in the order of the manifest's wiring; for tests, the
-    /// bundle's own among them.
+    /// Copies what the steps renew to the host's memory, in the order of the manifest's wiring; for tests,
+    /// the bundle's own among them.
     ///
     /// # Errors
     /// Of the engine.

@@ -165,7 +165,8 @@ impl Surroundings {
 
     /// The last resort: a Python that finds its packages in ways of its own.
     fn ask_python(&self) -> Vec<Library> {
-        const SCRIPT: &str = "import importlib.util as u; s = u.find_spec('onnxruntime'); print(s.submodule_search_locations[0] if s else '')";
+        const SCRIPT: &str = "import importlib.util as u; s = u.find_spec('onnxruntime'); \
+            print(s.submodule_search_locations[0] if s else '')";
         for python in &self.pythons {
             // -I: nothing from the working folder, nor from where PYTHONPATH and PYTHONHOME point.
             let output = Command::new(python)

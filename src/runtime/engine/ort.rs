@@ -66,7 +66,8 @@ pub(super) fn loaded() -> Result<Loaded> {
         format!("ONNX Runtime could not be loaded ({})", failures.join("; "))
     };
     Err(Error::new(ErrorKind::Engine, message).help(format!(
-        "install it (`pip install onnxruntime`), or set ORT_DYLIB_PATH to a libonnxruntime of {OLDEST} or later; the engine tract needs nothing"
+        "install it (`pip install onnxruntime`), or set ORT_DYLIB_PATH to a libonnxruntime of {OLDEST} or \
+         later; the engine tract needs nothing"
     )))
 }
 
@@ -246,7 +247,8 @@ fn open_session(device: Device, name: &str, model: &[u8]) -> Result<Session> {
 fn no_cuda(library: &std::path::Path, cause: &str) -> Error {
     let cause = cause.lines().next().unwrap_or_default();
     Error::new(ErrorKind::Engine, format!("no CUDA in the ONNX Runtime {}: {cause}", library.display())).help(
-        "it takes an NVIDIA GPU with its driver, a library with the CUDA provider (`pip install onnxruntime-gpu`, ORT_DYLIB_PATH if \
+        "it takes an NVIDIA GPU with its driver, a library with the CUDA provider (`pip install \
+         onnxruntime-gpu`, ORT_DYLIB_PATH if \
          several are there), and the CUDA and cuDNN libraries that it was built for; or use --device cpu",
     )
 }

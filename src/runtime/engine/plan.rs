@@ -120,7 +120,8 @@ impl Plan {
         let one_hot = usize::from(manifest.io == Io::OneHot);
         if !(1 + one_hot..=2 + one_hot).contains(&token_rank) {
             let message = format!(
-                "{token_rank} axes; (batch, 1) or (batch) is expected, and the vocabulary after it with one-hot tensors"
+                "{token_rank} axes; (batch, 1) or (batch) is expected, and the vocabulary after it with \
+                 one-hot tensors"
             );
             return Err(
                 Error::new(ErrorKind::Bundle, message).in_graph(names[1], Some(&wiring.decoder_input))

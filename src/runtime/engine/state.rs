@@ -1,7 +1,8 @@
 //! The state of all running rows: rows join, leave and change places.
 //!
-//! All of that is only written down; the tensors are put together once, when a step needs them, and only those
-//! whose rows are then not in place. Where beams of a text change places, what its encoder gave stays as it is.
+//! All of that is only written down; the tensors are put together once, when a step needs them, and only
+//! those whose rows are then not in place. Where beams of a text change places, what its encoder gave stays
+//! as it is.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -169,7 +170,8 @@ impl State {
     }
 
     /// Puts the tensors together as the rows want them; says whether the source columns are others than
-    /// before. Leading padding is dropped where rows are moved anyway, or once it is a quarter of the columns.
+    /// before. Leading padding is dropped where rows are moved anyway, or once it is a quarter of the
+    /// columns.
     pub(super) fn settle(&mut self, graph: &mut dyn Graph) -> Result<bool> {
         let Some(first) = self.parts.first() else { return Ok(false) };
         let one = self.parts.len() == 1 && self.rows.len() == first.sources.len();

@@ -39,8 +39,8 @@ impl DataView<'_> {
     }
 }
 
-/// A tensor in the host's memory, as f32; its buffers are reused from call to call. Ids come as f32 too, which
-/// is exact below 2^24.
+/// A tensor in the host's memory, as f32; its buffers are reused from call to call. Ids come as f32 too,
+/// which is exact below 2^24.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Tensor {
     /// Axes.

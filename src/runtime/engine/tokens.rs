@@ -14,8 +14,8 @@ pub(super) struct Tokens {
 }
 
 impl Tokens {
-    /// Takes small integers in the element type of an input (ONNX's number); in int64 where it is none that is
-    /// known, which the graph's own check then refuses.
+    /// Takes small integers in the element type of an input (ONNX's number); in int64 where it is none that
+    /// is known, which the graph's own check then refuses.
     #[expect(clippy::cast_possible_truncation, reason = "ids are below 2^31, and f32 holds those below 2^24")]
     pub(super) fn fill(&mut self, element_type: i32, values: impl Iterator<Item = i64>) -> DataView<'_> {
         match element_type {

@@ -126,8 +126,8 @@ impl Nodes {
         });
     }
 
-    /// The sum of `columns` (batch, source_time, symbols) where the mask says that there is a token; `is_token`
-    /// is (batch, source_time).
+    /// The sum of `columns` (batch, source_time, symbols) where the mask says that there is a token;
+    /// `is_token` is (batch, source_time).
     fn masked_sum(&mut self, toy: &Toy, columns: &str, output: &str) {
         self.1.push(TensorProto::of_integers("axis_1", &[1], &[1]));
         self.1.push(TensorProto::of_integers("axis_2", &[1], &[2]));

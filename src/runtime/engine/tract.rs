@@ -182,7 +182,10 @@ pub(super) fn load(
             format!("tract ignores attributes of this {}, and would compute something else", node.operator),
         )
         .in_graph(name, Some(&node.name))
-        .help("use the engine ort for this graph, or export it without direction=reverse, clip, activations and input_forget"));
+        .help(
+            "use the engine ort for this graph, or export it without direction=reverse, clip, activations \
+            and input_forget",
+        ));
     }
     let shapes = open_batch(info, inputs);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();

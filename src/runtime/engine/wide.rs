@@ -74,7 +74,8 @@ impl Graph for TwoForms {
             match wide.call(inputs, outputs) {
                 Ok(()) => return Ok(()),
                 Err(error) => {
-                    tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any more");
+                    tracing::warn!(%error, "the engine fails on another form of a graph; it is not used any \
+                        more");
                 }
             }
             self.wide = None;

@@ -136,7 +136,8 @@ impl StateWire {
             let elements = row.iter().try_fold(1usize, |n, &length| n.checked_mul(length.max(1)));
             let right = self.grows.is_some_and(|grows| grows < row.len() && others(grows));
             if !right || row.len() >= MOST_AXES || elements.is_none_or(|n| n > MOST_ELEMENTS) {
-                let help = "write the axes of one row without the batch, 0 at the axis that `grows` names, for example empty: [8, 0, 64], grows: 1";
+                let help = "write the axes of one row without the batch, 0 at the axis that `grows` names, \
+                    for example empty: [8, 0, 64], grows: 1";
                 return Some((
                     "empty",
                     format!("the state `{input}` cannot begin with rows of {row:?}"),

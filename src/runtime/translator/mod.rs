@@ -1,9 +1,9 @@
 //! Text in, text out.
 //!
-//! [`TextCoder`] turns text into ids and hypotheses into text; [`TextLoop`] is a coder with an engine, in which
-//! texts of any callers are decoded side by side. The others are its users: [`Translator`] translates lists of
-//! texts, [`TranslationStream`] gives one piece by piece, [`TranslatorPool`] is several translators on threads
-//! of their own.
+//! [`TextCoder`] turns text into ids and hypotheses into text; [`TextLoop`] is a coder with an engine, in
+//! which texts of any callers are decoded side by side. The others are its users: [`Translator`] translates
+//! lists of texts, [`TranslationStream`] gives one piece by piece, [`TranslatorPool`] is several translators
+//! on threads of their own.
 //!
 //! | file | what it holds |
 //! |---|---|

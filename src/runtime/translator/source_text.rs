@@ -9,7 +9,8 @@ use crate::vocabulary::SymbolList;
 pub struct SourceText {
     /// Source ids; empty for an empty text, which is not decoded: its translation is empty.
     pub ids: Vec<u32>,
-    /// The symbol behind each id; empty unless [`Settings::keeps_attention`](crate::decoding::Settings::keeps_attention): nobody else asks for them.
+    /// The symbol behind each id; empty unless
+    /// [`Settings::keeps_attention`](crate::decoding::Settings::keeps_attention): nobody else asks for them.
     pub symbols: SymbolList,
     /// Symbols outside the vocabulary, each once, in order of appearance.
     pub unknown: Vec<String>,

@@ -54,8 +54,8 @@ impl Normalisation {
         normalised.map(Cow::Owned)
     }
 
-    /// `text` after every one of `steps`; `None` if it has more than `most` characters before, between or after
-    /// them.
+    /// `text` after every one of `steps`; `None` if it has more than `most` characters before, between or
+    /// after them.
     pub(super) fn apply_all<'a>(steps: &[Self], text: &'a str, most: usize) -> Option<Cow<'a, str>> {
         let fits = |text: &str| text.len() <= most || text.chars().nth(most).is_none();
         let mut normalised = fits(text).then_some(Cow::Borrowed(text))?;

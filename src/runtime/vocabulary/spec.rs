@@ -36,7 +36,8 @@ pub struct VocabularySpec {
     /// How the graphs fill up sources by themselves: to be known, not to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_padding: Option<Padding>,
-    /// All symbols; the position is the id; the first four are [`SPECIAL_SYMBOLS`](crate::contract::SPECIAL_SYMBOLS).
+    /// All symbols; the position is the id; the first four are
+    /// [`SPECIAL_SYMBOLS`](crate::contract::SPECIAL_SYMBOLS).
     pub symbols: Vec<String>,
 }
 

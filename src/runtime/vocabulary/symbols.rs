@@ -81,7 +81,8 @@ impl Vocabulary {
         Self::with_special_ids(spec, SpecialIds::default())
     }
 
-    /// The same with the special symbols at other ids, where they may be spelled in any way: no text has them.
+    /// The same with the special symbols at other ids, where they may be spelled in any way: no text has
+    /// them.
     ///
     /// # Errors
     /// As [`from_spec`](Self::from_spec); for ids that are the same, or that the list does not have.
