@@ -164,7 +164,7 @@ fn three_hundred_slow_bodies_of_two_megabytes_do_not_fill_the_memory() {
     server.translate(&json!("abc"));
     let before = resident();
     let part = vec![b' '; 1_900_000];
-    let slow: Vec<TcpStream> = (0..300)
+    let mut slow: Vec<TcpStream> = (0..300)
         .map(|_| {
             let mut stream = TcpStream::connect(&server.address).unwrap();
             let head = "POST /translate HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 1990000\r\n\r\n";
@@ -177,14 +177,20 @@ fn three_hundred_slow_bodies_of_two_megabytes_do_not_fill_the_memory() {
     let after = resident();
     assert!(after < before + 130, "{before} MB, with 570 MB of bodies {after} MB");
     assert_eq!(server.translate(&json!("abc")).0, 200);
-    let refused = slow.into_iter().filter(|stream| {
+    let is_refused = |stream: &TcpStream| {
         stream.set_nonblocking(true).unwrap();
-        let (mut stream, mut some) = (stream, [0; 12]);
-        match stream.read(&mut some) {
+        let mut some = [0; 12];
+        match stream.peek(&mut some) {
             Ok(n) => &some[..n] == b"HTTP/1.1 503",
             // What was still being sent when the refusal came has closed the connection before it was read.
             Err(error) => error.kind() == std::io::ErrorKind::ConnectionReset,
         }
-    });
-    assert!(refused.count() > 250);
+    };
+    // The server reads at its own pace, and others use the machine too.
+    let begin = Instant::now();
+    while slow.len() >= 50 {
+        assert!(begin.elapsed() < Duration::from_secs(20), "{} of 300 are not refused", slow.len());
+        std::thread::sleep(Duration::from_millis(20));
+        slow.retain(|stream| !is_refused(stream));
+    }
 }
