@@ -1,7 +1,7 @@
 //! What strangers, crowded machines and their administrators do to the server as a process.
 #![cfg(unix)]
 
-use std::io::{Read, Write};
+use std::io::Write;
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Command, Stdio};
