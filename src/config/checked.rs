@@ -7,7 +7,7 @@ use s2s_runtime::files;
 
 use super::raw::{Field, Node, Value};
 use super::training::{Training, training};
-use crate::error::{Error, ErrorKind, Result, guess};
+use crate::error::{Result, guess};
 use crate::network::ground::limits::{MOST_LAYERS, WIDEST};
 use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network, Seq2Seq};
 
@@ -77,21 +77,11 @@ impl Config {
 
     /// Checks `text`; `file` is named in errors, and its folder is where relative paths start.
     pub fn parse(text: &str, file: &Path, options: &LoadOptions) -> Result<Self> {
-        let mut effective = Node::parse(text, file)?;
-        for assignment in &options.overrides {
-            effective.set(assignment)?;
-        }
+        let effective = Node::overlaid(text, file, &options.overrides)?;
         let root = Field::root(file, &effective)
             .section(&["name", "data", "model", "training", "decoding", "output"])?;
         let folder = file.parent().unwrap_or(Path::new(""));
-        let name_field = root.required("name", "my_model")?;
-        let name = name_field.string()?.to_owned();
-        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.starts_with('.') {
-            return Err(name_field.error(
-                format!("`{name}` cannot name a folder"),
-                "use ASCII letters, digits, `.`, `_` and `-`",
-            ));
-        }
+        let name = root.required("name", "my_model")?.folder_name()?.to_owned();
         let data = data(&root.required("data", "{train: pairs.tsv, ...}")?, folder, options.data.as_deref())?;
         let model = model(&root.required("model", "{input: one_hot, hidden: 256}")?)?;
         let training = training(&root.required("training", "{epochs: 10, ...}")?)?;
@@ -108,45 +98,19 @@ impl Config {
 
     /// The config as JSON for a bundle: without the paths of the machine that it was trained on.
     pub fn provenance(&self) -> serde_json::Value {
-        let mut json = self.to_json();
-        if let Some(map) = json.as_object_mut() {
-            map.shift_remove("output");
-            if let Some(data) = map.get_mut("data").and_then(|d| d.as_object_mut()) {
-                data.shift_remove("folder");
-            }
-        }
-        json
+        self.effective.provenance()
     }
 
     /// What decides the weights: the config without keys that may change when a run is resumed.
     pub fn fingerprint(&self) -> serde_json::Value {
-        let mut json = self.provenance();
-        if let Some(map) = json.as_object_mut() {
-            map.shift_remove("decoding");
-            map.shift_remove("name");
-            let resumable = self.training.resumable();
-            for (section, keys) in [("data", &["licence", "attribution"][..]), ("training", &resumable)] {
-                if let Some(section) = map.get_mut(section).and_then(|d| d.as_object_mut()) {
-                    keys.iter().for_each(|key| drop(section.shift_remove(*key)));
-                }
-            }
-        }
-        json
+        self.effective.fingerprint(&["decoding", "name"], &self.training)
     }
 
     /// Fixes what the config left open, so that the copy in the run folder gives the same run from anywhere:
     /// the folder of the data and the number of threads.
     pub fn settle(&mut self, threads: usize, data_folder: Option<&Path>) -> Result<()> {
         self.training.threads = Some(threads);
-        let mut put = |keys: [&str; 2], value| {
-            let no_section = |_| Error::new(ErrorKind::Internal, format!("`{}` is no section", keys[0]));
-            self.effective.put(&keys, Node::settled(value)).map_err(no_section)
-        };
-        put(["training", "threads"], Value::Integer(threads as i64))?;
-        match data_folder {
-            Some(folder) => put(["data", "folder"], Value::String(folder.to_string_lossy().into_owned())),
-            None => Ok(()),
-        }
+        self.effective.settle(threads, data_folder)
     }
 }
 

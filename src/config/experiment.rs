@@ -13,10 +13,7 @@ use crate::error::Result;
 /// Reads the key `model.kind` of the config in `file`, which says what the rest of it means; `None` where it
 /// is not there. A file that cannot be read has none either: its own reader says why.
 pub fn kind(file: &Path, options: &LoadOptions) -> Option<String> {
-    let mut node = Node::parse(&files::read_text(file, files::CONFIG).ok()?, file).ok()?;
-    for assignment in &options.overrides {
-        node.set(assignment).ok()?;
-    }
+    let node = Node::overlaid(&files::read_text(file, files::CONFIG).ok()?, file, &options.overrides).ok()?;
     let child = |node: Node, key: &str| match node.value {
         Value::Map(entries) => entries.into_iter().find(|(name, _)| name == key).map(|(_, node)| node),
         _ => None,

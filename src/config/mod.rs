@@ -6,6 +6,7 @@
 
 pub mod callbacks;
 pub mod checked;
+mod effective;
 pub mod experiment;
 pub mod mlp;
 pub mod raw;

@@ -317,6 +317,16 @@ impl<'a> Field<'a> {
         }
     }
 
+    /// Text that can name a folder: ASCII letters, digits, `.`, `_` and `-`, no dot in front.
+    pub fn folder_name(&self) -> Result<&'a str> {
+        let name = self.string()?;
+        if name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) && !name.starts_with('.') {
+            return Ok(name);
+        }
+        let help = "use ASCII letters, digits, `.`, `_` and `-`";
+        Err(self.error(format!("`{name}` cannot name a folder"), help))
+    }
+
     /// `true` or `false`.
     pub fn boolean(&self) -> Result<bool> {
         match self.node.value {

@@ -55,20 +55,10 @@ impl<A: SampleModel> SampleConfig<A> {
     /// # Errors
     /// [`ErrorKind::Config`](crate::error::ErrorKind::Config) with file, line and key.
     pub fn parse(text: &str, file: &Path, options: &LoadOptions) -> Result<Self> {
-        let mut effective = Node::parse(text, file)?;
-        for assignment in &options.overrides {
-            effective.set(assignment)?;
-        }
+        let effective = Node::overlaid(text, file, &options.overrides)?;
         let root = Field::root(file, &effective).section(&["name", "data", "model", "training"])?;
         let here = file.parent().unwrap_or(Path::new(""));
-        let name_field = root.required("name", "digits")?;
-        let name = name_field.string()?.to_owned();
-        if !name.chars().all(|c| c.is_ascii_alphanumeric() || "._-".contains(c)) || name.starts_with('.') {
-            return Err(name_field.error(
-                format!("`{name}` cannot name a folder"),
-                "use ASCII letters, digits, `.`, `_` and `-`",
-            ));
-        }
+        let name = root.required("name", "digits")?.folder_name()?.to_owned();
         let data = root.required("data", "{train: digits.csv, ...}")?;
         let data = data.section(&["folder", "train", "validation", "scale", "licence", "attribution"])?;
         let named = data.get("folder").map(|f| f.string().map(|s| here.join(s))).transpose()?;
@@ -144,29 +134,15 @@ impl<A: SampleModel> Experiment for SampleConfig<A> {
     }
 
     fn provenance(&self) -> serde_json::Value {
-        let mut json = self.to_json();
-        if let Some(data) = json.get_mut("data").and_then(|d| d.as_object_mut()) {
-            data.shift_remove("folder");
-        }
-        json
+        self.effective.provenance()
     }
 
     fn fingerprint(&self) -> serde_json::Value {
-        let mut json = self.provenance();
-        for (section, keys) in
-            [("data", &["licence", "attribution"][..]), ("training", &self.training.resumable())]
-        {
-            if let Some(section) = json.get_mut(section).and_then(|d| d.as_object_mut()) {
-                keys.iter().for_each(|key| drop(section.shift_remove(*key)));
-            }
-        }
-        json
+        self.effective.fingerprint(&[], &self.training)
     }
 
     fn settle(&mut self, threads: usize, folder: Option<&Path>) -> Result<()> {
         self.training.threads = Some(threads);
-        self.effective.set(&format!("training.threads={threads}"))?;
-        let Some(folder) = folder else { return Ok(()) };
-        self.effective.set(&format!("data.folder={}", serde_json::Value::from(folder.to_string_lossy())))
+        self.effective.settle(threads, folder)
     }
 }
