@@ -16,7 +16,7 @@ use crate::error::{Error, ErrorKind, Result};
 use crate::files::{GRAPH, SIDE_FILE, sha256};
 use crate::manifest::{GraphFile, Io, MOST_SYMBOLS, Manifest, Role};
 use crate::onnx::ModelProto;
-use crate::vocabulary::VocabularySpec;
+use crate::vocabulary::{TokeniserKind, TokeniserSpec, VocabularySpec};
 
 /// What is made of a folder: a bundle in all but its place.
 #[derive(Debug)]
@@ -90,7 +90,8 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
 
 fn sides(config: &Config, width: usize) -> [VocabularySpec; 2] {
     let spec = |size: usize| VocabularySpec {
-        symbols: (0..size).map(|id| id.to_string()).collect(),
+        tokeniser: Some(TokeniserSpec { kind: TokeniserKind::Bytes, model: None, ids: None, config: None }),
+        size: Some(size),
         ..VocabularySpec::default()
     };
     [spec(config.sizes[0].unwrap_or(width)), spec(width)]
