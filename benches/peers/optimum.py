@@ -21,6 +21,9 @@ import sys
 import time
 from pathlib import Path
 
+# This file has the name of a package that is imported below.
+sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]
+
 SOURCE_TOKENS, TARGET_TOKENS, VOCABULARY = 25, 32, 58101
 CONTESTANTS = ["s2s-ort", "s2s-tract", "ortmodel", "ortmodel-merged", "bare", "ctranslate2", "ctranslate2-int8"]
 

@@ -11,6 +11,9 @@ use crate::bundle::Bundle;
 use crate::decoding::{DecodingOptions, EarlyStopping, Settings, decode_each};
 use crate::engine::{self, EngineKind};
 
+/// Ways of decoding that the folders have outputs for.
+const LABELS: [&str; 3] = ["greedy", "beam4", "beam4_lp0.6_early"];
+
 /// Folders with models and what transformers makes of them: those of `S2S_DATA`, and of `S2S_OPTIMUM`.
 fn folders() -> Vec<PathBuf> {
     let beside = || Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
@@ -68,18 +71,30 @@ fn decoded(bundle: &Bundle, kind: EngineKind, label: &str, sources: &[Vec<u32>],
 
 #[test]
 fn ids_are_those_of_transformers_in_every_engine_alone_and_in_a_batch() {
+    let mut wrong = Vec::new();
     for folder in folders() {
         let bundle = Bundle::open(&folder).unwrap();
         let end = bundle.manifest().special_ids.end;
-        for kind in engines() {
-            for label in ["greedy", "beam4", "beam4_lp0.6_early"] {
-                let (sources, outputs) = expected(&folder, label, end);
-                let many: Vec<Vec<u32>> = sources.iter().cycle().take(32).cloned().collect();
-                let case = format!("{} in {kind}, {label}", folder.display());
-                assert_eq!(decoded(&bundle, kind, label, &sources, 1), outputs, "{case}, alone");
-                let all: Vec<Vec<u32>> = outputs.iter().cycle().take(32).cloned().collect();
-                assert_eq!(decoded(&bundle, kind, label, &many, 32 * 4), all, "{case}, a batch of 32");
+        for (kind, label) in
+            engines().into_iter().flat_map(|kind| LABELS.map(|label| (kind, label)))
+        {
+            let (sources, outputs) = expected(&folder, label, end);
+            let many: Vec<Vec<u32>> = sources.iter().cycle().take(32).cloned().collect();
+            let all: Vec<Vec<u32>> = outputs.iter().cycle().take(32).cloned().collect();
+            for (what, sources, outputs, rows) in
+                [("alone", &sources, &outputs, 1), ("in a batch of 32", &many, &all, 32 * 4)]
+            {
+                let found = decoded(&bundle, kind, label, sources, rows);
+                if let Some(at) = (0..found.len()).find(|&at| found[at] != outputs[at]) {
+                    wrong.push(format!(
+                        "{} in {kind}, {label}, {what}: text {at} gives {:?}, not {:?}",
+                        folder.display(),
+                        found[at],
+                        outputs[at]
+                    ));
+                }
             }
         }
     }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
