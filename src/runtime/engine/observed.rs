@@ -46,6 +46,10 @@ impl Engine for Observed {
         self.engine.joins()
     }
 
+    fn select(&mut self, cohort: usize) {
+        self.engine.select(cohort);
+    }
+
     fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {
         let begin = Instant::now();
         let encoded = self.engine.encode(sources)?;

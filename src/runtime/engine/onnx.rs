@@ -24,7 +24,9 @@ pub struct OnnxEngine {
     encoder: Box<dyn Graph>,
     decoder: Box<dyn Graph>,
     plan: Arc<Plan>,
-    state: State,
+    /// Rows by cohort; there is always one.
+    cohorts: Vec<State>,
+    selected: usize,
     /// The number of the next source.
     next_source: u64,
     tokens: Tokens,
@@ -60,7 +62,8 @@ impl OnnxEngine {
             name,
             encoder,
             decoder,
-            state: State::new(Arc::clone(&plan.carried), plan.side),
+            cohorts: vec![State::new(Arc::clone(&plan.carried), plan.side)],
+            selected: 0,
             plan,
             next_source: 0,
             tokens: Tokens::default(),
@@ -155,8 +158,9 @@ impl OnnxEngine {
     fn run_decoder(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
         let plan = &*self.plan;
         let wrong = |message: String| Error::new(ErrorKind::Engine, message).in_graph(&plan.decoder, None);
-        self.state.settle(&mut *self.decoder)?;
-        let (rows, width, columns) = (self.state.rows(), plan.target_vocabulary, self.state.columns());
+        let state = &mut self.cohorts[self.selected];
+        state.settle(&mut *self.decoder)?;
+        let (rows, width, columns) = (state.rows(), plan.target_vocabulary, state.columns());
         let mut token_shape = [rows, 1, 1];
         let data = match plan.io {
             Io::Ids => id_view(&mut self.tokens, plan.token_type, tokens),
@@ -169,9 +173,9 @@ impl OnnxEngine {
         let mask_shape = [rows, columns];
         let mut feeds = Vec::with_capacity(plan.carried.len() + 2);
         feeds.push(Feed::Host(TensorView { shape: token_shape, data }));
-        feeds.extend(self.state.values().iter().map(Feed::Value));
+        feeds.extend(state.values().iter().map(Feed::Value));
         if let Some(mask) = &plan.decoder_mask {
-            let data = mask_view(&mut self.mask, mask, plan.side, self.state.lengths(), columns);
+            let data = mask_view(&mut self.mask, mask, plan.side, state.lengths(), columns);
             feeds.push(Feed::Host(TensorView { shape: &mask_shape, data }));
         }
         self.decoder.call(&feeds, &mut self.values)?;
@@ -206,10 +210,11 @@ impl OnnxEngine {
     /// Holds the next states against what the step read, and takes them over.
     fn renew(&mut self) -> Result<()> {
         let plan = &*self.plan;
-        let rows = self.state.rows();
+        let state = &mut self.cohorts[self.selected];
+        let rows = state.rows();
         let mut next = std::mem::take(&mut self.values);
         for (at, (carried, wire)) in plan.carried.iter().zip(&plan.wires).take(plan.states).enumerate() {
-            let (old, new) = (self.state.values()[at].shape(), next[1 + at].shape());
+            let (old, new) = (state.values()[at].shape(), next[1 + at].shape());
             let mut expected = old.to_vec();
             if let Kind::Growing { axis } = carried.kind {
                 // An axis of a row: one further where the rows lie before it.
@@ -242,7 +247,7 @@ impl OnnxEngine {
             };
             next[1 + at] = self.decoder.arrange(&[&next[1 + at]], &moved)?;
         }
-        self.state.advance(next.drain(1..=plan.states));
+        state.advance(next.drain(1..=plan.states));
         self.values = next;
         Ok(())
     }
@@ -256,7 +261,7 @@ impl OnnxEngine {
             return;
         }
         let width = columns.saturating_sub(before + behind).max(1);
-        for (row, length) in self.read.data.chunks_exact(columns).zip(self.state.lengths()) {
+        for (row, length) in self.read.data.chunks_exact(columns).zip(self.cohorts[self.selected].lengths()) {
             let first = if plan.side == PaddingSide::Left { columns - length } else { 0 };
             let own = &row[(first + before).min(columns)..(first + length - behind).min(columns)];
             attention.resize(attention.len() + width.saturating_sub(own.len()), 0.0);
@@ -329,6 +334,13 @@ impl Engine for OnnxEngine {
         self.plan.joins()
     }
 
+    fn select(&mut self, cohort: usize) {
+        while self.cohorts.len() <= cohort {
+            self.cohorts.push(State::new(Arc::clone(&self.plan.carried), self.plan.side));
+        }
+        self.selected = cohort;
+    }
+
     fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {
         let (columns, lengths) = self.run_encoder(sources)?;
         let (tensors, timed) = self.first_values(sources.rows, columns)?;
@@ -341,44 +353,46 @@ impl Engine for OnnxEngine {
 
     fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()> {
         let part: &Part = encoded.get().ok_or_else(arrange::foreign)?;
-        if self.plan.joins() == Joins::SameAge && self.state.has_stepped() {
+        let state = &mut self.cohorts[self.selected];
+        if self.plan.joins() == Joins::SameAge && state.has_stepped() {
             let message =
                 "rows cannot join others that have begun: a state of this decoder grows with each step";
             return Err(Error::new(ErrorKind::Engine, message).in_graph(&self.plan.decoder, None));
         }
-        self.state.join(part, rows)
+        state.join(part, rows)
     }
 
     fn keep(&mut self, rows: &[usize]) {
-        self.state.keep(rows);
+        self.cohorts[self.selected].keep(rows);
     }
 
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
-        let rows = self.state.rows();
+        let rows = self.rows();
         if tokens.len() != rows || rows == 0 {
             let message = format!("{} tokens given for {rows} running rows", tokens.len());
             return Err(Error::new(ErrorKind::Input, message).in_graph(&self.plan.decoder, None));
         }
         check_ids(tokens, self.plan.target_vocabulary, &self.plan.decoder)?;
-        self.run_decoder(tokens, output).inspect_err(|_| self.state.clear())
+        self.run_decoder(tokens, output).inspect_err(|_| self.cohorts[self.selected].clear())
     }
 
     fn rows(&self) -> usize {
-        self.state.rows()
+        self.cohorts[self.selected].rows()
     }
 
     fn clear(&mut self) {
-        self.state.clear();
+        self.cohorts.truncate(1);
+        self.cohorts[0].clear();
+        self.selected = 0;
         self.values.clear();
     }
 
     fn states(&mut self) -> Result<Vec<StateTensor>> {
-        self.state.settle(&mut *self.decoder)?;
-        let order: Vec<(usize, usize)> = (0..self.state.rows()).map(|row| (0, row)).collect();
+        let state = &mut self.cohorts[self.selected];
+        state.settle(&mut *self.decoder)?;
+        let order: Vec<(usize, usize)> = (0..state.rows()).map(|row| (0, row)).collect();
         let mut states = Vec::new();
-        for (value, carried) in
-            self.state.values().iter().zip(self.plan.carried.iter()).take(self.plan.states)
-        {
+        for (value, carried) in state.values().iter().zip(self.plan.carried.iter()).take(self.plan.states) {
             let mut row_shape = value.shape().to_vec();
             row_shape.remove(carried.batch);
             let from = carried.batch;
