@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `options`, `settings` | what may be asked, as typed and as checked |
+//! | `options`, `lists`, `settings` | what may be asked, as typed and as checked |
 //! | `decoding_loop`, `group` | the running batch; one request's rows in it |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
@@ -15,6 +15,7 @@ mod beam;
 mod decoding_loop;
 mod filters;
 mod group;
+mod lists;
 mod numerics;
 mod options;
 mod request;
@@ -26,9 +27,8 @@ mod stop_strings;
 pub use crate::vocabulary::UnknownPolicy;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
-pub use options::{
-    DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Symbols, Truncate,
-};
+pub use lists::{Ids, Sequences, Strings, SymbolRef, Symbols};
+pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Truncate};
 pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::Settings;
 pub(crate) use settings::TOO_LONG_HELP;
