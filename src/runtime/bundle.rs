@@ -9,10 +9,10 @@ use sha2::{Digest, Sha256};
 
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::files::{GRAPH, MANIFEST, SIDE_FILE};
+use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
 use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version};
-use crate::vocabulary::{Vocabulary, VocabularyMetadata, VocabularySpec};
+use crate::vocabulary::{NamedFiles, Side, Tokeniser, Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
 mod files;
@@ -25,8 +25,9 @@ pub use self::files::{NO_BUNDLE, NO_FOLDER};
 pub struct Bundle {
     path: PathBuf,
     manifest: Manifest,
-    source: Vocabulary,
-    target: Vocabulary,
+    sides: [Side; 2],
+    source: Arc<dyn Tokeniser>,
+    target: Arc<dyn Tokeniser>,
     files: BTreeMap<String, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
 }
@@ -105,6 +106,13 @@ impl Bundle {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
+        for name in manifest.tokeniser_files() {
+            if !kept.contains_key(name)
+                && let Some(bytes) = files.read(name, TOKENISER)?
+            {
+                kept.insert(name.to_owned(), Arc::new(bytes));
+            }
+        }
         check_side_files(&manifest, &kept, files)?;
         let mut infos = BTreeMap::new();
         for (&role, graph) in &manifest.graphs {
@@ -112,9 +120,11 @@ impl Bundle {
         }
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
-        let vocabulary = |spec| Vocabulary::with_special_ids(spec, manifest.special_ids);
-        let (source, target) = (vocabulary(&manifest.source)?, vocabulary(&manifest.target)?);
-        Ok(Self { path: path.to_owned(), manifest, source, target, files: kept, infos })
+        let named = NamedFiles { folder: path, files: &kept };
+        let side = |spec| Side::open(spec, manifest.special_ids, named);
+        let sides = [side(&manifest.source)?, side(&manifest.target)?];
+        let [source, target] = sides.each_ref().map(Side::tokeniser);
+        Ok(Self { path: path.to_owned(), manifest, sides, source, target, files: kept, infos })
     }
 
     /// Where it was opened.
@@ -128,13 +138,19 @@ impl Bundle {
     }
 
     /// Source text to ids.
-    pub fn source(&self) -> &Vocabulary {
+    pub fn source(&self) -> &Arc<dyn Tokeniser> {
         &self.source
     }
 
     /// Ids to target text.
-    pub fn target(&self) -> &Vocabulary {
+    pub fn target(&self) -> &Arc<dyn Tokeniser> {
         &self.target
+    }
+
+    /// The lists of symbols of source and target, for what only they have; `None` for a side whose ids are
+    /// made by another scheme.
+    pub fn vocabularies(&self) -> [Option<&Vocabulary>; 2] {
+        self.sides.each_ref().map(Side::vocabulary)
     }
 
     /// The ONNX bytes of a graph.
@@ -315,7 +331,7 @@ fn check_sizes(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result
     use crate::graph_info::{Dimension, TensorInfo};
     let wiring = &manifest.wiring;
     let (encoder, decoder) = (&infos[&Role::Encoder], &infos[&Role::Decoder]);
-    let (source, target) = (manifest.source.symbols.len(), manifest.target.symbols.len());
+    let (source, target) = (manifest.source.size(), manifest.target.size());
     let mut widths = vec![(Role::Decoder, decoder.output(&wiring.decoder_output), target, "target")];
     if manifest.io == Io::OneHot {
         widths.push((Role::Encoder, encoder.input(&wiring.encoder_input), source, "source"));
