@@ -155,8 +155,12 @@ fn a_request_that_waits_can_be_cancelled_and_its_time_passes() {
         })
         .collect();
     let of = |id| ends.iter().find(|(request, _)| *request == id).map(|(_, finish)| *finish);
-    let expected =
-        [(0, FinishReason::Length), (1, FinishReason::Length), (2, FinishReason::Cancelled), (3, FinishReason::Timeout)];
+    let expected = [
+        (0, FinishReason::Length),
+        (1, FinishReason::Length),
+        (2, FinishReason::Cancelled),
+        (3, FinishReason::Timeout),
+    ];
     for (id, finish) in expected {
         assert_eq!(of(id), Some(finish), "{id}");
     }

@@ -90,10 +90,8 @@ impl Engine for Table {
 
     fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {
         // Every source has the same length, and may have PAD in it.
-        let row = |ids: &[i64]| Row {
-            source: ids.iter().map(|id| id.cast_unsigned()).collect(),
-            ids: Vec::new(),
-        };
+        let row =
+            |ids: &[i64]| Row { source: ids.iter().map(|id| id.cast_unsigned()).collect(), ids: Vec::new() };
         let rows: Vec<Row> = sources.data.chunks_exact(sources.columns).map(row).collect();
         Ok(Encoded::new(sources.rows, rows))
     }
@@ -151,7 +149,7 @@ fn decode(vocabulary: usize, special: Special, cases: &[&Case]) -> Vec<Vec<Hypot
     let mut decoding = DecodingLoop::new(&mut engine);
     let mut requests = cases.iter().enumerate().map(|(id, case)| {
         let mut settings = Settings::for_ids(&case.options).unwrap();
-        settings.generates_special = true;
+        settings.never_generated = Some(Vec::new());
         Request { id: id as u64, source: case.source.clone(), settings: Arc::new(settings), stream: false }
     });
     let mut found = vec![Vec::new(); cases.len()];
