@@ -142,7 +142,7 @@ impl Group {
             }
             return Ok(());
         }
-        if self.request.settings.num_beams > 1 {
+        if self.request.settings.search {
             self.search(&mut step, buffers)
         } else {
             self.follow(&mut step, buffers, events)
@@ -383,7 +383,7 @@ impl Group {
 
     fn finish(&mut self, mut row: Row, finish: FinishReason) {
         let settings = &*self.request.settings;
-        let beams = settings.num_beams > 1;
+        let beams = settings.search;
         // A request that is cancelled early may not even have its prefix.
         let prefix = settings.prefix.len().min(row.ids.len());
         // The weights of the step that gave END belong to no symbol.

@@ -28,6 +28,8 @@ pub struct Settings {
     pub min_new_tokens: usize,
     /// `num_beams`.
     pub num_beams: usize,
+    /// Whether beams are searched, even if it is one: there are several, unless a test asks for it.
+    pub search: bool,
     /// `num_return_sequences`.
     pub num_return_sequences: usize,
     /// `length_penalty`.
@@ -107,6 +109,7 @@ impl Default for Settings {
             max_new_tokens: 256,
             min_new_tokens: 0,
             num_beams: 1,
+            search: false,
             num_return_sequences: 1,
             length_penalty: 1.0,
             length_penalty_type: LengthPenaltyType::default(),
@@ -185,6 +188,7 @@ impl Settings {
             max_new_tokens: o.max_new_tokens.unwrap_or(d.max_new_tokens),
             min_new_tokens: o.min_new_tokens.unwrap_or(d.min_new_tokens),
             num_beams,
+            search: num_beams > 1,
             num_return_sequences: o.num_return_sequences.unwrap_or(d.num_return_sequences),
             length_penalty: o.length_penalty.unwrap_or(d.length_penalty),
             length_penalty_type: o.length_penalty_type.unwrap_or(d.length_penalty_type),

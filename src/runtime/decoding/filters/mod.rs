@@ -79,6 +79,7 @@ pub(super) fn apply_rules(logits: &mut [f32], context: Context<'_>, certain: f32
     scratch.history.push(special.start);
     scratch.history.extend_from_slice(ids);
     let history = &scratch.history[..];
+    // Of every beam; transformers 4.57 reaches the first one alone.
     if settings.encoder_repetition_penalty != 1.0 {
         repetition::apply(logits, source, settings.encoder_repetition_penalty.recip(), &mut scratch.ids);
     }

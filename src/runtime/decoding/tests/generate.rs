@@ -185,7 +185,9 @@ fn compare(json: &str) {
                     Some((last, before)) if ends.contains(last) => (before, FinishReason::Eos),
                     _ => (&expected.ids[..], FinishReason::Length),
                 };
-                let near = expected.score.is_none_or(|score| (found.score - score).abs() <= 2e-5);
+                let near = expected
+                    .score
+                    .is_none_or(|score| (found.score - score).abs() <= 2e-6 * score.abs().max(10.0));
                 if found.ids != ids || found.finish != finish || !near {
                     let options = serde_json::to_string(&case.options).unwrap();
                     let (ids, score) = (&expected.ids, expected.score);
