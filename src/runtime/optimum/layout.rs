@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::bundle::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 const ENCODER: &str = "encoder_model";
 const FIRST: &str = "decoder_model";

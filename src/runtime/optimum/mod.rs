@@ -21,7 +21,7 @@ mod names;
 mod surgery;
 mod synthesis;
 
-pub(crate) use layout::is_optimum;
+pub(crate) use layout::{CONFIG, is_optimum};
 pub(crate) use synthesis::{Synthesis, synthesise};
 
 #[cfg(test)]

@@ -66,7 +66,10 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
         }
     }
     remarks.sort();
-    let name = path.file_name().map_or_else(|| config.model_type.clone(), |name| name.to_string_lossy().into());
+    // A zip is called as its folder was.
+    let is_zip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"));
+    let name = if is_zip { path.file_stem() } else { path.file_name() };
+    let name = name.map_or_else(|| config.model_type.clone(), |name| name.to_string_lossy().into());
     let manifest = Manifest {
         format_version: MANIFEST_VERSION.to_owned(),
         name,
