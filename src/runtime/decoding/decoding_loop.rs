@@ -4,10 +4,11 @@ use std::collections::VecDeque;
 use std::ops::{DerefMut, Range};
 use std::time::Instant;
 
+use super::company::{by_length, split_off_others};
 use super::group::{Buffers, Group, Slice};
 use super::request::{Event, FinishReason, Request};
 use crate::contract::SpecialIds;
-use crate::engine::{Encoded, Engine, IdMatrix, Joins, StepOutput};
+use crate::engine::{Encoded, Engine, IdMatrix, Joins, Lengths, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Decodes any number of requests side by side.
@@ -104,7 +105,8 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
             return;
         }
         while let Some(mut first) = self.prepared.pop_front() {
-            let free = most.saturating_sub(self.requests()).min(first.requests.len());
+            let fits = first.requests.front().is_some_and(|request| self.may_run_beside(request));
+            let free = if fits { most.saturating_sub(self.requests()).min(first.requests.len()) } else { 0 };
             if free > 0 {
                 let joining = first.requests.drain(..free).collect();
                 let rows = first.taken..first.taken + free;
@@ -127,17 +129,32 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
             self.waiting.extend(requests);
             return;
         }
-        for (requests, encoded) in self.encode_all(requests) {
+        let length = self.running_length();
+        let (now, later) = split_off_others(requests, self.engine.lengths(), length);
+        self.waiting.extend(later);
+        for (requests, encoded) in self.encode_all(now) {
             self.join(requests, &encoded, 0..encoded.rows);
         }
     }
 
-    /// Whether rows that join now could not run beside those that are running.
+    /// Whether rows that join now could not run beside those that are running, or would let others wait for
+    /// ever.
     fn must_wait(&self) -> bool {
-        !self.groups.is_empty() && self.engine.joins() == Joins::SameAge
+        let others_wait = self.engine.lengths() == Lengths::One && !self.waiting.is_empty();
+        !self.groups.is_empty() && (self.engine.joins() == Joins::SameAge || others_wait)
     }
 
-    /// Encodes requests, as one batch unless the engine refuses it.
+    /// Source tokens of what is running, where all of it has as many.
+    fn running_length(&self) -> Option<usize> {
+        self.groups.first().map(|group| group.request.source.len())
+    }
+
+    fn may_run_beside(&self, request: &Request) -> bool {
+        let same = |length| length == request.source.len();
+        self.engine.lengths() != Lengths::One || self.running_length().is_none_or(same)
+    }
+
+    /// Encodes requests, as one batch unless the engine refuses it or wants sources of one length.
     fn encode_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<(Vec<Request>, Encoded)> {
         let mut fit = Vec::new();
         for request in requests {
@@ -146,14 +163,16 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
                 Err(error) => self.events.push(Event::Failed { request: request.id, error }),
             }
         }
-        if fit.is_empty() {
-            return Vec::new();
-        }
+        let batches = by_length(fit, self.engine.lengths());
+        batches.into_iter().flat_map(|batch| self.encode_batch(batch)).collect()
+    }
+
+    fn encode_batch(&mut self, fit: Vec<Request>) -> Vec<(Vec<Request>, Encoded)> {
         match self.encode(&fit) {
             Ok(encoded) => vec![(fit, encoded)],
             // One source that the engine refuses must not fail the others.
             Err(_) if fit.len() > 1 => {
-                fit.into_iter().flat_map(|request| self.encode_all([request])).collect()
+                fit.into_iter().flat_map(|request| self.encode_batch(vec![request])).collect()
             }
             Err(error) => {
                 self.events

@@ -166,6 +166,11 @@ impl Manifest {
         if let Some((key, message, help)) = self.wiring.states.iter().find_map(StateWire::fault) {
             return wrong(&format!("wiring.states.{key}"), message, help);
         }
+        if self.wiring.decoder_prefix && !self.wiring.states.is_empty() {
+            let help = "a decoder that is fed the whole prefix has no states: what it reads at each step beside the \
+                tokens is `memory`; leave decoder_prefix out if it is fed one token at a time";
+            return wrong("wiring.decoder_prefix", "the decoder has states too".to_owned(), help);
+        }
         let inputs = self.wiring.decoder_inputs();
         for (i, name) in inputs.iter().enumerate() {
             if inputs[..i].contains(name) {
