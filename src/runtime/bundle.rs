@@ -5,20 +5,25 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use prost::Message as _;
 
+use crate::checked::{CheckedModel, External};
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::files::{GRAPH, MANIFEST, SIDE_FILE};
 use crate::graph_info::GraphInfo;
-use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version};
+use crate::manifest::{Io, Manifest, Role, SIDE_FILES, SpecialIds, check_version};
 use crate::vocabulary::{Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
 mod files;
+mod hash;
+mod weights;
 
 use self::files::{Files, Folder, Memory};
 pub use self::files::{NO_BUNDLE, NO_FOLDER};
+pub use self::hash::sha256;
+use self::weights::Weights;
 
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
@@ -28,6 +33,8 @@ pub struct Bundle {
     source: Vocabulary,
     target: Vocabulary,
     files: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Graphs whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
 }
 
@@ -82,7 +89,7 @@ impl Bundle {
         let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
             let bytes = files.read(&graph.file, GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
-            let found = hex(&Sha256::digest(&bytes));
+            let found = sha256(&bytes);
             if !found.eq_ignore_ascii_case(&graph.sha256) {
                 return Err(Error::new(
                     ErrorKind::Bundle,
@@ -105,16 +112,23 @@ impl Bundle {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
-        check_side_files(&manifest, &kept, files)?;
-        let mut infos = BTreeMap::new();
+        let (mut infos, mut whole) = (BTreeMap::new(), BTreeMap::new());
+        let mut weights = Weights::new(&manifest.files, files);
         for (&role, graph) in &manifest.graphs {
-            infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
+            let fetch = &mut |tensor: External<'_>| weights.fetch(tensor);
+            let model = CheckedModel::read_with(&graph.file, &kept[&graph.file], fetch)?;
+            infos.insert(role, GraphInfo::of(&model));
+            if weights.take_copied() > 0 {
+                whole.insert(role, Arc::new(model.into_model().encode_to_vec()));
+            }
         }
+        kept.extend(weights.read);
+        check_side_files(&manifest, &kept, files)?;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
         let vocabulary = |spec| Vocabulary::with_special_ids(spec, manifest.special_ids);
         let (source, target) = (vocabulary(&manifest.source)?, vocabulary(&manifest.target)?);
-        Ok(Self { path: path.to_owned(), manifest, source, target, files: kept, infos })
+        Ok(Self { path: path.to_owned(), manifest, source, target, files: kept, whole, infos })
     }
 
     /// Where it was opened.
@@ -137,7 +151,7 @@ impl Bundle {
         &self.target
     }
 
-    /// The ONNX bytes of a graph.
+    /// The ONNX bytes of a graph, its weights among them wherever they lie.
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`] if the bundle has no such graph (only the training graph may be absent).
@@ -147,7 +161,8 @@ impl Bundle {
 
     /// The same for who wants them later than the bundle may live.
     pub(crate) fn shared_graph(&self, role: Role) -> Result<&Arc<Vec<u8>>> {
-        let graph = self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
+        let file = || self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
+        let graph = self.whole.get(&role).or_else(file);
         graph.ok_or_else(|| no_graph(&self.path, role))
     }
 
@@ -177,14 +192,17 @@ fn check_side_files(
     kept: &BTreeMap<String, Arc<Vec<u8>>>,
     files: &dyn Files,
 ) -> Result<()> {
-    for (name, sha256) in &manifest.files {
-        let found = kept.get(name).map(|bytes| hex(&Sha256::digest(bytes.as_slice())));
+    for (name, listed) in &manifest.files {
+        let found = kept.get(name).map(|bytes| sha256(bytes.as_slice()));
         let message = match found {
-            Some(found) if found.eq_ignore_ascii_case(sha256) => continue,
+            Some(found) if found.eq_ignore_ascii_case(listed) => continue,
             Some(found) => {
-                format!("changed since the export: its sha256 is {found}, the manifest says {sha256}")
+                format!("changed since the export: its sha256 is {found}, the manifest says {listed}")
             }
-            None => "missing, and the manifest lists it".to_owned(),
+            None if SIDE_FILES.contains(&name.as_str()) => "missing, and the manifest lists it".to_owned(),
+            // A newer version may list what this one does not read.
+            None if check_version(&manifest.format_version).unwrap_or(true) => continue,
+            None => "no graph has weights in this file, and the manifest lists it".to_owned(),
         };
         return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
             "copy the whole bundle again, or export it again; who changed it on purpose takes it out of \
@@ -209,15 +227,6 @@ fn missing(role: Role, name: &str, files: &dyn Files) -> Error {
         |near| format!("there is a file {near:?}: was it renamed?"),
     );
     Error::new(ErrorKind::Bundle, format!("the {role} graph is missing")).in_file(files.path(name)).help(help)
-}
-
-/// sha256 of `bytes`, 64 lower-case hexadecimal digits, as manifests have it.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Holds what each graph says about itself against the manifest; graphs without metadata say nothing.

@@ -100,6 +100,15 @@ pub trait Engine: Send {
         None
     }
 
+    /// Chooses the cohort that [`rows`](Self::rows), [`join`](Self::join), [`keep`](Self::keep),
+    /// [`step`](Self::step) and [`states`](Self::states) act upon; cohort 0 until this is called.
+    ///
+    /// Rows of different cohorts never run in one step, so that each may have rows of another age where
+    /// [`joins`](Self::joins) says [`Joins::SameAge`]. A cohort begins without rows; one that has lost its
+    /// last row keeps no tensors. What was encoded may join any cohort. Memory grows with the largest
+    /// number that was selected: callers count from 0.
+    fn select(&mut self, cohort: usize);
+
     /// Encodes a batch of sources, which wait until they join.
     ///
     /// - `sources`: ids int64 (rows, source_time), left-padded; at least one row and one column, ids within
@@ -127,13 +136,13 @@ pub trait Engine: Send {
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) for tokens that do not fit, before anything is run; of
-    /// the engine, and then no row is running any more.
+    /// the engine, and then no row of the cohort is running any more.
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()>;
 
-    /// Rows that are running.
+    /// Rows that are running in the selected cohort.
     fn rows(&self) -> usize;
 
-    /// Lets all running rows go.
+    /// Lets the rows of all cohorts go, and selects cohort 0.
     fn clear(&mut self);
 
     /// Copies what the steps renew to the host's memory, in the order of the manifest's wiring; for tests,

@@ -54,6 +54,10 @@ impl Engine for Observed {
         self.engine.remark()
     }
 
+    fn select(&mut self, cohort: usize) {
+        self.engine.select(cohort);
+    }
+
     fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {
         let begin = Instant::now();
         let encoded = self.engine.encode(sources)?;

@@ -34,7 +34,9 @@ pub struct OnnxEngine {
     encoder: Box<dyn Graph>,
     decoder: Box<dyn Graph>,
     plan: Arc<Plan>,
-    state: State,
+    /// Rows by cohort; there is always one.
+    cohorts: Vec<State>,
+    selected: usize,
     probed: Probed,
     /// The number of the next source.
     next_source: u64,
@@ -72,7 +74,8 @@ impl OnnxEngine {
             name,
             encoder,
             decoder,
-            state: State::new(Arc::clone(&plan.carried), plan.side),
+            cohorts: vec![State::new(Arc::clone(&plan.carried), plan.side)],
+            selected: 0,
             plan,
             probed: Probed::default(),
             next_source: 0,
@@ -95,7 +98,8 @@ impl OnnxEngine {
         self.probed = probed;
         // Without forks nobody else has the plan.
         if let (Some(carried), Some(plan)) = (carried, Arc::get_mut(&mut self.plan)) {
-            self.state = State::new(Arc::clone(&carried), plan.side);
+            self.cohorts = vec![State::new(Arc::clone(&carried), plan.side)];
+            self.selected = 0;
             plan.carried = carried;
         }
     }
@@ -192,12 +196,13 @@ impl OnnxEngine {
     fn run_decoder(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
         let plan = &*self.plan;
         let wrong = |message: String| Error::new(ErrorKind::Engine, message).in_graph(&plan.decoder, None);
-        self.state.settle(&mut *self.decoder)?;
-        let (rows, width, columns) = (self.state.rows(), plan.target_vocabulary, self.state.columns());
+        let state = &mut self.cohorts[self.selected];
+        state.settle(&mut *self.decoder)?;
+        let (rows, width, columns) = (state.rows(), plan.target_vocabulary, state.columns());
         let (token_columns, prefixes) = match plan.prefix {
             None => (1, Vec::new()),
             Some(prefix) => {
-                let longest = self.state.prefixes.push(tokens);
+                let longest = state.prefixes.push(tokens);
                 let columns = prefix.columns.unwrap_or(longest);
                 if longest > columns {
                     let message = format!("{longest} tokens, and this decoder reads {columns}");
@@ -205,7 +210,7 @@ impl OnnxEngine {
                         .in_graph(&plan.decoder, None)
                         .help("let decoding.max_new_tokens of the manifest be no more than that"));
                 }
-                (columns, self.state.prefixes.padded(columns, i64::from(plan.special.pad)))
+                (columns, state.prefixes.padded(columns, i64::from(plan.special.pad)))
             }
         };
         let tokens = if plan.prefix.is_some() { &prefixes } else { tokens };
@@ -221,9 +226,9 @@ impl OnnxEngine {
         let mask_shape = [rows, columns];
         let mut feeds = Vec::with_capacity(plan.carried.len() + 2);
         feeds.push(Feed::Host(TensorView { shape: token_shape, data }));
-        feeds.extend(self.state.values().iter().map(Feed::Value));
+        feeds.extend(state.values().iter().map(Feed::Value));
         if let Some(mask) = &plan.decoder_mask {
-            let data = mask_view(&mut self.mask, mask, plan.side, self.state.lengths(), columns);
+            let data = mask_view(&mut self.mask, mask, plan.side, state.lengths(), columns);
             feeds.push(Feed::Host(TensorView { shape: &mask_shape, data }));
         }
         self.decoder.call(&feeds, &mut self.values)?;
@@ -233,7 +238,7 @@ impl OnnxEngine {
         std::mem::swap(&mut output.logits, &mut self.read.data);
         match plan.prefix {
             Some(prefix) if !prefix.last_alone => {
-                let last = self.state.prefixes.last(token_columns);
+                let last = self.cohorts[self.selected].prefixes.last(token_columns);
                 self.decoder.read_rows(&self.values[0], width, &last, &mut self.read)?;
             }
             _ => self.decoder.read(&self.values[0], &mut self.read)?,
@@ -264,10 +269,11 @@ impl OnnxEngine {
     /// Holds the next states against what the step read, and takes them over.
     fn renew(&mut self) -> Result<()> {
         let plan = &*self.plan;
-        let rows = self.state.rows();
+        let state = &mut self.cohorts[self.selected];
+        let rows = state.rows();
         let mut next = std::mem::take(&mut self.values);
         for (at, (carried, wire)) in plan.carried.iter().zip(&plan.wires).take(plan.states).enumerate() {
-            let (old, new) = (self.state.values()[at].shape(), next[1 + at].shape());
+            let (old, new) = (state.values()[at].shape(), next[1 + at].shape());
             let mut expected = old.to_vec();
             if let Kind::Growing { axis } = carried.kind {
                 // An axis of a row: one further where the rows lie before it.
@@ -300,7 +306,7 @@ impl OnnxEngine {
             };
             next[1 + at] = self.decoder.arrange(&[&next[1 + at]], &moved)?;
         }
-        self.state.advance(next.drain(1..=plan.states));
+        state.advance(next.drain(1..=plan.states));
         self.values = next;
         Ok(())
     }
@@ -314,7 +320,7 @@ impl OnnxEngine {
             return;
         }
         let width = columns.saturating_sub(before + behind).max(1);
-        for (row, length) in self.read.data.chunks_exact(columns).zip(self.state.lengths()) {
+        for (row, length) in self.read.data.chunks_exact(columns).zip(self.cohorts[self.selected].lengths()) {
             let first = if plan.side == PaddingSide::Left { columns - length } else { 0 };
             let own = &row[(first + before).min(columns)..(first + length - behind).min(columns)];
             attention.resize(attention.len() + width.saturating_sub(own.len()), 0.0);
@@ -396,6 +402,13 @@ impl Engine for OnnxEngine {
         self.probed.remark.as_deref()
     }
 
+    fn select(&mut self, cohort: usize) {
+        while self.cohorts.len() <= cohort {
+            self.cohorts.push(State::new(Arc::clone(&self.plan.carried), self.plan.side));
+        }
+        self.selected = cohort;
+    }
+
     fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {
         let (columns, lengths) = self.run_encoder(sources)?;
         let (tensors, timed) = self.first_values(sources.rows, columns)?;
@@ -408,44 +421,47 @@ impl Engine for OnnxEngine {
 
     fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()> {
         let part: &Part = encoded.get().ok_or_else(arrange::foreign)?;
-        if self.joins() == Joins::SameAge && self.state.has_stepped() {
+        let joins = self.joins();
+        let state = &mut self.cohorts[self.selected];
+        if joins == Joins::SameAge && state.has_stepped() {
             let message =
                 "rows cannot join others that have begun: what this decoder reads grows with each step";
             return Err(Error::new(ErrorKind::Engine, message).in_graph(&self.plan.decoder, None));
         }
-        self.state.join(part, rows)
+        state.join(part, rows)
     }
 
     fn keep(&mut self, rows: &[usize]) {
-        self.state.keep(rows);
+        self.cohorts[self.selected].keep(rows);
     }
 
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
-        let rows = self.state.rows();
+        let rows = self.rows();
         if tokens.len() != rows || rows == 0 {
             let message = format!("{} tokens given for {rows} running rows", tokens.len());
             return Err(Error::new(ErrorKind::Input, message).in_graph(&self.plan.decoder, None));
         }
         check_ids(tokens, self.plan.target_vocabulary, &self.plan.decoder)?;
-        self.run_decoder(tokens, output).inspect_err(|_| self.state.clear())
+        self.run_decoder(tokens, output).inspect_err(|_| self.cohorts[self.selected].clear())
     }
 
     fn rows(&self) -> usize {
-        self.state.rows()
+        self.cohorts[self.selected].rows()
     }
 
     fn clear(&mut self) {
-        self.state.clear();
+        self.cohorts.truncate(1);
+        self.cohorts[0].clear();
+        self.selected = 0;
         self.values.clear();
     }
 
     fn states(&mut self) -> Result<Vec<StateTensor>> {
-        self.state.settle(&mut *self.decoder)?;
-        let order: Vec<(usize, usize)> = (0..self.state.rows()).map(|row| (0, row)).collect();
+        let state = &mut self.cohorts[self.selected];
+        state.settle(&mut *self.decoder)?;
+        let order: Vec<(usize, usize)> = (0..state.rows()).map(|row| (0, row)).collect();
         let mut states = Vec::new();
-        for (value, carried) in
-            self.state.values().iter().zip(self.plan.carried.iter()).take(self.plan.states)
-        {
+        for (value, carried) in state.values().iter().zip(self.plan.carried.iter()).take(self.plan.states) {
             let mut row_shape = value.shape().to_vec();
             row_shape.remove(carried.batch);
             let from = carried.batch;

@@ -182,6 +182,10 @@ impl State {
         self.scratch.clear();
         self.scratch.extend(rows.iter().map(|&row| self.rows[row]));
         std::mem::swap(&mut self.rows, &mut self.scratch);
+        if self.rows.is_empty() {
+            // A cohort that waits for its next rows holds no tensors.
+            self.parts.clear();
+        }
     }
 
     /// Puts the tensors together as the rows want them; says whether the source columns are others than

@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::schema::{DataFile, GraphFile, Languages, Manifest, Provenance, SIDE_FILES};
+use super::schema::{DataFile, GraphFile, Languages, Manifest, Provenance, is_plain_name};
 use super::wiring::{MaskWire, MemoryWire, StateWire, Wiring};
 use crate::contract::SpecialIds;
 use crate::decoding::DecodingOptions;
@@ -41,7 +41,8 @@ fn drop_unknown(manifest: &mut Value) {
     });
     part(&["files"], |files| {
         if let Some(files) = files.as_object_mut() {
-            files.retain(|name, _| SIDE_FILES.contains(&name.as_str()));
+            let is_hash = |value: &Value| value.as_str().is_some_and(|text| text.len() == 64);
+            files.retain(|name, value| is_plain_name(name) && is_hash(value));
         }
     });
     part(&["wiring"], keep::<Wiring>);

@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::newer::read_newer;
 use super::quoting::flow_list;
-use super::schema::{LONGEST_EXAMPLE, MOST_EXAMPLES, Manifest, Role, SIDE_FILES, is_plain_name};
+use super::schema::{LONGEST_EXAMPLE, MOST_EXAMPLES, Manifest, Role, is_plain_name};
 use super::wiring::StateWire;
 use crate::contract::{self, MANIFEST_VERSION, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
@@ -113,11 +113,13 @@ impl Manifest {
         }
         for (name, sha256) in &self.files {
             let key = format!("files.{name}");
-            if !SIDE_FILES.contains(&name.as_str()) {
+            let is_graph = self.graphs.values().any(|graph| graph.file == *name);
+            if !is_plain_name(name) || is_graph || name == contract::file::MANIFEST {
                 return wrong(
                     &key,
                     "no file that bundles list".to_owned(),
-                    "the files are self_test.json, conformance.json and README.md",
+                    "the files are self_test.json, conformance.json, README.md, and those beside the graphs that \
+                     have their weights",
                 );
             }
             if !is_sha256(sha256) {

@@ -1,5 +1,6 @@
 //! An engine whose logits are a random function of source and history, which it carries from step to step.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::contract::SpecialIds;
@@ -23,6 +24,9 @@ pub(crate) struct Scripted {
     pub(crate) ids: SpecialIds,
     pub(crate) joins: Joins,
     pub(crate) running: Vec<Row>,
+    /// The rows of cohorts that are not selected, by their numbers.
+    pub(crate) resting: BTreeMap<usize, Vec<Row>>,
+    pub(crate) cohort: usize,
 }
 
 /// A running row: two numbers that say what it has read, and its source without padding.
@@ -47,6 +51,8 @@ impl Scripted {
             ids: SpecialIds::default(),
             joins: Joins::AnyAge,
             running: vec![],
+            resting: BTreeMap::new(),
+            cohort: 0,
         }
     }
 }
@@ -79,6 +85,15 @@ impl Engine for Scripted {
 
     fn joins(&self) -> Joins {
         self.joins
+    }
+
+    fn select(&mut self, cohort: usize) {
+        let rows = self.resting.remove(&cohort).unwrap_or_default();
+        if cohort != self.cohort {
+            let resting = std::mem::replace(&mut self.running, rows);
+            self.resting.insert(self.cohort, resting);
+            self.cohort = cohort;
+        }
     }
 
     fn encode(&mut self, source: &IdMatrix) -> Result<Encoded> {
@@ -148,6 +163,8 @@ impl Engine for Scripted {
 
     fn clear(&mut self) {
         self.running.clear();
+        self.resting.clear();
+        self.cohort = 0;
     }
 
     fn states(&mut self) -> Result<Vec<StateTensor>> {
@@ -156,6 +173,6 @@ impl Engine for Scripted {
     }
 
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self { running: vec![], ..self.clone() }))
+        Ok(Box::new(Self { running: vec![], resting: BTreeMap::new(), cohort: 0, ..self.clone() }))
     }
 }
