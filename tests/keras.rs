@@ -129,7 +129,7 @@ fn every_model_says_what_keras_says_in_every_engine_batched_or_not() {
 /// The largest error of a probability over all steps of all cases, with Keras's own characters fed back.
 fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
     let mut engine = engine::open(bundle, kind).unwrap();
-    let (source, target) = (bundle.source(), bundle.target());
+    let [source, target] = bundle.vocabularies().map(Option::unwrap);
     let rows: Vec<u32> = target_rows(bundle);
     let mut largest = 0.0f64;
     for case in cases {
@@ -158,7 +158,7 @@ fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
 /// Our id of each of Keras's rows: characters sorted by code point, a row of padding before them where the
 /// model has one.
 fn target_rows(bundle: &Bundle) -> Vec<u32> {
-    let target = bundle.target();
+    let target = bundle.vocabularies()[1].unwrap();
     let symbols = (3..).map_while(|id| Some((target.symbol(id)?, id))).skip(1);
     let mut sorted: BTreeMap<&str, u32> = symbols.collect();
     sorted.extend([("\t", START), ("\n", END)]);

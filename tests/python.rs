@@ -281,17 +281,15 @@ fn python_reads_every_symbol_of_a_manifest_as_the_text_that_it_is() {
             unit: Unit::Token,
             normalisation: vec![],
             longest: 1,
-            padding: None,
-            graph_padding: None,
             symbols: words.clone(),
+            ..VocabularySpec::default()
         },
         target: VocabularySpec {
             unit: Unit::Character,
             normalisation: vec![],
             longest: 1,
-            padding: None,
-            graph_padding: None,
             symbols: characters.clone(),
+            ..VocabularySpec::default()
         },
     };
     let read = "import json, sys, yaml; m = yaml.safe_load(sys.stdin.buffer.read()); \

@@ -10,7 +10,7 @@ use s2s_runtime::decoding::{DecodingOptions, Event};
 use s2s_runtime::engine::{self, Device, Engine, EngineKind, IdMatrix, Observed, StepOutput};
 use s2s_runtime::files;
 use s2s_runtime::translator::{TextCoder, Translator, TranslatorPool};
-use s2s_runtime::vocabulary::{Unit, Vocabulary};
+use s2s_runtime::vocabulary::{Tokeniser, Unit, Vocabulary};
 use serde::Serialize;
 
 use super::counted::Counter;
@@ -24,6 +24,8 @@ use s2s_kernels::random::Random;
 const BATCHES_A_CALL: usize = 16;
 /// Batches of texts that are drawn where no file is given.
 const RANDOM_TEXTS: usize = 1024;
+/// Pieces of the longest of them, where they are made of pieces.
+const LONGEST_OF_PIECES: usize = 32;
 
 /// What is measured, and for how long.
 #[derive(Clone, Debug)]
@@ -140,6 +142,17 @@ fn random_texts(source: &Vocabulary) -> Vec<String> {
     (0..RANDOM_TEXTS).map(|_| text(&mut random)).collect()
 }
 
+/// The same of random pieces.
+fn random_pieces(source: &dyn Tokeniser) -> Vec<String> {
+    let mut random = Random::new(1, 0);
+    let text = |random: &mut Random| {
+        let length = 1 + random.below(LONGEST_OF_PIECES);
+        let ids: Vec<u32> = (0..length).map(|_| random.below(source.size()) as u32).collect();
+        source.detokenise(&ids)
+    };
+    (0..RANDOM_TEXTS).map(|_| text(&mut random)).collect()
+}
+
 /// The bundle and the texts to measure it with.
 struct Subject<'a> {
     plan: &'a Plan,
@@ -152,7 +165,10 @@ impl<'a> Subject<'a> {
         let bundle = Bundle::open(&plan.bundle)?;
         let texts = match &plan.texts {
             Some(file) => read_texts(file)?,
-            None => random_texts(bundle.source()),
+            None => match bundle.vocabularies()[0] {
+                Some(source) => random_texts(source),
+                None => random_pieces(&**bundle.source()),
+            },
         };
         Ok(Self { plan, bundle, texts })
     }

@@ -79,9 +79,8 @@ impl Counter {
             unit,
             normalisation,
             longest,
-            padding: None,
-            graph_padding: None,
             symbols,
+            ..VocabularySpec::default()
         })
     }
 }

@@ -200,11 +200,7 @@ fn describe(vocabulary: &VocabularySpec) -> String {
         Unit::Character => "characters",
         Unit::Token => "tokens between spaces",
     };
-    format!(
-        "{unit} ({} symbols, at most {} a text in training)",
-        vocabulary.symbols.len(),
-        vocabulary.longest
-    )
+    format!("{unit} ({} symbols, at most {} a text in training)", vocabulary.size(), vocabulary.longest)
 }
 
 /// A loop that works as it is pasted.

@@ -10,10 +10,10 @@ use prost::Message as _;
 use crate::checked::{CheckedModel, External};
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
-use crate::files::{GRAPH, MANIFEST, SIDE_FILE};
+use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
 use crate::manifest::{Io, Manifest, Role, SIDE_FILES, SpecialIds, check_version};
-use crate::vocabulary::{Vocabulary, VocabularyMetadata, VocabularySpec};
+use crate::vocabulary::{NamedFiles, Side, Tokeniser, Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
 mod files;
@@ -30,8 +30,9 @@ use self::weights::Weights;
 pub struct Bundle {
     path: PathBuf,
     manifest: Manifest,
-    source: Vocabulary,
-    target: Vocabulary,
+    sides: [Side; 2],
+    source: Arc<dyn Tokeniser>,
+    target: Arc<dyn Tokeniser>,
     files: BTreeMap<String, Arc<Vec<u8>>>,
     /// Graphs whose weights lie in other files, with their weights.
     whole: BTreeMap<Role, Arc<Vec<u8>>>,
@@ -112,6 +113,13 @@ impl Bundle {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
+        for name in manifest.tokeniser_files() {
+            if !kept.contains_key(name)
+                && let Some(bytes) = files.read(name, TOKENISER)?
+            {
+                kept.insert(name.to_owned(), Arc::new(bytes));
+            }
+        }
         let (mut infos, mut whole) = (BTreeMap::new(), BTreeMap::new());
         let mut weights = Weights::new(&manifest.files, files);
         for (&role, graph) in &manifest.graphs {
@@ -126,9 +134,11 @@ impl Bundle {
         check_side_files(&manifest, &kept, files)?;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
-        let vocabulary = |spec| Vocabulary::with_special_ids(spec, manifest.special_ids);
-        let (source, target) = (vocabulary(&manifest.source)?, vocabulary(&manifest.target)?);
-        Ok(Self { path: path.to_owned(), manifest, source, target, files: kept, whole, infos })
+        let named = NamedFiles { folder: path, files: &kept };
+        let side = |spec| Side::open(spec, manifest.special_ids, named);
+        let sides = [side(&manifest.source)?, side(&manifest.target)?];
+        let [source, target] = sides.each_ref().map(Side::tokeniser);
+        Ok(Self { path: path.to_owned(), manifest, sides, source, target, files: kept, whole, infos })
     }
 
     /// Where it was opened.
@@ -142,13 +152,19 @@ impl Bundle {
     }
 
     /// Source text to ids.
-    pub fn source(&self) -> &Vocabulary {
+    pub fn source(&self) -> &Arc<dyn Tokeniser> {
         &self.source
     }
 
     /// Ids to target text.
-    pub fn target(&self) -> &Vocabulary {
+    pub fn target(&self) -> &Arc<dyn Tokeniser> {
         &self.target
+    }
+
+    /// The lists of symbols of source and target, for what only they have; `None` for a side whose ids are
+    /// made by another scheme.
+    pub fn vocabularies(&self) -> [Option<&Vocabulary>; 2] {
+        self.sides.each_ref().map(Side::vocabulary)
     }
 
     /// The ONNX bytes of a graph, its weights among them wherever they lie.
@@ -199,7 +215,11 @@ fn check_side_files(
             Some(found) => {
                 format!("changed since the export: its sha256 is {found}, the manifest says {listed}")
             }
-            None if SIDE_FILES.contains(&name.as_str()) => "missing, and the manifest lists it".to_owned(),
+            None if SIDE_FILES.contains(&name.as_str())
+                || manifest.tokeniser_files().any(|file| file == name) =>
+            {
+                "missing, and the manifest lists it".to_owned()
+            }
             // A newer version may list what this one does not read.
             None if check_version(&manifest.format_version).unwrap_or(true) => continue,
             None => "no graph has weights in this file, and the manifest lists it".to_owned(),
@@ -324,7 +344,7 @@ fn check_sizes(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result
     use crate::graph_info::{Dimension, TensorInfo};
     let wiring = &manifest.wiring;
     let (encoder, decoder) = (&infos[&Role::Encoder], &infos[&Role::Decoder]);
-    let (source, target) = (manifest.source.symbols.len(), manifest.target.symbols.len());
+    let (source, target) = (manifest.source.size(), manifest.target.size());
     let mut widths = vec![(Role::Decoder, decoder.output(&wiring.decoder_output), target, "target")];
     if manifest.io == Io::OneHot {
         widths.push((Role::Encoder, encoder.input(&wiring.encoder_input), source, "source"));

@@ -35,6 +35,9 @@ pub const WEIGHTS: FileKind =
 /// A file beside manifest and graphs; reading JSON takes some ten times as much memory.
 pub const SIDE_FILE: FileKind =
     FileKind { name: "a file of a bundle", limit: 16 << 20, error: ErrorKind::Bundle };
+/// A file of a tokeniser: the largest in use have a quarter of that.
+pub const TOKENISER: FileKind =
+    FileKind { name: "a file of a tokeniser", limit: 128 << 20, error: ErrorKind::Bundle };
 /// A config of a training.
 pub const CONFIG: FileKind = FileKind { name: "a config", limit: 16 << 20, error: ErrorKind::Config };
 /// Decoding options in YAML.

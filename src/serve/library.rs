@@ -119,7 +119,7 @@ fn stamp(path: &Path) -> Stamp {
 pub fn card(manifest: &Manifest) -> Card {
     let languages = manifest.languages.clone().unwrap_or_default();
     let provenance = manifest.provenance.as_ref();
-    let side = |spec: &s2s_runtime::vocabulary::VocabularySpec| json!({ "unit": spec.unit, "symbols": spec.symbols.len(), "normalisation": spec.normalisation, "longest": spec.longest });
+    let side = |spec: &s2s_runtime::vocabulary::VocabularySpec| json!({ "unit": spec.unit, "symbols": spec.size(), "normalisation": spec.normalisation, "longest": spec.longest });
     let graphs: Vec<_> = manifest
         .graphs
         .iter()

@@ -67,10 +67,10 @@ impl RawGraph {
     pub fn vocabulary(&self, input: &str) -> Option<usize> {
         let wiring = &self.bundle.manifest().wiring;
         if input == wiring.encoder_input {
-            return Some(self.bundle.source().len());
+            return Some(self.bundle.source().size());
         }
         (input == wiring.decoder_input || input == s2s_runtime::contract::DECODER_TARGET)
-            .then(|| self.bundle.target().len())
+            .then(|| self.bundle.target().size())
     }
 
     /// Waits for leave to run.

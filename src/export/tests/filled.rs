@@ -166,7 +166,7 @@ fn the_manifest_the_graphs_and_the_readme_say_that_there_is_nothing_to_fill_up()
         (source.padding.as_ref(), source.graph_padding.as_ref()),
         (None, toy.source.spec().padding.as_ref())
     );
-    assert_eq!(bundle.source().encode("bc").len(), 2, "the runtime leaves it to the graphs");
+    assert_eq!(bundle.source().framed("bc").len(), 2, "the runtime leaves it to the graphs");
     for role in Role::ALL {
         let metadata = model(&files, role).metadata(metadata::SOURCE_VOCABULARY).unwrap().to_owned();
         assert!(metadata.contains("graph_padding") && !metadata.contains("\"padding\""), "{metadata}");

@@ -18,11 +18,12 @@ fn the_shipped_bundle_is_what_this_version_writes_graph_by_graph_and_its_readme_
         training.initializer.iter().find(|t| t.name == name).and_then(|t| Some((t.shape()?, t.floats()?)))
     };
     let parameters = network.import(find).unwrap();
+    let [source, target] = bundle.vocabularies();
     let input = ExportInput {
         network: &network,
         parameters: &parameters,
-        source: bundle.source(),
-        target: bundle.target(),
+        source: source.unwrap(),
+        target: target.unwrap(),
         name: &manifest.name,
         decoding: manifest.decoding.clone(),
         provenance: manifest.provenance.clone(),

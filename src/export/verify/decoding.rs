@@ -103,9 +103,9 @@ pub(super) fn compare_beams(
         }
         if (a.score - b.score).abs() <= tolerances.score {
             let [text, first, second] = [
-                bundle.source().decode(source.iter().copied()),
-                bundle.target().decode(a.ids.iter().copied()),
-                bundle.target().decode(b.ids.iter().copied()),
+                bundle.source().detokenise(source),
+                bundle.target().detokenise(&a.ids),
+                bundle.target().detokenise(&b.ids),
             ];
             ties.push(format!("{text:?}: {first:?} ({:.7}) and {second:?} ({:.7})", a.score, b.score));
         } else {

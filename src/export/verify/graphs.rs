@@ -169,9 +169,9 @@ pub(super) fn check(
             states.add(&found.data, reference.map_or(&[], |(_, values)| values));
         }
         let (whole, found_loss) = graphs.train(batch)?;
-        loss.relative(&[found_loss], &[mean_nats(batch, expected, bundle.target().len())]);
+        loss.relative(&[found_loss], &[mean_nats(batch, expected, bundle.target().size())]);
         let steps = graphs.fold(batch, encoded)?;
-        let vocabulary = bundle.target().len();
+        let vocabulary = bundle.target().size();
         for (row, input) in batch.inputs.iter().enumerate() {
             for (step, scores) in steps.iter().enumerate().take(input.len()) {
                 let at = (row * batch.target_time() + step) * vocabulary;
@@ -261,7 +261,7 @@ impl<'a> Graphs<'a> {
             Side::Left => self.bundle.source(),
             Side::Right => self.bundle.target(),
         };
-        Ok(Tokens::new(self.bundle.graph_info(role)?.input(name), texts, side, vocabulary.len()))
+        Ok(Tokens::new(self.bundle.graph_info(role)?.input(name), texts, side, vocabulary.size()))
     }
 
     /// The encoder's states and memory, in the order of the wiring.

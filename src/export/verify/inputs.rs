@@ -3,7 +3,7 @@
 use s2s_runtime::contract::{END, PAD, START, UNK};
 use s2s_runtime::engine::graph::{DataView, TensorView};
 use s2s_runtime::graph_info::{FLOAT, TensorInfo};
-use s2s_runtime::vocabulary::Vocabulary;
+use s2s_runtime::vocabulary::Tokeniser;
 
 use super::super::reference::greedy;
 use super::weights::Rebuilt;
@@ -61,10 +61,10 @@ pub(super) fn of_texts(sources: &[Vec<u32>], rebuilt: &Rebuilt, longest_target: 
 }
 
 /// `count` sources of random lengths and ids.
-pub(super) fn random_sources(vocabulary: &Vocabulary, count: usize, seed: u64) -> Vec<Vec<u32>> {
+pub(super) fn random_sources(vocabulary: &dyn Tokeniser, count: usize, seed: u64) -> Vec<Vec<u32>> {
     let mut random = Random::new(seed, 2);
     let longest = vocabulary.spec().longest.clamp(8, 64);
-    let symbol = |random: &mut Random| UNK + random.below(vocabulary.len() - UNK as usize) as u32;
+    let symbol = |random: &mut Random| UNK + random.below(vocabulary.size() - UNK as usize) as u32;
     (0..count)
         .map(|_| {
             let length = 1 + random.below(longest);

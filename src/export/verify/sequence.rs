@@ -65,7 +65,7 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     if let Some(rebuilt) = &rebuilt {
         let mut sets = vec![(
             "on every size",
-            inputs::sweep(bundle.source().len(), bundle.target().len(), options.seed),
+            inputs::sweep(bundle.source().size(), bundle.target().size(), options.seed),
         )];
         if options.texts.is_some() {
             sets.push(("on texts", inputs::of_texts(&sources, rebuilt, bundle.target().spec().longest)));
@@ -119,10 +119,10 @@ pub fn verify_path(path: &Path, options: &VerifyOptions, write: bool) -> Result<
 fn sources(bundle: &Bundle, options: &VerifyOptions) -> Result<(Vec<Vec<u32>>, String)> {
     let Some(texts) = &options.texts else {
         let from = format!("random ids, seed {}", options.seed);
-        return Ok((inputs::random_sources(bundle.source(), options.random, options.seed), from));
+        return Ok((inputs::random_sources(&**bundle.source(), options.random, options.seed), from));
     };
     let sources: Vec<Vec<u32>> =
-        texts.iter().map(|text| bundle.source().encode(text)).filter(|ids| !ids.is_empty()).collect();
+        texts.iter().map(|text| bundle.source().framed(text)).filter(|ids| !ids.is_empty()).collect();
     if sources.is_empty() {
         return Err(Error::new(ErrorKind::Data, "there is no text to verify with")
             .help("give one source text a line"));

@@ -66,7 +66,7 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
     check_stored(network.parameter_layout(), bundle.graph(Role::Training)?.len(), 1).map_err(impossible)?;
     let [source, target] = network.vocabularies();
     for (side, found, expected) in
-        [("source", bundle.source().len(), source), ("target", bundle.target().len(), target)]
+        [("source", bundle.source().size(), source), ("target", bundle.target().size(), target)]
     {
         if found != expected {
             return Err(wrong(format!(
@@ -81,7 +81,12 @@ pub(super) fn rebuild(bundle: &Bundle, models: &BTreeMap<Role, ModelProto>) -> R
             Some((tensor.shape()?, tensor.floats()?))
         })
         .map_err(|error| error.in_graph(bundle.graph_name(Role::Training), None))?;
-    Ok(Some(Rebuilt { network: network.reading(bundle.source()), parameters }))
+    let Some(source) = bundle.vocabularies()[0] else {
+        return Err(wrong(
+            "networks of the trainer read lists of symbols, and the source has none".to_owned(),
+        ));
+    };
+    Ok(Some(Rebuilt { network: network.reading(source), parameters }))
 }
 
 /// Hash, shared weights, derived tensors.

@@ -10,6 +10,7 @@ use crate::contract::{self, SPECIAL_SYMBOLS};
 use crate::decoding::DecodingOptions;
 use crate::manifest::{GraphFile, OutputForm, StateWire, Wiring};
 use crate::onnx::{GraphProto, ModelProto, NodeProto, StringStringEntryProto, TensorProto, ValueInfoProto};
+use crate::vocabulary::{TokeniserKind, TokeniserSpec};
 
 fn vocabulary(symbols: &[&str]) -> VocabularySpec {
     let symbols = SPECIAL_SYMBOLS.iter().chain(symbols).map(|&symbol| symbol.to_owned()).collect();
@@ -150,9 +151,79 @@ fn a_bundle_opens_from_a_folder_its_manifest_a_zip_and_memory() {
         assert_eq!(bundle.graph(Role::Encoder).unwrap(), files[file::ENCODER]);
         assert_eq!(bundle.graph(Role::Decoder).unwrap(), files[file::DECODER]);
         assert_eq!(bundle.file(file::README), Some(&b"# read me"[..]));
-        assert_eq!((bundle.source().len(), bundle.target().encode("cx")), (6, vec![4, 3]));
+        assert_eq!((bundle.source().size(), bundle.target().framed("cx")), (6, vec![4, 3]));
         assert_eq!(bundle.graph_info(Role::Decoder).unwrap().inputs[1].name, "state_h_0");
         assert!(bundle.graph(Role::Training).unwrap_err().to_string().contains("no training graph"));
+    }
+}
+
+/// The good bundle with another source: its manifest changed, its graphs without metadata.
+fn with_source(change: impl Fn(&mut Manifest)) -> BTreeMap<String, Vec<u8>> {
+    let mut files = files_of(encoder(&BTreeMap::new()), decoder(&BTreeMap::new()));
+    let text = String::from_utf8(files[file::MANIFEST].clone()).unwrap();
+    let mut manifest = Manifest::from_yaml(&text, file::MANIFEST).unwrap();
+    let bytes = TokeniserSpec { kind: TokeniserKind::Bytes, model: None, ids: None, config: None };
+    manifest.source = VocabularySpec { tokeniser: Some(bytes), size: Some(384), ..VocabularySpec::default() };
+    change(&mut manifest);
+    let yaml = serde_json::to_string(&manifest).unwrap();
+    files.insert(file::MANIFEST.to_owned(), yaml.into_bytes());
+    files
+}
+
+#[test]
+fn a_side_may_have_another_scheme_than_a_list_of_symbols() {
+    let bundle = Bundle::from_files("b", with_source(|_| {})).unwrap();
+    assert_eq!((bundle.source().size(), bundle.source().framed("a\u{e9}")), (384, vec![100, 198, 172, 1]));
+    assert_eq!(bundle.source().detokenise(&[100, 198, 172, 1]), "a\u{e9}");
+    assert_eq!(bundle.vocabularies().map(|it| it.map(Vocabulary::len)), [None, Some(5)]);
+    let written = bundle.manifest().to_yaml().unwrap();
+    assert!(written.contains("  tokeniser:\n    kind: bytes\n  size: 384\ntarget:\n"), "{written}");
+    assert_eq!(Manifest::from_yaml(&written, "m").unwrap().source, bundle.manifest().source);
+}
+
+#[test]
+fn a_tokeniser_is_refused_with_the_key_that_does_not_fit_it() {
+    let spec = |manifest: &mut Manifest, change: fn(&mut VocabularySpec)| change(&mut manifest.source);
+    for (change, parts) in [
+        ((|side| side.size = None) as fn(&mut VocabularySpec), ["source.size", "missing"]),
+        (|side| side.size = Some(3), ["source.size", "special id 3"]),
+        (|side| side.size = Some(1 << 30), ["source.size", "are read"]),
+        (|side| side.symbols = vec!["a".to_owned()], ["source.symbols", "has its own"]),
+        (|side| side.tokeniser = None, ["source.size", "size of its own"]),
+        (
+            |side| side.tokeniser.as_mut().unwrap().model = Some("../a".to_owned()),
+            ["source.tokeniser", "plain"],
+        ),
+        (|side| side.tokeniser.as_mut().unwrap().model = Some("gone".to_owned()), ["gone", "missing"]),
+    ] {
+        refused(with_source(|manifest| spec(manifest, change)), &parts);
+    }
+    // A newer version's settings would make other ids, whatever else of it is passed over.
+    let newer = |text: &str| {
+        text.replace("\"1.0\"", "\"1.9\"").replace("\"kind\":\"bytes\"", "\"kind\":\"bytes\",\"x\":1")
+    };
+    let mut files = with_source(|_| {});
+    let text = newer(std::str::from_utf8(&files[file::MANIFEST]).unwrap());
+    files.insert(file::MANIFEST.to_owned(), text.into_bytes());
+    let error = Bundle::from_files("b", files).unwrap_err();
+    assert!(error.to_string().contains("unknown field `x`"), "{error}");
+}
+
+#[test]
+fn files_of_tokenisers_are_read_hashed_and_kept() {
+    let listed = |manifest: &mut Manifest| {
+        manifest.source.tokeniser.as_mut().unwrap().config = Some("tokenizer_config.json".to_owned());
+        manifest.files = [("tokenizer_config.json".to_owned(), sha256(b"{}"))].into();
+    };
+    let mut files = with_source(listed);
+    refused(files.clone(), &["tokenizer_config.json", "missing"]);
+    files.insert("tokenizer_config.json".to_owned(), b"{ }".to_vec());
+    refused(files.clone(), &["tokenizer_config.json", "changed"]);
+    files.insert("tokenizer_config.json".to_owned(), b"{}".to_vec());
+    let folder = write(&files);
+    zip(&folder.path().join("b.zip"), "", &files);
+    for bundle in [Bundle::open(folder.path()), Bundle::open(folder.path().join("b.zip"))] {
+        assert_eq!(bundle.unwrap().file("tokenizer_config.json"), Some(&b"{}"[..]));
     }
 }
 

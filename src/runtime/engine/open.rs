@@ -54,7 +54,7 @@ pub(super) fn open_with(
         if device != Device::Cpu || !(is_encoder || kind == EngineKind::Ort) {
             return Ok(graph);
         }
-        let symbols = bundle.source().len();
+        let symbols = bundle.source().size();
         let maker = move || {
             let for_many_rows =
                 if is_encoder { folded_encoder(&model, symbols) } else { split_decoder(&model) };

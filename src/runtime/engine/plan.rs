@@ -131,7 +131,7 @@ impl Plan {
             wires.push(Wire { first, output_axis: 0 });
         }
         for (key, id) in [("source_start", wiring.source_start), ("source_end", wiring.source_end)] {
-            let symbols = manifest.source.symbols.len();
+            let symbols = bundle.source().size();
             if let Some(id) = id.filter(|&id| id as usize >= symbols) {
                 let message =
                     format!("wiring.{key}: id {id}, but the source vocabulary has {symbols} symbols");
@@ -162,8 +162,8 @@ impl Plan {
         Ok(Self {
             io: manifest.io,
             output: wiring.output,
-            source_vocabulary: manifest.source.symbols.len(),
-            target_vocabulary: manifest.target.symbols.len(),
+            source_vocabulary: bundle.source().size(),
+            target_vocabulary: bundle.target().size(),
             special: manifest.special_ids,
             side: wiring.source_padding.unwrap_or(PaddingSide::Left),
             before: wiring.source_start.map(i64::from),

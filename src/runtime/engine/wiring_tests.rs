@@ -120,8 +120,8 @@ fn special_ids_may_be_others() {
         for past in [Past::Sum, Past::All] {
             let toy = Toy { special, around, past, sources: Sources::All, ..Toy::default() };
             let bundle = toy.bundle().unwrap();
-            let text = bundle.source().decode([3, 1, 4, 2, 0, 5, 8]);
-            assert_eq!((text.as_str(), bundle.source().encode("ba?")), ("ab\u{fffd}e", vec![4, 3, 0]));
+            let text = bundle.source().detokenise(&[3, 1, 4, 2, 0, 5, 8]);
+            assert_eq!((text.as_str(), bundle.source().framed("ba?")), ("ab\u{fffd}e", vec![4, 3, 0]));
             let sources: Vec<Vec<u32>> =
                 sources().into_iter().map(kept).filter(|ids| !ids.is_empty()).collect();
             let expected: Vec<Vec<u32>> = sources.iter().map(|source| toy.expected(source)).collect();

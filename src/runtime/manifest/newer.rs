@@ -27,6 +27,7 @@ pub(super) fn read_newer(text: &str, file: &Path) -> Result<Manifest> {
 /// stays.
 fn drop_unknown(manifest: &mut Value) {
     keep::<Manifest>(manifest);
+    // What a tokeniser has that is not known here stays, and is refused: it would make other ids of texts.
     let mut part = |keys: &[&str], keep: fn(&mut Value)| {
         if let Some(value) = keys.iter().try_fold(&mut *manifest, |value, key| value.get_mut(key)) {
             match value {

@@ -10,6 +10,7 @@ use super::schema::{LONGEST_EXAMPLE, MOST_EXAMPLES, Manifest, Role, is_plain_nam
 use super::wiring::StateWire;
 use crate::contract::{self, MANIFEST_VERSION, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
+use crate::vocabulary::{Vocabulary, check_tokeniser};
 use crate::yaml;
 
 /// Symbols of a vocabulary: the largest in use have a quarter of that.
@@ -118,8 +119,8 @@ impl Manifest {
                 return wrong(
                     &key,
                     "no file that bundles list".to_owned(),
-                    "the files are self_test.json, conformance.json, README.md, and those beside the graphs that \
-                     have their weights",
+                    "the files are self_test.json, conformance.json, README.md, those of tokenisers, and \
+                     those beside the graphs that have their weights",
                 );
             }
             if !is_sha256(sha256) {
@@ -147,6 +148,16 @@ impl Manifest {
         }
         for (key, spec) in [("source", &self.source), ("target", &self.target)] {
             let (symbols, longest) = (spec.symbols.len(), spec.longest);
+            if let Some(name) =
+                spec.tokeniser.iter().flat_map(|it| it.files()).find(|name| !is_plain_name(name))
+            {
+                let help = "write the name of a file that lies beside the manifest, without folders";
+                let message = format!("{name:?} is not a plain file name");
+                return wrong(&format!("{key}.tokeniser"), message, help);
+            }
+            if let Err((below, error)) = check_tokeniser(spec, self.special_ids, MOST_SYMBOLS) {
+                return Err((format!("{key}.{below}"), error));
+            }
             if symbols > MOST_SYMBOLS {
                 let message = format!("{symbols} symbols; at most {MOST_SYMBOLS} are read");
                 return wrong(&format!("{key}.symbols"), message, "is this the right file?");
@@ -198,8 +209,9 @@ impl Manifest {
             let help = "leave `padding` out where the graphs fill up sources by themselves";
             return wrong("source.padding", "sources are filled up twice".to_owned(), help);
         }
-        for (key, spec) in [("source", &self.source), ("target", &self.target)] {
-            if let Err(error) = crate::vocabulary::Vocabulary::with_special_ids(spec, self.special_ids) {
+        let lists = [("source", &self.source), ("target", &self.target)];
+        for (key, spec) in lists.into_iter().filter(|(_, spec)| spec.tokeniser.is_none()) {
+            if let Err(error) = Vocabulary::with_special_ids(spec, self.special_ids) {
                 let place = if self.special_ids == SpecialIds::default() { key } else { "special_ids" };
                 let place = if place == key { format!("{key}.symbols") } else { place.to_owned() };
                 return Err((place, error));
@@ -221,21 +233,19 @@ impl Manifest {
             .map_err(|e| internal(format!("the manifest cannot be written: {e}")))?;
         // Serde would write one symbol a line, quoted only where YAML needs it: long, and hard to compare by
         // eye.
-        for (section, symbols) in ["\nsource:\n", "\ntarget:\n"].into_iter().zip(&symbols) {
-            const EMPTY: &str = "\n  symbols: []\n";
-            let section = text
-                .find(section)
-                .ok_or_else(|| internal(format!("no section {section:?} in the manifest")))?;
-            let at = section
-                + text[section..]
-                    .find(EMPTY)
-                    .ok_or_else(|| internal("no symbols in the manifest".to_owned()))?;
-            text.replace_range(at..at + EMPTY.len(), &format!("\n  symbols: {}\n", flow_list(symbols, 4)));
+        let section = |text: &str, name: &str| {
+            let missing = || internal(format!("no section {name:?} in the manifest"));
+            text.rfind(&format!("\n{name}:\n")).map(|at| at + 1).ok_or_else(missing)
+        };
+        // The two sections are the last ones, and symbols the last key of each.
+        for (end, symbols) in [(text.len(), &symbols[1]), (section(&text, "target")?, &symbols[0])] {
+            if !symbols.is_empty() {
+                text.insert_str(end, &format!("  symbols: {}\n", flow_list(symbols, 4)));
+            }
         }
         if !examples.is_empty() {
-            let at =
-                text.find("\nsource:\n").ok_or_else(|| internal("no source in the manifest".to_owned()))?;
-            text.insert_str(at + 1, &format!("examples: {}\n", flow_list(&examples, 2)));
+            let at = section(&text, "source")?;
+            text.insert_str(at, &format!("examples: {}\n", flow_list(&examples, 2)));
         }
         let again = Self::from_yaml(&text, contract::file::MANIFEST)?;
         let texts =

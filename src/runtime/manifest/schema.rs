@@ -11,7 +11,7 @@ use super::wiring::Wiring;
 use crate::contract::{self, SpecialIds};
 use crate::decoding::DecodingOptions;
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::VocabularySpec;
+use crate::vocabulary::{TokeniserSpec, VocabularySpec};
 
 /// Everything that the file `s2s.yaml` says, in the order in which it is written.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -139,6 +139,14 @@ pub struct DataFile {
     pub sha256: String,
     /// Pairs that were read from it.
     pub pairs: usize,
+}
+
+impl Manifest {
+    /// The names of the files that the tokenisers of both sides are read from.
+    pub fn tokeniser_files(&self) -> impl Iterator<Item = &str> {
+        let specs = [&self.source, &self.target].into_iter().filter_map(|side| side.tokeniser.as_ref());
+        specs.flat_map(TokeniserSpec::files)
+    }
 }
 
 impl Role {

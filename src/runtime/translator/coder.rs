@@ -10,7 +10,7 @@ use super::source_text::SourceText;
 use crate::bundle::Bundle;
 use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, UnknownPolicy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::{SymbolList, TextLimits, Tokeniser};
+use crate::vocabulary::{LanguageIds, SymbolList, TextLimits, Tokeniser};
 
 /// A text and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -73,8 +73,8 @@ impl TextCoder {
     pub fn new(bundle: &Bundle) -> Self {
         let manifest = bundle.manifest();
         Self::from_parts(
-            Arc::new(bundle.source().clone()),
-            Arc::new(bundle.target().clone()),
+            Arc::clone(bundle.source()),
+            Arc::clone(bundle.target()),
             manifest.decoding.clone(),
             manifest.wiring.attention.is_some(),
         )
@@ -157,7 +157,7 @@ impl TextCoder {
             encoded.symbols = part.clone().map(|at| &encoded.symbols[at]).collect();
             encoded.ids = encoded.ids[part].to_vec();
         }
-        let text = self.source().frame(&mut encoded);
+        let text = self.source().frame(&mut encoded, LanguageIds::default());
         if !settings.keeps_attention() {
             encoded.symbols = SymbolList::default();
         }

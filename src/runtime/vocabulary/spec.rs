@@ -22,6 +22,7 @@ pub enum Unit {
 #[serde(deny_unknown_fields)]
 pub struct VocabularySpec {
     /// What one id stands for.
+    #[serde(default)]
     pub unit: Unit,
     /// Applied to every text, in this order.
     #[serde(default)]
@@ -36,9 +37,61 @@ pub struct VocabularySpec {
     /// How the graphs fill up sources by themselves: to be known, not to be done.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub graph_padding: Option<Padding>,
+    /// A scheme of subwords or bytes instead of a list of symbols.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tokeniser: Option<TokeniserSpec>,
+    /// Ids that the model has, with a `tokeniser`: the width of its scores, which may be more than there are
+    /// pieces.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub size: Option<usize>,
     /// All symbols; the position is the id; the first four are
-    /// [`SPECIAL_SYMBOLS`](crate::contract::SPECIAL_SYMBOLS).
+    /// [`SPECIAL_SYMBOLS`](crate::contract::SPECIAL_SYMBOLS). None with a `tokeniser`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub symbols: Vec<String>,
+}
+
+/// A scheme of subwords or bytes, as a manifest names it.
+///
+/// Programs that do not know one of its keys refuse the manifest, whatever its version: they would make other
+/// ids of a text.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct TokeniserSpec {
+    /// The scheme.
+    pub kind: TokeniserKind,
+    /// The file that holds its pieces, by its name in the bundle.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
+    /// The file that gives pieces their ids, where that of the pieces does not: `vocab.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ids: Option<String>,
+    /// The file of settings that stands beside them: `tokenizer_config.json`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub config: Option<String>,
+}
+
+/// A scheme of subwords or bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum TokeniserKind {
+    /// UTF-8 bytes, each as an id of its own after the first three (ByT5).
+    Bytes,
+}
+
+impl TokeniserKind {
+    /// As it is written in manifests.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Bytes => "bytes",
+        }
+    }
+}
+
+impl TokeniserSpec {
+    /// The names of its files.
+    pub fn files(&self) -> impl Iterator<Item = &str> {
+        [&self.model, &self.ids, &self.config].into_iter().flatten().map(String::as_str)
+    }
 }
 
 /// Filling of sources with an ordinary symbol, which the encoder reads like any other.
@@ -83,6 +136,11 @@ pub(crate) struct VocabularyMetadata<'a> {
 }
 
 impl VocabularySpec {
+    /// Ids, special ones counted.
+    pub fn size(&self) -> usize {
+        self.size.unwrap_or(self.symbols.len())
+    }
+
     /// The JSON object that graphs carry in their `metadata_props`: unit, normalisation, padding if there is
     /// any, symbols.
     pub fn metadata_json(&self) -> String {

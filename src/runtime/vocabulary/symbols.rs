@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::normalisation::Normalisation;
 use super::spec::{Padding, PaddingSide, Unit, VocabularySpec};
-use super::tokeniser::{Encoded, REPLACEMENT, TextLimits, Tokeniser, UnknownPolicy};
+use super::tokeniser::{Encoded, LanguageIds, REPLACEMENT, TextLimits, Tokeniser, UnknownPolicy, too_long};
 use crate::contract::{SPECIAL_SYMBOLS, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -40,10 +40,8 @@ impl Vocabulary {
         let spec = VocabularySpec {
             unit,
             normalisation: normalisation.into(),
-            longest: 0,
-            padding: None,
-            graph_padding: None,
             symbols: SPECIAL_SYMBOLS.iter().map(|&symbol| symbol.to_owned()).collect(),
+            ..VocabularySpec::default()
         };
         let special = SpecialIds::default();
         let ids = index(&spec.symbols, special);
@@ -88,6 +86,10 @@ impl Vocabulary {
     /// As [`from_spec`](Self::from_spec); for ids that are the same, or that the list does not have.
     pub fn with_special_ids(spec: &VocabularySpec, special: SpecialIds) -> Result<Self> {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message);
+        if let Some(tokeniser) = &spec.tokeniser {
+            return Err(wrong(format!("a tokeniser of the kind {}, not a list", tokeniser.kind.as_str()))
+                .help("a list of symbols is wanted here"));
+        }
         let all = special.all();
         if let Some(id) = all.into_iter().find(|&id| id as usize >= spec.symbols.len().max(all.len())) {
             return Err(wrong(format!("special id {id}, and there are {} symbols", spec.symbols.len())));
@@ -102,13 +104,19 @@ impl Vocabulary {
                 let found =
                     spec.symbols.get(id).map_or_else(|| "nothing".to_owned(), |symbol| format!("{symbol:?}"));
                 return Err(wrong(format!("symbol {id} is {found} and must be {special:?}")).help(format!(
-                    "the first four symbols are {}, in this order, unless `special_ids` gives other ids",
+                    "the first four symbols are {}, in this order, unless `special_ids` gives other ids; where \
+                     they only have other names, write these: no text has them",
                     SPECIAL_SYMBOLS.join(", ")
                 )));
             }
         }
         let ids = index(&spec.symbols, special);
         let is_special = |id: usize| all.iter().any(|&special| special as usize == id);
+        let ordinary = spec.symbols.iter().enumerate().filter(|(id, _)| !is_special(*id));
+        let (single, several): (Vec<_>, Vec<_>) =
+            ordinary.partition(|(_, symbol)| symbol.chars().nth(1).is_none());
+        // Among characters, symbols of several are tags that no text can have: of a language, of unused rows.
+        let has_tags = several.len() <= single.len();
         for (id, symbol) in spec.symbols.iter().enumerate() {
             if let Some(&last) = ids.get(symbol.as_str())
                 && last as usize != id
@@ -117,7 +125,7 @@ impl Vocabulary {
                 return Err(wrong(format!("symbol {symbol:?} appears twice, as ids {id} and {last}")));
             }
             let splits_to_itself = match spec.unit {
-                Unit::Character => symbol.chars().count() == 1,
+                Unit::Character => !symbol.is_empty() && (has_tags || symbol.chars().count() == 1),
                 Unit::Token => !symbol.is_empty() && !symbol.contains(char::is_whitespace),
             };
             if !is_special(id) && !splits_to_itself {
@@ -267,9 +275,6 @@ impl Tokeniser for Vocabulary {
     }
 
     fn tokenise(&self, text: &str, unknown: UnknownPolicy, limits: TextLimits) -> Result<Encoded> {
-        let too_long = |most: usize, what: &str| {
-            Error::new(ErrorKind::TooLong, format!("the text has more than {most} {what}"))
-        };
         let normalised = Normalisation::apply_all(&self.spec.normalisation, text, limits.characters)
             .ok_or_else(|| too_long(limits.characters, "characters"))?;
         let mut encoded = Encoded::default();
@@ -302,7 +307,7 @@ impl Tokeniser for Vocabulary {
         Ok(encoded)
     }
 
-    fn frame(&self, source: &mut Encoded) -> Range<usize> {
+    fn frame(&self, source: &mut Encoded, _languages: LanguageIds) -> Range<usize> {
         let (before, behind) = self.fill(&mut source.ids);
         if let Some(padding) = self.spec.padding.as_ref().filter(|_| before + behind > 0) {
             let filling = |count: usize| std::iter::repeat_n(padding.symbol.as_str(), count);
@@ -310,6 +315,11 @@ impl Tokeniser for Vocabulary {
             source.symbols.extend(filling(before).chain(text.iter()).chain(filling(behind)));
         }
         before..source.ids.len() - behind
+    }
+
+    /// Nothing is trained to say them.
+    fn never_generated(&self) -> Vec<u32> {
+        vec![self.special.pad, self.special.start]
     }
 
     fn find(&self, symbol: &str) -> Option<u32> {

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::spec::VocabularySpec;
 use crate::contract::SpecialIds;
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// What the output has for an unknown symbol, for an id outside the vocabulary, and for bytes that are no
 /// UTF-8: U+FFFD.
@@ -47,6 +47,11 @@ impl TextLimits {
     pub const NONE: Self = Self { characters: usize::MAX, symbols: usize::MAX };
 }
 
+/// The refusal of a text that goes on beyond a limit.
+pub(super) fn too_long(most: usize, what: &str) -> Error {
+    Error::new(ErrorKind::TooLong, format!("the text has more than {most} {what}"))
+}
+
 /// A text as ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
@@ -56,6 +61,24 @@ pub struct Encoded {
     pub symbols: SymbolList,
     /// Symbols outside the vocabulary, each once, in order of appearance.
     pub unknown: Vec<String>,
+}
+
+/// A language that a model is told by a token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Language {
+    /// As the model calls it: `en`, `fra_Latn`, `en_XX`.
+    pub code: String,
+    /// The id of its token.
+    pub id: u32,
+}
+
+/// The tokens of the languages that a text is of and is to become; none where nobody said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LanguageIds {
+    /// Of the source.
+    pub source: Option<u32>,
+    /// Of the output.
+    pub target: Option<u32>,
 }
 
 /// A scheme that makes ids of texts and texts of ids: a list of symbols, or a model of subwords.
@@ -92,8 +115,40 @@ pub trait Tokeniser: fmt::Debug + Send + Sync {
 
     /// Puts around a source, cut to its length already, what its encoder wants there, and says which of its
     /// ids are the text. An empty text stays empty: it is not decoded.
-    fn frame(&self, source: &mut Encoded) -> Range<usize> {
+    ///
+    /// - `languages`: for models that are told them.
+    fn frame(&self, source: &mut Encoded, languages: LanguageIds) -> Range<usize> {
+        let _ = languages;
         0..source.ids.len()
+    }
+
+    /// The ids of a text as its encoder reads them, whatever its length, unknown symbols as UNK.
+    fn framed(&self, text: &str) -> Vec<u32> {
+        // With these limits and this policy, nothing is refused.
+        let mut source = self.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE).unwrap_or_default();
+        self.frame(&mut source, LanguageIds::default());
+        source.ids
+    }
+
+    /// The languages that the model can be told.
+    fn languages(&self) -> &[Language] {
+        &[]
+    }
+
+    /// The token of a language.
+    fn language(&self, code: &str) -> Option<u32> {
+        self.languages().iter().find(|language| language.code == code).map(|language| language.id)
+    }
+
+    /// The token that an output has to begin with to be in the language of the token `language`; none where
+    /// the source says it.
+    fn forced_first(&self, language: u32) -> Option<u32> {
+        Some(language)
+    }
+
+    /// Ids that are never an output's, whatever their scores.
+    fn never_generated(&self) -> Vec<u32> {
+        Vec::new()
     }
 
     /// The id of a symbol.
