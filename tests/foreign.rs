@@ -125,7 +125,12 @@ fn what_padding_does_is_found_when_a_pair_is_opened() {
                 "own_time" => Lengths::One,
                 _ => Lengths::Any,
             };
-            assert_eq!((engine.lengths(), engine.joins()), (lengths, Joins::AnyAge), "{name} in {}", report.name);
+            assert_eq!(
+                (engine.lengths(), engine.joins()),
+                (lengths, Joins::AnyAge),
+                "{name} in {}",
+                report.name
+            );
             assert_eq!(engine.remark().is_some(), lengths != Lengths::Any, "{name}: {:?}", engine.remark());
         }
     }
@@ -157,17 +162,27 @@ fn weights_beside_a_graph_are_those_that_the_manifest_lists_or_the_bundle_is_ref
     Bundle::open(copy.path()).unwrap();
     bytes[40] ^= 1;
     std::fs::write(&data, &bytes).unwrap();
-    assert!(refused(copy.path()).contains("decoder.onnx.data, which has changed"), "{}", refused(copy.path()));
+    assert!(
+        refused(copy.path()).contains("decoder.onnx.data, which has changed"),
+        "{}",
+        refused(copy.path())
+    );
     std::fs::remove_file(&data).unwrap();
     assert!(refused(copy.path()).contains("decoder.onnx.data, which is missing"), "{}", refused(copy.path()));
     let copy = changed(&folder, |manifest| manifest["files"] = serde_json::json!({}));
     let said = refused(copy.path());
-    assert!(said.contains("which the manifest does not list") && said.contains("files: {\"decoder.onnx.data\":"), "{said}");
+    assert!(
+        said.contains("which the manifest does not list") && said.contains("files: {\"decoder.onnx.data\":"),
+        "{said}"
+    );
     // What the help says is what is missing.
     let hash = said.split("\"decoder.onnx.data\": ").nth(1).unwrap()[..64].to_owned();
-    let copy = changed(&folder, |manifest| manifest["files"] = serde_json::json!({"decoder.onnx.data": hash}));
+    let copy =
+        changed(&folder, |manifest| manifest["files"] = serde_json::json!({"decoder.onnx.data": hash}));
     Bundle::open(copy.path()).unwrap();
-    let copy = changed(&folder, |manifest| manifest["files"]["other.data"] = manifest["files"]["decoder.onnx.data"].clone());
+    let copy = changed(&folder, |manifest| {
+        manifest["files"]["other.data"] = manifest["files"]["decoder.onnx.data"].clone()
+    });
     assert!(refused(copy.path()).contains("no graph has weights in this file"), "{}", refused(copy.path()));
     // A file that is too short has the right hash.
     bytes[40] ^= 1;
@@ -202,12 +217,21 @@ fn a_drafted_manifest_means_what_one_that_was_written_by_hand_means_and_its_bund
             [&manifest.source, &manifest.target].map(|spec| (spec.unit, spec.symbols.clone()))
         };
         assert_eq!(symbols(drafted), symbols(by_hand), "{name}");
-        let said = s2s().arg("translate").arg(&output).args(cases.iter().map(|(source, _)| source)).output().unwrap();
+        let said = s2s()
+            .arg("translate")
+            .arg(&output)
+            .args(cases.iter().map(|(source, _)| source))
+            .output()
+            .unwrap();
         assert!(said.status.success(), "{name}: {}", String::from_utf8_lossy(&said.stderr));
         let lines: Vec<String> = String::from_utf8(said.stdout).unwrap().lines().map(str::to_owned).collect();
         assert_eq!(lines, cases.iter().map(|(_, target)| target.clone()).collect::<Vec<_>>(), "{name}");
         let again = command.output().unwrap();
-        assert!(again.status.success(), "a draft replaces its own: {}", String::from_utf8_lossy(&again.stderr));
+        assert!(
+            again.status.success(),
+            "a draft replaces its own: {}",
+            String::from_utf8_lossy(&again.stderr)
+        );
     }
 }
 
@@ -218,7 +242,11 @@ fn a_draft_says_what_it_could_not_know() {
     let import = |target: &Path, more: &[&str]| {
         let mut command = s2s();
         command.args(["import", "onnx"]).arg(folder.join("encoder.onnx")).arg(folder.join("decoder.onnx"));
-        command.arg("--source-vocabulary").arg(folder.join("source.txt")).arg("--target-vocabulary").arg(target);
+        command
+            .arg("--source-vocabulary")
+            .arg(folder.join("source.txt"))
+            .arg("--target-vocabulary")
+            .arg(target);
         let output = command.arg("-o").arg(parent.path().join("out")).args(more).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
     };
@@ -227,8 +255,11 @@ fn a_draft_says_what_it_could_not_know() {
     let (_, said) = import(&short, &[]);
     assert!(said.contains("no output has scores of 5 symbols"), "{said}");
     let nameless = parent.path().join("nameless.json");
-    std::fs::write(&nameless, serde_json::json!(["0", "1", "2", "3", "A", "B", "C", "D", "E", "F", "G", "H"]).to_string())
-        .unwrap();
+    std::fs::write(
+        &nameless,
+        serde_json::json!(["0", "1", "2", "3", "A", "B", "C", "D", "E", "F", "G", "H"]).to_string(),
+    )
+    .unwrap();
     let (right, said) = import(&nameless, &["--pad", "0"]);
     // The source's names are taken for both.
     assert!(right, "{said}");

@@ -180,7 +180,8 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
 }
 
 fn run_onnx(args: OnnxArgs, global: &Global) -> Result<()> {
-    let stem = || args.encoder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let stem =
+        || args.encoder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
     let output = args.output.clone().unwrap_or_else(|| {
         Path::new("exported").join(args.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned()))
     });

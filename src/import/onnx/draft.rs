@@ -111,7 +111,9 @@ fn drafted(
     [wiring.source_start, wiring.source_end] = symbols::around(&source, &options.special)?;
     for (name, info) in names.iter().zip(&infos) {
         for input in &info.unread {
-            remarks.guessed(format!("no node of {name} reads its input `{input}`: what it is fed changes nothing"));
+            remarks.guessed(format!(
+                "no node of {name} reads its input `{input}`: what it is fed changes nothing"
+            ));
         }
     }
     let max_new_tokens = options.max_new_tokens;
@@ -157,11 +159,15 @@ fn with_weights(
         let data = files::read(folder.join(location), files::WEIGHTS)?;
         let hash = sha256(&data);
         let part = usize::try_from(tensor.offset).ok().zip(usize::try_from(tensor.length).ok());
-        let values = part.and_then(|(from, length)| data.get(from..from.checked_add(length)?)).map(<[u8]>::to_vec);
-        let values = values.ok_or_else(|| wrong(format!("{location} is too short for it: {} bytes", data.len())))?;
+        let values =
+            part.and_then(|(from, length)| data.get(from..from.checked_add(length)?)).map(<[u8]>::to_vec);
+        let values =
+            values.ok_or_else(|| wrong(format!("{location} is too short for it: {} bytes", data.len())))?;
         match listed.insert(location.to_owned(), hash.clone()) {
             Some(other) if other != hash => {
-                return Err(wrong(format!("both graphs have weights in files called {location}, which differ")));
+                return Err(wrong(format!(
+                    "both graphs have weights in files called {location}, which differ"
+                )));
             }
             Some(_) => {}
             None => drop(files.insert(location.to_owned(), data)),
@@ -208,7 +214,11 @@ fn tried(
 fn ways(wiring: &Wiring) -> Vec<Wiring> {
     let flipped = |one| if one == MaskedOne::Token { MaskedOne::Padding } else { MaskedOne::Token };
     // Graphs that are told lengths have their tokens at the beginning.
-    let sides = if wiring.encoder_lengths.is_some() { [PaddingSide::Right; 2] } else { [PaddingSide::Left, PaddingSide::Right] };
+    let sides = if wiring.encoder_lengths.is_some() {
+        [PaddingSide::Right; 2]
+    } else {
+        [PaddingSide::Left, PaddingSide::Right]
+    };
     let flips = [[false, false], [true, true], [true, false], [false, true]];
     let (in_encoder, in_decoder) = (wiring.encoder_mask.is_some(), wiring.decoder_mask.is_some());
     let mut ways: Vec<Wiring> = Vec::new();
@@ -216,7 +226,10 @@ fn ways(wiring: &Wiring) -> Vec<Wiring> {
         for side in sides {
             let mut way = wiring.clone();
             way.source_padding = Some(side).filter(|&side| side != PaddingSide::Left);
-            for (mask, flip) in [(&mut way.encoder_mask, encoder && in_encoder), (&mut way.decoder_mask, decoder && in_decoder)] {
+            for (mask, flip) in [
+                (&mut way.encoder_mask, encoder && in_encoder),
+                (&mut way.decoder_mask, decoder && in_decoder),
+            ] {
                 if let Some(mask) = mask.as_mut().filter(|_| flip) {
                     mask.one = flipped(mask.one);
                 }
@@ -236,7 +249,7 @@ fn opened(manifest: &Manifest, files: &BTreeMap<String, Vec<u8>>) -> Result<Box<
     let bundle = Bundle::from_files(&manifest.name, files)?;
     let mut refusal = None;
     for &kind in EngineKind::COMPILED {
-        match engine::open(&bundle, kind) {
+        match engine::open_silently(&bundle, kind) {
             Ok(engine) => return Ok(engine),
             Err(error) => drop(refusal.get_or_insert(error)),
         }

@@ -2,8 +2,8 @@
 
 /// What says of a name when a tensor is read or written, not which one it is.
 const TIMES: [&str; 14] = [
-    "next", "new", "prev", "previous", "past", "present", "out", "output", "in", "input", "last", "init", "initial",
-    "prime",
+    "next", "new", "prev", "previous", "past", "present", "out", "output", "in", "input", "last", "init",
+    "initial", "prime",
 ];
 
 /// The words of a name that say which tensor it is, in lower case: numbers are words of their own.
@@ -29,7 +29,9 @@ fn words(name: &str) -> Vec<String> {
 
 /// Whether one of the words is one of `others`, or begins with it.
 pub(super) fn has(name: &str, others: &[&str]) -> bool {
-    words(name).iter().any(|word| others.iter().any(|other| word == other || other.len() > 2 && word.starts_with(other)))
+    words(name)
+        .iter()
+        .any(|word| others.iter().any(|other| word == other || other.len() > 2 && word.starts_with(other)))
 }
 
 /// How alike two names are, from 0 to 1; 1 is the same tensor at another time.

@@ -21,7 +21,8 @@ impl Remarks {
     /// As comments of a manifest.
     pub(super) fn comments(&self) -> String {
         let line = |sentence: &String| format!("# - {}\n", sentence.replace(['\n', '\r'], " "));
-        let mut text = "# Drafted by `s2s import onnx` from the names and shapes of both graphs.\n".to_owned();
+        let mut text =
+            "# Drafted by `s2s import onnx` from the names and shapes of both graphs.\n".to_owned();
         text.extend(self.found.iter().map(line));
         if !self.guessed.is_empty() {
             text.push_str("# Guessed; compare some outputs with those of your own loop:\n");

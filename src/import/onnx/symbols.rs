@@ -41,13 +41,14 @@ pub(super) fn read(path: &Path) -> Result<Vec<String>> {
             .in_file(path)
             .help("write one symbol a line, or JSON: a list of symbols, or an object of ids by symbol")
     };
-    let symbols = if text.trim_start().starts_with(['[', '{']) && path.extension().is_some_and(|end| end == "json") {
-        let value: Value = serde_json::from_str(&text).map_err(|e| wrong(format!("not JSON: {e}")))?;
-        from_json(&value).map_err(wrong)?
-    } else {
-        // A line feed as a symbol has no place in such a file.
-        text.lines().map(str::to_owned).collect()
-    };
+    let symbols =
+        if text.trim_start().starts_with(['[', '{']) && path.extension().is_some_and(|end| end == "json") {
+            let value: Value = serde_json::from_str(&text).map_err(|e| wrong(format!("not JSON: {e}")))?;
+            from_json(&value).map_err(wrong)?
+        } else {
+            // A line feed as a symbol has no place in such a file.
+            text.lines().map(str::to_owned).collect()
+        };
     match symbols.len() {
         0 => Err(wrong("no symbols".to_owned())),
         count if count > MOST_SYMBOLS => {
@@ -140,8 +141,11 @@ pub(super) fn around(source: &[String], special: &Special) -> Result<[Option<u32
         let Some(given) = given else { continue };
         let found = named(source, given).and_then(|id| u32::try_from(id).ok());
         *id = Some(found.ok_or_else(|| {
-            Error::new(ErrorKind::Usage, format!("{flag} {given:?} is no symbol and no id of the source's vocabulary"))
-                .help("name a symbol as the file has it, or its id")
+            Error::new(
+                ErrorKind::Usage,
+                format!("{flag} {given:?} is no symbol and no id of the source's vocabulary"),
+            )
+            .help("name a symbol as the file has it, or its id")
         })?);
     }
     Ok(ids)
@@ -161,7 +165,12 @@ fn is_usual(symbol: &str, usual: &[&str]) -> bool {
 }
 
 /// The vocabulary of these symbols.
-pub(super) fn spec(side: &str, mut symbols: Vec<String>, special: SpecialIds, remarks: &mut Remarks) -> VocabularySpec {
+pub(super) fn spec(
+    side: &str,
+    mut symbols: Vec<String>,
+    special: SpecialIds,
+    remarks: &mut Remarks,
+) -> VocabularySpec {
     let is_special = |id: usize| special.all().iter().any(|&special| special as usize == id);
     let ordinary = || symbols.iter().enumerate().filter(|(id, _)| !is_special(*id)).map(|(_, symbol)| symbol);
     let single = ordinary().filter(|symbol| symbol.chars().nth(1).is_none()).count();
@@ -171,7 +180,9 @@ pub(super) fn spec(side: &str, mut symbols: Vec<String>, special: SpecialIds, re
     if special == SpecialIds::default() {
         for (id, name) in SPECIAL_SYMBOLS.iter().enumerate() {
             if let Some(symbol) = symbols.get_mut(id).filter(|symbol| symbol != name) {
-                remarks.found(format!("symbol {id} of the {side}, {symbol:?}, is written {name}, as all bundles do"));
+                remarks.found(format!(
+                    "symbol {id} of the {side}, {symbol:?}, is written {name}, as all bundles do"
+                ));
                 *symbol = (*name).to_owned();
             }
         }

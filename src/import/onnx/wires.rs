@@ -44,16 +44,22 @@ pub(super) fn wiring(encoder: Side<'_>, decoder: Side<'_>, remarks: &mut Remarks
     if let Some(other) = sources.others.first() {
         return Err(unfed(encoder, other));
     }
-    let source = token(encoder, &sources.tokens, &["ids", "src", "source", "text", "input", "token"], remarks)?;
+    let source =
+        token(encoder, &sources.tokens, &["ids", "src", "source", "text", "input", "token"], remarks)?;
     let steps = Inputs::of(decoder);
-    let token = token(decoder, &steps.tokens, &["ids", "token", "tok", "trg", "tgt", "target", "input"], remarks)?;
+    let token =
+        token(decoder, &steps.tokens, &["ids", "token", "tok", "trg", "tgt", "target", "input"], remarks)?;
     let one_hot = [source, token].map(|tensor| tensor.element_type == FLOAT && rank(tensor) == Some(3));
     let io = match one_hot {
         [true, true] => Io::OneHot,
         [false, false] => Io::Ids,
         _ => {
-            return Err(wrong(decoder, token, "the one graph takes ids and the other one-hot rows".to_owned())
-                .help("a bundle has one form for both: export them alike"));
+            return Err(wrong(
+                decoder,
+                token,
+                "the one graph takes ids and the other one-hot rows".to_owned(),
+            )
+            .help("a bundle has one form for both: export them alike"));
         }
     };
     let (scores, attention, outputs) = split_outputs(decoder, remarks)?;
@@ -78,7 +84,9 @@ pub(super) fn wiring(encoder: Side<'_>, decoder: Side<'_>, remarks: &mut Remarks
         if open {
             remarks.found("the decoder has no states: it is fed the whole prefix at each step".to_owned());
         } else {
-            remarks.guessed("the decoder has no states and reads one token: it does not know what it said".to_owned());
+            remarks.guessed(
+                "the decoder has no states and reads one token: it does not know what it said".to_owned(),
+            );
         }
     }
     Ok((io, wiring))
@@ -95,7 +103,9 @@ impl<'a> Inputs<'a> {
                     && tensor.element_type == FLOAT
                     && axes(tensor).last() == Some(&Dimension::Fixed(side.symbols))
             };
-            let list = if tensor.element_type == BOOL || rank == Some(2) && has(&tensor.name, &["mask", "padding"]) {
+            let list = if tensor.element_type == BOOL
+                || rank == Some(2) && has(&tensor.name, &["mask", "padding"])
+            {
                 &mut inputs.masks
             } else if integer && has(&tensor.name, &["len", "lens", "length", "size"]) {
                 &mut inputs.lengths
@@ -108,7 +118,8 @@ impl<'a> Inputs<'a> {
         }
         // Ids as f32: where nothing else stands for tokens.
         if inputs.tokens.is_empty() {
-            let named = |tensor: &&TensorInfo| rank(tensor) == Some(2) && has(&tensor.name, &["ids", "token", "tok"]);
+            let named =
+                |tensor: &&TensorInfo| rank(tensor) == Some(2) && has(&tensor.name, &["ids", "token", "tok"]);
             inputs.tokens = inputs.others.extract_if(.., |tensor| named(tensor)).collect();
         }
         inputs
@@ -124,7 +135,10 @@ fn token<'a>(
 ) -> Result<&'a TensorInfo> {
     match candidates {
         [] => {
-            let message = format!("no input reads tokens: none is (batch, time) integers or one-hot rows of {}", side.symbols);
+            let message = format!(
+                "no input reads tokens: none is (batch, time) integers or one-hot rows of {}",
+                side.symbols
+            );
             Err(Error::new(ErrorKind::Usage, message).in_graph(side.name, None).help(
                 "is the vocabulary the right one? `s2s inspect` shows the graph; examples/pytorch/README.md says what \
                  a manifest can have",
@@ -132,10 +146,13 @@ fn token<'a>(
         }
         [token] => Ok(token),
         several => {
-            let found = names.iter().find_map(|name| several.iter().copied().find(|tensor| has(&tensor.name, &[name])));
+            let found = names
+                .iter()
+                .find_map(|name| several.iter().copied().find(|tensor| has(&tensor.name, &[name])));
             let token = found.unwrap_or(several[0]);
             let list = list(several);
-            remarks.guessed(format!("of the inputs {list} of {}, `{}` reads the tokens", side.name, token.name));
+            remarks
+                .guessed(format!("of the inputs {list} of {}, `{}` reads the tokens", side.name, token.name));
             Ok(token)
         }
     }
@@ -173,7 +190,8 @@ fn split_outputs<'a>(
     }
     let scores = match candidates[..] {
         [] => {
-            let message = format!("no output has scores of {} symbols: they are {}", decoder.symbols, list(&all));
+            let message =
+                format!("no output has scores of {} symbols: they are {}", decoder.symbols, list(&all));
             return Err(Error::new(ErrorKind::Usage, message)
                 .in_graph(decoder.name, None)
                 .help("is the target vocabulary the right one, with its special symbols?"));
@@ -181,13 +199,18 @@ fn split_outputs<'a>(
         [scores] => scores,
         _ => {
             let scores = candidates.iter().copied().find(named).unwrap_or(candidates[0]);
-            remarks.guessed(format!("of the outputs {}, `{}` has the scores", list(&candidates), scores.name));
+            remarks.guessed(format!(
+                "of the outputs {}, `{}` has the scores",
+                list(&candidates),
+                scores.name
+            ));
             scores
         }
     };
     let mut others: Vec<&TensorInfo> = all.into_iter().filter(|tensor| tensor.name != scores.name).collect();
     let weights = |tensor: &TensorInfo| {
-        has(&tensor.name, &["att", "attn", "attention", "align", "weights"]) && matches!(rank(tensor), Some(2 | 3) | None)
+        has(&tensor.name, &["att", "attn", "attention", "align", "weights"])
+            && matches!(rank(tensor), Some(2 | 3) | None)
     };
     let attention = others.iter().position(|tensor| weights(tensor)).map(|at| others.remove(at));
     if let Some(attention) = attention {
@@ -206,15 +229,21 @@ fn carry(
     remarks: &mut Remarks,
 ) -> Result<()> {
     let given: Vec<&TensorInfo> = encoder.info.outputs.iter().collect();
-    let next = pair(outputs, inputs, |output, input| {
-        format!("the decoder's output `{output}` is the next value of its input `{input}`")
-    }, remarks);
+    let next = pair(
+        outputs,
+        inputs,
+        |output, input| format!("the decoder's output `{output}` is the next value of its input `{input}`"),
+        remarks,
+    );
     for (output, _) in outputs.iter().zip(&next).filter(|(_, input)| input.is_none()) {
         remarks.guessed(format!("nothing reads the decoder's output `{}`", output.name));
     }
-    let first = pair(inputs, &given, |input, output| {
-        format!("the encoder's output `{output}` goes into the decoder's input `{input}`")
-    }, remarks);
+    let first = pair(
+        inputs,
+        &given,
+        |input, output| format!("the encoder's output `{output}` goes into the decoder's input `{input}`"),
+        remarks,
+    );
     for (at, input) in inputs.iter().enumerate() {
         let encoder_output = first[at].map(|output| given[output].name.clone());
         match next.iter().position(|input| *input == Some(at)) {
@@ -238,11 +267,17 @@ fn carry(
                          tensors have the same axes, or write the manifest by hand (examples/pytorch/README.md)",
                     )
                 })?;
-                wiring.memory.push(MemoryWire { encoder_output, decoder_input: input.name.clone(), time: None });
+                wiring.memory.push(MemoryWire {
+                    encoder_output,
+                    decoder_input: input.name.clone(),
+                    time: None,
+                });
             }
         }
     }
-    for output in given.iter().enumerate().filter(|(at, _)| !first.contains(&Some(*at))).map(|(_, output)| output) {
+    for output in
+        given.iter().enumerate().filter(|(at, _)| !first.contains(&Some(*at))).map(|(_, output)| output)
+    {
         remarks.guessed(format!("nothing reads the encoder's output `{}`", output.name));
     }
     Ok(())
@@ -252,13 +287,18 @@ fn carry(
 fn begin(decoder: Side<'_>, input: &TensorInfo, state: &mut StateWire, remarks: &mut Remarks) -> Result<()> {
     let shape = axes(input);
     let batch = shape.iter().position(|axis| !matches!(axis, Dimension::Fixed(_))).unwrap_or(0);
-    let row: Vec<&Dimension> = shape.iter().enumerate().filter(|(at, _)| *at != batch).map(|(_, axis)| axis).collect();
+    let row: Vec<&Dimension> =
+        shape.iter().enumerate().filter(|(at, _)| *at != batch).map(|(_, axis)| axis).collect();
     let fixed = |axis: &&Dimension| if let Dimension::Fixed(length) = axis { Some(*length) } else { None };
     let open: Vec<usize> = (0..row.len()).filter(|&at| fixed(&row[at]).is_none()).collect();
     let lengths = || row.iter().map(|axis| fixed(axis).unwrap_or(0)).collect();
     match open[..] {
         _ if shape.is_empty() => {
-            return Err(wrong(decoder, input, "nothing says what it begins with, or how many axes it has".to_owned()));
+            return Err(wrong(
+                decoder,
+                input,
+                "nothing says what it begins with, or how many axes it has".to_owned(),
+            ));
         }
         [] => {
             state.zeros = Some(lengths());
@@ -266,11 +306,18 @@ fn begin(decoder: Side<'_>, input: &TensorInfo, state: &mut StateWire, remarks: 
         }
         [axis] => {
             (state.empty, state.grows) = (Some(lengths()), Some(axis));
-            remarks.guessed(format!("the state `{}` begins empty and grows along axis {axis} of a row", input.name));
+            remarks.guessed(format!(
+                "the state `{}` begins empty and grows along axis {axis} of a row",
+                input.name
+            ));
         }
         _ => {
-            return Err(wrong(decoder, input, "nothing says what it begins with: several of its axes are open".to_owned())
-                .help("let the encoder give it, or export it with axes that are fixed but for batch and time"));
+            return Err(wrong(
+                decoder,
+                input,
+                "nothing says what it begins with: several of its axes are open".to_owned(),
+            )
+            .help("let the encoder give it, or export it with axes that are fixed but for batch and time"));
         }
     }
     Ok(())
@@ -300,17 +347,17 @@ fn pair(
             remarks.found(sentence(&left[l].name, &right[r].name));
         }
     }
-    for l in 0..left.len() {
-        if pairs[l].is_some() {
-            continue;
-        }
-        let free: Vec<usize> = (0..right.len()).filter(|r| !pairs.contains(&Some(*r)) && fit(left[l], right[*r])).collect();
-        let Some(&r) = free.first() else { continue };
-        let rivals = (0..left.len()).filter(|&other| other != l && pairs[other].is_none() && fit(left[other], right[r]));
-        let alone = free.len() == 1 && rivals.count() == 0;
+    let free = |l: usize, pairs: &[Option<usize>]| -> Vec<usize> {
+        (0..right.len()).filter(|r| !pairs.contains(&Some(*r)) && fit(left[l], right[*r])).collect()
+    };
+    let open: Vec<usize> = (0..left.len()).filter(|&l| pairs[l].is_none()).collect();
+    let by_name = pairs.clone();
+    for &l in &open {
+        let Some(&r) = free(l, &pairs).first() else { continue };
+        let rivals = open.iter().filter(|&&other| other != l && fit(left[other], right[r]));
         pairs[l] = Some(r);
         let said = sentence(&left[l].name, &right[r].name);
-        if alone {
+        if free(l, &by_name).len() == 1 && rivals.count() == 0 {
             remarks.found(format!("{said}: no other has these axes"));
         } else {
             remarks.guessed(format!("{said}: by their order, as their names say nothing"));
@@ -323,8 +370,10 @@ fn pair(
 fn fit(a: &TensorInfo, b: &TensorInfo) -> bool {
     let (Some(a_axes), Some(b_axes)) = (&a.shape, &b.shape) else { return true };
     let fixed = |axes: &[Dimension]| {
-        let mut lengths: Vec<usize> =
-            axes.iter().filter_map(|axis| if let Dimension::Fixed(length) = axis { Some(*length) } else { None }).collect();
+        let mut lengths: Vec<usize> = axes
+            .iter()
+            .filter_map(|axis| if let Dimension::Fixed(length) = axis { Some(*length) } else { None })
+            .collect();
         lengths.sort_unstable();
         lengths
     };
@@ -340,10 +389,13 @@ fn form<'a>(decoder: Side<'a>, scores: &'a str, remarks: &mut Remarks) -> Output
         givers.extend(node.output.iter().map(|name| (name.as_str(), node)));
     }
     let last = giver(&givers, scores);
-    let inner = last.filter(|node| node.op_type == "Log").and_then(|node| giver(&givers, node.input.first()?));
+    let inner =
+        last.filter(|node| node.op_type == "Log").and_then(|node| giver(&givers, node.input.first()?));
     let (form, what) = match (last, inner) {
         (_, Some(inner)) if inner.op_type == "Softmax" => (OutputForm::LogProbabilities, "log-probabilities"),
-        (Some(node), _) if node.op_type == "LogSoftmax" => (OutputForm::LogProbabilities, "log-probabilities"),
+        (Some(node), _) if node.op_type == "LogSoftmax" => {
+            (OutputForm::LogProbabilities, "log-probabilities")
+        }
         (Some(node), _) if node.op_type == "Softmax" => (OutputForm::Probabilities, "probabilities"),
         _ => (OutputForm::Logits, "logits"),
     };

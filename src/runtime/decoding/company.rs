@@ -13,6 +13,9 @@ pub(super) fn by_length(requests: Vec<Request>, lengths: Lengths) -> Vec<Vec<Req
     if lengths == Lengths::Any {
         return vec![requests];
     }
+    if lengths == Lengths::Alone {
+        return requests.into_iter().map(|request| vec![request]).collect();
+    }
     let mut batches: BTreeMap<usize, Vec<Request>> = BTreeMap::new();
     for request in requests {
         batches.entry(request.source.len()).or_default().push(request);

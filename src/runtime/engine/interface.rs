@@ -65,6 +65,8 @@ pub enum Lengths {
     Any,
     /// Sources that are encoded as one batch have one length; their rows then run beside any others.
     OneToEncode,
+    /// Sources are encoded one at a time; their rows then run beside any others.
+    Alone,
     /// Rows that run side by side have sources of one length too.
     One,
 }

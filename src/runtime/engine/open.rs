@@ -26,12 +26,25 @@ use crate::graph_info::GraphInfo;
 use crate::manifest::Role;
 use crate::self_test::SelfTest;
 
-/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one.
+/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one. What is unusual
+/// about the pair is logged.
 ///
 /// # Errors
 /// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self
 /// test fails; [`ErrorKind::Timeout`] if all that takes longer than a minute.
 pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
+    let engine = open_silently(bundle, kind)?;
+    if let Some(remark) = engine.remark() {
+        tracing::warn!("{remark}");
+    }
+    Ok(engine)
+}
+
+/// The same without a line in the log, for who asks for [`Engine::remark`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_silently(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
     open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING))
 }
 

@@ -22,7 +22,6 @@ const TOLERANCE: f32 = 1e-4;
 /// both to as many places.
 const SHORT: usize = 5;
 const LONG: usize = 12;
-const TOGETHER: &str = "texts are decoded beside others of the same length alone";
 /// Decoder steps that are compared.
 const STEPS: usize = 3;
 
@@ -34,13 +33,10 @@ pub(super) fn probe(engine: &mut OnnxEngine) {
         return;
     }
     let probed = found(engine).unwrap_or_else(|error| {
-        let remark = format!("padding could not be tried ({}): {TOGETHER}", error.message());
+        let remark = format!("padding could not be tried: {}", error.message());
         Probed { lengths: Lengths::One, causal: false, remark: Some(remark.into()) }
     });
     engine.clear();
-    if let Some(remark) = &probed.remark {
-        tracing::warn!("{remark}");
-    }
     engine.learn(probed, None);
 }
 
@@ -59,23 +55,34 @@ fn found(engine: &mut OnnxEngine) -> Result<Probed> {
     };
     let alone = scores(engine, &[&first])?;
     let mut probed = Probed::default();
-    let mut remark = None;
+    let [encoder, decoder] = [engine.plan().encoder.clone(), engine.plan().decoder.clone()];
     // Leaves the short source alone with what the encoder gave of it beside a longer one.
     let beside = encode(engine, &[short, long]).and_then(|both| scores_of_first(engine, &both));
-    if let Some(how) = differs(&alone, beside) {
-        probed.lengths = Lengths::OneToEncode;
-        remark = Some(format!("padding changes what {} gives ({how})", engine.plan().encoder));
-    }
+    let (lengths, remark) = match beside {
+        Err(error) if encode(engine, &[short, short]).is_err() => {
+            (Lengths::Alone, Some(format!("{encoder} takes one text at a time: {}", error.message())))
+        }
+        beside => match differs(&alone, beside) {
+            None => (Lengths::Any, None),
+            Some(how) => {
+                let remark = format!(
+                    "{encoder} reads padding as text ({how}): only texts of one length are encoded together"
+                );
+                (Lengths::OneToEncode, Some(remark))
+            }
+        },
+    };
+    (probed.lengths, probed.remark) = (lengths, remark.map(Into::into));
     if let Some(how) = differs(&alone, scores(engine, &[&first, &second])) {
-        probed.lengths = Lengths::One;
-        remark = Some(format!("{} reads padding as text ({how})", engine.plan().decoder));
+        let remark =
+            format!("{decoder} reads padding as text ({how}): only texts of one length are decoded together");
+        (probed.lengths, probed.remark) = (Lengths::One, Some(remark.into()));
     }
     if engine.plan().prefix.is_some_and(|prefix| !prefix.last_alone) {
         // Rows of two ages are let in for once.
         engine.learn(Probed { causal: true, ..Probed::default() }, None);
         probed.causal = engine.joins() == Joins::AnyAge && is_causal(engine, &first, &alone).unwrap_or(false);
     }
-    probed.remark = remark.map(|why| format!("{why}: {TOGETHER}").into());
     Ok(probed)
 }
 
