@@ -2,7 +2,7 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `options`, `settings` | what may be asked, as typed and as checked |
+//! | `options`, `lists`, `settings` | what may be asked, as typed and as checked |
 //! | `decoding_loop`, `group` | the running batch; one request's rows in it |
 //! | `company` | which requests go together where padding must not be |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
@@ -17,6 +17,7 @@ mod company;
 mod decoding_loop;
 mod filters;
 mod group;
+mod lists;
 mod numerics;
 mod options;
 mod request;
@@ -28,9 +29,8 @@ mod stop_strings;
 pub use crate::vocabulary::UnknownPolicy;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
-pub use options::{
-    DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Symbols, Truncate,
-};
+pub use lists::{Ids, Sequences, Strings, SymbolRef, Symbols};
+pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Truncate};
 pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::Settings;
 pub(crate) use settings::TOO_LONG_HELP;

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, SymbolRef, Truncate, key_error};
+use super::lists::{SymbolRef, Symbols};
+use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, Truncate, key_error};
 use super::stop_strings::StopStrings;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::{TextLimits, Tokeniser, UnknownPolicy};
@@ -43,8 +44,29 @@ pub struct Settings {
     pub repetition_penalty: f32,
     /// `no_repeat_ngram_size`.
     pub no_repeat_ngram_size: usize,
+    /// `encoder_no_repeat_ngram_size`.
+    pub encoder_no_repeat_ngram_size: usize,
+    /// `encoder_repetition_penalty`.
+    pub encoder_repetition_penalty: f32,
+    /// `exponential_decay_length_penalty`.
+    pub exponential_decay: Option<(usize, f32)>,
     /// `suppress_tokens`; sorted, each once.
     pub suppress: Vec<u32>,
+    /// `begin_suppress_tokens`; sorted, each once.
+    pub begin_suppress: Vec<u32>,
+    /// `bad_words_ids`; none is empty.
+    pub bad_words: Vec<Vec<u32>>,
+    /// `eos_token_id`; none for the engine's END.
+    pub eos: Vec<u32>,
+    /// `forced_bos_token_id`, or the token of `target_language`.
+    pub forced_bos: Option<u32>,
+    /// `forced_eos_token_id`; none where nothing is forced.
+    pub forced_eos: Vec<u32>,
+    /// `renormalize_logits`.
+    pub renormalize_logits: Option<bool>,
+    /// Whether the rules alone say what is never generated; else PAD and START are not either. Tokenisers
+    /// decide it.
+    pub generates_special: bool,
     /// `disable_unk`.
     pub disable_unk: bool,
     /// `target_prefix` as ids.
@@ -92,7 +114,17 @@ impl Default for Settings {
             coverage_penalty: 0.0,
             repetition_penalty: 1.0,
             no_repeat_ngram_size: 0,
+            encoder_no_repeat_ngram_size: 0,
+            encoder_repetition_penalty: 1.0,
+            exponential_decay: None,
             suppress: Vec::new(),
+            begin_suppress: Vec::new(),
+            bad_words: Vec::new(),
+            eos: Vec::new(),
+            forced_bos: None,
+            forced_eos: Vec::new(),
+            renormalize_logits: None,
+            generates_special: false,
             disable_unk: false,
             prefix: Vec::new(),
             stop: None,
@@ -134,13 +166,6 @@ impl Settings {
         let d = Self::default();
         let output = o.output.clone().unwrap_or_default();
         let num_beams = o.num_beams.unwrap_or(d.num_beams);
-        let suppressed = o.suppress_tokens.iter().flatten().filter_map(|s| match s {
-            SymbolRef::Id(id) => Some(*id),
-            SymbolRef::Text(_) => None,
-        });
-        let mut suppress: Vec<u32> = suppressed.collect();
-        suppress.sort_unstable();
-        suppress.dedup();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -166,7 +191,17 @@ impl Settings {
             coverage_penalty: o.coverage_penalty.unwrap_or(d.coverage_penalty),
             repetition_penalty: o.repetition_penalty.unwrap_or(d.repetition_penalty),
             no_repeat_ngram_size: o.no_repeat_ngram_size.unwrap_or(d.no_repeat_ngram_size),
-            suppress,
+            encoder_no_repeat_ngram_size: o.encoder_no_repeat_ngram_size.unwrap_or_default(),
+            encoder_repetition_penalty: o.encoder_repetition_penalty.unwrap_or(d.encoder_repetition_penalty),
+            exponential_decay: o.exponential_decay_length_penalty,
+            suppress: given_ids(o.suppress_tokens.as_ref()),
+            begin_suppress: given_ids(o.begin_suppress_tokens.as_ref()),
+            bad_words: o.bad_words_ids.clone().unwrap_or_default().0,
+            eos: o.eos_token_id.clone().unwrap_or_default().0,
+            forced_bos: o.forced_bos_token_id,
+            forced_eos: o.forced_eos_token_id.clone().unwrap_or_default().0,
+            renormalize_logits: o.renormalize_logits,
+            generates_special: d.generates_special,
             disable_unk: o.disable_unk.unwrap_or(d.disable_unk),
             prefix: Vec::new(),
             stop: None,
@@ -233,16 +268,20 @@ impl Settings {
     /// does not have, and for a prefix that it cannot write.
     pub fn with_symbols(options: &DecodingOptions, symbols: &Arc<dyn Tokeniser>) -> Result<Self> {
         let mut settings = Self::new(options)?;
-        for symbol in options.suppress_tokens.iter().flatten() {
-            if let SymbolRef::Text(text) = symbol {
-                let id = symbols.find(text).ok_or_else(|| {
-                    key_error("suppress_tokens", &format!("the target vocabulary has no symbol `{text}`"))
-                })?;
-                settings.suppress.push(id);
+        for (key, typed, ids) in [
+            ("suppress_tokens", &options.suppress_tokens, &mut settings.suppress),
+            ("begin_suppress_tokens", &options.begin_suppress_tokens, &mut settings.begin_suppress),
+        ] {
+            for symbol in typed.iter().flatten() {
+                if let SymbolRef::Text(text) = symbol {
+                    ids.push(symbols.find(text).ok_or_else(|| {
+                        key_error(key, &format!("the target vocabulary has no symbol `{text}`"))
+                    })?);
+                }
             }
+            ids.sort_unstable();
+            ids.dedup();
         }
-        settings.suppress.sort_unstable();
-        settings.suppress.dedup();
         if let Some(text) = options.target_prefix.as_deref().filter(|t| !t.is_empty()) {
             settings.prefix = symbols.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE)?.ids;
             if settings.prefix.contains(&symbols.special_ids().unk) {
@@ -264,11 +303,16 @@ impl Settings {
     /// # Errors
     /// As [`Self::new`], and for options that need text.
     pub fn for_ids(options: &DecodingOptions) -> Result<Self> {
-        let text_symbol = options.suppress_tokens.iter().flatten().any(|s| matches!(s, SymbolRef::Text(_)));
+        let has_text = |symbols: &Option<Symbols>| {
+            symbols.iter().flatten().any(|symbol| matches!(symbol, SymbolRef::Text(_)))
+        };
         let needing = [
             ("target_prefix", options.target_prefix.as_ref().is_some_and(|t| !t.is_empty())),
             ("stop_strings", options.stop_strings.as_ref().is_some_and(|s| !s.0.is_empty())),
-            ("suppress_tokens", text_symbol),
+            ("suppress_tokens", has_text(&options.suppress_tokens)),
+            ("begin_suppress_tokens", has_text(&options.begin_suppress_tokens)),
+            ("source_language", options.source_language.is_some()),
+            ("target_language", options.target_language.is_some()),
         ];
         if let Some((key, _)) = needing.iter().find(|(_, used)| *used) {
             return Err(key_error(key, "text needs a target vocabulary, and only ids are decoded here"));
@@ -279,7 +323,16 @@ impl Settings {
     /// Checks the ids against the width of the logits.
     pub(super) fn check_ids(&self, vocabulary: usize) -> Result<()> {
         let outside = |id: &&u32| **id as usize >= vocabulary;
-        for (key, ids) in [("suppress_tokens", &self.suppress), ("target_prefix", &self.prefix)] {
+        let lists = [
+            ("suppress_tokens", &self.suppress[..]),
+            ("begin_suppress_tokens", &self.begin_suppress),
+            ("target_prefix", &self.prefix),
+            ("eos_token_id", &self.eos),
+            ("forced_bos_token_id", self.forced_bos.as_slice()),
+            ("forced_eos_token_id", &self.forced_eos),
+        ];
+        let bad_words = self.bad_words.iter().map(|sequence| ("bad_words_ids", &sequence[..]));
+        for (key, ids) in lists.into_iter().chain(bad_words) {
             if let Some(id) = ids.iter().find(outside) {
                 return Err(key_error(
                     key,
@@ -343,4 +396,19 @@ impl Settings {
     pub fn most_source_tokens(&self) -> usize {
         self.max_input_length.filter(|_| self.truncate == Truncate::Error).unwrap_or(usize::MAX)
     }
+}
+
+/// The symbols that are given as ids, sorted, each once.
+fn given_ids(symbols: Option<&Symbols>) -> Vec<u32> {
+    let mut ids: Vec<u32> = symbols
+        .into_iter()
+        .flatten()
+        .filter_map(|symbol| match symbol {
+            SymbolRef::Id(id) => Some(*id),
+            SymbolRef::Text(_) => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }
