@@ -19,6 +19,7 @@ mod symbols;
 mod wires;
 
 pub use draft::{Imported, Options, import};
+pub use remarks::Remarks;
 pub use symbols::Special;
 
 #[cfg(test)]

@@ -2,35 +2,37 @@
 
 use std::collections::BTreeMap;
 
-use super::request::Request;
 use crate::engine::Lengths;
 
-/// Requests as the batches that an encoder may be given, in no particular order among different lengths.
-pub(super) fn by_length(requests: Vec<Request>, lengths: Lengths) -> Vec<Vec<Request>> {
-    if requests.is_empty() {
-        return Vec::new();
+/// Requests as the batches that an encoder may be given, each in the order in which its requests came.
+///
+/// - `length`: source tokens of a request.
+pub(super) fn by_length<T>(requests: Vec<T>, lengths: Lengths, length: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    match lengths {
+        _ if requests.is_empty() => Vec::new(),
+        Lengths::Any => vec![requests],
+        Lengths::Alone => requests.into_iter().map(|request| vec![request]).collect(),
+        Lengths::OneToEncode | Lengths::One => {
+            let mut batches: BTreeMap<usize, Vec<T>> = BTreeMap::new();
+            for request in requests {
+                batches.entry(length(&request)).or_default().push(request);
+            }
+            batches.into_values().rev().collect()
+        }
     }
-    if lengths == Lengths::Any {
-        return vec![requests];
-    }
-    if lengths == Lengths::Alone {
-        return requests.into_iter().map(|request| vec![request]).collect();
-    }
-    let mut batches: BTreeMap<usize, Vec<Request>> = BTreeMap::new();
-    for request in requests {
-        batches.entry(request.source.len()).or_default().push(request);
-    }
-    batches.into_values().rev().collect()
 }
 
-/// Those that may run beside sources of `running` tokens, or else beside the first of them; and the others.
-pub(super) fn split_off_others(
-    requests: impl IntoIterator<Item = Request>,
-    lengths: Lengths,
-    mut running: Option<usize>,
-) -> (Vec<Request>, Vec<Request>) {
-    requests.into_iter().partition(|request| {
-        let length = request.source.len();
-        lengths != Lengths::One || *running.get_or_insert(length) == length
-    })
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_batch_has_what_its_encoder_takes() {
+        let batches = |lengths| by_length(vec!["a", "bcd", "e", "fgh"], lengths, |text| text.len());
+        assert_eq!(batches(Lengths::Any), [["a", "bcd", "e", "fgh"]]);
+        assert_eq!(batches(Lengths::One), [["bcd", "fgh"], ["a", "e"]]);
+        assert_eq!(batches(Lengths::OneToEncode), batches(Lengths::One));
+        assert_eq!(batches(Lengths::Alone), [["a"], ["bcd"], ["e"], ["fgh"]]);
+        assert!(by_length(Vec::<&str>::new(), Lengths::Any, |text| text.len()).is_empty());
+    }
 }

@@ -48,7 +48,7 @@ pub use fold::{folded_encoder, split_decoder};
 pub use interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 pub use kind::{EngineKind, EngineReport, available};
 pub use observed::{Observed, Observer};
-pub use open::{load_graph, open, open_on, open_silently};
+pub use open::{is_tried, load_graph, open, open_on, open_silently};
 pub use place::Place;
 
 #[cfg(test)]

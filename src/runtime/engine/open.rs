@@ -75,7 +75,7 @@ pub(super) fn open_with(
         };
         Ok(Box::new(TwoForms::new(graph, Arc::new(maker))))
     })?;
-    if !is_ours(bundle) {
+    if is_tried(bundle) {
         let run = move || {
             probe(&mut engine);
             Ok(engine)
@@ -92,12 +92,12 @@ pub(super) fn open_with(
     Ok(Box::new(engine))
 }
 
-/// Whether `s2s export` wrote the bundle: its graphs mask padding, and its self test has texts of several
-/// lengths.
-fn is_ours(bundle: &Bundle) -> bool {
+/// Whether what padding does is tried when the bundle is opened: unless `s2s export` wrote it, whose graphs
+/// mask padding, and whose self test has texts of several lengths.
+pub fn is_tried(bundle: &Bundle) -> bool {
     let says =
         |role| bundle.graph_info(role).is_ok_and(|info| info.metadata.contains_key(metadata::WEIGHTS_SHA256));
-    says(Role::Encoder) && says(Role::Decoder) && bundle.file(file::SELF_TEST).is_some()
+    !(says(Role::Encoder) && says(Role::Decoder) && bundle.file(file::SELF_TEST).is_some())
 }
 
 /// Loads one ONNX graph.
