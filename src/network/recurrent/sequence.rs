@@ -57,8 +57,11 @@ impl SequenceNetwork for Seq2Seq {
             decoder_input: state,
             ..StateWire::default()
         });
-        let kept =
-            |name: &str| MemoryWire { encoder_output: name.to_owned(), decoder_input: name.to_owned() };
+        let kept = |name: &str| MemoryWire {
+            encoder_output: name.to_owned(),
+            decoder_input: name.to_owned(),
+            time: None,
+        };
         Wiring {
             encoder_input: ENCODER_INPUT.to_owned(),
             decoder_input: DECODER_INPUT.to_owned(),

@@ -225,8 +225,7 @@ pub(super) fn load(
 
 /// The memory that the session computes in; a failure is no error, because any memory will do.
 fn arena(session: &Session) -> Option<Allocator> {
-    let info =
-        MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default).ok()?;
+    let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default).ok()?;
     Allocator::new(session, info).inspect_err(|error| tracing::debug!(%error, "no arena")).ok()
 }
 
@@ -343,6 +342,17 @@ impl Graph for OrtGraph {
 
     fn read(&self, value: &Value, into: &mut Tensor) -> Result<()> {
         OrtTensor::of(value).and_then(|tensor| tensor.read(into)).map_err(|error| self.failed(&error))
+    }
+
+    fn read_rows(&self, value: &Value, width: usize, rows: &[usize], into: &mut Tensor) -> Result<()> {
+        let tensor = OrtTensor::of(value).map_err(|error| self.failed(&error))?;
+        if tensor.element_type == FLOAT {
+            let data = tensor.value.try_extract_tensor::<f32>().map_err(|error| self.failed(&error))?.1;
+            return into.fill_rows(data, width, rows);
+        }
+        let mut whole = Tensor::default();
+        tensor.read(&mut whole).map_err(|error| self.failed(&error))?;
+        into.fill_rows(&whole.data, width, rows)
     }
 
     fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {

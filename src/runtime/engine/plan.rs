@@ -24,10 +24,16 @@ pub(super) struct Plan {
     pub(super) behind: Option<i64>,
     /// ONNX's numbers of the element types of ids.
     pub(super) source_type: i32,
+    /// Columns of every source, where the graph fixes them.
+    pub(super) source_columns: Option<usize>,
     pub(super) token_type: i32,
     /// Axes of the decoder's ids: (batch, 1) or (batch).
     pub(super) token_rank: usize,
+    /// The decoder reads all tokens so far, not the last one.
+    pub(super) prefix: Option<Prefix>,
     pub(super) encoder_mask: Option<Mask>,
+    /// How the encoder is told the lengths of its sources: element type and axes.
+    pub(super) encoder_lengths: Option<(i32, usize)>,
     pub(super) decoder_mask: Option<Mask>,
     /// States first, then memory.
     pub(super) carried: Arc<[Carried]>,
@@ -52,6 +58,15 @@ pub(super) enum First {
     Encoder { output: usize, axis: usize },
     /// Zeros, or nothing, with these axes of a row.
     Zeros(Vec<usize>),
+}
+
+/// How a decoder without states is fed.
+#[derive(Clone, Copy)]
+pub(super) struct Prefix {
+    /// Tokens that it always reads; as many as there are unless the graph fixes them.
+    pub(super) columns: Option<usize>,
+    /// Its scores are those behind the last column alone.
+    pub(super) last_alone: bool,
 }
 
 /// A mask that a graph reads.
@@ -87,7 +102,7 @@ impl Plan {
             check_state(wire, input, batch)
                 .map_err(|error| error.in_graph(names[1], Some(&wire.decoder_input)))?;
             let kind = wire.grows.map_or(Kind::Fixed, |axis| Kind::Growing { axis });
-            carried.push(Carried { name: state_name(wire).to_owned(), kind, batch });
+            carried.push(Carried { name: state_name(wire).to_owned(), kind, batch, own_time: false });
             wires.push(Wire {
                 first,
                 output_axis: batch_axis(decoder.output(&wire.decoder_output), batches[1]),
@@ -98,8 +113,17 @@ impl Plan {
             let first = from_encoder(&wire.encoder_output);
             let First::Encoder { axis, .. } = first else { continue };
             let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_deref());
-            let time = time_axis(given, axis, source);
-            carried.push(Carried { name: wire.encoder_output.clone(), kind: Kind::Memory { time }, batch });
+            let axes = given.map_or(usize::MAX, |axes| axes.len().saturating_sub(1));
+            if let Some(time) = wire.time.filter(|&time| time >= axes) {
+                let message =
+                    format!("the manifest says that axis {time} of a row is its time, and there are {axes}");
+                return Err(
+                    Error::new(ErrorKind::Bundle, message).in_graph(names[0], Some(&wire.encoder_output))
+                );
+            }
+            let time = wire.time.or_else(|| time_axis(given, axis, source));
+            let (name, kind) = (wire.encoder_output.clone(), Kind::Memory { time });
+            carried.push(Carried { name, kind, batch, own_time: false });
             wires.push(Wire { first, output_axis: 0 });
         }
         for (key, id) in [("source_start", wiring.source_start), ("source_end", wiring.source_end)] {
@@ -123,6 +147,14 @@ impl Plan {
                 Error::new(ErrorKind::Bundle, message).in_graph(names[1], Some(&wiring.decoder_input))
             );
         }
+        let prefix = wiring.decoder_prefix.then(|| Prefix::of(token, decoder.output(&wiring.decoder_output)));
+        if prefix.is_some() && token_rank != 2 + one_hot {
+            let message = format!("{token_rank} axes; a prefix has (batch, target_time)");
+            return Err(
+                Error::new(ErrorKind::Bundle, message).in_graph(names[1], Some(&wiring.decoder_input))
+            );
+        }
+        let lengths = wiring.encoder_lengths.as_ref().map(|name| encoder.input(name));
         Ok(Self {
             io: manifest.io,
             output: wiring.output,
@@ -133,8 +165,14 @@ impl Plan {
             before: wiring.source_start.map(i64::from),
             behind: wiring.source_end.map(i64::from),
             source_type: element_type(source),
+            source_columns: fixed_length(source, 1),
             token_type: element_type(token),
             token_rank: token_rank - one_hot,
+            prefix,
+            encoder_lengths: lengths.map(|input| {
+                let rank = input.and_then(|info| info.shape.as_ref()).map_or(1, Vec::len);
+                (element_type(input), rank.clamp(1, 2))
+            }),
             encoder_mask: wiring.encoder_mask.as_ref().map(|wire| Mask::of(wire, encoder)),
             decoder_mask: wiring.decoder_mask.as_ref().map(|wire| Mask::of(wire, decoder)),
             carried: carried.into(),
@@ -153,6 +191,14 @@ impl Plan {
     }
 }
 
+impl Prefix {
+    fn of(token: Option<&TensorInfo>, scores: Option<&TensorInfo>) -> Self {
+        let columns = fixed_length(token, 1);
+        let rank = scores.and_then(|tensor| tensor.shape.as_ref()).map_or(3, Vec::len);
+        Self { columns, last_alone: rank == 2 || (columns != Some(1) && fixed_length(scores, 1) == Some(1)) }
+    }
+}
+
 impl Mask {
     fn of(wire: &MaskWire, graph: &GraphInfo) -> Self {
         let values = if wire.one == MaskedOne::Token { [1, 0] } else { [0, 1] };
@@ -162,6 +208,14 @@ impl Mask {
 
 fn element_type(tensor: Option<&TensorInfo>) -> i32 {
     tensor.map_or(INT64, |tensor| tensor.element_type)
+}
+
+/// How long an axis is, where the graph fixes it.
+fn fixed_length(tensor: Option<&TensorInfo>, axis: usize) -> Option<usize> {
+    match tensor?.shape.as_ref()?.get(axis)? {
+        Dimension::Fixed(length) => Some(*length),
+        Dimension::Symbol(_) | Dimension::Unknown => None,
+    }
 }
 
 /// How errors call a state.

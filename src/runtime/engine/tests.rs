@@ -75,8 +75,11 @@ fn wiring(form: &str) -> Wiring {
         attention: None,
         ..Wiring::default()
     };
-    let memory =
-        |from: &str, to: &str| MemoryWire { encoder_output: from.to_owned(), decoder_input: to.to_owned() };
+    let memory = |from: &str, to: &str| MemoryWire {
+        encoder_output: from.to_owned(),
+        decoder_input: to.to_owned(),
+        time: None,
+    };
     match form {
         "ids" => ours,
         "one_hot" => Wiring { output: OutputForm::Probabilities, ..ours },

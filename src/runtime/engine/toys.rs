@@ -35,6 +35,16 @@ pub(super) enum Past {
     Sum,
     /// All of them, (batch, past, 3), none first.
     All,
+    /// None: the decoder is fed all tokens, and sums up those before each.
+    Prefix,
+    /// None: the decoder is fed all tokens, and sums up all that it is fed.
+    WholePrefix,
+}
+
+impl Past {
+    fn is_prefix(self) -> bool {
+        matches!(self, Self::Prefix | Self::WholePrefix)
+    }
 }
 
 /// What the decoder is told of the sources.
@@ -183,8 +193,9 @@ impl Toy {
         nodes.1.push(table("weight", [WIDTH, SYMBOLS[1]], weight));
         nodes.1.push(TensorProto::of_integers("first", &[1], &[0]));
         nodes.1.push(TensorProto::of_integers("second", &[1], &[1]));
-        let mut inputs = vec![value("token", self.id, &["batch", "1"])];
-        let mut outputs = vec![value("logits", DataType::Float, &["batch", "1", &symbols])];
+        let time = if self.past.is_prefix() { "target_time" } else { "1" };
+        let mut inputs = vec![value("token", self.id, &["batch", time])];
+        let mut outputs = vec![value("logits", DataType::Float, &["batch", time, &symbols])];
         nodes.add("Gather", &["embedding", "token"], "now", vec![integer("axis", 0)]);
         match self.past {
             Past::Sum => {
@@ -202,6 +213,16 @@ impl Toy {
                 nodes.add("Concat", &["past", "now"], "present", vec![integer("axis", 1)]);
                 nodes.add("ReduceSum", &["present", "second"], "sum", vec![integer("keepdims", 0)]);
             }
+            Past::Prefix => {
+                nodes.1.push(TensorProto::of_integers("along", &[], &[1]));
+                nodes.add("CumSum", &["now", "along"], "sum", vec![]);
+            }
+            Past::WholePrefix => {
+                nodes.1.push(TensorProto::of_floats("nothing", &[1], &[0.0]));
+                nodes.add("ReduceSum", &["now", "second"], "whole", vec![integer("keepdims", 1)]);
+                nodes.add("Mul", &["now", "nothing"], "none", vec![]);
+                nodes.add("Add", &["none", "whole"], "sum", vec![]);
+            }
         }
         nodes.add("MatMul", &["sum", "weight"], "said", vec![]);
         let bias = if self.sources == Sources::All {
@@ -216,8 +237,13 @@ impl Toy {
             inputs.push(value("source", DataType::Float, &["batch", &symbols]));
             "source"
         };
-        nodes.add("Add", &["said", bias], "scores", vec![]);
-        nodes.add("Unsqueeze", &["scores", "second"], "logits", vec![]);
+        if self.past.is_prefix() {
+            nodes.add("Unsqueeze", &[bias, "second"], "each", vec![]);
+            nodes.add("Add", &["said", "each"], "logits", vec![]);
+        } else {
+            nodes.add("Add", &["said", bias], "scores", vec![]);
+            nodes.add("Unsqueeze", &["scores", "second"], "logits", vec![]);
+        }
         nodes.model(inputs, outputs)
     }
 
@@ -241,12 +267,15 @@ impl Toy {
             decoder_mask: (self.sources == Sources::All).then_some(mask),
             decoder_output: "logits".to_owned(),
             output: OutputForm::Logits,
-            states: vec![state],
+            decoder_prefix: self.past.is_prefix(),
+            states: if self.past.is_prefix() { vec![] } else { vec![state] },
             memory: vec![MemoryWire {
                 encoder_output: "source".to_owned(),
                 decoder_input: "source".to_owned(),
+                time: None,
             }],
             attention: (self.sources == Sources::All).then(|| "weights".to_owned()),
+            ..Wiring::default()
         }
     }
 
