@@ -64,6 +64,8 @@ pub(super) struct Group {
     finished: Vec<(usize, Hypothesis)>,
     /// The ids that end an output.
     ends: Vec<u32>,
+    /// Ids that are never generated.
+    never: Vec<u32>,
     /// Cached: no rule changes the logits.
     no_rules: bool,
     wants_log_p: bool,
@@ -90,6 +92,7 @@ impl Group {
             failure: None,
             finished: Vec::new(),
             ends: if s.eos.is_empty() { vec![special.end] } else { s.eos.clone() },
+            never: s.never_generated.clone().unwrap_or_else(|| vec![special.pad, special.start]),
             no_rules: filters::no_rules(s),
             wants_log_p: s.scores || s.token_scores,
             keeps_attention: s.keeps_attention(),
@@ -114,6 +117,7 @@ impl Group {
         Context {
             settings: &self.request.settings,
             special: self.special,
+            never: &self.never,
             ends: &self.ends,
             source: &self.request.source,
             ids: &row.ids,
@@ -138,7 +142,7 @@ impl Group {
             }
             return Ok(());
         }
-        if self.request.settings.num_beams > 1 {
+        if self.request.settings.search {
             self.search(&mut step, buffers)
         } else {
             self.follow(&mut step, buffers, events)
@@ -213,17 +217,14 @@ impl Group {
         if !self.no_rules {
             filters::apply_rules(logits, self.context(row), 0.0, &mut buffers.scratch);
         }
-        let mut open = &logits[..];
-        let mut skipped = 0;
-        if !settings.generates_special {
-            let SpecialIds { pad, start, .. } = self.special;
-            for id in [pad, start] {
-                logits[id as usize] = f32::NEG_INFINITY;
+        for &id in &self.never {
+            if let Some(x) = logits.get_mut(id as usize) {
+                *x = f32::NEG_INFINITY;
             }
-            // Ours are the lowest ids, and need not be looked at.
-            skipped = (0..).take_while(|id| *id == pad || *id == start).count();
-            open = &logits[skipped..];
         }
+        // Those of ours are the lowest ids, and need not be looked at.
+        let skipped = (0..).take_while(|id| self.never.contains(id)).count();
+        let open = &logits[skipped.min(logits.len())..];
         let best = maximum(open).ok_or_else(not_a_distribution)?;
         let chosen = if best == f32::NEG_INFINITY {
             None
@@ -367,7 +368,7 @@ impl Group {
             logits.iter_mut().for_each(|x| *x -= before);
             before = 0.0;
         }
-        if !(self.no_rules && settings.generates_special) {
+        if !(self.no_rules && self.never.is_empty()) {
             filters::apply_rules(logits, self.context(row), before, scratch);
         }
         if again { sum_of(logits) } else { Ok(Some(before)) }
@@ -382,7 +383,7 @@ impl Group {
 
     fn finish(&mut self, mut row: Row, finish: FinishReason) {
         let settings = &*self.request.settings;
-        let beams = settings.num_beams > 1;
+        let beams = settings.search;
         // A request that is cancelled early may not even have its prefix.
         let prefix = settings.prefix.len().min(row.ids.len());
         // The weights of the step that gave END belong to no symbol.

@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `options`, `lists`, `settings` | what may be asked, as typed and as checked |
-//! | `decoding_loop`, `group` | the running batch; one request's rows in it |
+//! | `decoding_loop`, `cohort`, `group` | what runs; requests whose rows are one batch; one request's rows in it |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
 //! | `numerics` | maximum, log-sum-exp, exp |
@@ -12,6 +12,7 @@
 
 mod batch;
 mod beam;
+mod cohort;
 mod decoding_loop;
 mod filters;
 mod group;

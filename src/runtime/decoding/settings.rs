@@ -6,8 +6,8 @@ use std::time::Duration;
 use super::lists::{SymbolRef, Symbols};
 use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, Truncate, key_error};
 use super::stop_strings::StopStrings;
-use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::{TextLimits, Tokeniser, UnknownPolicy};
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::vocabulary::{LanguageIds, TextLimits, Tokeniser, UnknownPolicy};
 
 /// What helps where a text is longer than `max_input_length`.
 pub(crate) const TOO_LONG_HELP: &str = "shorten it, or set truncate to right or left";
@@ -28,6 +28,8 @@ pub struct Settings {
     pub min_new_tokens: usize,
     /// `num_beams`.
     pub num_beams: usize,
+    /// Whether beams are searched, even if it is one: there are several, unless a test asks for it.
+    pub search: bool,
     /// `num_return_sequences`.
     pub num_return_sequences: usize,
     /// `length_penalty`.
@@ -64,9 +66,10 @@ pub struct Settings {
     pub forced_eos: Vec<u32>,
     /// `renormalize_logits`.
     pub renormalize_logits: Option<bool>,
-    /// Whether the rules alone say what is never generated; else PAD and START are not either. Tokenisers
-    /// decide it.
-    pub generates_special: bool,
+    /// What the tokeniser says is never generated, whatever the rules say; none for the engine's PAD and START.
+    pub never_generated: Option<Vec<u32>>,
+    /// The tokens of `source_language` and `target_language`.
+    pub languages: LanguageIds,
     /// `disable_unk`.
     pub disable_unk: bool,
     /// `target_prefix` as ids.
@@ -106,6 +109,7 @@ impl Default for Settings {
             max_new_tokens: 256,
             min_new_tokens: 0,
             num_beams: 1,
+            search: false,
             num_return_sequences: 1,
             length_penalty: 1.0,
             length_penalty_type: LengthPenaltyType::default(),
@@ -124,7 +128,8 @@ impl Default for Settings {
             forced_bos: None,
             forced_eos: Vec::new(),
             renormalize_logits: None,
-            generates_special: false,
+            never_generated: None,
+            languages: LanguageIds::default(),
             disable_unk: false,
             prefix: Vec::new(),
             stop: None,
@@ -183,6 +188,7 @@ impl Settings {
             max_new_tokens: o.max_new_tokens.unwrap_or(d.max_new_tokens),
             min_new_tokens: o.min_new_tokens.unwrap_or(d.min_new_tokens),
             num_beams,
+            search: num_beams > 1,
             num_return_sequences: o.num_return_sequences.unwrap_or(d.num_return_sequences),
             length_penalty: o.length_penalty.unwrap_or(d.length_penalty),
             length_penalty_type: o.length_penalty_type.unwrap_or(d.length_penalty_type),
@@ -201,7 +207,8 @@ impl Settings {
             forced_bos: o.forced_bos_token_id,
             forced_eos: o.forced_eos_token_id.clone().unwrap_or_default().0,
             renormalize_logits: o.renormalize_logits,
-            generates_special: d.generates_special,
+            never_generated: d.never_generated,
+            languages: d.languages,
             disable_unk: o.disable_unk.unwrap_or(d.disable_unk),
             prefix: Vec::new(),
             stop: None,
@@ -261,11 +268,12 @@ impl Settings {
         Ok(())
     }
 
-    /// The same with `target_prefix`, `stop_strings` and symbols given as text.
+    /// The same with what the target's tokeniser says: `target_prefix`, `stop_strings`, `target_language`,
+    /// symbols given as text, and what is never generated.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol that the vocabulary
-    /// does not have, and for a prefix that it cannot write.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol or a language that the
+    /// tokeniser does not have, and for a prefix that it cannot write.
     pub fn with_symbols(options: &DecodingOptions, symbols: &Arc<dyn Tokeniser>) -> Result<Self> {
         let mut settings = Self::new(options)?;
         for (key, typed, ids) in [
@@ -282,6 +290,12 @@ impl Settings {
             ids.sort_unstable();
             ids.dedup();
         }
+        settings.never_generated = Some(symbols.never_generated());
+        if let Some(code) = &options.target_language {
+            let language = find_language("target_language", code, &**symbols)?;
+            settings.languages.target = Some(language);
+            settings.forced_bos = symbols.forced_first(language);
+        }
         if let Some(text) = options.target_prefix.as_deref().filter(|t| !t.is_empty()) {
             settings.prefix = symbols.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE)?.ids;
             if settings.prefix.contains(&symbols.special_ids().unk) {
@@ -290,12 +304,25 @@ impl Settings {
                     &format!("`{text}` has symbols that the target vocabulary does not know"),
                 ));
             }
+            // What is forced comes first all the same.
+            settings.prefix.splice(0..0, settings.forced_bos);
         }
         if let Some(strings) = options.stop_strings.as_ref().filter(|s| !s.0.is_empty()) {
             settings.stop = Some(Arc::new(StopStrings::new(&strings.0, Arc::clone(symbols))));
         }
         settings.check_ids(symbols.size())?;
         Ok(settings)
+    }
+
+    /// The same with `source_language`, for sources that `symbols` makes ids of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a language that it does not have.
+    pub fn with_source(mut self, options: &DecodingOptions, symbols: &dyn Tokeniser) -> Result<Self> {
+        if let Some(code) = &options.source_language {
+            self.languages.source = Some(find_language("source_language", code, symbols)?);
+        }
+        Ok(self)
     }
 
     /// For decoding ids without a vocabulary.
@@ -396,6 +423,20 @@ impl Settings {
     pub fn most_source_tokens(&self) -> usize {
         self.max_input_length.filter(|_| self.truncate == Truncate::Error).unwrap_or(usize::MAX)
     }
+}
+
+/// The token of a language.
+fn find_language(key: &str, code: &str, symbols: &dyn Tokeniser) -> Result<u32> {
+    symbols.language(code).ok_or_else(|| {
+        let known: Vec<&str> = symbols.languages().iter().map(|language| language.code.as_str()).collect();
+        if known.is_empty() {
+            return key_error(key, "the model is not told any language").help("leave it out");
+        }
+        let near = did_you_mean(code, known.iter().copied())
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        key_error(key, &format!("the model has no language `{code}`"))
+            .help(format!("there are {}{near}", known.join(", ")))
+    })
 }
 
 /// The symbols that are given as ids, sorted, each once.

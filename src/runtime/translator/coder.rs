@@ -10,7 +10,7 @@ use super::source_text::SourceText;
 use crate::bundle::Bundle;
 use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, UnknownPolicy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::{LanguageIds, SymbolList, TextLimits, Tokeniser};
+use crate::vocabulary::{SymbolList, TextLimits, Tokeniser};
 
 /// A text and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -112,12 +112,14 @@ impl TextCoder {
     /// [`ErrorKind::Config`], naming the key.
     pub fn settings(&self, options: &DecodingOptions) -> Result<Arc<Settings>> {
         let mut merged = DecodingOptions::layered([&self.0.defaults, options]);
+        merged.max_input_length = merged.max_input_length.or(self.source().longest_source());
         let longest = self.target().spec().longest;
         if merged.max_new_tokens.is_none() && longest > 0 {
             merged.max_new_tokens =
                 Some((longest + 1).max(merged.min_new_tokens.unwrap_or(0)).min(DecodingOptions::MOST_TOKENS));
         }
-        let settings = Settings::with_symbols(&merged, &self.0.target)?;
+        let settings =
+            Settings::with_symbols(&merged, &self.0.target)?.with_source(&merged, self.source())?;
         match settings.attention_key() {
             Some(key) if !self.0.has_attention => {
                 Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention")))
@@ -148,16 +150,22 @@ impl TextCoder {
         settings: &Settings,
         most_characters: usize,
     ) -> Result<SourceText> {
-        let limits = TextLimits { characters: most_characters, symbols: settings.most_source_tokens() };
+        let frame = self.source().frame_size();
+        let symbols = settings.most_source_tokens().saturating_sub(frame);
+        let limits = TextLimits { characters: most_characters, symbols };
         let encoded = self.source().tokenise(text, settings.unknown, limits);
         let mut encoded =
             encoded.map_err(|e| if e.kind() == ErrorKind::TooLong { e.help(TOO_LONG_HELP) } else { e })?;
-        let part = settings.fit(encoded.ids.len())?;
+        // What stands around the text is never cut.
+        let length = encoded.ids.len();
+        let whole = settings.fit(length + frame)?;
+        let kept = if whole.len() < length + frame { whole.len().saturating_sub(frame) } else { length };
+        let part = if whole.start > 0 { length - kept..length } else { 0..kept };
         if part.len() < encoded.ids.len() {
             encoded.symbols = part.clone().map(|at| &encoded.symbols[at]).collect();
             encoded.ids = encoded.ids[part].to_vec();
         }
-        let text = self.source().frame(&mut encoded, LanguageIds::default());
+        let text = self.source().frame(&mut encoded, settings.languages);
         if !settings.keeps_attention() {
             encoded.symbols = SymbolList::default();
         }

@@ -34,6 +34,8 @@ pub(super) struct Scratch {
 pub(super) struct Context<'a> {
     pub(super) settings: &'a Settings,
     pub(super) special: SpecialIds,
+    /// Ids that are never generated.
+    pub(super) never: &'a [u32],
     /// The ids that end an output.
     pub(super) ends: &'a [u32],
     /// Without padding.
@@ -70,13 +72,14 @@ pub(super) fn changes_values(settings: &Settings) -> bool {
 ///
 /// - `certain`: what a token gets that is forced: the value in `logits` that means log p = 0.
 pub(super) fn apply_rules(logits: &mut [f32], context: Context<'_>, certain: f32, scratch: &mut Scratch) {
-    let Context { settings, special, ends, source, ids, generated } = context;
+    let Context { settings, special, never, ends, source, ids, generated } = context;
     // START counts as the first token, as it does for transformers: it matters where START is an id that may
     // come again (that of END, in BART).
     scratch.history.clear();
     scratch.history.push(special.start);
     scratch.history.extend_from_slice(ids);
     let history = &scratch.history[..];
+    // Of every beam; transformers 4.57 reaches the first one alone.
     if settings.encoder_repetition_penalty != 1.0 {
         repetition::apply(logits, source, settings.encoder_repetition_penalty.recip(), &mut scratch.ids);
     }
@@ -108,9 +111,7 @@ pub(super) fn apply_rules(logits: &mut [f32], context: Context<'_>, certain: f32
     if settings.disable_unk {
         suppress::apply(logits, &[special.unk]);
     }
-    if !settings.generates_special {
-        suppress::apply(logits, &[special.pad, special.start]);
-    }
+    suppress::apply(logits, never);
 }
 
 /// The rules that only shape what is drawn.

@@ -133,25 +133,6 @@ fn a_cancelled_greedy_request_reports_the_tokens_so_far() {
 }
 
 #[test]
-fn a_request_that_waits_because_rows_must_be_of_the_same_age_can_be_cancelled() {
-    let mut engine = Scripted { joins: Joins::SameAge, ..Scripted::new(VOCABULARY, 1) };
-    let options = DecodingOptions::default();
-    let mut decoding = DecodingLoop::new(&mut engine);
-    decoding.admit([request(1, &[4, 5], &options)]);
-    decoding.admit([request(2, &[5], &options), request(3, &[6], &options)]);
-    assert_eq!((decoding.requests(), decoding.rows()), (3, 1));
-    assert!(decoding.cancel(2) && !decoding.cancel(2));
-    let events: Vec<Event> = decoding.events().collect();
-    let cancelled = |event: &Event| match event {
-        Event::Finished { request, hypotheses } => {
-            (*request, hypotheses[0].finish == FinishReason::Cancelled)
-        }
-        other => panic!("{other:?}"),
-    };
-    assert_eq!(events.iter().map(cancelled).collect::<Vec<_>>(), [(2, true), (1, false), (3, false)]);
-}
-
-#[test]
 fn finished_rows_leave_the_batch_at_once_and_waiting_sources_take_their_place() {
     let mut engine = Scripted::new(VOCABULARY, 3);
     let settings = Arc::new(

@@ -18,6 +18,8 @@ pub(crate) struct Scripted {
     pub(crate) refused: Option<i64>,
     /// Sources with this id give NaN.
     pub(crate) poisoned: Option<i64>,
+    /// Steps of rows whose source has this id fail.
+    pub(crate) broken: Option<i64>,
     /// Rows of each step so far.
     pub(crate) steps: Vec<usize>,
     pub(crate) encoded: Vec<usize>,
@@ -46,6 +48,7 @@ impl Scripted {
             grain: None,
             refused: None,
             poisoned: None,
+            broken: None,
             steps: vec![],
             encoded: vec![],
             ids: SpecialIds::default(),
@@ -128,6 +131,10 @@ impl Engine for Scripted {
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
         assert_eq!(tokens.len(), self.running.len());
         self.steps.push(tokens.len());
+        if self.running.iter().any(|row| self.broken.is_some_and(|id| row.source.contains(&id))) {
+            self.running.clear();
+            return Err(Error::new(ErrorKind::Engine, "broken"));
+        }
         output.logits.clear();
         output.attention.clear();
         let time = self.running.iter().map(|row| row.source.len()).max().unwrap_or(0).max(1);

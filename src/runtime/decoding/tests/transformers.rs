@@ -34,6 +34,7 @@ fn rows_come_out_as_the_processors_of_transformers_leave_them() {
         let context = Context {
             settings: &settings,
             special,
+            never: &[special.pad, special.start],
             ends: &[special.end],
             source: &[],
             ids: &case.history,
