@@ -42,7 +42,8 @@ fn models() -> Vec<PathBuf> {
     let data = std::env::var_os("S2S_DATA").map_or_else(beside, PathBuf::from).join("optimum-tiny");
     let others = std::env::var_os("S2S_OPTIMUM").map(PathBuf::from);
     let folders = [Some(PathBuf::from(MODELS)), Some(data), others];
-    let entries = folders.into_iter().flatten().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
+    let entries =
+        folders.into_iter().flatten().flat_map(|folder| std::fs::read_dir(folder).into_iter().flatten());
     let is_model = |path: &PathBuf| {
         path.extension().is_some_and(|extension| extension == "zip") || path.join("expected.json").is_file()
     };

@@ -143,7 +143,8 @@ fn inputs_and_shapes_that_no_decoder_has_are_named() {
 
 #[test]
 fn data_beside_a_graph_is_read_within_its_folder_and_its_length_alone() {
-    let entry = |key: &str, value: &str| StringStringEntryProto { key: key.to_owned(), value: value.to_owned() };
+    let entry =
+        |key: &str, value: &str| StringStringEntryProto { key: key.to_owned(), value: value.to_owned() };
     let with = |entries: Vec<StringStringEntryProto>| {
         refused("bart", |files| {
             graph(files, "encoder_model.onnx", |model| {
