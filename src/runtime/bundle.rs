@@ -5,20 +5,20 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
-
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
 use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version};
+use crate::optimum;
 use crate::vocabulary::{NamedFiles, Side, Tokeniser, Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
-mod files;
+pub(crate) mod files;
 
 use self::files::{Files, Folder, Memory};
 pub use self::files::{NO_BUNDLE, NO_FOLDER};
+pub use crate::files::sha256;
 
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
@@ -30,6 +30,7 @@ pub struct Bundle {
     target: Arc<dyn Tokeniser>,
     files: BTreeMap<String, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
+    remarks: Vec<String>,
 }
 
 impl Bundle {
@@ -72,18 +73,27 @@ impl Bundle {
 
     fn read(path: &Path, files: &mut dyn Files) -> Result<Self> {
         let manifest_path = files.path(file::MANIFEST);
-        let text = files.read(file::MANIFEST, MANIFEST)?.ok_or_else(|| {
-            Error::new(ErrorKind::Bundle, format!("{NO_BUNDLE}: there is no {}", file::MANIFEST))
-                .in_file(path)
-                .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
-        })?;
+        let Some(text) = files.read(file::MANIFEST, MANIFEST)? else {
+            if optimum::is_optimum(&files.names()) {
+                return Self::made_of(path, files);
+            }
+            return Err(Error::new(
+                ErrorKind::Bundle,
+                format!("{NO_BUNDLE}: there is no {}", file::MANIFEST),
+            )
+            .in_file(path)
+            .help(
+                "a bundle is the folder that `s2s export` wrote, or a zip of it; a folder that \
+                 `optimum-cli export onnx` wrote is taken too",
+            ));
+        };
         let text = String::from_utf8(text)
             .map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
         let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
             let bytes = files.read(&graph.file, GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
-            let found = hex(&Sha256::digest(&bytes));
+            let found = sha256(&bytes);
             if !found.eq_ignore_ascii_case(&graph.sha256) {
                 return Err(Error::new(
                     ErrorKind::Bundle,
@@ -114,6 +124,28 @@ impl Bundle {
             }
         }
         check_side_files(&manifest, &kept, files)?;
+        Self::with(path, manifest, kept, Vec::new())
+    }
+
+    /// Opens an Optimum folder: its manifest and its graphs are made in memory.
+    fn made_of(path: &Path, files: &mut dyn Files) -> Result<Self> {
+        let optimum::Synthesis { manifest, files, remarks } = optimum::synthesise(path, files)?;
+        for remark in &remarks {
+            tracing::warn!("{}: {remark}", path.display());
+        }
+        let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
+            files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
+        kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
+        Self::with(path, manifest, kept, remarks)
+    }
+
+    /// Holds the parts of a bundle against each other.
+    fn with(
+        path: &Path,
+        manifest: Manifest,
+        kept: BTreeMap<String, Arc<Vec<u8>>>,
+        remarks: Vec<String>,
+    ) -> Result<Self> {
         let mut infos = BTreeMap::new();
         for (&role, graph) in &manifest.graphs {
             infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
@@ -124,7 +156,13 @@ impl Bundle {
         let side = |spec| Side::open(spec, manifest.special_ids, named);
         let sides = [side(&manifest.source)?, side(&manifest.target)?];
         let [source, target] = sides.each_ref().map(Side::tokeniser);
-        Ok(Self { path: path.to_owned(), manifest, sides, source, target, files: kept, infos })
+        Ok(Self { path: path.to_owned(), manifest, sides, source, target, files: kept, infos, remarks })
+    }
+
+    /// What the folder asks for and is not done, a sentence each; only folders of other programs ask for such
+    /// things.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Where it was opened.
@@ -194,7 +232,7 @@ fn check_side_files(
     files: &dyn Files,
 ) -> Result<()> {
     for (name, sha256) in &manifest.files {
-        let found = kept.get(name).map(|bytes| hex(&Sha256::digest(bytes.as_slice())));
+        let found = kept.get(name).map(|bytes| crate::files::sha256(bytes));
         let message = match found {
             Some(found) if found.eq_ignore_ascii_case(sha256) => continue,
             Some(found) => {
@@ -225,15 +263,6 @@ fn missing(role: Role, name: &str, files: &dyn Files) -> Error {
         |near| format!("there is a file {near:?}: was it renamed?"),
     );
     Error::new(ErrorKind::Bundle, format!("the {role} graph is missing")).in_file(files.path(name)).help(help)
-}
-
-/// sha256 of `bytes`, 64 lower-case hexadecimal digits, as manifests have it.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Holds what each graph says about itself against the manifest; graphs without metadata say nothing.

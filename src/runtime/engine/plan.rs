@@ -97,12 +97,8 @@ impl Plan {
             let batch = batch_axis(decoder.input(&wire.decoder_input), batches[1]);
             let first = from_encoder(&wire.encoder_output);
             let First::Encoder { axis, .. } = first else { continue };
-            // The first axis of a row, unless the encoder says that it always has one length.
-            let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_ref());
-            let fixed = given.is_some_and(|axes| {
-                matches!(axes.get(if axis == 0 { 1 } else { 0 }), None | Some(Dimension::Fixed(_)))
-            });
-            let time = (!fixed).then_some(0);
+            let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_deref());
+            let time = time_axis(given, axis, source);
             carried.push(Carried { name: wire.encoder_output.clone(), kind: Kind::Memory { time }, batch });
             wires.push(Wire { first, output_axis: 0 });
         }
@@ -204,6 +200,24 @@ fn check_state(wire: &StateWire, input: Option<&TensorInfo>, batch: usize) -> Re
         ));
     }
     Ok(())
+}
+
+/// The axis of a row that may have a place for each source column: the one that is called as the columns of
+/// the encoder's input are; else the first, unless the encoder says that it always has one length.
+fn time_axis(given: Option<&[Dimension]>, batch: usize, source: Option<&TensorInfo>) -> Option<usize> {
+    let row = |axis: usize| if axis > batch { axis - 1 } else { axis };
+    let columns = source.and_then(|source| source.shape.as_ref()?.get(1));
+    if let (Some(axes), Some(Dimension::Symbol(symbol))) = (given, columns) {
+        let is_time = |axis: &Dimension| matches!(axis, Dimension::Symbol(other) if other == symbol);
+        if let Some(axis) = axes.iter().position(is_time).filter(|&axis| axis != batch) {
+            return Some(row(axis));
+        }
+    }
+    let first = given.map(|axes| axes.get(usize::from(batch == 0)));
+    match first {
+        Some(None | Some(Dimension::Fixed(_))) => None,
+        _ => Some(0),
+    }
 }
 
 /// The symbol of the first axis.
