@@ -225,8 +225,7 @@ pub(super) fn load(
 
 /// The memory that the session computes in; a failure is no error, because any memory will do.
 fn arena(session: &Session) -> Option<Allocator> {
-    let info =
-        MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default).ok()?;
+    let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default).ok()?;
     Allocator::new(session, info).inspect_err(|error| tracing::debug!(%error, "no arena")).ok()
 }
 

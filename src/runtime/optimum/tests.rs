@@ -45,13 +45,20 @@ fn expected(folder: &Path, label: &str, end: u32) -> (Vec<Vec<u32>>, Vec<Vec<u32
         value.as_array().unwrap().iter().map(|id| u32::try_from(id.as_u64().unwrap()).unwrap()).collect()
     };
     let sources = json["source_ids"].as_array().unwrap().iter().map(ids).collect();
-    let outputs = json["generated"][label].as_array().unwrap().iter().map(|row| {
-        ids(&row["ids"])[1..].iter().copied().take_while(|&id| id != end).collect::<Vec<u32>>()
-    });
+    let outputs =
+        json["generated"][label].as_array().unwrap().iter().map(|row| {
+            ids(&row["ids"])[1..].iter().copied().take_while(|&id| id != end).collect::<Vec<u32>>()
+        });
     (sources, outputs.collect())
 }
 
-fn decoded(bundle: &Bundle, kind: EngineKind, label: &str, sources: &[Vec<u32>], rows: usize) -> Vec<Vec<u32>> {
+fn decoded(
+    bundle: &Bundle,
+    kind: EngineKind,
+    label: &str,
+    sources: &[Vec<u32>],
+    rows: usize,
+) -> Vec<Vec<u32>> {
     let mut options = bundle.manifest().decoding.clone();
     let beams = if label == "greedy" { 1 } else { 4 };
     options.merge(&DecodingOptions {
@@ -75,9 +82,7 @@ fn ids_are_those_of_transformers_in_every_engine_alone_and_in_a_batch() {
     for folder in folders() {
         let bundle = Bundle::open(&folder).unwrap();
         let end = bundle.manifest().special_ids.end;
-        for (kind, label) in
-            engines().into_iter().flat_map(|kind| LABELS.map(|label| (kind, label)))
-        {
+        for (kind, label) in engines().into_iter().flat_map(|kind| LABELS.map(|label| (kind, label))) {
             let (sources, outputs) = expected(&folder, label, end);
             let many: Vec<Vec<u32>> = sources.iter().cycle().take(32).cloned().collect();
             let all: Vec<Vec<u32>> = outputs.iter().cycle().take(32).cloned().collect();
