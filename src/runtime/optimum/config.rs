@@ -89,15 +89,8 @@ const OLDER: [&str; 21] = [
 /// Whether a key has the value that changes nothing.
 fn is_default(key: &str, value: &Value) -> bool {
     let neutral = match key {
-        "num_beams"
-        | "num_return_sequences"
-        | "length_penalty"
-        | "repetition_penalty"
-        | "encoder_repetition_penalty"
-        | "num_beam_groups"
-        | "typical_p"
-        | "top_p"
-        | "temperature"
+        "num_beams" | "num_return_sequences" | "length_penalty" | "repetition_penalty"
+        | "encoder_repetition_penalty" | "num_beam_groups" | "typical_p" | "top_p" | "temperature"
         | "guidance_scale" => 1.0,
         _ => 0.0,
     };
@@ -120,22 +113,20 @@ impl Config {
         let model = Keys::read(config.0, config.1)?;
         let generation = generation.map(|(path, bytes)| Keys::read(path, bytes)).transpose()?;
         if model.map.get("is_encoder_decoder") == Some(&Value::Bool(false)) {
-            return Err(model.wrong("is_encoder_decoder", "the model has no encoder".to_owned()).help(
-                "models with an encoder and a decoder are run: Marian, T5, BART, M2M100 and the like",
-            ));
+            return Err(model
+                .wrong("is_encoder_decoder", "the model has no encoder".to_owned())
+                .help("models with an encoder and a decoder are run: Marian, T5, BART, M2M100 and the like"));
         }
         let both = || generation.iter().chain([&model]);
         let first = |key: &str| -> Result<Option<Vec<u32>>> {
             both().find_map(|keys| keys.ids(key).transpose()).transpose()
         };
         let missing = |key: &str| {
-            model
-                .wrong(key, "missing here and in generation_config.json".to_owned())
+            model.wrong(key, "missing here and in generation_config.json".to_owned())
                 .help("export the folder again with `optimum-cli export onnx`")
         };
         let one = |key: &str| Ok::<_, Error>(first(key)?.and_then(|ids| ids.first().copied()));
-        let ends =
-            first("eos_token_id")?.filter(|ids| !ids.is_empty()).ok_or_else(|| missing("eos_token_id"))?;
+        let ends = first("eos_token_id")?.filter(|ids| !ids.is_empty()).ok_or_else(|| missing("eos_token_id"))?;
         let start = one("decoder_start_token_id")?.or(one("bos_token_id")?);
         let vocabulary = model.count("vocab_size", MOST_SYMBOLS)?;
         let target = model.count("decoder_vocab_size", MOST_SYMBOLS)?.or(vocabulary);
@@ -227,10 +218,7 @@ impl<'a> Keys<'a> {
         let most = number("max_new_tokens").or(number("max_length").map(|n| n.saturating_sub(1)));
         let most = most.into_iter().chain(positions.map(|n| n as u64)).min();
         if let Some(most) = most {
-            options.insert(
-                "max_new_tokens".to_owned(),
-                most.clamp(1, DecodingOptions::MOST_TOKENS as u64).into(),
-            );
+            options.insert("max_new_tokens".to_owned(), most.clamp(1, DecodingOptions::MOST_TOKENS as u64).into());
         }
         if let Some(positions) = positions {
             options.insert("max_input_length".to_owned(), positions.into());
@@ -291,7 +279,9 @@ impl<'a> Keys<'a> {
                 .map_err(|error| self.wrong(&key, error.to_string()))?;
             parsed.merge(&one);
         }
-        parsed.check().map_err(|error| Error::new(ErrorKind::Bundle, error.message()).in_file(self.path))?;
+        parsed
+            .check()
+            .map_err(|error| Error::new(ErrorKind::Bundle, error.message()).in_file(self.path))?;
         Ok(parsed)
     }
 

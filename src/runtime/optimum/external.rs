@@ -26,10 +26,8 @@ pub(super) fn read(files: &mut dyn Files, file: &str) -> Result<CheckedModel> {
     let mut fetch = |External { location, offset, length }: External<'_>| {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message).in_graph(file, None);
         if !is_plain_name(location) {
-            return Err(wrong(format!(
-                "its values are in {location:?}, which is no file of the graph's folder"
-            ))
-            .help("external data is read from files beside the graph, and named without folders"));
+            return Err(wrong(format!("its values are in {location:?}, which is no file of the graph's folder"))
+                .help("external data is read from files beside the graph, and named without folders"));
         }
         left = left.checked_sub(length).ok_or_else(|| {
             wrong("with the values that lie in other files it is longer than 2 GiB".to_owned())

@@ -58,8 +58,7 @@ pub(super) fn merged(name: &str, model: CheckedModel) -> Result<Parts> {
             .help("export it again, or name its file decoder_model.onnx or decoder_with_past_model.onnx")
     })?;
     let first = graph.node[at].attribute("else_branch").and_then(|branch| branch.g.as_ref());
-    let first =
-        first.ok_or_else(|| wrong(name, Some(graph.node[at].label()), "this If has no else_branch"))?;
+    let first = first.ok_or_else(|| wrong(name, Some(graph.node[at].label()), "this If has no else_branch"))?;
     let keys = FirstStep::of_branch(name, &model, at, first).keys()?;
     let mut step = model.into_model();
     inline(name, step.graph.get_or_insert_default(), at, "then_branch")?;
@@ -135,13 +134,11 @@ pub(super) fn encoder(name: &str, model: &mut ModelProto, keys: Option<Keys>, st
     let has = |wanted: &str| inputs.iter().any(|input| input == wanted);
     let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
     if !has(IDS) || !outputs.contains(&LAST_HIDDEN) {
-        return Err(wrong(name, None, format!("no input `{IDS}` or no output `{LAST_HIDDEN}`")).help(
-            format!(
-                "its inputs are {}, its outputs {}; only encoders of text are run",
-                inputs.join(", "),
-                outputs.join(", ")
-            ),
-        ));
+        return Err(wrong(name, None, format!("no input `{IDS}` or no output `{LAST_HIDDEN}`")).help(format!(
+            "its inputs are {}, its outputs {}; only encoders of text are run",
+            inputs.join(", "),
+            outputs.join(", ")
+        )));
     }
     let encoder_mask = has(MASK).then(|| MaskWire { input: MASK.to_owned(), one: MaskedOne::Token });
     if let Some(keys) = keys {
@@ -153,13 +150,8 @@ pub(super) fn encoder(name: &str, model: &mut ModelProto, keys: Option<Keys>, st
         other => other.to_owned(),
     };
     let wanted: Vec<String> = step.memory.iter().map(given).collect();
-    if let Some(missing) = wanted.iter().find(|name| !graph.output.iter().any(|output| output.name == **name))
-    {
-        return Err(wrong(
-            name,
-            Some(missing),
-            "the decoder reads this, and its first step does not give it",
-        ));
+    if let Some(missing) = wanted.iter().find(|name| !graph.output.iter().any(|output| output.name == **name)) {
+        return Err(wrong(name, Some(missing), "the decoder reads this, and its first step does not give it"));
     }
     keep(graph, &wanted);
     if let Some(unknown) = graph.input.iter().find(|input| ![IDS, MASK].contains(&input.name.as_str())) {

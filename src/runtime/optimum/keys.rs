@@ -53,7 +53,11 @@ impl<'a> FirstStep<'a> {
             nodes: graph.node[..at].iter().chain(&branch.node).collect(),
             tensors: graph.initializer.iter().chain(&branch.initializer).collect(),
             inputs: &graph.input,
-            outputs: graph.output.iter().filter_map(|output| Some((output, inner(&output.name)?))).collect(),
+            outputs: graph
+                .output
+                .iter()
+                .filter_map(|output| Some((output, inner(&output.name)?)))
+                .collect(),
         }
     }
 
@@ -129,7 +133,8 @@ impl<'a> FirstStep<'a> {
     /// What is computed from anything but the encoder's output, its mask and constants.
     fn of_tokens(&self) -> HashSet<&'a str> {
         let inputs = self.inputs.iter().map(|input| input.name.as_str());
-        let mut found: HashSet<&str> = inputs.filter(|name| ![HIDDEN, ENCODER_MASK].contains(name)).collect();
+        let mut found: HashSet<&str> =
+            inputs.filter(|name| ![HIDDEN, ENCODER_MASK].contains(name)).collect();
         let constants: HashSet<&str> = self.tensors.iter().map(|tensor| tensor.name.as_str()).collect();
         found.retain(|name| !constants.contains(name));
         for node in &self.nodes {

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::bundle::files::Files;
 use crate::error::{Error, ErrorKind, Result};
 
-pub(super) const CONFIG: &str = "config.json";
+pub(crate) const CONFIG: &str = "config.json";
 pub(super) const GENERATION_CONFIG: &str = "generation_config.json";
 const ENCODER: &str = "encoder_model";
 const FIRST: &str = "decoder_model";
@@ -65,8 +65,7 @@ impl Layout {
                 _ => Ok(layout),
             };
         }
-        let message =
-            format!("an Optimum folder without a decoder: {ENCODER}{ONNX} is there, and none of the others");
+        let message = format!("an Optimum folder without a decoder: {ENCODER}{ONNX} is there, and none of the others");
         let has = |part: &str| names.iter().any(|name| suffix_of(name, part).is_some());
         let help = if has(WITH_PAST) {
             format!("{WITH_PAST}{ONNX} takes the encoder's keys and values from {FIRST}{ONNX}: copy that too")
@@ -106,7 +105,11 @@ impl Layout {
 ///
 /// # Errors
 /// [`ErrorKind::Bundle`] if it is missing; what reading gives.
-pub(super) fn required(files: &mut dyn Files, name: &str, kind: crate::files::FileKind) -> Result<Vec<u8>> {
+pub(super) fn required(
+    files: &mut dyn Files,
+    name: &str,
+    kind: crate::files::FileKind,
+) -> Result<Vec<u8>> {
     files.read(name, kind)?.ok_or_else(|| {
         Error::new(ErrorKind::Bundle, "missing in this Optimum folder")
             .in_file(files.path(name))

@@ -112,7 +112,9 @@ pub(super) fn keep(graph: &mut GraphProto, wanted: &[String]) {
     };
     graph.sparse_initializer.retain(values);
     let initialised: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-    graph.input.retain(|input| needed.contains(&input.name) && !initialised.contains(input.name.as_str()));
+    graph.input.retain(|input| {
+        needed.contains(&input.name) && !initialised.contains(input.name.as_str())
+    });
     let mut outputs = std::mem::take(&mut graph.output);
     for name in wanted {
         if let Some(at) = outputs.iter().position(|output| output.name == *name) {

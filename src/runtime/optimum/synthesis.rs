@@ -47,11 +47,8 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
     let producer = produced_by(&step);
     let width = wires.width.or(config.sizes[1]).filter(|width| (1..=MOST_SYMBOLS).contains(width));
     let width = width.ok_or_else(|| {
-        Error::new(
-            ErrorKind::Bundle,
-            "neither the decoder's scores nor vocab_size say how many ids there are",
-        )
-        .at_line(&config_path, None, Some("vocab_size"))
+        Error::new(ErrorKind::Bundle, "neither the decoder's scores nor vocab_size say how many ids there are")
+            .at_line(&config_path, None, Some("vocab_size"))
     })?;
     let mut made = BTreeMap::new();
     let decoder = written(&decoder_file, Role::Decoder, step, &mut made)?;
@@ -62,20 +59,17 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
     let special = SpecialIds { pad: config.pad, start: config.start, end: config.end, unk: config.end };
     let [source, target] = sides(&config, width);
     let mut remarks = config.remarks;
-    for (key, id) in
-        [("pad_token_id", config.pad), ("decoder_start_token_id", config.start), ("eos_token_id", config.end)]
-    {
+    for (key, id) in [("pad_token_id", config.pad), ("decoder_start_token_id", config.start), ("eos_token_id", config.end)] {
         if id as usize >= width {
-            return Err(Error::new(
-                ErrorKind::Bundle,
-                format!("id {id}, and the decoder's scores are {width} wide"),
-            )
-            .at_line(&config_path, None, Some(key)));
+            return Err(Error::new(ErrorKind::Bundle, format!("id {id}, and the decoder's scores are {width} wide"))
+                .at_line(&config_path, None, Some(key)));
         }
     }
     remarks.sort();
-    let name =
-        path.file_name().map_or_else(|| config.model_type.clone(), |name| name.to_string_lossy().into());
+    // A zip is called as its folder was.
+    let is_zip = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip"));
+    let name = if is_zip { path.file_stem() } else { path.file_name() };
+    let name = name.map_or_else(|| config.model_type.clone(), |name| name.to_string_lossy().into());
     let manifest = Manifest {
         format_version: MANIFEST_VERSION.to_owned(),
         name,
