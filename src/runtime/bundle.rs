@@ -13,17 +13,17 @@ use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
 use crate::manifest::{Io, Manifest, Role, SIDE_FILES, SpecialIds, check_version};
+use crate::optimum;
 use crate::vocabulary::{NamedFiles, Side, Tokeniser, Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
-mod files;
-mod hash;
+pub(crate) mod files;
 mod weights;
 
 use self::files::{Files, Folder, Memory};
 pub use self::files::{NO_BUNDLE, NO_FOLDER};
-pub use self::hash::sha256;
 use self::weights::Weights;
+pub use crate::files::sha256;
 
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
@@ -35,6 +35,15 @@ pub struct Bundle {
     target: Arc<dyn Tokeniser>,
     files: BTreeMap<String, Arc<Vec<u8>>>,
     /// Graphs whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
+    infos: BTreeMap<Role, GraphInfo>,
+    remarks: Vec<String>,
+}
+
+/// What was read of the graphs.
+#[derive(Default)]
+struct Graphs {
+    /// Those whose weights lie in other files, with their weights.
     whole: BTreeMap<Role, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
 }
@@ -79,11 +88,20 @@ impl Bundle {
 
     fn read(path: &Path, files: &mut dyn Files) -> Result<Self> {
         let manifest_path = files.path(file::MANIFEST);
-        let text = files.read(file::MANIFEST, MANIFEST)?.ok_or_else(|| {
-            Error::new(ErrorKind::Bundle, format!("{NO_BUNDLE}: there is no {}", file::MANIFEST))
-                .in_file(path)
-                .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
-        })?;
+        let Some(text) = files.read(file::MANIFEST, MANIFEST)? else {
+            if optimum::is_optimum(&files.names()) {
+                return Self::made_of(path, files);
+            }
+            return Err(Error::new(
+                ErrorKind::Bundle,
+                format!("{NO_BUNDLE}: there is no {}", file::MANIFEST),
+            )
+            .in_file(path)
+            .help(
+                "a bundle is the folder that `s2s export` wrote, or a zip of it; a folder that \
+                 `optimum-cli export onnx` wrote is taken too",
+            ));
+        };
         let text = String::from_utf8(text)
             .map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
@@ -132,13 +150,57 @@ impl Bundle {
         }
         kept.extend(weights.read);
         check_side_files(&manifest, &kept, files)?;
+        Self::with(path, manifest, kept, Graphs { whole, infos }, Vec::new())
+    }
+
+    /// Opens an Optimum folder: its manifest and its graphs are made in memory.
+    fn made_of(path: &Path, files: &mut dyn Files) -> Result<Self> {
+        let optimum::Synthesis { manifest, files, remarks } = optimum::synthesise(path, files)?;
+        for remark in &remarks {
+            tracing::warn!("{}: {remark}", path.display());
+        }
+        let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
+            files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
+        kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
+        let mut graphs = Graphs::default();
+        for (&role, graph) in &manifest.graphs {
+            graphs.infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
+        }
+        Self::with(path, manifest, kept, graphs, remarks)
+    }
+
+    /// Holds the parts of a bundle against each other.
+    fn with(
+        path: &Path,
+        manifest: Manifest,
+        kept: BTreeMap<String, Arc<Vec<u8>>>,
+        graphs: Graphs,
+        remarks: Vec<String>,
+    ) -> Result<Self> {
+        let Graphs { whole, infos } = graphs;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
         let side = |spec| Side::open(spec, manifest.special_ids, named);
         let sides = [side(&manifest.source)?, side(&manifest.target)?];
         let [source, target] = sides.each_ref().map(Side::tokeniser);
-        Ok(Self { path: path.to_owned(), manifest, sides, source, target, files: kept, whole, infos })
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            sides,
+            source,
+            target,
+            files: kept,
+            whole,
+            infos,
+            remarks,
+        })
+    }
+
+    /// What the folder asks for and is not done, a sentence each; only folders of other programs ask for such
+    /// things.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Where it was opened.
@@ -209,7 +271,7 @@ fn check_side_files(
     files: &dyn Files,
 ) -> Result<()> {
     for (name, listed) in &manifest.files {
-        let found = kept.get(name).map(|bytes| sha256(bytes.as_slice()));
+        let found = kept.get(name).map(|bytes| sha256(bytes));
         let message = match found {
             Some(found) if found.eq_ignore_ascii_case(listed) => continue,
             Some(found) => {

@@ -9,6 +9,8 @@ use std::fs::{File, FileType, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// A kind of file: what errors call it, how long it may be, and the kind of its errors.
@@ -149,6 +151,11 @@ pub fn read_limited(
     reader.take(kind.limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     check_length(bytes.len() as u64, path, kind)?;
     Ok(bytes)
+}
+
+/// sha256 of `bytes`, 64 lower-case hexadecimal digits, as manifests have it.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_length(length: u64, path: &Path, kind: FileKind) -> Result<()> {

@@ -71,7 +71,8 @@ impl Remarks {
         vocabulary: &dyn Tokeniser,
         policy: UnknownPolicy,
     ) -> Option<Remark> {
-        if unknown.is_empty() {
+        // What pieces a scheme of subwords lacks says nothing of its characters.
+        if unknown.is_empty() || vocabulary.spec().tokeniser.is_some() {
             return None;
         }
         let text: String = text.chars().take(LOOKED_AT).collect();

@@ -5,11 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::files::Files;
-use super::hash::sha256;
 use crate::checked::External;
 use crate::contract::file;
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{GRAPH, WEIGHTS};
+use crate::files::{GRAPH, WEIGHTS, sha256};
 use crate::manifest::is_plain_name;
 
 /// The files that graphs have named so far.

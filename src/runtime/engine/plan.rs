@@ -115,11 +115,7 @@ impl Plan {
             let batch = batch_axis(decoder.input(&wire.decoder_input), batches[1], one_row[1]);
             let first = from_encoder(&wire.encoder_output);
             let First::Encoder { axis, .. } = first else { continue };
-            // The first axis of a row, unless the encoder says that it always has one length.
-            let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_ref());
-            let fixed = given.is_some_and(|axes| {
-                matches!(axes.get(if axis == 0 { 1 } else { 0 }), None | Some(Dimension::Fixed(_)))
-            });
+            let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_deref());
             let axes = given.map_or(usize::MAX, |axes| axes.len().saturating_sub(1));
             if let Some(time) = wire.time.filter(|&time| time >= axes) {
                 let message =
@@ -128,7 +124,7 @@ impl Plan {
                     Error::new(ErrorKind::Bundle, message).in_graph(names[0], Some(&wire.encoder_output))
                 );
             }
-            let time = wire.time.or((!fixed).then_some(0));
+            let time = wire.time.or_else(|| time_axis(given, axis, source));
             let (name, kind) = (wire.encoder_output.clone(), Kind::Memory { time });
             carried.push(Carried { name, kind, batch, own_time: false });
             wires.push(Wire { first, output_axis: 0 });
@@ -273,6 +269,24 @@ fn check_state(wire: &StateWire, input: Option<&TensorInfo>, batch: usize) -> Re
         ));
     }
     Ok(())
+}
+
+/// The axis of a row that may have a place for each source column: the one that is called as the columns of
+/// the encoder's input are; else the first, unless the encoder says that it always has one length.
+fn time_axis(given: Option<&[Dimension]>, batch: usize, source: Option<&TensorInfo>) -> Option<usize> {
+    let row = |axis: usize| if axis > batch { axis - 1 } else { axis };
+    let columns = source.and_then(|source| source.shape.as_ref()?.get(1));
+    if let (Some(axes), Some(Dimension::Symbol(symbol))) = (given, columns) {
+        let is_time = |axis: &Dimension| matches!(axis, Dimension::Symbol(other) if other == symbol);
+        if let Some(axis) = axes.iter().position(is_time).filter(|&axis| axis != batch) {
+            return Some(row(axis));
+        }
+    }
+    let first = given.map(|axes| axes.get(usize::from(batch == 0)));
+    match first {
+        Some(None | Some(Dimension::Fixed(_))) => None,
+        _ => Some(0),
+    }
 }
 
 /// The symbol of the first axis.

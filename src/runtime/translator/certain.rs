@@ -5,18 +5,19 @@ use std::sync::Arc;
 use super::coder::TextCoder;
 use super::source_text::SourceText;
 use crate::decoding::{Settings, UnknownPolicy};
-use crate::vocabulary::Characters;
+use crate::vocabulary::Unwritten;
 
 /// Collects the tokens of one hypothesis and gives text as soon as it is certain.
 ///
-/// Pieces are whole characters. Text that may be the beginning of a stop string is
-/// held back, and so is everything from an UNK on that is still to be replaced, and everything where unknown
-/// symbols are copied. All pieces together are the text of the translation.
+/// Pieces are whole characters. Text that a later token may change is held back by the tokeniser: bytes that are
+/// no character yet, spaces that an end or punctuation takes away. Text that may be the beginning of a stop
+/// string is held back here, and so is everything from an UNK on that is still to be replaced, and everything
+/// where unknown symbols are copied. All pieces together are the beginning of the translation.
 #[derive(Debug)]
 pub(super) struct Certain {
     coder: TextCoder,
     settings: Arc<Settings>,
-    characters: Characters,
+    rest: Unwritten,
     text: String,
     /// Bytes of `text` already given.
     given: usize,
@@ -35,7 +36,7 @@ impl Certain {
         let mut stream = Self {
             coder,
             settings,
-            characters: Characters::default(),
+            rest: Unwritten::default(),
             text: String::new(),
             given: 0,
             prefix: 0,
@@ -52,10 +53,7 @@ impl Certain {
 
     fn append(&mut self, id: u32) {
         let target = self.coder.target();
-        if self.tokens > 0 {
-            self.text.push_str(target.separator());
-        }
-        self.text.push_str(&self.characters.push(target.piece(id, self.tokens == 0)));
+        target.write(id, &mut self.rest, &mut self.text);
         self.tokens += 1;
         self.waits |= id == target.special_ids().unk && self.settings.replace_unknowns;
     }

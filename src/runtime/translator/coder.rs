@@ -112,6 +112,7 @@ impl TextCoder {
     /// [`ErrorKind::Config`], naming the key.
     pub fn settings(&self, options: &DecodingOptions) -> Result<Arc<Settings>> {
         let mut merged = DecodingOptions::layered([&self.0.defaults, options]);
+        merged.max_input_length = merged.max_input_length.or(self.source().longest_source());
         let longest = self.target().spec().longest;
         if merged.max_new_tokens.is_none() && longest > 0 {
             merged.max_new_tokens =
@@ -149,11 +150,17 @@ impl TextCoder {
         settings: &Settings,
         most_characters: usize,
     ) -> Result<SourceText> {
-        let limits = TextLimits { characters: most_characters, symbols: settings.most_source_tokens() };
+        let frame = self.source().frame_size();
+        let symbols = settings.most_source_tokens().saturating_sub(frame);
+        let limits = TextLimits { characters: most_characters, symbols };
         let encoded = self.source().tokenise(text, settings.unknown, limits);
         let mut encoded =
             encoded.map_err(|e| if e.kind() == ErrorKind::TooLong { e.help(TOO_LONG_HELP) } else { e })?;
-        let part = settings.fit(encoded.ids.len())?;
+        // What stands around the text is never cut.
+        let length = encoded.ids.len();
+        let whole = settings.fit(length + frame)?;
+        let kept = if whole.len() < length + frame { whole.len().saturating_sub(frame) } else { length };
+        let part = if whole.start > 0 { length - kept..length } else { 0..kept };
         if part.len() < encoded.ids.len() {
             encoded.symbols = part.clone().map(|at| &encoded.symbols[at]).collect();
             encoded.ids = encoded.ids[part].to_vec();

@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use super::source_text::SourceText;
 use crate::decoding::{Hypothesis, Settings, UnknownPolicy};
-use crate::vocabulary::{Characters, REPLACEMENT, Tokeniser};
+use crate::vocabulary::{Characters, REPLACEMENT, Tokeniser, Unwritten};
 
 /// The pieces of a hypothesis, and which source symbols stand among them.
 pub(super) struct Pieces<'a> {
@@ -18,8 +18,24 @@ pub(super) struct Pieces<'a> {
     separators: [&'a str; 2],
 }
 
-/// The text of each id; a character that several ids make up is the last one's.
+/// The text of each id; a character that several ids make up is the last one's, and so is a space that was not
+/// certain before.
 fn pieces<'a>(target: &'a dyn Tokeniser, ids: &[u32]) -> Vec<Cow<'a, str>> {
+    if target.separator().is_empty() {
+        let mut rest = Unwritten::default();
+        let mut pieces: Vec<String> = ids
+            .iter()
+            .map(|&id| {
+                let mut piece = String::new();
+                target.write(id, &mut rest, &mut piece);
+                piece
+            })
+            .collect();
+        if let Some(last) = pieces.last_mut() {
+            target.finish(&mut rest, last);
+        }
+        return pieces.into_iter().map(Cow::Owned).collect();
+    }
     let mut characters = Characters::default();
     let piece = |(at, &id): (usize, &u32)| characters.push(target.piece(id, at == 0));
     let mut pieces: Vec<_> = ids.iter().enumerate().map(piece).collect();

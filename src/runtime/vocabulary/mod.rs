@@ -7,17 +7,31 @@
 //! |---|---|
 //! | `tokeniser` | the trait, what a text becomes, whole characters from bytes |
 //! | `symbols` | [`Vocabulary`] |
-//! | `bytes` | a byte an id |
+//! | `subwords` | what all other schemes share: frames, languages, outputs |
+//! | `tokenizer_json`, `families`, `bytes` | those of the tokenizers library, of SentencePiece, and a byte an id |
+//! | `sentencepiece`, `trie` | the models of that library; strings by their beginnings |
+//! | `added`, `hub_config` | tokens that stand for themselves; `tokenizer_config.json` |
+//! | `detokenise` | the texts of pieces, one id at a time |
 //! | `spec`, `normalisation` | a vocabulary as it is written down; what texts go through first |
-//! | `open` | from what is written down to what makes ids |
+//! | `open`, `folder` | from what is written down, or from a folder of transformers, to what makes ids |
 
+mod added;
 mod bytes;
+mod detokenise;
+mod families;
+mod folder;
+mod hub_config;
 mod normalisation;
 mod open;
+mod sentencepiece;
 mod spec;
+mod subwords;
 mod symbols;
 mod tokeniser;
+mod tokenizer_json;
+mod trie;
 
+pub use folder::{FOLDER_FILES, FolderTokenisers, of_folder};
 pub use normalisation::Normalisation;
 pub(crate) use open::check_tokeniser;
 pub use open::{NamedFiles, Side};
@@ -25,7 +39,8 @@ pub(crate) use spec::VocabularyMetadata;
 pub use spec::{Padding, PaddingSide, TokeniserKind, TokeniserSpec, Unit, VocabularySpec};
 pub use symbols::Vocabulary;
 pub use tokeniser::{
-    Characters, Encoded, Language, LanguageIds, REPLACEMENT, SymbolList, TextLimits, Tokeniser, UnknownPolicy,
+    Characters, Encoded, Language, LanguageIds, REPLACEMENT, SymbolList, TextLimits, Tokeniser,
+    UnknownPolicy, Unwritten,
 };
 
 #[cfg(test)]

@@ -4,10 +4,11 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use super::bytes::Bytes;
+use super::hub_config::HubConfig;
 use super::spec::{TokeniserKind, VocabularySpec};
 use super::symbols::Vocabulary;
 use super::tokeniser::Tokeniser;
+use super::{bytes, families, tokenizer_json};
 use crate::contract::SpecialIds;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -55,10 +56,29 @@ impl Side {
         for name in tokeniser.files() {
             files.get(name)?;
         }
-        let opened: Arc<dyn Tokeniser> = match tokeniser.kind {
-            TokeniserKind::Bytes => Arc::new(Bytes::new(spec.clone(), special)),
+        let config = match &tokeniser.config {
+            Some(name) => HubConfig::read(files.get(name)?, &files.folder.join(name))?,
+            None => HubConfig::default(),
         };
-        Ok(Self::Subwords(opened))
+        let model = || match &tokeniser.model {
+            Some(name) => Ok((files.get(name)?, files.folder.join(name))),
+            None => Err(Error::new(ErrorKind::Bundle, "the tokeniser has no `model`")
+                .help("write the name of the file with its pieces under `tokeniser`")),
+        };
+        let opened = match tokeniser.kind {
+            TokeniserKind::Bytes => bytes::open(spec, special, &config)?,
+            TokeniserKind::TokenizerJson => {
+                let (bytes, path) = model()?;
+                tokenizer_json::open(spec, special, (bytes, &path), &config)?
+            }
+            kind => {
+                let ids = tokeniser.ids.as_ref().map(|name| files.get(name)).transpose()?;
+                let (bytes, path) = model()?;
+                let ids = ids.zip(tokeniser.ids.as_ref().map(|name| files.folder.join(name)));
+                families::open(kind, spec, special, (bytes, &path), ids, &config)?
+            }
+        };
+        Ok(Self::Subwords(Arc::new(opened)))
     }
 
     /// The scheme, whatever it is.

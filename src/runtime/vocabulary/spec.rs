@@ -74,6 +74,24 @@ pub struct TokeniserSpec {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum TokeniserKind {
+    /// `tokenizer.json`, the file of the tokenizers library.
+    TokenizerJson,
+    /// A model of SentencePiece, with the ids of its file and nothing around a source.
+    Sentencepiece,
+    /// A model of SentencePiece as T5 and mT5 use it.
+    T5,
+    /// A model of SentencePiece for one side, and `vocab.json`, as Marian's.
+    Marian,
+    /// A model of SentencePiece and `vocab.json`, as M2M100's.
+    M2m100,
+    /// A model of SentencePiece as NLLB uses it.
+    Nllb,
+    /// A model of SentencePiece as mBART uses it.
+    Mbart,
+    /// A model of SentencePiece as mBART-50 uses it.
+    Mbart50,
+    /// A model of SentencePiece as Pegasus uses it.
+    Pegasus,
     /// UTF-8 bytes, each as an id of its own after the first three (ByT5).
     Bytes,
 }
@@ -82,6 +100,15 @@ impl TokeniserKind {
     /// As it is written in manifests.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::TokenizerJson => "tokenizer_json",
+            Self::Sentencepiece => "sentencepiece",
+            Self::T5 => "t5",
+            Self::Marian => "marian",
+            Self::M2m100 => "m2m100",
+            Self::Nllb => "nllb",
+            Self::Mbart => "mbart",
+            Self::Mbart50 => "mbart50",
+            Self::Pegasus => "pegasus",
             Self::Bytes => "bytes",
         }
     }

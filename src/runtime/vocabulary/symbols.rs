@@ -6,7 +6,9 @@ use std::ops::Range;
 
 use super::normalisation::Normalisation;
 use super::spec::{Padding, PaddingSide, Unit, VocabularySpec};
-use super::tokeniser::{Encoded, LanguageIds, REPLACEMENT, TextLimits, Tokeniser, UnknownPolicy, too_long};
+use super::tokeniser::{
+    Encoded, LanguageIds, REPLACEMENT, TextLimits, Tokeniser, UnknownPolicy, too_long, unknown_symbols,
+};
 use crate::contract::{SPECIAL_SYMBOLS, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,9 +19,6 @@ pub struct Vocabulary {
     ids: HashMap<String, u32>,
     special: SpecialIds,
 }
-
-/// Characters of an unknown symbol that an error shows: a token may be as long as its text.
-const LONGEST_SHOWN: usize = 40;
 
 impl PartialEq for Vocabulary {
     fn eq(&self, other: &Self) -> bool {
@@ -293,16 +292,7 @@ impl Tokeniser for Vocabulary {
             }
         }
         if unknown == UnknownPolicy::Error && !encoded.unknown.is_empty() {
-            let cut =
-                |symbol: &String| format!("{:?}", symbol.chars().take(LONGEST_SHOWN).collect::<String>());
-            let shown: Vec<String> = encoded.unknown.iter().take(8).map(cut).collect();
-            let more = encoded.unknown.len() - shown.len();
-            let more = if more > 0 { format!(" and {more} more") } else { String::new() };
-            return Err(Error::new(
-                ErrorKind::Input,
-                format!("symbols that the model does not know: {}{more}", shown.join(", ")),
-            )
-            .help("leave them out, or choose another policy for unknown symbols: unk, copy or skip"));
+            return Err(unknown_symbols(&encoded.unknown));
         }
         Ok(encoded)
     }

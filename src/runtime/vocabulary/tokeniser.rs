@@ -52,6 +52,20 @@ pub(super) fn too_long(most: usize, what: &str) -> Error {
     Error::new(ErrorKind::TooLong, format!("the text has more than {most} {what}"))
 }
 
+/// Characters of an unknown symbol that an error shows: a token may be as long as its text.
+const LONGEST_SHOWN: usize = 40;
+
+/// The refusal of a text with symbols that the model does not know.
+pub(super) fn unknown_symbols(unknown: &[String]) -> Error {
+    let cut = |symbol: &String| format!("{:?}", symbol.chars().take(LONGEST_SHOWN).collect::<String>());
+    let shown: Vec<String> = unknown.iter().take(8).map(cut).collect();
+    let more = unknown.len() - shown.len();
+    let more = if more > 0 { format!(" and {more} more") } else { String::new() };
+    let message = format!("symbols that the model does not know: {}{more}", shown.join(", "));
+    Error::new(ErrorKind::Input, message)
+        .help("leave them out, or choose another policy for unknown symbols: unk, copy or skip")
+}
+
 /// A text as ids.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Encoded {
@@ -122,12 +136,27 @@ pub trait Tokeniser: fmt::Debug + Send + Sync {
         0..source.ids.len()
     }
 
+    /// Tokens that [`frame`](Self::frame) adds; those of a text that is cut are cut before them.
+    fn frame_size(&self) -> usize {
+        0
+    }
+
+    /// Tokens that the model reads at most, the frame counted, if its makers said so.
+    fn longest_source(&self) -> Option<usize> {
+        None
+    }
+
     /// The ids of a text as its encoder reads them, whatever its length, unknown symbols as UNK.
     fn framed(&self, text: &str) -> Vec<u32> {
         // With these limits and this policy, nothing is refused.
         let mut source = self.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE).unwrap_or_default();
         self.frame(&mut source, LanguageIds::default());
         source.ids
+    }
+
+    /// The id of what the scheme has no other for; `None` where there is no such text.
+    fn unknown(&self) -> Option<u32> {
+        Some(self.special_ids().unk)
     }
 
     /// The languages that the model can be told.
@@ -163,18 +192,49 @@ pub trait Tokeniser: fmt::Debug + Send + Sync {
     /// What stands between two pieces.
     fn separator(&self) -> &str;
 
+    /// Adds to `text` what has become certain with the next id of an output: whole characters that no later
+    /// id changes.
+    ///
+    /// - `rest`: what was not certain before; a new one for each text.
+    fn write(&self, id: u32, rest: &mut Unwritten, text: &mut String) {
+        if std::mem::replace(&mut rest.begun, true) {
+            text.push_str(self.separator());
+            text.push_str(&rest.characters.push(self.piece(id, false)));
+        } else {
+            text.push_str(&rest.characters.push(self.piece(id, true)));
+        }
+    }
+
+    /// Adds to `text` what was held back until its last id.
+    fn finish(&self, rest: &mut Unwritten, text: &mut String) {
+        text.push_str(rest.characters.finish());
+    }
+
     /// The text of an output.
     fn detokenise(&self, ids: &[u32]) -> String {
-        let (mut text, mut characters) = (String::new(), Characters::default());
-        for (at, &id) in ids.iter().enumerate() {
-            if at > 0 {
-                text.push_str(self.separator());
-            }
-            text.push_str(&characters.push(self.piece(id, at == 0)));
-        }
-        text.push_str(characters.finish());
+        let (mut text, mut rest) = (String::new(), Unwritten::default());
+        ids.iter().for_each(|&id| self.write(id, &mut rest, &mut text));
+        self.finish(&mut rest, &mut text);
         text
     }
+}
+
+/// What of an output may still change with its next ids.
+#[derive(Clone, Debug, Default)]
+pub struct Unwritten {
+    /// Whether an id came that stands for text.
+    pub(super) begun: bool,
+    /// The beginning of a character.
+    pub(super) characters: Characters,
+    /// Bytes that are text only if all of them together are.
+    pub(super) run: Vec<u8>,
+    /// Whether the text has begun, spaces before it not counted.
+    pub(super) has_text: bool,
+    /// Spaces that are part of the text unless it ends with them.
+    pub(super) spaces: String,
+    /// Text that may lose a space, and where in it such a space may be first.
+    pub(super) held: String,
+    pub(super) doubtful: Option<usize>,
 }
 
 /// Whole characters of bytes that come a few at a time: those of one that is not complete wait for the rest.
@@ -187,9 +247,36 @@ pub struct Characters {
     waiting: Vec<u8>,
 }
 
+/// What becomes of bytes that are no UTF-8.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Invalid {
+    /// One [`REPLACEMENT`] stands for as many as could have begun a character.
+    Replaced,
+    /// One [`REPLACEMENT`] stands for each.
+    EachReplaced,
+    /// They are left out.
+    Dropped,
+}
+
+impl Invalid {
+    fn push(self, count: usize, text: &mut String) {
+        let times = match self {
+            Self::Replaced => 1,
+            Self::EachReplaced => count,
+            Self::Dropped => 0,
+        };
+        text.extend(std::iter::repeat_n(REPLACEMENT, times));
+    }
+}
+
 impl Characters {
     /// Takes the next bytes and gives the characters that are complete with them.
     pub fn push<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
+        self.push_with(bytes, Invalid::Replaced)
+    }
+
+    /// The same for a scheme that treats invalid bytes otherwise.
+    pub(super) fn push_with<'a>(&mut self, bytes: &'a [u8], invalid: Invalid) -> Cow<'a, str> {
         if self.waiting.is_empty()
             && let Ok(text) = std::str::from_utf8(bytes)
         {
@@ -205,7 +292,7 @@ impl Characters {
                     let (valid, after) = rest.split_at(error.valid_up_to());
                     text.push_str(std::str::from_utf8(valid).unwrap_or_default());
                     if let Some(broken) = error.error_len() {
-                        text.push_str(REPLACEMENT);
+                        invalid.push(broken, &mut text);
                         rest = &after[broken..];
                         continue;
                     }
@@ -219,6 +306,14 @@ impl Characters {
     /// The end: a character that was not completed is replaced.
     pub fn finish(&mut self) -> &'static str {
         if std::mem::take(&mut self.waiting).is_empty() { "" } else { REPLACEMENT }
+    }
+
+    /// The same for a scheme that treats invalid bytes otherwise.
+    pub(super) fn finish_with(&mut self, invalid: Invalid, text: &mut String) {
+        let waiting = std::mem::take(&mut self.waiting);
+        if !waiting.is_empty() {
+            invalid.push(waiting.len(), text);
+        }
     }
 }
 
@@ -244,6 +339,16 @@ impl SymbolList {
     /// Adds a symbol.
     pub fn push(&mut self, symbol: &str) {
         self.text.push_str(symbol);
+        self.ends.push(self.text.len());
+    }
+
+    /// Adds a symbol that is written in parts.
+    pub(super) fn push_joined<'a>(&mut self, mut parts: impl Iterator<Item = &'a str>, joint: &str) {
+        self.text.push_str(parts.next().unwrap_or_default());
+        parts.for_each(|part| {
+            self.text.push_str(joint);
+            self.text.push_str(part);
+        });
         self.ends.push(self.text.len());
     }
 
