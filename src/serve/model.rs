@@ -7,6 +7,7 @@ use s2s_runtime::Result;
 use s2s_runtime::decoding::{DecodingOptions, Settings};
 use s2s_runtime::translator::{SourceText, TextEvent, TextLoop};
 
+use super::languages::Spoken;
 use super::metrics::ModelMetrics;
 
 /// What clients are told about a model.
@@ -18,6 +19,8 @@ pub struct Card {
     pub source_language: Option<String>,
     /// BCP 47 code of the target language; without it any is accepted.
     pub target_language: Option<String>,
+    /// Languages of a model that translates between any two of several; empty for others.
+    pub languages: Vec<Spoken>,
     /// Whether attention weights can be asked for.
     pub has_attention: bool,
     /// What else the manifest says, as JSON: architecture, vocabularies, scores, licence and so on.
