@@ -268,11 +268,7 @@ fn carry(
                          (examples/pytorch/README.md)",
                     )
                 })?;
-                wiring.memory.push(MemoryWire {
-                    encoder_output,
-                    decoder_input: input.name.clone(),
-                    time: None,
-                });
+                wiring.memory.push(MemoryWire { encoder_output, decoder_input: input.name.clone() });
             }
         }
     }

@@ -116,15 +116,7 @@ impl Plan {
             let first = from_encoder(&wire.encoder_output);
             let First::Encoder { axis, .. } = first else { continue };
             let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_deref());
-            let axes = given.map_or(usize::MAX, |axes| axes.len().saturating_sub(1));
-            if let Some(time) = wire.time.filter(|&time| time >= axes) {
-                let message =
-                    format!("the manifest says that axis {time} of a row is its time, and there are {axes}");
-                return Err(
-                    Error::new(ErrorKind::Bundle, message).in_graph(names[0], Some(&wire.encoder_output))
-                );
-            }
-            let time = wire.time.or_else(|| time_axis(given, axis, source));
+            let time = time_axis(given, axis, source);
             let (name, kind) = (wire.encoder_output.clone(), Kind::Memory { time });
             carried.push(Carried { name, kind, batch, own_time: false });
             wires.push(Wire { first, output_axis: 0 });

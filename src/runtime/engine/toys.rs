@@ -275,7 +275,6 @@ impl Toy {
             memory: vec![MemoryWire {
                 encoder_output: "source".to_owned(),
                 decoder_input: "source".to_owned(),
-                time: None,
             }],
             attention: (self.sources == Sources::All).then(|| "weights".to_owned()),
             ..Wiring::default()
