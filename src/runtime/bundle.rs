@@ -5,19 +5,24 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use prost::Message as _;
+
+use crate::checked::{CheckedModel, External};
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
-use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version, is_plain_name};
+use crate::manifest::{Io, Manifest, Role, SIDE_FILES, SpecialIds, check_version, is_plain_name};
 use crate::optimum;
 use crate::vocabulary::{NamedFiles, Side, Tokeniser, Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
 pub(crate) mod files;
+mod weights;
 
 use self::files::{Files, Folder, Memory};
 pub use self::files::{NO_BUNDLE, NO_FOLDER};
+use self::weights::Weights;
 pub use crate::files::sha256;
 pub use crate::optimum::Stateless;
 
@@ -30,8 +35,18 @@ pub struct Bundle {
     source: Arc<dyn Tokeniser>,
     target: Arc<dyn Tokeniser>,
     files: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Graphs whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
     remarks: Vec<String>,
+}
+
+/// What was read of the graphs.
+#[derive(Default)]
+struct Graphs {
+    /// Those whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
+    infos: BTreeMap<Role, GraphInfo>,
 }
 
 impl Bundle {
@@ -154,8 +169,19 @@ impl Bundle {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
+        let (mut infos, mut whole) = (BTreeMap::new(), BTreeMap::new());
+        let mut weights = Weights::new(&manifest.files, files);
+        for (&role, graph) in &manifest.graphs {
+            let fetch = &mut |tensor: External<'_>| weights.fetch(tensor);
+            let model = CheckedModel::read_with(&graph.file, &kept[&graph.file], fetch)?;
+            infos.insert(role, GraphInfo::of(&model));
+            if weights.take_copied() > 0 {
+                whole.insert(role, Arc::new(model.into_model().encode_to_vec()));
+            }
+        }
+        kept.extend(weights.read);
         check_side_files(&manifest, &kept, files)?;
-        Self::with(path, manifest, kept, Vec::new())
+        Self::with(path, manifest, kept, Graphs { whole, infos }, Vec::new())
     }
 
     /// Opens an Optimum folder: its manifest and its graphs are made in memory.
@@ -167,7 +193,11 @@ impl Bundle {
         let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
             files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
         kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
-        Self::with(path, manifest, kept, remarks)
+        let mut graphs = Graphs::default();
+        for (&role, graph) in &manifest.graphs {
+            graphs.infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
+        }
+        Self::with(path, manifest, kept, graphs, remarks)
     }
 
     /// Holds the parts of a bundle against each other.
@@ -175,19 +205,27 @@ impl Bundle {
         path: &Path,
         manifest: Manifest,
         kept: BTreeMap<String, Arc<Vec<u8>>>,
+        graphs: Graphs,
         remarks: Vec<String>,
     ) -> Result<Self> {
-        let mut infos = BTreeMap::new();
-        for (&role, graph) in &manifest.graphs {
-            infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
-        }
+        let Graphs { whole, infos } = graphs;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
         let side = |spec| Side::open(spec, manifest.special_ids, named);
         let sides = [side(&manifest.source)?, side(&manifest.target)?];
         let [source, target] = sides.each_ref().map(Side::tokeniser);
-        Ok(Self { path: path.to_owned(), manifest, sides, source, target, files: kept, infos, remarks })
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            sides,
+            source,
+            target,
+            files: kept,
+            whole,
+            infos,
+            remarks,
+        })
     }
 
     /// What the folder asks for and is not done, a sentence each; only folders of other programs ask for such
@@ -222,7 +260,7 @@ impl Bundle {
         self.sides.each_ref().map(Side::vocabulary)
     }
 
-    /// The ONNX bytes of a graph.
+    /// The ONNX bytes of a graph, its weights among them wherever they lie.
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`] if the bundle has no such graph (only the training graph may be absent).
@@ -232,7 +270,8 @@ impl Bundle {
 
     /// The same for who wants them later than the bundle may live.
     pub(crate) fn shared_graph(&self, role: Role) -> Result<&Arc<Vec<u8>>> {
-        let graph = self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
+        let file = || self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
+        let graph = self.whole.get(&role).or_else(file);
         graph.ok_or_else(|| no_graph(&self.path, role))
     }
 
@@ -262,14 +301,21 @@ fn check_side_files(
     kept: &BTreeMap<String, Arc<Vec<u8>>>,
     files: &dyn Files,
 ) -> Result<()> {
-    for (name, sha256) in &manifest.files {
-        let found = kept.get(name).map(|bytes| crate::files::sha256(bytes));
+    for (name, listed) in &manifest.files {
+        let found = kept.get(name).map(|bytes| sha256(bytes));
         let message = match found {
-            Some(found) if found.eq_ignore_ascii_case(sha256) => continue,
+            Some(found) if found.eq_ignore_ascii_case(listed) => continue,
             Some(found) => {
-                format!("changed since the export: its sha256 is {found}, the manifest says {sha256}")
+                format!("changed since the export: its sha256 is {found}, the manifest says {listed}")
             }
-            None => "missing, and the manifest lists it".to_owned(),
+            None if SIDE_FILES.contains(&name.as_str())
+                || manifest.tokeniser_files().any(|file| file == name) =>
+            {
+                "missing, and the manifest lists it".to_owned()
+            }
+            // A newer version may list what this one does not read.
+            None if check_version(&manifest.format_version).unwrap_or(true) => continue,
+            None => "no graph has weights in this file, and the manifest lists it".to_owned(),
         };
         return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
             "copy the whole bundle again, or export it again; who changed it on purpose takes it out of \

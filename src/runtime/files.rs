@@ -31,6 +31,9 @@ pub const MANIFEST: FileKind = FileKind { name: "a manifest", limit: 64 << 20, e
 /// An ONNX file: protobuf's own limit.
 pub const GRAPH: FileKind =
     FileKind { name: "an ONNX graph", limit: (2 << 30) - 1, error: ErrorKind::Bundle };
+/// Weights of a graph in a file of their own, as long as a graph that has them within.
+pub const WEIGHTS: FileKind =
+    FileKind { name: "the weights of an ONNX graph", limit: GRAPH.limit, error: ErrorKind::Bundle };
 /// A file beside manifest and graphs; reading JSON takes some ten times as much memory.
 pub const SIDE_FILE: FileKind =
     FileKind { name: "a file of a bundle", limit: 16 << 20, error: ErrorKind::Bundle };

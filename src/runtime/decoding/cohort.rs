@@ -72,6 +72,11 @@ impl Cohort {
         Self { number, groups: Vec::new(), steps: 0 }
     }
 
+    /// Source tokens of its first request; where an engine takes rows of one length alone, those of all.
+    pub(super) fn length(&self) -> Option<usize> {
+        self.groups.first().map(|group| group.request.source.len())
+    }
+
     /// Whether its rows have made a step.
     pub(super) fn has_begun(&self) -> bool {
         self.steps > 0

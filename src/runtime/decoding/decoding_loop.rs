@@ -12,8 +12,9 @@ use std::ops::{DerefMut, Range};
 use std::time::Instant;
 
 use super::cohort::{Cohort, Shared};
+use super::company::by_length;
 use super::request::{Event, FinishReason, Request};
-use crate::engine::{Encoded, Engine, IdMatrix, Joins};
+use crate::engine::{Encoded, Engine, IdMatrix, Joins, Lengths};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Cohorts that begin as soon as there is something to run.
@@ -118,10 +119,12 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     /// Where rows must be of one age, they wait until all that runs has ended: in bulk a few large batches are
     /// the quickest, and nobody waits for a single text.
     pub fn fill(&mut self, most: usize) {
-        if !self.cohorts.is_empty() && self.open().is_none() {
-            return;
-        }
         while let Some(mut first) = self.prepared.pop_front() {
+            let length = first.requests.front().map_or(0, |request| request.source.len());
+            if !self.cohorts.is_empty() && self.open(length).is_none() {
+                self.prepared.push_front(first);
+                return;
+            }
             let free = most.saturating_sub(self.requests()).min(first.requests.len());
             if free > 0 {
                 let now = Instant::now();
@@ -150,28 +153,45 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     /// Lets requests that wait run, if they may.
     fn begin(&mut self) {
         let most = if self.waited < PATIENCE { FEW_COHORTS } else { MOST_COHORTS };
-        if self.waiting.is_empty() || (self.open().is_none() && self.cohorts.len() >= most) {
-            return;
-        }
-        self.waited = 0;
+        let length = |(request, _): &(Request, Instant)| request.source.len();
         let waiting = std::mem::take(&mut self.waiting);
-        for (requests, encoded) in self.encode_all(waiting) {
-            let rows = 0..encoded.rows;
-            self.join(requests, &encoded, rows);
+        // Who runs together waits together; those that came first are first.
+        let mut parts = match self.engine.lengths() {
+            Lengths::One => by_length(waiting, Lengths::One, length),
+            _ => by_length(waiting, Lengths::Any, length),
+        };
+        parts.sort_by_key(|part| part.first().map(|(_, since)| *since));
+        let late = self.waited >= PATIENCE;
+        for (at, part) in parts.into_iter().enumerate() {
+            let must_wait = self.open(part.first().map_or(0, length)).is_none() && self.cohorts.len() >= most;
+            // What joins a cohort lets it run longer, and others wait for it to end.
+            if must_wait || late && !self.waiting.is_empty() {
+                self.waiting.extend(part);
+                continue;
+            }
+            self.waited = if at == 0 { 0 } else { self.waited };
+            for (requests, encoded) in self.encode_all(part) {
+                let rows = 0..encoded.rows;
+                self.join(requests, &encoded, rows);
+            }
         }
     }
 
     /// The cohort that rows can join now.
-    fn open(&self) -> Option<usize> {
-        match self.engine.joins() {
-            Joins::AnyAge => (!self.cohorts.is_empty()).then_some(0),
-            Joins::SameAge => self.cohorts.iter().position(|cohort| !cohort.has_begun()),
-        }
+    ///
+    /// - `length`: their source tokens.
+    fn open(&self, length: usize) -> Option<usize> {
+        let (joins, lengths) = (self.engine.joins(), self.engine.lengths());
+        self.cohorts.iter().position(|cohort| {
+            (joins == Joins::AnyAge || !cohort.has_begun())
+                && (lengths != Lengths::One || cohort.length() == Some(length))
+        })
     }
 
     /// Lets requests join the cohort that is open, or one that begins with them.
     fn join(&mut self, requests: Vec<(Request, Instant)>, encoded: &Encoded, rows: Range<usize>) {
-        let at = self.open().unwrap_or_else(|| {
+        let length = requests.first().map_or(0, |(request, _)| request.source.len());
+        let at = self.open(length).unwrap_or_else(|| {
             let taken = |number: &usize| self.cohorts.iter().any(|cohort| cohort.number == *number);
             let number = (0..).find(|number| !taken(number)).unwrap_or_default();
             self.cohorts.push(Cohort::new(number));
@@ -184,7 +204,7 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         }
     }
 
-    /// Encodes requests, as one batch unless the engine refuses it.
+    /// Encodes requests, as one batch unless the engine refuses it or wants sources of one length.
     fn encode_all(&mut self, requests: Vec<(Request, Instant)>) -> Vec<(Vec<(Request, Instant)>, Encoded)> {
         let mut fit = Vec::new();
         for (request, since) in requests {
@@ -193,14 +213,16 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
                 Err(error) => self.shared.fail([request], &error),
             }
         }
-        if fit.is_empty() {
-            return Vec::new();
-        }
+        let batches = by_length(fit, self.engine.lengths(), |(request, _)| request.source.len());
+        batches.into_iter().flat_map(|batch| self.encode_batch(batch)).collect()
+    }
+
+    fn encode_batch(&mut self, fit: Vec<(Request, Instant)>) -> Vec<(Vec<(Request, Instant)>, Encoded)> {
         match self.encode(&fit) {
             Ok(encoded) => vec![(fit, encoded)],
             // One source that the engine refuses must not fail the others.
             Err(_) if fit.len() > 1 => {
-                fit.into_iter().flat_map(|request| self.encode_all(vec![request])).collect()
+                fit.into_iter().flat_map(|request| self.encode_batch(vec![request])).collect()
             }
             Err(error) => {
                 self.shared.fail(fit.into_iter().map(|(request, _)| request), &error);

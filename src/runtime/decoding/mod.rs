@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `options`, `lists`, `settings` | what may be asked, as typed and as checked |
 //! | `decoding_loop`, `cohort`, `group` | what runs; requests whose rows are one batch; one request's rows in it |
+//! | `company` | which requests go together where padding must not be |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
 //! | `numerics` | maximum, log-sum-exp, exp |
@@ -13,6 +14,7 @@
 mod batch;
 mod beam;
 mod cohort;
+mod company;
 mod decoding_loop;
 mod filters;
 mod group;

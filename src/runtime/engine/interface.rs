@@ -53,8 +53,22 @@ pub enum Joins {
     #[default]
     AnyAge,
     /// All rows have made the same number of steps, because the decoder has no way to tell which part of a
-    /// state that grows belongs to a row.
+    /// state that grows, or of a prefix, belongs to a row.
     SameAge,
+}
+
+/// Which sources an engine can take side by side: what padding leaves in states and memory decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lengths {
+    /// Sources of any lengths.
+    #[default]
+    Any,
+    /// Sources that are encoded as one batch have one length; their rows then run beside any others.
+    OneToEncode,
+    /// Sources are encoded one at a time; their rows then run beside any others.
+    Alone,
+    /// Rows that run side by side have sources of one length too.
+    One,
 }
 
 /// An encoder and a single-step decoder, ready to run, with the state of the rows that are running. One
@@ -76,6 +90,16 @@ pub trait Engine: Send {
     /// Which rows may run side by side.
     fn joins(&self) -> Joins {
         Joins::AnyAge
+    }
+
+    /// Which sources may be encoded as one batch, and run side by side.
+    fn lengths(&self) -> Lengths {
+        Lengths::Any
+    }
+
+    /// A sentence for people about what was found out when the bundle was opened, if that is unusual.
+    fn remark(&self) -> Option<&str> {
+        None
     }
 
     /// Chooses the cohort that [`rows`](Self::rows), [`join`](Self::join), [`keep`](Self::keep),

@@ -344,6 +344,17 @@ impl Graph for OrtGraph {
         OrtTensor::of(value).and_then(|tensor| tensor.read(into)).map_err(|error| self.failed(&error))
     }
 
+    fn read_rows(&self, value: &Value, width: usize, rows: &[usize], into: &mut Tensor) -> Result<()> {
+        let tensor = OrtTensor::of(value).map_err(|error| self.failed(&error))?;
+        if tensor.element_type == FLOAT {
+            let data = tensor.value.try_extract_tensor::<f32>().map_err(|error| self.failed(&error))?.1;
+            return into.fill_rows(data, width, rows);
+        }
+        let mut whole = Tensor::default();
+        tensor.read(&mut whole).map_err(|error| self.failed(&error))?;
+        into.fill_rows(&whole.data, width, rows)
+    }
+
     fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
         let arena = self.arena.as_ref();
         let arrange = || {
