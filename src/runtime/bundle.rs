@@ -42,6 +42,14 @@ pub struct Bundle {
     is_made: bool,
 }
 
+/// What was read of the graphs.
+#[derive(Default)]
+struct Graphs {
+    /// Those whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
+    infos: BTreeMap<Role, GraphInfo>,
+}
+
 impl Bundle {
     /// Opens a folder, or a zip of one.
     ///
@@ -174,7 +182,7 @@ impl Bundle {
         }
         kept.extend(weights.read);
         check_side_files(&manifest, &kept, files)?;
-        Self::with(path, manifest, kept, whole, infos, Vec::new())
+        Self::with(path, manifest, kept, Graphs { whole, infos }, Vec::new())
     }
 
     /// Opens an Optimum folder: its manifest and its graphs are made in memory.
@@ -186,7 +194,8 @@ impl Bundle {
         let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
             files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
         kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
-        let made = Self::with(path, manifest, kept, BTreeMap::new(), infos, remarks)?;
+        let graphs = Graphs { infos, ..Graphs::default() };
+        let made = Self::with(path, manifest, kept, graphs, remarks)?;
         Ok(Self { is_made: true, ..made })
     }
 
@@ -195,10 +204,10 @@ impl Bundle {
         path: &Path,
         manifest: Manifest,
         kept: BTreeMap<String, Arc<Vec<u8>>>,
-        whole: BTreeMap<Role, Arc<Vec<u8>>>,
-        infos: BTreeMap<Role, GraphInfo>,
+        graphs: Graphs,
         remarks: Vec<String>,
     ) -> Result<Self> {
+        let Graphs { whole, infos } = graphs;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
@@ -298,7 +307,7 @@ fn check_side_files(
     files: &dyn Files,
 ) -> Result<()> {
     for (name, listed) in &manifest.files {
-        let found = kept.get(name).map(|bytes| sha256(bytes.as_slice()));
+        let found = kept.get(name).map(|bytes| sha256(bytes));
         let message = match found {
             Some(found) if found.eq_ignore_ascii_case(listed) => continue,
             Some(found) => {
