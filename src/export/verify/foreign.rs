@@ -218,6 +218,8 @@ impl Run<'_> {
         let single = decoding::greedy(self.engine, self.sources, 1, settings)?;
         let mut one_beam = Settings::clone(settings);
         (one_beam.search, one_beam.early_stopping) = (true, EarlyStopping::True);
+        // The greedy loop has its rules work on logits.
+        one_beam.renormalize_logits = None;
         let searched = decoding::greedy(self.engine, self.sources, BATCH, &Arc::new(one_beam))?;
         let batch = format!("greedy tokens, batch {BATCH} against batch 1");
         let mut checks = vec![
