@@ -151,6 +151,8 @@ proptest! {
         let (normalised, found) = model.split(&text, usize::MAX).unwrap();
         let all: String = found.iter().map(|piece| &normalised[piece.range.clone()]).collect();
         prop_assert_eq!(&all, &normalised);
-        prop_assert_eq!(all.replace(SPACE, " ").trim(), text.split(' ').filter(|w| !w.is_empty()).collect::<Vec<_>>().join(" "));
+        let words: Vec<&str> = text.split(' ').filter(|word| !word.is_empty()).collect();
+        let (all, words) = (all.replace(SPACE, " "), words.join(" "));
+        prop_assert_eq!(all.trim(), words);
     }
 }
