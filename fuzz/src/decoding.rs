@@ -1,5 +1,6 @@
 //! Decoding options as YAML and JSON, and the loop itself over a scripted engine.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use s2s::error::Result;
@@ -60,11 +61,14 @@ pub(crate) struct Hashed {
     vocabulary: usize,
     seed: u64,
     running: Vec<f32>,
+    /// The rows of cohorts that are not selected, by their numbers.
+    resting: BTreeMap<usize, Vec<f32>>,
+    cohort: usize,
 }
 
 impl Hashed {
     pub(crate) fn new(vocabulary: usize, seed: u64) -> Self {
-        Self { vocabulary, seed, running: Vec::new() }
+        Self { vocabulary, seed, running: Vec::new(), resting: BTreeMap::new(), cohort: 0 }
     }
 }
 
@@ -83,6 +87,15 @@ impl Engine for Hashed {
 
     fn target_vocabulary(&self) -> usize {
         self.vocabulary
+    }
+
+    fn select(&mut self, cohort: usize) {
+        let rows = self.resting.remove(&cohort).unwrap_or_default();
+        if cohort != self.cohort {
+            let resting = std::mem::replace(&mut self.running, rows);
+            self.resting.insert(self.cohort, resting);
+            self.cohort = cohort;
+        }
     }
 
     fn encode(&mut self, source: &IdMatrix) -> Result<Encoded> {
@@ -128,6 +141,8 @@ impl Engine for Hashed {
 
     fn clear(&mut self) {
         self.running.clear();
+        self.resting.clear();
+        self.cohort = 0;
     }
 
     fn states(&mut self) -> Result<Vec<StateTensor>> {

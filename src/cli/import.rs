@@ -1,17 +1,19 @@
-//! `s2s import`: models of other programs as a run folder.
+//! `s2s import`: models of other programs as a run folder or a bundle.
 
 use std::path::{Path, PathBuf};
 
 use clap::builder::FalseyValueParser;
+use s2s_runtime::printable;
 use s2s_runtime::vocabulary::PaddingSide;
 use serde_json::json;
 
 use crate::cli::Global;
 use crate::error::Result;
 use crate::import::keras::{self, Filling, Imported, Options, Origin};
+use crate::import::onnx;
 use crate::network::Network;
 
-/// Read a model that another program trained into a run folder
+/// Read a model that another program trained or exported into a run folder or a bundle
 #[derive(Debug, clap::Args)]
 pub struct Args {
     #[command(subcommand)]
@@ -21,6 +23,62 @@ pub struct Args {
 #[derive(Debug, clap::Subcommand)]
 enum From {
     Keras(Box<KerasArgs>),
+    Onnx(Box<OnnxArgs>),
+}
+
+const ONNX_HELP: &str = "\
+Which tensor is what is found by names and shapes; what is guessed is said, and stands as comments in the manifest. A
+vocabulary is one symbol a line, or JSON: a list of symbols, or an object of ids by symbol. What a manifest can say:
+examples/pytorch/README.md.
+
+Then: s2s translate BUNDLE \"some text\", and s2s verify BUNDLE";
+
+/// An encoder and a decoder that were exported by hand, as a bundle with a drafted manifest
+#[derive(Debug, clap::Args)]
+#[command(after_help = ONNX_HELP)]
+pub struct OnnxArgs {
+    /// Source ids to states or memory
+    #[arg(value_name = "ENCODER.onnx")]
+    encoder: PathBuf,
+    /// A token (or all so far) to scores
+    #[arg(value_name = "DECODER.onnx")]
+    decoder: PathBuf,
+    /// Symbols of the source by id
+    #[arg(long, value_name = "FILE", env = "S2S_SOURCE_VOCABULARY")]
+    source_vocabulary: PathBuf,
+    /// Symbols of the target by id [default: those of the source]
+    #[arg(long, value_name = "FILE", env = "S2S_TARGET_VOCABULARY")]
+    target_vocabulary: Option<PathBuf>,
+    /// The bundle's folder [default: exported/NAME]
+    #[arg(short, long, value_name = "DIR", env = "S2S_OUTPUT")]
+    output: Option<PathBuf>,
+    /// The model's name [default: that of the folder]
+    #[arg(long, env = "S2S_NAME")]
+    name: Option<String>,
+    /// The padding symbol or its id [default: found by its name]
+    #[arg(long, value_name = "SYMBOL|ID", env = "S2S_PAD")]
+    pad: Option<String>,
+    /// What the decoder reads first
+    #[arg(long, value_name = "SYMBOL|ID", env = "S2S_START")]
+    start: Option<String>,
+    /// What ends an output
+    #[arg(long, value_name = "SYMBOL|ID", env = "S2S_END")]
+    end: Option<String>,
+    /// What stands for unknown symbols
+    #[arg(long, value_name = "SYMBOL|ID", env = "S2S_UNKNOWN_SYMBOL")]
+    unknown: Option<String>,
+    /// What stands before each source, for example a tag of its language
+    #[arg(long, value_name = "SYMBOL|ID", env = "S2S_SOURCE_START")]
+    source_start: Option<String>,
+    /// What stands behind each source
+    #[arg(long, value_name = "SYMBOL|ID", env = "S2S_SOURCE_END")]
+    source_end: Option<String>,
+    /// Tokens after which decoding stops, unless it is told otherwise
+    #[arg(long, value_name = "N", env = "S2S_MAX_NEW_TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
+    max_new_tokens: Option<u32>,
+    /// Replace the bundle that is in the folder
+    #[arg(long, env = "S2S_FORCE", value_parser = FalseyValueParser::new())]
+    force: bool,
 }
 
 const KERAS_HELP: &str = "\
@@ -115,7 +173,57 @@ enum Side {
 
 /// Runs `s2s import`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
-    let From::Keras(args) = args.from;
+    match args.from {
+        From::Keras(args) => run_keras(*args, global),
+        From::Onnx(args) => run_onnx(*args, global),
+    }
+}
+
+fn run_onnx(args: OnnxArgs, global: &Global) -> Result<()> {
+    let stem =
+        || args.encoder.parent().and_then(Path::file_name).map(|name| name.to_string_lossy().into_owned());
+    let output = args.output.clone().unwrap_or_else(|| {
+        Path::new("exported").join(args.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned()))
+    });
+    let target = args.target_vocabulary.unwrap_or_else(|| args.source_vocabulary.clone());
+    let options = onnx::Options {
+        encoder: args.encoder,
+        decoder: args.decoder,
+        vocabularies: [args.source_vocabulary, target],
+        special: onnx::Special {
+            given: [args.pad, args.start, args.end, args.unknown],
+            around: [args.source_start, args.source_end],
+        },
+        name: args.name,
+        max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
+    };
+    let imported = onnx::import(&options, &output, args.force)?;
+    let onnx::Imported { folder, manifest, remarks } = &imported;
+    if global.json {
+        let report = json!({
+            "bundle": folder,
+            "wiring": manifest.wiring,
+            "special_ids": manifest.special_ids,
+            "found": remarks.found,
+            "guessed": remarks.guessed,
+        });
+        println!("{}", printable::json(&report.to_string()));
+    } else if !global.quiet {
+        for sentence in &remarks.found {
+            eprintln!("  {}", printable::line(sentence));
+        }
+        if !remarks.guessed.is_empty() {
+            eprintln!("Guessed; compare some outputs with those of your own loop:");
+        }
+        for sentence in &remarks.guessed {
+            eprintln!("  {}", printable::line(sentence));
+        }
+        eprintln!("Wrote {}. Next: s2s verify {}", folder.display(), folder.display());
+    }
+    Ok(())
+}
+
+fn run_keras(args: KerasArgs, global: &Global) -> Result<()> {
     let origin = match (args.vocabulary, args.pairs) {
         (Some(file), _) => Origin::File(file),
         (None, pairs) => {

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use clap::builder::FalseyValueParser;
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::file;
+use s2s_runtime::engine::{self, Engine, EngineKind};
 use s2s_runtime::manifest::Role;
 use s2s_runtime::{files, printable};
 
@@ -102,11 +103,15 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
             println!("{}", printable::json(&table::to_json(&subject, args.tensors).to_string()));
         } else {
             print!("{}", printable::lines(&table::summary(&subject, args.tensors, terminal::stdout_width())));
+            let engine = tried(&args.path);
+            if let Some(remark) = engine.as_ref().and_then(|engine| engine.remark()) {
+                println!("\n{}", printable::line(remark));
+            }
             println!(
                 "\n{}",
                 terminal::paint(
                     "32",
-                    &printable::line(&table::verdict(&subject)),
+                    &printable::line(&table::verdict(&subject, engine.is_some())),
                     terminal::stdout_has_colours()
                 )
             );
@@ -149,6 +154,13 @@ fn open(path: &Path) -> Result<Subject> {
         return Subject::of_graph(manifest.name, manifest.graph.file, model);
     }
     Subject::of_bundle(&Bundle::open(path)?)
+}
+
+/// An engine that was tried with padding, over a pair of graphs of another program; `None` if it is no such
+/// pair, or no engine here runs it.
+fn tried(path: &Path) -> Option<Box<dyn Engine>> {
+    let bundle = Bundle::open(path).ok().filter(engine::is_tried)?;
+    EngineKind::COMPILED.iter().find_map(|&kind| engine::open_silently(&bundle, kind).ok())
 }
 
 #[cfg(feature = "png")]

@@ -97,6 +97,12 @@ pub(super) struct DecodingFlags {
     /// The output begins with this text
     #[arg(long, env = "S2S_TARGET_PREFIX", value_name = "TEXT")]
     target_prefix: Option<String>,
+    /// The language of the texts, for models that are told it, such as fr or fra_Latn
+    #[arg(long, env = "S2S_SOURCE_LANGUAGE", value_name = "LANGUAGE")]
+    source_language: Option<String>,
+    /// The language to translate into, for models of several, such as de or deu_Latn
+    #[arg(long, env = "S2S_TARGET_LANGUAGE", value_name = "LANGUAGE")]
+    target_language: Option<String>,
     /// Source symbols that the model does not know: unk (it guesses), copy (into the output), skip or error
     #[arg(long, env = "S2S_UNKNOWN", value_name = "POLICY", value_parser = unknown_policy)]
     unknown: Option<UnknownPolicy>,
@@ -123,6 +129,8 @@ impl DecodingFlags {
             top_p: self.top_p,
             seed: self.seed,
             target_prefix: self.target_prefix.clone(),
+            source_language: self.source_language.clone(),
+            target_language: self.target_language.clone(),
             unknown: self.unknown,
             truncate: self.truncate,
             output: self

@@ -120,7 +120,7 @@ fn model() -> Value {
 }
 
 /// Names and meanings of the decoding options; the runtime checks their values.
-const DECODING: [(&str, &str, &str); 26] = [
+const DECODING: [(&str, &str, &str); 37] = [
     ("max_input_length", "integer", "Longest source in tokens."),
     ("truncate", "string", "Longer sources: error, right or left."),
     ("unknown", "string", "Source symbols that the model does not know: unk, copy, skip or error."),
@@ -135,7 +135,22 @@ const DECODING: [(&str, &str, &str); 26] = [
     ("coverage_penalty", "number", "Attention models only."),
     ("repetition_penalty", "number", "Above 1 makes earlier tokens less likely."),
     ("no_repeat_ngram_size", "integer", "No n-gram of this size comes twice."),
+    ("encoder_no_repeat_ngram_size", "integer", "No n-gram of the source of this size comes out."),
+    ("encoder_repetition_penalty", "number", "Above 1 keeps the output close to its source."),
+    ("exponential_decay_length_penalty", "array", "[start, factor]: END becomes likelier from start on."),
     ("suppress_tokens", "array", "Symbols that never come out."),
+    ("begin_suppress_tokens", "array", "Symbols that do not come out first."),
+    ("bad_words_ids", "array", "Sequences of ids that never come out."),
+    ("eos_token_id", "", "The ids that end an output: one or a list."),
+    ("forced_bos_token_id", "integer", "The id that comes out first."),
+    ("forced_eos_token_id", "", "The id that must come as the last of max_new_tokens."),
+    (
+        "renormalize_logits",
+        "boolean",
+        "With beams: rules work on log p, which is normalised again after them.",
+    ),
+    ("source_language", "string", "Of models whose tokeniser marks the source's language."),
+    ("target_language", "string", "Of models whose tokeniser has tokens for languages."),
     ("disable_unk", "boolean", "UNK never comes out."),
     ("target_prefix", "string", "The output begins with this text."),
     ("stop_strings", "", "The output ends before this text."),

@@ -58,7 +58,8 @@ impl Dtype {
         let tensors =
             models.into_iter().flat_map(|model| model.graph.iter().flat_map(|graph| &graph.initializer));
         let kinds: HashSet<i32> = tensors.map(|tensor| tensor.data_type).collect();
-        if kinds.contains(&(DataType::Uint8 as i32)) {
+        // Ours are unsigned; others have signed ones too.
+        if [DataType::Uint8, DataType::Int8].iter().any(|kind| kinds.contains(&(*kind as i32))) {
             Self::Int8
         } else if kinds.contains(&(DataType::Float16 as i32)) {
             Self::F16

@@ -1,8 +1,10 @@
-//! Models of other programs, written as a run folder: `s2s export` and everything after it then works as for
-//! our own.
+//! Models of other programs: networks as a run folder, so that `s2s export` and everything after it works as
+//! for our own; graphs as a bundle.
 //!
 //! | module | what it reads |
 //! |---|---|
+//! | [`onnx`] | an encoder and a decoder as ONNX graphs, whose manifest is drafted |
 //! | [`keras`] | LSTM encoder-decoders that Keras saved, `.h5` or `.keras` |
 
 pub mod keras;
+pub mod onnx;

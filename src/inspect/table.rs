@@ -192,14 +192,15 @@ fn wrapped(text: &str, width: Option<usize>) -> String {
 }
 
 /// What was read, in one line.
-pub fn verdict(subject: &Subject) -> String {
+pub fn verdict(subject: &Subject, tried: bool) -> String {
     let (count, _) = subject.main().model.totals();
     let graphs = if subject.graphs.len() == 1 {
         "1 graph".to_owned()
     } else {
         format!("{} graphs", subject.graphs.len())
     };
-    format!("OK: {graphs}, {} parameters, read without a fault; nothing was run", thousands(count))
+    let run = if tried { "run on two texts" } else { "nothing was run" };
+    format!("OK: {graphs}, {} parameters, read without a fault; {run}", thousands(count))
 }
 
 fn special_note(total: usize, s: &Special) -> String {

@@ -160,15 +160,8 @@ pub const RULES: &[Rule] = &[
         fix: "train it with tanh and sigmoid, or write the cell out",
         effects: &[(Tract, Wrong)],
         check: Check::Node(|site| {
-            let own: &[&str] = match site.node.op_type.as_str() {
-                "LSTM" => &["sigmoid", "tanh", "tanh"],
-                "GRU" => &["sigmoid", "tanh"],
-                _ => &["tanh"],
-            };
-            let given = site.node.texts("activations");
-            let differs =
-                given.iter().enumerate().any(|(at, name)| !name.eq_ignore_ascii_case(own[at % own.len()]));
-            (site.node.is_recurrent() && differs).then(|| format!("{} are ignored", given.join(", ")))
+            let given = || site.node.texts("activations").join(", ");
+            site.node.has_other_activations().then(|| format!("{} are ignored", given()))
         }),
     },
     Rule {

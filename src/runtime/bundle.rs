@@ -5,20 +5,26 @@ use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use sha2::{Digest, Sha256};
+use prost::Message as _;
 
+use crate::checked::{CheckedModel, External};
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
-use crate::manifest::{Io, Manifest, Role, SpecialIds, check_version};
+use crate::manifest::{Io, Manifest, Role, SIDE_FILES, SpecialIds, check_version, is_plain_name};
+use crate::optimum;
 use crate::vocabulary::{NamedFiles, Side, Tokeniser, Vocabulary, VocabularyMetadata, VocabularySpec};
 
 mod archive;
-mod files;
+pub(crate) mod files;
+mod weights;
 
 use self::files::{Files, Folder, Memory};
 pub use self::files::{NO_BUNDLE, NO_FOLDER};
+use self::weights::Weights;
+pub use crate::files::sha256;
+pub use crate::optimum::Stateless;
 
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
@@ -29,6 +35,17 @@ pub struct Bundle {
     source: Arc<dyn Tokeniser>,
     target: Arc<dyn Tokeniser>,
     files: BTreeMap<String, Arc<Vec<u8>>>,
+    /// Graphs whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
+    infos: BTreeMap<Role, GraphInfo>,
+    remarks: Vec<String>,
+}
+
+/// What was read of the graphs.
+#[derive(Default)]
+struct Graphs {
+    /// Those whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
 }
 
@@ -39,20 +56,50 @@ impl Bundle {
     /// [`ErrorKind::Bundle`] if a file is missing or damaged, the version is unknown, or the graphs do not
     /// belong together; [`ErrorKind::Io`] if reading fails.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::with_files(path.as_ref(), Self::read)
+    }
+
+    /// Gives the files that lie at `path` to `read`.
+    fn with_files<T>(path: &Path, read: impl FnOnce(&Path, &mut dyn Files) -> Result<T>) -> Result<T> {
         let data = std::fs::metadata(path).map_err(|e| {
             Error::io(path, e).help("give the folder that `s2s export` wrote, or a zip of it")
         })?;
         if data.is_dir() {
-            return Self::read(path, &mut Folder(path));
+            return read(path, &mut Folder(path));
         }
         // A user may point at the manifest itself.
         if path.file_name().is_some_and(|name| name == file::MANIFEST) {
             let folder = path.parent().unwrap_or(Path::new(""));
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            return Self::read(folder, &mut Folder(folder));
+            return read(folder, &mut Folder(folder));
         }
-        Self::read(path, &mut archive::Archive::open(path)?)
+        read(path, &mut archive::Archive::open(path)?)
+    }
+
+    /// A file that lies beside those of the bundle and is none of them; none for bundles in memory.
+    ///
+    /// # Errors
+    /// Of reading, and if it is longer than a side file may be.
+    pub fn beside(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        if !self.path.exists() || !is_plain_name(name) {
+            return Ok(None);
+        }
+        Self::with_files(&self.path, |_, files| files.read(name, SIDE_FILE))
+    }
+
+    /// The graphs of an Optimum folder that keep no state, where it has them: what the ones that do are held
+    /// against.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] if one is damaged; of reading.
+    pub fn stateless(&self) -> Result<Option<Stateless>> {
+        // What was imported has left them behind.
+        if !self.path.exists() || self.path.join(file::MANIFEST).exists() {
+            return Ok(None);
+        }
+        Self::with_files(&self.path, |path, files| {
+            if optimum::is_optimum(&files.names()) { Stateless::read(path, files) } else { Ok(None) }
+        })
     }
 
     /// Opens a bundle that is in memory: file name to bytes, the manifest among them.
@@ -72,18 +119,27 @@ impl Bundle {
 
     fn read(path: &Path, files: &mut dyn Files) -> Result<Self> {
         let manifest_path = files.path(file::MANIFEST);
-        let text = files.read(file::MANIFEST, MANIFEST)?.ok_or_else(|| {
-            Error::new(ErrorKind::Bundle, format!("{NO_BUNDLE}: there is no {}", file::MANIFEST))
-                .in_file(path)
-                .help("a bundle is the folder that `s2s export` wrote, or a zip of it")
-        })?;
+        let Some(text) = files.read(file::MANIFEST, MANIFEST)? else {
+            if optimum::is_optimum(&files.names()) {
+                return Self::made_of(path, files);
+            }
+            return Err(Error::new(
+                ErrorKind::Bundle,
+                format!("{NO_BUNDLE}: there is no {}", file::MANIFEST),
+            )
+            .in_file(path)
+            .help(
+                "a bundle is the folder that `s2s export` wrote, or a zip of it; a folder that \
+                 `optimum-cli export onnx` wrote is taken too",
+            ));
+        };
         let text = String::from_utf8(text)
             .map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
         let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
             let bytes = files.read(&graph.file, GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
-            let found = hex(&Sha256::digest(&bytes));
+            let found = sha256(&bytes);
             if !found.eq_ignore_ascii_case(&graph.sha256) {
                 return Err(Error::new(
                     ErrorKind::Bundle,
@@ -113,11 +169,46 @@ impl Bundle {
                 kept.insert(name.to_owned(), Arc::new(bytes));
             }
         }
-        check_side_files(&manifest, &kept, files)?;
-        let mut infos = BTreeMap::new();
+        let (mut infos, mut whole) = (BTreeMap::new(), BTreeMap::new());
+        let mut weights = Weights::new(&manifest.files, files);
         for (&role, graph) in &manifest.graphs {
-            infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
+            let fetch = &mut |tensor: External<'_>| weights.fetch(tensor);
+            let model = CheckedModel::read_with(&graph.file, &kept[&graph.file], fetch)?;
+            infos.insert(role, GraphInfo::of(&model));
+            if weights.take_copied() > 0 {
+                whole.insert(role, Arc::new(model.into_model().encode_to_vec()));
+            }
         }
+        kept.extend(weights.read);
+        check_side_files(&manifest, &kept, files)?;
+        Self::with(path, manifest, kept, Graphs { whole, infos }, Vec::new())
+    }
+
+    /// Opens an Optimum folder: its manifest and its graphs are made in memory.
+    fn made_of(path: &Path, files: &mut dyn Files) -> Result<Self> {
+        let optimum::Synthesis { manifest, files, remarks } = optimum::synthesise(path, files)?;
+        for remark in &remarks {
+            tracing::warn!("{}: {remark}", path.display());
+        }
+        let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
+            files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
+        kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
+        let mut graphs = Graphs::default();
+        for (&role, graph) in &manifest.graphs {
+            graphs.infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
+        }
+        Self::with(path, manifest, kept, graphs, remarks)
+    }
+
+    /// Holds the parts of a bundle against each other.
+    fn with(
+        path: &Path,
+        manifest: Manifest,
+        kept: BTreeMap<String, Arc<Vec<u8>>>,
+        graphs: Graphs,
+        remarks: Vec<String>,
+    ) -> Result<Self> {
+        let Graphs { whole, infos } = graphs;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
@@ -127,7 +218,23 @@ impl Bundle {
         let target = if is_shared { source.clone() } else { side(&manifest.target)? };
         let sides = [source, target];
         let [source, target] = sides.each_ref().map(Side::tokeniser);
-        Ok(Self { path: path.to_owned(), manifest, sides, source, target, files: kept, infos })
+        Ok(Self {
+            path: path.to_owned(),
+            manifest,
+            sides,
+            source,
+            target,
+            files: kept,
+            whole,
+            infos,
+            remarks,
+        })
+    }
+
+    /// What the folder asks for and is not done, a sentence each; only folders of other programs ask for such
+    /// things.
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Where it was opened.
@@ -156,7 +263,7 @@ impl Bundle {
         self.sides.each_ref().map(Side::vocabulary)
     }
 
-    /// The ONNX bytes of a graph.
+    /// The ONNX bytes of a graph, its weights among them wherever they lie.
     ///
     /// # Errors
     /// [`ErrorKind::Bundle`] if the bundle has no such graph (only the training graph may be absent).
@@ -166,7 +273,8 @@ impl Bundle {
 
     /// The same for who wants them later than the bundle may live.
     pub(crate) fn shared_graph(&self, role: Role) -> Result<&Arc<Vec<u8>>> {
-        let graph = self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
+        let file = || self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
+        let graph = self.whole.get(&role).or_else(file);
         graph.ok_or_else(|| no_graph(&self.path, role))
     }
 
@@ -196,14 +304,21 @@ fn check_side_files(
     kept: &BTreeMap<String, Arc<Vec<u8>>>,
     files: &dyn Files,
 ) -> Result<()> {
-    for (name, sha256) in &manifest.files {
-        let found = kept.get(name).map(|bytes| hex(&Sha256::digest(bytes.as_slice())));
+    for (name, listed) in &manifest.files {
+        let found = kept.get(name).map(|bytes| sha256(bytes));
         let message = match found {
-            Some(found) if found.eq_ignore_ascii_case(sha256) => continue,
+            Some(found) if found.eq_ignore_ascii_case(listed) => continue,
             Some(found) => {
-                format!("changed since the export: its sha256 is {found}, the manifest says {sha256}")
+                format!("changed since the export: its sha256 is {found}, the manifest says {listed}")
             }
-            None => "missing, and the manifest lists it".to_owned(),
+            None if SIDE_FILES.contains(&name.as_str())
+                || manifest.tokeniser_files().any(|file| file == name) =>
+            {
+                "missing, and the manifest lists it".to_owned()
+            }
+            // A newer version may list what this one does not read.
+            None if check_version(&manifest.format_version).unwrap_or(true) => continue,
+            None => "no graph has weights in this file, and the manifest lists it".to_owned(),
         };
         return Err(Error::new(ErrorKind::Bundle, message).in_file(files.path(name)).help(format!(
             "copy the whole bundle again, or export it again; who changed it on purpose takes it out of \
@@ -228,15 +343,6 @@ fn missing(role: Role, name: &str, files: &dyn Files) -> Error {
         |near| format!("there is a file {near:?}: was it renamed?"),
     );
     Error::new(ErrorKind::Bundle, format!("the {role} graph is missing")).in_file(files.path(name)).help(help)
-}
-
-/// sha256 of `bytes`, 64 lower-case hexadecimal digits, as manifests have it.
-pub fn sha256(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Holds what each graph says about itself against the manifest; graphs without metadata say nothing.

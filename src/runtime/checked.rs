@@ -23,10 +23,13 @@ use crate::onnx::{
     AttributeProto, Dimension, FunctionProto, GraphProto, ModelProto, NodeProto, ValueInfoProto, all_nodes,
 };
 
+mod elements;
+mod external;
 mod limits;
 mod tensors;
 mod wire;
 
+pub use external::External;
 pub use limits::{LONGEST_NAME, MOST_AXES, MOST_DECLARED, MOST_NODES, MOST_PARTS, MOST_TENSORS};
 
 /// Calls of functions within functions.
@@ -44,13 +47,22 @@ impl CheckedModel {
     /// # Errors
     /// [`ErrorKind::Bundle`] with graph and node.
     pub fn read(name: &str, bytes: &[u8]) -> Result<Self> {
-        wire::count(bytes).map_err(|fault| match fault {
-            wire::Fault::Malformed => no_model(name),
-            wire::Fault::TooMany(what, most) => {
-                wrong(name, None, format!("more than {most} {what}")).help("is this the right file?")
-            }
-        })?;
-        let model = ModelProto::decode(bytes).map_err(|e| no_model(name).caused_by(e))?;
+        Self::new(name, decoded(name, bytes)?)
+    }
+
+    /// Reads and checks a model whose tensors may have their values in other files.
+    ///
+    /// - `fetch`: gives the bytes of such a tensor, as many as are asked for; bounds what it reads.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read), and what `fetch` gives.
+    pub fn read_with(
+        name: &str,
+        bytes: &[u8],
+        fetch: &mut dyn FnMut(External<'_>) -> Result<Vec<u8>>,
+    ) -> Result<Self> {
+        let mut model = decoded(name, bytes)?;
+        external::fetch_all(name, &mut model, fetch)?;
         Self::new(name, model)
     }
 
@@ -98,6 +110,17 @@ impl Deref for CheckedModel {
     fn deref(&self) -> &ModelProto {
         &self.0
     }
+}
+
+/// The messages of a model, which are counted before they are decoded.
+fn decoded(name: &str, bytes: &[u8]) -> Result<ModelProto> {
+    wire::count(bytes).map_err(|fault| match fault {
+        wire::Fault::Malformed => no_model(name),
+        wire::Fault::TooMany(what, most) => {
+            wrong(name, None, format!("more than {most} {what}")).help("is this the right file?")
+        }
+    })?;
+    ModelProto::decode(bytes).map_err(|e| no_model(name).caused_by(e))
 }
 
 fn wrong(name: &str, node: Option<&str>, message: impl Into<String>) -> Error {

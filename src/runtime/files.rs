@@ -9,6 +9,8 @@ use std::fs::{File, FileType, OpenOptions};
 use std::io::Read;
 use std::path::Path;
 
+use sha2::{Digest, Sha256};
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// A kind of file: what errors call it, how long it may be, and the kind of its errors.
@@ -29,6 +31,9 @@ pub const MANIFEST: FileKind = FileKind { name: "a manifest", limit: 64 << 20, e
 /// An ONNX file: protobuf's own limit.
 pub const GRAPH: FileKind =
     FileKind { name: "an ONNX graph", limit: (2 << 30) - 1, error: ErrorKind::Bundle };
+/// Weights of a graph in a file of their own, as long as a graph that has them within.
+pub const WEIGHTS: FileKind =
+    FileKind { name: "the weights of an ONNX graph", limit: GRAPH.limit, error: ErrorKind::Bundle };
 /// A file beside manifest and graphs; reading JSON takes some ten times as much memory.
 pub const SIDE_FILE: FileKind =
     FileKind { name: "a file of a bundle", limit: 16 << 20, error: ErrorKind::Bundle };
@@ -146,6 +151,11 @@ pub fn read_limited(
     reader.take(kind.limit.saturating_add(1)).read_to_end(&mut bytes).map_err(|e| Error::io(path, e))?;
     check_length(bytes.len() as u64, path, kind)?;
     Ok(bytes)
+}
+
+/// sha256 of `bytes`, 64 lower-case hexadecimal digits, as manifests have it.
+pub fn sha256(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn check_length(length: u64, path: &Path, kind: FileKind) -> Result<()> {

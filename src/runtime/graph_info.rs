@@ -1,10 +1,10 @@
 //! What an ONNX file says about itself: inputs, outputs and `metadata_props`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use crate::checked::CheckedModel;
 use crate::error::Result;
-use crate::onnx::{self, AttributeProto, DimensionProto, NodeProto, ValueInfoProto};
+use crate::onnx::{self, AttributeProto, DimensionProto, GraphProto, NodeProto, ValueInfoProto, all_nodes};
 
 /// The outside of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -15,6 +15,8 @@ pub struct GraphInfo {
     pub outputs: Vec<TensorInfo>,
     /// `metadata_props`.
     pub metadata: BTreeMap<String, String>,
+    /// Inputs that no node reads and no output gives: whatever they are fed changes nothing.
+    pub unread: Vec<String>,
     /// LSTM, GRU and RNN nodes: engines differ in what they compute of them.
     pub recurrent: Vec<RecurrentNode>,
     /// Version of the file format.
@@ -80,7 +82,15 @@ impl GraphInfo {
     pub fn of(model: &CheckedModel) -> Self {
         let graph = model.graph();
         let standard = model.opset_import.iter().find(|set| set.domain.is_empty() || set.domain == "ai.onnx");
+        let read: HashSet<&str> = all_nodes(&graph.node)
+            .into_iter()
+            .flat_map(|node| node.input.iter().chain(node.bodies().flat_map(given_names)))
+            .chain(given_names(graph))
+            .map(String::as_str)
+            .collect();
+        let names = graph.input.iter().map(|input| &input.name);
         Self {
+            unread: names.filter(|name| !read.contains(name.as_str())).cloned().collect(),
             recurrent: graph
                 .node
                 .iter()
@@ -110,11 +120,19 @@ impl GraphInfo {
     }
 }
 
+/// Names of a graph's outputs.
+fn given_names(graph: &GraphProto) -> impl Iterator<Item = &String> {
+    graph.output.iter().map(|output| &output.name)
+}
+
 impl RecurrentNode {
     fn of(node: &NodeProto) -> Self {
+        let own_activations = !node.has_other_activations();
         let is_default = |attribute: &AttributeProto| match attribute.name.as_str() {
             "direction" => attribute.s == b"forward",
             "layout" | "input_forget" => attribute.i() == 0,
+            // Its own activations have no parameters.
+            "activations" | "activation_alpha" | "activation_beta" => own_activations,
             _ => false,
         };
         let attributes = node.attribute.iter().filter(|attribute| !is_default(attribute));

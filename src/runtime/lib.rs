@@ -10,6 +10,7 @@
 //! | [`contract`] | names, axes and files of the graphs, spelled once |
 //! | [`manifest`], [`bundle`] | the folder: schema, hashes, versions |
 //! | [`files`] | the one way in which files are opened |
+//! | `optimum` | folders of Optimum as bundles |
 //! | [`onnx`], [`checked`] | ONNX's messages, and the one check that every graph passes before anything walks it |
 //! | [`graph_info`], [`shapes`] | what a file says about itself, and the axes of all its values |
 //! | [`yaml`] | YAML in, errors with file, line and key out |
@@ -33,6 +34,7 @@ pub mod files;
 pub mod graph_info;
 pub mod manifest;
 pub mod onnx;
+mod optimum;
 pub mod panics;
 pub mod printable;
 pub mod self_test;

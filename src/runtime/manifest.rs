@@ -10,10 +10,10 @@ mod wiring;
 pub use self::quoting::quote;
 pub use self::read::MOST_SYMBOLS;
 pub(crate) use self::read::check_version;
-pub(crate) use self::schema::is_plain_name;
 pub use self::schema::{
     DataFile, GraphFile, Io, LONGEST_EXAMPLE, Languages, MOST_EXAMPLES, Manifest, Provenance, Role,
 };
+pub(crate) use self::schema::{SIDE_FILES, is_plain_name};
 pub use self::wiring::{MaskWire, MaskedOne, MemoryWire, OutputForm, StateWire, Wiring};
 pub use crate::contract::SpecialIds;
 

@@ -493,6 +493,17 @@ impl NodeProto {
         self.op_type == op && matches!(self.domain.as_str(), "" | "ai.onnx")
     }
 
+    /// Whether it is a recurrent operator with other activations than its own, which are spelled out often.
+    pub fn has_other_activations(&self) -> bool {
+        let own: &[&str] = match self.op_type.as_str() {
+            "LSTM" => &["sigmoid", "tanh", "tanh"],
+            "GRU" => &["sigmoid", "tanh"],
+            _ => &["tanh"],
+        };
+        let differs = |(at, name): (usize, String)| !name.eq_ignore_ascii_case(own[at % own.len()]);
+        self.is_recurrent() && self.texts("activations").into_iter().enumerate().any(differs)
+    }
+
     /// Whether it is an LSTM, a GRU or an RNN.
     pub fn is_recurrent(&self) -> bool {
         ["LSTM", "GRU", "RNN"].iter().any(|op| self.is(op))

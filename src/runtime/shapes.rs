@@ -27,7 +27,7 @@ pub struct Shapes {
 }
 
 /// A small tensor of integers.
-fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
+pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
     let count = tensor
         .shape()?
         .iter()

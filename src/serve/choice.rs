@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
+use s2s_runtime::decoding::DecodingOptions;
 
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
@@ -58,12 +59,44 @@ pub(super) fn source_of(fields: &Fields) -> Result<Option<&str>, ApiError> {
     Ok(fields.filled("source")?.filter(|source| !source.eq_ignore_ascii_case("auto")))
 }
 
-/// Source and target of each model, or of the one in the path.
-pub(super) fn pairs(server: &Server, path: &InPath) -> Result<Vec<(String, String)>, ApiError> {
-    let code = |language: &Option<String>| language.clone().unwrap_or_else(|| UNDETERMINED.to_owned());
+/// What a model translates: from each of these languages to each of those.
+pub(super) struct Sides {
+    pub(super) sources: Vec<String>,
+    pub(super) targets: Vec<String>,
+}
+
+/// Source and target languages of each model, or of the one in the path.
+pub(super) fn sides(server: &Server, path: &InPath) -> Result<Vec<Sides>, ApiError> {
     let all = server.schedulers()?;
     let cards = all.iter().map(|s| s.model().card()).filter(|card| path.is(&card.name));
-    Ok(cards.map(|card| (code(&card.source_language), code(&card.target_language))).collect())
+    Ok(cards
+        .map(|card| {
+            let side = |own: &Option<String>| match own {
+                Some(code) => vec![code.clone()],
+                None if card.languages.is_empty() => vec![UNDETERMINED.to_owned()],
+                None => card.languages.iter().map(|language| language.tag.clone()).collect(),
+            };
+            Sides { sources: side(&card.source_language), targets: side(&card.target_language) }
+        })
+        .collect())
+}
+
+/// How well the best of a model's languages fits, and what the model calls it.
+fn spoken<'c>(card: &'c Card, own: Option<&str>, asked: Option<&str>) -> Option<(usize, Option<&'c str>)> {
+    if card.languages.is_empty() || (asked.is_none() && own.is_none()) {
+        return Some((fit(own, asked)?, None));
+    }
+    // What the server was told of the model counts as asked for, and as more than its own list.
+    if own.is_some() {
+        fit(own, asked)?;
+    }
+    let asked = own.or(asked);
+    let fits = card.languages.iter().filter_map(|language| {
+        let best = fit(Some(&language.code), asked).max(fit(Some(&language.tag), asked))?;
+        Some((best, Some(language.code.as_str())))
+    });
+    // Of equals the first: the model's own order.
+    fits.rev().max_by_key(|(fit, _)| *fit)
 }
 
 /// How well a model's language fits; more is closer.
@@ -84,7 +117,11 @@ fn fit(own: Option<&str>, asked: Option<&str>) -> Option<usize> {
 }
 
 fn pair(card: &Card) -> String {
-    let or_any = |language: &Option<String>| language.clone().unwrap_or_else(|| "any language".to_owned());
+    let or_any = |language: &Option<String>| match language {
+        Some(code) => code.clone(),
+        None if card.languages.is_empty() => "any language".to_owned(),
+        None => format!("any of {} languages", card.languages.len()),
+    };
     format!("{} ({} to {})", card.name, or_any(&card.source_language), or_any(&card.target_language))
 }
 
@@ -96,11 +133,11 @@ fn is_code(code: &str) -> bool {
 
 impl Server {
     /// The model that serves a request: of those that can, the one whose languages are closer to what is
-    /// asked for than any other's, on both sides.
+    /// asked for than any other's, on both sides. With it what a model of several languages has to be told.
     ///
     /// # Errors
     /// Names that there are not; several models of which none is closer than the others, with their names.
-    pub(super) fn choose(&self, wanted: Wanted<'_>) -> Result<Arc<Scheduler>, ApiError> {
+    pub(super) fn choose(&self, wanted: Wanted<'_>) -> Result<(Arc<Scheduler>, DecodingOptions), ApiError> {
         let Wanted { model, source, target } = wanted;
         if let Some(strange) = source.into_iter().chain(target).find(|code| !is_code(code)) {
             let message = format!("{strange:?} is no language code; send one such as en or zh-Hans");
@@ -119,8 +156,8 @@ impl Server {
         let fitting = |s: &&Arc<Scheduler>| {
             let card = s.model().card();
             Some((
-                fit(card.source_language.as_deref(), source)?,
-                fit(card.target_language.as_deref(), target)?,
+                spoken(card, card.source_language.as_deref(), source)?.0,
+                spoken(card, card.target_language.as_deref(), target)?.0,
             ))
         };
         let able: Vec<(&Arc<Scheduler>, (usize, usize))> =
@@ -132,7 +169,18 @@ impl Server {
             .map(|(s, _)| *s)
             .collect();
         match &*closest {
-            [one] => Ok(Arc::clone(one)),
+            [one] => {
+                let card = one.model().card();
+                let told = |own: &Option<String>, asked| {
+                    spoken(card, own.as_deref(), asked).and_then(|(_, code)| code).map(str::to_owned)
+                };
+                let options = DecodingOptions {
+                    source_language: told(&card.source_language, source),
+                    target_language: told(&card.target_language, target),
+                    ..DecodingOptions::default()
+                };
+                Ok((Arc::clone(one), options))
+            }
             [] => {
                 let [source, target] = [source, target].map(|code| code.unwrap_or("any language"));
                 let message = format!(

@@ -6,11 +6,10 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
-use s2s_runtime::decoding::DecodingOptions;
 use serde_json::{Map, Value, json};
 
 use super::accounting::accounting;
-use super::choice::{InPath, UNDETERMINED, Wanted, pairs};
+use super::choice::{InPath, UNDETERMINED, Wanted, sides};
 use super::document::{Reading, Whole, translate as translate_documents};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
@@ -94,12 +93,12 @@ async fn translate(
     let (texts, _) = fields.texts("text")?;
     let reading = reading(&server, &fields)?;
     let source = fields.filled("source_lang")?.filter(|source| !source.eq_ignore_ascii_case("auto"));
-    let scheduler = server.choose(Wanted {
+    let (scheduler, options) = server.choose(Wanted {
         model: path.or_field(&fields)?,
         source,
         target: fields.filled("target_lang")?,
     })?;
-    let settings = scheduler.settings(&DecodingOptions::default())?;
+    let settings = scheduler.settings(&options)?;
     let billed: Vec<usize> = texts.iter().map(|text| text.chars().count()).collect();
     let answer = translate_documents(&server, &scheduler, texts, &reading, &settings, caller).await?;
     let language = source
@@ -137,10 +136,10 @@ async fn languages(
             ));
         }
     };
-    let pairs = pairs(&server, &path)?;
-    let mut codes: Vec<String> = pairs
+    let mut codes: Vec<String> = sides(&server, &path)?
         .into_iter()
-        .map(|(source, target)| if is_target { target } else { source }.to_ascii_uppercase())
+        .flat_map(|sides| if is_target { sides.targets } else { sides.sources })
+        .map(|code| code.to_ascii_uppercase())
         .collect();
     codes.sort();
     codes.dedup();

@@ -10,7 +10,6 @@ use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
-use s2s_runtime::decoding::DecodingOptions;
 use serde_json::{Map, Value, json};
 
 use super::accounting::accounting;
@@ -143,9 +142,9 @@ async fn translate_file(State(server): State<Arc<Server>>, request: Request) -> 
     let reading = Reading { split: server.split_of(fields.filled("split")?)?, markup, ..Reading::default() };
     let target = fields.filled("target")?;
     let path = InPath::default();
-    let scheduler =
+    let (scheduler, options) =
         server.choose(Wanted { model: path.or_field(&fields)?, source: source_of(&fields)?, target })?;
-    let settings = scheduler.settings(&DecodingOptions::default())?;
+    let settings = scheduler.settings(&options)?;
     let (mark, text) = match text.strip_prefix('\u{feff}') {
         Some(rest) => ("\u{feff}", rest.to_owned()),
         None => ("", text),

@@ -42,6 +42,7 @@ async fn info(State(server): State<Arc<Server>>, headers: HeaderMap) -> Result<J
             "name": card.name,
             "source_language": card.source_language,
             "target_language": card.target_language,
+            "languages": card.languages.iter().map(|of| json!({ "code": of.code, "tag": of.tag })).collect::<Vec<_>>(),
             "has_attention": card.has_attention,
             "details": card.details,
         }));

@@ -17,6 +17,7 @@ use tokio::sync::Notify;
 
 use super::bundle_model::BundleModel;
 use super::graphs::Graphs;
+use super::languages::spoken;
 use super::model::Card;
 use super::scheduler::Scheduler;
 use super::server::Server;
@@ -130,6 +131,7 @@ pub fn card(manifest: &Manifest) -> Card {
         name: manifest.name.clone(),
         source_language: languages.source,
         target_language: languages.target,
+        languages: Vec::new(),
         has_attention: manifest.wiring.attention.is_some(),
         details: json!({
             "format_version": manifest.format_version,
@@ -157,6 +159,7 @@ impl Library {
         let bundle = Arc::new(Bundle::open(path)?);
         let engine = engine::open_on(&bundle, self.engine, self.device)?;
         let mut card = card(bundle.manifest());
+        card.languages = spoken(bundle.source().languages().iter().map(|language| language.code.as_str()));
         card.source_language = self.source_language.clone().or(card.source_language);
         card.target_language = self.target_language.clone().or(card.target_language);
         let metrics = server.metrics().model(&card.name);

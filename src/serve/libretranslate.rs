@@ -1,6 +1,7 @@
 //! The protocol of LibreTranslate: `/translate`, `/detect`, `/languages`, `/frontend/settings`. Files are in
 //! `files`.
 
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use axum::Json;
@@ -11,7 +12,7 @@ use s2s_runtime::decoding::DecodingOptions;
 use serde_json::{Map, Value, json};
 
 use super::accounting::accounting;
-use super::choice::{InPath, UNDETERMINED, Wanted, pairs, source_of};
+use super::choice::{InPath, Sides, UNDETERMINED, Wanted, sides, source_of};
 use super::document::{Reading, Whole, translate as translate_documents};
 use super::error::{ApiError, Fault};
 use super::fields::Fields;
@@ -55,18 +56,15 @@ async fn translate(
     let reading = Reading { split: server.split_of(fields.filled("split")?)?, markup, ..Reading::default() };
     let alternatives = fields.count("alternatives")?.unwrap_or(0);
     let source = source_of(&fields)?;
-    let scheduler =
+    let (scheduler, options) =
         server.choose(Wanted { model: path.or_field(&fields)?, source, target: fields.filled("target")? })?;
 
-    let mut settings = scheduler.settings(&DecodingOptions::default())?;
+    let mut settings = scheduler.settings(&options)?;
     if alternatives > 0 {
         let wanted = alternatives.saturating_add(1);
         let num_beams = if settings.do_sample { settings.num_beams } else { settings.num_beams.max(wanted) };
-        let options = DecodingOptions {
-            num_return_sequences: Some(wanted),
-            num_beams: Some(num_beams),
-            ..DecodingOptions::default()
-        };
+        let options =
+            DecodingOptions { num_return_sequences: Some(wanted), num_beams: Some(num_beams), ..options };
         settings = scheduler.settings(&options)?;
     }
     let answer = translate_documents(&server, &scheduler, texts, &reading, &settings, caller).await?;
@@ -99,8 +97,9 @@ async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<R
     server.authorise(&fields.head.headers, fields.text("api_key")?)?;
     fields.texts("q")?;
     let mut codes: Vec<String> = Vec::new();
-    for (source, _) in pairs(&server, &InPath::default())? {
-        if !codes.contains(&source) {
+    let mut known = HashSet::new();
+    for source in sides(&server, &InPath::default())?.into_iter().flat_map(|sides| sides.sources) {
+        if known.insert(source.clone()) {
             codes.push(source);
         }
     }
@@ -111,29 +110,36 @@ async fn detect(State(server): State<Arc<Server>>, request: Request) -> Result<R
 }
 
 async fn languages(State(server): State<Arc<Server>>, path: InPath) -> Result<Json<Value>, ApiError> {
-    let mut languages: Vec<(String, Vec<String>)> = Vec::new();
-    for (source, target) in pairs(&server, &path)? {
-        match languages.iter_mut().find(|(code, _)| *code == source) {
-            Some((_, targets)) if targets.contains(&target) => {}
-            Some((_, targets)) => targets.push(target.clone()),
-            None => languages.push((source, vec![target.clone()])),
-        }
-        if languages.iter().all(|(code, _)| *code != target) {
-            languages.push((target, Vec::new()));
+    let sides = sides(&server, &path)?;
+    // A model of 200 languages has 40,000 pairs: each is looked at once.
+    let (mut order, mut targets): (Vec<&str>, HashMap<&str, Vec<&str>>) = Default::default();
+    let mut pairs = HashSet::new();
+    for Sides { sources, targets: to } in &sides {
+        for source in sources {
+            for target in to {
+                for code in [source, target] {
+                    targets.entry(code).or_insert_with(|| {
+                        order.push(code);
+                        Vec::new()
+                    });
+                }
+                if pairs.insert((source, target)) {
+                    targets.entry(source).or_default().push(target);
+                }
+            }
         }
     }
-    Ok(Json(
-        languages
-            .into_iter()
-            .map(|(code, targets)| json!({ "code": code, "name": code, "targets": targets }))
-            .collect(),
-    ))
+    let language = |code: &&str| json!({ "code": code, "name": code, "targets": targets[code] });
+    Ok(Json(order.iter().map(language).collect()))
 }
 
 async fn settings(State(server): State<Arc<Server>>) -> Result<Json<Value>, ApiError> {
-    let all = pairs(&server, &InPath::default())?;
-    let (source, target) =
-        all.first().cloned().unwrap_or_else(|| (UNDETERMINED.to_owned(), UNDETERMINED.to_owned()));
+    let all = sides(&server, &InPath::default())?;
+    let first = |side: fn(&Sides) -> &Vec<String>| {
+        let code = all.first().and_then(|sides| side(sides).first()).cloned();
+        code.unwrap_or_else(|| UNDETERMINED.to_owned())
+    };
+    let (source, target) = (first(|sides| &sides.sources), first(|sides| &sides.targets));
     Ok(Json(json!({
         "apiKeys": server.has_key(),
         "keyRequired": server.has_key(),

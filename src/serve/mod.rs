@@ -26,6 +26,7 @@ pub mod graphs;
 pub mod hosts;
 mod info;
 mod json;
+mod languages;
 pub mod library;
 mod libretranslate;
 pub mod limits;

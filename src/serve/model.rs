@@ -7,6 +7,7 @@ use s2s_runtime::Result;
 use s2s_runtime::decoding::{DecodingOptions, Settings};
 use s2s_runtime::translator::{SourceText, TextEvent, TextLoop};
 
+use super::languages::Spoken;
 use super::metrics::ModelMetrics;
 
 /// What clients are told about a model.
@@ -18,6 +19,8 @@ pub struct Card {
     pub source_language: Option<String>,
     /// BCP 47 code of the target language; without it any is accepted.
     pub target_language: Option<String>,
+    /// Languages of a model that translates between any two of several; empty for others.
+    pub languages: Vec<Spoken>,
     /// Whether attention weights can be asked for.
     pub has_attention: bool,
     /// What else the manifest says, as JSON: architecture, vocabularies, scores, licence and so on.
@@ -84,8 +87,8 @@ impl Worker for TextLoop {
                 event => events.push(event),
             }
         }
-        // The engine failed on the batch as a whole: which text it was, the scheduler finds out.
-        if failed.len() > 1 && self.is_idle() {
+        // The engine failed on a batch as a whole: which text it was, the scheduler finds out.
+        if self.lost_together() {
             return failed.pop().map_or(Ok(()), |(_, error)| Err(error));
         }
         events.extend(failed.into_iter().map(|(id, error)| TextEvent::Failed { id, error }));

@@ -4,9 +4,10 @@
 use std::sync::Arc;
 
 use s2s_runtime::bundle::Bundle;
-use s2s_runtime::contract::{END, START};
-use s2s_runtime::decoding::{DecodingOptions, Hypothesis, Settings, decode_each};
+use s2s_runtime::contract::START;
+use s2s_runtime::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, decode_each};
 use s2s_runtime::engine::Engine;
+use s2s_runtime::manifest::Role;
 
 use super::super::reference::highest_generated;
 use super::super::tolerances::Tolerances;
@@ -17,36 +18,68 @@ use crate::error::{Error, ErrorKind, Result};
 /// Rows that are decoded together.
 pub(super) const BATCH: usize = 64;
 
+/// Longest outputs of models that do not say how long theirs were in training.
+const LONGEST: usize = 64;
+/// The same for models from elsewhere, which are larger, and whose random outputs seldom end.
+const FOREIGN_LONGEST: usize = 32;
+
 /// The output of one source: target ids, END counted where it was reached.
 pub(super) type Output = Vec<u32>;
+
+/// Whether a bundle's graphs come from elsewhere, without the one that a network is rebuilt from.
+pub(super) fn is_foreign(bundle: &Bundle) -> bool {
+    !bundle.manifest().graphs.contains_key(&Role::Training)
+}
+
+/// What the texts of a bundle are decoded with: greedily (1) or with beams, up to the longest target. Models
+/// from elsewhere keep what they say of decoding: it may force or ban tokens.
+///
+/// # Errors
+/// Of what the bundle says of decoding.
+pub(super) fn settings(bundle: &Bundle, beams: usize) -> Result<Arc<Settings>> {
+    let longest = match bundle.target().spec().longest {
+        0 if is_foreign(bundle) => FOREIGN_LONGEST,
+        0 => LONGEST,
+        longest => longest + 1,
+    };
+    let mut options = DecodingOptions {
+        max_new_tokens: Some(longest),
+        max_input_length: Some(0),
+        num_beams: Some(beams),
+        ..DecodingOptions::default()
+    };
+    if is_foreign(bundle) {
+        let plain = DecodingOptions { do_sample: Some(false), num_return_sequences: Some(1), ..options };
+        options = DecodingOptions::layered([&bundle.manifest().decoding, &plain]);
+        options.time_limit = None;
+        options.max_new_tokens = options.max_new_tokens.max(options.min_new_tokens);
+    }
+    let settings = Settings::with_symbols(&options, bundle.target())?;
+    Ok(Arc::new(settings.with_source(&options, &**bundle.source())?))
+}
 
 /// Decodes greedily, `rows` texts at a time.
 pub(super) fn greedy(
     engine: &mut dyn Engine,
     sources: &[Vec<u32>],
     rows: usize,
-    longest: usize,
+    settings: &Arc<Settings>,
 ) -> Result<Vec<Output>> {
-    let options = DecodingOptions {
-        max_new_tokens: Some(longest),
-        max_input_length: Some(0),
-        ..DecodingOptions::default()
-    };
-    let settings = Arc::new(Settings::for_ids(&options)?);
-    decode_each(engine, sources.to_vec(), &settings, rows)
+    let end = settings.eos.first().copied().unwrap_or(engine.special_ids().end);
+    decode_each(engine, sources.to_vec(), settings, rows)
         .into_iter()
         .map(|hypotheses| {
             let best = hypotheses?.into_iter().next();
-            best.map(|best| output(best, longest))
+            best.map(|best| output(best, end, settings.max_new_tokens))
                 .ok_or_else(|| Error::new(ErrorKind::Internal, "decoding gave no hypothesis"))
         })
         .collect()
 }
 
-fn output(hypothesis: Hypothesis, longest: usize) -> Output {
+fn output(hypothesis: Hypothesis, end: u32, longest: usize) -> Output {
     let mut ids = hypothesis.ids;
-    if hypothesis.finish == s2s_runtime::decoding::FinishReason::Eos && ids.len() < longest {
-        ids.push(END);
+    if hypothesis.finish == FinishReason::Eos && ids.len() < longest {
+        ids.push(end);
     }
     ids
 }
@@ -58,22 +91,14 @@ pub(super) struct Scored {
     score: f32,
 }
 
-/// Decodes with `beams` beams, `rows` rows at a time.
+/// Decodes with beams, `rows` rows at a time.
 pub(super) fn beam(
     engine: &mut dyn Engine,
     sources: &[Vec<u32>],
     rows: usize,
-    longest: usize,
-    beams: usize,
+    settings: &Arc<Settings>,
 ) -> Result<Vec<Scored>> {
-    let options = DecodingOptions {
-        max_new_tokens: Some(longest),
-        max_input_length: Some(0),
-        num_beams: Some(beams),
-        ..DecodingOptions::default()
-    };
-    let settings = Arc::new(Settings::for_ids(&options)?);
-    decode_each(engine, sources.to_vec(), &settings, rows)
+    decode_each(engine, sources.to_vec(), settings, rows)
         .into_iter()
         .map(|hypotheses| {
             let best = hypotheses?
@@ -121,13 +146,14 @@ pub(super) fn compare_beams(
 }
 
 /// Compares two decodings of the same sources, text by text.
+///
+/// - `is_tie`: whether two tokens are equally good after a prefix of the output of a source.
 pub(super) fn compare(
     what: &str,
     engine: Option<&str>,
     sources: &[Vec<u32>],
     [a, b]: [&[Output]; 2],
-    rebuilt: Option<&Rebuilt>,
-    tolerances: &Tolerances,
+    is_tie: &mut dyn FnMut(&[u32], &[u32], [u32; 2]) -> bool,
 ) -> Check {
     let mut count = Count::default();
     for ((source, a), b) in sources.iter().zip(a).zip(b) {
@@ -135,14 +161,8 @@ pub(super) fn compare(
             continue;
         }
         let at = a.iter().zip(b).take_while(|(a, b)| a == b).count();
-        let (Some(&first), Some(&second)) = (a.get(at), b.get(at)) else {
-            count.differ(source);
-            continue;
-        };
-        match rebuilt {
-            Some(rebuilt) if is_tie(rebuilt, source, &a[..at], [first, second], tolerances) => {
-                count.ties += 1;
-            }
+        match (a.get(at), b.get(at)) {
+            (Some(&first), Some(&second)) if is_tie(source, &a[..at], [first, second]) => count.ties += 1,
             _ => count.differ(source),
         }
     }
@@ -181,14 +201,15 @@ pub(super) fn against_trainer(
     count.check("greedy tokens against the trainer", Some(engine), sources.len())
 }
 
-/// Whether the trainer finds the two tokens equally good after `prefix`.
-fn is_tie(
-    rebuilt: &Rebuilt,
+/// Whether the trainer, if it is there, finds the two tokens equally good after `prefix`.
+pub(super) fn is_tie(
+    rebuilt: Option<&Rebuilt>,
     source: &[u32],
     prefix: &[u32],
     tokens: [u32; 2],
     tolerances: &Tolerances,
 ) -> bool {
+    let Some(rebuilt) = rebuilt else { return false };
     let input = [&[START], prefix].concat();
     let forward =
         rebuilt.network.forward(&rebuilt.parameters, &[source.to_vec()], std::slice::from_ref(&input));
@@ -197,7 +218,7 @@ fn is_tie(
     near(logits[tokens[0] as usize], logits[tokens[1] as usize], tolerances)
 }
 
-fn near(a: f32, b: f32, tolerances: &Tolerances) -> bool {
+pub(super) fn near(a: f32, b: f32, tolerances: &Tolerances) -> bool {
     (a - b).abs() <= tolerances.tie * a.abs().max(b.abs()).max(1.0)
 }
 

@@ -7,7 +7,7 @@ use s2s_runtime::engine::{EngineKind, IdMatrix, load_graph};
 use s2s_runtime::manifest::Role;
 
 use super::super::tolerances::Tolerances;
-use super::decoding::{BATCH, Output, compare};
+use super::decoding::{BATCH, Output, compare, is_tie};
 use super::report::{Check, Outcome};
 use super::weights::Rebuilt;
 use crate::error::{Error, ErrorKind, Result};
@@ -49,7 +49,9 @@ pub(super) fn check(
     let on = Some(kind.as_str());
     let compare = |what: &str, sources, outputs| Check {
         subject: name.to_owned(),
-        ..compare(what, on, sources, outputs, rebuilt, tolerances)
+        ..compare(what, on, sources, outputs, &mut |source, prefix, tokens| {
+            is_tie(rebuilt, source, prefix, tokens, tolerances)
+        })
     };
     let all = format!("greedy tokens, batch {BATCH} against the runtime's loop");
     Ok(vec![

@@ -55,6 +55,9 @@ impl Scores {
                 self.add_probabilities(&softmax(found), &softmax(expected), scale);
             }
             OutputForm::Probabilities => self.add_probabilities(found, &softmax(expected), scale),
+            OutputForm::LogProbabilities => {
+                self.add_probabilities(&softmax(found), &softmax(expected), scale);
+            }
         }
     }
 
@@ -180,6 +183,9 @@ pub(super) fn check(
                 // The training graph of the same engine: the two halves must fold into the whole.
                 match wiring.output {
                     OutputForm::Logits => both.add(OutputForm::Logits, of_steps, of_training),
+                    OutputForm::LogProbabilities => {
+                        both.add_probabilities(&softmax(of_steps), &softmax(of_training), scale(reference));
+                    }
                     OutputForm::Probabilities => {
                         both.add_probabilities(of_steps, of_training, scale(reference));
                     }

@@ -10,13 +10,16 @@
 //!    and (greedily) against the network. The graph that decodes by itself, if there is one, against the loop
 //!    of the same engine.
 //!
-//! A bundle without a training graph, from another exporter, gets what remains of this, and the report says
-//! so.
+//! Models of others have no training graph (folders that Optimum wrote, or bundles from another exporter). Their
+//! texts are decoded alone and in batches of unequal lengths, in every engine, greedily and by a search with one
+//! beam, with a state and from all tokens again, and as `expected.json` has them where a folder has one.
 
 mod decoding;
 mod engines;
 mod error;
+mod expected;
 mod features;
+mod foreign;
 mod fused;
 mod graphs;
 mod inputs;
@@ -27,6 +30,7 @@ mod sequence;
 mod subject;
 mod texts;
 mod weights;
+mod whole;
 
 pub use super::tolerances::{Rounding, Tolerances};
 pub use features::verify_features;

@@ -10,12 +10,13 @@ use super::super::compression::Dtype;
 use super::super::folder::write_record;
 use super::super::tolerances::{Rounding, Tolerances};
 use super::engines::Engines;
+use super::expected::Expected;
 use super::options::VerifyOptions;
 use super::report::{Check, EngineEntry, NETWORK, Outcome, Report};
 use super::subject::Subject;
 use super::texts::texts;
 use super::weights::{self, Rebuilt};
-use super::{graphs, inputs};
+use super::{decoding, foreign, graphs, inputs};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Verifies a bundle. That a check fails is no error of this function: see [`Report::check`].
@@ -24,7 +25,18 @@ use crate::error::{Error, ErrorKind, Result};
 /// [`ErrorKind::Engine`] if a required engine is not there or there is none; [`ErrorKind::Data`] if `texts`
 /// has no text.
 pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
-    let (sources, sources_from) = sources(bundle, options)?;
+    let foreign = decoding::is_foreign(bundle);
+    let expected = if foreign { Expected::read(bundle)? } else { None };
+    let settings = decoding::settings(bundle, 1)?;
+    let (sources, sources_from) = if foreign {
+        foreign::sources(bundle, options, expected.as_ref(), &settings)
+    } else {
+        sources(bundle, options)
+    };
+    if sources.is_empty() {
+        return Err(Error::new(ErrorKind::Data, "there is no text to verify with")
+            .help("give one source text a line"));
+    }
     let engines = Engines::find(&options.require)?;
     let mut usable: Vec<Subject> = engines.usable.iter().map(|&kind| Subject::Engine(kind)).collect();
     let dtype = weights::decode(bundle).map(|models| Dtype::of(models.values())).unwrap_or_default();
@@ -96,38 +108,46 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
             }
         }
     }
-    texts(bundle, &usable, &sources, rebuilt.as_ref(), options.beams, &mut report);
+    if foreign {
+        report.push("graphs", "every input that is fed is read", None, foreign::unread(bundle));
+        for remark in bundle.remarks() {
+            report
+                .checks
+                .push(Check::new("folder", "all of it is honoured", None, Outcome::Skipped).detail(remark));
+        }
+        let expected = expected.as_ref();
+        report.checks.extend(expected.and_then(|expected| foreign::source_ids(bundle, expected, &settings)));
+        foreign::texts(bundle, &usable, &sources, &settings, expected, options.beams, &mut report);
+    } else {
+        texts(bundle, &usable, &sources, rebuilt.as_ref(), options.beams, &mut report);
+    }
     engines.skip_missing("graphs", &mut report);
     Ok(report)
 }
 
-/// Opens the bundle in `path` and verifies it; unless it is a zip or `write` is false, the report becomes its
-/// `conformance.json`, also if a check failed.
+/// Opens the bundle in `path` and verifies it; unless it is a zip, a folder of another program's, or `write` is
+/// false, the report becomes its `conformance.json`, also if a check failed.
 ///
 /// # Errors
 /// As [`Bundle::open`] and [`verify`].
 pub fn verify_path(path: &Path, options: &VerifyOptions, write: bool) -> Result<Report> {
     let bundle = Bundle::open(path)?;
     let report = verify(&bundle, options)?;
-    if write && bundle.path().is_dir() {
+    // What is no bundle of ours stays as it is.
+    if write && bundle.path().join(file::MANIFEST).is_file() {
         write_record(&bundle, report.to_json()?.as_bytes())?;
     }
     Ok(report)
 }
 
 /// Sources as ids, none empty, and where they came from.
-fn sources(bundle: &Bundle, options: &VerifyOptions) -> Result<(Vec<Vec<u32>>, String)> {
+fn sources(bundle: &Bundle, options: &VerifyOptions) -> (Vec<Vec<u32>>, String) {
     let Some(texts) = &options.texts else {
         let from = format!("random ids, seed {}", options.seed);
-        return Ok((inputs::random_sources(&**bundle.source(), options.random, options.seed), from));
+        return (inputs::random_sources(&**bundle.source(), options.random, options.seed), from);
     };
-    let sources: Vec<Vec<u32>> =
-        texts.iter().map(|text| bundle.source().framed(text)).filter(|ids| !ids.is_empty()).collect();
-    if sources.is_empty() {
-        return Err(Error::new(ErrorKind::Data, "there is no text to verify with")
-            .help("give one source text a line"));
-    }
-    Ok((sources, "texts".to_owned()))
+    let framed = texts.iter().map(|text| bundle.source().framed(text));
+    (framed.filter(|ids| !ids.is_empty()).collect(), "texts".to_owned())
 }
 
 /// Checks of the files alone; gives the network if the bundle has one.

@@ -19,17 +19,23 @@ pub(super) fn texts(
     report: &mut Report,
 ) {
     let tolerances = &report.tolerances.clone();
-    let longest = match bundle.target().spec().longest {
-        0 => 64,
-        longest => longest + 1,
+    let settings = decoding::settings(bundle, 1)
+        .and_then(|greedy| Ok((greedy, decoding::settings(bundle, beams.unwrap_or(1))?)));
+    let (greedy, search) = match settings {
+        Ok(settings) => settings,
+        Err(error) => return report.push("decoding", "whole texts", None, Err(error)),
+    };
+    let longest = greedy.max_new_tokens;
+    let mut is_tie = |source: &[u32], prefix: &[u32], tokens: [u32; 2]| {
+        decoding::is_tie(rebuilt, source, prefix, tokens, tolerances)
     };
     let mut first: Option<(&str, Vec<decoding::Output>)> = None;
     let mut first_beams: Option<(&str, Vec<decoding::Scored>)> = None;
     for subject in engines {
         let name = subject.name();
         let result = subject.open(bundle).and_then(|mut engine| {
-            let batched = decoding::greedy(&mut *engine, sources, decoding::BATCH, longest)?;
-            let single = decoding::greedy(&mut *engine, sources, 1, longest)?;
+            let batched = decoding::greedy(&mut *engine, sources, decoding::BATCH, &greedy)?;
+            let single = decoding::greedy(&mut *engine, sources, 1, &greedy)?;
             Ok((single, batched))
         });
         let mut fused = None;
@@ -39,14 +45,7 @@ pub(super) fn texts(
                 checks.push(Check::new(file::SELF_TEST, "vectors", Some(name), Outcome::Passed));
             }
             let what = format!("greedy tokens, batch {} against batch 1", decoding::BATCH);
-            checks.push(decoding::compare(
-                &what,
-                Some(name),
-                sources,
-                [&batched, &single],
-                rebuilt,
-                tolerances,
-            ));
+            checks.push(decoding::compare(&what, Some(name), sources, [&batched, &single], &mut is_tie));
             if let Some(rebuilt) = rebuilt {
                 checks.push(decoding::against_trainer(name, sources, &batched, rebuilt, tolerances));
             }
@@ -60,14 +59,7 @@ pub(super) fn texts(
                 None => first = Some((name, batched)),
                 Some((other, outputs)) => {
                     let what = format!("greedy tokens, {name} against {other}");
-                    checks.push(decoding::compare(
-                        &what,
-                        None,
-                        sources,
-                        [outputs, &batched],
-                        rebuilt,
-                        tolerances,
-                    ));
+                    checks.push(decoding::compare(&what, None, sources, [outputs, &batched], &mut is_tie));
                 }
             }
             checks
@@ -78,8 +70,8 @@ pub(super) fn texts(
         }
         let Some(beams) = beams else { continue };
         let result = subject.open(bundle).and_then(|mut engine| {
-            let batched = decoding::beam(&mut *engine, sources, decoding::BATCH, longest, beams)?;
-            let single = decoding::beam(&mut *engine, sources, 1, longest, beams)?;
+            let batched = decoding::beam(&mut *engine, sources, decoding::BATCH, &search)?;
+            let single = decoding::beam(&mut *engine, sources, 1, &search)?;
             let what = format!("{beams} beams, batch {} against batch 1", decoding::BATCH);
             let mut checks = vec![decoding::compare_beams(
                 &what,

@@ -21,7 +21,7 @@ const FREE_SIZE: u64 = 16 << 20;
 pub(super) struct Archive<'a> {
     path: &'a Path,
     zip: ZipArchive<File>,
-    /// The folder within the zip that holds the manifest: empty, or ends with a slash.
+    /// The folder within the zip that holds the manifest or config: empty, or ends with a slash.
     prefix: String,
 }
 
@@ -36,12 +36,22 @@ impl<'a> Archive<'a> {
             return Err(wrong("too many files for a bundle").help("zip the bundle's folder alone"));
         }
         // People zip the folder as often as its contents.
-        let mut prefixes: Vec<String> = zip
-            .file_names()
-            .filter_map(|name| name.ok()?.strip_suffix(file::MANIFEST).map(str::to_owned))
-            .filter(|prefix| prefix.is_empty() || (prefix.ends_with('/') && prefix.matches('/').count() == 1))
-            .collect();
-        prefixes.sort();
+        let prefixes_of = |marker: &str| {
+            let mut prefixes: Vec<String> = zip
+                .file_names()
+                .filter_map(|name| name.ok()?.strip_suffix(marker).map(str::to_owned))
+                .filter(|prefix| {
+                    prefix.is_empty() || (prefix.ends_with('/') && prefix.matches('/').count() == 1)
+                })
+                .collect();
+            prefixes.sort();
+            prefixes
+        };
+        let mut prefixes = prefixes_of(file::MANIFEST);
+        if prefixes.is_empty() {
+            // Folders of other programs have a config instead.
+            prefixes = prefixes_of(crate::optimum::CONFIG);
+        }
         if prefixes.len() > 1 {
             return Err(wrong("several bundles in one zip file").help("zip the folder of one bundle"));
         }

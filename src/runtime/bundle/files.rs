@@ -13,13 +13,18 @@ pub const NO_BUNDLE: &str = "not a bundle";
 pub const NO_FOLDER: &str = "neither a folder nor a readable zip file";
 
 /// Where the files of a bundle are read from.
-pub(super) trait Files {
+pub(crate) trait Files {
     /// The file called `name`, or `None` if there is no such file. Longer than its kind may be is an error.
     fn read(&mut self, name: &str, kind: FileKind) -> Result<Option<Vec<u8>>>;
     /// Names of all files, for errors.
     fn names(&self) -> Vec<String>;
     /// How a file is called in errors.
     fn path(&self, name: &str) -> PathBuf;
+    /// Whether `name` is a link to a file that lies neither in this folder nor where `beside` lies, links
+    /// followed: stores of models keep a folder of links to files that lie side by side.
+    fn leads_out(&self, _name: &str, _beside: &str) -> bool {
+        false
+    }
 }
 
 /// A folder that holds a bundle.
@@ -38,6 +43,13 @@ impl Files for Folder<'_> {
     fn path(&self, name: &str) -> PathBuf {
         debug_assert!(is_plain_name(name), "the manifest was checked");
         self.0.join(name)
+    }
+
+    fn leads_out(&self, name: &str, beside: &str) -> bool {
+        let folder_of = |path: PathBuf| path.canonicalize().ok()?.parent().map(Path::to_owned);
+        let lies_in = folder_of(self.path(name));
+        // A file that is not there is an error of its own.
+        lies_in.is_some() && lies_in != self.0.canonicalize().ok() && lies_in != folder_of(self.path(beside))
     }
 }
 

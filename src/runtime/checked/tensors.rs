@@ -1,26 +1,13 @@
 //! Tensors: as many bytes as axes and element type say, and all of them in the file.
 
 use super::Walk;
+use super::elements::bits;
 use super::limits::MOST_AXES;
 use crate::error::{Error, Result};
 use crate::onnx::{SparseTensorProto, TensorProto};
 
 /// Elements of a sparse tensor when it is filled up, which runtimes do at once: 1 GiB of f32.
 const LARGEST_SPARSE: u64 = 1 << 28;
-
-/// Bits of one element, by ONNX's number of the type; none for texts and unknown types.
-fn bits(data_type: i32) -> Option<u64> {
-    Some(match data_type {
-        25 | 26 => 2,                  // uint2, int2
-        21..=23 => 4,                  // uint4, int4, float4e2m1
-        2 | 3 | 9 | 17..=20 | 24 => 8, // uint8, int8, bool, the float8 types
-        4 | 5 | 10 | 16 => 16,         // uint16, int16, float16, bfloat16
-        1 | 6 | 12 => 32,              // float, int32, uint32
-        7 | 11 | 13 | 14 => 64,        // int64, double, uint64, complex64
-        15 => 128,                     // complex128
-        _ => return None,
-    })
-}
 
 /// ONNX's number of the element type for texts.
 const STRING: i32 = 8;

@@ -1,14 +1,28 @@
-//! Continuous batching: requests join and leave the running batch between any two steps.
+//! Continuous batching: requests join and leave between any two steps.
+//!
+//! Where rows of any age run side by side, there is one batch, which all of them join. Where rows must be of one
+//! age ([`Joins::SameAge`]), what comes between two steps is a batch of its own, a cohort, and cohorts take
+//! turns. A decoder step costs a pass over all weights whatever its rows, so that few large cohorts are quick
+//! and many small ones are not: requests that find [`FEW_COHORTS`] running wait, together, until one ends, or
+//! until they have waited for [`PATIENCE`] turns. The few may then be long, and who waits shall not wait for the
+//! end of the longest: a further cohort begins, up to [`MOST_COHORTS`].
 
 use std::collections::VecDeque;
 use std::ops::{DerefMut, Range};
 use std::time::Instant;
 
-use super::group::{Buffers, Group, Slice};
+use super::cohort::{Cohort, Shared};
+use super::company::by_length;
 use super::request::{Event, FinishReason, Request};
-use crate::contract::SpecialIds;
-use crate::engine::{Encoded, Engine, IdMatrix, Joins, StepOutput};
+use crate::engine::{Encoded, Engine, IdMatrix, Joins, Lengths};
 use crate::error::{Error, ErrorKind, Result};
+
+/// Cohorts that begin as soon as there is something to run.
+pub(super) const FEW_COHORTS: usize = 2;
+/// Cohorts that run at most.
+pub(super) const MOST_COHORTS: usize = 8;
+/// Turns that requests wait for one of a few cohorts to end.
+pub(super) const PATIENCE: usize = 16;
 
 /// Decodes any number of requests side by side.
 ///
@@ -19,17 +33,14 @@ use crate::error::{Error, ErrorKind, Result};
 /// - `E`: the engine, owned (`Box<dyn Engine>`) or lent (`&mut dyn Engine`).
 pub struct DecodingLoop<E = Box<dyn Engine>> {
     engine: E,
-    vocabulary: usize,
-    /// In the order of their rows in the batch.
-    groups: Vec<Group>,
-    ids: SpecialIds,
-    tokens: Vec<i64>,
-    output: StepOutput,
-    buffers: Buffers,
-    events: Vec<Event>,
+    /// None is without a request.
+    cohorts: Vec<Cohort>,
+    shared: Shared,
     prepared: VecDeque<Prepared>,
-    /// Requests that wait until all that runs has finished, where rows of different ages cannot run together.
-    waiting: Vec<Request>,
+    /// Requests that cannot run beside those that are running, and when they came.
+    waiting: Vec<(Request, Instant)>,
+    /// Turns that they have waited.
+    waited: usize,
 }
 
 /// Requests that are encoded and wait for a place, the first `taken` of them gone already.
@@ -55,33 +66,35 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         // Rows of a loop before.
         engine.clear();
         Self {
-            vocabulary: engine.target_vocabulary(),
-            ids: engine.special_ids(),
+            shared: Shared::new(engine.target_vocabulary(), engine.special_ids()),
             engine,
-            groups: Vec::new(),
-            tokens: Vec::new(),
-            output: StepOutput::default(),
-            buffers: Buffers::default(),
-            events: Vec::new(),
+            cohorts: Vec::new(),
             prepared: VecDeque::new(),
             waiting: Vec::new(),
+            waited: 0,
         }
     }
 
-    /// Requests that are running, or wait for those to finish because they cannot run beside them.
+    /// Requests that are running, or wait because they cannot run beside those that are.
     pub fn requests(&self) -> usize {
-        self.groups.len() + self.waiting.len()
+        self.cohorts.iter().map(|cohort| cohort.groups.len()).sum::<usize>() + self.waiting.len()
     }
 
     /// Rows of the next step: one for a greedy request, up to `num_beams` or `num_return_sequences` for
     /// others.
     pub fn rows(&self) -> usize {
-        self.engine.rows()
+        self.cohorts.iter().map(Cohort::rows).sum()
+    }
+
+    /// Batches that take turns.
+    #[cfg(test)]
+    pub(super) fn cohorts(&self) -> usize {
+        self.cohorts.len()
     }
 
     /// Whether a step would bring nothing; requests that are only [prepared](Self::prepare) do not count.
     pub fn is_idle(&self) -> bool {
-        self.requests() == 0 && self.events.is_empty()
+        self.requests() == 0 && self.shared.events.is_empty()
     }
 
     /// Requests that are encoded and wait for [`Self::fill`].
@@ -93,20 +106,29 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
     /// full batches and the decoder gets a row for each one that leaves. What cannot be encoded comes as
     /// [`Event::Failed`].
     pub fn prepare(&mut self, requests: impl IntoIterator<Item = Request>) {
-        for (requests, encoded) in self.encode_all(requests) {
-            self.prepared.push_back(Prepared { requests: requests.into(), encoded, taken: 0 });
+        // Their time begins when they run.
+        let now = Instant::now();
+        for (requests, encoded) in self.encode_all(requests.into_iter().map(|r| (r, now)).collect()) {
+            let requests: VecDeque<Request> = requests.into_iter().map(|(request, _)| request).collect();
+            self.prepared.push_back(Prepared { requests, encoded, taken: 0 });
         }
     }
 
     /// Lets prepared requests join the next step until `most` requests run.
+    ///
+    /// Where rows must be of one age, they wait until all that runs has ended: in bulk a few large batches are
+    /// the quickest, and nobody waits for a single text.
     pub fn fill(&mut self, most: usize) {
-        if self.must_wait() {
-            return;
-        }
         while let Some(mut first) = self.prepared.pop_front() {
+            let length = first.requests.front().map_or(0, |request| request.source.len());
+            if !self.cohorts.is_empty() && self.open(length).is_none() {
+                self.prepared.push_front(first);
+                return;
+            }
             let free = most.saturating_sub(self.requests()).min(first.requests.len());
             if free > 0 {
-                let joining = first.requests.drain(..free).collect();
+                let now = Instant::now();
+                let joining = first.requests.drain(..free).map(|request| (request, now)).collect();
                 let rows = first.taken..first.taken + free;
                 first.taken += free;
                 self.join(joining, &first.encoded, rows);
@@ -118,55 +140,101 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         }
     }
 
-    /// Encodes `requests` as one batch; their rows join the next step. What cannot be encoded comes as
-    /// [`Event::Failed`].
+    /// Encodes `requests` as one batch; their rows join the next step, or a later one where rows must be of one
+    /// age. What cannot be encoded comes as [`Event::Failed`].
     ///
     /// Sources of similar length waste the least on padding.
     pub fn admit(&mut self, requests: impl IntoIterator<Item = Request>) {
-        if self.must_wait() {
-            self.waiting.extend(requests);
-            return;
-        }
-        for (requests, encoded) in self.encode_all(requests) {
-            self.join(requests, &encoded, 0..encoded.rows);
-        }
+        let now = Instant::now();
+        self.waiting.extend(requests.into_iter().map(|request| (request, now)));
+        self.begin();
     }
 
-    /// Whether rows that join now could not run beside those that are running.
-    fn must_wait(&self) -> bool {
-        !self.groups.is_empty() && self.engine.joins() == Joins::SameAge
-    }
-
-    /// Encodes requests, as one batch unless the engine refuses it.
-    fn encode_all(&mut self, requests: impl IntoIterator<Item = Request>) -> Vec<(Vec<Request>, Encoded)> {
-        let mut fit = Vec::new();
-        for request in requests {
-            match request.settings.check_ids(self.vocabulary) {
-                Ok(()) => fit.push(request),
-                Err(error) => self.events.push(Event::Failed { request: request.id, error }),
+    /// Lets requests that wait run, if they may.
+    fn begin(&mut self) {
+        let most = if self.waited < PATIENCE { FEW_COHORTS } else { MOST_COHORTS };
+        let length = |(request, _): &(Request, Instant)| request.source.len();
+        let waiting = std::mem::take(&mut self.waiting);
+        // Who runs together waits together; those that came first are first.
+        let mut parts = match self.engine.lengths() {
+            Lengths::One => by_length(waiting, Lengths::One, length),
+            _ => by_length(waiting, Lengths::Any, length),
+        };
+        parts.sort_by_key(|part| part.first().map(|(_, since)| *since));
+        let late = self.waited >= PATIENCE;
+        for (at, part) in parts.into_iter().enumerate() {
+            let must_wait = self.open(part.first().map_or(0, length)).is_none() && self.cohorts.len() >= most;
+            // What joins a cohort lets it run longer, and others wait for it to end.
+            if must_wait || late && !self.waiting.is_empty() {
+                self.waiting.extend(part);
+                continue;
+            }
+            self.waited = if at == 0 { 0 } else { self.waited };
+            for (requests, encoded) in self.encode_all(part) {
+                let rows = 0..encoded.rows;
+                self.join(requests, &encoded, rows);
             }
         }
-        if fit.is_empty() {
-            return Vec::new();
+    }
+
+    /// The cohort that rows can join now.
+    ///
+    /// - `length`: their source tokens.
+    fn open(&self, length: usize) -> Option<usize> {
+        let (joins, lengths) = (self.engine.joins(), self.engine.lengths());
+        self.cohorts.iter().position(|cohort| {
+            (joins == Joins::AnyAge || !cohort.has_begun())
+                && (lengths != Lengths::One || cohort.length() == Some(length))
+        })
+    }
+
+    /// Lets requests join the cohort that is open, or one that begins with them.
+    fn join(&mut self, requests: Vec<(Request, Instant)>, encoded: &Encoded, rows: Range<usize>) {
+        let length = requests.first().map_or(0, |(request, _)| request.source.len());
+        let at = self.open(length).unwrap_or_else(|| {
+            let taken = |number: &usize| self.cohorts.iter().any(|cohort| cohort.number == *number);
+            let number = (0..).find(|number| !taken(number)).unwrap_or_default();
+            self.cohorts.push(Cohort::new(number));
+            self.cohorts.len() - 1
+        });
+        let cohort = &mut self.cohorts[at];
+        cohort.join(&mut *self.engine, requests, encoded, rows, &mut self.shared);
+        if cohort.groups.is_empty() {
+            self.cohorts.remove(at);
         }
+    }
+
+    /// Encodes requests, as one batch unless the engine refuses it or wants sources of one length.
+    fn encode_all(&mut self, requests: Vec<(Request, Instant)>) -> Vec<(Vec<(Request, Instant)>, Encoded)> {
+        let mut fit = Vec::new();
+        for (request, since) in requests {
+            match request.settings.check_ids(self.shared.vocabulary) {
+                Ok(()) => fit.push((request, since)),
+                Err(error) => self.shared.fail([request], &error),
+            }
+        }
+        let batches = by_length(fit, self.engine.lengths(), |(request, _)| request.source.len());
+        batches.into_iter().flat_map(|batch| self.encode_batch(batch)).collect()
+    }
+
+    fn encode_batch(&mut self, fit: Vec<(Request, Instant)>) -> Vec<(Vec<(Request, Instant)>, Encoded)> {
         match self.encode(&fit) {
             Ok(encoded) => vec![(fit, encoded)],
             // One source that the engine refuses must not fail the others.
             Err(_) if fit.len() > 1 => {
-                fit.into_iter().flat_map(|request| self.encode_all([request])).collect()
+                fit.into_iter().flat_map(|request| self.encode_batch(vec![request])).collect()
             }
             Err(error) => {
-                self.events
-                    .extend(fit.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
+                self.shared.fail(fit.into_iter().map(|(request, _)| request), &error);
                 Vec::new()
             }
         }
     }
 
     /// One encoder run over left-padded sources.
-    fn encode(&mut self, requests: &[Request]) -> Result<Encoded> {
-        let sources = requests.iter().map(|request| request.source.as_slice());
-        let encoded = self.engine.encode(&IdMatrix::left_padded(sources, self.ids.pad))?;
+    fn encode(&mut self, requests: &[(Request, Instant)]) -> Result<Encoded> {
+        let sources = requests.iter().map(|(request, _)| request.source.as_slice());
+        let encoded = self.engine.encode(&IdMatrix::left_padded(sources, self.shared.ids.pad))?;
         if encoded.rows != requests.len() {
             return Err(Error::new(
                 ErrorKind::Engine,
@@ -176,147 +244,53 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         Ok(encoded)
     }
 
-    fn join(&mut self, requests: Vec<Request>, encoded: &Encoded, rows: Range<usize>) {
-        let now = Instant::now();
-        let before = self.engine.rows();
-        if let Err(error) = self.engine.join(encoded, rows) {
-            self.events
-                .extend(requests.into_iter().map(|r| Event::Failed { request: r.id, error: copy(&error) }));
-            return;
-        }
-        let fresh = self.groups.len();
-        self.groups.extend(requests.into_iter().map(|request| Group::new(request, self.ids, now)));
-        // Hypotheses that are drawn have a row each from the beginning.
-        let rows = &mut self.buffers.order;
-        rows.clear();
-        rows.extend(0..before);
-        rows.extend(
-            self.groups[fresh..]
-                .iter()
-                .enumerate()
-                .flat_map(|(at, group)| std::iter::repeat_n(before + at, group.rows.len())),
-        );
-        self.engine.keep(rows);
-    }
-
     /// Cancels a request: the next step reports what it has as [`FinishReason::Cancelled`]. False if it is
     /// not running.
     pub fn cancel(&mut self, request: u64) -> bool {
-        if let Some(at) = self.waiting.iter().position(|waiting| waiting.id == request) {
-            let mut group = Group::new(self.waiting.remove(at), self.ids, Instant::now());
-            group.finish_all(FinishReason::Cancelled);
-            self.events.push(group.into_event());
+        if let Some(at) = self.waiting.iter().position(|(waiting, _)| waiting.id == request) {
+            let waiting = self.waiting.remove(at);
+            self.shared.end(waiting, FinishReason::Cancelled);
             return true;
         }
-        let found = self.groups.iter_mut().find(|g| g.request.id == request);
-        found.map(|group| group.cancelled = true).is_some()
+        let mut groups = self.cohorts.iter_mut().flat_map(|cohort| &mut cohort.groups);
+        groups.find(|group| group.request.id == request).map(|group| group.cancelled = true).is_some()
     }
 
     /// One step of every running row, and what it brought.
     ///
     /// 1. Requests that were cancelled or whose time is over leave.
-    /// 2. The engine runs once over the last token of every row.
+    /// 2. The engine runs once over the last token of every row (once for each cohort, see [`Joins`]).
     /// 3. Each request applies its rules and continues, branches or finishes its rows.
     /// 4. The state is gathered: finished rows are gone, beams are in their new order.
     pub fn step(&mut self) -> std::vec::Drain<'_, Event> {
-        self.leave_early();
-        if self.groups.is_empty() && !self.waiting.is_empty() {
-            let waiting = std::mem::take(&mut self.waiting);
-            self.admit(waiting);
-        }
-        if !self.groups.is_empty() {
-            match self.run() {
-                Ok(()) => self.advance(),
-                Err(error) => self.fail_all(&error),
+        if !self.waiting.is_empty() {
+            let now = Instant::now();
+            let late = |(request, since): &mut (Request, Instant)| {
+                let limit = request.settings.time_limit;
+                limit.and_then(|limit| since.checked_add(limit)).is_some_and(|deadline| now >= deadline)
+            };
+            for waiting in self.waiting.extract_if(.., late) {
+                self.shared.end(waiting, FinishReason::Timeout);
             }
+            self.begin();
+            self.waited += usize::from(!self.waiting.is_empty());
         }
-        self.events.drain(..)
+        for cohort in &mut self.cohorts {
+            cohort.step(&mut *self.engine, &mut self.shared);
+        }
+        self.cohorts.retain(|cohort| !cohort.groups.is_empty());
+        self.shared.events.drain(..)
+    }
+
+    /// Whether, since this was asked last, several requests failed together because the engine failed on their
+    /// batch: one of them may be at fault, and the others not.
+    pub fn lost_together(&mut self) -> bool {
+        std::mem::take(&mut self.shared.lost_together)
     }
 
     /// Runs until everything has finished, giving the events in the order in which they come.
     pub fn events(&mut self) -> Events<'_, E> {
         Events { decoding: self, waiting: VecDeque::new() }
-    }
-
-    fn leave_early(&mut self) {
-        if self.groups.iter().all(|g| !g.cancelled && g.deadline.is_none()) {
-            return;
-        }
-        let now = Instant::now();
-        let order = &mut self.buffers.order;
-        order.clear();
-        let mut first = 0;
-        for group in &mut self.groups {
-            let rows = group.rows.len();
-            if group.cancelled {
-                group.finish_all(FinishReason::Cancelled);
-            } else if group.deadline.is_some_and(|deadline| now >= deadline) {
-                group.finish_all(FinishReason::Timeout);
-            } else {
-                order.extend(first..first + rows);
-            }
-            first += rows;
-        }
-        self.gather(true);
-    }
-
-    fn run(&mut self) -> Result<()> {
-        self.tokens.clear();
-        self.tokens.extend(self.groups.iter().flat_map(Group::last_tokens));
-        let rows = self.tokens.len();
-        self.engine.step(&self.tokens, &mut self.output)?;
-        let (logits, attention) = (self.output.logits.len(), self.output.attention.len());
-        if logits != rows * self.vocabulary || !attention.is_multiple_of(rows) {
-            let problem =
-                format!("the decoder gave {logits} logits and {attention} attention weights for {rows} rows");
-            return Err(Error::new(ErrorKind::Engine, problem));
-        }
-        Ok(())
-    }
-
-    fn advance(&mut self) {
-        let time = self.output.attention.len() / self.engine.rows().max(1);
-        self.buffers.order.clear();
-        let mut first = 0;
-        let mut same_places = true;
-        for group in &mut self.groups {
-            let rows = group.rows.len();
-            let step = Slice {
-                first,
-                logits: &mut self.output.logits[first * self.vocabulary..(first + rows) * self.vocabulary],
-                attention: &self.output.attention[first * time..(first + rows) * time],
-                vocabulary: self.vocabulary,
-                time,
-            };
-            let kept = self.buffers.order.len();
-            if let Err(error) = group.advance(step, &mut self.buffers, &mut self.events) {
-                self.buffers.order.truncate(kept);
-                group.rows.clear();
-                group.failure = Some(error);
-            }
-            first += rows;
-            same_places &= group.rows.len() == rows;
-        }
-        self.gather(!same_places);
-    }
-
-    /// Moves the rows of the state as `order` says and lets requests without rows go.
-    fn gather(&mut self, rows_leave: bool) {
-        self.engine.keep(&self.buffers.order);
-        if !rows_leave {
-            return;
-        }
-        let events = &mut self.events;
-        for group in self.groups.extract_if(.., |g| g.rows.is_empty()) {
-            events.push(group.into_event());
-        }
-    }
-
-    fn fail_all(&mut self, error: &Error) {
-        self.events.extend(
-            self.groups.drain(..).map(|g| Event::Failed { request: g.request.id, error: copy(error) }),
-        );
-        self.engine.clear();
     }
 }
 
@@ -349,17 +323,5 @@ impl<E: DerefMut<Target: Engine>> Iterator for Events<'_, E> {
             }
             self.waiting.extend(self.decoding.step());
         }
-    }
-}
-
-/// An error for each request that one failure concerns.
-fn copy(error: &Error) -> Error {
-    let mut copy = Error::new(error.kind(), error.message());
-    if let Some(place) = error.place() {
-        copy = copy.at(place.clone());
-    }
-    match error.help_text() {
-        Some(help) => copy.help(help),
-        None => copy,
     }
 }

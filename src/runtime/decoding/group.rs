@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::beam::{Best, Candidate};
-use super::filters::{self, Scratch};
+use super::filters::{self, Context, Scratch};
 use super::numerics::{log_sum_exp, maximum, position};
 use super::options::key_error;
 use super::request::{Event, FinishReason, Hypothesis, Request};
@@ -62,6 +62,10 @@ pub(super) struct Group {
     pub(super) failure: Option<Error>,
     /// With the number of the hypothesis.
     finished: Vec<(usize, Hypothesis)>,
+    /// The ids that end an output.
+    ends: Vec<u32>,
+    /// Ids that are never generated.
+    never: Vec<u32>,
     /// Cached: no rule changes the logits.
     no_rules: bool,
     wants_log_p: bool,
@@ -87,6 +91,8 @@ impl Group {
             cancelled: false,
             failure: None,
             finished: Vec::new(),
+            ends: if s.eos.is_empty() { vec![special.end] } else { s.eos.clone() },
+            never: s.never_generated.clone().unwrap_or_else(|| vec![special.pad, special.start]),
             no_rules: filters::no_rules(s),
             wants_log_p: s.scores || s.token_scores,
             keeps_attention: s.keeps_attention(),
@@ -106,6 +112,19 @@ impl Group {
         row.ids.len().saturating_sub(self.request.settings.prefix.len())
     }
 
+    /// What the rules know of a row.
+    fn context<'a>(&'a self, row: &'a Row) -> Context<'a> {
+        Context {
+            settings: &self.request.settings,
+            special: self.special,
+            never: &self.never,
+            ends: &self.ends,
+            source: &self.request.source,
+            ids: &row.ids,
+            generated: self.generated(row),
+        }
+    }
+
     /// Reads one step of its rows: continues, branches and finishes them, and names the rows to keep in
     /// `buffers.order`.
     pub(super) fn advance(
@@ -123,7 +142,7 @@ impl Group {
             }
             return Ok(());
         }
-        if self.request.settings.num_beams > 1 {
+        if self.request.settings.search {
             self.search(&mut step, buffers)
         } else {
             self.follow(&mut step, buffers, events)
@@ -196,23 +215,16 @@ impl Group {
     ) -> Result<Option<FinishReason>> {
         let settings = &*self.request.settings;
         if !self.no_rules {
-            filters::apply_rules(
-                logits,
-                settings,
-                self.special,
-                &row.ids,
-                self.generated(row),
-                &mut buffers.scratch,
-            );
+            filters::apply_rules(logits, self.context(row), 0.0, &mut buffers.scratch);
         }
-        // Padding and START are never generated.
-        let SpecialIds { pad, start, end, .. } = self.special;
-        for id in [pad, start] {
-            logits[id as usize] = f32::NEG_INFINITY;
+        for &id in &self.never {
+            if let Some(x) = logits.get_mut(id as usize) {
+                *x = f32::NEG_INFINITY;
+            }
         }
-        // Ours are the lowest ids, and need not be looked at.
-        let skipped = (0..).take_while(|id| *id == pad || *id == start).count();
-        let open = &logits[skipped..];
+        // Those of ours are the lowest ids, and need not be looked at.
+        let skipped = (0..).take_while(|id| self.never.contains(id)).count();
+        let open = &logits[skipped.min(logits.len())..];
         let best = maximum(open).ok_or_else(not_a_distribution)?;
         let chosen = if best == f32::NEG_INFINITY {
             None
@@ -236,7 +248,7 @@ impl Group {
         }
         #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
         let id = chosen as u32;
-        if id == end {
+        if self.ends.contains(&id) {
             return Ok(Some(FinishReason::Eos));
         }
         row.ids.push(id);
@@ -259,19 +271,22 @@ impl Group {
         }
     }
 
-    /// Beam search: the 2B best of all continuations; END completes a hypothesis if it is ranked below B.
+    /// Beam search with B beams, as transformers does it: the 2B best of all continuations (of n ids that end an
+    /// output, (1 + n)B), among which END completes a hypothesis if it is one of the first B.
+    ///
+    /// Where transformers takes tokens that the rules ban, because too few others are left, these beams end.
+    /// Of equal sums the earlier beam comes first, then the lower id.
     fn search(&mut self, step: &mut Slice<'_>, buffers: &mut Buffers) -> Result<()> {
         let Buffers { scratch, best, live, order, .. } = buffers;
         let settings = self.request.settings.clone();
         let beams = settings.num_beams;
-        best.reset(2 * beams);
+        best.reset((1 + self.ends.len()).max(2) * beams);
         for (beam, (row, logits)) in
             self.rows.iter().zip(step.logits.chunks_exact_mut(step.vocabulary)).enumerate()
         {
-            filters::apply_rules(logits, &settings, self.special, &row.ids, self.generated(row), scratch);
-            let highest = maximum(logits).ok_or_else(not_a_distribution)?;
-            if highest > f32::NEG_INFINITY {
-                best.offer(beam, row.sum, logits, log_sum_exp(logits, highest));
+            let highest = self.log_probabilities(row, logits, scratch)?;
+            if let Some(log_sum_exp) = highest {
+                best.offer(beam, row.sum, logits, log_sum_exp);
             }
         }
         live.clear();
@@ -281,7 +296,7 @@ impl Group {
                 break;
             }
             let parent = &mut parents[candidate.beam];
-            let finish = if candidate.id == self.special.end {
+            let finish = if self.ends.contains(&candidate.id) {
                 Some(FinishReason::Eos)
             } else {
                 parent.ids.push(candidate.id);
@@ -295,7 +310,8 @@ impl Group {
             match finish {
                 None => live.push(*candidate),
                 Some(finish) if rank < beams => {
-                    let row = extend(parent.clone(), *candidate, self.special.end, settings.token_scores);
+                    let ends = finish == FinishReason::Eos;
+                    let row = extend(parent.clone(), *candidate, ends, settings.token_scores);
                     self.finish(row, finish);
                 }
                 Some(_) => {}
@@ -317,7 +333,7 @@ impl Group {
         for (at, candidate) in live.iter().enumerate() {
             let last = live[at + 1..].iter().all(|later| later.beam != candidate.beam);
             let row = parents[candidate.beam].branch(last);
-            self.rows.push(extend(row, *candidate, self.special.end, settings.token_scores));
+            self.rows.push(extend(row, *candidate, false, settings.token_scores));
             order.push(step.first + candidate.beam);
         }
         let generated = self.rows.first().map_or(0, |row| self.generated(row));
@@ -335,6 +351,29 @@ impl Group {
         Ok(())
     }
 
+    /// Applies the rules to a row of a beam search. Gives what to subtract for log p; nothing where no token is
+    /// left.
+    fn log_probabilities(&self, row: &Row, logits: &mut [f32], scratch: &mut Scratch) -> Result<Option<f32>> {
+        let sum_of = |logits: &[f32]| {
+            let highest = maximum(logits).ok_or_else(not_a_distribution)?;
+            Ok((highest > f32::NEG_INFINITY).then(|| log_sum_exp(logits, highest)))
+        };
+        let settings = &*self.request.settings;
+        let Some(again) = settings.renormalize_logits else {
+            filters::apply_rules(logits, self.context(row), 0.0, scratch);
+            return sum_of(logits);
+        };
+        let Some(mut before) = sum_of(logits)? else { return Ok(None) };
+        if filters::changes_values(settings) {
+            logits.iter_mut().for_each(|x| *x -= before);
+            before = 0.0;
+        }
+        if !(self.no_rules && self.never.is_empty()) {
+            filters::apply_rules(logits, self.context(row), before, scratch);
+        }
+        if again { sum_of(logits) } else { Ok(Some(before)) }
+    }
+
     /// Ends every running row, as on cancellation.
     pub(super) fn finish_all(&mut self, reason: FinishReason) {
         for row in std::mem::take(&mut self.rows) {
@@ -344,7 +383,7 @@ impl Group {
 
     fn finish(&mut self, mut row: Row, finish: FinishReason) {
         let settings = &*self.request.settings;
-        let beams = settings.num_beams > 1;
+        let beams = settings.search;
         // A request that is cancelled early may not even have its prefix.
         let prefix = settings.prefix.len().min(row.ids.len());
         // The weights of the step that gave END belong to no symbol.
@@ -382,8 +421,8 @@ impl Group {
 }
 
 /// A beam with one more token; END enters the score alone.
-fn extend(mut row: Row, candidate: Candidate, end: u32, token_scores: bool) -> Row {
-    if candidate.id != end {
+fn extend(mut row: Row, candidate: Candidate, ends: bool, token_scores: bool) -> Row {
+    if !ends {
         row.ids.push(candidate.id);
     }
     row.sum = candidate.sum;

@@ -2,8 +2,9 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `options`, `settings` | what may be asked, as typed and as checked |
-//! | `decoding_loop`, `group` | the running batch; one request's rows in it |
+//! | `options`, `lists`, `settings` | what may be asked, as typed and as checked |
+//! | `decoding_loop`, `cohort`, `group` | what runs; requests whose rows are one batch; one request's rows in it |
+//! | `company` | which requests go together where padding must not be |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
 //! | `numerics` | maximum, log-sum-exp, exp |
@@ -12,9 +13,12 @@
 
 mod batch;
 mod beam;
+mod cohort;
+mod company;
 mod decoding_loop;
 mod filters;
 mod group;
+mod lists;
 mod numerics;
 mod options;
 mod request;
@@ -26,9 +30,8 @@ mod stop_strings;
 pub use crate::vocabulary::UnknownPolicy;
 pub use batch::{DEFAULT_BATCH, decode_batch, decode_each};
 pub use decoding_loop::{DecodingLoop, Events};
-pub use options::{
-    DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Strings, SymbolRef, Symbols, Truncate,
-};
+pub use lists::{Ids, Sequences, Strings, SymbolRef, Symbols};
+pub use options::{DecodingOptions, EarlyStopping, LengthPenaltyType, OutputOptions, Truncate};
 pub use request::{Event, FinishReason, Hypothesis, Request};
 pub use settings::Settings;
 pub(crate) use settings::TOO_LONG_HELP;

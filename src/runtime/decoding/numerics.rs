@@ -48,20 +48,26 @@ pub(super) fn log_sum_exp(row: &[f32], maximum: f32) -> f32 {
     let rest = chunks.remainder();
     for chunk in chunks {
         for lane in 0..LANES {
-            sums[lane] += exp_of_negative(chunk[lane] - maximum);
+            sums[lane] += exp_of_near(chunk[lane] - maximum);
         }
     }
     for (lane, &x) in rest.iter().enumerate() {
-        sums[lane] += exp_of_negative(x - maximum);
+        sums[lane] += exp_of_near(x - maximum);
     }
     maximum + sums.iter().sum::<f32>().ln()
 }
 
 /// e^x for x <= 0, within 2 units in the last place; 0 below -86.
+#[inline]
+pub(super) fn exp_of_negative(x: f32) -> f32 {
+    if x < -86.0 { 0.0 } else { exp_of_near(x) }
+}
+
+/// The same but for x < -86, where it is e^-86: a sum to which the maximum has given 1 does not notice.
 ///
 /// x = n ln 2 + r with n an integer and |r| <= ln 2 / 2; e^r by its series, 2^n by adding n to the exponent.
 #[inline]
-pub(super) fn exp_of_negative(x: f32) -> f32 {
+fn exp_of_near(x: f32) -> f32 {
     // Adding 1.5 * 2^23 rounds to an integer and leaves it in the low bits.
     const ROUND: f32 = 12_582_912.0;
     const LN_2_HIGH: f32 = 0.693_359_4;
@@ -73,9 +79,9 @@ pub(super) fn exp_of_negative(x: f32) -> f32 {
     let series = 1.0
         + r * (1.0
             + r * (1.0 / 2.0
-                + r * (1.0 / 6.0 + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r / 5040.0))))));
-    let scaled = f32::from_bits(series.to_bits().wrapping_add(shifted.to_bits() << 23));
-    if x < -86.0 { 0.0 } else { scaled }
+                + r * (1.0 / 6.0
+                    + r * (1.0 / 24.0 + r * (1.0 / 120.0 + r * (1.0 / 720.0 + r * (1.0 / 5040.0)))))));
+    f32::from_bits(series.to_bits().wrapping_add(shifted.to_bits() << 23))
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::lists::{self, Ids, Sequences, Strings, Symbols};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::UnknownPolicy;
 
@@ -78,92 +79,6 @@ impl<'de> Deserialize<'de> for EarlyStopping {
             }
         }
         deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// A target symbol, by id (a number) or as it is written (a string; a digit needs quotes).
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum SymbolRef {
-    /// Its id.
-    Id(u32),
-    /// Its text.
-    Text(String),
-}
-
-/// One text or several, written as a string or a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Strings(pub Vec<String>);
-
-impl<'de> Deserialize<'de> for Strings {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Strings;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "a string or a list of at most {} strings", DecodingOptions::MOST_STOP_STRINGS)
-            }
-            fn visit_str<E: serde::de::Error>(self, one: &str) -> Result<Strings, E> {
-                Ok(Strings(vec![one.to_owned()]))
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<Strings, A::Error> {
-                at_most(DecodingOptions::MOST_STOP_STRINGS, items, &self).map(Strings)
-            }
-        }
-        deserializer.deserialize_any(Visitor)
-    }
-}
-
-/// The items of a list, read no further than `most`.
-fn at_most<'de, T: Deserialize<'de>, A: serde::de::SeqAccess<'de>>(
-    most: usize,
-    mut items: A,
-    expected: &dyn serde::de::Expected,
-) -> Result<Vec<T>, A::Error> {
-    let mut read = Vec::new();
-    while let Some(item) = items.next_element()? {
-        if read.len() == most {
-            return Err(serde::de::Error::invalid_length(most + 1, expected));
-        }
-        read.push(item);
-    }
-    Ok(read)
-}
-
-/// Symbols as a list.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
-#[serde(transparent)]
-pub struct Symbols(pub Vec<SymbolRef>);
-
-impl FromIterator<SymbolRef> for Symbols {
-    fn from_iter<I: IntoIterator<Item = SymbolRef>>(symbols: I) -> Self {
-        Self(symbols.into_iter().collect())
-    }
-}
-
-impl<'a> IntoIterator for &'a Symbols {
-    type Item = &'a SymbolRef;
-    type IntoIter = std::slice::Iter<'a, SymbolRef>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
-    }
-}
-
-impl<'de> Deserialize<'de> for Symbols {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Visitor;
-        impl<'de> serde::de::Visitor<'de> for Visitor {
-            type Value = Symbols;
-            fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "a list of at most {} symbols", DecodingOptions::MOST_SUPPRESSED)
-            }
-            fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<Symbols, A::Error> {
-                at_most(DecodingOptions::MOST_SUPPRESSED, items, &self).map(Symbols)
-            }
-        }
-        deserializer.deserialize_seq(Visitor)
     }
 }
 
@@ -243,8 +158,36 @@ overlay! {
         repetition_penalty: f32;
         /// No n-gram of this size comes twice; default 0 (off).
         no_repeat_ngram_size: usize;
+        /// No n-gram of this size that the source has comes out; source and target must share their ids;
+        /// default 0 (off).
+        encoder_no_repeat_ngram_size: usize;
+        /// Logits of the source's tokens are multiplied by this if positive, else divided: above 1 keeps the
+        /// output close to its source; both must share their ids; default 1 (off).
+        encoder_repetition_penalty: f32;
+        /// `[start, factor]`: from `start` tokens on, the logit of END grows by |logit| * (factor^n - 1) at the
+        /// n-th further token; default none.
+        exponential_decay_length_penalty: (usize, f32);
         /// Symbols that are never generated, as ids or text; default none.
         suppress_tokens: Symbols;
+        /// Symbols that are not generated first (or second, behind `forced_bos_token_id`); default none.
+        begin_suppress_tokens: Symbols;
+        /// Sequences of ids that never come: the last id of one is banned where those before it stand; default
+        /// none.
+        bad_words_ids: Sequences;
+        /// The ids that end an output, one or a list; default: the model's END.
+        eos_token_id: Ids;
+        /// The id that is generated first; default none.
+        forced_bos_token_id: u32;
+        /// The id (or ids) that must come as the last of `max_new_tokens` tokens; default none.
+        forced_eos_token_id: Ids;
+        /// What the rules work on in a beam search: `false` on log p, `true` on log p which is normalised again
+        /// after them, as transformers has it. Default: on logits, and log p comes after them.
+        renormalize_logits: bool;
+        /// The language of the source, for models whose tokeniser marks it; default: the tokeniser's own.
+        source_language: String;
+        /// The language of the output, for models whose tokeniser has tokens for languages: that token is
+        /// forced as the first, instead of `forced_bos_token_id`; default none.
+        target_language: String;
         /// UNK is never generated; default false.
         disable_unk: bool;
         /// The output begins with this text; default empty.
@@ -339,6 +282,8 @@ impl DecodingOptions {
         count("max_input_length", self.max_input_length, 0, Self::MOST_TOKENS)?;
         count("max_new_tokens", self.max_new_tokens, 1, Self::MOST_TOKENS)?;
         count("min_new_tokens", self.min_new_tokens, 0, Self::MOST_TOKENS)?;
+        let starts = self.exponential_decay_length_penalty.map(|(start, _)| start);
+        count("exponential_decay_length_penalty", starts, 0, Self::MOST_TOKENS)?;
         count("num_beams", self.num_beams, 1, Self::MOST_BEAMS)?;
         count("num_return_sequences", self.num_return_sequences, 1, Self::MOST_BEAMS)?;
         // (2^20)^6 is the last power of the greatest length that f32 has.
@@ -346,11 +291,17 @@ impl DecodingOptions {
         finite("patience", self.patience, |v| v > 0.0 && v <= 16.0, "above 0 and at most 16")?;
         finite("coverage_penalty", self.coverage_penalty, |v| (0.0..=1e6).contains(&v), "between 0 and 1e6")?;
         // Logits times or over it must stay numbers.
+        for (key, value) in [
+            ("repetition_penalty", self.repetition_penalty),
+            ("encoder_repetition_penalty", self.encoder_repetition_penalty),
+        ] {
+            finite(key, value, |v| (1e-6..=1e6).contains(&v), "between 1e-6 and 1e6 (1 is off)")?;
+        }
         finite(
-            "repetition_penalty",
-            self.repetition_penalty,
+            "exponential_decay_length_penalty",
+            self.exponential_decay_length_penalty.map(|(_, factor)| factor),
             |v| (1e-6..=1e6).contains(&v),
-            "between 1e-6 and 1e6 (1 is off)",
+            "a factor between 1e-6 and 1e6 (1 is off)",
         )?;
         finite(
             "temperature",
@@ -365,11 +316,14 @@ impl DecodingOptions {
             return Err(("stop_strings", "an empty string would stop at once".to_owned()));
         }
         let stop_strings = self.stop_strings.iter().flat_map(|strings| &strings.0);
-        let prefix = self.target_prefix.iter();
         let texts = stop_strings.map(|text| ("stop_strings", text, Self::MOST_STOP_CHARACTERS));
-        for (key, text, most) in
-            texts.chain(prefix.map(|text| ("target_prefix", text, Self::MOST_PREFIX_CHARACTERS)))
-        {
+        let others = [
+            ("target_prefix", &self.target_prefix, Self::MOST_PREFIX_CHARACTERS),
+            ("source_language", &self.source_language, Self::MOST_LANGUAGE_CHARACTERS),
+            ("target_language", &self.target_language, Self::MOST_LANGUAGE_CHARACTERS),
+        ];
+        let others = others.into_iter().filter_map(|(key, text, most)| Some((key, text.as_ref()?, most)));
+        for (key, text, most) in texts.chain(others) {
             if text.chars().nth(most).is_some() {
                 return Err((key, format!("a text of more than {most} characters")));
             }
@@ -382,11 +336,15 @@ impl DecodingOptions {
     /// Highest `num_beams` and `num_return_sequences`.
     pub const MOST_BEAMS: usize = 1024;
     /// Most `stop_strings`, each of which is looked for after every token.
-    pub const MOST_STOP_STRINGS: usize = 64;
+    pub const MOST_STOP_STRINGS: usize = lists::MOST_STOP_STRINGS;
     /// Characters of the longest of `stop_strings`.
     pub const MOST_STOP_CHARACTERS: usize = 256;
-    /// Most `suppress_tokens`.
-    pub const MOST_SUPPRESSED: usize = 1 << 16;
+    /// Most `suppress_tokens`, most `begin_suppress_tokens`, and most ids in all of `bad_words_ids`.
+    pub const MOST_SUPPRESSED: usize = lists::MOST_SYMBOLS;
+    /// Most ids in `eos_token_id` and in `forced_eos_token_id`.
+    pub const MOST_ENDS: usize = lists::MOST_ENDS;
+    /// Characters of the longest name of a language.
+    pub const MOST_LANGUAGE_CHARACTERS: usize = 64;
     /// Characters of the longest `target_prefix`.
     pub const MOST_PREFIX_CHARACTERS: usize = 1 << 14;
 }

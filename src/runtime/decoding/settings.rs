@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, SymbolRef, Truncate, key_error};
+use super::lists::{SymbolRef, Symbols};
+use super::options::{DecodingOptions, EarlyStopping, LengthPenaltyType, Truncate, key_error};
 use super::stop_strings::StopStrings;
-use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::{TextLimits, Tokeniser, UnknownPolicy};
+use crate::error::{Error, ErrorKind, Result, did_you_mean};
+use crate::vocabulary::{LanguageIds, TextLimits, Tokeniser, UnknownPolicy};
 
 /// What helps where a text is longer than `max_input_length`.
 pub(crate) const TOO_LONG_HELP: &str = "shorten it, or set truncate to right or left";
@@ -27,6 +28,8 @@ pub struct Settings {
     pub min_new_tokens: usize,
     /// `num_beams`.
     pub num_beams: usize,
+    /// Whether beams are searched, even if it is one: there are several, unless a test asks for it.
+    pub search: bool,
     /// `num_return_sequences`.
     pub num_return_sequences: usize,
     /// `length_penalty`.
@@ -43,8 +46,30 @@ pub struct Settings {
     pub repetition_penalty: f32,
     /// `no_repeat_ngram_size`.
     pub no_repeat_ngram_size: usize,
+    /// `encoder_no_repeat_ngram_size`.
+    pub encoder_no_repeat_ngram_size: usize,
+    /// `encoder_repetition_penalty`.
+    pub encoder_repetition_penalty: f32,
+    /// `exponential_decay_length_penalty`.
+    pub exponential_decay: Option<(usize, f32)>,
     /// `suppress_tokens`; sorted, each once.
     pub suppress: Vec<u32>,
+    /// `begin_suppress_tokens`; sorted, each once.
+    pub begin_suppress: Vec<u32>,
+    /// `bad_words_ids`; none is empty.
+    pub bad_words: Vec<Vec<u32>>,
+    /// `eos_token_id`; none for the engine's END.
+    pub eos: Vec<u32>,
+    /// `forced_bos_token_id`, or the token of `target_language`.
+    pub forced_bos: Option<u32>,
+    /// `forced_eos_token_id`; none where nothing is forced.
+    pub forced_eos: Vec<u32>,
+    /// `renormalize_logits`.
+    pub renormalize_logits: Option<bool>,
+    /// What the tokeniser says is never generated, whatever the rules say; none for the engine's PAD and START.
+    pub never_generated: Option<Vec<u32>>,
+    /// The tokens of `source_language` and `target_language`.
+    pub languages: LanguageIds,
     /// `disable_unk`.
     pub disable_unk: bool,
     /// `target_prefix` as ids.
@@ -84,6 +109,7 @@ impl Default for Settings {
             max_new_tokens: 256,
             min_new_tokens: 0,
             num_beams: 1,
+            search: false,
             num_return_sequences: 1,
             length_penalty: 1.0,
             length_penalty_type: LengthPenaltyType::default(),
@@ -92,7 +118,18 @@ impl Default for Settings {
             coverage_penalty: 0.0,
             repetition_penalty: 1.0,
             no_repeat_ngram_size: 0,
+            encoder_no_repeat_ngram_size: 0,
+            encoder_repetition_penalty: 1.0,
+            exponential_decay: None,
             suppress: Vec::new(),
+            begin_suppress: Vec::new(),
+            bad_words: Vec::new(),
+            eos: Vec::new(),
+            forced_bos: None,
+            forced_eos: Vec::new(),
+            renormalize_logits: None,
+            never_generated: None,
+            languages: LanguageIds::default(),
             disable_unk: false,
             prefix: Vec::new(),
             stop: None,
@@ -134,13 +171,6 @@ impl Settings {
         let d = Self::default();
         let output = o.output.clone().unwrap_or_default();
         let num_beams = o.num_beams.unwrap_or(d.num_beams);
-        let suppressed = o.suppress_tokens.iter().flatten().filter_map(|s| match s {
-            SymbolRef::Id(id) => Some(*id),
-            SymbolRef::Text(_) => None,
-        });
-        let mut suppress: Vec<u32> = suppressed.collect();
-        suppress.sort_unstable();
-        suppress.dedup();
         #[expect(
             clippy::cast_possible_truncation,
             clippy::cast_sign_loss,
@@ -158,6 +188,7 @@ impl Settings {
             max_new_tokens: o.max_new_tokens.unwrap_or(d.max_new_tokens),
             min_new_tokens: o.min_new_tokens.unwrap_or(d.min_new_tokens),
             num_beams,
+            search: num_beams > 1,
             num_return_sequences: o.num_return_sequences.unwrap_or(d.num_return_sequences),
             length_penalty: o.length_penalty.unwrap_or(d.length_penalty),
             length_penalty_type: o.length_penalty_type.unwrap_or(d.length_penalty_type),
@@ -166,7 +197,18 @@ impl Settings {
             coverage_penalty: o.coverage_penalty.unwrap_or(d.coverage_penalty),
             repetition_penalty: o.repetition_penalty.unwrap_or(d.repetition_penalty),
             no_repeat_ngram_size: o.no_repeat_ngram_size.unwrap_or(d.no_repeat_ngram_size),
-            suppress,
+            encoder_no_repeat_ngram_size: o.encoder_no_repeat_ngram_size.unwrap_or_default(),
+            encoder_repetition_penalty: o.encoder_repetition_penalty.unwrap_or(d.encoder_repetition_penalty),
+            exponential_decay: o.exponential_decay_length_penalty,
+            suppress: given_ids(o.suppress_tokens.as_ref()),
+            begin_suppress: given_ids(o.begin_suppress_tokens.as_ref()),
+            bad_words: o.bad_words_ids.clone().unwrap_or_default().0,
+            eos: o.eos_token_id.clone().unwrap_or_default().0,
+            forced_bos: o.forced_bos_token_id,
+            forced_eos: o.forced_eos_token_id.clone().unwrap_or_default().0,
+            renormalize_logits: o.renormalize_logits,
+            never_generated: d.never_generated,
+            languages: d.languages,
             disable_unk: o.disable_unk.unwrap_or(d.disable_unk),
             prefix: Vec::new(),
             stop: None,
@@ -226,23 +268,34 @@ impl Settings {
         Ok(())
     }
 
-    /// The same with `target_prefix`, `stop_strings` and symbols given as text.
+    /// The same with what the target's tokeniser says: `target_prefix`, `stop_strings`, `target_language`,
+    /// symbols given as text, and what is never generated.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol that the vocabulary
-    /// does not have, and for a prefix that it cannot write.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol or a language that the
+    /// tokeniser does not have, and for a prefix that it cannot write.
     pub fn with_symbols(options: &DecodingOptions, symbols: &Arc<dyn Tokeniser>) -> Result<Self> {
         let mut settings = Self::new(options)?;
-        for symbol in options.suppress_tokens.iter().flatten() {
-            if let SymbolRef::Text(text) = symbol {
-                let id = symbols.find(text).ok_or_else(|| {
-                    key_error("suppress_tokens", &format!("the target vocabulary has no symbol `{text}`"))
-                })?;
-                settings.suppress.push(id);
+        for (key, typed, ids) in [
+            ("suppress_tokens", &options.suppress_tokens, &mut settings.suppress),
+            ("begin_suppress_tokens", &options.begin_suppress_tokens, &mut settings.begin_suppress),
+        ] {
+            for symbol in typed.iter().flatten() {
+                if let SymbolRef::Text(text) = symbol {
+                    ids.push(symbols.find(text).ok_or_else(|| {
+                        key_error(key, &format!("the target vocabulary has no symbol `{text}`"))
+                    })?);
+                }
             }
+            ids.sort_unstable();
+            ids.dedup();
         }
-        settings.suppress.sort_unstable();
-        settings.suppress.dedup();
+        settings.never_generated = Some(symbols.never_generated());
+        if let Some(code) = &options.target_language {
+            let language = find_language("target_language", code, &**symbols)?;
+            settings.languages.target = Some(language);
+            settings.forced_bos = symbols.forced_first(language);
+        }
         if let Some(text) = options.target_prefix.as_deref().filter(|t| !t.is_empty()) {
             settings.prefix = symbols.tokenise(text, UnknownPolicy::Unk, TextLimits::NONE)?.ids;
             if settings.prefix.contains(&symbols.special_ids().unk) {
@@ -251,6 +304,8 @@ impl Settings {
                     &format!("`{text}` has symbols that the target vocabulary does not know"),
                 ));
             }
+            // What is forced comes first all the same.
+            settings.prefix.splice(0..0, settings.forced_bos);
         }
         if let Some(strings) = options.stop_strings.as_ref().filter(|s| !s.0.is_empty()) {
             settings.stop = Some(Arc::new(StopStrings::new(&strings.0, Arc::clone(symbols))));
@@ -259,16 +314,32 @@ impl Settings {
         Ok(settings)
     }
 
+    /// The same with `source_language`, for sources that `symbols` makes ids of.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) for a language that it does not have.
+    pub fn with_source(mut self, options: &DecodingOptions, symbols: &dyn Tokeniser) -> Result<Self> {
+        if let Some(code) = &options.source_language {
+            self.languages.source = Some(find_language("source_language", code, symbols)?);
+        }
+        Ok(self)
+    }
+
     /// For decoding ids without a vocabulary.
     ///
     /// # Errors
     /// As [`Self::new`], and for options that need text.
     pub fn for_ids(options: &DecodingOptions) -> Result<Self> {
-        let text_symbol = options.suppress_tokens.iter().flatten().any(|s| matches!(s, SymbolRef::Text(_)));
+        let has_text = |symbols: &Option<Symbols>| {
+            symbols.iter().flatten().any(|symbol| matches!(symbol, SymbolRef::Text(_)))
+        };
         let needing = [
             ("target_prefix", options.target_prefix.as_ref().is_some_and(|t| !t.is_empty())),
             ("stop_strings", options.stop_strings.as_ref().is_some_and(|s| !s.0.is_empty())),
-            ("suppress_tokens", text_symbol),
+            ("suppress_tokens", has_text(&options.suppress_tokens)),
+            ("begin_suppress_tokens", has_text(&options.begin_suppress_tokens)),
+            ("source_language", options.source_language.is_some()),
+            ("target_language", options.target_language.is_some()),
         ];
         if let Some((key, _)) = needing.iter().find(|(_, used)| *used) {
             return Err(key_error(key, "text needs a target vocabulary, and only ids are decoded here"));
@@ -279,7 +350,16 @@ impl Settings {
     /// Checks the ids against the width of the logits.
     pub(super) fn check_ids(&self, vocabulary: usize) -> Result<()> {
         let outside = |id: &&u32| **id as usize >= vocabulary;
-        for (key, ids) in [("suppress_tokens", &self.suppress), ("target_prefix", &self.prefix)] {
+        let lists = [
+            ("suppress_tokens", &self.suppress[..]),
+            ("begin_suppress_tokens", &self.begin_suppress),
+            ("target_prefix", &self.prefix),
+            ("eos_token_id", &self.eos),
+            ("forced_bos_token_id", self.forced_bos.as_slice()),
+            ("forced_eos_token_id", &self.forced_eos),
+        ];
+        let bad_words = self.bad_words.iter().map(|sequence| ("bad_words_ids", &sequence[..]));
+        for (key, ids) in lists.into_iter().chain(bad_words) {
             if let Some(id) = ids.iter().find(outside) {
                 return Err(key_error(
                     key,
@@ -343,4 +423,33 @@ impl Settings {
     pub fn most_source_tokens(&self) -> usize {
         self.max_input_length.filter(|_| self.truncate == Truncate::Error).unwrap_or(usize::MAX)
     }
+}
+
+/// The token of a language.
+fn find_language(key: &str, code: &str, symbols: &dyn Tokeniser) -> Result<u32> {
+    symbols.language(code).ok_or_else(|| {
+        let known: Vec<&str> = symbols.languages().iter().map(|language| language.code.as_str()).collect();
+        if known.is_empty() {
+            return key_error(key, "the model is not told any language").help("leave it out");
+        }
+        let near = did_you_mean(code, known.iter().copied())
+            .map_or_else(String::new, |near| format!("; did you mean `{near}`?"));
+        key_error(key, &format!("the model has no language `{code}`"))
+            .help(format!("there are {}{near}", known.join(", ")))
+    })
+}
+
+/// The symbols that are given as ids, sorted, each once.
+fn given_ids(symbols: Option<&Symbols>) -> Vec<u32> {
+    let mut ids: Vec<u32> = symbols
+        .into_iter()
+        .flatten()
+        .filter_map(|symbol| match symbol {
+            SymbolRef::Id(id) => Some(*id),
+            SymbolRef::Text(_) => None,
+        })
+        .collect();
+    ids.sort_unstable();
+    ids.dedup();
+    ids
 }

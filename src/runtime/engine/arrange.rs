@@ -93,7 +93,9 @@ impl Arrangement<'_> {
                 Some((axis, _)) => {
                     let blocks = before(self.row_shape, axis);
                     let has = data.len().checked_div(from.rows * blocks).unwrap_or(0);
-                    (blocks, has, row_len.checked_div(blocks).unwrap_or(0))
+                    let wants = row_len.checked_div(blocks).unwrap_or(0);
+                    // Blocks of the same length are one.
+                    if has == wants { (1, has * blocks, row_len) } else { (blocks, has, wants) }
                 }
             };
             let kept = has.min(wants);

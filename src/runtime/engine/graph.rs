@@ -85,6 +85,20 @@ pub trait Graph: Send {
         Ok(())
     }
 
+    /// Copies some of the rows of a tensor of this engine to the host, as f32.
+    ///
+    /// - `value`: (..., `width`), row-major.
+    /// - `rows`: which rows of `width` values, counted over all axes before.
+    /// - `into`: becomes (rows, `width`).
+    ///
+    /// # Errors
+    /// As [`read`](Self::read); [`ErrorKind::Engine`] for a row that is not there.
+    fn read_rows(&self, value: &Value, width: usize, rows: &[usize], into: &mut Tensor) -> Result<()> {
+        let mut whole = Tensor::default();
+        self.read(value, &mut whole)?;
+        into.fill_rows(&whole.data, width, rows)
+    }
+
     /// Puts a tensor together from rows of `parts`, all of this engine.
     ///
     /// # Errors
@@ -263,6 +277,25 @@ fn find<'a>(graph: &str, what: &str, tensors: &'a [TensorInfo], name: &str) -> R
 }
 
 impl Tensor {
+    /// Takes a copy of some rows of `width` values.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`] for a row that is not there.
+    pub(crate) fn fill_rows(&mut self, data: &[f32], width: usize, rows: &[usize]) -> Result<()> {
+        self.shape.clear();
+        self.shape.extend([rows.len(), width]);
+        self.data.clear();
+        for &row in rows {
+            let values = row.checked_mul(width).and_then(|at| data.get(at..at.checked_add(width)?));
+            let values = values.ok_or_else(|| {
+                let message = format!("{} values where row {row} of {width} should be", data.len());
+                Error::new(ErrorKind::Engine, message)
+            })?;
+            self.data.extend_from_slice(values);
+        }
+        Ok(())
+    }
+
     /// Takes a copy of what an engine gave, in the buffers at hand.
     pub(crate) fn fill(&mut self, shape: impl Iterator<Item = usize>, data: impl Iterator<Item = f32>) {
         self.shape.clear();

@@ -53,8 +53,22 @@ pub enum Joins {
     #[default]
     AnyAge,
     /// All rows have made the same number of steps, because the decoder has no way to tell which part of a
-    /// state that grows belongs to a row.
+    /// state that grows, or of a prefix, belongs to a row.
     SameAge,
+}
+
+/// Which sources an engine can take side by side: what padding leaves in states and memory decides.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Lengths {
+    /// Sources of any lengths.
+    #[default]
+    Any,
+    /// Sources that are encoded as one batch have one length; their rows then run beside any others.
+    OneToEncode,
+    /// Sources are encoded one at a time; their rows then run beside any others.
+    Alone,
+    /// Rows that run side by side have sources of one length too.
+    One,
 }
 
 /// An encoder and a single-step decoder, ready to run, with the state of the rows that are running. One
@@ -77,6 +91,25 @@ pub trait Engine: Send {
     fn joins(&self) -> Joins {
         Joins::AnyAge
     }
+
+    /// Which sources may be encoded as one batch, and run side by side.
+    fn lengths(&self) -> Lengths {
+        Lengths::Any
+    }
+
+    /// A sentence for people about what was found out when the bundle was opened, if that is unusual.
+    fn remark(&self) -> Option<&str> {
+        None
+    }
+
+    /// Chooses the cohort that [`rows`](Self::rows), [`join`](Self::join), [`keep`](Self::keep),
+    /// [`step`](Self::step) and [`states`](Self::states) act upon; cohort 0 until this is called.
+    ///
+    /// Rows of different cohorts never run in one step, so that each may have rows of another age where
+    /// [`joins`](Self::joins) says [`Joins::SameAge`]. A cohort begins without rows; one that has lost its
+    /// last row keeps no tensors. What was encoded may join any cohort. Memory grows with the largest
+    /// number that was selected: callers count from 0.
+    fn select(&mut self, cohort: usize);
 
     /// Encodes a batch of sources, which wait until they join.
     ///
@@ -105,13 +138,13 @@ pub trait Engine: Send {
     ///
     /// # Errors
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) for tokens that do not fit, before anything is run; of
-    /// the engine, and then no row is running any more.
+    /// the engine, and then no row of the cohort is running any more.
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()>;
 
-    /// Rows that are running.
+    /// Rows that are running in the selected cohort.
     fn rows(&self) -> usize;
 
-    /// Lets all running rows go.
+    /// Lets the rows of all cohorts go, and selects cohort 0.
     fn clear(&mut self);
 
     /// Copies what the steps renew to the host's memory, in the order of the manifest's wiring; for tests,

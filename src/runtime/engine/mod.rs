@@ -10,8 +10,11 @@
 //! | `kind`, `device` | which engines and devices there are |
 //! | `open`, `deadline`, `budget` | from a bundle to an engine, within bounds of time and memory |
 //! | `onnx`, `plan`, `state`, `tokens` | the engine over two graphs: how they are wired, what is carried, ids as they want them |
+//! | `probe` | what padding does to a pair of graphs that nothing else says it of |
+//! | `prefix` | what rows have said, for decoders that are fed all of it again |
 //! | `graph`, `arrange` | one loaded graph; tensors put together from rows of others |
 //! | `tract`, `ort`, `library` | what runs graphs |
+//! | `row_by_row` | a decoder that was exported for one row |
 //! | `fold`, `wide` | forms of our graphs that are faster for many rows |
 //! | `observed` | an engine whose calls are watched |
 
@@ -32,6 +35,9 @@ mod open;
 pub mod ort;
 mod place;
 mod plan;
+mod prefix;
+mod probe;
+mod row_by_row;
 mod state;
 mod tensor;
 mod tokens;
@@ -41,10 +47,10 @@ mod wide;
 
 pub use device::Device;
 pub use fold::{folded_encoder, split_decoder};
-pub use interface::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
+pub use interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 pub use kind::{EngineKind, EngineReport, available};
 pub use observed::{Observed, Observer};
-pub use open::{load_graph, open, open_on};
+pub use open::{is_tried, load_graph, open, open_on, open_silently};
 pub use place::Place;
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::interface::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
+use super::interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 use crate::contract::SpecialIds;
 use crate::error::Result;
 
@@ -44,6 +44,18 @@ impl Engine for Observed {
 
     fn joins(&self) -> Joins {
         self.engine.joins()
+    }
+
+    fn lengths(&self) -> Lengths {
+        self.engine.lengths()
+    }
+
+    fn remark(&self) -> Option<&str> {
+        self.engine.remark()
+    }
+
+    fn select(&mut self, cohort: usize) {
+        self.engine.select(cohort);
     }
 
     fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {

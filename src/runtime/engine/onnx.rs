@@ -5,9 +5,10 @@ use std::sync::Arc;
 
 use super::arrange::{self, Arrangement};
 use super::graph::{DataView, Feed, Graph, Tensor, TensorView, Value};
-use super::interface::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
+use super::interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 use super::plan::{First, Mask, Plan};
-use super::state::{Kind, Part, State};
+use super::row_by_row::RowByRow;
+use super::state::{Carried, Kind, Part, State};
 use super::tokens::{Tokens, check_ids};
 use crate::bundle::Bundle;
 use crate::contract::SpecialIds;
@@ -18,17 +19,31 @@ use crate::vocabulary::PaddingSide;
 /// The logarithm of a probability that came out as zero.
 const LEAST_PROBABILITY: f32 = f32::MIN_POSITIVE;
 
+/// What was found out by running a pair of graphs.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Probed {
+    /// Whether what stands behind a row's last token changes nothing, where a decoder is fed prefixes.
+    pub(super) causal: bool,
+    pub(super) lengths: Lengths,
+    /// What [`Engine::remark`] says.
+    pub(super) remark: Option<Arc<str>>,
+}
+
 /// An encoder and a decoder graph, run by any engine.
 pub struct OnnxEngine {
     name: &'static str,
     encoder: Box<dyn Graph>,
     decoder: Box<dyn Graph>,
     plan: Arc<Plan>,
-    state: State,
+    /// Rows by cohort; there is always one.
+    cohorts: Vec<State>,
+    selected: usize,
+    probed: Probed,
     /// The number of the next source.
     next_source: u64,
     tokens: Tokens,
     mask: Tokens,
+    lengths: Tokens,
     /// What the graphs gave last.
     values: Vec<Value>,
     read: Tensor,
@@ -51,7 +66,11 @@ impl OnnxEngine {
         let (inputs, outputs) = (wiring.encoder_inputs(), wiring.encoder_outputs());
         let encoder = load(&plan.encoder, bundle.graph(Role::Encoder)?, &inputs, &outputs)?;
         let (inputs, outputs) = (wiring.decoder_inputs(), wiring.decoder_outputs());
-        let decoder = load(&plan.decoder, bundle.graph(Role::Decoder)?, &inputs, &outputs)?;
+        let mut decoder = load(&plan.decoder, bundle.graph(Role::Decoder)?, &inputs, &outputs)?;
+        if plan.one_row {
+            let (inputs, outputs) = plan.decoder_axes();
+            decoder = Box::new(RowByRow::new(decoder, inputs, outputs));
+        }
         Ok(Self::with(name, encoder, decoder, Arc::new(plan)))
     }
 
@@ -60,13 +79,33 @@ impl OnnxEngine {
             name,
             encoder,
             decoder,
-            state: State::new(Arc::clone(&plan.carried), plan.side),
+            cohorts: vec![State::new(Arc::clone(&plan.carried), plan.side)],
+            selected: 0,
             plan,
+            probed: Probed::default(),
             next_source: 0,
             tokens: Tokens::default(),
             mask: Tokens::default(),
+            lengths: Tokens::default(),
             values: Vec::new(),
             read: Tensor::default(),
+        }
+    }
+
+    pub(super) fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// Takes over what was found out by running it; nothing may be running.
+    ///
+    /// - `carried`: what is carried from step to step, where more is known of it now.
+    pub(super) fn learn(&mut self, probed: Probed, carried: Option<Arc<[Carried]>>) {
+        self.probed = probed;
+        // Without forks nobody else has the plan.
+        if let (Some(carried), Some(plan)) = (carried, Arc::get_mut(&mut self.plan)) {
+            self.cohorts = vec![State::new(Arc::clone(&carried), plan.side)];
+            self.selected = 0;
+            plan.carried = carried;
         }
     }
 
@@ -104,6 +143,12 @@ impl OnnxEngine {
             let data = mask_view(&mut self.mask, mask, plan.side, lengths.iter().copied(), columns);
             feeds.push(Feed::Host(TensorView { shape: &shape[..2], data }));
         }
+        let lengths_shape = [rows, 1];
+        if let Some((element_type, rank)) = plan.encoder_lengths {
+            #[expect(clippy::cast_possible_wrap, reason = "lengths of texts")]
+            let data = self.lengths.fill(element_type, lengths.iter().map(|&length| length as i64));
+            feeds.push(Feed::Host(TensorView { shape: &lengths_shape[..rank], data }));
+        }
         self.encoder.call(&feeds, &mut self.values)?;
         Ok((columns, lengths))
     }
@@ -133,7 +178,8 @@ impl OnnxEngine {
                     }
                     row_shape.remove(axis);
                     let time = if let Kind::Memory { time } = carried.kind { time } else { None };
-                    let is_timed = time.is_some_and(|time| row_shape.get(time) == Some(&columns));
+                    let is_timed =
+                        time.is_some_and(|time| carried.own_time || row_shape.get(time) == Some(&columns));
                     let to = carried.batch.min(row_shape.len());
                     if to == axis {
                         (Arc::clone(value), is_timed)
@@ -155,9 +201,25 @@ impl OnnxEngine {
     fn run_decoder(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
         let plan = &*self.plan;
         let wrong = |message: String| Error::new(ErrorKind::Engine, message).in_graph(&plan.decoder, None);
-        self.state.settle(&mut *self.decoder)?;
-        let (rows, width, columns) = (self.state.rows(), plan.target_vocabulary, self.state.columns());
-        let mut token_shape = [rows, 1, 1];
+        let state = &mut self.cohorts[self.selected];
+        state.settle(&mut *self.decoder)?;
+        let (rows, width, columns) = (state.rows(), plan.target_vocabulary, state.columns());
+        let (token_columns, prefixes) = match plan.prefix {
+            None => (1, Vec::new()),
+            Some(prefix) => {
+                let longest = state.prefixes.push(tokens);
+                let columns = prefix.columns.unwrap_or(longest);
+                if longest > columns {
+                    let message = format!("{longest} tokens, and this decoder reads {columns}");
+                    return Err(Error::new(ErrorKind::Input, message)
+                        .in_graph(&plan.decoder, None)
+                        .help("let decoding.max_new_tokens of the manifest be no more than that"));
+                }
+                (columns, state.prefixes.padded(columns, i64::from(plan.special.pad)))
+            }
+        };
+        let tokens = if plan.prefix.is_some() { &prefixes } else { tokens };
+        let mut token_shape = [rows, token_columns, 1];
         let data = match plan.io {
             Io::Ids => id_view(&mut self.tokens, plan.token_type, tokens),
             Io::OneHot => {
@@ -169,9 +231,9 @@ impl OnnxEngine {
         let mask_shape = [rows, columns];
         let mut feeds = Vec::with_capacity(plan.carried.len() + 2);
         feeds.push(Feed::Host(TensorView { shape: token_shape, data }));
-        feeds.extend(self.state.values().iter().map(Feed::Value));
+        feeds.extend(state.values().iter().map(Feed::Value));
         if let Some(mask) = &plan.decoder_mask {
-            let data = mask_view(&mut self.mask, mask, plan.side, self.state.lengths(), columns);
+            let data = mask_view(&mut self.mask, mask, plan.side, state.lengths(), columns);
             feeds.push(Feed::Host(TensorView { shape: &mask_shape, data }));
         }
         self.decoder.call(&feeds, &mut self.values)?;
@@ -179,7 +241,13 @@ impl OnnxEngine {
 
         // Buffers change hands: what the loop has read becomes the space of the next read.
         std::mem::swap(&mut output.logits, &mut self.read.data);
-        self.decoder.read(&self.values[0], &mut self.read)?;
+        match plan.prefix {
+            Some(prefix) if !prefix.last_alone => {
+                let last = self.cohorts[self.selected].prefixes.last(token_columns);
+                self.decoder.read_rows(&self.values[0], width, &last, &mut self.read)?;
+            }
+            _ => self.decoder.read(&self.values[0], &mut self.read)?,
+        }
         std::mem::swap(&mut output.logits, &mut self.read.data);
         if output.logits.len() != rows * width {
             let message = format!("shape {:?}; {rows} rows of {width} are expected", self.read.shape);
@@ -206,10 +274,11 @@ impl OnnxEngine {
     /// Holds the next states against what the step read, and takes them over.
     fn renew(&mut self) -> Result<()> {
         let plan = &*self.plan;
-        let rows = self.state.rows();
+        let state = &mut self.cohorts[self.selected];
+        let rows = state.rows();
         let mut next = std::mem::take(&mut self.values);
         for (at, (carried, wire)) in plan.carried.iter().zip(&plan.wires).take(plan.states).enumerate() {
-            let (old, new) = (self.state.values()[at].shape(), next[1 + at].shape());
+            let (old, new) = (state.values()[at].shape(), next[1 + at].shape());
             let mut expected = old.to_vec();
             if let Kind::Growing { axis } = carried.kind {
                 // An axis of a row: one further where the rows lie before it.
@@ -242,7 +311,7 @@ impl OnnxEngine {
             };
             next[1 + at] = self.decoder.arrange(&[&next[1 + at]], &moved)?;
         }
-        self.state.advance(next.drain(1..=plan.states));
+        state.advance(next.drain(1..=plan.states));
         self.values = next;
         Ok(())
     }
@@ -256,7 +325,7 @@ impl OnnxEngine {
             return;
         }
         let width = columns.saturating_sub(before + behind).max(1);
-        for (row, length) in self.read.data.chunks_exact(columns).zip(self.state.lengths()) {
+        for (row, length) in self.read.data.chunks_exact(columns).zip(self.cohorts[self.selected].lengths()) {
             let first = if plan.side == PaddingSide::Left { columns - length } else { 0 };
             let own = &row[(first + before).min(columns)..(first + length - behind).min(columns)];
             attention.resize(attention.len() + width.saturating_sub(own.len()), 0.0);
@@ -326,7 +395,23 @@ impl Engine for OnnxEngine {
     }
 
     fn joins(&self) -> Joins {
-        self.plan.joins()
+        let prefixes = self.plan.prefix.is_some() && !self.probed.causal;
+        if prefixes { Joins::SameAge } else { self.plan.joins() }
+    }
+
+    fn lengths(&self) -> Lengths {
+        self.probed.lengths
+    }
+
+    fn remark(&self) -> Option<&str> {
+        self.probed.remark.as_deref()
+    }
+
+    fn select(&mut self, cohort: usize) {
+        while self.cohorts.len() <= cohort {
+            self.cohorts.push(State::new(Arc::clone(&self.plan.carried), self.plan.side));
+        }
+        self.selected = cohort;
     }
 
     fn encode(&mut self, sources: &IdMatrix) -> Result<Encoded> {
@@ -341,44 +426,47 @@ impl Engine for OnnxEngine {
 
     fn join(&mut self, encoded: &Encoded, rows: Range<usize>) -> Result<()> {
         let part: &Part = encoded.get().ok_or_else(arrange::foreign)?;
-        if self.plan.joins() == Joins::SameAge && self.state.has_stepped() {
+        let joins = self.joins();
+        let state = &mut self.cohorts[self.selected];
+        if joins == Joins::SameAge && state.has_stepped() {
             let message =
-                "rows cannot join others that have begun: a state of this decoder grows with each step";
+                "rows cannot join others that have begun: what this decoder reads grows with each step";
             return Err(Error::new(ErrorKind::Engine, message).in_graph(&self.plan.decoder, None));
         }
-        self.state.join(part, rows)
+        state.join(part, rows)
     }
 
     fn keep(&mut self, rows: &[usize]) {
-        self.state.keep(rows);
+        self.cohorts[self.selected].keep(rows);
     }
 
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
-        let rows = self.state.rows();
+        let rows = self.rows();
         if tokens.len() != rows || rows == 0 {
             let message = format!("{} tokens given for {rows} running rows", tokens.len());
             return Err(Error::new(ErrorKind::Input, message).in_graph(&self.plan.decoder, None));
         }
         check_ids(tokens, self.plan.target_vocabulary, &self.plan.decoder)?;
-        self.run_decoder(tokens, output).inspect_err(|_| self.state.clear())
+        self.run_decoder(tokens, output).inspect_err(|_| self.cohorts[self.selected].clear())
     }
 
     fn rows(&self) -> usize {
-        self.state.rows()
+        self.cohorts[self.selected].rows()
     }
 
     fn clear(&mut self) {
-        self.state.clear();
+        self.cohorts.truncate(1);
+        self.cohorts[0].clear();
+        self.selected = 0;
         self.values.clear();
     }
 
     fn states(&mut self) -> Result<Vec<StateTensor>> {
-        self.state.settle(&mut *self.decoder)?;
-        let order: Vec<(usize, usize)> = (0..self.state.rows()).map(|row| (0, row)).collect();
+        let state = &mut self.cohorts[self.selected];
+        state.settle(&mut *self.decoder)?;
+        let order: Vec<(usize, usize)> = (0..state.rows()).map(|row| (0, row)).collect();
         let mut states = Vec::new();
-        for (value, carried) in
-            self.state.values().iter().zip(self.plan.carried.iter()).take(self.plan.states)
-        {
+        for (value, carried) in state.values().iter().zip(self.plan.carried.iter()).take(self.plan.states) {
             let mut row_shape = value.shape().to_vec();
             row_shape.remove(carried.batch);
             let from = carried.batch;
@@ -392,11 +480,9 @@ impl Engine for OnnxEngine {
     }
 
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self::with(
-            self.name,
-            self.encoder.fork()?,
-            self.decoder.fork()?,
-            Arc::clone(&self.plan),
-        )))
+        let (encoder, decoder) = (self.encoder.fork()?, self.decoder.fork()?);
+        let mut fork = Self::with(self.name, encoder, decoder, Arc::clone(&self.plan));
+        fork.probed = self.probed.clone();
+        Ok(Box::new(fork))
     }
 }

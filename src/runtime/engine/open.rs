@@ -14,23 +14,37 @@ use super::kind::EngineKind;
 use super::onnx::OnnxEngine;
 #[cfg(feature = "ort")]
 use super::ort;
+use super::probe::probe;
 #[cfg(feature = "tract")]
 use super::tract;
 use super::wide::TwoForms;
 use crate::bundle::Bundle;
 use crate::checked::CheckedModel;
-use crate::contract::file;
+use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::GraphInfo;
 use crate::manifest::Role;
 use crate::self_test::SelfTest;
 
-/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one.
+/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one. What is unusual
+/// about the pair is logged.
 ///
 /// # Errors
 /// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self
 /// test fails; [`ErrorKind::Timeout`] if all that takes longer than a minute.
 pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
+    let engine = open_silently(bundle, kind)?;
+    if let Some(remark) = engine.remark() {
+        tracing::warn!("{remark}");
+    }
+    Ok(engine)
+}
+
+/// The same without a line in the log, for who asks for [`Engine::remark`].
+///
+/// # Errors
+/// As [`open`].
+pub fn open_silently(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
     open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING))
 }
 
@@ -61,6 +75,13 @@ pub(super) fn open_with(
         };
         Ok(Box::new(TwoForms::new(graph, Arc::new(maker))))
     })?;
+    if is_tried(bundle) {
+        let run = move || {
+            probe(&mut engine);
+            Ok(engine)
+        };
+        engine = deadline.run(bundle.graph_name(Role::Decoder), "trying it with padding", run)?;
+    }
     if let Some(json) = bundle.file(file::SELF_TEST) {
         let path = bundle.path().join(file::SELF_TEST);
         let test = SelfTest::from_json(json).map_err(|error| error.in_file(&path))?;
@@ -69,6 +90,14 @@ pub(super) fn open_with(
         engine = deadline.run(file::SELF_TEST, "the self test", run).map_err(|error| error.in_file(&path))?;
     }
     Ok(Box::new(engine))
+}
+
+/// Whether what padding does is tried when the bundle is opened: unless `s2s export` wrote it, whose graphs
+/// mask padding, and whose self test has texts of several lengths.
+pub fn is_tried(bundle: &Bundle) -> bool {
+    let says =
+        |role| bundle.graph_info(role).is_ok_and(|info| info.metadata.contains_key(metadata::WEIGHTS_SHA256));
+    !(says(Role::Encoder) && says(Role::Decoder) && bundle.file(file::SELF_TEST).is_some())
 }
 
 /// Loads one ONNX graph.

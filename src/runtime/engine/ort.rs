@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use ort::environment::Environment;
+use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, MemoryType};
 use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, TensorElementType, TensorRef, ValueType};
@@ -145,8 +146,13 @@ impl OrtTensor {
     }
 }
 
-/// Rows of tensors in the host's memory as a new one.
-fn arranged<T>(parts: &[&OrtTensor], arrangement: &Arrangement<'_>) -> ort::Result<DynValue>
+/// Rows of tensors in the host's memory as a new one, in the session's memory if that is at hand: pages that
+/// come fresh from the system at each step take longer than what is copied into them.
+fn arranged<T>(
+    arena: Option<&Allocator>,
+    parts: &[&OrtTensor],
+    arrangement: &Arrangement<'_>,
+) -> ort::Result<DynValue>
 where
     T: ort::value::PrimitiveTensorElementType + Copy + Default + std::fmt::Debug + 'static,
 {
@@ -154,13 +160,20 @@ where
         .iter()
         .map(|part| Ok((part.shape.as_slice(), part.value.try_extract_tensor::<T>()?.1)))
         .collect::<ort::Result<Vec<_>>>()?;
-    let data = arrangement.collect(&parts).map_err(ort::Error::new)?;
-    Ok(ort::value::Tensor::from_array((arrangement.shape(), data))?.into_dyn())
+    let shape = arrangement.shape();
+    let Some(arena) = arena.filter(|_| !shape.contains(&0)) else {
+        let data = arrangement.collect(&parts).map_err(ort::Error::new)?;
+        return Ok(ort::value::Tensor::from_array((shape, data))?.into_dyn());
+    };
+    let mut tensor = ort::value::Tensor::<T>::new(arena, shape)?;
+    arrangement.fill(&parts, tensor.extract_tensor_mut().1).map_err(ort::Error::new)?;
+    Ok(tensor.into_dyn())
 }
 
 /// One session; ONNX Runtime's calls want it alone, so that every worker has its own.
 struct OrtGraph {
     session: Session,
+    arena: Option<Allocator>,
     device: Device,
     model: Arc<Vec<u8>>,
     signature: Signature,
@@ -199,6 +212,7 @@ pub(super) fn load(
     // Where stopping fails the time is over all the same.
     deadline.on_end(move || drop(stopped.terminate()));
     Ok(Box::new(OrtGraph {
+        arena: arena(&session),
         session,
         device,
         model,
@@ -207,6 +221,12 @@ pub(super) fn load(
         inputs: from_caller,
         outputs: to_caller,
     }))
+}
+
+/// The memory that the session computes in; a failure is no error, because any memory will do.
+fn arena(session: &Session) -> Option<Allocator> {
+    let info = MemoryInfo::new(AllocationDevice::CPU, 0, AllocatorType::Arena, MemoryType::Default).ok()?;
+    Allocator::new(session, info).inspect_err(|error| tracing::debug!(%error, "no arena")).ok()
 }
 
 fn run_options(name: &str) -> Result<Arc<RunOptions>> {
@@ -235,9 +255,10 @@ fn open_session(device: Device, name: &str, model: &[u8]) -> Result<Session> {
     let cannot = |e: ort::Error| failure(name, "cannot load this graph", &e.to_string());
     let mut builder = builder().map_err(cannot)?;
     if device == Device::Cuda {
-        // A provider that fails is otherwise passed over in silence, and the processor does the work.
-        let registered =
-            builder.with_execution_providers([ort::ep::CUDA::default().build().error_on_failure()]);
+        // A provider that fails is otherwise passed over in silence, and the processor does the work. Products
+        // with 10 bits of mantissa (TF32), its default, are off by 4e-4: the self test of a bundle finds that.
+        let cuda = ort::ep::CUDA::default().with_tf32(false).build().error_on_failure();
+        let registered = builder.with_execution_providers([cuda]);
         builder = registered.map_err(|e| no_cuda(&path, &e.to_string()))?;
     }
     builder.commit_from_memory(model).map_err(cannot)
@@ -323,14 +344,26 @@ impl Graph for OrtGraph {
         OrtTensor::of(value).and_then(|tensor| tensor.read(into)).map_err(|error| self.failed(&error))
     }
 
+    fn read_rows(&self, value: &Value, width: usize, rows: &[usize], into: &mut Tensor) -> Result<()> {
+        let tensor = OrtTensor::of(value).map_err(|error| self.failed(&error))?;
+        if tensor.element_type == FLOAT {
+            let data = tensor.value.try_extract_tensor::<f32>().map_err(|error| self.failed(&error))?.1;
+            return into.fill_rows(data, width, rows);
+        }
+        let mut whole = Tensor::default();
+        tensor.read(&mut whole).map_err(|error| self.failed(&error))?;
+        into.fill_rows(&whole.data, width, rows)
+    }
+
     fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
+        let arena = self.arena.as_ref();
         let arrange = || {
             let parts = parts.iter().map(|part| OrtTensor::of(part)).collect::<ort::Result<Vec<_>>>()?;
             let value = match parts.first().map(|part| part.element_type) {
-                Some(INT64) => arranged::<i64>(&parts, arrangement)?,
-                Some(INT32) => arranged::<i32>(&parts, arrangement)?,
-                Some(BOOL) => arranged::<bool>(&parts, arrangement)?,
-                _ => arranged::<f32>(&parts, arrangement)?,
+                Some(INT64) => arranged::<i64>(arena, &parts, arrangement)?,
+                Some(INT32) => arranged::<i32>(arena, &parts, arrangement)?,
+                Some(BOOL) => arranged::<bool>(arena, &parts, arrangement)?,
+                _ => arranged::<f32>(arena, &parts, arrangement)?,
             };
             OrtTensor::wrapped(value)
         };
@@ -341,6 +374,7 @@ impl Graph for OrtGraph {
         let session = open_session(self.device, self.signature.name(), &self.model)?;
         let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
         Ok(Box::new(Self {
+            arena: arena(&session),
             session,
             device: self.device,
             model: Arc::clone(&self.model),

@@ -24,16 +24,24 @@ pub(super) struct Plan {
     pub(super) behind: Option<i64>,
     /// ONNX's numbers of the element types of ids.
     pub(super) source_type: i32,
+    /// Columns of every source, where the graph fixes them.
+    pub(super) source_columns: Option<usize>,
     pub(super) token_type: i32,
     /// Axes of the decoder's ids: (batch, 1) or (batch).
     pub(super) token_rank: usize,
+    /// The decoder reads all tokens so far, not the last one.
+    pub(super) prefix: Option<Prefix>,
     pub(super) encoder_mask: Option<Mask>,
+    /// How the encoder is told the lengths of its sources: element type and axes.
+    pub(super) encoder_lengths: Option<(i32, usize)>,
     pub(super) decoder_mask: Option<Mask>,
     /// States first, then memory.
     pub(super) carried: Arc<[Carried]>,
     pub(super) wires: Vec<Wire>,
     pub(super) states: usize,
     pub(super) attention: bool,
+    /// The decoder was exported for one row.
+    pub(super) one_row: bool,
     /// For errors.
     pub(super) encoder: String,
     pub(super) decoder: String,
@@ -54,6 +62,15 @@ pub(super) enum First {
     Zeros(Vec<usize>),
 }
 
+/// How a decoder without states is fed.
+#[derive(Clone, Copy)]
+pub(super) struct Prefix {
+    /// Tokens that it always reads; as many as there are unless the graph fixes them.
+    pub(super) columns: Option<usize>,
+    /// Its scores are those behind the last column alone.
+    pub(super) last_alone: bool,
+}
+
 /// A mask that a graph reads.
 pub(super) struct Mask {
     pub(super) element_type: i32,
@@ -71,15 +88,16 @@ impl Plan {
         let source = encoder.input(&wiring.encoder_input);
         let token = decoder.input(&wiring.decoder_input);
         let batches = [batch_symbol(source), batch_symbol(token)];
+        let one_row = [source, token].map(|tensor| fixed_length(tensor, 0) == Some(1));
         let outputs = wiring.encoder_outputs();
         let from_encoder = |name: &str| First::Encoder {
             output: outputs.iter().position(|output| *output == name).unwrap_or(0),
-            axis: batch_axis(encoder.output(name), batches[0]),
+            axis: batch_axis(encoder.output(name), batches[0], one_row[0]),
         };
         let (mut carried, mut wires) = (Vec::new(), Vec::new());
         for wire in &wiring.states {
             let input = decoder.input(&wire.decoder_input);
-            let batch = batch_axis(input, batches[1]);
+            let batch = batch_axis(input, batches[1], one_row[1]);
             let first = match wire.zeros.as_ref().or(wire.empty.as_ref()) {
                 Some(row) => First::Zeros(row.clone()),
                 None => from_encoder(&wire.encoder_output),
@@ -87,23 +105,20 @@ impl Plan {
             check_state(wire, input, batch)
                 .map_err(|error| error.in_graph(names[1], Some(&wire.decoder_input)))?;
             let kind = wire.grows.map_or(Kind::Fixed, |axis| Kind::Growing { axis });
-            carried.push(Carried { name: state_name(wire).to_owned(), kind, batch });
+            carried.push(Carried { name: state_name(wire).to_owned(), kind, batch, own_time: false });
             wires.push(Wire {
                 first,
-                output_axis: batch_axis(decoder.output(&wire.decoder_output), batches[1]),
+                output_axis: batch_axis(decoder.output(&wire.decoder_output), batches[1], one_row[1]),
             });
         }
         for wire in &wiring.memory {
-            let batch = batch_axis(decoder.input(&wire.decoder_input), batches[1]);
+            let batch = batch_axis(decoder.input(&wire.decoder_input), batches[1], one_row[1]);
             let first = from_encoder(&wire.encoder_output);
             let First::Encoder { axis, .. } = first else { continue };
-            // The first axis of a row, unless the encoder says that it always has one length.
-            let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_ref());
-            let fixed = given.is_some_and(|axes| {
-                matches!(axes.get(if axis == 0 { 1 } else { 0 }), None | Some(Dimension::Fixed(_)))
-            });
-            let time = (!fixed).then_some(0);
-            carried.push(Carried { name: wire.encoder_output.clone(), kind: Kind::Memory { time }, batch });
+            let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_deref());
+            let time = time_axis(given, axis, source);
+            let (name, kind) = (wire.encoder_output.clone(), Kind::Memory { time });
+            carried.push(Carried { name, kind, batch, own_time: false });
             wires.push(Wire { first, output_axis: 0 });
         }
         for (key, id) in [("source_start", wiring.source_start), ("source_end", wiring.source_end)] {
@@ -127,6 +142,14 @@ impl Plan {
                 Error::new(ErrorKind::Bundle, message).in_graph(names[1], Some(&wiring.decoder_input))
             );
         }
+        let prefix = wiring.decoder_prefix.then(|| Prefix::of(token, decoder.output(&wiring.decoder_output)));
+        if prefix.is_some() && token_rank != 2 + one_hot {
+            let message = format!("{token_rank} axes; a prefix has (batch, target_time)");
+            return Err(
+                Error::new(ErrorKind::Bundle, message).in_graph(names[1], Some(&wiring.decoder_input))
+            );
+        }
+        let lengths = wiring.encoder_lengths.as_ref().map(|name| encoder.input(name));
         Ok(Self {
             io: manifest.io,
             output: wiring.output,
@@ -137,14 +160,21 @@ impl Plan {
             before: wiring.source_start.map(i64::from),
             behind: wiring.source_end.map(i64::from),
             source_type: element_type(source),
+            source_columns: fixed_length(source, 1),
             token_type: element_type(token),
             token_rank: token_rank - one_hot,
+            prefix,
+            encoder_lengths: lengths.map(|input| {
+                let rank = input.and_then(|info| info.shape.as_ref()).map_or(1, Vec::len);
+                (element_type(input), rank.clamp(1, 2))
+            }),
             encoder_mask: wiring.encoder_mask.as_ref().map(|wire| Mask::of(wire, encoder)),
             decoder_mask: wiring.decoder_mask.as_ref().map(|wire| Mask::of(wire, decoder)),
             carried: carried.into(),
             wires,
             states: wiring.states.len(),
             attention: wiring.attention.is_some(),
+            one_row: one_row[1],
             encoder: names[0].to_owned(),
             decoder: names[1].to_owned(),
         })
@@ -157,6 +187,25 @@ impl Plan {
     }
 }
 
+impl Plan {
+    /// The axes of the rows in the decoder's inputs and outputs, in the order in which they are fed and read.
+    pub(super) fn decoder_axes(&self) -> (Vec<usize>, Vec<usize>) {
+        let carried = self.carried.iter().map(|carried| carried.batch);
+        let inputs = std::iter::once(0).chain(carried).chain(self.decoder_mask.iter().map(|_| 0));
+        let states = self.wires.iter().take(self.states).map(|wire| wire.output_axis);
+        let outputs = std::iter::once(0).chain(states).chain(self.attention.then_some(0));
+        (inputs.collect(), outputs.collect())
+    }
+}
+
+impl Prefix {
+    fn of(token: Option<&TensorInfo>, scores: Option<&TensorInfo>) -> Self {
+        let columns = fixed_length(token, 1);
+        let rank = scores.and_then(|tensor| tensor.shape.as_ref()).map_or(3, Vec::len);
+        Self { columns, last_alone: rank == 2 || (columns != Some(1) && fixed_length(scores, 1) == Some(1)) }
+    }
+}
+
 impl Mask {
     fn of(wire: &MaskWire, graph: &GraphInfo) -> Self {
         let values = if wire.one == MaskedOne::Token { [1, 0] } else { [0, 1] };
@@ -166,6 +215,14 @@ impl Mask {
 
 fn element_type(tensor: Option<&TensorInfo>) -> i32 {
     tensor.map_or(INT64, |tensor| tensor.element_type)
+}
+
+/// How long an axis is, where the graph fixes it.
+fn fixed_length(tensor: Option<&TensorInfo>, axis: usize) -> Option<usize> {
+    match tensor?.shape.as_ref()?.get(axis)? {
+        Dimension::Fixed(length) => Some(*length),
+        Dimension::Symbol(_) | Dimension::Unknown => None,
+    }
 }
 
 /// How errors call a state.
@@ -206,6 +263,24 @@ fn check_state(wire: &StateWire, input: Option<&TensorInfo>, batch: usize) -> Re
     Ok(())
 }
 
+/// The axis of a row that may have a place for each source column: the one that is called as the columns of
+/// the encoder's input are; else the first, unless the encoder says that it always has one length.
+fn time_axis(given: Option<&[Dimension]>, batch: usize, source: Option<&TensorInfo>) -> Option<usize> {
+    let row = |axis: usize| if axis > batch { axis - 1 } else { axis };
+    let columns = source.and_then(|source| source.shape.as_ref()?.get(1));
+    if let (Some(axes), Some(Dimension::Symbol(symbol))) = (given, columns) {
+        let is_time = |axis: &Dimension| matches!(axis, Dimension::Symbol(other) if other == symbol);
+        if let Some(axis) = axes.iter().position(is_time).filter(|&axis| axis != batch) {
+            return Some(row(axis));
+        }
+    }
+    let first = given.map(|axes| axes.get(usize::from(batch == 0)));
+    match first {
+        Some(None | Some(Dimension::Fixed(_))) => None,
+        _ => Some(0),
+    }
+}
+
 /// The symbol of the first axis.
 fn batch_symbol(tensor: Option<&TensorInfo>) -> Option<&str> {
     match tensor?.shape.as_ref()?.first()? {
@@ -214,9 +289,14 @@ fn batch_symbol(tensor: Option<&TensorInfo>) -> Option<&str> {
     }
 }
 
-/// The axis that is called as the batch is; the first if none is.
-fn batch_axis(tensor: Option<&TensorInfo>, batch: Option<&str>) -> usize {
+/// The axis that is called as the batch is; the first if none is. In a graph for one row it is the last axis
+/// of length 1 before the values.
+fn batch_axis(tensor: Option<&TensorInfo>, batch: Option<&str>, one_row: bool) -> usize {
     let shape = tensor.and_then(|tensor| tensor.shape.as_deref()).unwrap_or_default();
+    if one_row {
+        let before = &shape[..shape.len().saturating_sub(1)];
+        return before.iter().rposition(|axis| *axis == Dimension::Fixed(1)).unwrap_or(0);
+    }
     let named =
         |axis: &Dimension| matches!(axis, Dimension::Symbol(symbol) if Some(symbol.as_str()) == batch);
     shape.iter().position(named).unwrap_or(0)

@@ -9,6 +9,7 @@ use std::sync::Arc;
 
 use super::arrange::Arrangement;
 use super::graph::{Graph, Value};
+use super::prefix::Prefixes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::PaddingSide;
 
@@ -20,6 +21,8 @@ pub(super) struct Carried {
     pub(super) kind: Kind,
     /// The axis of the rows.
     pub(super) batch: usize,
+    /// Its time is not that of the source columns: rows are filled up to the longest.
+    pub(super) own_time: bool,
 }
 
 /// What becomes of a carried tensor in a step. Axes are those of a row.
@@ -75,11 +78,13 @@ pub(super) struct State {
     /// What the last step left, and what has joined since.
     parts: Vec<Part>,
     scratch: Vec<Row>,
+    /// What the rows have said, for decoders that are fed all of it.
+    pub(super) prefixes: Prefixes,
 }
 
 impl Part {
     /// The shape of a row of tensor `at`.
-    fn row_shape(&self, at: usize, batch: usize) -> Vec<usize> {
+    pub(super) fn row_shape(&self, at: usize, batch: usize) -> Vec<usize> {
         let mut shape = self.tensors[at].shape().to_vec();
         if batch < shape.len() {
             shape.remove(batch);
@@ -90,7 +95,14 @@ impl Part {
 
 impl State {
     pub(super) fn new(carried: Arc<[Carried]>, side: PaddingSide) -> Self {
-        Self { carried, side, rows: Vec::new(), parts: Vec::new(), scratch: Vec::new() }
+        Self {
+            carried,
+            side,
+            rows: Vec::new(),
+            parts: Vec::new(),
+            scratch: Vec::new(),
+            prefixes: Prefixes::default(),
+        }
     }
 
     pub(super) fn rows(&self) -> usize {
@@ -120,6 +132,7 @@ impl State {
     pub(super) fn clear(&mut self) {
         self.rows.clear();
         self.parts.clear();
+        self.prefixes.clear();
     }
 
     /// Lets rows of `fresh` come behind those that are there.
@@ -152,6 +165,7 @@ impl State {
         }
         let part = self.parts.len();
         self.parts.push(fresh.clone());
+        self.prefixes.join(rows.len());
         self.rows.extend(rows.map(|row| Row {
             source: fresh.sources[row],
             length: fresh.lengths[row],
@@ -164,9 +178,14 @@ impl State {
 
     /// Keeps `rows` in that order, any row any number of times.
     pub(super) fn keep(&mut self, rows: &[usize]) {
+        self.prefixes.keep(rows);
         self.scratch.clear();
         self.scratch.extend(rows.iter().map(|&row| self.rows[row]));
         std::mem::swap(&mut self.rows, &mut self.scratch);
+        if self.rows.is_empty() {
+            // A cohort that waits for its next rows holds no tensors.
+            self.parts.clear();
+        }
     }
 
     /// Puts the tensors together as the rows want them; says whether the source columns are others than
@@ -201,7 +220,7 @@ impl State {
                 }
                 Kind::Memory { time } => {
                     let along = time.filter(|_| first.timed[at]).map(|axis| {
-                        row_shape[axis] = columns;
+                        row_shape[axis] = if carried.own_time { self.longest(at, axis) } else { columns };
                         (axis, self.side)
                     });
                     (memory_stays, &memory, along)
@@ -230,6 +249,16 @@ impl State {
             (row.state, row.memory) = ((0, at), (0, at));
         }
         Ok(!memory_stays)
+    }
+
+    /// The longest that tensor `at` is along an axis of its rows, in the parts that are in use.
+    fn longest(&self, at: usize, axis: usize) -> usize {
+        let batch = self.carried[at].batch;
+        let parts = self.rows.iter().map(|row| row.memory.0);
+        parts
+            .map(|part| self.parts[part].row_shape(at, batch).get(axis).copied().unwrap_or(0))
+            .max()
+            .unwrap_or(0)
     }
 
     /// What the step gave in place of what it read; what stays follows unchanged.
@@ -262,7 +291,7 @@ mod tests {
     }
 
     fn carried() -> Arc<[Carried]> {
-        let carried = |kind| Carried { name: "tensor".to_owned(), kind, batch: 0 };
+        let carried = |kind| Carried { name: "tensor".to_owned(), kind, batch: 0, own_time: false };
         let memory = Kind::Memory { time: Some(0) };
         [Kind::Fixed, Kind::Growing { axis: 0 }, memory, memory].map(carried).into()
     }

@@ -298,6 +298,14 @@ impl Graph for TractGraph {
         })
     }
 
+    fn read_rows(&self, value: &Value, width: usize, rows: &[usize], into: &mut Tensor) -> Result<()> {
+        guarded(self.signature.name(), "failed", || {
+            let tensor = TractValue::of(value)?.value.cast_to::<f32>()?;
+            let data = tensor.try_as_plain_ram()?.as_slice::<f32>()?;
+            into.fill_rows(data, width, rows).map_err(|error| TractError::msg(error.message().to_owned()))
+        })
+    }
+
     fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
         guarded(self.signature.name(), "failed", || {
             let parts = parts.iter().map(|part| TractValue::of(part)).collect::<TractResult<Vec<_>>>()?;

@@ -96,6 +96,10 @@ impl Graph for TwoForms {
         self.narrow.read(value, into)
     }
 
+    fn read_rows(&self, value: &Value, width: usize, rows: &[usize], into: &mut Tensor) -> Result<()> {
+        self.narrow.read_rows(value, width, rows, into)
+    }
+
     fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
         self.narrow.arrange(parts, arrangement)
     }

@@ -142,6 +142,42 @@ fn special_ids_may_be_others() {
 }
 
 #[test]
+fn a_decoder_without_states_is_fed_the_whole_prefix_and_rows_of_any_age_run_together_where_it_is_causal() {
+    for (past, joins) in [(Past::Prefix, Joins::AnyAge), (Past::WholePrefix, Joins::SameAge)] {
+        for read in [Sources::All, Sources::Masked] {
+            let toy = Toy { past, sources: read, ..Toy::default() };
+            for kind in engines() {
+                let mut engine = open(&toy.bundle().unwrap(), kind).unwrap();
+                assert_eq!((engine.joins(), engine.lengths()), (joins, Lengths::Any), "{toy:?} in {kind}");
+                assert_eq!(engine.fork().unwrap().joins(), joins);
+                // Requests join while others run, each with its number of beams.
+                for ((_, found), source) in run(&mut *engine).into_iter().zip(sources()).step_by(3) {
+                    assert_eq!(found[0].ids, toy.expected(&source), "{source:?} in {kind}");
+                }
+            }
+            check(toy);
+        }
+    }
+    let states = Toy::default().changed_bundle(|m| m.wiring.decoder_prefix = true).unwrap_err();
+    assert!(states.to_string().contains("the decoder has states too"), "{states}");
+}
+
+#[test]
+fn graphs_that_were_exported_for_one_row_are_run_once_for_each() {
+    for past in [Past::Sum, Past::All, Past::Prefix] {
+        for sources in [Sources::All, Sources::Masked, Sources::First] {
+            let side = if sources == Sources::First { PaddingSide::Right } else { PaddingSide::Left };
+            let toy = Toy { past, sources, side, batch: "1", ..Toy::default() };
+            for kind in engines() {
+                let engine = open(&toy.bundle().unwrap(), kind).unwrap();
+                assert_eq!(engine.lengths(), Lengths::Alone, "{toy:?} in {kind}");
+            }
+            check(toy);
+        }
+    }
+}
+
+#[test]
 fn ids_may_be_int32() {
     check(Toy { id: DataType::Int32, ..Toy::default() });
 }

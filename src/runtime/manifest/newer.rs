@@ -5,7 +5,7 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::schema::{DataFile, GraphFile, Languages, Manifest, Provenance, SIDE_FILES};
+use super::schema::{DataFile, GraphFile, Languages, Manifest, Provenance, is_plain_name};
 use super::wiring::{MaskWire, MemoryWire, StateWire, Wiring};
 use crate::contract::SpecialIds;
 use crate::decoding::DecodingOptions;
@@ -28,14 +28,6 @@ pub(super) fn read_newer(text: &str, file: &Path) -> Result<Manifest> {
 fn drop_unknown(manifest: &mut Value) {
     keep::<Manifest>(manifest);
     // What a tokeniser has that is not known here stays, and is refused: it would make other ids of texts.
-    let tokenisers = ["source", "target"].map(|side| manifest.get(side)?.get("tokeniser").cloned());
-    let named = |name: &str| {
-        let values = tokenisers.iter().flatten().filter_map(Value::as_object).flat_map(|keys| keys.values());
-        values.filter_map(Value::as_str).any(|file| file == name)
-    };
-    if let Some(files) = manifest.get_mut("files").and_then(Value::as_object_mut) {
-        files.retain(|name, _| SIDE_FILES.contains(&name.as_str()) || named(name));
-    }
     let mut part = |keys: &[&str], keep: fn(&mut Value)| {
         if let Some(value) = keys.iter().try_fold(&mut *manifest, |value, key| value.get_mut(key)) {
             match value {
@@ -47,6 +39,12 @@ fn drop_unknown(manifest: &mut Value) {
     part(&["languages"], keep::<Languages>);
     part(&["graphs"], |graphs| {
         graphs.as_object_mut().into_iter().flat_map(|graphs| graphs.values_mut()).for_each(keep::<GraphFile>);
+    });
+    part(&["files"], |files| {
+        if let Some(files) = files.as_object_mut() {
+            let is_hash = |value: &Value| value.as_str().is_some_and(|text| text.len() == 64);
+            files.retain(|name, value| is_plain_name(name) && is_hash(value));
+        }
     });
     part(&["wiring"], keep::<Wiring>);
     part(&["wiring", "encoder_mask"], keep::<MaskWire>);

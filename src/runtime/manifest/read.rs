@@ -6,7 +6,7 @@ use serde::Deserialize;
 
 use super::newer::read_newer;
 use super::quoting::flow_list;
-use super::schema::{LONGEST_EXAMPLE, MOST_EXAMPLES, Manifest, Role, SIDE_FILES, is_plain_name};
+use super::schema::{LONGEST_EXAMPLE, MOST_EXAMPLES, Manifest, Role, is_plain_name};
 use super::wiring::StateWire;
 use crate::contract::{self, MANIFEST_VERSION, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
@@ -114,11 +114,13 @@ impl Manifest {
         }
         for (name, sha256) in &self.files {
             let key = format!("files.{name}");
-            if !SIDE_FILES.contains(&name.as_str()) && !self.tokeniser_files().any(|file| file == name) {
+            let is_graph = self.graphs.values().any(|graph| graph.file == *name);
+            if !is_plain_name(name) || is_graph || name == contract::file::MANIFEST {
                 return wrong(
                     &key,
                     "no file that bundles list".to_owned(),
-                    "the files are self_test.json, conformance.json, README.md, and those of tokenisers",
+                    "the files are self_test.json, conformance.json, README.md, those of tokenisers, and \
+                     those beside the graphs that have their weights",
                 );
             }
             if !is_sha256(sha256) {
@@ -176,6 +178,11 @@ impl Manifest {
         }
         if let Some((key, message, help)) = self.wiring.states.iter().find_map(StateWire::fault) {
             return wrong(&format!("wiring.states.{key}"), message, help);
+        }
+        if self.wiring.decoder_prefix && !self.wiring.states.is_empty() {
+            let help = "a decoder that is fed the whole prefix has no states: what it reads at each step beside the \
+                tokens is `memory`; leave decoder_prefix out if it is fed one token at a time";
+            return wrong("wiring.decoder_prefix", "the decoder has states too".to_owned(), help);
         }
         let inputs = self.wiring.decoder_inputs();
         for (i, name) in inputs.iter().enumerate() {

@@ -14,6 +14,9 @@ pub struct Wiring {
     /// The encoder's second input, which says where its sources are padding; (batch, source_time).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub encoder_mask: Option<MaskWire>,
+    /// The encoder's input that says how many tokens each source has, (batch) or (batch, 1).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_lengths: Option<String>,
     /// Where sources of different lengths are filled up; on the left unless it is said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source_padding: Option<PaddingSide>,
@@ -25,6 +28,10 @@ pub struct Wiring {
     pub source_end: Option<u32>,
     /// The decoder's token input.
     pub decoder_input: String,
+    /// The decoder has no states: each step feeds it all tokens so far, START first, (batch, target_time),
+    /// and reads its scores (batch, target_time, vocabulary) at each row's last token.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decoder_prefix: bool,
     /// The decoder's input that says where the sources are padding; (batch, source_time).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub decoder_mask: Option<MaskWire>,
@@ -33,7 +40,8 @@ pub struct Wiring {
     /// What the scores are.
     #[serde(default)]
     pub output: OutputForm,
-    /// Recurrent states, renewed at each step.
+    /// Recurrent states, renewed at each step; none of a decoder that is fed the whole prefix.
+    #[serde(default)]
     pub states: Vec<StateWire>,
     /// What the encoder gives once and every step reads.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -44,10 +52,13 @@ pub struct Wiring {
 }
 
 impl Wiring {
-    /// The encoder's inputs: the source, then its mask if there is one.
+    /// The encoder's inputs: the source, then its mask and its lengths if there are any.
     pub fn encoder_inputs(&self) -> Vec<&str> {
         let mask = self.encoder_mask.iter().map(|mask| mask.input.as_str());
-        std::iter::once(self.encoder_input.as_str()).chain(mask).collect()
+        std::iter::once(self.encoder_input.as_str())
+            .chain(mask)
+            .chain(self.encoder_lengths.as_deref())
+            .collect()
     }
 
     /// The encoder's outputs that decoding reads: first values of states, then memory.
@@ -80,6 +91,8 @@ pub enum OutputForm {
     Logits,
     /// Probabilities.
     Probabilities,
+    /// Logarithms of probabilities, as `LogSoftmax` gives them; they are read as logits are.
+    LogProbabilities,
 }
 
 /// One state. Its first value is one of `encoder_output`, `zeros` and `empty`.
@@ -175,7 +188,7 @@ pub enum MaskedOne {
 const MOST_ELEMENTS: usize = 1 << 20;
 
 /// One tensor that stays the same from step to step.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MemoryWire {
     /// Gives it.

@@ -10,7 +10,7 @@ use super::source_text::SourceText;
 use crate::bundle::Bundle;
 use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, UnknownPolicy};
 use crate::error::{Error, ErrorKind, Result};
-use crate::vocabulary::{LanguageIds, SymbolList, TextLimits, Tokeniser};
+use crate::vocabulary::{SymbolList, TextLimits, Tokeniser};
 
 /// A text and what became of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -118,7 +118,8 @@ impl TextCoder {
             merged.max_new_tokens =
                 Some((longest + 1).max(merged.min_new_tokens.unwrap_or(0)).min(DecodingOptions::MOST_TOKENS));
         }
-        let settings = Settings::with_symbols(&merged, &self.0.target)?;
+        let settings =
+            Settings::with_symbols(&merged, &self.0.target)?.with_source(&merged, self.source())?;
         match settings.attention_key() {
             Some(key) if !self.0.has_attention => {
                 Err(Error::new(ErrorKind::Config, format!("`{key}`: the model has no attention")))
@@ -164,7 +165,7 @@ impl TextCoder {
             encoded.symbols = part.clone().map(|at| &encoded.symbols[at]).collect();
             encoded.ids = encoded.ids[part].to_vec();
         }
-        let text = self.source().frame(&mut encoded, LanguageIds::default());
+        let text = self.source().frame(&mut encoded, settings.languages);
         if !settings.keeps_attention() {
             encoded.symbols = SymbolList::default();
         }

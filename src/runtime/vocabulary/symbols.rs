@@ -103,13 +103,19 @@ impl Vocabulary {
                 let found =
                     spec.symbols.get(id).map_or_else(|| "nothing".to_owned(), |symbol| format!("{symbol:?}"));
                 return Err(wrong(format!("symbol {id} is {found} and must be {special:?}")).help(format!(
-                    "the first four symbols are {}, in this order, unless `special_ids` gives other ids",
+                    "the first four symbols are {}, in this order, unless `special_ids` gives other ids; where \
+                     they only have other names, write these: no text has them",
                     SPECIAL_SYMBOLS.join(", ")
                 )));
             }
         }
         let ids = index(&spec.symbols, special);
         let is_special = |id: usize| all.iter().any(|&special| special as usize == id);
+        let ordinary = spec.symbols.iter().enumerate().filter(|(id, _)| !is_special(*id));
+        let (single, several): (Vec<_>, Vec<_>) =
+            ordinary.partition(|(_, symbol)| symbol.chars().nth(1).is_none());
+        // Among characters, symbols of several are tags that no text can have: of a language, of unused rows.
+        let has_tags = several.len() <= single.len();
         for (id, symbol) in spec.symbols.iter().enumerate() {
             if let Some(&last) = ids.get(symbol.as_str())
                 && last as usize != id
@@ -118,7 +124,7 @@ impl Vocabulary {
                 return Err(wrong(format!("symbol {symbol:?} appears twice, as ids {id} and {last}")));
             }
             let splits_to_itself = match spec.unit {
-                Unit::Character => symbol.chars().count() == 1,
+                Unit::Character => !symbol.is_empty() && (has_tags || symbol.chars().count() == 1),
                 Unit::Token => !symbol.is_empty() && !symbol.contains(char::is_whitespace),
             };
             if !is_special(id) && !splits_to_itself {

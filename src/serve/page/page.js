@@ -135,8 +135,16 @@ async function load() {
 function show() {
   const m = model(), details = m.details || {}, network = details.architecture || {}, names = words.cards;
   document.title = m.name + " · s2s";
-  const [from, to] = [m.source_language, m.target_language];
-  $("languages").textContent = from || to ? (from || words.any) + " → " + (to || words.any) : "";
+  const several = m.languages || [];
+  $("pair").hidden = several.length === 0;
+  for (const side of ["from", "to"]) {
+    const chosen = $(side).value;
+    $(side).replaceChildren(new Option(words.asModel, ""), ...several.map(({ code, tag }) => new Option(tag, code)));
+    $(side).value = several.some(({ code }) => code === chosen) ? chosen : "";
+  }
+  const tag = (side) => several.find(({ code }) => code === $(side).value)?.tag;
+  const [from, to] = [tag("from") ?? m.source_language, tag("to") ?? m.target_language];
+  $("languages").textContent = several.length === 0 && (from || to) ? (from || words.any) + " → " + (to || words.any) : "";
   // For fonts, and for the voice of a screen reader.
   $("input").lang = from || "";
   $("output").lang = to || "";
@@ -199,6 +207,8 @@ function parameters() {
   const number = (name) => { const text = form.get(name); if (text !== "" && text !== null) chosen[name] = Number(text); };
   ["max_new_tokens", "repetition_penalty", "no_repeat_ngram_size"].forEach(number);
   if (form.get("unknown")) chosen.unknown = form.get("unknown");
+  if ($("from").value) chosen.source_language = $("from").value;
+  if ($("to").value) chosen.target_language = $("to").value;
   const width = Number(form.get("width")) || 1;
   if (method === "beam") { chosen.num_beams = width; chosen.num_return_sequences = width; number("length_penalty"); }
   if (method === "sample") { chosen.do_sample = true; chosen.num_return_sequences = width; ["temperature", "top_k", "top_p", "seed"].forEach(number); }
@@ -344,7 +354,7 @@ function hypotheses(event) {
   $("others").querySelector("tbody").replaceChildren(...all.map((one) => {
     const row = element("tr"), text = element("td", one.text_output);
     text.dir = "auto";
-    text.lang = model().target_language || "";
+    text.lang = $("output").lang;
     row.append(element("td", one.score.toFixed(4), "number"), text, element("td", words.reasons[one.finish_reason] ?? one.finish_reason));
     return row;
   }));
@@ -426,6 +436,7 @@ $("input").addEventListener("compositionend", () => { composing = false; soon();
 $("input").addEventListener("input", (event) => { if (!event.isComposing) composing = false; soon(); });
 document.addEventListener("selectionchange", () => { if (job && document.activeElement === $("input") && job.lines.length > 1) report(); });
 $("options").addEventListener("input", () => { parameters(); soon(); });
+for (const side of ["from", "to"]) $(side).addEventListener("change", () => { show(); soon(); });
 $("options").addEventListener("submit", (event) => { event.preventDefault(); translate(); });
 $("model").addEventListener("change", () => { show(); clear(); soon(); });
 $("language").addEventListener("change", () => { remember("localStorage", "s2s.language", $("language").value); speak($("language").value); });

@@ -27,7 +27,7 @@ const STRINGS = {
     useKey: "Use this key", cancel: "Cancel", enterKey: "Enter the key",
     keyWrong: "That is not this server's key. Look for missing or extra characters and try again.",
     keyCharacters: "A key has only letters, digits and signs of ASCII. Was something else pasted?",
-    any: "any language",
+    any: "any language", fromLanguage: "Source language", toLanguage: "Target language", asModel: "as the model says",
     cards: {
       name: "Name", network: "Network", sourceInput: "Source input", targetInput: "Target input", source: "Source", target: "Target",
       decoding: "Decoding defaults", scores: "Scores", pairs: "Training pairs", licence: "Licence of the data", attribution: "Attribution",
@@ -92,7 +92,7 @@ const STRINGS = {
     useKey: "使用此密钥", cancel: "取消", enterKey: "输入密钥",
     keyWrong: "这不是此服务器的密钥。请检查是否多了或少了字符，然后重试。",
     keyCharacters: "密钥只含 ASCII 字母、数字和符号。是否粘贴了别的内容？",
-    any: "任意语言",
+    any: "任意语言", fromLanguage: "原文语言", toLanguage: "译文语言", asModel: "由模型决定",
     cards: {
       name: "名称", network: "网络", sourceInput: "原文输入", targetInput: "译文输入", source: "原文", target: "译文",
       decoding: "解码默认值", scores: "得分", pairs: "训练句对", licence: "数据许可", attribution: "署名",

@@ -12,10 +12,12 @@ use serde_json::{Value, json};
 
 use super::router::{body, post, refused, send};
 use super::scripted::{Record, Scripted};
+use super::server;
 use crate::serve::access_log::{AccessLog, LogFormat};
 use crate::serve::auth::ApiKey;
 use crate::serve::error::Fault;
 use crate::serve::hosts::Hosts;
+use crate::serve::languages::spoken;
 use crate::serve::limits::Limits;
 use crate::serve::model::Card;
 use crate::serve::scheduler::Scheduler;
@@ -276,6 +278,35 @@ async fn of_several_models_the_closest_answers_or_the_one_that_is_named() {
     let languages =
         body(send(&server, Request::get("/models/en-fr/languages").body(Body::empty()).unwrap()).await).await;
     assert_eq!(languages.as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_model_of_several_languages_is_told_which_in_its_own_words() {
+    let card = Card {
+        name: "nllb".to_owned(),
+        languages: spoken(["eng_Latn", "fra_Latn", "zho_Hans", "zho_Hant"]),
+        ..Card::default()
+    };
+    let (server, record) = server(&Limits::default(), Scripted { card, ..Scripted::default() }, None);
+    let listed = body(send(&server, Request::get("/languages").body(Body::empty()).unwrap()).await).await;
+    assert_eq!(listed.as_array().unwrap().len(), 4);
+    let expected =
+        json!({"code": "zh-Hant", "name": "zh-Hant", "targets": ["en", "fr", "zh-Hans", "zh-Hant"]});
+    assert_eq!(listed[3], expected);
+    let told = async |source: &str, target: &str| {
+        let request = json!({"q": "a", "source": source, "target": target});
+        translated(&server, json_to("/translate", &request)).await;
+        record.languages.lock().unwrap().last().cloned().unwrap()
+    };
+    let codes = |source: &str, target: &str| [Some(source.to_owned()), Some(target.to_owned())];
+    assert_eq!(told("en", "zh-Hant").await, codes("eng_Latn", "zho_Hant"));
+    assert_eq!(told("fra_Latn", "zh").await, codes("fra_Latn", "zho_Hans"));
+    assert_eq!(told("auto", "en-GB").await, [None, Some("eng_Latn".to_owned())]);
+    let request = json!({"q": "a", "source": "en", "target": "xx"});
+    refused(send(&server, json_to("/translate", &request)).await, Fault::UnsupportedLanguage).await;
+    let form = post("/v2/translate", FORM, "text=a&target_lang=FR&source_lang=EN");
+    send(&server, form).await;
+    assert_eq!(record.languages.lock().unwrap().last(), Some(&codes("eng_Latn", "fra_Latn")));
 }
 
 #[tokio::test]

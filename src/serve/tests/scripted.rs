@@ -50,6 +50,8 @@ pub(crate) struct Record {
     pub(crate) cancelled: AtomicUsize,
     pub(crate) engines: AtomicUsize,
     pub(crate) encoded_on: Mutex<Vec<std::thread::ThreadId>>,
+    /// Source and target language that requests came with.
+    pub(crate) languages: Mutex<Vec<[Option<String>; 2]>>,
 }
 
 #[derive(Clone, Default)]
@@ -64,6 +66,8 @@ impl Model for Scripted {
     }
 
     fn settings(&self, request: &DecodingOptions) -> Result<Arc<Settings>> {
+        let languages = [&request.source_language, &request.target_language].map(Clone::clone);
+        self.record.languages.lock().unwrap_or_else(PoisonError::into_inner).push(languages);
         Settings::new(request).map(Arc::new)
     }
 

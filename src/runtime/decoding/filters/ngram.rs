@@ -1,12 +1,11 @@
-//! No n-gram comes twice.
+//! No n-gram comes twice, or none that the source has.
 
-/// Bans every token that already followed the last n - 1 tokens; with n = 1 every earlier token.
-pub(super) fn apply(logits: &mut [f32], earlier: &[u32], n: usize) {
-    if earlier.len() < n {
-        return;
-    }
-    let suffix = &earlier[earlier.len() + 1 - n..];
-    for gram in earlier.windows(n) {
+/// Bans every token that follows, somewhere in `text`, the last n - 1 tokens of `earlier`; with n = 1 every
+/// token of `text`.
+pub(super) fn apply(logits: &mut [f32], text: &[u32], earlier: &[u32], n: usize) {
+    let Some(from) = (earlier.len() + 1).checked_sub(n) else { return };
+    let suffix = &earlier[from..];
+    for gram in text.windows(n) {
         if gram[..n - 1] == *suffix
             && let Some(x) = logits.get_mut(gram[n - 1] as usize)
         {
@@ -18,8 +17,12 @@ pub(super) fn apply(logits: &mut [f32], earlier: &[u32], n: usize) {
 #[cfg(test)]
 mod tests {
     fn banned(earlier: &[u32], n: usize) -> Vec<usize> {
+        banned_by(earlier, earlier, n)
+    }
+
+    fn banned_by(text: &[u32], earlier: &[u32], n: usize) -> Vec<usize> {
         let mut logits = [0.0; 6];
-        super::apply(&mut logits, earlier, n);
+        super::apply(&mut logits, text, earlier, n);
         (0..6).filter(|&i| logits[i] == f32::NEG_INFINITY).collect()
     }
 
@@ -35,5 +38,12 @@ mod tests {
     fn a_history_shorter_than_the_gram_bans_nothing() {
         assert!(banned(&[4, 5], 3).is_empty());
         assert!(banned(&[], 1).is_empty());
+        assert!(banned_by(&[1, 2, 3], &[1], 3).is_empty());
+    }
+
+    #[test]
+    fn what_follows_the_suffix_in_the_source_is_banned() {
+        assert_eq!(banned_by(&[1, 2, 3, 2, 4], &[0, 2], 2), [3, 4]);
+        assert_eq!(banned_by(&[1, 2], &[0], 1), [1, 2]);
     }
 }

@@ -1,6 +1,8 @@
 #![allow(clippy::unwrap_used)]
 
 mod batching;
+mod cohorts;
+mod generate;
 mod options;
 mod reference;
 pub(crate) mod scripted;

@@ -13,7 +13,10 @@ fn refused(yaml: &str) -> Error {
 fn every_key_is_read_and_written_back() {
     let yaml = "unknown: copy\nmax_input_length: 9\ntruncate: left\nmax_new_tokens: 7\nmin_new_tokens: 2\nnum_beams: 4\nnum_return_sequences: 3\nlength_penalty: 0.5\n\
         length_penalty_type: gnmt\nearly_stopping: never\npatience: 2.0\ncoverage_penalty: 0.25\nrepetition_penalty: 1.5\nno_repeat_ngram_size: 3\n\
-        suppress_tokens: [5, \"x\", \"7\"]\ndisable_unk: true\ntarget_prefix: ab\nstop_strings: [\"\\n\", end]\ndo_sample: false\ntemperature: 0.5\n\
+        suppress_tokens: [5, \"x\", \"7\"]\nbegin_suppress_tokens: [2]\nbad_words_ids: [[4], [5, 6]]\n\
+        encoder_no_repeat_ngram_size: 4\nencoder_repetition_penalty: 1.25\n\
+        exponential_decay_length_penalty: [3, 1.5]\neos_token_id: [2, 5]\nforced_bos_token_id: 4\n\
+        forced_eos_token_id: 2\nrenormalize_logits: true\nsource_language: fr\ntarget_language: de\ndisable_unk: true\ntarget_prefix: ab\nstop_strings: [\"\\n\", end]\ndo_sample: false\ntemperature: 0.5\n\
         top_k: 5\ntop_p: 0.75\nmin_p: 0.5\nseed: 12345678901234567890\nreplace_unknowns: true\ntime_limit: 2.5\n\
         output: {scores: true, token_scores: true, attention: true}\n";
     let options = DecodingOptions::from_yaml(yaml, "d.yaml").unwrap();
@@ -100,6 +103,12 @@ fn wrong_types_and_values_are_named_with_line_and_key() {
         ("repetition_penalty: 1.0e-38", "d.yaml:1:repetition_penalty"),
         ("length_penalty: -7", "d.yaml:1:length_penalty"),
         ("patience: 17", "d.yaml:1:patience"),
+        ("encoder_repetition_penalty: 0", "d.yaml:1:encoder_repetition_penalty"),
+        ("seed: 1\nexponential_decay_length_penalty: [3, 0]", "d.yaml:2:exponential_decay_length_penalty"),
+        ("exponential_decay_length_penalty: [3]", "d.yaml:1:exponential_decay_length_penalty"),
+        ("eos_token_id: -1", "d.yaml:1:eos_token_id"),
+        ("forced_bos_token_id: 4294967296", "d.yaml:1:forced_bos_token_id"),
+        ("bad_words_ids: [[]]", "d.yaml:1:bad_words_ids"),
     ] {
         let error = refused(yaml);
         assert!(error.to_string().starts_with(place), "{yaml:?}: {error}");
@@ -112,6 +121,10 @@ fn lists_and_texts_are_counted_while_they_are_read() {
     for (key, item, most, what) in [
         ("stop_strings", "\"a\"", DecodingOptions::MOST_STOP_STRINGS, "at most 64 strings"),
         ("suppress_tokens", "7", DecodingOptions::MOST_SUPPRESSED, "at most 65536 symbols"),
+        ("begin_suppress_tokens", "7", DecodingOptions::MOST_SUPPRESSED, "at most 65536 symbols"),
+        ("bad_words_ids", "[7]", DecodingOptions::MOST_SUPPRESSED, "at most 65536 in all lists"),
+        ("eos_token_id", "7", DecodingOptions::MOST_ENDS, "at most 64 ids"),
+        ("forced_eos_token_id", "7", DecodingOptions::MOST_ENDS, "at most 64 ids"),
     ] {
         let read =
             |count| serde_json::from_str::<DecodingOptions>(&format!("{{\"{key}\": {}}}", list(item, count)));
@@ -122,6 +135,7 @@ fn lists_and_texts_are_counted_while_they_are_read() {
     for (key, most) in [
         ("stop_strings", DecodingOptions::MOST_STOP_CHARACTERS),
         ("target_prefix", DecodingOptions::MOST_PREFIX_CHARACTERS),
+        ("target_language", DecodingOptions::MOST_LANGUAGE_CHARACTERS),
     ] {
         let yaml = |count: usize| format!("{key}: {}", "é".repeat(count));
         DecodingOptions::from_yaml(&yaml(most), "d.yaml").unwrap().check().unwrap();
@@ -155,7 +169,14 @@ fn combinations_that_cannot_be_are_errors_that_name_the_key() {
 
 #[test]
 fn text_in_the_options_needs_a_vocabulary() {
-    for yaml in ["target_prefix: a", "stop_strings: a", "suppress_tokens: [a]"] {
+    for yaml in [
+        "target_prefix: a",
+        "stop_strings: a",
+        "suppress_tokens: [a]",
+        "begin_suppress_tokens: [a]",
+        "source_language: fr",
+        "target_language: fr",
+    ] {
         let options = DecodingOptions::from_yaml(yaml, "d.yaml").unwrap();
         options.check().unwrap();
         assert_eq!(Settings::for_ids(&options).unwrap_err().kind(), ErrorKind::Config);

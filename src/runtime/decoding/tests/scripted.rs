@@ -1,9 +1,10 @@
 //! An engine whose logits are a random function of source and history, which it carries from step to step.
 
+use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::contract::SpecialIds;
-use crate::engine::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
+use crate::engine::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Clone, Debug)]
@@ -17,12 +18,18 @@ pub(crate) struct Scripted {
     pub(crate) refused: Option<i64>,
     /// Sources with this id give NaN.
     pub(crate) poisoned: Option<i64>,
+    /// Steps of rows whose source has this id fail.
+    pub(crate) broken: Option<i64>,
     /// Rows of each step so far.
     pub(crate) steps: Vec<usize>,
     pub(crate) encoded: Vec<usize>,
     pub(crate) ids: SpecialIds,
     pub(crate) joins: Joins,
+    pub(crate) lengths: Lengths,
     pub(crate) running: Vec<Row>,
+    /// The rows of cohorts that are not selected, by their numbers.
+    pub(crate) resting: BTreeMap<usize, Vec<Row>>,
+    pub(crate) cohort: usize,
 }
 
 /// A running row: two numbers that say what it has read, and its source without padding.
@@ -42,11 +49,15 @@ impl Scripted {
             grain: None,
             refused: None,
             poisoned: None,
+            broken: None,
             steps: vec![],
             encoded: vec![],
             ids: SpecialIds::default(),
             joins: Joins::AnyAge,
+            lengths: Lengths::Any,
             running: vec![],
+            resting: BTreeMap::new(),
+            cohort: 0,
         }
     }
 }
@@ -63,6 +74,10 @@ fn unit(hash: u64) -> f32 {
 }
 
 const NAN_MARK: f32 = -1.0;
+
+fn of_one_length(rows: &[Row]) -> bool {
+    rows.windows(2).all(|pair| pair[0].source.len() == pair[1].source.len())
+}
 
 impl Engine for Scripted {
     fn name(&self) -> &str {
@@ -81,6 +96,19 @@ impl Engine for Scripted {
         self.joins
     }
 
+    fn lengths(&self) -> Lengths {
+        self.lengths
+    }
+
+    fn select(&mut self, cohort: usize) {
+        let rows = self.resting.remove(&cohort).unwrap_or_default();
+        if cohort != self.cohort {
+            let resting = std::mem::replace(&mut self.running, rows);
+            self.resting.insert(self.cohort, resting);
+            self.cohort = cohort;
+        }
+    }
+
     fn encode(&mut self, source: &IdMatrix) -> Result<Encoded> {
         assert_eq!(source.data.len(), source.rows * source.columns);
         assert!(source.rows > 0 && source.columns > 0);
@@ -96,6 +124,8 @@ impl Engine for Scripted {
             Row { hidden: [first, (hash & 0xffff) as f32], source: own, age: 0 }
         };
         let rows: Vec<Row> = source.data.chunks_exact(source.columns).map(row).collect();
+        assert!(self.lengths == Lengths::Any || of_one_length(&rows));
+        assert!(self.lengths != Lengths::Alone || rows.len() == 1);
         Ok(Encoded::new(source.rows, rows))
     }
 
@@ -103,6 +133,7 @@ impl Engine for Scripted {
         assert!(self.joins == Joins::AnyAge || self.running.iter().all(|row| row.age == 0));
         let fresh: &Vec<Row> = encoded.get().unwrap();
         self.running.extend_from_slice(&fresh[rows]);
+        assert!(self.lengths != Lengths::One || of_one_length(&self.running));
         Ok(())
     }
 
@@ -113,6 +144,10 @@ impl Engine for Scripted {
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
         assert_eq!(tokens.len(), self.running.len());
         self.steps.push(tokens.len());
+        if self.running.iter().any(|row| self.broken.is_some_and(|id| row.source.contains(&id))) {
+            self.running.clear();
+            return Err(Error::new(ErrorKind::Engine, "broken"));
+        }
         output.logits.clear();
         output.attention.clear();
         let time = self.running.iter().map(|row| row.source.len()).max().unwrap_or(0).max(1);
@@ -148,6 +183,8 @@ impl Engine for Scripted {
 
     fn clear(&mut self) {
         self.running.clear();
+        self.resting.clear();
+        self.cohort = 0;
     }
 
     fn states(&mut self) -> Result<Vec<StateTensor>> {
@@ -156,6 +193,6 @@ impl Engine for Scripted {
     }
 
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        Ok(Box::new(Self { running: vec![], ..self.clone() }))
+        Ok(Box::new(Self { running: vec![], resting: BTreeMap::new(), cohort: 0, ..self.clone() }))
     }
 }

@@ -4,7 +4,7 @@
 use serde::Deserialize;
 
 use crate::contract::SpecialIds;
-use crate::decoding::filters::{Scratch, apply_rules, apply_sampling};
+use crate::decoding::filters::{Context, Scratch, apply_rules, apply_sampling};
 use crate::decoding::{DecodingOptions, Settings};
 
 #[derive(Deserialize)]
@@ -31,7 +31,16 @@ fn rows_come_out_as_the_processors_of_transformers_leave_them() {
             Settings::new(&DecodingOptions { do_sample: Some(true), ..case.options.clone() }).unwrap();
         let mut row = case.logits.clone();
         let special = SpecialIds::default();
-        apply_rules(&mut row, &settings, special, &case.history, case.history.len(), &mut scratch);
+        let context = Context {
+            settings: &settings,
+            special,
+            never: &[special.pad, special.start],
+            ends: &[special.end],
+            source: &[],
+            ids: &case.history,
+            generated: case.history.len(),
+        };
+        apply_rules(&mut row, context, 0.0, &mut scratch);
         apply_sampling(&mut row, &settings, &mut scratch);
         let best = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
         for (id, (&found, expected)) in row.iter().zip(&case.expected).enumerate() {
