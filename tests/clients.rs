@@ -46,15 +46,26 @@ fn python() -> Option<PathBuf> {
 fn check(python: &Path, client: &str, keys: &[Option<&str>]) {
     let folder = tempfile::tempdir().unwrap();
     let bundle = crate::common::bundle(folder.path());
-    let mut translator = Translator::open(&bundle, EngineKind::Auto).unwrap();
     let texts = ["abc", "hello there", "a", "123", "caf\u{e9} \u{4f60}\u{597d}", "zzzz zzzz"];
-    let translations = translator.translate(&texts, &DecodingOptions::default()).unwrap();
-    let pairs: serde_json::Map<_, _> =
-        texts.iter().zip(translations).map(|(text, made)| ((*text).to_owned(), json!(made.text))).collect();
+    let model =
+        json!({"model": "random", "texts": translations(&bundle, &texts, &DecodingOptions::default())});
+    check_with(python, client, keys, &bundle, &model);
+}
+
+/// Texts and what the model makes of them.
+fn translations(bundle: &Path, texts: &[&str], options: &DecodingOptions) -> serde_json::Value {
+    let mut translator = Translator::open(bundle, EngineKind::Auto).unwrap();
+    let translations = translator.translate(texts, options).unwrap();
+    texts.iter().zip(translations).map(|(text, made)| ((*text).to_owned(), json!(made.text))).collect()
+}
+
+/// Runs a client on a server of `bundle`; it reads `model`.
+fn check_with(python: &Path, client: &str, keys: &[Option<&str>], bundle: &Path, model: &serde_json::Value) {
+    let folder = tempfile::tempdir().unwrap();
     let expected = folder.path().join("expected.json");
-    std::fs::write(&expected, json!({"model": "random", "texts": pairs}).to_string()).unwrap();
+    std::fs::write(&expected, model.to_string()).unwrap();
     for key in keys {
-        let server = Running::start(&bundle, |command| {
+        let server = Running::start(bundle, |command| {
             key.map(|key| command.env("S2S_API_KEY", key));
         });
         let mut command = Command::new(python);
@@ -78,6 +89,24 @@ fn check(python: &Path, client: &str, keys: &[Option<&str>]) {
 fn libretranslatepy_translates() {
     let Some(python) = python() else { return };
     check(&python, "libretranslate", &[None, Some("secret")]);
+}
+
+#[test]
+fn libretranslatepy_chooses_between_the_languages_of_a_model() {
+    let Some(python) = python() else { return };
+    let bundle = Path::new(ROOT).join("tests/optimum/m2m100.zip");
+    let texts = ["Music", "The old house."];
+    let to = |target: &str| {
+        let options = DecodingOptions {
+            source_language: Some("en".to_owned()),
+            target_language: Some(target.to_owned()),
+            ..DecodingOptions::default()
+        };
+        translations(&bundle, &texts, &options)
+    };
+    let pairs = json!({"zh": to("zh"), "fr": to("fr")});
+    assert_ne!(pairs["zh"], pairs["fr"], "the target language makes no difference");
+    check_with(&python, "languages", &[None], &bundle, &json!({"model": "m2m100", "pairs": pairs}));
 }
 
 #[test]

@@ -12,7 +12,7 @@ use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
-use crate::manifest::{Io, Manifest, Role, SIDE_FILES, SpecialIds, check_version};
+use crate::manifest::{Io, Manifest, Role, SIDE_FILES, SpecialIds, check_version, is_plain_name};
 use crate::optimum;
 use crate::vocabulary::{NamedFiles, Side, Tokeniser, Vocabulary, VocabularyMetadata, VocabularySpec};
 
@@ -24,6 +24,7 @@ use self::files::{Files, Folder, Memory};
 pub use self::files::{NO_BUNDLE, NO_FOLDER};
 use self::weights::Weights;
 pub use crate::files::sha256;
+pub use crate::optimum::Stateless;
 
 /// An opened bundle: everything in memory, checked.
 #[derive(Clone, Debug)]
@@ -55,20 +56,50 @@ impl Bundle {
     /// [`ErrorKind::Bundle`] if a file is missing or damaged, the version is unknown, or the graphs do not
     /// belong together; [`ErrorKind::Io`] if reading fails.
     pub fn open(path: impl AsRef<Path>) -> Result<Self> {
-        let path = path.as_ref();
+        Self::with_files(path.as_ref(), Self::read)
+    }
+
+    /// Gives the files that lie at `path` to `read`.
+    fn with_files<T>(path: &Path, read: impl FnOnce(&Path, &mut dyn Files) -> Result<T>) -> Result<T> {
         let data = std::fs::metadata(path).map_err(|e| {
             Error::io(path, e).help("give the folder that `s2s export` wrote, or a zip of it")
         })?;
         if data.is_dir() {
-            return Self::read(path, &mut Folder(path));
+            return read(path, &mut Folder(path));
         }
         // A user may point at the manifest itself.
         if path.file_name().is_some_and(|name| name == file::MANIFEST) {
             let folder = path.parent().unwrap_or(Path::new(""));
             let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
-            return Self::read(folder, &mut Folder(folder));
+            return read(folder, &mut Folder(folder));
         }
-        Self::read(path, &mut archive::Archive::open(path)?)
+        read(path, &mut archive::Archive::open(path)?)
+    }
+
+    /// A file that lies beside those of the bundle and is none of them; none for bundles in memory.
+    ///
+    /// # Errors
+    /// Of reading, and if it is longer than a side file may be.
+    pub fn beside(&self, name: &str) -> Result<Option<Vec<u8>>> {
+        if !self.path.exists() || !is_plain_name(name) {
+            return Ok(None);
+        }
+        Self::with_files(&self.path, |_, files| files.read(name, SIDE_FILE))
+    }
+
+    /// The graphs of an Optimum folder that keep no state, where it has them: what the ones that do are held
+    /// against.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Bundle`] if one is damaged; of reading.
+    pub fn stateless(&self) -> Result<Option<Stateless>> {
+        // What was imported has left them behind.
+        if !self.path.exists() || self.path.join(file::MANIFEST).exists() {
+            return Ok(None);
+        }
+        Self::with_files(&self.path, |path, files| {
+            if optimum::is_optimum(&files.names()) { Stateless::read(path, files) } else { Ok(None) }
+        })
     }
 
     /// Opens a bundle that is in memory: file name to bytes, the manifest among them.

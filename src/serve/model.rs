@@ -87,8 +87,8 @@ impl Worker for TextLoop {
                 event => events.push(event),
             }
         }
-        // The engine failed on the batch as a whole: which text it was, the scheduler finds out.
-        if failed.len() > 1 && self.is_idle() {
+        // The engine failed on a batch as a whole: which text it was, the scheduler finds out.
+        if self.lost_together() {
             return failed.pop().map_or(Ok(()), |(_, error)| Err(error));
         }
         events.extend(failed.into_iter().map(|(id, error)| TextEvent::Failed { id, error }));

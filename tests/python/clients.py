@@ -25,6 +25,17 @@ def libretranslate(url, expected, key):
     assert isinstance(client.languages(), list) and client.detect("x")[0]["confidence"] == 100.0
 
 
+def languages(url, expected, key):
+    from libretranslatepy import LibreTranslateAPI
+
+    client = LibreTranslateAPI(url + "/", api_key=key or None)
+    for target, texts in expected["pairs"].items():
+        for text, translation in texts.items():
+            assert client.translate(text, "en", target) == translation, (text, target)
+    listed = {language["code"]: language["targets"] for language in client.languages()}
+    assert len(listed) == 100 and {"en", "fr", "zh"} <= set(listed["en"]), listed
+
+
 def deep_translator(url, expected, key):
     from deep_translator import LibreTranslator
 

@@ -4,10 +4,8 @@
 //! `generated`, as `{ids, text}` for each source; a list of pairs of ids, `[source, target]`; a list of
 //! `{source, target}`, both texts.
 
-use std::path::Path;
-
+use s2s_runtime::bundle::Bundle;
 use s2s_runtime::decoding::{DecodingOptions, EarlyStopping};
-use s2s_runtime::files;
 use serde::Deserialize;
 use serde_json::{Map, Value};
 
@@ -69,22 +67,19 @@ struct Pair {
 }
 
 impl Expected {
-    /// Reads the file of a folder, if there is one.
+    /// Reads what lies beside the files of a bundle, if there is something.
     ///
     /// # Errors
     /// [`ErrorKind::Data`] if it is of no known form; what reading gives.
-    pub(super) fn read(folder: &Path) -> Result<Option<Self>> {
-        let path = folder.join(EXPECTED);
-        if !path.is_file() {
-            return Ok(None);
-        }
-        let text = files::read_text(&path, files::CONFIG)?;
+    pub(super) fn read(bundle: &Bundle) -> Result<Option<Self>> {
+        let Some(bytes) = bundle.beside(EXPECTED)? else { return Ok(None) };
         let wrong = |problem: String| {
             Error::new(ErrorKind::Data, problem)
-                .in_file(&path)
-                .help("`s2s verify` compares with it; its forms are in docs/any-model.md")
+                .in_file(bundle.path().join(EXPECTED))
+                .help("`s2s verify` holds the model against it; docs/any-model.md has its forms")
         };
-        Self::parse(&text).map(Some).map_err(wrong)
+        let text = std::str::from_utf8(&bytes).map_err(|error| wrong(error.to_string()))?;
+        Self::parse(text).map(Some).map_err(wrong)
     }
 
     fn parse(text: &str) -> Result<Self, String> {

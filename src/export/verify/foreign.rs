@@ -2,7 +2,7 @@
 //! engine, the greedy loop against a search with one beam, the step that keeps a state against the graph that
 //! reads all tokens again, and what another program makes of the same texts.
 
-use s2s_runtime::bundle::Bundle;
+use s2s_runtime::bundle::{Bundle, Stateless};
 use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::contract::{SpecialIds, file};
 use s2s_runtime::decoding::{EarlyStopping, FinishReason, Settings, decode_each};
@@ -15,16 +15,20 @@ use std::sync::Arc;
 
 use super::super::tolerances::Tolerances;
 use super::decoding::{self, BATCH, Output, Scored, near};
+use super::error::{Largest, scale};
 use super::expected::{EXPECTED, Expected, Source, Way, bare};
 use super::options::VerifyOptions;
 use super::report::{Check, Outcome, Report};
 use super::subject::Subject;
-use crate::error::Result;
+use super::whole::Whole;
+use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::messages::GraphProto;
 use s2s_kernels::random::Random;
 
 /// Texts of unequal lengths that are decoded: those of `expected.json`, and random ones up to so many.
 const TEXTS: usize = 32;
+/// Texts whose logits are compared number by number.
+const COMPARED: usize = 8;
 /// Tokens of the longest random source of a model that does not say how long its own were.
 const LONGEST: usize = 24;
 
@@ -144,6 +148,14 @@ pub(super) fn texts(
     beams: Option<usize>,
     report: &mut Report,
 ) {
+    const CACHED: &str = "logits of a step against all tokens at once";
+    let stateless = match bundle.stateless() {
+        Ok(stateless) => stateless,
+        Err(error) => {
+            report.push("graphs", CACHED, None, Err(error));
+            None
+        }
+    };
     let tolerances = report.tolerances.clone();
     let mut others = Others::default();
     for subject in engines {
@@ -159,8 +171,13 @@ pub(super) fn texts(
             report.checks.push(Check::new(file::SELF_TEST, "vectors", Some(name), Outcome::Passed));
         }
         let mut run = Run { bundle, name, engine: &mut *engine, sources, tolerances: &tolerances };
-        let greedy = run.greedy(settings, &mut others);
+        let mut written = Vec::new();
+        let greedy = run.greedy(settings, &mut others, &mut written);
         report.push("decoding", "whole texts", Some(name), greedy);
+        if let Some(stateless) = &stateless {
+            let cached = run.against_stateless(subject, stateless, &written, CACHED);
+            report.push("graphs", CACHED, Some(name), cached.map(|check| vec![check]));
+        }
         if let Some(beams) = beams {
             let checks = run.beams(beams, &mut others);
             report.push("decoding", "beams", Some(name), checks);
@@ -190,7 +207,13 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn greedy(&mut self, settings: &Arc<Settings>, others: &mut Others) -> Result<Vec<Check>> {
+    /// - `written`: takes what the engine writes.
+    fn greedy(
+        &mut self,
+        settings: &Arc<Settings>,
+        others: &mut Others,
+        written: &mut Vec<Output>,
+    ) -> Result<Vec<Check>> {
         let batched = decoding::greedy(self.engine, self.sources, BATCH, settings)?;
         let single = decoding::greedy(self.engine, self.sources, 1, settings)?;
         let mut one_beam = Settings::clone(settings);
@@ -201,6 +224,7 @@ impl Run<'_> {
             self.compare(&batch, [&batched, &single]),
             self.compare("greedy tokens against a search with one beam", [&batched, &searched]),
         ];
+        written.clone_from(&batched);
         match &others.greedy {
             None => others.greedy = Some((self.name, batched)),
             Some((other, outputs)) => {
@@ -215,10 +239,50 @@ impl Run<'_> {
     fn compare(&mut self, what: &str, outputs: [&[Output]; 2]) -> Check {
         let (engine, tolerances) = (&mut *self.engine, self.tolerances);
         let mut is_tie = |source: &[u32], prefix: &[u32], [a, b]: [u32; 2]| {
-            logits_after(engine, source, prefix)
-                .is_ok_and(|logits| near(logits[a as usize], logits[b as usize], tolerances))
+            let width = engine.target_vocabulary();
+            logits_after(engine, source, prefix).is_ok_and(|logits| {
+                let last = &logits[logits.len() - width..];
+                near(last[a as usize], last[b as usize], tolerances)
+            })
         };
         decoding::compare(what, Some(self.name), self.sources, outputs, &mut is_tie)
+    }
+
+    /// Feeds the engine with what it wrote, a token a step, and the graph that keeps no state with all of it at
+    /// once: the logits must be the same.
+    fn against_stateless(
+        &mut self,
+        subject: &Subject,
+        stateless: &Stateless,
+        written: &[Output],
+        what: &str,
+    ) -> Result<Check> {
+        let mut whole = match Whole::load(subject, stateless)? {
+            Ok(whole) => whole,
+            Err(input) => {
+                let check = Check::new(&stateless.decoder.0, what, Some(self.name), Outcome::Skipped);
+                return Ok(check.detail(format!("what its input {input} wants is not known here")));
+            }
+        };
+        let mut largest = Largest::default();
+        for (source, ids) in self.sources.iter().zip(written).take(COMPARED) {
+            let fed = &ids[..ids.len().saturating_sub(1)];
+            let steps = logits_after(self.engine, source, fed)?;
+            let start = self.engine.special_ids().start;
+            let tokens: Vec<i64> = [start].iter().chain(fed).map(|&id| i64::from(id)).collect();
+            let expected = whole.logits(source, &tokens)?;
+            let width = self.engine.target_vocabulary();
+            if expected.len() != steps.len() {
+                let message = format!("{} logits of {} are expected", expected.len(), steps.len());
+                return Err(Error::new(ErrorKind::Parity, message).in_graph(&stateless.decoder.0, None));
+            }
+            for (step, expected) in steps.chunks_exact(width).zip(expected.chunks_exact(width)) {
+                largest.relative_to_row(step, expected, scale(expected));
+            }
+        }
+        let check =
+            Check::measured(&stateless.decoder.0, what, Some(self.name), largest.0, self.tolerances.logits);
+        Ok(check.detail(format!("of {} texts", self.sources.len().min(COMPARED))))
     }
 
     fn beams(&mut self, beams: usize, others: &mut Others) -> Result<Vec<Check>> {
@@ -335,16 +399,17 @@ impl Differences {
     }
 }
 
-/// Logits of an engine after START and `prefix`, for one source.
+/// Logits of an engine after START and after each token of `prefix`, for one source.
 fn logits_after(engine: &mut dyn Engine, source: &[u32], prefix: &[u32]) -> Result<Vec<f32>> {
     let SpecialIds { pad, start, .. } = engine.special_ids();
     engine.clear();
     let encoded = engine.encode(&IdMatrix::left_padded([source], pad))?;
     engine.join(&encoded, 0..1)?;
-    let mut output = StepOutput::default();
+    let (mut output, mut all) = (StepOutput::default(), Vec::new());
     for &token in [start].iter().chain(prefix) {
         engine.step(&[i64::from(token)], &mut output)?;
+        all.extend_from_slice(&output.logits);
     }
     engine.clear();
-    Ok(output.logits)
+    Ok(all)
 }

@@ -30,6 +30,7 @@ mod sequence;
 mod subject;
 mod texts;
 mod weights;
+mod whole;
 
 pub use super::tolerances::{Rounding, Tolerances};
 pub use features::verify_features;

@@ -26,7 +26,7 @@ use crate::error::{Error, ErrorKind, Result};
 /// has no text.
 pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     let foreign = decoding::is_foreign(bundle);
-    let expected = if foreign { Expected::read(bundle.path())? } else { None };
+    let expected = if foreign { Expected::read(bundle)? } else { None };
     let settings = decoding::settings(bundle, 1)?;
     let (sources, sources_from) = if foreign {
         foreign::sources(bundle, options, expected.as_ref(), &settings)
@@ -110,6 +110,11 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     }
     if foreign {
         report.push("graphs", "every input that is fed is read", None, foreign::unread(bundle));
+        for remark in bundle.remarks() {
+            report
+                .checks
+                .push(Check::new("folder", "all of it is honoured", None, Outcome::Skipped).detail(remark));
+        }
         let expected = expected.as_ref();
         report.checks.extend(expected.and_then(|expected| foreign::source_ids(bundle, expected, &settings)));
         foreign::texts(bundle, &usable, &sources, &settings, expected, options.beams, &mut report);

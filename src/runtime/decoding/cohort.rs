@@ -16,6 +16,8 @@ pub(super) struct Shared {
     pub(super) vocabulary: usize,
     pub(super) ids: SpecialIds,
     pub(super) events: Vec<Event>,
+    /// Whether several requests have failed for the fault of one that is not known.
+    pub(super) lost_together: bool,
     tokens: Vec<i64>,
     output: StepOutput,
     buffers: Buffers,
@@ -37,6 +39,7 @@ impl Shared {
             vocabulary,
             ids,
             events: Vec::new(),
+            lost_together: false,
             tokens: Vec::new(),
             output: StepOutput::default(),
             buffers: Buffers::default(),
@@ -48,6 +51,13 @@ impl Shared {
         let mut group = Group::new(request, self.ids, since);
         group.finish_all(reason);
         self.events.push(group.into_event());
+    }
+
+    /// Says of all requests of a batch that they failed.
+    fn lose(&mut self, requests: impl IntoIterator<Item = Request>, error: &Error) {
+        let before = self.events.len();
+        self.fail(requests, error);
+        self.lost_together |= self.events.len() > before + 1;
     }
 
     /// Says of every request that it failed.
@@ -91,7 +101,7 @@ impl Cohort {
         engine.select(self.number);
         let before = engine.rows();
         if let Err(error) = engine.join(encoded, rows) {
-            shared.fail(requests.into_iter().map(|(request, _)| request), &error);
+            shared.lose(requests.into_iter().map(|(request, _)| request), &error);
             return;
         }
         let fresh = self.groups.len();
@@ -117,7 +127,7 @@ impl Cohort {
         match self.run(engine, shared) {
             Ok(()) => self.advance(engine, shared),
             Err(error) => {
-                shared.fail(self.groups.drain(..).map(|group| group.request), &error);
+                shared.lose(self.groups.drain(..).map(|group| group.request), &error);
                 engine.keep(&[]);
             }
         }

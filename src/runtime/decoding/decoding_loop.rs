@@ -282,6 +282,12 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         self.shared.events.drain(..)
     }
 
+    /// Whether, since this was asked last, several requests failed together because the engine failed on their
+    /// batch: one of them may be at fault, and the others not.
+    pub fn lost_together(&mut self) -> bool {
+        std::mem::take(&mut self.shared.lost_together)
+    }
+
     /// Runs until everything has finished, giving the events in the order in which they come.
     pub fn events(&mut self) -> Events<'_, E> {
         Events { decoding: self, waiting: VecDeque::new() }

@@ -11,6 +11,7 @@
 //! | `keys` | the part of a decoder that reads the encoder's output alone |
 //! | `graphs` | the encoder and the step that are run, and how they are wired |
 //! | `synthesis` | the manifest |
+//! | `stateless` | the graphs without a past, to hold the others against |
 
 mod config;
 mod external;
@@ -18,10 +19,12 @@ mod graphs;
 mod keys;
 mod layout;
 mod names;
+mod stateless;
 mod surgery;
 mod synthesis;
 
 pub(crate) use layout::{CONFIG, is_optimum};
+pub use stateless::Stateless;
 pub(crate) use synthesis::{Synthesis, synthesise};
 
 #[cfg(test)]

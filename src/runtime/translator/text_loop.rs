@@ -137,6 +137,12 @@ impl<E: DerefMut<Target: Engine>> TextLoop<E> {
         }
     }
 
+    /// Whether, since this was asked last, several texts failed together because the engine failed on their
+    /// batch: one of them may be at fault, and the others not.
+    pub fn lost_together(&mut self) -> bool {
+        self.decoding.lost_together()
+    }
+
     /// One decoder step of every text, and what it brought.
     pub fn step(&mut self) -> Vec<TextEvent> {
         let joining = self.joining.drain(..);

@@ -130,6 +130,7 @@ fn a_cohort_whose_step_fails_takes_no_other_with_it() {
             other => ended.push(finished(&other)),
         }
     }
+    assert!(decoding.lost_together() && !decoding.lost_together());
     assert_eq!(failed, [(1, "broken".to_owned()), (2, "broken".to_owned())]);
     assert_eq!(ended, [0]);
     assert!(engine.running.is_empty() && engine.resting.values().all(Vec::is_empty));
