@@ -186,18 +186,14 @@ impl Bundle {
 
     /// Opens an Optimum folder: its manifest and its graphs are made in memory.
     fn made_of(path: &Path, files: &mut dyn Files) -> Result<Self> {
-        let optimum::Synthesis { manifest, files, remarks } = optimum::synthesise(path, files)?;
+        let optimum::Synthesis { manifest, files, infos, remarks } = optimum::synthesise(path, files)?;
         for remark in &remarks {
             tracing::warn!("{}: {remark}", path.display());
         }
         let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
             files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
         kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
-        let mut graphs = Graphs::default();
-        for (&role, graph) in &manifest.graphs {
-            graphs.infos.insert(role, GraphInfo::read(&graph.file, &kept[&graph.file])?);
-        }
-        Self::with(path, manifest, kept, graphs, remarks)
+        Self::with(path, manifest, kept, Graphs { infos, ..Graphs::default() }, remarks)
     }
 
     /// Holds the parts of a bundle against each other.
@@ -213,7 +209,10 @@ impl Bundle {
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
         let side = |spec| Side::open(spec, manifest.special_ids, named);
-        let sides = [side(&manifest.source)?, side(&manifest.target)?];
+        let source = side(&manifest.source)?;
+        let is_shared = manifest.source == manifest.target;
+        let target = if is_shared { source.clone() } else { side(&manifest.target)? };
+        let sides = [source, target];
         let [source, target] = sides.each_ref().map(Side::tokeniser);
         Ok(Self {
             path: path.to_owned(),

@@ -20,8 +20,8 @@ pub(super) struct Config {
     pub(super) end: u32,
     /// Ids of source and target, where the files say it.
     pub(super) sizes: [Option<usize>; 2],
-    /// Tokens of the longest text, where positions have a table.
-    pub(super) positions: Option<usize>,
+    /// All of `config.json`.
+    pub(super) config: Value,
     pub(super) decoding: DecodingOptions,
     /// What changes the output and is not honoured.
     pub(super) remarks: Vec<String>,
@@ -150,9 +150,9 @@ impl Config {
             start: start.ok_or_else(|| missing("decoder_start_token_id"))?,
             end: ends[0],
             sizes: [vocabulary, target],
-            positions,
             decoding,
             remarks,
+            config: Value::Object(model.map),
         })
     }
 }

@@ -27,8 +27,10 @@ const AS_FLOAT: &str = ".f32";
 pub(super) struct Parts {
     /// Makes keys and values of what the encoder gives; none where the decoder computes them at each step.
     pub(super) keys: Option<Keys>,
-    /// The step with past.
+    /// The step with past, or the graph that reads all tokens again.
     pub(super) step: ModelProto,
+    /// Whether it is the latter.
+    pub(super) is_whole: bool,
 }
 
 /// How a step is wired, before it is known what the encoder is called.
@@ -36,6 +38,8 @@ pub(super) struct Step {
     pub(super) states: Vec<StateWire>,
     pub(super) memory: Vec<MemoryWire>,
     pub(super) mask: Option<MaskWire>,
+    /// Whether each step is fed all tokens so far.
+    pub(super) is_whole: bool,
     /// The scores' name.
     pub(super) scores: String,
     /// The width of the scores, where the graph says it.
@@ -63,14 +67,16 @@ pub(super) fn merged(name: &str, model: CheckedModel) -> Result<Parts> {
     let keys = FirstStep::of_branch(name, &model, at, first).keys()?;
     let mut step = model.into_model();
     inline(name, step.graph.get_or_insert_default(), at, "then_branch")?;
-    Ok(Parts { keys, step })
+    Ok(Parts { keys, step, is_whole: false })
 }
 
-/// Makes a step of a decoder with past: what it reads is wired or computed, in f32.
+/// Makes a step of a decoder: what it reads is wired or computed, in f32.
+///
+/// - `is_whole`: it reads all tokens again; else it has a past.
 ///
 /// # Errors
-/// [`ErrorKind::Bundle`] naming an input or output that is not what a decoder with past has.
-pub(super) fn step(name: &str, model: &mut ModelProto) -> Result<Step> {
+/// [`ErrorKind::Bundle`] naming an input or output that is not what such a decoder has.
+pub(super) fn step(name: &str, model: &mut ModelProto, is_whole: bool) -> Result<Step> {
     let graph = model.graph.get_or_insert_default();
     let given: Vec<String> = graph.output.iter().map(|output| output.name.clone()).collect();
     if !given.iter().any(|output| output == LOGITS) {
@@ -83,20 +89,28 @@ pub(super) fn step(name: &str, model: &mut ModelProto) -> Result<Step> {
     if let Some(missing) = next.iter().find(|next| !given.contains(next)) {
         return Err(wrong(name, None, format!("no output `{missing}`, which its input of that layer needs")));
     }
-    if caches.is_empty() {
+    if caches.is_empty() && !is_whole {
         return Err(wrong(name, None, "no inputs past_key_values.LAYER.decoder.{key,value}")
             .help("export with `--task text2text-generation-with-past`"));
     }
     keep(graph, &[vec![LOGITS.to_owned()], next].concat());
-    compute_positions(graph, &caches[0]);
+    if let Some(cache) = caches.first() {
+        compute_positions(graph, cache);
+    }
     let (mut states, mut memory, mut mask) = (Vec::new(), Vec::new(), None);
     let inputs: Vec<TensorInfo> = graph.input.iter().map(TensorInfo::of).collect();
     for input in &inputs {
         match (input.name.as_str(), past(&input.name)) {
             (IDS, _) => {}
             (ENCODER_MASK, _) => mask = Some(MaskWire { input: input.name.clone(), one: MaskedOne::Token }),
-            (HIDDEN, _) => memory.push((HIDDEN.to_owned(), in_float(graph, input))),
-            (_, Some(Side::Encoder)) => memory.push((present_of(&input.name), in_float(graph, input))),
+            (HIDDEN, _) => memory.push(MemoryWire {
+                encoder_output: HIDDEN.to_owned(),
+                decoder_input: in_float(graph, input),
+            }),
+            (_, Some(Side::Encoder)) => memory.push(MemoryWire {
+                encoder_output: present_of(&input.name),
+                decoder_input: in_float(graph, input),
+            }),
             (_, Some(Side::Decoder)) => states.push(StateWire {
                 empty: Some(empty_row(name, input)?),
                 grows: Some(1),
@@ -118,11 +132,7 @@ pub(super) fn step(name: &str, model: &mut ModelProto) -> Result<Step> {
         Some(Dimension::Fixed(width)) => Some(width),
         _ => None,
     };
-    let memory = memory
-        .into_iter()
-        .map(|(encoder_output, decoder_input)| MemoryWire { encoder_output, decoder_input })
-        .collect();
-    Ok(Step { states, memory, mask, scores, width })
+    Ok(Step { states, memory, mask, is_whole, scores, width })
 }
 
 /// Makes the encoder of a step, and the wiring of both.
@@ -167,10 +177,11 @@ pub(super) fn encoder(name: &str, model: &mut ModelProto, keys: Option<Keys>, st
             .help(format!("known are {IDS} and {MASK}")));
     }
     let encoder_mask = encoder_mask.filter(|mask| graph.input.iter().any(|input| input.name == mask.input));
-    let memory = step.memory.into_iter().zip(wanted).map(|(memory, output)| MemoryWire {
-        encoder_output: out_float(graph, &output),
-        decoder_input: memory.decoder_input,
-    });
+    let memory = step
+        .memory
+        .into_iter()
+        .zip(wanted)
+        .map(|(memory, output)| MemoryWire { encoder_output: out_float(graph, &output), ..memory });
     Ok(Wiring {
         encoder_input: IDS.to_owned(),
         memory: memory.collect(),
@@ -178,6 +189,7 @@ pub(super) fn encoder(name: &str, model: &mut ModelProto, keys: Option<Keys>, st
         source_padding: Some(PaddingSide::Right),
         decoder_input: IDS.to_owned(),
         decoder_mask: step.mask,
+        decoder_prefix: step.is_whole,
         decoder_output: step.scores,
         states: step.states,
         ..Wiring::default()

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::Arc;
 
 use prost::Message as _;
 
@@ -11,12 +12,14 @@ use super::graphs::{self, Parts};
 use super::keys::FirstStep;
 use super::layout::{CONFIG, Decoder, GENERATION_CONFIG, Layout, required};
 use crate::bundle::files::Files;
+use crate::checked::CheckedModel;
 use crate::contract::{MANIFEST_VERSION, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{GRAPH, SIDE_FILE, sha256};
+use crate::files::{GRAPH, SIDE_FILE, TOKENISER, sha256};
+use crate::graph_info::GraphInfo;
 use crate::manifest::{GraphFile, Io, MOST_SYMBOLS, Manifest, Role};
 use crate::onnx::ModelProto;
-use crate::vocabulary::{TokeniserKind, TokeniserSpec, VocabularySpec};
+use crate::vocabulary::{FOLDER_FILES, FolderTokenisers, NamedFiles, TokeniserSpec, of_folder};
 
 /// What is made of a folder: a bundle in all but its place.
 #[derive(Debug)]
@@ -24,6 +27,8 @@ pub(crate) struct Synthesis {
     pub(crate) manifest: Manifest,
     /// The graphs and the files of tokenisers, as the manifest names them.
     pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// The outsides of the graphs.
+    pub(crate) infos: BTreeMap<Role, GraphInfo>,
     /// What the folder asks for and is not honoured.
     pub(crate) remarks: Vec<String>,
 }
@@ -42,8 +47,8 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
     let generation = generation.as_deref().map(|bytes| (generation_path.as_path(), bytes));
     let config = Config::read((&config_path, &config), generation)?;
 
-    let (decoder_file, Parts { keys, mut step }) = parts(files, &layout)?;
-    let wires = graphs::step(&decoder_file, &mut step)?;
+    let (decoder_file, Parts { keys, mut step, is_whole }) = parts(files, &layout)?;
+    let wires = graphs::step(&decoder_file, &mut step, is_whole)?;
     let producer = produced_by(&step);
     let width = wires.width.or(config.sizes[1]).filter(|width| (1..=MOST_SYMBOLS).contains(width));
     let width = width.ok_or_else(|| {
@@ -53,14 +58,21 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
         )
         .at_line(&config_path, None, Some("vocab_size"))
     })?;
-    let mut made = BTreeMap::new();
-    let decoder = written(&decoder_file, Role::Decoder, step, &mut made)?;
+    let mut made = Made::default();
+    let decoder = made.write(&decoder_file, Role::Decoder, step)?;
     let mut encoder = external::read(files, &layout.encoder)?.into_model();
     let wiring = graphs::encoder(&layout.encoder, &mut encoder, keys, wires)?;
-    let encoder = written(&layout.encoder, Role::Encoder, encoder, &mut made)?;
+    let encoder = made.write(&layout.encoder, Role::Encoder, encoder)?;
 
-    let special = SpecialIds { pad: config.pad, start: config.start, end: config.end, unk: config.end };
-    let [source, target] = sides(&config, width);
+    let tokenisers = tokenisers(path, files, &names, &config, [config.sizes[0].unwrap_or(width), width])?;
+    let (FolderTokenisers { source, target, unk }, tokeniser_files) = tokenisers;
+    let special = SpecialIds {
+        pad: config.pad,
+        start: config.start,
+        end: config.end,
+        // Asked for by those who have text without a piece; a model with a piece for everything has no such.
+        unk: unk.unwrap_or(config.end),
+    };
     let mut remarks = config.remarks;
     for (key, id) in
         [("pad_token_id", config.pad), ("decoder_start_token_id", config.start), ("eos_token_id", config.end)]
@@ -96,16 +108,31 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
         source,
         target,
     };
-    Ok(Synthesis { manifest, files: made, remarks })
+    made.files.extend(tokeniser_files);
+    Ok(Synthesis { manifest, files: made.files, infos: made.infos, remarks })
 }
 
-fn sides(config: &Config, width: usize) -> [VocabularySpec; 2] {
-    let spec = |size: usize| VocabularySpec {
-        tokeniser: Some(TokeniserSpec { kind: TokeniserKind::Bytes, model: None, ids: None, config: None }),
-        size: Some(size),
-        ..VocabularySpec::default()
-    };
-    [spec(config.sizes[0].unwrap_or(width)), spec(width)]
+/// The tokenisers of a folder, and the files that they are read from.
+fn tokenisers(
+    path: &Path,
+    files: &mut dyn Files,
+    names: &[String],
+    config: &Config,
+    sizes: [usize; 2],
+) -> Result<(FolderTokenisers, BTreeMap<String, Vec<u8>>)> {
+    let mut read = BTreeMap::new();
+    for name in FOLDER_FILES.into_iter().filter(|known| names.iter().any(|name| name == known)) {
+        if let Some(bytes) = files.read(name, TOKENISER)? {
+            read.insert(name.to_owned(), Arc::new(bytes));
+        }
+    }
+    let found = of_folder(NamedFiles { folder: path, files: &read }, &config.config, sizes)?;
+    let sides = [&found.source, &found.target].map(|side| side.tokeniser.clone());
+    let used: Vec<String> =
+        sides.iter().flatten().flat_map(TokeniserSpec::files).map(str::to_owned).collect();
+    read.retain(|name, _| used.contains(name));
+    let read = read.into_iter().map(|(name, bytes)| (name, Arc::unwrap_or_clone(bytes)));
+    Ok((found, read.collect()))
 }
 
 /// The decoder taken apart, and the file that its steps come from.
@@ -116,33 +143,42 @@ fn parts(files: &mut dyn Files, layout: &Layout) -> Result<(String, Parts)> {
             let model = external::read(files, first)?;
             let keys = FirstStep::of_model(first, &model).keys()?;
             drop(model);
-            Ok((with_past.clone(), Parts { keys, step: external::read(files, with_past)?.into_model() }))
+            let step = external::read(files, with_past)?.into_model();
+            Ok((with_past.clone(), Parts { keys, step, is_whole: false }))
         }
         Decoder::Merged(file) => {
             let model = external::read(files, file)?;
             Ok((file.clone(), graphs::merged(file, model)?))
         }
-        Decoder::Whole(file) => Err(Error::new(ErrorKind::Bundle, "a decoder without past")
-            .in_graph(file, None)
-            .help("export with `--task text2text-generation-with-past`")),
+        Decoder::Whole(file) => {
+            let step = external::read(files, file)?.into_model();
+            Ok((file.clone(), Parts { keys: None, step, is_whole: true }))
+        }
     }
 }
 
-/// Writes a graph among `files` under the name that bundles have for it.
-fn written(
-    file: &str,
-    role: Role,
-    model: ModelProto,
-    files: &mut BTreeMap<String, Vec<u8>>,
-) -> Result<GraphFile> {
-    let bytes = model.encode_to_vec();
-    drop(model);
-    if bytes.len() as u64 > GRAPH.limit {
-        return Err(Error::new(ErrorKind::Bundle, "longer than 2 GiB as one file").in_graph(file, None));
+/// Graphs under the names that bundles have for them.
+#[derive(Default)]
+struct Made {
+    files: BTreeMap<String, Vec<u8>>,
+    infos: BTreeMap<Role, GraphInfo>,
+}
+
+impl Made {
+    /// Checks a graph and writes it down.
+    ///
+    /// - `file`: where it comes from, for errors.
+    fn write(&mut self, file: &str, role: Role, model: ModelProto) -> Result<GraphFile> {
+        let model = CheckedModel::new(file, model)?;
+        self.infos.insert(role, GraphInfo::of(&model));
+        if model.encoded_len() as u64 > GRAPH.limit {
+            return Err(Error::new(ErrorKind::Bundle, "longer than 2 GiB as one file").in_graph(file, None));
+        }
+        let bytes = model.into_model().encode_to_vec();
+        let sha256 = sha256(&bytes);
+        self.files.insert(role.file().to_owned(), bytes);
+        Ok(GraphFile { file: role.file().to_owned(), sha256 })
     }
-    let sha256 = sha256(&bytes);
-    files.insert(role.file().to_owned(), bytes);
-    Ok(GraphFile { file: role.file().to_owned(), sha256 })
 }
 
 /// What wrote a graph, with its version.

@@ -93,6 +93,12 @@ fn expected(path: &Path, end: u32) -> (Vec<Vec<u32>>, Vec<Way>) {
     (json["source_ids"].as_array().unwrap().iter().map(ids).collect(), ways.collect())
 }
 
+/// Whether the graphs round otherwise than the model whose outputs are expected.
+fn is_approximate(path: &Path) -> bool {
+    let json: Value = serde_json::from_slice(&file(path, "expected.json")).unwrap();
+    json.get("approximate").is_some()
+}
+
 fn decoded(bundle: &Bundle, kind: EngineKind, way: &Way, sources: &[Vec<u32>], rows: usize) -> Vec<Vec<u32>> {
     let mut options = bundle.manifest().decoding.clone();
     options.merge(&way.options);
@@ -114,6 +120,7 @@ fn ids_are_those_of_transformers_in_every_engine_alone_and_in_a_batch() {
             }
         };
         let (sources, ways) = expected(&path, bundle.manifest().special_ids.end);
+        let approximate = is_approximate(&path);
         let many: Vec<Vec<u32>> = sources.iter().cycle().take(32).cloned().collect();
         for kind in engines() {
             if let Err(error) = engine::open(&bundle, kind) {
@@ -126,7 +133,12 @@ fn ids_are_those_of_transformers_in_every_engine_alone_and_in_a_batch() {
                     [("alone", &sources, &way.outputs, 1), ("in a batch of 32", &many, &all, ROWS)]
                 {
                     let found = decoded(&bundle, kind, way, sources, rows);
-                    if let Some(at) = (0..found.len()).find(|&at| found[at] != outputs[at]) {
+                    let same = found.iter().zip(outputs).filter(|(found, output)| found == output).count();
+                    if approximate && way.name == "greedy" && 2 * same < found.len() {
+                        wrong.push(format!("{} in {kind}, greedy: {same} alike", path.display()));
+                    }
+                    let other = (0..found.len()).find(|&at| found[at] != outputs[at]);
+                    if let Some(at) = other.filter(|_| !approximate) {
                         wrong.push(format!(
                             "{} in {kind}, {}, {what}: text {at} gives {:?}, not {:?}",
                             path.display(),
