@@ -8,9 +8,10 @@ use s2s_runtime::vocabulary::PaddingSide;
 use serde_json::json;
 
 use crate::cli::Global;
+use crate::cli::verify::{CheckArgs, show as show_report};
 use crate::error::Result;
 use crate::import::keras::{self, Filling, Imported, Options, Origin};
-use crate::import::onnx;
+use crate::import::{onnx, optimum};
 use crate::network::Network;
 
 /// Read a model that another program trained or exported into a run folder or a bundle
@@ -24,6 +25,35 @@ pub struct Args {
 enum From {
     Keras(Box<KerasArgs>),
     Onnx(Box<OnnxArgs>),
+    Optimum(OptimumArgs),
+}
+
+/// A folder that `optimum-cli export onnx --task text2text-generation-with-past` wrote, as a bundle
+///
+/// Such a folder can be used as it is; a bundle opens faster, has hashes, a self test and the record of a
+/// verification, and carries one encoder and one decoder.
+#[derive(Debug, clap::Args)]
+pub struct OptimumArgs {
+    /// The folder, or a zip of it
+    #[arg(value_name = "FOLDER")]
+    folder: PathBuf,
+    /// The bundle's folder [default: exported/NAME]
+    #[arg(short, long, value_name = "DIR", env = "S2S_OUTPUT")]
+    output: Option<PathBuf>,
+    /// The model's name [default: that of the folder]
+    #[arg(long, env = "S2S_NAME")]
+    name: Option<String>,
+    /// Licence of the model, for the bundle
+    #[arg(long, value_name = "TEXT", env = "S2S_LICENCE")]
+    licence: Option<String>,
+    /// Attribution that the licence asks for
+    #[arg(long, value_name = "TEXT", env = "S2S_ATTRIBUTION")]
+    attribution: Option<String>,
+    /// Replace the bundle that is in the folder
+    #[arg(long, env = "S2S_FORCE", value_parser = FalseyValueParser::new())]
+    force: bool,
+    #[command(flatten)]
+    checks: CheckArgs,
 }
 
 const ONNX_HELP: &str = "\
@@ -176,7 +206,28 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
     match args.from {
         From::Keras(args) => run_keras(*args, global),
         From::Onnx(args) => run_onnx(*args, global),
+        From::Optimum(args) => run_optimum(args, global),
     }
+}
+
+fn run_optimum(args: OptimumArgs, global: &Global) -> Result<()> {
+    let stem = || args.folder.file_stem().map(|name| name.to_string_lossy().into_owned());
+    let output = args.output.clone().unwrap_or_else(|| {
+        Path::new("exported").join(args.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned()))
+    });
+    let verification = args.checks.options()?;
+    let OptimumArgs { folder, name, licence, attribution, force, .. } = args;
+    let options = optimum::Options { folder, name, licence, attribution, force };
+    let optimum::Imported { report, remarks } = optimum::import(&options, &output, &verification)?;
+    show_report(&report, global)?;
+    if !global.quiet {
+        for remark in &remarks {
+            eprintln!("{}", printable::line(remark));
+        }
+        let place = output.display().to_string();
+        eprintln!("Wrote {} ({} checks).", printable::line(&place), report.checks.len());
+    }
+    Ok(())
 }
 
 fn run_onnx(args: OnnxArgs, global: &Global) -> Result<()> {

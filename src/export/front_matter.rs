@@ -42,7 +42,7 @@ const LICENCES: [&str; 31] = [
 /// The block with the lines around it: licence of the data (`unknown` where nobody says it, `other` with a
 /// name for one that the hub does not know), languages, tags, task and library. Every text is quoted where
 /// YAML needs it.
-pub(super) fn front_matter(
+pub(crate) fn front_matter(
     name: &str,
     languages: Option<&Languages>,
     provenance: Option<&Provenance>,

@@ -42,11 +42,13 @@ pub use compression::Dtype;
 pub use feature_bundle::{FeatureBundle, FeatureManifest, best, feature_kind, read_features};
 pub use features::{FeatureInput, export_features, feature_files};
 pub use folder::{Replace, Staged, stage, write_bundle};
+pub(crate) use front_matter::front_matter;
 pub use input::{ExportInput, ExportOptions};
 pub use target::{TARGETS, Target};
 pub use tolerances::{Rounding, Tolerances};
 pub use triton::write_repository;
 pub use verified::export;
+pub(crate) use verified::write_verified;
 pub use verify::{Report, VerifyOptions, verify, verify_features, verify_path};
 
 #[cfg(test)]

@@ -29,7 +29,7 @@ pub fn export(
 }
 
 /// Writes `files` beside `target`, verifies them there, which adds the record, and moves them to `target`.
-pub(super) fn write_verified(
+pub(crate) fn write_verified(
     files: &BTreeMap<String, Vec<u8>>,
     target: &Path,
     replace: &Replace,

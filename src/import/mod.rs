@@ -4,7 +4,9 @@
 //! | module | what it reads |
 //! |---|---|
 //! | [`onnx`] | an encoder and a decoder as ONNX graphs, whose manifest is drafted |
+//! | [`optimum`] | folders that `optimum-cli export onnx` wrote |
 //! | [`keras`] | LSTM encoder-decoders that Keras saved, `.h5` or `.keras` |
 
 pub mod keras;
 pub mod onnx;
+pub mod optimum;

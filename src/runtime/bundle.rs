@@ -39,6 +39,7 @@ pub struct Bundle {
     whole: BTreeMap<Role, Arc<Vec<u8>>>,
     infos: BTreeMap<Role, GraphInfo>,
     remarks: Vec<String>,
+    is_made: bool,
 }
 
 /// What was read of the graphs.
@@ -193,7 +194,9 @@ impl Bundle {
         let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
             files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
         kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
-        Self::with(path, manifest, kept, Graphs { infos, ..Graphs::default() }, remarks)
+        let graphs = Graphs { infos, ..Graphs::default() };
+        let made = Self::with(path, manifest, kept, graphs, remarks)?;
+        Ok(Self { is_made: true, ..made })
     }
 
     /// Holds the parts of a bundle against each other.
@@ -224,7 +227,13 @@ impl Bundle {
             whole,
             infos,
             remarks,
+            is_made: false,
         })
+    }
+
+    /// Whether manifest and graphs were made in memory, of a folder of another program.
+    pub fn is_made(&self) -> bool {
+        self.is_made
     }
 
     /// What the folder asks for and is not done, a sentence each; only folders of other programs ask for such

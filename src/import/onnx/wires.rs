@@ -140,8 +140,8 @@ fn token<'a>(
                 side.symbols
             );
             Err(Error::new(ErrorKind::Usage, message).in_graph(side.name, None).help(
-                "is the vocabulary the right one? `s2s inspect` shows the graph; examples/pytorch/README.md says \
-                 what a manifest can have",
+                "is the vocabulary the right one? `s2s inspect` shows the graph; examples/pytorch/README.md \
+                 says what a manifest can have",
             ))
         }
         [token] => Ok(token),
