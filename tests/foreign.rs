@@ -84,7 +84,7 @@ fn pairs() -> Vec<(PathBuf, Vec<(String, String)>)> {
     let names = ["leaking", "external", "torchtext", "prefix", "own_time", "lengths"];
     let read = |name: &str| {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/foreign").join(name);
-        let json = std::fs::read_to_string(folder.join("expected.json")).unwrap();
+        let json = std::fs::read_to_string(folder.join("said.json")).unwrap();
         let said: std::collections::BTreeMap<String, String> = serde_json::from_str(&json).unwrap();
         (folder, said.into_iter().collect())
     };
@@ -181,7 +181,7 @@ fn weights_beside_a_graph_are_those_that_the_manifest_lists_or_the_bundle_is_ref
         changed(&folder, |manifest| manifest["files"] = serde_json::json!({"decoder.onnx.data": hash}));
     Bundle::open(copy.path()).unwrap();
     let copy = changed(&folder, |manifest| {
-        manifest["files"]["other.data"] = manifest["files"]["decoder.onnx.data"].clone()
+        manifest["files"]["other.data"] = manifest["files"]["decoder.onnx.data"].clone();
     });
     assert!(refused(copy.path()).contains("no graph has weights in this file"), "{}", refused(copy.path()));
     // A file that is too short has the right hash.

@@ -16,7 +16,7 @@ use crate::families;
 /// Check a bundle: every graph in every engine against the network
 #[derive(Debug, clap::Args)]
 pub struct Args {
-    /// The folder that `s2s export` wrote, or a zip of it
+    /// The folder that `s2s export` or `optimum-cli export onnx` wrote, or a zip of it
     #[arg(value_name = "DIR")]
     pub bundle: PathBuf,
     #[allow(missing_docs)] // A doc comment would become help text.
@@ -37,7 +37,7 @@ pub struct CheckArgs {
     /// Source texts to decode, one a line [default: random ones]
     #[arg(long, value_name = "FILE", env = "S2S_TEXTS")]
     pub texts: Option<PathBuf>,
-    /// Random sources to decode where no texts are given
+    /// Random sources to decode where no texts are given; for models from elsewhere at most 32
     #[arg(long, value_name = "N", default_value_t = 128, env = "S2S_RANDOM", value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub random: u32,
     /// Seed of the random sources

@@ -24,6 +24,7 @@ mod damaged;
 mod features;
 mod filled;
 mod folded;
+mod foreign;
 mod rounding;
 mod shipped;
 

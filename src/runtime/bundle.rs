@@ -212,7 +212,10 @@ impl Bundle {
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
         let side = |spec| Side::open(spec, manifest.special_ids, named);
-        let sides = [side(&manifest.source)?, side(&manifest.target)?];
+        let source = side(&manifest.source)?;
+        let is_shared = manifest.source == manifest.target;
+        let target = if is_shared { source.clone() } else { side(&manifest.target)? };
+        let sides = [source, target];
         let [source, target] = sides.each_ref().map(Side::tokeniser);
         Ok(Self {
             path: path.to_owned(),

@@ -1,8 +1,8 @@
 """Makes the pairs of this folder: small networks with random weights, exported as people export them.
 
 Needs torch 2.8 and onnx:  python make.py [FOLDER]
-Each pair gets a manifest written by hand below, its vocabularies, and expected.json: what the network itself says,
-greedily, to each text alone. The same seeds give the same files with the same torch.
+Each pair gets a manifest written by hand below, its vocabularies, and said.json: what the network itself
+says, greedily, to each text alone. The same seeds give the same files with the same torch.
 """
 
 import hashlib
@@ -119,9 +119,17 @@ class AttentionDecoder(nn.Module):
         return self.scores(torch.cat([h.unsqueeze(1), read], -1)), h
 
 
-def export(model, path, arguments, inputs, outputs, axes):
+def export(model, path, arguments, inputs, outputs):
+    """`inputs`, `outputs`: the names, each with its axes that are open."""
     torch.onnx.export(
-        model, arguments, path, input_names=inputs, output_names=outputs, dynamic_axes=axes, opset_version=17, dynamo=False
+        model,
+        arguments,
+        path,
+        input_names=list(inputs),
+        output_names=list(outputs),
+        dynamic_axes=inputs | outputs,
+        opset_version=17,
+        dynamo=False,
     )
     graph = onnx.load(path)
     graph.producer_version = ""
@@ -167,12 +175,13 @@ def stepper(decoder, h, *memory):
 
 
 def write(folder, wiring, expected, source=SOURCE, target=TARGET, special=SPECIAL, data=()):
+    graphs = {role: f"{role}.onnx" for role in ("encoder", "decoder")}
     sha256 = lambda name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
     manifest = {
         "format_version": "1.2",
         "name": folder.name,
         "producer": "tests/foreign/make.py",
-        "graphs": {role: {"file": f"{role}.onnx", "sha256": sha256(f"{role}.onnx")} for role in ("encoder", "decoder")},
+        "graphs": {role: {"file": name, "sha256": sha256(name)} for role, name in graphs.items()},
         **({"files": {name: sha256(name) for name in data}} if data else {}),
         "wiring": wiring,
         "special_ids": special,
@@ -182,7 +191,7 @@ def write(folder, wiring, expected, source=SOURCE, target=TARGET, special=SPECIA
     }
     # JSON is YAML.
     (folder / "s2s.yaml").write_text(json.dumps(manifest, indent=1, ensure_ascii=False) + "\n")
-    (folder / "expected.json").write_text(json.dumps(expected, ensure_ascii=False, indent=0) + "\n")
+    (folder / "said.json").write_text(json.dumps(expected, ensure_ascii=False, indent=0) + "\n")
     (folder / "source.txt").write_text("\n".join(source) + "\n")
     (folder / "target.json").write_text(json.dumps({symbol: at for at, symbol in enumerate(target)}) + "\n")
 
@@ -194,10 +203,15 @@ def leaking(folder):
     """The encoder reads padding as text."""
     encoder, decoder = lively(Encoder(len(SOURCE))), lively(Decoder(len(TARGET)))
     h = torch.zeros(2, WIDTH)
-    export(encoder, folder / "encoder.onnx", (torch.zeros(2, 3, dtype=torch.long),), ["ids"], ["h"], {"ids": TIME, "h": BATCH})
-    export(decoder, folder / "decoder.onnx", (torch.zeros(2, 1, dtype=torch.long), h), ["token", "h"], ["logits", "h2"],
-           {"token": BATCH, "h": BATCH, "logits": BATCH, "h2": BATCH})
-    say = lambda text: greedy(stepper(decoder, encoder(torch.tensor([ids_of(text, SOURCE)]))), TARGET, SPECIAL)
+    ids = torch.zeros(2, 3, dtype=torch.long)
+    export(encoder, folder / "encoder.onnx", (ids,), {"ids": TIME}, {"h": BATCH})
+    inputs, outputs = {"token": BATCH, "h": BATCH}, {"logits": BATCH, "h2": BATCH}
+    export(decoder, folder / "decoder.onnx", (ids[:, :1], h), inputs, outputs)
+
+    def say(text):
+        state = encoder(torch.tensor([ids_of(text, SOURCE)]))
+        return greedy(stepper(decoder, state), TARGET, SPECIAL)
+
     wiring = {"encoder_input": "ids", "decoder_input": "token", "decoder_output": "logits",
               "states": [{"encoder_output": "h", "decoder_input": "h", "decoder_output": "h2"}]}
     write(folder, wiring, {text: say(text) for text in TEXTS})
@@ -207,9 +221,13 @@ def external(folder):
     """The decoder's weights lie in a file beside it."""
     leaking(folder)
     model = onnx.load(folder / "decoder.onnx")
-    onnx.save_model(model, folder / "decoder.onnx", save_as_external_data=True, location="decoder.onnx.data", size_threshold=64)
+    data = "decoder.onnx.data"
+    # Saving appends to what is there.
+    (folder / data).unlink(missing_ok=True)
+    elsewhere = {"save_as_external_data": True, "location": data, "size_threshold": 64}
+    onnx.save_model(model, folder / "decoder.onnx", **elsewhere)
     wiring = json.loads((folder / "s2s.yaml").read_text())["wiring"]
-    write(folder, wiring, json.loads((folder / "expected.json").read_text()), data=["decoder.onnx.data"])
+    write(folder, wiring, json.loads((folder / "said.json").read_text()), data=[data])
 
 
 def torchtext(folder):
@@ -219,15 +237,16 @@ def torchtext(folder):
     target = ["<unk>", "<pad>", "<sos>", "<eos>"] + list("ABCDEFGH")
     encoder, decoder = lively(Encoder(len(source))), lively(Decoder(len(target), log_softmax=True))
     h = torch.zeros(2, WIDTH)
-    export(encoder, folder / "encoder.onnx", (torch.zeros(2, 3, dtype=torch.long),), ["src"], ["hidden"],
-           {"src": TIME, "hidden": BATCH})
-    export(decoder, folder / "decoder.onnx", (torch.zeros(2, 1, dtype=torch.long), h), ["input", "hidden"],
-           ["log_probs", "next_hidden"], {"input": BATCH, "hidden": BATCH, "log_probs": BATCH, "next_hidden": BATCH})
+    ids = torch.zeros(2, 3, dtype=torch.long)
+    export(encoder, folder / "encoder.onnx", (ids,), {"src": TIME}, {"hidden": BATCH})
+    inputs, outputs = {"input": BATCH, "hidden": BATCH}, {"log_probs": BATCH, "next_hidden": BATCH}
+    export(decoder, folder / "decoder.onnx", (ids[:, :1], h), inputs, outputs)
     read = lambda text: torch.tensor([[source.index("<2fr>")] + ids_of(text, source) + [special["end"]]])
     say = lambda text: greedy(stepper(decoder, encoder(read(text))), target, special)
+    state = {"encoder_output": "hidden", "decoder_input": "hidden", "decoder_output": "next_hidden"}
     wiring = {"encoder_input": "src", "source_start": source.index("<2fr>"), "source_end": special["end"],
               "decoder_input": "input", "decoder_output": "log_probs", "output": "log_probabilities",
-              "states": [{"encoder_output": "hidden", "decoder_input": "hidden", "decoder_output": "next_hidden"}]}
+              "states": [state]}
     write(folder, wiring, {text: say(text) for text in TEXTS}, source, target, special)
 
 
@@ -236,11 +255,11 @@ def prefix(folder):
     encoder, decoder = lively(Columns(len(SOURCE)), 2.0), lively(PrefixDecoder(len(TARGET)))
     ids = torch.zeros(2, 3, dtype=torch.int32)
     mask = torch.tensor([[False, False, False], [True, False, False]])
-    export(encoder, folder / "encoder.onnx", (ids,), ["src"], ["memory"], {"src": TIME, "memory": TIME})
-    export(decoder, folder / "decoder.onnx", (torch.zeros(2, 4, dtype=torch.int32), encoder(ids), mask),
-           ["tgt", "memory", "memory_padding_mask"], ["logits"],
-           {"tgt": {0: "batch", 1: "tgt_time"}, "memory": TIME, "memory_padding_mask": TIME,
-            "logits": {0: "batch", 1: "tgt_time"}})
+    export(encoder, folder / "encoder.onnx", (ids,), {"src": TIME}, {"memory": TIME})
+    prefix_axes = {0: "batch", 1: "tgt_time"}
+    arguments = (torch.zeros(2, 4, dtype=torch.int32), encoder(ids), mask)
+    inputs = {"tgt": prefix_axes, "memory": TIME, "memory_padding_mask": TIME}
+    export(decoder, folder / "decoder.onnx", arguments, inputs, {"logits": prefix_axes})
 
     def say(text):
         source = torch.tensor([ids_of(text, SOURCE)])
@@ -257,10 +276,11 @@ def own_time(folder):
     """Memory of half as many columns as the source has, which the decoder reads without a mask."""
     encoder, decoder = lively(Strided(len(SOURCE)), 2.0), lively(AttentionDecoder(len(TARGET)))
     ids = torch.zeros(2, 6, dtype=torch.long)
-    export(encoder, folder / "encoder.onnx", (ids,), ["ids"], ["memory"], {"ids": TIME, "memory": {0: "batch", 1: "places"}})
-    export(decoder, folder / "decoder.onnx", (ids[:, :1], torch.zeros(2, WIDTH), encoder(ids)), ["token", "h", "memory"],
-           ["logits", "next_h"], {"token": BATCH, "h": BATCH, "memory": {0: "batch", 1: "places"}, "logits": BATCH,
-                                  "next_h": BATCH})
+    places = {0: "batch", 1: "places"}
+    export(encoder, folder / "encoder.onnx", (ids,), {"ids": TIME}, {"memory": places})
+    arguments = (ids[:, :1], torch.zeros(2, WIDTH), encoder(ids))
+    inputs, outputs = {"token": BATCH, "h": BATCH, "memory": places}, {"logits": BATCH, "next_h": BATCH}
+    export(decoder, folder / "decoder.onnx", arguments, inputs, outputs)
 
     def say(text):
         memory = encoder(torch.tensor([ids_of(text, SOURCE)]))
@@ -276,17 +296,17 @@ def lengths(folder):
     """The encoder is told how long its sources are, which are filled up on the right."""
     encoder, decoder = lively(SumEncoder(len(SOURCE))), lively(Decoder(len(TARGET)))
     ids, h = torch.zeros(2, 3, dtype=torch.long), torch.zeros(2, WIDTH)
-    export(encoder, folder / "encoder.onnx", (ids, torch.tensor([3, 2])), ["ids", "lengths"], ["h"],
-           {"ids": TIME, "lengths": BATCH, "h": BATCH})
-    export(decoder, folder / "decoder.onnx", (ids[:, :1], h), ["token", "h"], ["logits", "h2"],
-           {"token": BATCH, "h": BATCH, "logits": BATCH, "h2": BATCH})
+    arguments = (ids, torch.tensor([3, 2]))
+    export(encoder, folder / "encoder.onnx", arguments, {"ids": TIME, "lengths": BATCH}, {"h": BATCH})
+    inputs, outputs = {"token": BATCH, "h": BATCH}, {"logits": BATCH, "h2": BATCH}
+    export(decoder, folder / "decoder.onnx", (ids[:, :1], h), inputs, outputs)
 
     def say(text):
         h = encoder(torch.tensor([ids_of(text, SOURCE)]), torch.tensor([len(text)]))
         return greedy(stepper(decoder, h), TARGET, SPECIAL)
 
-    wiring = {"encoder_input": "ids", "encoder_lengths": "lengths", "source_padding": "right", "decoder_input": "token",
-              "decoder_output": "logits",
+    wiring = {"encoder_input": "ids", "encoder_lengths": "lengths", "source_padding": "right",
+              "decoder_input": "token", "decoder_output": "logits",
               "states": [{"encoder_output": "h", "decoder_input": "h", "decoder_output": "h2"}]}
     write(folder, wiring, {text: say(text) for text in TEXTS})
 
@@ -300,7 +320,7 @@ def main():
         torch.manual_seed(seed)
         with torch.no_grad():
             make(folder)
-        print(make.__name__, json.loads((folder / "expected.json").read_text()))
+        print(make.__name__, json.loads((folder / "said.json").read_text()))
 
 
 main()

@@ -137,6 +137,15 @@ impl Check {
     }
 }
 
+/// What a report says of an error. The record travels with the bundle: graphs have a place in it, files of this
+/// machine do not.
+pub(super) fn said_of(error: &Error) -> String {
+    match error.place() {
+        Some(Place::Graph { .. }) => error.to_string(),
+        _ => error.message().to_owned(),
+    }
+}
+
 impl Report {
     /// A check that cannot even be made has failed: one broken graph does not hide what is wrong with
     /// another.
@@ -150,13 +159,8 @@ impl Report {
         match result {
             Ok(checks) => self.checks.extend(checks),
             Err(error) => {
-                // The record travels with the bundle: graphs have a place in it, files of this machine do
-                // not.
-                let text = match error.place() {
-                    Some(Place::Graph { .. }) => error.to_string(),
-                    _ => error.message().to_owned(),
-                };
-                self.checks.push(Check::new(subject, what, engine, Outcome::Failed).detail(text));
+                let failed = Check::new(subject, what, engine, Outcome::Failed);
+                self.checks.push(failed.detail(said_of(&error)));
             }
         }
         self.passed = self.checks.iter().all(|check| check.outcome != Outcome::Failed);

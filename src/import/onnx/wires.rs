@@ -103,9 +103,9 @@ impl<'a> Inputs<'a> {
                     && tensor.element_type == FLOAT
                     && axes(tensor).last() == Some(&Dimension::Fixed(side.symbols))
             };
-            let list = if tensor.element_type == BOOL
-                || rank == Some(2) && has(&tensor.name, &["mask", "padding"])
-            {
+            let is_mask = matches!(rank, Some(2) | None)
+                && (tensor.element_type == BOOL || has(&tensor.name, &["mask", "padding"]));
+            let list = if is_mask {
                 &mut inputs.masks
             } else if integer && has(&tensor.name, &["len", "lens", "length", "size"]) {
                 &mut inputs.lengths
@@ -140,8 +140,8 @@ fn token<'a>(
                 side.symbols
             );
             Err(Error::new(ErrorKind::Usage, message).in_graph(side.name, None).help(
-                "is the vocabulary the right one? `s2s inspect` shows the graph; examples/pytorch/README.md says \
-                 what a manifest can have",
+                "is the vocabulary the right one? `s2s inspect` shows the graph; examples/pytorch/README.md \
+                 says what a manifest can have",
             ))
         }
         [token] => Ok(token),
