@@ -183,7 +183,7 @@ fn readme(manifest: &Manifest) -> String {
     row(file::CONFORMANCE, "what `s2s verify` measured, for each engine");
     let _ = writeln!(
         out,
-        "\n## Use it\n\nFrom this folder, with `s2s`:\n\n```sh\ns2s translate . \"a text\"   # further texts as \
+        "\n## Use it\n\nFrom this folder, with `s2s`:\n\n```sh\ns2s translate . \"a text\"   # more texts as \
          arguments, or lines on stdin\ns2s verify . --no-write   # every graph in every engine that is \
          here\n```\n\n`s2s serve-local .` answers over HTTP and has a page to try it."
     );

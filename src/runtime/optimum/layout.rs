@@ -72,7 +72,7 @@ impl Layout {
             format!("{WITH_PAST}{ONNX} takes the encoder's keys and values from {FIRST}{ONNX}: copy that too")
         } else {
             format!(
-                "looked for {FIRST}{ONNX} and {WITH_PAST}{ONNX}, for {MERGED}{ONNX}, and for {FIRST}{ONNX} alone"
+                "looked for {FIRST}{ONNX} and {WITH_PAST}{ONNX}, for {MERGED}{ONNX}, for {FIRST}{ONNX} alone"
             )
         };
         Err(Error::new(ErrorKind::Bundle, message).in_file(path).help(help))

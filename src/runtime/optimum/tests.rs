@@ -1,4 +1,5 @@
-//! Folders as Optimum writes them: what transformers decodes comes out, in every engine, alone and in batches.
+//! Folders as Optimum writes them: what transformers decodes comes out, in every engine, alone and in a
+//! batch.
 
 #![allow(clippy::unwrap_used)]
 
