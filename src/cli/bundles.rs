@@ -119,7 +119,10 @@ pub(super) fn what_it_is(path: &Path) -> Option<(String, String)> {
             match has_bundle(folder) {
                 true => format!("name the folder that it lies in: {}", folder.display()),
                 false => {
-                    format!("a bundle has a manifest and all graphs; s2s inspect {shown} shows this one")
+                    format!(
+                        "a bundle has a manifest and all graphs: s2s import onnx drafts it for an encoder and a \
+                         decoder; s2s inspect {shown} shows this one"
+                    )
                 }
             },
         )),

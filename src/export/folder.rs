@@ -129,31 +129,49 @@ fn check_replaceable(target: &Path, replace: &Replace) -> Result<()> {
     }
     let Replace::OlderOf(name) = replace else { return Ok(()) };
     const HELP: &str = "--force replaces it, with all that lies in it; -o names another folder";
-    match older_name(&target.join(file::MANIFEST)) {
+    let older = older(&target.join(file::MANIFEST));
+    match &older {
         None => return refused("this folder holds a bundle that s2s did not export".to_owned(), HELP),
-        Some(older) if older != *name => {
+        Some(older) if older.name != *name => {
             return refused(
-                format!("this folder holds another model, {older:?}; the export is {name:?}"),
+                format!("this folder holds another model, {:?}; the export is {name:?}", older.name),
                 HELP,
             );
         }
         Some(_) => {}
     }
-    match names.iter().find(|name| !OWN.contains(&name.as_str())) {
+    let listed = |name: &String| older.as_ref().is_some_and(|older| older.lists(name));
+    match names.iter().find(|name| !OWN.contains(&name.as_str()) && !listed(name)) {
         Some(other) => refused(format!("{other:?} in this folder is no part of the bundle"), HELP),
         None => Ok(()),
     }
 }
 
-/// The name in the manifest of a bundle that s2s wrote; the rest of it may be damaged or of an older version.
-fn older_name(manifest: &Path) -> Option<String> {
-    #[derive(serde::Deserialize)]
-    struct Head {
-        name: String,
-        producer: String,
+/// What the manifest of a bundle that s2s wrote says of itself; the rest of it may be damaged or of an older
+/// version.
+#[derive(serde::Deserialize)]
+struct Older {
+    name: String,
+    producer: String,
+    /// Files by role and by name, as far as they can be read.
+    #[serde(default)]
+    graphs: serde_json::Value,
+    #[serde(default)]
+    files: serde_json::Value,
+}
+
+impl Older {
+    /// Whether a file of this name belongs to the bundle.
+    fn lists(&self, name: &str) -> bool {
+        let graphs = self.graphs.as_object().into_iter().flat_map(serde_json::Map::values);
+        let is_graph = |graph: &serde_json::Value| graph["file"].as_str() == Some(name);
+        self.files.get(name).is_some() || graphs.into_iter().any(is_graph)
     }
-    let head: Head = serde_yaml::from_str(&files::read_text(manifest, files::MANIFEST).ok()?).ok()?;
-    head.producer.starts_with("s2s ").then_some(head.name)
+}
+
+fn older(manifest: &Path) -> Option<Older> {
+    let head: Older = serde_yaml::from_str(&files::read_text(manifest, files::MANIFEST).ok()?).ok()?;
+    head.producer.starts_with("s2s ").then_some(head)
 }
 
 pub(super) fn write_synced(path: &Path, bytes: &[u8]) -> Result<()> {

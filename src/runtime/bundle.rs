@@ -41,6 +41,14 @@ pub struct Bundle {
     remarks: Vec<String>,
 }
 
+/// What was read of the graphs.
+#[derive(Default)]
+struct Graphs {
+    /// Those whose weights lie in other files, with their weights.
+    whole: BTreeMap<Role, Arc<Vec<u8>>>,
+    infos: BTreeMap<Role, GraphInfo>,
+}
+
 impl Bundle {
     /// Opens a folder, or a zip of one.
     ///
@@ -173,7 +181,7 @@ impl Bundle {
         }
         kept.extend(weights.read);
         check_side_files(&manifest, &kept, files)?;
-        Self::with(path, manifest, kept, whole, infos, Vec::new())
+        Self::with(path, manifest, kept, Graphs { whole, infos }, Vec::new())
     }
 
     /// Opens an Optimum folder: its manifest and its graphs are made in memory.
@@ -185,7 +193,7 @@ impl Bundle {
         let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
             files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
         kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
-        Self::with(path, manifest, kept, BTreeMap::new(), infos, remarks)
+        Self::with(path, manifest, kept, Graphs { infos, ..Graphs::default() }, remarks)
     }
 
     /// Holds the parts of a bundle against each other.
@@ -193,15 +201,18 @@ impl Bundle {
         path: &Path,
         manifest: Manifest,
         kept: BTreeMap<String, Arc<Vec<u8>>>,
-        whole: BTreeMap<Role, Arc<Vec<u8>>>,
-        infos: BTreeMap<Role, GraphInfo>,
+        graphs: Graphs,
         remarks: Vec<String>,
     ) -> Result<Self> {
+        let Graphs { whole, infos } = graphs;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
         let side = |spec| Side::open(spec, manifest.special_ids, named);
-        let sides = [side(&manifest.source)?, side(&manifest.target)?];
+        let source = side(&manifest.source)?;
+        let is_shared = manifest.source == manifest.target;
+        let target = if is_shared { source.clone() } else { side(&manifest.target)? };
+        let sides = [source, target];
         let [source, target] = sides.each_ref().map(Side::tokeniser);
         Ok(Self {
             path: path.to_owned(),
@@ -290,7 +301,7 @@ fn check_side_files(
     files: &dyn Files,
 ) -> Result<()> {
     for (name, listed) in &manifest.files {
-        let found = kept.get(name).map(|bytes| sha256(bytes.as_slice()));
+        let found = kept.get(name).map(|bytes| sha256(bytes));
         let message = match found {
             Some(found) if found.eq_ignore_ascii_case(listed) => continue,
             Some(found) => {

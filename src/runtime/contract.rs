@@ -156,5 +156,5 @@ pub const FORMAT_VERSION: &str = "1.0";
 /// Version of the manifest. 1.1 lists side files with their hashes; 1.2 has example texts and
 /// `source.graph_padding`, which graphs make by themselves. Programs that read an older minor version pass
 /// over what they do not know, and are right. Keys without which a bundle would be decoded wrongly (first
-/// values, masks, special ids) came without another version, so that programs that do not know them say so.
+/// values, masks, special ids, tokenisers) came without another version, so that programs that do not know them say so.
 pub const MANIFEST_VERSION: &str = "1.2";

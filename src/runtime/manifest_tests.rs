@@ -242,7 +242,6 @@ fn every_part_of_a_newer_manifest_may_have_keys_that_are_not_known_yet() {
     full.wiring.memory.push(MemoryWire {
         encoder_output: "encoder_output".to_owned(),
         decoder_input: "encoder_output".to_owned(),
-        time: Some(0),
     });
     full.provenance.as_mut().unwrap().data.push(DataFile {
         file: "a.tsv".to_owned(),

@@ -158,7 +158,7 @@ GRAPHS = {"unmerged": ["decoder_model", "decoder_with_past_model"], "merged": ["
 # Which graphs of each are kept, so that every kind of folder is there once.
 CASES = {"marian": (marian, "all", ""), "t5": (t5, "merged", ""), "mt5": (mt5, "unmerged", ""), "byt5": (byt5, "without_past", ""),
          "bart": (bart, "unmerged", "external"), "mbart": (mbart, "merged", ""), "pegasus": (pegasus, "unmerged", "int8"),
-         "m2m100": (m2m100, "unmerged", ""), "nllb": (nllb, "merged", "float16")}
+         "m2m100": (m2m100, "unmerged", ""), "nllb": (nllb, "unmerged", "float16")}
 
 
 def fit(model, tok, target_start=None, steps=160, batch=32):

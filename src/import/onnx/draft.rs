@@ -147,33 +147,42 @@ fn with_weights(
     listed: &mut BTreeMap<String, String>,
 ) -> Result<CheckedModel> {
     let folder = path.parent().unwrap_or(Path::new(""));
-    CheckedModel::read_with(name, bytes, &mut |tensor: External<'_>| {
+    let (mut own, mut copied): (BTreeMap<String, Vec<u8>>, u64) = (BTreeMap::new(), 0);
+    let model = CheckedModel::read_with(name, bytes, &mut |tensor: External<'_>| {
         let location = tensor.location.strip_prefix("./").unwrap_or(tensor.location);
         let wrong = |message: String| {
             Error::new(ErrorKind::Bundle, message)
                 .help("export both graphs into one folder, each with a file of weights of its own")
         };
-        if location.contains(['/', '\\', ':', '\0']) || location.is_empty() || location == ".." {
+        if location.contains(['/', '\\', ':', '\0']) || ["", ".", ".."].contains(&location) {
             return Err(wrong(format!("its values lie in {location:?}, which is no file beside the graph")));
         }
-        let data = files::read(folder.join(location), files::WEIGHTS)?;
-        let hash = sha256(&data);
-        let part = usize::try_from(tensor.offset).ok().zip(usize::try_from(tensor.length).ok());
-        let values =
-            part.and_then(|(from, length)| data.get(from..from.checked_add(length)?)).map(<[u8]>::to_vec);
-        let values =
-            values.ok_or_else(|| wrong(format!("{location} is too short for it: {} bytes", data.len())))?;
-        match listed.insert(location.to_owned(), hash.clone()) {
-            Some(other) if other != hash => {
-                return Err(wrong(format!(
-                    "both graphs have weights in files called {location}, which differ"
-                )));
-            }
-            Some(_) => {}
-            None => drop(files.insert(location.to_owned(), data)),
+        // Several tensors may name the same bytes.
+        copied = copied.saturating_add(tensor.length);
+        if copied > files::GRAPH.limit {
+            return Err(wrong("with its weights the graph is longer than 2 GiB".to_owned()));
         }
-        Ok(values)
-    })
+        if !own.contains_key(location) {
+            own.insert(location.to_owned(), files::read(folder.join(location), files::WEIGHTS)?);
+        }
+        let data = &own[location];
+        let part = usize::try_from(tensor.offset).ok().zip(usize::try_from(tensor.length).ok());
+        let values = part.and_then(|(from, length)| data.get(from..from.checked_add(length)?));
+        let short = || wrong(format!("{location} is too short for it: {} bytes", data.len()));
+        values.map(<[u8]>::to_vec).ok_or_else(short)
+    })?;
+    for (location, data) in own {
+        let hash = sha256(&data);
+        if listed.get(&location).is_some_and(|other| *other != hash) {
+            let message = format!("both graphs have weights in files called {location}, which differ");
+            return Err(Error::new(ErrorKind::Bundle, message)
+                .in_graph(name, None)
+                .help("export both graphs into one folder"));
+        }
+        listed.insert(location.clone(), hash);
+        files.insert(location, data);
+    }
+    Ok(model)
 }
 
 /// Opens the draft with each way in which padding may be told, and keeps the first that changes nothing.

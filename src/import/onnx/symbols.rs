@@ -115,8 +115,8 @@ pub(super) fn special_ids(
                 return wrong(
                     format!("no symbol of the vocabularies is called as {what} usually is"),
                     format!(
-                        "name it with {flag} SYMBOL (or its id); where the model has none, give an id that no text \
-                         has and that it never says"
+                        "name it with {flag} SYMBOL (or its id); where the model has none, give an id that \
+                         no text has and that it never says"
                     ),
                 );
             }

@@ -103,9 +103,9 @@ impl<'a> Inputs<'a> {
                     && tensor.element_type == FLOAT
                     && axes(tensor).last() == Some(&Dimension::Fixed(side.symbols))
             };
-            let list = if tensor.element_type == BOOL
-                || rank == Some(2) && has(&tensor.name, &["mask", "padding"])
-            {
+            let is_mask = matches!(rank, Some(2) | None)
+                && (tensor.element_type == BOOL || has(&tensor.name, &["mask", "padding"]));
+            let list = if is_mask {
                 &mut inputs.masks
             } else if integer && has(&tensor.name, &["len", "lens", "length", "size"]) {
                 &mut inputs.lengths
@@ -140,8 +140,8 @@ fn token<'a>(
                 side.symbols
             );
             Err(Error::new(ErrorKind::Usage, message).in_graph(side.name, None).help(
-                "is the vocabulary the right one? `s2s inspect` shows the graph; examples/pytorch/README.md says what \
-                 a manifest can have",
+                "is the vocabulary the right one? `s2s inspect` shows the graph; examples/pytorch/README.md says \
+                 what a manifest can have",
             ))
         }
         [token] => Ok(token),
@@ -263,15 +263,12 @@ fn carry(
                 let encoder_output = encoder_output.ok_or_else(|| {
                     let message = format!("no output of the encoder fits: they are {}", list(&given));
                     wrong(decoder, input, message).help(
-                        "what a decoder reads comes from the encoder or from its own last step; export graphs whose \
-                         tensors have the same axes, or write the manifest by hand (examples/pytorch/README.md)",
+                        "what a decoder reads comes from the encoder or from its own last step; export \
+                         graphs whose tensors have the same axes, or write the manifest by hand \
+                         (examples/pytorch/README.md)",
                     )
                 })?;
-                wiring.memory.push(MemoryWire {
-                    encoder_output,
-                    decoder_input: input.name.clone(),
-                    time: None,
-                });
+                wiring.memory.push(MemoryWire { encoder_output, decoder_input: input.name.clone() });
             }
         }
     }
@@ -436,7 +433,7 @@ fn wrong(side: Side<'_>, tensor: &TensorInfo, message: String) -> Error {
 
 fn unfed(side: Side<'_>, tensor: &TensorInfo) -> Error {
     wrong(side, tensor, "an input that nothing here can feed".to_owned()).help(
-        "encoders read ids or one-hot rows, a mask and lengths; decoders a token, states, memory and a mask; export \
-         the graph without this input",
+        "encoders read ids or one-hot rows, a mask and lengths; decoders a token, states, memory and a mask; \
+         export the graph without this input",
     )
 }

@@ -57,11 +57,8 @@ impl SequenceNetwork for Seq2Seq {
             decoder_input: state,
             ..StateWire::default()
         });
-        let kept = |name: &str| MemoryWire {
-            encoder_output: name.to_owned(),
-            decoder_input: name.to_owned(),
-            time: None,
-        };
+        let kept =
+            |name: &str| MemoryWire { encoder_output: name.to_owned(), decoder_input: name.to_owned() };
         Wiring {
             encoder_input: ENCODER_INPUT.to_owned(),
             decoder_input: DECODER_INPUT.to_owned(),

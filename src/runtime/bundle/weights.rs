@@ -34,8 +34,8 @@ impl<'a> Weights<'a> {
     /// The values of a tensor.
     ///
     /// # Errors
-    /// [`ErrorKind::Bundle`] if the file lies outside the bundle, is not listed, has changed, or is too short;
-    /// [`ErrorKind::Io`] if reading fails.
+    /// [`ErrorKind::Bundle`] if the file lies outside the bundle, is not listed, has changed, or is too
+    /// short; [`ErrorKind::Io`] if reading fails.
     pub(super) fn fetch(&mut self, tensor: External<'_>) -> Result<Vec<u8>> {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message);
         let name = tensor.location.strip_prefix("./").unwrap_or(tensor.location);
@@ -83,9 +83,12 @@ impl<'a> Weights<'a> {
         match self.listed.get(name) {
             Some(listed) if listed.eq_ignore_ascii_case(&found) => Ok(data),
             Some(listed) => Err(wrong(format!(
-                "its values lie in {name}, which has changed: its sha256 is {found}, the manifest says {listed}"
+                "its values lie in {name}, which has changed: its sha256 is {found}, the manifest says \
+                 {listed}"
             ))
-            .help("copy the whole bundle again, or export it again; files of several exports cannot be mixed")),
+            .help(
+                "copy the whole bundle again, or export it again; files of several exports cannot be mixed",
+            )),
             None => Err(wrong(format!("its values lie in {name}, which the manifest does not list"))
                 .help(format!("write into {}: files: {{{name:?}: {found}}}", file::MANIFEST))),
         }

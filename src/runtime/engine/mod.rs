@@ -14,6 +14,7 @@
 //! | `prefix` | what rows have said, for decoders that are fed all of it again |
 //! | `graph`, `arrange` | one loaded graph; tensors put together from rows of others |
 //! | `tract`, `ort`, `library` | what runs graphs |
+//! | `row_by_row` | a decoder that was exported for one row |
 //! | `fold`, `wide` | forms of our graphs that are faster for many rows |
 //! | `observed` | an engine whose calls are watched |
 
@@ -36,6 +37,7 @@ mod place;
 mod plan;
 mod prefix;
 mod probe;
+mod row_by_row;
 mod state;
 mod tensor;
 mod tokens;

@@ -7,6 +7,7 @@ use super::arrange::{self, Arrangement};
 use super::graph::{DataView, Feed, Graph, Tensor, TensorView, Value};
 use super::interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 use super::plan::{First, Mask, Plan};
+use super::row_by_row::RowByRow;
 use super::state::{Carried, Kind, Part, State};
 use super::tokens::{Tokens, check_ids};
 use crate::bundle::Bundle;
@@ -65,7 +66,11 @@ impl OnnxEngine {
         let (inputs, outputs) = (wiring.encoder_inputs(), wiring.encoder_outputs());
         let encoder = load(&plan.encoder, bundle.graph(Role::Encoder)?, &inputs, &outputs)?;
         let (inputs, outputs) = (wiring.decoder_inputs(), wiring.decoder_outputs());
-        let decoder = load(&plan.decoder, bundle.graph(Role::Decoder)?, &inputs, &outputs)?;
+        let mut decoder = load(&plan.decoder, bundle.graph(Role::Decoder)?, &inputs, &outputs)?;
+        if plan.one_row {
+            let (inputs, outputs) = plan.decoder_axes();
+            decoder = Box::new(RowByRow::new(decoder, inputs, outputs));
+        }
         Ok(Self::with(name, encoder, decoder, Arc::new(plan)))
     }
 

@@ -40,6 +40,8 @@ pub(super) struct Plan {
     pub(super) wires: Vec<Wire>,
     pub(super) states: usize,
     pub(super) attention: bool,
+    /// The decoder was exported for one row.
+    pub(super) one_row: bool,
     /// For errors.
     pub(super) encoder: String,
     pub(super) decoder: String,
@@ -86,15 +88,16 @@ impl Plan {
         let source = encoder.input(&wiring.encoder_input);
         let token = decoder.input(&wiring.decoder_input);
         let batches = [batch_symbol(source), batch_symbol(token)];
+        let one_row = [source, token].map(|tensor| fixed_length(tensor, 0) == Some(1));
         let outputs = wiring.encoder_outputs();
         let from_encoder = |name: &str| First::Encoder {
             output: outputs.iter().position(|output| *output == name).unwrap_or(0),
-            axis: batch_axis(encoder.output(name), batches[0]),
+            axis: batch_axis(encoder.output(name), batches[0], one_row[0]),
         };
         let (mut carried, mut wires) = (Vec::new(), Vec::new());
         for wire in &wiring.states {
             let input = decoder.input(&wire.decoder_input);
-            let batch = batch_axis(input, batches[1]);
+            let batch = batch_axis(input, batches[1], one_row[1]);
             let first = match wire.zeros.as_ref().or(wire.empty.as_ref()) {
                 Some(row) => First::Zeros(row.clone()),
                 None => from_encoder(&wire.encoder_output),
@@ -105,23 +108,15 @@ impl Plan {
             carried.push(Carried { name: state_name(wire).to_owned(), kind, batch, own_time: false });
             wires.push(Wire {
                 first,
-                output_axis: batch_axis(decoder.output(&wire.decoder_output), batches[1]),
+                output_axis: batch_axis(decoder.output(&wire.decoder_output), batches[1], one_row[1]),
             });
         }
         for wire in &wiring.memory {
-            let batch = batch_axis(decoder.input(&wire.decoder_input), batches[1]);
+            let batch = batch_axis(decoder.input(&wire.decoder_input), batches[1], one_row[1]);
             let first = from_encoder(&wire.encoder_output);
             let First::Encoder { axis, .. } = first else { continue };
             let given = encoder.output(&wire.encoder_output).and_then(|info| info.shape.as_deref());
-            let axes = given.map_or(usize::MAX, |axes| axes.len().saturating_sub(1));
-            if let Some(time) = wire.time.filter(|&time| time >= axes) {
-                let message =
-                    format!("the manifest says that axis {time} of a row is its time, and there are {axes}");
-                return Err(
-                    Error::new(ErrorKind::Bundle, message).in_graph(names[0], Some(&wire.encoder_output))
-                );
-            }
-            let time = wire.time.or_else(|| time_axis(given, axis, source));
+            let time = time_axis(given, axis, source);
             let (name, kind) = (wire.encoder_output.clone(), Kind::Memory { time });
             carried.push(Carried { name, kind, batch, own_time: false });
             wires.push(Wire { first, output_axis: 0 });
@@ -179,6 +174,7 @@ impl Plan {
             wires,
             states: wiring.states.len(),
             attention: wiring.attention.is_some(),
+            one_row: one_row[1],
             encoder: names[0].to_owned(),
             decoder: names[1].to_owned(),
         })
@@ -188,6 +184,17 @@ impl Plan {
     pub(super) fn joins(&self) -> Joins {
         let grows = |carried: &Carried| matches!(carried.kind, Kind::Growing { .. });
         if self.carried.iter().any(grows) { Joins::SameAge } else { Joins::AnyAge }
+    }
+}
+
+impl Plan {
+    /// The axes of the rows in the decoder's inputs and outputs, in the order in which they are fed and read.
+    pub(super) fn decoder_axes(&self) -> (Vec<usize>, Vec<usize>) {
+        let carried = self.carried.iter().map(|carried| carried.batch);
+        let inputs = std::iter::once(0).chain(carried).chain(self.decoder_mask.iter().map(|_| 0));
+        let states = self.wires.iter().take(self.states).map(|wire| wire.output_axis);
+        let outputs = std::iter::once(0).chain(states).chain(self.attention.then_some(0));
+        (inputs.collect(), outputs.collect())
     }
 }
 
@@ -282,9 +289,14 @@ fn batch_symbol(tensor: Option<&TensorInfo>) -> Option<&str> {
     }
 }
 
-/// The axis that is called as the batch is; the first if none is.
-fn batch_axis(tensor: Option<&TensorInfo>, batch: Option<&str>) -> usize {
+/// The axis that is called as the batch is; the first if none is. In a graph for one row it is the last axis
+/// of length 1 before the values.
+fn batch_axis(tensor: Option<&TensorInfo>, batch: Option<&str>, one_row: bool) -> usize {
     let shape = tensor.and_then(|tensor| tensor.shape.as_deref()).unwrap_or_default();
+    if one_row {
+        let before = &shape[..shape.len().saturating_sub(1)];
+        return before.iter().rposition(|axis| *axis == Dimension::Fixed(1)).unwrap_or(0);
+    }
     let named =
         |axis: &Dimension| matches!(axis, Dimension::Symbol(symbol) if Some(symbol.as_str()) == batch);
     shape.iter().position(named).unwrap_or(0)

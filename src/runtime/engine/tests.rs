@@ -75,11 +75,8 @@ fn wiring(form: &str) -> Wiring {
         attention: None,
         ..Wiring::default()
     };
-    let memory = |from: &str, to: &str| MemoryWire {
-        encoder_output: from.to_owned(),
-        decoder_input: to.to_owned(),
-        time: None,
-    };
+    let memory =
+        |from: &str, to: &str| MemoryWire { encoder_output: from.to_owned(), decoder_input: to.to_owned() };
     match form {
         "ids" => ours,
         "one_hot" => Wiring { output: OutputForm::Probabilities, ..ours },

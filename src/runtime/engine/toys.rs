@@ -71,6 +71,8 @@ pub(super) struct Toy {
     /// The element type of ids.
     pub(super) id: DataType,
     pub(super) special: SpecialIds,
+    /// The axis of the rows, as both graphs declare it: `batch`, or `1`.
+    pub(super) batch: &'static str,
 }
 
 impl Default for Toy {
@@ -84,6 +86,7 @@ impl Default for Toy {
             around: false,
             id: DataType::Int64,
             special: SpecialIds::default(),
+            batch: "batch",
         }
     }
 }
@@ -166,13 +169,13 @@ impl Toy {
     fn encoder(&self) -> Vec<u8> {
         let mut nodes = Nodes::default();
         let symbols = SYMBOLS[1].to_string();
-        let mut inputs = vec![value("ids", self.id, &["batch", "source_time"])];
+        let mut inputs = vec![value("ids", self.id, &[self.batch, "source_time"])];
         nodes.1.push(table("numbers", SYMBOLS, source_number));
         let columns = if self.sources == Sources::All { "source" } else { "columns" };
         nodes.add("Gather", &["numbers", "ids"], columns, vec![integer("axis", 0)]);
         match self.sources {
             Sources::Masked => {
-                inputs.push(value("mask", self.mask, &["batch", "source_time"]));
+                inputs.push(value("mask", self.mask, &[self.batch, "source_time"]));
                 nodes.masked_sum(self, "columns", "source");
             }
             Sources::First => {
@@ -181,7 +184,7 @@ impl Toy {
             }
             Sources::All => {}
         }
-        let axes = ["batch", "source_time", &symbols];
+        let axes = [self.batch, "source_time", &symbols];
         let axes = if self.sources == Sources::All { &axes[..] } else { &[axes[0], axes[2]] };
         nodes.model(inputs, vec![value("source", DataType::Float, axes)])
     }
@@ -194,13 +197,13 @@ impl Toy {
         nodes.1.push(TensorProto::of_integers("first", &[1], &[0]));
         nodes.1.push(TensorProto::of_integers("second", &[1], &[1]));
         let time = if self.past.is_prefix() { "target_time" } else { "1" };
-        let mut inputs = vec![value("token", self.id, &["batch", time])];
-        let mut outputs = vec![value("logits", DataType::Float, &["batch", time, &symbols])];
+        let mut inputs = vec![value("token", self.id, &[self.batch, time])];
+        let mut outputs = vec![value("logits", DataType::Float, &[self.batch, time, &symbols])];
         nodes.add("Gather", &["embedding", "token"], "now", vec![integer("axis", 0)]);
         match self.past {
             Past::Sum => {
-                inputs.push(value("past", DataType::Float, &["1", "batch", "3"]));
-                outputs.push(value("present", DataType::Float, &["1", "batch", "3"]));
+                inputs.push(value("past", DataType::Float, &["1", self.batch, "3"]));
+                outputs.push(value("present", DataType::Float, &["1", self.batch, "3"]));
 
                 nodes.add("Squeeze", &["now", "second"], "rows", vec![]);
                 nodes.add("Unsqueeze", &["rows", "first"], "layers", vec![]);
@@ -208,8 +211,8 @@ impl Toy {
                 nodes.add("Squeeze", &["present", "first"], "sum", vec![]);
             }
             Past::All => {
-                inputs.push(value("past", DataType::Float, &["batch", "past", "3"]));
-                outputs.push(value("present", DataType::Float, &["batch", "present", "3"]));
+                inputs.push(value("past", DataType::Float, &[self.batch, "past", "3"]));
+                outputs.push(value("present", DataType::Float, &[self.batch, "present", "3"]));
                 nodes.add("Concat", &["past", "now"], "present", vec![integer("axis", 1)]);
                 nodes.add("ReduceSum", &["present", "second"], "sum", vec![integer("keepdims", 0)]);
             }
@@ -226,15 +229,15 @@ impl Toy {
         }
         nodes.add("MatMul", &["sum", "weight"], "said", vec![]);
         let bias = if self.sources == Sources::All {
-            inputs.push(value("source", DataType::Float, &["batch", "source_time", &symbols]));
-            inputs.push(value("mask", self.mask, &["batch", "source_time"]));
-            outputs.push(value("weights", DataType::Float, &["batch", "source_time"]));
+            inputs.push(value("source", DataType::Float, &[self.batch, "source_time", &symbols]));
+            inputs.push(value("mask", self.mask, &[self.batch, "source_time"]));
+            outputs.push(value("weights", DataType::Float, &[self.batch, "source_time"]));
             nodes.masked_sum(self, "source", "bias");
             nodes.add("ReduceSum", &["is_token", "axis_1"], "tokens", vec![integer("keepdims", 1)]);
             nodes.add("Div", &["is_token", "tokens"], "weights", vec![]);
             "bias"
         } else {
-            inputs.push(value("source", DataType::Float, &["batch", &symbols]));
+            inputs.push(value("source", DataType::Float, &[self.batch, &symbols]));
             "source"
         };
         if self.past.is_prefix() {
@@ -272,7 +275,6 @@ impl Toy {
             memory: vec![MemoryWire {
                 encoder_output: "source".to_owned(),
                 decoder_input: "source".to_owned(),
-                time: None,
             }],
             attention: (self.sources == Sources::All).then(|| "weights".to_owned()),
             ..Wiring::default()

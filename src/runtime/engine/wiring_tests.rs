@@ -163,6 +163,21 @@ fn a_decoder_without_states_is_fed_the_whole_prefix_and_rows_of_any_age_run_toge
 }
 
 #[test]
+fn graphs_that_were_exported_for_one_row_are_run_once_for_each() {
+    for past in [Past::Sum, Past::All, Past::Prefix] {
+        for sources in [Sources::All, Sources::Masked, Sources::First] {
+            let side = if sources == Sources::First { PaddingSide::Right } else { PaddingSide::Left };
+            let toy = Toy { past, sources, side, batch: "1", ..Toy::default() };
+            for kind in engines() {
+                let engine = open(&toy.bundle().unwrap(), kind).unwrap();
+                assert_eq!(engine.lengths(), Lengths::Alone, "{toy:?} in {kind}");
+            }
+            check(toy);
+        }
+    }
+}
+
+#[test]
 fn ids_may_be_int32() {
     check(Toy { id: DataType::Int32, ..Toy::default() });
 }

@@ -195,8 +195,4 @@ pub struct MemoryWire {
     pub encoder_output: String,
     /// Reads it.
     pub decoder_input: String,
-    /// The axis that has a place for each source column, the batch not counted: 1 of keys (batch, heads,
-    /// time, width). The first unless it is said, if its length is not fixed.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub time: Option<usize>,
 }

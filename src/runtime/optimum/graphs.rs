@@ -106,12 +106,10 @@ pub(super) fn step(name: &str, model: &mut ModelProto, is_whole: bool) -> Result
             (HIDDEN, _) => memory.push(MemoryWire {
                 encoder_output: HIDDEN.to_owned(),
                 decoder_input: in_float(graph, input),
-                time: Some(0),
             }),
             (_, Some(Side::Encoder)) => memory.push(MemoryWire {
                 encoder_output: present_of(&input.name),
                 decoder_input: in_float(graph, input),
-                time: Some(1),
             }),
             (_, Some(Side::Decoder)) => states.push(StateWire {
                 empty: Some(empty_row(name, input)?),

@@ -136,9 +136,10 @@ impl Style {
         }
         if !self.strip {
             let mut characters = characters;
-            if !std::mem::replace(&mut rest.has_text, true) {
-                for _ in 0..self.leading_spaces {
-                    characters = characters.strip_prefix(' ').unwrap_or(characters);
+            while !rest.has_text && !characters.is_empty() {
+                match characters.strip_prefix(' ').filter(|_| rest.stripped < self.leading_spaces) {
+                    Some(behind) => (rest.stripped, characters) = (rest.stripped + 1, behind),
+                    None => rest.has_text = true,
                 }
             }
             return self.clean(characters, rest, text);
@@ -266,6 +267,8 @@ mod tests {
         assert_eq!(written(strip, &pieces), ("a  b".into(), "a  b".into()));
         let one = Style { leading_spaces: 1, ..PLAIN };
         assert_eq!(written(one, &[(Said::Text, b"  a ")]).1, " a ");
+        let two = Style { leading_spaces: 2, ..PLAIN };
+        assert_eq!(written(two, &[(Said::Text, b" "), (Said::Text, b"  a")]).1, " a");
         let apart: Vec<(Said, &[u8])> = vec![(Said::Text, b"a"), (Said::Apart, b"<x>"), (Said::Text, b"b")];
         assert_eq!(written(strip, &apart).1, "a <x> b");
     }

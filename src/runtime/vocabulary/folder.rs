@@ -103,8 +103,10 @@ pub fn of_folder(files: NamedFiles<'_>, config: &Value, sizes: [usize; 2]) -> Re
     let [source, target] = [side(source, sizes[0]), side(target, sizes[1])];
     // No id of these is asked for before the manifest gives them.
     let special = SpecialIds { pad: 0, start: 0, end: 0, unk: 0 };
-    let opened = [Side::open(&source, special, files)?, Side::open(&target, special, files)?];
-    let unk = opened[0].tokeniser().unknown();
+    let unk = Side::open(&source, special, files)?.tokeniser().unknown();
+    if source != target {
+        Side::open(&target, special, files)?;
+    }
     Ok(FolderTokenisers { source, target, unk })
 }
 

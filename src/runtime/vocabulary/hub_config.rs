@@ -62,11 +62,6 @@ impl HubConfig {
         Error::new(ErrorKind::Bundle, message).at_line(&self.path, None, Some(key))
     }
 
-    /// Whether there is no such file, or nothing in it.
-    pub(super) fn is_empty(&self) -> bool {
-        self.keys.is_empty()
-    }
-
     /// The special tokens, in transformers' order.
     pub(super) fn special(&self) -> Vec<&str> {
         let named =

@@ -8,17 +8,21 @@
 //! | `tokeniser` | the trait, what a text becomes, whole characters from bytes |
 //! | `symbols` | [`Vocabulary`] |
 //! | `subwords` | what all other schemes share: frames, languages, outputs |
-//! | `tokenizer_json`, `families`, `bytes` | those of the tokenizers library, of SentencePiece, and a byte an id |
+//! | `tokenizer_json` | that of the tokenizers library |
+//! | `families`, `family_tokens` | SentencePiece as transformers' families use it |
 //! | `sentencepiece`, `trie` | the models of that library; strings by their beginnings |
+//! | `bytes` | a byte an id |
 //! | `added`, `hub_config` | tokens that stand for themselves; `tokenizer_config.json` |
 //! | `detokenise` | the texts of pieces, one id at a time |
 //! | `spec`, `normalisation` | a vocabulary as it is written down; what texts go through first |
-//! | `open`, `folder` | from what is written down, or from a folder of transformers, to what makes ids |
+//! | `open` | from what is written down to what makes ids |
+//! | `folder` | which of them a folder of transformers wants |
 
 mod added;
 mod bytes;
 mod detokenise;
 mod families;
+mod family_tokens;
 mod folder;
 mod hub_config;
 mod normalisation;

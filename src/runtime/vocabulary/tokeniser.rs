@@ -230,6 +230,8 @@ pub struct Unwritten {
     pub(super) run: Vec<u8>,
     /// Whether the text has begun, spaces before it not counted.
     pub(super) has_text: bool,
+    /// Spaces that were taken off its beginning.
+    pub(super) stripped: usize,
     /// Spaces that are part of the text unless it ends with them.
     pub(super) spaces: String,
     /// Text that may lose a space, and where in it such a space may be first.

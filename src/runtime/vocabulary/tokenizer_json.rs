@@ -1,5 +1,5 @@
-//! `tokenizer.json`, the file of the tokenizers library: its own parts cut texts, and what its decoder and its
-//! post-processor do is done here, id by id.
+//! `tokenizer.json`, the file of the tokenizers library: its own parts cut texts, and what its decoder and
+//! its post-processor do is done here, id by id.
 //!
 //! The sections `truncation` and `padding` are for batches of training and are passed over; the library never
 //! samples (`dropout`, `alpha`) here either.
@@ -14,7 +14,7 @@ use tokenizers::{
 };
 
 use super::detokenise::{Pieces, Said, Style};
-use super::families::is_flores;
+use super::family_tokens::is_flores;
 use super::hub_config::{HubConfig, LONGEST_ADDED};
 use super::sentencepiece::byte_of;
 use super::spec::VocabularySpec;
@@ -187,11 +187,9 @@ pub(super) fn open(
     let mut file = File { path, json };
     file.check()?;
     let class = config.text("tokenizer_class").unwrap_or_default().trim_end_matches("Fast").to_owned();
-    // transformers takes the word of its own config for it.
-    let prefix = config.flag("add_prefix_space").unwrap_or(false);
-    if file.part("pre_tokenizer").and_then(|it| it.get("add_prefix_space")).is_some_and(Value::is_boolean)
-        && !config.is_empty()
-    {
+    // transformers takes its own config's word for it, not the file's.
+    if file.json["pre_tokenizer"]["type"] == "ByteLevel" {
+        let prefix = config.flag("add_prefix_space").unwrap_or(false);
         file.json["pre_tokenizer"]["add_prefix_space"] = prefix.into();
     }
     let [mut before, mut behind] = file.template()?;
@@ -372,14 +370,12 @@ fn outputs(
 /// The byte that a character of a byte-level piece stands for: GPT-2 writes printable ones of Latin-1 as they
 /// are, and the others as U+0100 and on.
 fn byte_level(c: char) -> Option<u8> {
-    let number = u32::from(c);
-    let is_printable = |byte: u32| matches!(byte, 0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff);
-    if is_printable(number) {
-        return u8::try_from(number).ok();
-    }
-    let others = (0u32..256).filter(|&byte| !is_printable(byte));
-    others
-        .zip(0x100u32..)
-        .find(|(_, written)| *written == number)
-        .and_then(|(byte, _)| u8::try_from(byte).ok())
+    let byte = match u32::from(c) {
+        printable @ (0x21..=0x7e | 0xa1..=0xac | 0xae..=0xff) => printable,
+        number @ 0x100..=0x120 => number - 0x100,
+        number @ 0x121..=0x142 => number - 0x121 + 0x7f,
+        0x143 => 0xad,
+        _ => return None,
+    };
+    u8::try_from(byte).ok()
 }

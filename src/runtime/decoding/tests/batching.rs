@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::scripted::Scripted;
 use super::*;
-use crate::engine::Joins;
+use crate::engine::{Joins, Lengths};
 use crate::error::ErrorKind;
 
 fn alone(engine: &mut Scripted, source: &[u32], options: &DecodingOptions) -> Vec<Hypothesis> {
@@ -20,16 +20,21 @@ fn request(id: u64, source: &[u32], options: &DecodingOptions) -> Request {
     }
 }
 
+fn any_lengths() -> impl Strategy<Value = Lengths> {
+    prop::sample::select(vec![Lengths::Any, Lengths::OneToEncode, Lengths::Alone, Lengths::One])
+}
+
 proptest! {
     #[test]
     fn a_request_gives_the_same_whatever_runs_beside_it_and_whenever_it_joins(
         seed: u64,
         attention: bool,
         same_age: bool,
+        lengths in any_lengths(),
         jobs in prop::collection::vec((any_source(), any_options(false), 0usize..8, prop::collection::vec(3u32..7, 0..3)), 1..7),
     ) {
         let joins = if same_age { Joins::SameAge } else { Joins::AnyAge };
-        let mut engine = Scripted { attention, joins, ..Scripted::new(VOCABULARY, seed) };
+        let mut engine = Scripted { attention, joins, lengths, ..Scripted::new(VOCABULARY, seed) };
         let mut jobs = jobs;
         for (at, job) in jobs.iter_mut().enumerate() {
             job.1.output.as_mut().unwrap().attention = Some(attention);
@@ -68,10 +73,11 @@ proptest! {
 
     #[test]
     fn a_batch_gives_what_each_source_gives_alone_in_the_order_of_the_sources(
-        seed: u64, sources in prop::collection::vec(any_source(), 0..20), options in any_options(true), rows in 1usize..9
+        seed: u64, sources in prop::collection::vec(any_source(), 0..20), options in any_options(true), rows in 1usize..9,
+        lengths in any_lengths(),
     ) {
         let joins = if seed.is_multiple_of(2) { Joins::SameAge } else { Joins::AnyAge };
-        let mut engine = Scripted { attention: true, joins, ..Scripted::new(VOCABULARY, seed) };
+        let mut engine = Scripted { attention: true, joins, lengths, ..Scripted::new(VOCABULARY, seed) };
         let settings = Arc::new(Settings::for_ids(&options).unwrap());
         let found = decode_each(&mut engine, sources.clone(), &settings, rows);
         let widest = engine.steps.iter().max().copied().unwrap_or(0);

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::ops::Range;
 
 use crate::contract::SpecialIds;
-use crate::engine::{Encoded, Engine, IdMatrix, Joins, StateTensor, StepOutput};
+use crate::engine::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 use crate::error::{Error, ErrorKind, Result};
 
 #[derive(Clone, Debug)]
@@ -25,6 +25,7 @@ pub(crate) struct Scripted {
     pub(crate) encoded: Vec<usize>,
     pub(crate) ids: SpecialIds,
     pub(crate) joins: Joins,
+    pub(crate) lengths: Lengths,
     pub(crate) running: Vec<Row>,
     /// The rows of cohorts that are not selected, by their numbers.
     pub(crate) resting: BTreeMap<usize, Vec<Row>>,
@@ -53,6 +54,7 @@ impl Scripted {
             encoded: vec![],
             ids: SpecialIds::default(),
             joins: Joins::AnyAge,
+            lengths: Lengths::Any,
             running: vec![],
             resting: BTreeMap::new(),
             cohort: 0,
@@ -73,6 +75,10 @@ fn unit(hash: u64) -> f32 {
 
 const NAN_MARK: f32 = -1.0;
 
+fn of_one_length(rows: &[Row]) -> bool {
+    rows.windows(2).all(|pair| pair[0].source.len() == pair[1].source.len())
+}
+
 impl Engine for Scripted {
     fn name(&self) -> &str {
         "scripted"
@@ -88,6 +94,10 @@ impl Engine for Scripted {
 
     fn joins(&self) -> Joins {
         self.joins
+    }
+
+    fn lengths(&self) -> Lengths {
+        self.lengths
     }
 
     fn select(&mut self, cohort: usize) {
@@ -114,6 +124,8 @@ impl Engine for Scripted {
             Row { hidden: [first, (hash & 0xffff) as f32], source: own, age: 0 }
         };
         let rows: Vec<Row> = source.data.chunks_exact(source.columns).map(row).collect();
+        assert!(self.lengths == Lengths::Any || of_one_length(&rows));
+        assert!(self.lengths != Lengths::Alone || rows.len() == 1);
         Ok(Encoded::new(source.rows, rows))
     }
 
@@ -121,6 +133,7 @@ impl Engine for Scripted {
         assert!(self.joins == Joins::AnyAge || self.running.iter().all(|row| row.age == 0));
         let fresh: &Vec<Row> = encoded.get().unwrap();
         self.running.extend_from_slice(&fresh[rows]);
+        assert!(self.lengths != Lengths::One || of_one_length(&self.running));
         Ok(())
     }
 

@@ -130,6 +130,14 @@ impl Model {
         self
     }
 
+    /// Spaces that its outputs do not begin with.
+    pub(in super::super) fn leading_spaces(&self) -> usize {
+        match (self.normaliser.remove_extra_whitespaces, self.normaliser.add_dummy_prefix) {
+            (true, _) => usize::MAX,
+            (false, dummy) => usize::from(dummy),
+        }
+    }
+
     /// Pieces and what they are; the position is the id.
     pub(in super::super) fn pieces(&self) -> &[(String, PieceType)] {
         &self.pieces
