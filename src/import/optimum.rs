@@ -228,8 +228,11 @@ mod tests {
                 assert!(written.manifest().files.contains_key(name), "{name}");
             }
             let said = |bundle: &Bundle| {
-                let mut translator = Translator::open(bundle, EngineKind::Auto).unwrap();
-                translator.translate("Large over window small new sees!").unwrap().best.text
+                let engine = engine::open(bundle, EngineKind::Auto).unwrap();
+                let mut translator = Translator::new(bundle, engine);
+                let texts = ["Large over window small new sees!", "Music"];
+                let said = translator.translate(&texts, &bundle.manifest().decoding).unwrap();
+                said.into_iter().map(|translation| translation.best.text).collect::<Vec<_>>()
             };
             assert_eq!(said(&made), said(&written));
             // A bundle that changed is refused.

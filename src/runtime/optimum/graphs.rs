@@ -176,6 +176,7 @@ pub(super) fn encoder(name: &str, model: &mut ModelProto, keys: Option<Keys>, st
         return Err(wrong(name, Some(&unknown.name), "an input that nothing here knows")
             .help(format!("known are {IDS} and {MASK}")));
     }
+    name_axes(graph);
     let encoder_mask = encoder_mask.filter(|mask| graph.input.iter().any(|input| input.name == mask.input));
     let memory = step
         .memory
@@ -231,6 +232,21 @@ fn compute_positions(graph: &mut GraphProto, cache: &str) {
     }
     graph.input.retain(|input| !known.contains(&input.name.as_str()));
     graph.node.splice(0..0, nodes);
+}
+
+/// Calls rows and columns of what the encoder gives as its ids call them: keys come from another graph, which
+/// may have other names, and by the names it is known where the time is.
+fn name_axes(graph: &mut GraphProto) {
+    let ids = graph.input.iter().find(|input| input.name == IDS).and_then(|input| input.tensor_type());
+    let Some((_, [rows, columns])) = ids else { return };
+    let (rows, columns) = (rows.clone(), columns.clone());
+    let tensors = graph.output.iter_mut().filter_map(|output| output.r#type.as_mut()?.tensor_type.as_mut());
+    for shape in tensors.filter_map(|tensor| tensor.shape.as_mut()) {
+        // Hidden states are (rows, columns, width), keys and values (rows, heads, columns, width).
+        if let Some(time) = shape.dim.len().checked_sub(2).filter(|&time| time > 0) {
+            (shape.dim[0], shape.dim[time]) = (rows.clone(), columns.clone());
+        }
+    }
 }
 
 /// The axes of a row of an empty cache, (heads, 0, width).
