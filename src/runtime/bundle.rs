@@ -50,6 +50,12 @@ struct Graphs {
     infos: BTreeMap<Role, GraphInfo>,
 }
 
+/// Whether [`Bundle::open`] takes the folder `path` for a bundle: it has a manifest, or Optimum wrote it.
+pub fn is_bundle_folder(path: &Path) -> bool {
+    path.join(file::MANIFEST).is_file()
+        || (path.join(optimum::CONFIG).is_file() && optimum::is_optimum(&Folder(path).names()))
+}
+
 impl Bundle {
     /// Opens a folder, or a zip of one.
     ///

@@ -5,8 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use s2s_runtime::bundle::Bundle;
-use s2s_runtime::contract::file;
+use s2s_runtime::bundle::{Bundle, is_bundle_folder};
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{self, Device, EngineKind};
 use s2s_runtime::manifest::Manifest;
@@ -72,7 +71,7 @@ impl Shelf {
 }
 
 fn is_bundle(path: &Path) -> bool {
-    path.join(file::MANIFEST).is_file()
+    is_bundle_folder(path)
         || (path.is_file() && path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("zip")))
 }
 

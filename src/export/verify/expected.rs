@@ -177,9 +177,10 @@ mod tests {
 
     #[test]
     fn all_three_forms_are_read() {
-        let whole = r#"{"sources": ["a"], "source_ids": [[5, 1]], "settings": {"mine": {"num_beams": 3, "length_penalty": 2.0}},
-            "max_new_tokens": 9, "generated": {"beam4_lp0.6_early": [{"ids": [0, 7, 1], "text": "x"}], "mine": [{"ids": [0, 1]}],
-            "sampled": [{"text": "y"}]}}"#;
+        let whole = r#"{"sources": ["a"], "source_ids": [[5, 1]], "max_new_tokens": 9,
+            "settings": {"mine": {"num_beams": 3, "length_penalty": 2.0}},
+            "generated": {"beam4_lp0.6_early": [{"ids": [0, 7, 1], "text": "x"}],
+            "mine": [{"ids": [0, 1]}], "sampled": [{"text": "y"}]}}"#;
         let expected = Expected::parse(whole).unwrap();
         assert_eq!(expected.sources, [Source::Text("a".to_owned())]);
         let options = expected.ways[0].options.as_ref().unwrap();

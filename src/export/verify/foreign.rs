@@ -246,8 +246,8 @@ impl Run<'_> {
         decoding::compare(what, Some(self.name), self.sources, outputs, &mut is_tie)
     }
 
-    /// Feeds the engine with what it wrote, a token a step, and the graph that keeps no state with all of it at
-    /// once: the logits must be the same.
+    /// Feeds the engine with what it wrote, a token a step, and the graph that keeps no state with all of
+    /// it at once: the logits must be the same.
     fn against_stateless(
         &mut self,
         subject: &Subject,

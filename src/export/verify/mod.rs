@@ -10,9 +10,10 @@
 //!    and (greedily) against the network. The graph that decodes by itself, if there is one, against the loop
 //!    of the same engine.
 //!
-//! Models of others have no training graph (folders that Optimum wrote, or bundles from another exporter). Their
-//! texts are decoded alone and in batches of unequal lengths, in every engine, greedily and by a search with one
-//! beam, with a state and from all tokens again, and as `expected.json` has them where a folder has one.
+//! Models of others have no training graph (folders that Optimum wrote, or bundles from another exporter).
+//! Their texts are decoded alone and in batches of unequal lengths, in every engine, greedily and by a
+//! search with one beam, with a state and from all tokens again, and as `expected.json` has them where a
+//! folder has one.
 
 mod decoding;
 mod engines;

@@ -10,8 +10,8 @@ use super::runtimes::Runtime;
 pub struct VerifyOptions {
     /// Source texts to decode; `None` draws `random` sources instead.
     pub texts: Option<Vec<String>>,
-    /// Random sources that are decoded where no texts are given; of models from elsewhere at most 32, those of
-    /// `expected.json` counted.
+    /// Random sources that are decoded where no texts are given; of models from elsewhere at most 32, those
+    /// of `expected.json` counted.
     pub random: usize,
     /// Of all random numbers.
     pub seed: u64,

@@ -137,8 +137,8 @@ impl Check {
     }
 }
 
-/// What a report says of an error. The record travels with the bundle: graphs have a place in it, files of this
-/// machine do not.
+/// What a report says of an error. The record travels with the bundle: graphs have a place in it, files of
+/// this machine do not.
 pub(super) fn said_of(error: &Error) -> String {
     match error.place() {
         Some(Place::Graph { .. }) => error.to_string(),

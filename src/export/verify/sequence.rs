@@ -132,8 +132,8 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     Ok(report)
 }
 
-/// Opens the bundle in `path` and verifies it; unless it is a zip, a folder of another program's, or `write` is
-/// false, the report becomes its `conformance.json`, also if a check failed.
+/// Opens the bundle in `path` and verifies it; unless it is a zip, a folder of another program's, or
+/// `write` is false, the report becomes its `conformance.json`, also if a check failed.
 ///
 /// # Errors
 /// As [`Bundle::open`] and [`verify`].

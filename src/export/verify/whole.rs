@@ -33,7 +33,7 @@ impl Whole {
                 let given = match input.name.as_str() {
                     "input_ids" => Given::Ids,
                     "attention_mask" | "encoder_attention_mask" => Given::Mask,
-                    "encoder_hidden_states" => Given::Hidden,
+                    name if name == stateless.decoder_hidden => Given::Hidden,
                     _ => return Err(input.name),
                 };
                 Ok((input.name, given))
@@ -52,8 +52,8 @@ impl Whole {
         Ok(Ok(Self {
             encoder_inputs: given(&encoder),
             decoder_inputs: given(&decoder),
-            encoder: load(&stateless.encoder, &encoder, "last_hidden_state")?,
-            decoder: load(&stateless.decoder, &decoder, "logits")?,
+            encoder: load(&stateless.encoder, &encoder, &stateless.encoder_output)?,
+            decoder: load(&stateless.decoder, &decoder, &stateless.decoder_output)?,
         }))
     }
 

@@ -1,11 +1,12 @@
 //! Continuous batching: requests join and leave between any two steps.
 //!
-//! Where rows of any age run side by side, there is one batch, which all of them join. Where rows must be of one
-//! age ([`Joins::SameAge`]), what comes between two steps is a batch of its own, a cohort, and cohorts take
-//! turns. A decoder step costs a pass over all weights whatever its rows, so that few large cohorts are quick
-//! and many small ones are not: requests that find [`FEW_COHORTS`] running wait, together, until one ends, or
-//! until they have waited for [`PATIENCE`] turns. The few may then be long, and who waits shall not wait for the
-//! end of the longest: a further cohort begins, up to [`MOST_COHORTS`].
+//! Where rows of any age run side by side, there is one batch, which all of them join. Where rows must be
+//! of one age ([`Joins::SameAge`]), what comes between two steps is a batch of its own, a cohort, and
+//! cohorts take turns. A decoder step costs a pass over all weights whatever its rows, so that few large
+//! cohorts are quick and many small ones are not: requests that find [`FEW_COHORTS`] running wait,
+//! together, until one ends, or until they have waited for [`PATIENCE`] turns. The few may then be long,
+//! and who waits shall not wait for the end of the longest: a further cohort begins, up to
+//! [`MOST_COHORTS`].
 
 use std::collections::VecDeque;
 use std::ops::{DerefMut, Range};
@@ -116,8 +117,8 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
 
     /// Lets prepared requests join the next step until `most` requests run.
     ///
-    /// Where rows must be of one age, they wait until all that runs has ended: in bulk a few large batches are
-    /// the quickest, and nobody waits for a single text.
+    /// Where rows must be of one age, they wait until all that runs has ended: in bulk a few large batches
+    /// are the quickest, and nobody waits for a single text.
     pub fn fill(&mut self, most: usize) {
         while let Some(mut first) = self.prepared.pop_front() {
             let length = first.requests.front().map_or(0, |request| request.source.len());
@@ -140,8 +141,8 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         }
     }
 
-    /// Encodes `requests` as one batch; their rows join the next step, or a later one where rows must be of one
-    /// age. What cannot be encoded comes as [`Event::Failed`].
+    /// Encodes `requests` as one batch; their rows join the next step, or a later one where rows must be of
+    /// one age. What cannot be encoded comes as [`Event::Failed`].
     ///
     /// Sources of similar length waste the least on padding.
     pub fn admit(&mut self, requests: impl IntoIterator<Item = Request>) {
@@ -282,8 +283,8 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         self.shared.events.drain(..)
     }
 
-    /// Whether, since this was asked last, several requests failed together because the engine failed on their
-    /// batch: one of them may be at fault, and the others not.
+    /// Whether, since this was asked last, several requests failed together because the engine failed on
+    /// their batch: one of them may be at fault, and the others not.
     pub fn lost_together(&mut self) -> bool {
         std::mem::take(&mut self.shared.lost_together)
     }

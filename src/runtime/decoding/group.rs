@@ -271,8 +271,8 @@ impl Group {
         }
     }
 
-    /// Beam search with B beams, as transformers does it: the 2B best of all continuations (of n ids that end an
-    /// output, (1 + n)B), among which END completes a hypothesis if it is one of the first B.
+    /// Beam search with B beams, as transformers does it: the 2B best of all continuations (of n ids that
+    /// end an output, (1 + n)B), among which END completes a hypothesis if it is one of the first B.
     ///
     /// Where transformers takes tokens that the rules ban, because too few others are left, these beams end.
     /// Of equal sums the earlier beam comes first, then the lower id.
@@ -351,8 +351,8 @@ impl Group {
         Ok(())
     }
 
-    /// Applies the rules to a row of a beam search. Gives what to subtract for log p; nothing where no token is
-    /// left.
+    /// Applies the rules to a row of a beam search. Gives what to subtract for log p; nothing where no
+    /// token is left.
     fn log_probabilities(&self, row: &Row, logits: &mut [f32], scratch: &mut Scratch) -> Result<Option<f32>> {
         let sum_of = |logits: &[f32]| {
             let highest = maximum(logits).ok_or_else(not_a_distribution)?;

@@ -3,7 +3,7 @@
 //! | file | what it holds |
 //! |---|---|
 //! | `options`, `lists`, `settings` | what may be asked, as typed and as checked |
-//! | `decoding_loop`, `cohort`, `group` | what runs; requests whose rows are one batch; one request's rows in it |
+//! | `decoding_loop`, `cohort`, `group` | what runs; requests that are one batch; a request's rows in it |
 //! | `company` | which requests go together where padding must not be |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |

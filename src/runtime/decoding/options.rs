@@ -164,15 +164,15 @@ overlay! {
         /// Logits of the source's tokens are multiplied by this if positive, else divided: above 1 keeps the
         /// output close to its source; both must share their ids; default 1 (off).
         encoder_repetition_penalty: f32;
-        /// `[start, factor]`: from `start` tokens on, the logit of END grows by |logit| * (factor^n - 1) at the
-        /// n-th further token; default none.
+        /// `[start, factor]`: from `start` tokens on, the logit of END grows by |logit| * (factor^n - 1) at
+        /// the n-th further token; default none.
         exponential_decay_length_penalty: (usize, f32);
         /// Symbols that are never generated, as ids or text; default none.
         suppress_tokens: Symbols;
         /// Symbols that are not generated first (or second, behind `forced_bos_token_id`); default none.
         begin_suppress_tokens: Symbols;
-        /// Sequences of ids that never come: the last id of one is banned where those before it stand; default
-        /// none.
+        /// Sequences of ids that never come: the last id of one is banned where those before it stand;
+        /// default none.
         bad_words_ids: Sequences;
         /// The ids that end an output, one or a list; default: the model's END.
         eos_token_id: Ids;
@@ -180,8 +180,8 @@ overlay! {
         forced_bos_token_id: u32;
         /// The id (or ids) that must come as the last of `max_new_tokens` tokens; default none.
         forced_eos_token_id: Ids;
-        /// What the rules work on in a beam search: `false` on log p, `true` on log p which is normalised again
-        /// after them, as transformers has it. Default: on logits, and log p comes after them.
+        /// What the rules work on in a beam search: `false` on log p, `true` on log p which is normalised
+        /// again after them, as transformers has it. Default: on logits, and log p comes after them.
         renormalize_logits: bool;
         /// The language of the source, for models whose tokeniser marks it; default: the tokeniser's own.
         source_language: String;

@@ -66,7 +66,8 @@ pub struct Settings {
     pub forced_eos: Vec<u32>,
     /// `renormalize_logits`.
     pub renormalize_logits: Option<bool>,
-    /// What the tokeniser says is never generated, whatever the rules say; none for the engine's PAD and START.
+    /// What the tokeniser says is never generated, whatever the rules say; none for the engine's PAD and
+    /// START.
     pub never_generated: Option<Vec<u32>>,
     /// The tokens of `source_language` and `target_language`.
     pub languages: LanguageIds,
@@ -272,8 +273,8 @@ impl Settings {
     /// symbols given as text, and what is never generated.
     ///
     /// # Errors
-    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol or a language that the
-    /// tokeniser does not have, and for a prefix that it cannot write.
+    /// [`ErrorKind::Config`](crate::ErrorKind::Config) as in [`Self::new`], for a symbol or a language that
+    /// the tokeniser does not have, and for a prefix that it cannot write.
     pub fn with_symbols(options: &DecodingOptions, symbols: &Arc<dyn Tokeniser>) -> Result<Self> {
         let mut settings = Self::new(options)?;
         for (key, typed, ids) in [

@@ -266,7 +266,7 @@ fn is_half(element_type: i32) -> bool {
 }
 
 /// An input of half-width floats comes as f32, which holds all of them. Gives the name that is fed.
-fn in_float(graph: &mut GraphProto, input: &TensorInfo) -> String {
+pub(super) fn in_float(graph: &mut GraphProto, input: &TensorInfo) -> String {
     if !is_half(input.element_type) {
         return input.name.clone();
     }
@@ -281,7 +281,7 @@ fn in_float(graph: &mut GraphProto, input: &TensorInfo) -> String {
 }
 
 /// An output of half-width floats is given as f32. Gives the name that is read.
-fn out_float(graph: &mut GraphProto, output: &str) -> String {
+pub(super) fn out_float(graph: &mut GraphProto, output: &str) -> String {
     let Some(declared) = graph.output.iter_mut().find(|declared| declared.name == output) else {
         return output.to_owned();
     };

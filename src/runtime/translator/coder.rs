@@ -106,13 +106,15 @@ impl TextCoder {
     }
 
     /// Lays `options` over the bundle's defaults and checks the result. Without `max_new_tokens` in either,
-    /// outputs may be as long as the longest target in training, and END.
+    /// outputs may be as long as the longest target in training, and END; without `max_input_length`, sources
+    /// as long as their tokeniser says.
     ///
     /// # Errors
     /// [`ErrorKind::Config`], naming the key.
     pub fn settings(&self, options: &DecodingOptions) -> Result<Arc<Settings>> {
         let mut merged = DecodingOptions::layered([&self.0.defaults, options]);
-        merged.max_input_length = merged.max_input_length.or(self.source().longest_source());
+        let most = self.source().longest_source().map(|most| most.min(DecodingOptions::MOST_TOKENS));
+        merged.max_input_length = merged.max_input_length.or(most);
         let longest = self.target().spec().longest;
         if merged.max_new_tokens.is_none() && longest > 0 {
             merged.max_new_tokens =

@@ -35,7 +35,8 @@ pub struct FolderTokenisers {
     pub unk: Option<u32>,
 }
 
-/// The tokenisers of a folder that transformers or Optimum wrote, opened once to see that they are understood.
+/// The tokenisers of a folder that transformers or Optimum wrote, opened once to see that they are
+/// understood.
 ///
 /// - `files`: those of [`FOLDER_FILES`] that there are.
 /// - `config`: the folder's `config.json`.
@@ -91,8 +92,8 @@ pub fn of_folder(files: NamedFiles<'_>, config: &Value, sizes: [usize; 2]) -> Re
         let message = format!("the folder has no files of a tokenizer that are read for {name}");
         return Err(Error::new(ErrorKind::Bundle, message).in_file(files.folder).help(
             "there may be: tokenizer.json; source.spm, target.spm and vocab.json; sentencepiece.bpe.model; \
-            spiece.model. AutoTokenizer.from_pretrained(...).save_pretrained(...) writes tokenizer.json where \
-            there are only vocab.json and merges.txt",
+             spiece.model. AutoTokenizer.from_pretrained(...).save_pretrained(...) writes tokenizer.json \
+             where there are only vocab.json and merges.txt",
         ));
     };
     let side = |tokeniser: TokeniserSpec, size| VocabularySpec {

@@ -217,13 +217,13 @@ pub(super) fn open(
             (before, behind) = (vec![], std::iter::once(end).chain(source("eng_Latn")).collect());
         }
         ("NllbTokenizer", Some(end)) => {
-            (before, behind) = (source("eng_Latn").into_iter().collect(), vec![end])
+            (before, behind) = (source("eng_Latn").into_iter().collect(), vec![end]);
         }
         ("MBartTokenizer", Some(end)) => {
             (before, behind) = (vec![], std::iter::once(end).chain(source("en_XX")).collect());
         }
         ("MBart50Tokenizer", Some(end)) => {
-            (before, behind) = (source("en_XX").into_iter().collect(), vec![end])
+            (before, behind) = (source("en_XX").into_iter().collect(), vec![end]);
         }
         _ => {}
     }
@@ -331,8 +331,8 @@ fn outputs(
             }
             other => {
                 return Err(format!(
-                    "the type {other:?} at this place is not understood; Metaspace, WordPiece and Replace, then \
-                    ByteFallback, Fuse and Strip are, or ByteLevel alone"
+                    "the type {other:?} at this place is not understood; Metaspace, WordPiece and Replace, \
+                     then ByteFallback, Fuse and Strip are, or ByteLevel alone"
                 ));
             }
         }

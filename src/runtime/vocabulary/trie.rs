@@ -26,7 +26,7 @@ impl Trie {
         // Stable: of equal ones the last stays last.
         sorted.sort_by_key(|(text, _)| *text);
         let mut trie = Self { roots: vec![0; 256], ..Self::default() };
-        let mut level = vec![0..sorted.len()];
+        let mut level: Vec<_> = std::iter::once(0..sorted.len()).collect();
         let mut depth = 0;
         while !level.is_empty() {
             let mut below = Vec::new();

@@ -61,7 +61,8 @@ pub(super) fn no_rules(settings: &Settings) -> bool {
         && !settings.disable_unk
 }
 
-/// Whether a rule does more than ban and force tokens, so that it matters whether it is given logits or log p.
+/// Whether a rule does more than ban and force tokens, so that it matters whether it is given logits or log
+/// p.
 pub(super) fn changes_values(settings: &Settings) -> bool {
     settings.repetition_penalty != 1.0
         || settings.encoder_repetition_penalty != 1.0

@@ -139,7 +139,8 @@ impl Engine for Table {
     }
 
     fn fork(&self) -> Result<Box<dyn Engine>> {
-        unimplemented!("one engine is enough")
+        let Self { vocabulary, special, .. } = *self;
+        Ok(Box::new(Self { vocabulary, special, cohorts: vec![Vec::new()], selected: 0 }))
     }
 }
 

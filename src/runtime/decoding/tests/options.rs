@@ -16,7 +16,8 @@ fn every_key_is_read_and_written_back() {
         suppress_tokens: [5, \"x\", \"7\"]\nbegin_suppress_tokens: [2]\nbad_words_ids: [[4], [5, 6]]\n\
         encoder_no_repeat_ngram_size: 4\nencoder_repetition_penalty: 1.25\n\
         exponential_decay_length_penalty: [3, 1.5]\neos_token_id: [2, 5]\nforced_bos_token_id: 4\n\
-        forced_eos_token_id: 2\nrenormalize_logits: true\nsource_language: fr\ntarget_language: de\ndisable_unk: true\ntarget_prefix: ab\nstop_strings: [\"\\n\", end]\ndo_sample: false\ntemperature: 0.5\n\
+        forced_eos_token_id: 2\nrenormalize_logits: true\nsource_language: fr\ntarget_language: de\n\
+        disable_unk: true\ntarget_prefix: ab\nstop_strings: [\"\\n\", end]\ndo_sample: false\ntemperature: 0.5\n\
         top_k: 5\ntop_p: 0.75\nmin_p: 0.5\nseed: 12345678901234567890\nreplace_unknowns: true\ntime_limit: 2.5\n\
         output: {scores: true, token_scores: true, attention: true}\n";
     let options = DecodingOptions::from_yaml(yaml, "d.yaml").unwrap();

@@ -313,3 +313,58 @@ fn a_damaged_or_unknown_file_is_refused_with_its_name_and_key() {
     let gone = refused("t5", &|files| drop(files.remove("spiece.model")));
     assert!(gone.contains("no files of a tokenizer"), "{gone}");
 }
+
+#[test]
+fn a_file_with_a_changed_byte_is_refused_or_makes_ids_and_texts_all_the_same() {
+    // Numbers of Knuth's generator: the same changes at each run.
+    let mut state = 7u64;
+    let mut random = |most: usize| {
+        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        (state >> 33) as usize % most
+    };
+    let (mut refused, mut opened) = (0, 0);
+    for (name, file) in [
+        ("json_unigram", "tokenizer.json"),
+        ("json_byte_level", "tokenizer.json"),
+        ("json_byte_fallback", "tokenizer.json"),
+        ("json_word_piece", "tokenizer.json"),
+        ("t5_fast", "tokenizer.json"),
+        ("t5", "spiece.model"),
+        ("t5_bpe", "spiece.model"),
+        ("marian", "vocab.json"),
+        ("marian", "tokenizer_config.json"),
+        ("nllb", "tokenizer_config.json"),
+    ] {
+        let folder = committed().join(name);
+        let files = files_of(&folder);
+        let case: Case = serde_json::from_slice(&files["case.json"]).unwrap();
+        for _ in 0..40 {
+            let mut changed = files.clone();
+            let mut bytes = files[file].to_vec();
+            for _ in 0..1 + random(3) {
+                let at = random(bytes.len());
+                bytes[at] = if file.ends_with("json") {
+                    b"0123456789ae{}[]\",:\\"[random(20)]
+                } else {
+                    random(256) as u8
+                };
+            }
+            changed.insert(file.to_owned(), Arc::new(bytes));
+            let Ok([source, target]) = open(&folder, &changed, &case) else {
+                refused += 1;
+                continue;
+            };
+            opened += 1;
+            for text in ["a \u{e9} \u{fb01}</s> \u{1f600}b", "<extra_id_0>  x\u{2581}", ">>fra<< \u{65e5}"] {
+                drop(source.tokenise(
+                    text,
+                    UnknownPolicy::Copy,
+                    TextLimits { characters: 1000, symbols: 100 },
+                ));
+            }
+            let ids: Vec<u32> = (0..32).map(|_| random(case.size + 2) as u32).collect();
+            assert_eq!(streamed(&*target, &ids), None);
+        }
+    }
+    assert!(refused > 50 && opened > 50, "{refused} refused, {opened} opened");
+}
