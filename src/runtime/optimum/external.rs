@@ -10,6 +10,9 @@ use crate::manifest::is_plain_name;
 
 use super::layout::required;
 
+/// Inputs and outputs of a graph, of which a layer has four: they are looked for one by one.
+pub(super) const MOST_ENDS: usize = 4096;
+
 /// Reads a graph of a folder, with what lies in other files of that folder.
 ///
 /// All of it together must fit into one ONNX file, which holds at most 2 GiB: engines take graphs in that
@@ -56,5 +59,11 @@ pub(super) fn read(files: &mut dyn Files, file: &str) -> Result<CheckedModel> {
             .help("the file is truncated, or of another export: copy the whole folder again")
         })
     };
-    CheckedModel::read_with(file, &bytes, &mut fetch)
+    let model = CheckedModel::read_with(file, &bytes, &mut fetch)?;
+    let outputs = model.graph().output.len();
+    if outputs > MOST_ENDS {
+        let message = format!("{outputs} outputs; at most {MOST_ENDS} are read");
+        return Err(Error::new(ErrorKind::Bundle, message).in_graph(file, None));
+    }
+    Ok(model)
 }

@@ -4,6 +4,7 @@
 //! A decoder with past that is given a past of no tokens computes what the decoder of the first step does, so
 //! that one graph does all steps.
 
+use super::external::MOST_ENDS;
 use super::keys::{FirstStep, Keys};
 use super::names::{
     CACHE_POSITION, DECODER_MASK, ENCODER_MASK, HIDDEN, IDS, LAST_HIDDEN, LOGITS, MASK, POSITION_IDS, Side,
@@ -61,6 +62,13 @@ pub(super) fn merged(name: &str, model: CheckedModel) -> Result<Parts> {
         wrong(name, None, format!("no If that reads {USE_CACHE}: this is no merged decoder"))
             .help("export it again, or name its file decoder_model.onnx or decoder_with_past_model.onnx")
     })?;
+    if graph.node[at].output.len() > MOST_ENDS {
+        return Err(wrong(
+            name,
+            Some(graph.node[at].label()),
+            format!("an If of more than {MOST_ENDS} outputs"),
+        ));
+    }
     let first = graph.node[at].attribute("else_branch").and_then(|branch| branch.g.as_ref());
     let first =
         first.ok_or_else(|| wrong(name, Some(graph.node[at].label()), "this If has no else_branch"))?;
@@ -85,6 +93,9 @@ pub(super) fn step(name: &str, model: &mut ModelProto, is_whole: bool) -> Result
     }
     let caches = graph.input.iter().filter(|input| past(&input.name) == Some(Side::Decoder));
     let caches: Vec<String> = caches.map(|input| input.name.clone()).collect();
+    if caches.len() > MOST_ENDS {
+        return Err(wrong(name, None, format!("{} caches; at most {MOST_ENDS} are read", caches.len())));
+    }
     let next: Vec<String> = caches.iter().map(|cache| present_of(cache)).collect();
     if let Some(missing) = next.iter().find(|next| !given.contains(next)) {
         return Err(wrong(name, None, format!("no output `{missing}`, which its input of that layer needs")));
@@ -94,6 +105,7 @@ pub(super) fn step(name: &str, model: &mut ModelProto, is_whole: bool) -> Result
             .help("export with `--task text2text-generation-with-past`"));
     }
     keep(graph, &[vec![LOGITS.to_owned()], next].concat());
+    few_inputs(name, graph)?;
     if let Some(cache) = caches.first() {
         compute_positions(graph, cache);
     }
@@ -172,6 +184,7 @@ pub(super) fn encoder(name: &str, model: &mut ModelProto, keys: Option<Keys>, st
         ));
     }
     keep(graph, &wanted);
+    few_inputs(name, graph)?;
     if let Some(unknown) = graph.input.iter().find(|input| ![IDS, MASK].contains(&input.name.as_str())) {
         return Err(wrong(name, Some(&unknown.name), "an input that nothing here knows")
             .help(format!("known are {IDS} and {MASK}")));
@@ -232,6 +245,13 @@ fn compute_positions(graph: &mut GraphProto, cache: &str) {
     }
     graph.input.retain(|input| !known.contains(&input.name.as_str()));
     graph.node.splice(0..0, nodes);
+}
+
+fn few_inputs(name: &str, graph: &GraphProto) -> Result<()> {
+    match graph.input.len() {
+        ..=MOST_ENDS => Ok(()),
+        inputs => Err(wrong(name, None, format!("{inputs} inputs; at most {MOST_ENDS} are read"))),
+    }
 }
 
 /// Calls rows and columns of what the encoder gives as its ids call them: keys come from another graph, which

@@ -102,9 +102,11 @@ impl<'a> FirstStep<'a> {
             reads(node, &mut |name| open.push(name));
         }
         let is_kept = |at: &usize| kept[*at];
+        let tensors: HashMap<&str, &TensorProto> =
+            self.tensors.iter().map(|tensor| (tensor.name.as_str(), *tensor)).collect();
         for node in (0..self.nodes.len()).filter(is_kept).map(|at| self.nodes[at]) {
             let reads_shape = node.input.iter().any(|input| shapes.contains(input.as_str()));
-            if reads_shape && !self.takes_rows(node, &givers) {
+            if reads_shape && !self.takes_rows(node, &givers, &tensors) {
                 return Err(self.reads_tokens(node.label()));
             }
         }
@@ -143,12 +145,16 @@ impl<'a> FirstStep<'a> {
     }
 
     /// Whether a node takes of a shape the number of rows alone.
-    fn takes_rows(&self, node: &NodeProto, givers: &HashMap<&str, usize>) -> bool {
+    fn takes_rows(
+        &self,
+        node: &NodeProto,
+        givers: &HashMap<&str, usize>,
+        tensors: &HashMap<&str, &TensorProto>,
+    ) -> bool {
         let is = |at: usize, expected: i64| {
             node.input(at).is_some_and(|name| {
                 let giver = givers.get(name).map(|&at| self.nodes[at]);
-                let tensors = self.tensors.iter().copied();
-                constant(name, tensors, giver).is_some_and(|values| values == [expected])
+                constant(tensors.get(name).copied(), giver).is_some_and(|values| values == [expected])
             })
         };
         if node.is("Gather") {
@@ -189,10 +195,11 @@ impl Keys {
         let mut names: HashMap<String, String> = HashMap::new();
         {
             let taken = written(encoder);
-            let prefix = (0..=taken.len())
-                .map(|n| if n == 0 { "keys/".to_owned() } else { format!("keys{n}/") })
-                .find(|prefix| !taken.iter().any(|name| name.starts_with(prefix.as_str())))
-                .unwrap_or_default();
+            let heads: HashSet<&str> =
+                taken.iter().filter_map(|name| name.split_once('/')).map(|(head, _)| head).collect();
+            let head = |n: usize| if n == 0 { "keys".to_owned() } else { format!("keys{n}") };
+            let free = (0..=heads.len()).map(head).find(|head| !heads.contains(head.as_str()));
+            let prefix = free.unwrap_or_default() + "/";
             let outputs = self.nodes.iter().flat_map(|node| &node.output);
             for name in outputs.chain(self.tensors.iter().map(|tensor| &tensor.name)) {
                 names.insert(name.clone(), format!("{prefix}{name}"));

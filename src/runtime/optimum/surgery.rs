@@ -187,11 +187,7 @@ fn body_outputs(body: &GraphProto) -> impl Iterator<Item = &String> {
 }
 
 /// The integers of a small constant: an initialiser, or what a `Constant` gives.
-pub(super) fn constant<'a>(
-    name: &str,
-    tensors: impl IntoIterator<Item = &'a TensorProto>,
-    giver: Option<&NodeProto>,
-) -> Option<Vec<i64>> {
+pub(super) fn constant(tensor: Option<&TensorProto>, giver: Option<&NodeProto>) -> Option<Vec<i64>> {
     if let Some(node) = giver.filter(|node| node.is("Constant")) {
         if let Some(value) = node.attribute("value_int") {
             return Some(vec![value.i()]);
@@ -201,5 +197,5 @@ pub(super) fn constant<'a>(
         }
         return crate::shapes::integers(node.attribute("value")?.t.as_ref()?);
     }
-    tensors.into_iter().find(|tensor| tensor.name == name).and_then(crate::shapes::integers)
+    crate::shapes::integers(tensor?)
 }
