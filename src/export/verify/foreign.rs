@@ -257,9 +257,9 @@ impl Run<'_> {
     ) -> Result<Check> {
         let mut whole = match Whole::load(subject, stateless)? {
             Ok(whole) => whole,
-            Err(input) => {
+            Err(why) => {
                 let check = Check::new(&stateless.decoder.0, what, Some(self.name), Outcome::Skipped);
-                return Ok(check.detail(format!("what its input {input} wants is not known here")));
+                return Ok(check.detail(why));
             }
         };
         let mut largest = Largest::default();

@@ -7,6 +7,9 @@ use s2s_runtime::graph_info::GraphInfo;
 use super::subject::Subject;
 use crate::error::Result;
 
+/// ONNX's number of halves.
+const FLOAT16: i32 = 10;
+
 /// What an input is given.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Given {
@@ -26,15 +29,21 @@ pub(super) struct Whole {
 }
 
 impl Whole {
-    /// Loads both; or names an input that is not known here.
+    /// Loads both; or says why they cannot be run here.
     pub(super) fn load(subject: &Subject, stateless: &Stateless) -> Result<Result<Self, String>> {
         let known = |(name, model): &(String, Vec<u8>)| -> Result<Result<Vec<(String, Given)>, String>> {
-            let inputs = GraphInfo::read(name, model)?.inputs.into_iter().map(|input| {
+            let info = GraphInfo::read(name, model)?;
+            // Halves stay within the graphs that are made of these.
+            let mut tensors = info.inputs.iter().chain(&info.outputs);
+            if let Some(half) = tensors.find(|tensor| tensor.element_type == FLOAT16) {
+                return Ok(Err(format!("{name}: {} is float16", half.name)));
+            }
+            let inputs = info.inputs.into_iter().map(|input| {
                 let given = match input.name.as_str() {
                     "input_ids" => Given::Ids,
                     "attention_mask" | "encoder_attention_mask" => Given::Mask,
                     name if name == stateless.decoder_hidden => Given::Hidden,
-                    _ => return Err(input.name),
+                    _ => return Err(format!("{name}: what {} wants is not known here", input.name)),
                 };
                 Ok((input.name, given))
             });
@@ -42,7 +51,7 @@ impl Whole {
         };
         let (encoder, decoder) = match (known(&stateless.encoder)?, known(&stateless.decoder)?) {
             (Ok(encoder), Ok(decoder)) => (encoder, decoder),
-            (Err(name), _) | (_, Err(name)) => return Ok(Err(name)),
+            (Err(why), _) | (_, Err(why)) => return Ok(Err(why)),
         };
         let load = |(name, model): &(String, Vec<u8>), inputs: &[(String, Given)], output: &str| {
             let inputs: Vec<&str> = inputs.iter().map(|(name, _)| name.as_str()).collect();
