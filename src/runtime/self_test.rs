@@ -298,8 +298,12 @@ fn first_states<'w>(
 fn batches(cases: &[Case], lengths: Lengths) -> Vec<Vec<usize>> {
     let mut batches: BTreeMap<usize, Vec<usize>> = BTreeMap::new();
     for (at, case) in cases.iter().enumerate() {
-        let length = if lengths == Lengths::Any { 0 } else { case.source_ids.len() };
-        batches.entry(length).or_default().push(at);
+        let company = match lengths {
+            Lengths::Any => 0,
+            Lengths::OneToEncode | Lengths::One => case.source_ids.len(),
+            Lengths::Alone | Lengths::Apart => at,
+        };
+        batches.entry(company).or_default().push(at);
     }
     batches.into_values().collect()
 }

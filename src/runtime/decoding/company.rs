@@ -11,7 +11,7 @@ pub(super) fn by_length<T>(requests: Vec<T>, lengths: Lengths, length: impl Fn(&
     match lengths {
         _ if requests.is_empty() => Vec::new(),
         Lengths::Any => vec![requests],
-        Lengths::Alone => requests.into_iter().map(|request| vec![request]).collect(),
+        Lengths::Alone | Lengths::Apart => requests.into_iter().map(|request| vec![request]).collect(),
         Lengths::OneToEncode | Lengths::One => {
             let mut batches: BTreeMap<usize, Vec<T>> = BTreeMap::new();
             for request in requests {
@@ -33,6 +33,7 @@ mod tests {
         assert_eq!(batches(Lengths::One), [["bcd", "fgh"], ["a", "e"]]);
         assert_eq!(batches(Lengths::OneToEncode), batches(Lengths::One));
         assert_eq!(batches(Lengths::Alone), [["a"], ["bcd"], ["e"], ["fgh"]]);
+        assert_eq!(batches(Lengths::Apart), batches(Lengths::Alone));
         assert!(by_length(Vec::<&str>::new(), Lengths::Any, |text| text.len()).is_empty());
     }
 }

@@ -158,7 +158,7 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         let waiting = std::mem::take(&mut self.waiting);
         // Who runs together waits together; those that came first are first.
         let mut parts = match self.engine.lengths() {
-            Lengths::One => by_length(waiting, Lengths::One, length),
+            lengths @ (Lengths::One | Lengths::Apart) => by_length(waiting, lengths, length),
             _ => by_length(waiting, Lengths::Any, length),
         };
         parts.sort_by_key(|part| part.first().map(|(_, since)| *since));
@@ -185,6 +185,7 @@ impl<E: DerefMut<Target: Engine>> DecodingLoop<E> {
         let (joins, lengths) = (self.engine.joins(), self.engine.lengths());
         self.cohorts.iter().position(|cohort| {
             (joins == Joins::AnyAge || !cohort.has_begun())
+                && lengths != Lengths::Apart
                 && (lengths != Lengths::One || cohort.length() == Some(length))
         })
     }

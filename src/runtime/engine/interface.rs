@@ -69,6 +69,9 @@ pub enum Lengths {
     Alone,
     /// Rows that run side by side have sources of one length too.
     One,
+    /// Each source runs apart from all others, because its scores depend on its company: a graph that rounds
+    /// by the largest value of a batch does that.
+    Apart,
 }
 
 /// An encoder and a single-step decoder, ready to run, with the state of the rows that are running. One

@@ -78,6 +78,17 @@ fn found(engine: &mut OnnxEngine) -> Result<Probed> {
             format!("{decoder} reads padding as text ({how}): only texts of one length are decoded together");
         (probed.lengths, probed.remark) = (Lengths::One, Some(remark.into()));
     }
+    if matches!(probed.lengths, Lengths::OneToEncode | Lengths::One) {
+        // Is it padding, or any company?
+        let other = long[..SHORT].to_vec();
+        let beside = encode(engine, &[short, &other]).and_then(|both| scores(engine, &[&both]));
+        if let Some(how) = differs(&alone, beside) {
+            let remark = format!(
+                "{decoder} scores a text by what is decoded beside it ({how}): texts are decoded one at a time"
+            );
+            (probed.lengths, probed.remark) = (Lengths::Apart, Some(remark.into()));
+        }
+    }
     if engine.plan().prefix.is_some_and(|prefix| !prefix.last_alone) {
         // Rows of two ages are let in for once.
         engine.learn(Probed { causal: true, ..Probed::default() }, None);
