@@ -144,7 +144,7 @@ fn a_wrong_name_gets_a_guess_and_never_the_whole_list() {
     let stderr = set("training.qqqqq=1");
     assert!(few(&stderr) && stderr.contains("of the 2"), "{stderr}");
     for (yaml, expected) in
-        [("num_beam_size: 4\n", "did you mean `beam_size`?"), ("qqqq: 4\n", "of the 37 known keys")]
+        [("num_beam_size: 4\n", "did you mean `beam_size`?"), ("qqqq: 4\n", "of the 48 known keys")]
     {
         std::fs::write(&decoding, yaml).unwrap();
         let (code, _, stderr) =

@@ -68,10 +68,10 @@ Then: s2s translate BUNDLE \"some text\", and s2s verify BUNDLE";
 #[command(after_help = ONNX_HELP)]
 pub struct OnnxArgs {
     /// Source ids to states or memory
-    #[arg(value_name = "ENCODER.onnx")]
+    #[arg(value_name = "ENCODER")]
     encoder: PathBuf,
     /// A token (or all so far) to scores
-    #[arg(value_name = "DECODER.onnx")]
+    #[arg(value_name = "DECODER")]
     decoder: PathBuf,
     /// Symbols of the source by id
     #[arg(long, value_name = "FILE", env = "S2S_SOURCE_VOCABULARY")]

@@ -193,7 +193,7 @@ checks.positive_data_acceptance.expected-statuses = ["2xx", "400", "401", "403",
         print(done.stdout[-1500:])
 
 
-CLIENTS = [libretranslate, deep_translator, deepl, triton, kserve, schemathesis]
+CLIENTS = [libretranslate, languages, deep_translator, deepl, triton, kserve, schemathesis]
 
 if __name__ == "__main__":
     chosen, address, file = sys.argv[1:4]

@@ -145,6 +145,9 @@ pub(super) fn compare_beams(
     check.detail(detail)
 }
 
+/// Whether, of a source and the tokens before, two tokens are equally good.
+pub(super) type IsTie<'a> = dyn FnMut(&[u32], &[u32], [u32; 2]) -> bool + 'a;
+
 /// Compares two decodings of the same sources, text by text.
 ///
 /// - `is_tie`: whether two tokens are equally good after a prefix of the output of a source.
@@ -153,7 +156,7 @@ pub(super) fn compare(
     engine: Option<&str>,
     sources: &[Vec<u32>],
     [a, b]: [&[Output]; 2],
-    is_tie: &mut dyn FnMut(&[u32], &[u32], [u32; 2]) -> bool,
+    is_tie: &mut IsTie<'_>,
 ) -> Check {
     let mut count = Count::default();
     for ((source, a), b) in sources.iter().zip(a).zip(b) {

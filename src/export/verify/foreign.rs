@@ -11,6 +11,7 @@ use s2s_runtime::translator::{SourceText, TextCoder};
 use s2s_runtime::vocabulary::Encoded;
 use std::sync::Arc;
 
+use super::super::compression::Dtype;
 use super::super::tolerances::Tolerances;
 use super::decoding::{self, BATCH, Output, Scored, near};
 use super::error::{Largest, scale};
@@ -155,7 +156,8 @@ pub(super) fn texts(
         if bundle.file(file::SELF_TEST).is_some() {
             report.checks.push(Check::new(file::SELF_TEST, "vectors", Some(name), Outcome::Passed));
         }
-        let mut run = Run { bundle, name, engine: &mut *engine, sources, tolerances: &tolerances };
+        let dtype = report.dtype;
+        let mut run = Run { bundle, name, engine: &mut *engine, sources, tolerances: &tolerances, dtype };
         let mut written = Vec::new();
         let greedy = run.greedy(settings, &mut others, &mut written);
         report.push("decoding", "whole texts", Some(name), greedy);
@@ -200,6 +202,8 @@ struct Run<'a> {
     engine: &'a mut dyn Engine,
     sources: &'a [Vec<u32>],
     tolerances: &'a Tolerances,
+    /// What the graphs compute in.
+    dtype: Dtype,
 }
 
 impl Run<'_> {
@@ -228,7 +232,7 @@ impl Run<'_> {
             Some((other, outputs)) => {
                 let what = format!("greedy tokens, {} against {other}", self.name);
                 let check = self.compare(&what, [outputs, &batched]);
-                checks.push(Check { engine: None, ..check });
+                checks.push(self.between_engines(Check { engine: None, ..check }));
             }
         }
         Ok(checks)
@@ -296,10 +300,21 @@ impl Run<'_> {
             None => others.beams = Some((self.name, batched)),
             Some((other, outputs)) => {
                 let what = format!("{beams} beams, {} against {other}", self.name);
-                checks.push(compare(&what, None, [outputs, &batched]));
+                checks.push(self.between_engines(compare(&what, None, [outputs, &batched])));
             }
         }
         Ok(checks)
+    }
+
+    /// Engines round numbers of 16 and 8 bits at different places, so that a hypothesis may end otherwise:
+    /// that is said, and is no fault of the model.
+    fn between_engines(&self, check: Check) -> Check {
+        if self.dtype == Dtype::F32 || check.outcome != Outcome::Failed {
+            return check;
+        }
+        let detail =
+            format!("{}; the graphs are in {}, and engines round otherwise", check.detail, self.dtype);
+        Check { outcome: Outcome::Skipped, ..check }.detail(detail)
     }
 
     /// Decodes the sources of `expected.json` in one of its ways.

@@ -30,7 +30,7 @@ impl<'de> Deserialize<'de> for Strings {
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = Strings;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "a string or a list of at most {} strings", MOST_STOP_STRINGS)
+                write!(f, "a string or a list of at most {MOST_STOP_STRINGS} strings")
             }
             fn visit_str<E: serde::de::Error>(self, one: &str) -> Result<Strings, E> {
                 Ok(Strings(vec![one.to_owned()]))
@@ -85,7 +85,7 @@ impl<'de> Deserialize<'de> for Symbols {
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = Symbols;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "a list of at most {} symbols", MOST_SYMBOLS)
+                write!(f, "a list of at most {MOST_SYMBOLS} symbols")
             }
             fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<Symbols, A::Error> {
                 at_most(MOST_SYMBOLS, items, &self).map(Symbols)
@@ -106,7 +106,7 @@ impl<'de> Deserialize<'de> for Ids {
         impl<'de> serde::de::Visitor<'de> for Visitor {
             type Value = Ids;
             fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-                write!(f, "an id or a list of at most {} ids", MOST_ENDS)
+                write!(f, "an id or a list of at most {MOST_ENDS} ids")
             }
             fn visit_u64<E: serde::de::Error>(self, one: u64) -> Result<Ids, E> {
                 let wrong = || E::invalid_value(serde::de::Unexpected::Unsigned(one), &self);
@@ -169,7 +169,7 @@ impl<'de> serde::de::Visitor<'de> for AtMost {
     type Value = Vec<u32>;
 
     fn expecting(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "a list of ids, at most {} in all lists together", MOST_SYMBOLS)
+        write!(f, "a list of ids, at most {MOST_SYMBOLS} in all lists together")
     }
 
     fn visit_seq<A: serde::de::SeqAccess<'de>>(self, items: A) -> Result<Vec<u32>, A::Error> {
