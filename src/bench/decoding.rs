@@ -145,10 +145,18 @@ fn random_texts(source: &Vocabulary) -> Vec<String> {
 /// The same of random pieces.
 fn random_pieces(source: &dyn Tokeniser) -> Vec<String> {
     let mut random = Random::new(1, 0);
+    let most = source.longest_source().unwrap_or(usize::MAX);
     let text = |random: &mut Random| {
         let length = 1 + random.below(LONGEST_OF_PIECES);
-        let ids: Vec<u32> = (0..length).map(|_| random.below(source.size()) as u32).collect();
-        source.detokenise(&ids)
+        let mut ids: Vec<u32> = (0..length).map(|_| random.below(source.size()) as u32).collect();
+        loop {
+            let text = source.detokenise(&ids);
+            // Read again, it may have other pieces, and more than the model takes.
+            if ids.len() < 2 || source.framed(&text).len() <= most {
+                return text;
+            }
+            ids.truncate(ids.len() / 2);
+        }
     };
     (0..RANDOM_TEXTS).map(|_| text(&mut random)).collect()
 }
