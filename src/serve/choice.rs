@@ -81,6 +81,15 @@ pub(super) fn sides(server: &Server, path: &InPath) -> Result<Vec<Sides>, ApiErr
         .collect())
 }
 
+/// A model that can do what is asked for.
+struct Able<'s> {
+    scheduler: &'s Arc<Scheduler>,
+    /// How well source and target language fit.
+    fit: (usize, usize),
+    /// What the model has to be told of them.
+    codes: [Option<&'s str>; 2],
+}
+
 /// How well the best of a model's languages fits, and what the model calls it.
 fn spoken<'c>(card: &'c Card, own: Option<&str>, asked: Option<&str>) -> Option<(usize, Option<&'c str>)> {
     if card.languages.is_empty() || (asked.is_none() && own.is_none()) {
@@ -153,33 +162,24 @@ impl Server {
                 format!("there is no model {name:?}; there are {}", names(&all.iter().collect::<Vec<_>>()));
             return Err(ApiError::new(Fault::UnknownModel, message));
         }
-        let fitting = |s: &&Arc<Scheduler>| {
-            let card = s.model().card();
-            Some((
-                spoken(card, card.source_language.as_deref(), source)?.0,
-                spoken(card, card.target_language.as_deref(), target)?.0,
-            ))
-        };
-        let able: Vec<(&Arc<Scheduler>, (usize, usize))> =
-            named.iter().filter_map(|s| Some((*s, fitting(s)?))).collect();
-        let is_closer = |a: (usize, usize), b: (usize, usize)| a != b && a.0 >= b.0 && a.1 >= b.1;
-        let closest: Vec<&Arc<Scheduler>> = able
+        let able: Vec<Able<'_>> = named
             .iter()
-            .filter(|(_, fit)| !able.iter().any(|(_, other)| is_closer(*other, *fit)))
-            .map(|(s, _)| *s)
+            .filter_map(|&scheduler| {
+                let card = scheduler.model().card();
+                let (source, source_code) = spoken(card, card.source_language.as_deref(), source)?;
+                let (target, target_code) = spoken(card, card.target_language.as_deref(), target)?;
+                Some(Able { scheduler, fit: (source, target), codes: [source_code, target_code] })
+            })
             .collect();
+        let is_closer = |a: (usize, usize), b: (usize, usize)| a != b && a.0 >= b.0 && a.1 >= b.1;
+        let closest: Vec<&Able<'_>> =
+            able.iter().filter(|one| !able.iter().any(|other| is_closer(other.fit, one.fit))).collect();
         match &*closest {
             [one] => {
-                let card = one.model().card();
-                let told = |own: &Option<String>, asked| {
-                    spoken(card, own.as_deref(), asked).and_then(|(_, code)| code).map(str::to_owned)
-                };
-                let options = DecodingOptions {
-                    source_language: told(&card.source_language, source),
-                    target_language: told(&card.target_language, target),
-                    ..DecodingOptions::default()
-                };
-                Ok((Arc::clone(one), options))
+                let [source_language, target_language] = one.codes.map(|code| code.map(str::to_owned));
+                let options =
+                    DecodingOptions { source_language, target_language, ..DecodingOptions::default() };
+                Ok((Arc::clone(one.scheduler), options))
             }
             [] => {
                 let [source, target] = [source, target].map(|code| code.unwrap_or("any language"));
@@ -193,7 +193,7 @@ impl Server {
                 let message = format!(
                     "{} models can do that: {}; send the name of one as `model`",
                     several.len(),
-                    names(several)
+                    names(&several.iter().map(|able| able.scheduler).collect::<Vec<_>>())
                 );
                 Err(ApiError::new(Fault::AmbiguousModel, message))
             }

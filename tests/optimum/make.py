@@ -17,7 +17,6 @@ import argparse, json, os, random, shutil, subprocess, sys, tempfile, zipfile
 from pathlib import Path
 
 os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-import numpy as np
 import onnx
 import sentencepiece
 import torch
@@ -161,7 +160,7 @@ CASES = {"marian": (marian, "all", ""), "t5": (t5, "merged", ""), "mt5": (mt5, "
          "m2m100": (m2m100, "unmerged", ""), "nllb": (nllb, "unmerged", "float16")}
 
 
-def fit(model, tok, target_start=None, steps=160, batch=32):
+def fit(model, tok, steps=160, batch=32):
     """A short training on the task "every second word": enough for outputs that end, and differ."""
     rng = random.Random(1)
     pairs = [(line, " ".join(line.split()[::2]) or line) for line in TRAIN]
@@ -233,9 +232,8 @@ def make(name, out, work):
         smaller(path, how)
     # What whoever loads the folder gets: exports of some slow tokenizers carry a fast one, which differs from it in places.
     tok = tf.AutoTokenizer.from_pretrained(exported)
-    texts = TEXTS
-    expected = {"sources": texts, "source_ids": [tok(text)["input_ids"] for text in texts], "settings": SETTINGS,
-                "max_new_tokens": LONGEST, "generated": generated(model, tok, texts)}
+    expected = {"sources": TEXTS, "source_ids": [tok(text)["input_ids"] for text in TEXTS], "settings": SETTINGS,
+                "max_new_tokens": LONGEST, "generated": generated(model, tok, TEXTS)}
     if how in ("int8", "float16"):
         expected["approximate"] = f"the graphs are {how}, and this is what the float32 model generates"
     (exported / "expected.json").write_text(json.dumps(expected, ensure_ascii=False, indent=1))

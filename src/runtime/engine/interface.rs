@@ -58,7 +58,7 @@ pub enum Joins {
 }
 
 /// Which sources an engine can take side by side: what padding leaves in states and memory decides.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Lengths {
     /// Sources of any lengths.
     #[default]

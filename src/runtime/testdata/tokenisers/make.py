@@ -196,6 +196,19 @@ def write(name, folder, cases, config, **more):
         (folder / extra).unlink(missing_ok=True)
 
 
+def outcome(size, seconds, ids, wild, decode):
+    """What a tokenizer made of all lines, and of ids that no text has."""
+    return {
+        "size": size,
+        **({"seconds": round(seconds, 3)} if LARGE else {}),
+        "texts": ALL,
+        "ids": ids,
+        "decoded": decode(ids),
+        "wild": wild,
+        "wild_decoded": decode(wild),
+    }
+
+
 def case(name, tokenizer, model_type, size=None, keep=None, drop_added=False, files_only=None, **config):
     """Writes a folder of a tokenizer of transformers."""
     folder = OUT / name
@@ -227,15 +240,7 @@ def case(name, tokenizer, model_type, size=None, keep=None, drop_added=False, fi
         known = [i for i in known if i not in range(105 - 2, 105)]
     wild = [draw.choices(known, k=draw.randint(0, 12)) for _ in range(len(ALL) if LARGE else 40)]
     decode = lambda rows: [tokenizer.decode(row, skip_special_tokens=True) for row in rows]
-    cases = {
-        "size": size,
-        **({"seconds": round(seconds, 3)} if LARGE else {}),
-        "texts": ALL,
-        "ids": ids,
-        "decoded": decode(ids),
-        "wild": wild,
-        "wild_decoded": decode(wild),
-    }
+    cases = outcome(size, seconds, ids, wild, decode)
     write(name, folder, cases, {"model_type": model_type, "vocab_size": size})
 
 
@@ -253,15 +258,7 @@ def plain(name, model):
     ordinary = [i for i in range(size) if not processor.is_unknown(i)]
     wild = [draw.choices(ordinary, k=draw.randint(0, 12)) for _ in range(40)]
     decode = lambda rows: [processor.decode(row).replace(" \u2047 ", "\ufffd") for row in rows]
-    cases = {
-        "size": size,
-        **({"seconds": round(seconds, 3)} if LARGE else {}),
-        "texts": ALL,
-        "ids": ids,
-        "decoded": decode(ids),
-        "wild": wild,
-        "wild_decoded": decode(wild),
-    }
+    cases = outcome(size, seconds, ids, wild, decode)
     write(name, folder, cases, {}, kind="sentencepiece", model="plain.model")
 
 
