@@ -1,5 +1,7 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
+mod rewrite;
+
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
@@ -132,7 +134,7 @@ impl Source {
                 model.set_input_fact(at, InferenceFact::dt_shape(*kind, shape))?;
             }
         }
-        model.into_optimized()?.into_runnable()
+        rewrite::faster(model.into_typed()?.into_decluttered()?)?.into_optimized()?.into_runnable()
     }
 }
 
