@@ -22,13 +22,14 @@ mod softmax;
 mod subnormals;
 mod team;
 mod tile;
+mod weights;
 
 use crate::random::Random;
 
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
 pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward};
 pub use level::Level;
-pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed};
+pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed, matmul_packed_into};
 pub use matrix::{MatMut, MatRef};
 pub use memory::{give_memory_back, share_heaps};
 pub use pack::Packed;
@@ -36,6 +37,7 @@ pub use real::Real;
 pub use softmax::{RowLoss, softmax, softmax_cross_entropy};
 pub use subnormals::FlushSubnormals;
 pub use team::Team;
+pub use weights::{Weights, matmul_weights};
 
 level::multiversion! {
     /// Computes `y += x`, element by element.
