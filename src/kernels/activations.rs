@@ -60,6 +60,36 @@ pub(super) fn tanh<const FMA: bool>(x: f32) -> f32 {
     minus_one / (minus_one + 2.0)
 }
 
+/// Coefficients of erf(x) / x in x^2, for |x| <= 1: the largest error is 1.2e-9, by least squares weighted
+/// until no error stood out.
+const ERF_SMALL: [f32; 7] = [
+    std::f32::consts::FRAC_2_SQRT_PI,
+    -0.376_126_26,
+    0.112_836,
+    -0.026_854_446,
+    5.189_536_6e-3,
+    -8.020_852_7e-4,
+    7.889_154e-5,
+];
+/// Coefficients of -ln(1 - erf(x)) in x, for x in [1, 3.95]: the error of erf is at most 1.1e-9, found in the
+/// same way.
+const ERF_LARGE: [f32; 7] =
+    [3.537_161_7e-4, 1.127_04, 0.638_225_7, 0.103_037_39, -0.021_805_327, 2.939_609_3e-3, -1.855_742_2e-4];
+
+/// The error function, 2 / sqrt(pi) times the integral of e^-t^2 from 0 to x.
+#[inline(always)]
+pub(super) fn erf<const FMA: bool>(x: f32) -> f32 {
+    // Both forms, and the right one of them: no branch. Beyond 3.95 erf is 1 in f32.
+    let size = x.abs();
+    let size = if size > 3.95 { 3.95 } else { size };
+    let series = |coefficients: [f32; 7], x: f32| {
+        coefficients.iter().rev().fold(0.0, |sum, &coefficient| multiply_add::<FMA>(sum, x, coefficient))
+    };
+    let small = x * series(ERF_SMALL, x * x);
+    let large = (1.0 - exp::<FMA>(-series(ERF_LARGE, size))).copysign(x);
+    if size > 1.0 { large } else { small }
+}
+
 #[cfg(test)]
 mod tests {
     /// Four units in the last place: two roundings of the polynomial, one of the scale, one of the division.
@@ -86,6 +116,39 @@ mod tests {
     fn exp_sigmoid_and_tanh_agree_with_f64() {
         agree_with_f64::<false>();
         agree_with_f64::<true>();
+    }
+
+    /// The error function in f64: its Taylor series up to 3, beyond it the continued fraction of the rest.
+    fn erf_by_definition(x: f64) -> f64 {
+        let size = x.abs();
+        if size < 3.0 {
+            let (mut term, mut sum) = (x, x);
+            for n in 1..120 {
+                let n = f64::from(n);
+                term *= -x * x / n;
+                sum += term / (2.0 * n + 1.0);
+            }
+            return sum * std::f64::consts::FRAC_2_SQRT_PI;
+        }
+        let fraction = (1..200).rev().fold(size, |below, n| size + f64::from(n) / 2.0 / below);
+        (1.0 - (-size * size).exp() / fraction / std::f64::consts::PI.sqrt()).copysign(x)
+    }
+
+    fn erf_agrees<const FMA: bool>() {
+        for i in -60_000..=60_000 {
+            let x = i as f32 / 10_000.0;
+            let (got, want) = (f64::from(super::erf::<FMA>(x)), erf_by_definition(f64::from(x)));
+            // Four units in the last place, as above.
+            assert!((got - want).abs() <= RELATIVE * want.abs(), "erf {x}: {got} for {want}");
+        }
+        assert!(super::erf::<FMA>(f32::NAN).is_nan());
+        assert_eq!((super::erf::<FMA>(1e30), super::erf::<FMA>(f32::NEG_INFINITY)), (1.0, -1.0));
+    }
+
+    #[test]
+    fn erf_agrees_with_f64() {
+        erf_agrees::<false>();
+        erf_agrees::<true>();
     }
 
     fn saturate<const FMA: bool>() {

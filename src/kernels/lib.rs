@@ -10,11 +10,14 @@
 
 mod activations;
 mod adam;
+mod cells;
+mod elementwise;
 mod gates;
 mod level;
 mod matmul;
 mod matrix;
 mod memory;
+mod norm;
 mod pack;
 pub mod random;
 mod real;
@@ -22,20 +25,25 @@ mod softmax;
 mod subnormals;
 mod team;
 mod tile;
+mod weights;
 
 use crate::random::Random;
 
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
+pub use cells::{gru_cell, gru_reset, gru_update, lstm_cell};
+pub use elementwise::Activation;
 pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward};
 pub use level::Level;
-pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed};
+pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed, matmul_packed_into};
 pub use matrix::{MatMut, MatRef};
 pub use memory::{give_memory_back, share_heaps};
+pub use norm::{layer_norm_rows, rms_norm_rows};
 pub use pack::Packed;
 pub use real::Real;
-pub use softmax::{RowLoss, softmax, softmax_cross_entropy};
+pub use softmax::{RowLoss, softmax, softmax_cross_entropy, softmax_rows};
 pub use subnormals::FlushSubnormals;
 pub use team::Team;
+pub use weights::{Weights, matmul_weights};
 
 level::multiversion! {
     /// Computes `y += x`, element by element.

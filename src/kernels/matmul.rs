@@ -33,7 +33,18 @@ pub fn matmul_packed<R: Real>(
     scratch: &mut Scratch<R>,
 ) {
     let n = b.shape().1;
-    run(R::tile(), MatMut::new(c, a.rows, n, n), store, a, Right::Packed(b), scratch);
+    matmul_packed_into(MatMut::new(c, a.rows, n, n), store, a, b, scratch);
+}
+
+/// Does as [`matmul_packed`] for a C whose rows need not be next to each other.
+pub fn matmul_packed_into<R: Real>(
+    c: MatMut<'_, R>,
+    store: Store<'_, R>,
+    a: MatRef<'_, R>,
+    b: &Packed<R>,
+    scratch: &mut Scratch<R>,
+) {
+    run(R::tile(), c, store, a, Right::Packed(b), scratch);
 }
 
 /// Computes C (m, n) (+)= A (m, k) B (k, n), packing B for this product alone; C is row-major at the front of

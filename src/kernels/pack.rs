@@ -40,6 +40,11 @@ impl<R: Real> Packed<R> {
         (self.k, self.n)
     }
 
+    /// Counts the bytes of all panels.
+    pub fn bytes(&self) -> usize {
+        size_of_val(self.panels())
+    }
+
     /// Returns the panels, each (k, panel width).
     pub(super) fn panels(&self) -> &[R] {
         self.data.as_slice()
