@@ -18,6 +18,7 @@ mod memory;
 mod pack;
 pub mod random;
 mod real;
+pub mod search;
 mod softmax;
 mod subnormals;
 mod team;
