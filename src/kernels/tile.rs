@@ -173,7 +173,7 @@ mod x86 {
 
     /// Steps of k that a panel of B is asked for ahead of its use: the processor's own prefetching comes too
     /// late where the panel lies in an outer cache.
-    const AHEAD: usize = 12;
+    const AHEAD: usize = 24;
 
     /// Asks for the lines of C, so that they are there when the sums are done: a matrix too large for the
     /// inner caches would otherwise stop every tile at its end. Where the panel of B is larger than the
