@@ -22,6 +22,7 @@ mod norm;
 mod pack;
 pub mod random;
 mod real;
+pub mod search;
 mod softmax;
 mod store;
 mod subnormals;
