@@ -21,6 +21,7 @@ mod norm;
 mod pack;
 pub mod random;
 mod real;
+pub mod search;
 mod softmax;
 mod subnormals;
 mod team;
