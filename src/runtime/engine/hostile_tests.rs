@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use prost::Message as _;
 
 use super::deadline::Deadline;
-use super::pair::open_with;
+use super::open::open_with;
 use super::*;
 use crate::bundle::Bundle;
 use crate::checked::CheckedModel;

@@ -8,8 +8,8 @@
 //! |---|---|
 //! | `interface`, `best` | the trait, and what goes in and out |
 //! | `kind`, `device` | which engines and devices there are |
-//! | `open`, `pair`, `deadline`, `budget` | from a bundle to an engine, within bounds of time and memory |
-//! | `auto` | which engine is the fastest for a bundle |
+//! | `open`, `deadline`, `budget` | from a bundle to an engine, within bounds of time and memory |
+//! | `choose`, `auto` | which engine and device a bundle is opened with: as asked for, or the fastest |
 //! | `onnx`, `plan`, `state`, `tokens`, `feeds` | the engine over two graphs: how they are wired, what is carried, ids as they want them |
 //! | `probe` | what padding does to a pair of graphs that nothing else says it of |
 //! | `prefix` | what rows have said, for decoders that are fed all of it again |
@@ -24,6 +24,7 @@ mod auto;
 mod best;
 mod blocks;
 mod budget;
+mod choose;
 mod deadline;
 mod device;
 mod feeds;
@@ -38,7 +39,6 @@ pub mod onnx;
 mod open;
 #[cfg(feature = "ort")]
 pub mod ort;
-mod pair;
 mod place;
 mod plan;
 mod prefix;
@@ -52,17 +52,19 @@ pub mod tract;
 mod wide;
 
 pub use best::{BestFew, SumOver, Wanted};
+pub use choose::{Measured, choice, measured, open, open_on, open_silently};
 pub use device::Device;
 pub use fold::{folded_encoder, split_decoder};
 pub use interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 pub use kind::{EngineKind, EngineReport, available};
 pub use observed::{Observed, Observer};
-pub use open::{Measured, choice, measured, open, open_on, open_silently};
-pub use pair::{is_tried, load_graph, load_graph_on};
+pub use open::{is_tried, load_graph, load_graph_on};
 pub use place::Place;
 
 #[cfg(test)]
 mod hostile_tests;
+#[cfg(test)]
+mod recurrent_tests;
 #[cfg(test)]
 mod tests;
 #[cfg(test)]

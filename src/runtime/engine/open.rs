@@ -1,191 +1,164 @@
-//! The engine and the device for a bundle: as asked for, or the fastest.
+//! From a bundle to an engine: every graph is checked, its memory and its time are bounded, and the bundle's
+//! self test is run.
 
-use std::time::{Duration, Instant};
+use std::sync::Arc;
 
-use serde::Serialize;
-
-use super::auto;
+use super::budget;
 use super::deadline::{Deadline, OPENING};
 use super::device::Device;
+use super::fold::{folded_encoder, split_decoder};
+use super::graph::Graph;
 use super::interface::Engine;
-use super::kind::{EngineKind, report};
-use super::pair::open_with;
+use super::kind::EngineKind;
+use super::onnx::OnnxEngine;
+#[cfg(feature = "ort")]
+use super::ort;
+use super::probe::probe;
+#[cfg(feature = "tract")]
+use super::tract;
+use super::wide::TwoForms;
 use crate::bundle::Bundle;
+use crate::checked::CheckedModel;
+use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result};
+use crate::graph_info::GraphInfo;
+use crate::manifest::Role;
+use crate::self_test::SelfTest;
 
-/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one. What is unusual
-/// about the pair is logged.
+/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one, all of it within a
+/// time.
 ///
-/// [`EngineKind::Auto`] takes the fastest engine, as [`choice`] says.
+/// - `kind`: an engine; the first that is compiled in for `auto`. `device`: not `auto`.
 ///
 /// # Errors
 /// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self
-/// test fails; [`ErrorKind::Timeout`] if all that takes longer than a minute.
-pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
-    open_on(bundle, kind, Device::Cpu)
-}
-
-/// The same without a line in the log, for who asks for [`Engine::remark`].
-///
-/// # Errors
-/// As [`open`].
-pub fn open_silently(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
-    match kind {
-        EngineKind::Auto => fastest(bundle).map(|(engine, _)| engine),
-        kind => open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING)),
-    }
-}
-
-/// As [`open`], on a device of choice.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] for an engine that cannot use the device; [`ErrorKind::Engine`] with what is missing
-/// if [`Device::Cuda`] does not work here; as [`open`].
-pub fn open_on(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dyn Engine>> {
-    let accelerated = |device| {
-        device_engine(kind).and_then(|kind| open_with(bundle, kind, device, Deadline::after(OPENING)))
-    };
-    let engine = match device {
-        Device::Cuda | Device::Simulated => accelerated(device)?,
-        Device::Cpu => open_silently(bundle, kind)?,
-        Device::Auto => {
-            let cpu = open_silently(bundle, kind)?;
-            match accelerated(Device::Cuda) {
-                Ok(cuda) => faster(cpu, cuda)?,
-                Err(error) => {
-                    tracing::info!("running on the processor: {error}");
-                    cpu
-                }
-            }
+/// test fails; [`ErrorKind::Timeout`] if all that takes too long.
+pub(super) fn open_with(
+    bundle: &Bundle,
+    kind: EngineKind,
+    device: Device,
+    deadline: Deadline,
+) -> Result<Box<dyn Engine>> {
+    let kind = kind.resolve()?;
+    let encoder = bundle.graph_name(Role::Encoder);
+    let mut engine = OnnxEngine::new(kind.as_str(), bundle, |name, _, inputs, outputs| {
+        let is_encoder = name == encoder;
+        let model =
+            Arc::clone(bundle.shared_graph(if is_encoder { Role::Encoder } else { Role::Decoder })?);
+        let loader = Loader::new(kind, device, name, inputs, outputs);
+        let graph = loader.load(Arc::clone(&model), &deadline)?;
+        // In tract our own operators do what the second forms do, and what is faster with few rows on the
+        // processor says nothing about a device.
+        if device != Device::Cpu || kind != EngineKind::Ort {
+            return Ok(graph);
         }
-    };
-    if let Some(remark) = engine.remark() {
-        tracing::warn!("{remark}");
+        let symbols = bundle.source().size();
+        let maker = move || {
+            let for_many_rows =
+                if is_encoder { folded_encoder(&model, symbols) } else { split_decoder(&model) };
+            for_many_rows.map(|model| loader.load(Arc::new(model), &Deadline::after(OPENING))).transpose()
+        };
+        Ok(Box::new(TwoForms::new(graph, Arc::new(maker))))
+    })?;
+    if is_tried(bundle) {
+        let run = move || {
+            probe(&mut engine);
+            Ok(engine)
+        };
+        engine = deadline.run(bundle.graph_name(Role::Decoder), "trying it with padding", run)?;
     }
-    Ok(engine)
-}
-
-/// The engine that runs on a device of its own.
-fn device_engine(kind: EngineKind) -> Result<EngineKind> {
-    match kind {
-        EngineKind::Auto | EngineKind::Ort => EngineKind::Ort.resolve(),
-        EngineKind::Tract => Err(Error::new(ErrorKind::Usage, "the engine tract runs on the processor only")
-            .help("choose --engine ort, or --device cpu")),
+    if let Some(json) = bundle.file(file::SELF_TEST) {
+        let path = bundle.path().join(file::SELF_TEST);
+        let test = SelfTest::from_json(json).map_err(|error| error.in_file(&path))?;
+        let wiring = bundle.manifest().wiring.clone();
+        let run = move || test.run(&mut engine, &wiring).map(|()| engine);
+        engine = deadline.run(file::SELF_TEST, "the self test", run).map_err(|error| error.in_file(&path))?;
     }
+    Ok(Box::new(engine))
 }
 
-fn faster(mut cpu: Box<dyn Engine>, mut cuda: Box<dyn Engine>) -> Result<Box<dyn Engine>> {
-    let rows = auto::ROWS[1];
-    let (on_cpu, on_cuda) = (auto::step_time(&mut *cpu, rows)?, auto::step_time(&mut *cuda, rows)?);
-    let chosen = if on_cuda < on_cpu { Device::Cuda } else { Device::Cpu };
-    tracing::info!(
-        "{rows} rows a step: {} us on the processor, {} us with CUDA; taking {chosen}",
-        on_cpu.as_micros(),
-        on_cuda.as_micros()
-    );
-    Ok(if chosen == Device::Cuda { cuda } else { cpu })
+/// Whether what padding does is tried when the bundle is opened: unless `s2s export` wrote it, whose graphs
+/// mask padding, and whose self test has texts of several lengths.
+pub fn is_tried(bundle: &Bundle) -> bool {
+    let says =
+        |role| bundle.graph_info(role).is_ok_and(|info| info.metadata.contains_key(metadata::WEIGHTS_SHA256));
+    !(says(Role::Encoder) && says(Role::Decoder) && bundle.file(file::SELF_TEST).is_some())
 }
 
-/// The fastest engine on the processor, opened, and why it is that one.
-fn fastest(bundle: &Bundle) -> Result<(Box<dyn Engine>, String)> {
-    let opened = |kind| open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING));
-    let has_ort = || report(EngineKind::Ort).problem.is_none();
-    let doubtful = auto::doubtful(bundle)?;
-    let (engine, reason) = match auto::known(doubtful.as_deref(), has_ort) {
-        Some((EngineKind::Tract, reason)) => match opened(EngineKind::Tract) {
-            Ok(engine) => (engine, reason),
-            // What one engine cannot run another may.
-            Err(error)
-                if error.kind() == ErrorKind::Engine && EngineKind::Ort.resolve().is_ok() && has_ort() =>
-            {
-                match opened(EngineKind::Ort) {
-                    Ok(engine) => (engine, format!("tract cannot run it ({error})")),
-                    Err(_) => return Err(error),
-                }
-            }
-            Err(error) => return Err(error),
-        },
-        Some((kind, reason)) => (opened(kind)?, reason),
-        None => match (opened(EngineKind::Tract), opened(EngineKind::Ort)) {
-            (Ok(tract), Ok(ort)) => measured_pair(tract, ort)?,
-            (Err(error), Ok(ort)) => (ort, format!("tract cannot run it ({error})")),
-            (Ok(tract), Err(error)) => (tract, format!("ONNX Runtime cannot run it ({error})")),
-            (Err(error), Err(_)) => return Err(error),
-        },
-    };
-    tracing::debug!("engine {}: {reason}", engine.name());
-    Ok((engine, reason))
-}
-
-/// The faster of two engines on the processor.
-fn measured_pair(mut tract: Box<dyn Engine>, mut ort: Box<dyn Engine>) -> Result<(Box<dyn Engine>, String)> {
-    let (times, others) = (auto::step_times(&mut *tract)?, auto::step_times(&mut *ort)?);
-    let said = |[few, many]: [Duration; 2]| format!("{} and {} us", few.as_micros(), many.as_micros());
-    let reason = format!(
-        "a step of {} and {} rows takes {} in tract, {} in ort",
-        auto::ROWS[0],
-        auto::ROWS[1],
-        said(times),
-        said(others)
-    );
-    Ok((if auto::is_faster(times, others) { tract } else { ort }, reason))
-}
-
-/// What [`EngineKind::Auto`] stands for with a bundle, and why, in words.
+/// Loads one ONNX graph.
 ///
-/// Where both graphs have operators alone that tract is fast at, which `s2s export` writes, it is tract, and
-/// nothing is measured or even loaded. Otherwise some steps of 1 and of 64 rows are timed in all engines that
-/// work here, which takes less than a tenth of a second beside opening them; where one cannot run the bundle,
-/// it is another.
+/// - `name`: what the graph is called in errors.
+/// - `model`: the bytes of the ONNX file.
+/// - `inputs`: all inputs of the graph, in the order in which they will be fed.
+/// - `outputs`: the outputs to read, in the order in which they will be given.
 ///
 /// # Errors
-/// As [`open`].
-pub fn choice(bundle: &Bundle) -> Result<(EngineKind, String)> {
-    let (engine, reason) = fastest(bundle)?;
-    Ok((engine.name().parse()?, reason))
+/// [`ErrorKind::Bundle`] if the bytes or the names are wrong, [`ErrorKind::Engine`] if the engine is missing
+/// or fails, [`ErrorKind::Timeout`] if it takes longer than a minute.
+pub fn load_graph(
+    kind: EngineKind,
+    name: &str,
+    model: &[u8],
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<Box<dyn Graph>> {
+    Loader::new(kind, Device::Cpu, name, inputs, outputs)
+        .load(Arc::new(model.to_vec()), &Deadline::after(OPENING))
 }
 
-/// How fast an engine is with a bundle on this machine.
-#[derive(Clone, Debug, Serialize)]
-#[non_exhaustive]
-pub struct Measured {
-    /// `tract` or `ort`.
-    pub engine: &'static str,
-    /// Milliseconds until the bundle was open.
-    pub open_ms: f64,
-    /// Microseconds of a decoder step of 1 row and of 64, the median of a few; where only one text is encoded
-    /// at a time both are of 1 row.
-    pub step_us: [f64; 2],
-    /// Why it cannot run the bundle; the times are then zero.
-    pub problem: Option<String>,
+/// The same through ONNX Runtime on a device.
+///
+/// # Errors
+/// As [`load_graph`]; [`ErrorKind::Engine`] with what is missing if the device does not work here.
+pub fn load_graph_on(
+    device: Device,
+    name: &str,
+    model: &[u8],
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<Box<dyn Graph>> {
+    Loader::new(EngineKind::Ort, device, name, inputs, outputs)
+        .load(Arc::new(model.to_vec()), &Deadline::after(OPENING))
 }
 
-/// Opens the bundle in every engine that works here, and times a few steps.
-pub fn measured(bundle: &Bundle) -> Vec<Measured> {
-    let works = EngineKind::COMPILED.iter().filter(|&&kind| report(kind).problem.is_none());
-    works
-        .map(|&kind| {
-            let begin = Instant::now();
-            let timed =
-                open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING)).and_then(|mut engine| {
-                    let open_ms = 1e3 * begin.elapsed().as_secs_f64();
-                    let times = auto::step_times(&mut *engine)?;
-                    Ok((open_ms, times.map(|time| 1e6 * time.as_secs_f64())))
-                });
-            let (open_ms, step_us) = timed.as_ref().copied().unwrap_or_default();
-            let problem = timed.err().map(|error| error.to_string());
-            Measured { engine: kind.as_str(), open_ms, step_us, problem }
+/// How graphs of one outside are loaded.
+#[derive(Clone)]
+struct Loader {
+    kind: EngineKind,
+    device: Device,
+    name: String,
+    inputs: Vec<String>,
+    outputs: Vec<String>,
+}
+
+impl Loader {
+    fn new(kind: EngineKind, device: Device, name: &str, inputs: &[&str], outputs: &[&str]) -> Self {
+        let [inputs, outputs] =
+            [inputs, outputs].map(|names| names.iter().map(|&name| name.to_owned()).collect());
+        Self { kind, device, name: name.to_owned(), inputs, outputs }
+    }
+
+    /// Every graph that an engine sees comes this way: it is checked, its memory is bounded, and its time.
+    fn load(&self, model: Arc<Vec<u8>>, deadline: &Deadline) -> Result<Box<dyn Graph>> {
+        let checked = CheckedModel::read(&self.name, &model)?;
+        budget::check(&self.name, &checked, model.len())?;
+        let (loader, info, inner) = (self.clone(), GraphInfo::of(&checked), deadline.clone());
+        drop(checked);
+        deadline.run(&self.name, "loading it", move || {
+            let Self { kind, device, name, inputs, outputs } = &loader;
+            let [inputs, outputs] =
+                [inputs, outputs].map(|names| names.iter().map(String::as_str).collect::<Vec<_>>());
+            match kind.resolve()? {
+                #[cfg(feature = "tract")]
+                EngineKind::Tract => tract::load(name, model, &info, &inputs, &outputs),
+                #[cfg(feature = "ort")]
+                EngineKind::Ort => ort::load(*device, name, model, &info, &inputs, &outputs, &inner),
+                #[allow(unreachable_patterns)] // Unless a feature is off.
+                kind => {
+                    let _ = (device, model, info, inputs, outputs, inner);
+                    Err(Error::new(ErrorKind::Internal, format!("the engine {kind} has no loader")))
+                }
+            }
         })
-        .collect()
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tract_is_refused_a_gpu() {
-        assert_eq!(device_engine(EngineKind::Tract).unwrap_err().kind(), ErrorKind::Usage);
     }
 }
