@@ -67,8 +67,31 @@ pub(crate) const HAS_FMA: bool = cfg!(any(target_feature = "fma", target_arch = 
 ///
 /// `multiversion! { pub fn name<R: Real>(arguments...) { body } }`: the body must be element-wise loops over
 /// slices that the compiler can vectorise; a return type is allowed. Within it `FMA` says whether to multiply
-/// and add in one instruction.
+/// and add in one instruction. A function of f32 alone leaves `<R: Real>` out.
 macro_rules! multiversion {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+        $(#[$meta])*
+        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+            #[inline(always)]
+            fn body<const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
+
+            #[cfg(target_arch = "x86_64")]
+            {
+                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
+                fn avx512($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                #[target_feature(enable = "avx2,fma")]
+                fn avx2($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                match $crate::Level::detect() {
+                    // SAFETY: the level was found on this processor, so the instructions exist.
+                    $crate::Level::Avx512 => return unsafe { avx512($($arg),*) },
+                    // SAFETY: as above.
+                    $crate::Level::Avx2 => return unsafe { avx2($($arg),*) },
+                    $crate::Level::Portable => {}
+                }
+            }
+            body::<{ $crate::level::HAS_FMA }>($($arg),*)
+        }
+    };
     ($(#[$meta:meta])* $vis:vis fn $name:ident<R: Real>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
         $(#[$meta])*
         $vis fn $name<R: Real>($($arg: $ty),*) $(-> $ret)? {

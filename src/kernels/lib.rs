@@ -16,6 +16,7 @@ mod matmul;
 mod matrix;
 mod memory;
 mod pack;
+mod pointwise;
 pub mod random;
 mod real;
 mod softmax;
@@ -33,6 +34,7 @@ pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed, matmul_pack
 pub use matrix::{MatMut, MatRef};
 pub use memory::{give_memory_back, share_heaps};
 pub use pack::Packed;
+pub use pointwise::Activation;
 pub use real::Real;
 pub use softmax::{RowLoss, softmax, softmax_cross_entropy};
 pub use subnormals::FlushSubnormals;

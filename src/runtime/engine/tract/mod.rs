@@ -1,5 +1,7 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
+mod linear;
+mod pattern;
 mod rewrite;
 
 use std::sync::{Arc, Mutex, PoisonError};
