@@ -10,11 +10,13 @@
 
 mod activations;
 mod adam;
+mod attention;
 mod gates;
 mod level;
 mod matmul;
 mod matrix;
 mod memory;
+mod norm;
 mod pack;
 mod pointwise;
 pub mod random;
@@ -28,11 +30,13 @@ mod weights;
 use crate::random::Random;
 
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
+pub use attention::{Addend, AttentionScratch, attend, matmul_once};
 pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward};
 pub use level::Level;
 pub use matmul::{Scratch, Store, matmul, matmul_into, matmul_packed, matmul_packed_into};
 pub use matrix::{MatMut, MatRef};
 pub use memory::{give_memory_back, share_heaps};
+pub use norm::layer_norm;
 pub use pack::Packed;
 pub use pointwise::Activation;
 pub use real::Real;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use s2s_kernels::{Activation, MatMut, MatRef, Scratch, Store, Weights, matmul_weights};
+use s2s_kernels::{Activation, MatMut, MatRef, Scratch, Store, Weights, add_assign, matmul_weights};
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::einsum::EinSum;
@@ -14,7 +14,8 @@ use super::pattern::{activation, alone, constant, constant_row};
 /// Products of more values are left to tract: packing takes a copy of the matrix.
 const MOST_WEIGHTS: usize = 1 << 30;
 
-/// Multiplies rows by a constant matrix: (rows..., summed...) to (rows..., columns...).
+/// Multiplies rows by a constant matrix: (rows..., summed...) to (rows..., columns...). A second input, of the shape of
+/// the result, is added to it.
 #[derive(Clone, Debug)]
 pub(super) struct Linear {
     weights: Arc<Weights>,
@@ -68,18 +69,32 @@ impl EvalOp for Linear {
     op_out_of_plan!();
 
     fn eval(&self, _: &EvalContext<'_>, inputs: TVec<TValue>) -> TractResult<TVec<TValue>> {
-        let input = args_1!(inputs);
+        let mut inputs = inputs.into_iter();
+        let (Some(input), residual, None) = (inputs.next(), inputs.next(), inputs.next()) else {
+            bail!("Linear takes one tensor or two");
+        };
         let (k, n) = self.weights.shape();
         let shape = self.shape(input.shape())?;
         let rows = shape.len() - self.columns.len();
         let summed: usize = input.shape()[rows..].iter().product();
         ensure!(summed == k, "{summed} values are multiplied by a matrix of {k} rows");
         let rows = shape[..rows].iter().product();
-        let mut output = Tensor::zero_dt(DatumType::F32, &shape)?;
+        let mut store = self.bias.as_deref().map_or(Store::Overwrite, |bias| Store::Bias(bias));
+        let adds = residual.is_some();
+        let mut output = match residual {
+            Some(residual) => residual.into_tensor(),
+            None => Tensor::zero_dt(DatumType::F32, &shape)?,
+        };
+        ensure!(output.shape() == &*shape, "{:?} is added to {shape:?}", output.shape());
         let mut view = output.try_as_plain_ram_mut()?;
         let data = view.as_slice_mut::<f32>()?;
+        if adds {
+            if let Store::Bias(bias) = store {
+                data.chunks_exact_mut(n).for_each(|row| add_assign(row, bias));
+            }
+            store = Store::Add;
+        }
         let a = MatRef::new(input.try_as_plain_ram()?.as_slice::<f32>()?, rows, k);
-        let store = self.bias.as_deref().map_or(Store::Overwrite, |bias| Store::Bias(bias));
         matmul_weights(MatMut::new(data, rows, n, n), store, a, &self.weights, &mut Scratch::default());
         if let Some(activation) = self.activation {
             activation.apply(data);
@@ -92,7 +107,8 @@ impl TypedOp for Linear {
     as_op!();
 
     fn output_facts(&self, inputs: &[&TypedFact]) -> TractResult<TVec<TypedFact>> {
-        ensure!(inputs.len() == 1 && inputs[0].datum_type == DatumType::F32, "Linear takes one f32 tensor");
+        let is_f32 = inputs.iter().all(|fact| fact.datum_type == DatumType::F32);
+        ensure!((1..=2).contains(&inputs.len()) && is_f32, "Linear takes one f32 tensor or two");
         Ok(tvec!(DatumType::F32.fact(self.shape(&inputs[0].shape.to_tvec())?)))
     }
 
@@ -214,10 +230,11 @@ fn packed(
     Ok(Some(Weights::of(MatRef::new(data.as_slice::<f32>()?, k, n))))
 }
 
-/// The [`Linear`] that alone gives this outlet, which nothing else reads.
+/// The [`Linear`] of one input without activation that gives this outlet to one reader alone.
 fn linear(model: &TypedModel, outlet: OutletId) -> Option<(&TypedNode, &Linear)> {
     let node = model.node(outlet.node);
-    let linear = node.op_as::<Linear>().filter(|linear| linear.activation.is_none())?;
+    let linear =
+        node.op_as::<Linear>().filter(|linear| linear.activation.is_none() && node.inputs.len() == 1)?;
     alone(model, outlet).then_some((node, linear))
 }
 
@@ -248,6 +265,32 @@ pub(super) fn bias(
     Ok(None)
 }
 
+/// What a product is added to, of the same shape, is where the product is written. Comes after [`bias`].
+pub(super) fn residual(
+    _: &(),
+    model: &TypedModel,
+    node: &TypedNode,
+    name: &str,
+    op: &TypedBinOp,
+) -> TractResult<Option<TypedModelPatch>> {
+    rule_if!(op.0.is::<Add>() && op.1.is_none());
+    for slot in [0, 1] {
+        let (outlet, other) = (node.inputs[slot], node.inputs[1 - slot]);
+        let Some((product, linear)) = linear(model, outlet) else { continue };
+        let (fact, other_fact) = (model.outlet_fact(outlet)?, model.outlet_fact(other)?);
+        let fits = other_fact.shape == fact.shape && other_fact.datum_type == DatumType::F32;
+        if !fits || !other_fact.is_plain() || other_fact.konst.is_some() {
+            continue;
+        }
+        let mut patch = TypedModelPatch::new("a product added to something");
+        let inputs = patch.taps(model, &[product.inputs[0], other])?;
+        let wire = patch.wire_node(name, linear.clone(), &inputs)?[0];
+        patch.shunt_outside(model, node.id.into(), wire)?;
+        return Ok(Some(patch));
+    }
+    Ok(None)
+}
+
 /// An activation of a product is applied while its values are near.
 pub(super) fn activated(
     _: &(),
@@ -269,65 +312,8 @@ pub(super) fn activated(
 #[cfg(test)]
 mod tests {
     use super::super::rewrite::faster;
+    use super::super::testing::{assert_near, defined, has, numbers};
     use super::*;
-
-    fn numbers(shape: &[usize], seed: u64) -> Tensor {
-        let count: usize = shape.iter().product();
-        let random = s2s_kernels::random::Random::new(seed, 0);
-        let values: Vec<f32> =
-            (0..count as u64).map(|at| (random.bits_after(at) >> 40) as f32 / 16_777_216.0 - 0.5).collect();
-        Tensor::from_shape(shape, &values).expect("as many values as the shape has")
-    }
-
-    /// The sums of products that an expression means, in f64.
-    fn defined(expression: &str, a: &Tensor, b: &Tensor) -> Vec<f64> {
-        let (inputs, output) = expression.split_once("->").expect("an arrow");
-        let (left, right) = inputs.split_once(',').expect("two operands");
-        let letters: std::collections::BTreeSet<char> = (left.to_owned() + right).chars().collect();
-        let mut letters: Vec<char> = letters.into_iter().collect();
-        // Those of the output first, in its order, so that its values come one behind the other.
-        letters.sort_by_key(|letter| output.find(*letter).unwrap_or(usize::MAX));
-        let size = |letter: &char| {
-            let of = |axes: &str, tensor: &Tensor| axes.find(*letter).map_or(1, |axis| tensor.shape()[axis]);
-            of(left, a).max(of(right, b))
-        };
-        let sizes: Vec<usize> = letters.iter().map(size).collect();
-        let count: usize = sizes.iter().product();
-        let values: usize = sizes[..output.len()].iter().product();
-        let mut sums = vec![0.0; values];
-        for at in 0..count {
-            let mut left_over = at;
-            let mut place = vec![0; letters.len()];
-            for (place, size) in place.iter_mut().zip(&sizes).rev() {
-                (*place, left_over) = (left_over % size, left_over / size);
-            }
-            let value = |axes: &str, tensor: &Tensor| {
-                let offset = axes.chars().zip(tensor.shape()).fold(0, |offset, (letter, &size)| {
-                    let axis = letters.iter().position(|other| *other == letter).expect("a letter");
-                    offset * size + if size == 1 { 0 } else { place[axis] }
-                });
-                let data =
-                    tensor.try_as_plain_ram().expect("values").as_slice::<f32>().expect("f32").to_vec();
-                f64::from(data[offset])
-            };
-            sums[at / (count / values)] += value(left, a) * value(right, b);
-        }
-        sums
-    }
-
-    fn assert_near(result: &Tensor, want: &[f64]) {
-        let data = result.try_as_plain_ram().expect("values");
-        let data = data.as_slice::<f32>().expect("f32");
-        assert_eq!(data.len(), want.len());
-        for (got, want) in data.iter().zip(want) {
-            // Sums of at most 70 products of numbers below 1/2.
-            assert!((f64::from(*got) - want).abs() < 1e-5, "{got} for {want}");
-        }
-    }
-
-    fn has(model: &TypedModel, name: &str) -> usize {
-        model.nodes().iter().filter(|node| node.op.name() == name).count()
-    }
 
     #[test]
     fn a_product_with_a_constant_is_what_its_axes_mean_wherever_they_lie() -> TractResult<()> {
@@ -402,6 +388,34 @@ mod tests {
                 assert_near(&results[2], &sums);
             }
         }
+        Ok(())
+    }
+
+    #[test]
+    fn a_product_is_written_into_what_it_is_added_to() -> TractResult<()> {
+        let (x, other, weights) = (numbers(&[3, 9], 1), numbers(&[3, 20], 2), numbers(&[9, 20], 3));
+        let row = numbers(&[1, 20], 4);
+        let mut model = TypedModel::default();
+        let source = model.add_source("x", DatumType::F32.fact([3, 9]))?;
+        let residual = model.add_source("residual", DatumType::F32.fact([3, 20]))?;
+        let matrix = model.add_const("w", weights.clone())?;
+        let bias = model.add_const("b", row.clone())?;
+        let op = EinSum::new("mk,kn->mn".parse()?, DatumType::F32);
+        let product = model.wire_node("product", op, &[source, matrix])?[0];
+        let add = tract_onnx::tract_core::ops::math::add;
+        let sum = model.wire_node("biased", add(), &[product, bias])?[0];
+        let sum = model.wire_node("sum", add(), &[residual, sum])?[0];
+        model.select_output_outlets(&[sum])?;
+        let model = faster(model)?;
+        assert_eq!((has(&model, "Linear"), has(&model, "Add")), (1, 0));
+        let inputs = tvec!(x.clone().into_tvalue(), other.clone().into_tvalue());
+        let results = model.into_optimized()?.into_runnable()?.run(inputs)?;
+        let values = |tensor: &Tensor| -> TractResult<Vec<f64>> {
+            Ok(tensor.try_as_plain_ram()?.as_slice::<f32>()?.iter().map(|&x| f64::from(x)).collect())
+        };
+        let (other, row) = (values(&other)?, values(&row)?);
+        let sums = defined("mk,kn->mn", &x, &weights).into_iter().zip(&other).zip(row.iter().cycle());
+        assert_near(&results[0], &sums.map(|((x, y), z)| x + y + z).collect::<Vec<_>>());
         Ok(())
     }
 

@@ -1,8 +1,14 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
+mod attention;
 mod linear;
+mod norm;
+mod operands;
 mod pattern;
+mod product;
 mod rewrite;
+#[cfg(test)]
+mod testing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 

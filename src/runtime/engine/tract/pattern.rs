@@ -27,6 +27,13 @@ pub(super) fn constant_row(
     Ok(Some(values.try_as_plain_ram()?.as_slice::<f32>()?.to_vec()))
 }
 
+/// A constant of one value.
+pub(super) fn constant_scalar(model: &TypedModel, outlet: OutletId) -> Option<f32> {
+    let values = constant(model, outlet)?;
+    let value = values.try_as_plain_ram().ok()?.as_slice::<f32>().ok()?.first().copied();
+    value.filter(|_| values.len() == 1)
+}
+
 /// Whether one node reads this outlet, and nobody outside of the graph.
 pub(super) fn alone(model: &TypedModel, outlet: OutletId) -> bool {
     let successors = &model.node(outlet.node).outputs[outlet.slot].successors;
