@@ -114,7 +114,9 @@ def decoding(args):
                 command += ["--batch", batch, "--seconds", args.seconds, *(["--json"] if name.startswith("s2s") else [])]
             results = interleave({name: list(map(str, command)) for name, command in contestants.items()}, args.rounds)
             number = lambda digits: lambda value: f"{value:.{digits}f}"
-            extra = (("p50, ms a call", "call_ms_p50", number(2)), ("p99", "call_ms_p99", number(2)), ("load, ms", "load_ms", number(0)), ("peak RSS, MB", "peak_rss_mb", number(0)))
+            percent = lambda share: f"{100 * share:.0f} %"
+            extra = (("share of the floor", "share_of_floor", percent), ("p50, ms a call", "call_ms_p50", number(2)), ("p99", "call_ms_p99", number(2)), ("load, ms", "load_ms", number(0)),
+                     ("peak RSS, MB", "peak_rss_mb", number(0)))
             ours = f"s2s, {args.engines[0]}"
             table(f"Greedy decoding, batch {batch}, one worker", "sentences/s", results, "sentences_per_second", ours, extra)
 

@@ -6,7 +6,7 @@ Makes a model of 74 million random parameters in WORK (once), exports it with Op
 each contestant decode sources of 25 tokens into exactly 32 tokens with one thread. A case is TEXTSxBEAMS. The figure of a
 round is the processor time of one more call: of two in one process, the first warms up; s2s translates a short and a long
 file, and the difference counts. Outputs must be the same texts as ORTModelForSeq2SeqLM's, but for a few that random weights
-put on a tie, which are counted. `peak` is the largest resident set of the whole process, loading counted.
+put on a tie, which are counted; with weights in 8 bits (-int8) they are another model's. `peak` is the largest resident set of the whole process, loading counted.
 
 Needs torch 2.8, transformers 4.57, optimum-onnx 0.1, onnxruntime, ctranslate2, sentencepiece.
 """
@@ -25,7 +25,7 @@ from pathlib import Path
 sys.path[:] = [path for path in sys.path if Path(path or ".").resolve() != Path(__file__).resolve().parent]
 
 SOURCE_TOKENS, TARGET_TOKENS, VOCABULARY = 25, 32, 58101
-CONTESTANTS = ["s2s-ort", "s2s-tract", "ortmodel", "ortmodel-merged", "bare", "ctranslate2", "ctranslate2-int8"]
+CONTESTANTS = ["s2s-tract", "s2s-ort", "s2s-tract-int8", "ortmodel", "ortmodel-merged", "bare", "ctranslate2", "ctranslate2-int8"]
 
 
 def make(work):
@@ -186,13 +186,18 @@ def child(name, work, texts, beams):
 
 def s2s(program, engine, work, texts, beams):
     """The difference between a short and a long file; one text takes 16 calls more, many take 2 batches more."""
+    folder = work / "onnx"
+    if engine.endswith("-int8"):
+        engine, folder = engine.removesuffix("-int8"), work / "s2s-int8"
+        if not (folder / "s2s.yaml").exists():
+            subprocess.run([program, "import", "optimum", work / "onnx", "-o", folder, "--dtype", "int8"], check=True, stdout=subprocess.DEVNULL)
     decoding = work / f"decoding-{beams}.yaml"
     decoding.write_text(f"num_beams: {beams}\nmin_new_tokens: {TARGET_TOKENS}\nmax_new_tokens: {TARGET_TOKENS}\n")
     lines = (work / "texts.txt").read_text().splitlines()[:texts]
     more = 16 if texts == 1 else 2
     measured = []
     for repeats in (1, 1 + more):
-        command = [program, "translate", work / "onnx", "--engine", engine, "--workers", "1", "--max-batch-size", str(texts * beams)]
+        command = [program, "translate", folder, "--engine", engine, "--workers", "1", "--max-batch-size", str(texts * beams)]
         begin, clock = resource.getrusage(resource.RUSAGE_CHILDREN), time.perf_counter()
         run = subprocess.run([*command, "--decoding", decoding, "-q"], input="\n".join(lines * repeats), stdout=subprocess.PIPE, check=True, text=True)
         wall, end = time.perf_counter() - clock, resource.getrusage(resource.RUSAGE_CHILDREN)

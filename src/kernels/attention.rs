@@ -1,8 +1,9 @@
 //! Products of two operands that are both computed, used once and then never again, and attention out of them.
 
 use super::level::multiversion;
-use super::matmul::{Scratch, Store, matmul_into};
+use super::matmul::{Scratch, matmul_into};
 use super::matrix::{MatMut, MatRef};
+use super::store::Store;
 
 /// Rows of A from which on B is packed: fewer do not pay for the copy.
 const ROWS_TO_PACK: usize = 4;
@@ -27,7 +28,7 @@ pub struct Addend<'a> {
     pub values: &'a [f32],
     /// Distance between rows; 0 if all rows are given the same.
     pub row_stride: usize,
-    /// Distance between columns: 1, or 0 if a row is given one value.
+    /// Distance between columns; 0 if a row is given one value.
     pub column_stride: usize,
 }
 
@@ -84,10 +85,10 @@ pub fn attend(
             scale_each(row, scale);
             for addend in addends {
                 let values = &addend.values[at * addend.row_stride..];
-                if addend.column_stride == 0 {
-                    add_one(row, values[0]);
-                } else {
-                    super::add_assign(row, &values[..n]);
+                match addend.column_stride {
+                    0 => add_one(row, values[0]),
+                    1 => super::add_assign(row, &values[..n]),
+                    stride => row.iter_mut().zip(values.iter().step_by(stride)).for_each(|(x, &y)| *x += y),
                 }
             }
             softmax_row(row);

@@ -8,14 +8,14 @@ use super::real::Real;
 
 /// Values at once. Several registers of them: each value is a chain of thirty dependent steps, and the
 /// processor works on as many chains as lie near each other in the program.
-const LANES: usize = 64;
+pub(super) const LANES: usize = 64;
 
-type Lanes<R> = [R; LANES];
+pub(super) type Lanes<R> = [R; LANES];
 
 /// A vector of a row; where it is not `WHOLE`, the last and short one, filled with zeros, which every cell
 /// maps to numbers that are not stored.
 #[inline(always)]
-fn load<R: Real, const WHOLE: bool>(values: &[R], at: usize) -> Lanes<R> {
+pub(super) fn load<R: Real, const WHOLE: bool>(values: &[R], at: usize) -> Lanes<R> {
     let mut vector = [R::ZERO; LANES];
     if WHOLE {
         vector.copy_from_slice(&values[at..at + LANES]);
@@ -26,7 +26,7 @@ fn load<R: Real, const WHOLE: bool>(values: &[R], at: usize) -> Lanes<R> {
 }
 
 #[inline(always)]
-fn store<R: Real, const WHOLE: bool>(values: &mut [R], at: usize, vector: Lanes<R>) {
+pub(super) fn store<R: Real, const WHOLE: bool>(values: &mut [R], at: usize, vector: Lanes<R>) {
     if WHOLE {
         values[at..at + LANES].copy_from_slice(&vector);
     } else {
@@ -72,6 +72,8 @@ macro_rules! each_vector {
         }
     };
 }
+
+pub(super) use each_vector;
 
 multiversion! {
     /// Applies the LSTM cell to `rows` rows, in place.

@@ -66,21 +66,22 @@ pub(crate) const HAS_FMA: bool = cfg!(any(target_feature = "fma", target_arch = 
 /// Compiles the body of a safe function for every [`Level`] and calls the one that was found.
 ///
 /// `multiversion! { pub fn name<R: Real>(arguments...) { body } }`: the body must be element-wise loops over
-/// slices that the compiler can vectorise; a return type is allowed. Within it `FMA` says whether to multiply
-/// and add in one instruction. A function of f32 alone leaves `<R: Real>` out.
+/// slices that the compiler can vectorise; a return type is allowed, and a function of f32 alone leaves
+/// `<R: Real>` out. Within it `FMA` says whether to multiply and add in one instruction.
 macro_rules! multiversion {
-    ($(#[$meta:meta])* $vis:vis fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
+    ($(#[$meta:meta])* $vis:vis fn $name:ident$(<$R:ident: Real>)?($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)?
+        $body:block) => {
         $(#[$meta])*
-        $vis fn $name($($arg: $ty),*) $(-> $ret)? {
+        $vis fn $name$(<$R: Real>)?($($arg: $ty),*) $(-> $ret)? {
             #[inline(always)]
-            fn body<const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
+            fn body<$($R: Real,)? const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
 
             #[cfg(target_arch = "x86_64")]
             {
                 #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-                fn avx512($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                fn avx512$(<$R: Real>)?($($arg: $ty),*) $(-> $ret)? { body::<$($R,)? true>($($arg),*) }
                 #[target_feature(enable = "avx2,fma")]
-                fn avx2($($arg: $ty),*) $(-> $ret)? { body::<true>($($arg),*) }
+                fn avx2$(<$R: Real>)?($($arg: $ty),*) $(-> $ret)? { body::<$($R,)? true>($($arg),*) }
                 match $crate::Level::detect() {
                     // SAFETY: the level was found on this processor, so the instructions exist.
                     $crate::Level::Avx512 => return unsafe { avx512($($arg),*) },
@@ -89,30 +90,7 @@ macro_rules! multiversion {
                     $crate::Level::Portable => {}
                 }
             }
-            body::<{ $crate::level::HAS_FMA }>($($arg),*)
-        }
-    };
-    ($(#[$meta:meta])* $vis:vis fn $name:ident<R: Real>($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block) => {
-        $(#[$meta])*
-        $vis fn $name<R: Real>($($arg: $ty),*) $(-> $ret)? {
-            #[inline(always)]
-            fn body<R: Real, const FMA: bool>($($arg: $ty),*) $(-> $ret)? $body
-
-            #[cfg(target_arch = "x86_64")]
-            {
-                #[target_feature(enable = "avx512f,avx512vl,avx512dq,avx2,fma")]
-                fn avx512<R: Real>($($arg: $ty),*) $(-> $ret)? { body::<R, true>($($arg),*) }
-                #[target_feature(enable = "avx2,fma")]
-                fn avx2<R: Real>($($arg: $ty),*) $(-> $ret)? { body::<R, true>($($arg),*) }
-                match $crate::Level::detect() {
-                    // SAFETY: the level was found on this processor, so the instructions exist.
-                    $crate::Level::Avx512 => return unsafe { avx512($($arg),*) },
-                    // SAFETY: as above.
-                    $crate::Level::Avx2 => return unsafe { avx2($($arg),*) },
-                    $crate::Level::Portable => {}
-                }
-            }
-            body::<R, { $crate::level::HAS_FMA }>($($arg),*)
+            body::<$($R,)? { $crate::level::HAS_FMA }>($($arg),*)
         }
     };
 }

@@ -1,5 +1,6 @@
 //! Softmax cross-entropy on packed rows, loss and gradient in one pass over the logits.
 
+use super::activations::exp;
 use super::level::multiversion;
 use super::real::Real;
 
@@ -33,6 +34,56 @@ pub fn softmax<R: Real>(scores: &mut [R]) {
     let highest = highest(scores);
     let sum = exponentiate(scores, highest);
     rescale(scores, R::ONE / sum, R::ZERO);
+}
+
+multiversion! {
+    /// Turns each row of `scores` (rows, `width`) into probabilities.
+    pub fn softmax_rows(scores: &mut [f32], width: usize) {
+        if width == 0 {
+            return;
+        }
+        for row in scores.chunks_exact_mut(width) {
+            // What does not fill the lanes is computed in them all the same: rows of attention are short.
+            let (chunks, rest) = row.as_chunks_mut::<LANES>();
+            let mut last = [f32::NEG_INFINITY; LANES];
+            last[..rest.len()].copy_from_slice(rest);
+            let mut lanes = last;
+            for chunk in &*chunks {
+                for (lane, &x) in lanes.iter_mut().zip(chunk) {
+                    *lane = if x > *lane { x } else { *lane };
+                }
+            }
+            let highest = halved(lanes, |a, b| if a > b { a } else { b });
+            let mut sums = [0.0f32; LANES];
+            for (j, (sum, x)) in sums.iter_mut().zip(&mut last).enumerate() {
+                *x = exp::<FMA>(*x - highest);
+                *sum = if j < rest.len() { *x } else { 0.0 };
+            }
+            for chunk in chunks.iter_mut() {
+                for (sum, x) in sums.iter_mut().zip(chunk) {
+                    *x = exp::<FMA>(*x - highest);
+                    *sum += *x;
+                }
+            }
+            let factor = 1.0 / halved(sums, |a, b| a + b);
+            chunks.as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
+            last.iter_mut().for_each(|x| *x *= factor);
+            rest.copy_from_slice(&last[..rest.len()]);
+        }
+    }
+}
+
+/// Combines the lanes in pairs, half of them at a time.
+#[inline(always)]
+fn halved(mut lanes: [f32; LANES], combine: impl Fn(f32, f32) -> f32) -> f32 {
+    let mut half = LANES / 2;
+    while half > 0 {
+        for j in 0..half {
+            lanes[j] = combine(lanes[j], lanes[j + half]);
+        }
+        half /= 2;
+    }
+    lanes[0]
 }
 
 /// Lanes that sums and maxima run in, so that the compiler may vectorise them without reordering within a
@@ -105,6 +156,23 @@ mod tests {
             for (j, g) in gradient.iter().enumerate() {
                 let aim = (1.0 - smoothing) * f64::from(u8::from(j == 5)) + smoothing / 37.0;
                 assert!((g - 0.5 * (logits[j].exp() / sum - aim)).abs() < 1e-12);
+            }
+        }
+    }
+
+    #[test]
+    fn rows_of_scores_become_their_probabilities() {
+        for width in [1, 7, 16, 25, 64, 100] {
+            let scores: Vec<f32> = (0..3 * width).map(|i| ((i * 37) % 101) as f32 / 5.0 - 150.0).collect();
+            let mut rows = scores.clone();
+            softmax_rows(&mut rows, width);
+            for (row, scores) in rows.chunks_exact(width).zip(scores.chunks_exact(width)) {
+                let highest = scores.iter().fold(f64::MIN, |a, &b| a.max(f64::from(b)));
+                let sum: f64 = scores.iter().map(|&x| (f64::from(x) - highest).exp()).sum();
+                for (&got, &x) in row.iter().zip(scores) {
+                    let want = (f64::from(x) - highest).exp() / sum;
+                    assert!((f64::from(got) - want).abs() <= 1e-6 * want, "{got} for {want}, width {width}");
+                }
             }
         }
     }

@@ -1,5 +1,7 @@
 //! The best continuations of all beams of one request.
 
+use s2s_kernels::search::first_above;
+
 /// A beam continued by one token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
@@ -31,25 +33,15 @@ impl Best {
     ///
     /// - `sum`: of the beam so far. `logits`: after the rules; `log_sum_exp`: theirs.
     pub(super) fn offer(&mut self, beam: usize, sum: f32, logits: &[f32], log_sum_exp: f32) {
-        const LANES: usize = 32;
-        let mut least = self.least(sum, log_sum_exp);
-        for (at, chunk) in logits.chunks(LANES).enumerate() {
-            let mut any = false;
-            for &x in chunk {
-                any |= x > least;
+        let mut from = 0;
+        while let Some(at) = first_above(logits, from, self.least(sum, log_sum_exp)) {
+            let log_p = logits[at] - log_sum_exp;
+            if sum + log_p > self.lowest() {
+                #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
+                let id = at as u32;
+                self.insert(Candidate { sum: sum + log_p, log_p, beam, id });
             }
-            if !any {
-                continue;
-            }
-            for (lane, &x) in chunk.iter().enumerate() {
-                let log_p = x - log_sum_exp;
-                if sum + log_p > self.lowest() {
-                    #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
-                    let id = (at * LANES + lane) as u32;
-                    self.insert(Candidate { sum: sum + log_p, log_p, beam, id });
-                    least = self.least(sum, log_sum_exp);
-                }
-            }
+            from = at + 1;
         }
     }
 

@@ -2,9 +2,10 @@
 
 use std::time::Instant;
 
+use s2s_kernels::search::{log_sum_exp, maximum, position};
+
 use super::beam::{Best, Candidate};
 use super::filters::{self, Context, Scratch};
-use super::numerics::{log_sum_exp, maximum, position};
 use super::options::key_error;
 use super::request::{Event, FinishReason, Hypothesis, Request};
 use super::sampler::{Random, draw};
@@ -359,12 +360,14 @@ impl Group {
             Ok((highest > f32::NEG_INFINITY).then(|| log_sum_exp(logits, highest)))
         };
         let settings = &*self.request.settings;
-        let Some(again) = settings.renormalize_logits else {
+        let changes_values = filters::changes_values(settings);
+        let Some(again) = settings.renormalize_logits.filter(|&again| changes_values || !again) else {
+            // What is left after rules that only ban is normalised once, whether or not it was before.
             filters::apply_rules(logits, self.context(row), 0.0, scratch);
             return sum_of(logits);
         };
         let Some(mut before) = sum_of(logits)? else { return Ok(None) };
-        if filters::changes_values(settings) {
+        if changes_values {
             logits.iter_mut().for_each(|x| *x -= before);
             before = 0.0;
         }

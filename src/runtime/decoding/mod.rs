@@ -7,7 +7,6 @@
 //! | `company` | which requests go together where padding must not be |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
-//! | `numerics` | maximum, log-sum-exp, exp |
 //! | `sampler`, `beam` | which token comes next |
 //! | `score`, `stop_strings` | what a hypothesis is worth and when beams are done; texts that end it |
 
@@ -19,7 +18,6 @@ mod decoding_loop;
 mod filters;
 mod group;
 mod lists;
-mod numerics;
 mod options;
 mod request;
 mod sampler;

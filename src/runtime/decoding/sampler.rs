@@ -1,6 +1,6 @@
 //! Draws tokens; the numbers depend on the request's seed and the hypothesis alone, never on the batch.
 
-use super::numerics::{exp_of_negative, maximum};
+use s2s_kernels::search::{exp_of_negative, maximum};
 
 /// Random numbers of one hypothesis: `SplitMix64` (Steele, Lea, Flood 2014), whose state is a counter.
 #[derive(Clone, Debug, Default)]

@@ -1,6 +1,6 @@
 //! Keeps the nucleus (Holtzman et al. 2019, arXiv 1904.09751).
 
-use crate::decoding::numerics::exp_of_negative;
+use s2s_kernels::search::exp_of_negative;
 
 /// Keeps the smallest number of most probable tokens whose mass reaches `p`, at least one; ties by lower id.
 pub(super) fn apply(logits: &mut [f32], p: f32, ranked: &mut Vec<(f32, u32)>) {

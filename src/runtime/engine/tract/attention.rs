@@ -8,8 +8,9 @@ use tract_onnx::tract_core::ops::einsum::EinSum;
 use tract_onnx::tract_core::ops::math::{Add, Mul};
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
+use super::elementwise::with_scalar;
 use super::operands::{Axes, Matrices, axes, for_each_element};
-use super::pattern::{alone, constant_scalar};
+use super::pattern::alone;
 use super::product::result_shape;
 
 /// Computes softmax(scale q keys^T + addends) values; its inputs are q, keys, values and the addends.
@@ -75,8 +76,8 @@ impl EvalOp for Attention {
                 [1, m].contains(&at.size.0) && [1, n].contains(&at.size.1),
                 "an addend that does not fit"
             );
-            let row_stride = if at.size.0 == 1 { 0 } else { at.row_stride() };
-            found.push((at, row_stride, addend.try_as_plain_ram()?.as_slice::<f32>()?));
+            let strides = (if at.size.0 == 1 { 0 } else { at.row_stride }, at.column_stride());
+            found.push((at, strides, addend.try_as_plain_ram()?.as_slice::<f32>()?));
         }
         let mut output = Tensor::zero_dt(DatumType::F32, &shape)?;
         let mut view = output.try_as_plain_ram_mut()?;
@@ -88,10 +89,10 @@ impl EvalOp for Attention {
         if m * d > 0 && n > 0 {
             for_each_element(&batch, |element| {
                 addends.clear();
-                addends.extend(found.iter().map(|(at, row_stride, values)| Addend {
+                addends.extend(found.iter().map(|(at, (row_stride, column_stride), values)| Addend {
                     values: &values[at.start(element)..],
                     row_stride: *row_stride,
-                    column_stride: usize::from(at.size.1 == n),
+                    column_stride: *column_stride,
                 }));
                 attend(
                     MatMut::new(&mut data[result_at.start(element)..], m, d, result_at.row_stride()),
@@ -140,24 +141,9 @@ impl TypedOp for Attention {
     }
 }
 
-impl Matrices {
-    /// Axes of the tensor.
-    fn rank(&self) -> usize {
-        self.batch.iter().chain([&self.rows, &self.columns]).flatten().count()
-    }
-}
-
 /// The node that gives this outlet to one reader alone.
 fn behind<'a>(model: &'a TypedModel, outlet: OutletId) -> Option<&'a TypedNode> {
     (outlet.slot == 0 && alone(model, outlet)).then(|| model.node(outlet.node))
-}
-
-/// The value that is multiplied by a constant, and the constant.
-fn scaled(model: &TypedModel, outlet: OutletId) -> Option<(OutletId, f32)> {
-    let node = model.node(outlet.node);
-    node.op_as::<TypedBinOp>().filter(|op| op.0.is::<Mul>() && op.1.is_none())?;
-    let of = |slot: usize| Some((node.inputs[slot], constant_scalar(model, node.inputs[1 - slot])?));
-    of(0).or_else(|| of(1))
 }
 
 /// A product of values with the softmax of scores becomes an [`Attention`].
@@ -168,7 +154,7 @@ pub(super) fn fused(
     name: &str,
     op: &EinSum,
 ) -> TractResult<Option<TypedModelPatch>> {
-    rule_if_some!(result = axes(model, node, op)?);
+    rule_if_some!(result = axes(model, node, op)?.filter(Axes::is_written_by_rows));
     rule_if_some!(softmax = behind(model, node.inputs[0]));
     rule_if_some!(kind = softmax.op_as::<Softmax>());
     rule_if!(kind.kind == SoftmaxKind::Softmax && kind.quant_output_dt.is_none());
@@ -200,7 +186,7 @@ pub(super) fn fused(
             outlet = node.inputs[slot];
         } else {
             // A factor behind an addend would be the addend's too: here the addend is nearer to the softmax.
-            rule_if_some!((before, factor) = scaled(model, outlet));
+            rule_if_some!((before, factor) = with_scalar::<Mul>(model, outlet));
             rule_if!(model.outlet_fact(before)?.shape == *shape);
             rule_if!(
                 behind(model, before)
@@ -213,7 +199,7 @@ pub(super) fn fused(
     rule_if!(model.outlet_fact(product.id.into())?.shape == *shape);
     let (mut q, mut keys) = (product.inputs[0], product.inputs[1]);
     for operand in [&mut q, &mut keys] {
-        while let Some((before, factor)) = scaled(model, *operand) {
+        while let Some((before, factor)) = with_scalar::<Mul>(model, *operand) {
             if model.outlet_fact(before)?.shape != model.outlet_fact(*operand)?.shape {
                 break;
             }
@@ -262,9 +248,17 @@ mod tests {
 
     #[test]
     fn scaled_and_masked_attention_is_one_operator_and_means_the_same() -> TractResult<()> {
-        // (q, keys, values, the two expressions, the mask): heads behind time and before it, one row and many,
-        // values that all heads share, no heads and no time at all.
-        let cases: [(&[usize], &[usize], &[usize], &str, &str, &[usize]); 5] = [
+        // (q, keys, values, the two expressions, the mask): scores with heads at their end, heads behind time and
+        // before it, one row and many, values that all heads share, no heads and no time at all.
+        let cases: [(&[usize], &[usize], &[usize], &str, &str, &[usize]); 6] = [
+            (
+                &[2, 6, 3, 8],
+                &[2, 5, 3, 8],
+                &[2, 5, 3, 7],
+                "ambk,anbk->amnb",
+                "amnb,anbd->ambd",
+                &[1, 6, 5, 3],
+            ),
             (
                 &[2, 1, 3, 8],
                 &[2, 3, 5, 8],
@@ -305,8 +299,9 @@ mod tests {
             let scaled = model.wire_node("scaled", mul(), &[sources[0], factor])?[0];
             let op = EinSum::new(first.parse()?, DatumType::F32);
             let scores = model.wire_node("scores", op, &[scaled, sources[1]])?[0];
-            let axis = model.outlet_fact(scores)?.rank() - 1;
-            let factor = model.add_const("scale", tensor0(1.5f32).broadcast_into_rank(axis + 1)?)?;
+            let output = first.split_once("->").map_or("", |(_, output)| output);
+            let axis = output.find('n').expect("an axis of keys");
+            let factor = model.add_const("scale", tensor0(1.5f32).broadcast_into_rank(output.len())?)?;
             let scores = model.wire_node("rescaled", mul(), &[scores, factor])?[0];
             let scores = model.wire_node("masked", add(), &[scores, sources[3]])?[0];
             let softmax = Softmax { axes: tvec!(axis), quant_output_dt: None, kind: SoftmaxKind::Softmax };
@@ -317,11 +312,10 @@ mod tests {
             let model = faster(model)?;
             assert_eq!((has(&model, "Attention"), model.nodes().len()), (1, 5), "{first}");
 
-            let mut shape = vec![0; axis + 1];
+            let mut shape = vec![0; output.len()];
             for (letter, size) in
                 first.chars().zip(q.iter()).chain(first[rank + 1..].chars().zip(keys.iter()))
             {
-                let output = first.split_once("->").map_or("", |(_, output)| output);
                 if let Some(axis) = output.find(letter) {
                     shape[axis] = *size;
                 }
@@ -331,11 +325,14 @@ mod tests {
             let n = shape[axis];
             let scores: Vec<f64> =
                 scores.iter().zip(values(&mask)?).map(|(x, mask)| (x * 0.9 + mask).exp()).collect();
-            let normal = scores.chunks(n).flat_map(|row| {
-                let sum: f64 = row.iter().sum();
-                row.iter().map(move |x| (x / sum) as f32)
-            });
-            let normal = Tensor::from_shape(&shape, &normal.collect::<Vec<_>>())?;
+            let inner: usize = shape[axis + 1..].iter().product();
+            let normal = |at: usize| {
+                let first = at / (n * inner) * n * inner + at % inner;
+                let sum: f64 = (0..n).map(|j| scores[first + j * inner]).sum();
+                (scores[at] / sum) as f32
+            };
+            let normal: Vec<f32> = (0..scores.len()).map(normal).collect();
+            let normal = Tensor::from_shape(&shape, &normal)?;
             let want = defined(second, &normal, &tensors[2]);
             let inputs = tensors.into_iter().map(IntoTValue::into_tvalue).collect();
             assert_near(&model.into_optimized()?.into_runnable()?.run(inputs)?[0], &want);

@@ -6,10 +6,10 @@ use s2s_kernels::{Activation, MatMut, MatRef, Scratch, Store, Weights, add_assig
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::einsum::EinSum;
-use tract_onnx::tract_core::ops::element_wise::ElementWiseOp;
 use tract_onnx::tract_core::ops::math::Add;
 
-use super::pattern::{activation, alone, constant, constant_row};
+use super::elementwise::Apply;
+use super::pattern::{alone, constant, constant_row};
 
 /// Products of more values are left to tract: packing takes a copy of the matrix.
 const MOST_WEIGHTS: usize = 1 << 30;
@@ -297,9 +297,8 @@ pub(super) fn activated(
     model: &TypedModel,
     node: &TypedNode,
     name: &str,
-    op: &ElementWiseOp,
+    &Apply(activation): &Apply,
 ) -> TractResult<Option<TypedModelPatch>> {
-    rule_if_some!(activation = activation(op));
     rule_if_some!((product, linear) = linear(model, node.inputs[0]));
     let mut patch = TypedModelPatch::new("a product with an activation");
     let input = patch.tap_model(model, product.inputs[0])?;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use s2s_kernels::layer_norm;
+use s2s_kernels::layer_norm_rows;
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::binary::TypedBinOp;
 use tract_onnx::tract_core::ops::math::{Add, Mul, Sub};
@@ -16,14 +16,17 @@ use super::pattern::{alone, constant_row, constant_scalar};
 pub(super) struct LayerNorm {
     width: usize,
     epsilon: f32,
-    scale: Option<Arc<Vec<f32>>>,
-    shift: Option<Arc<Vec<f32>>>,
+    scale: Arc<Vec<f32>>,
+    shift: Arc<Vec<f32>>,
+    /// Whether something was multiplied by `scale`, and whether `shift` was added, in the graph.
+    taken: (bool, bool),
 }
 
 impl PartialEq for LayerNorm {
     fn eq(&self, other: &Self) -> bool {
         let bits = |norm: &Self| (norm.width, norm.epsilon.to_bits());
-        bits(self) == bits(other) && self.scale == other.scale && self.shift == other.shift
+        bits(self) == bits(other)
+            && (&self.scale, &self.shift, self.taken) == (&other.scale, &other.shift, other.taken)
     }
 }
 
@@ -35,8 +38,7 @@ impl Op for LayerNorm {
     }
 
     fn info(&self) -> TractResult<Vec<String>> {
-        let (scale, shift) = (self.scale.is_some(), self.shift.is_some());
-        Ok(vec![format!("width: {}, scale: {scale}, shift: {shift}", self.width)])
+        Ok(vec![format!("width: {}, scale and shift: {:?}", self.width, self.taken)])
     }
 
     op_as_typed_op!();
@@ -50,8 +52,7 @@ impl EvalOp for LayerNorm {
         ensure!(input.shape().last() == Some(&self.width), "rows of {} values", self.width);
         let mut output = input.into_tensor();
         let mut view = output.try_as_plain_ram_mut()?;
-        let [scale, shift] = [&self.scale, &self.shift].map(|row| row.as_ref().map(|row| row.as_slice()));
-        layer_norm(view.as_slice_mut::<f32>()?, self.width, self.epsilon, scale, shift);
+        layer_norm_rows(view.as_slice_mut::<f32>()?, &self.scale, &self.shift, self.epsilon);
         Ok(tvec!(output.into_tvalue()))
     }
 }
@@ -95,7 +96,9 @@ pub(super) fn centred(
     rule_if_some!(reduce = sum.op_as::<Reduce>());
     rule_if!(matches!(reduce.reducer, Reducer::Sum) && *reduce.axes == [op.axis] && sum.inputs[0] == values);
     rule_if!(model.outlet_fact(values)?.shape == fact.shape);
-    let norm = LayerNorm { width, epsilon: op.eps.cast_to_scalar::<f32>()?, scale: None, shift: None };
+    let (scale, shift) = (Arc::new(vec![1.0; width]), Arc::new(vec![0.0; width]));
+    let epsilon = op.eps.cast_to_scalar::<f32>()?;
+    let norm = LayerNorm { width, epsilon, scale, shift, taken: (false, false) };
     TypedModelPatch::replace_single_op(model, node, &[values], norm).map(Some)
 }
 
@@ -117,10 +120,10 @@ pub(super) fn scaled_or_shifted(
         if model.outlet_fact(node.id.into())?.shape != model.outlet_fact(outlet)?.shape {
             continue;
         }
-        let (row, norm) = (Some(Arc::new(row)), norm.clone());
-        let norm = match (scales, &norm.scale, &norm.shift) {
-            (true, None, None) => LayerNorm { scale: row, ..norm },
-            (false, _, None) => LayerNorm { shift: row, ..norm },
+        let (row, norm) = (Arc::new(row), norm.clone());
+        let norm = match (scales, norm.taken) {
+            (true, (false, false)) => LayerNorm { scale: row, taken: (true, false), ..norm },
+            (false, (scaled, false)) => LayerNorm { shift: row, taken: (scaled, true), ..norm },
             _ => continue,
         };
         return TypedModelPatch::replace_single_op(model, node, &[before.inputs[0]], norm).map(Some);

@@ -22,8 +22,8 @@ pub(super) struct Axes {
     pub(super) c: Matrices,
 }
 
-/// The axes of an [`EinSum`] that is such a product of two computed operands, whose matrices can be read and
-/// written where they lie; `None` for others.
+/// The axes of an [`EinSum`] that is such a product of two computed operands, whose matrices can be read
+/// where they lie; `None` for others. Where the result lies is for the caller to judge.
 pub(super) fn axes(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractResult<Option<Axes>> {
     rule_if!(op.q_params.is_none() && op.operating_dt == DatumType::F32 && node.inputs.len() == 2);
     let facts = model.node_input_facts(node.id)?;
@@ -59,8 +59,14 @@ pub(super) fn axes(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractRe
         last.is_some() && (matrices.rows == last || matrices.columns == last)
     };
     rule_if!(contiguous(&a, facts[0].rank()) && contiguous(&b, facts[1].rank()));
-    rule_if!(c.columns.is_some() && c.columns == op.axes.rank(InOut::Out(0)).checked_sub(1));
     Ok(Some(Axes { a, b, c }))
+}
+
+impl Axes {
+    /// Whether the result can be written where it lies.
+    pub(super) fn is_written_by_rows(&self) -> bool {
+        self.c.columns.is_some() && self.c.columns == self.c.rank().checked_sub(1)
+    }
 }
 
 /// A tensor's matrices, found by element of the batch.
@@ -68,7 +74,7 @@ pub(super) fn axes(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractRe
 pub(super) struct Found {
     /// (rows, columns) of each matrix.
     pub(super) size: (usize, usize),
-    row_stride: usize,
+    pub(super) row_stride: usize,
     column_stride: usize,
     /// Distance between elements along each axis of the batch; 0 where all have the same.
     batch: TVec<usize>,
@@ -76,6 +82,11 @@ pub(super) struct Found {
 }
 
 impl Matrices {
+    /// Counts the axes of the tensor.
+    pub(super) fn rank(&self) -> usize {
+        self.batch.iter().chain([&self.rows, &self.columns]).flatten().count()
+    }
+
     /// Finds the matrices in a tensor of these axes.
     ///
     /// - `batch`: the size of each axis of the batch.
@@ -110,6 +121,11 @@ impl Found {
     /// Where the matrix of an element of the batch begins.
     pub(super) fn start(&self, element: &[usize]) -> usize {
         element.iter().zip(&self.batch).map(|(at, stride)| at * stride).sum()
+    }
+
+    /// The distance between columns; 0 where rows are of one value.
+    pub(super) fn column_stride(&self) -> usize {
+        if self.size.1 == 1 { 0 } else { self.column_stride }
     }
 
     /// The distance between rows, for a matrix whose columns are side by side.

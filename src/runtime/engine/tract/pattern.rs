@@ -48,7 +48,7 @@ pub(super) fn activation(op: &ElementWiseOp) -> Option<Activation> {
     } else if function.is::<Tanh>() {
         Activation::Tanh
     } else if function.is::<Silu>() {
-        Activation::Silu
+        Activation::Swish
     } else if function.is::<GeluExact>() {
         Activation::Gelu
     } else if function.downcast_ref::<GeluApproximate>().is_some_and(|gelu| !gelu.fast_impl) {

@@ -90,6 +90,7 @@ pub(super) fn of_computed(
     op: &EinSum,
 ) -> TractResult<Option<TypedModelPatch>> {
     rule_if_some!(axes = axes(model, node, op)?);
+    rule_if!(axes.is_written_by_rows());
     let product = Product { axes, expression: op.clone() };
     TypedModelPatch::replace_single_op(model, node, &node.inputs, product).map(Some)
 }
