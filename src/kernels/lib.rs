@@ -10,6 +10,8 @@
 
 mod activations;
 mod adam;
+mod arithmetic;
+mod attention;
 mod cells;
 mod elementwise;
 mod gates;
@@ -33,6 +35,8 @@ mod tile_int8;
 mod weights;
 
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
+pub use arithmetic::Arithmetic;
+pub use attention::{Addend, AttentionScratch, attend, matmul_once};
 pub use cells::{gru_cell, gru_reset, gru_update, lstm_cell};
 pub use elementwise::Activation;
 pub use gates::{gru_gates_backward, gru_gates_forward, lstm_gates_backward, lstm_gates_forward};

@@ -1,12 +1,22 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
+mod attention;
 mod cell;
 mod cell_pattern;
+mod elementwise;
+mod linear;
+mod norm;
+mod operands;
+mod pattern;
+mod product;
 mod reading;
 mod recurrent;
 mod recurrent_node;
 mod recurrent_table;
 mod rewrite;
+mod scatter;
+#[cfg(test)]
+mod testing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
