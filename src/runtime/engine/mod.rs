@@ -16,7 +16,7 @@
 //! | `graph`, `arrange`, `blocks` | one loaded graph; tensors put together from rows of others, by copying or as one lookup |
 //! | `tract`, `ort`, `library` | what runs graphs |
 //! | `row_by_row` | a decoder that was exported for one row |
-//! | `fold`, `wide` | forms of our graphs that are faster for many rows |
+//! | `fold`, `wide` | forms of our graphs that are faster for many rows in ONNX Runtime |
 //! | `observed` | an engine whose calls are watched |
 
 pub mod arrange;

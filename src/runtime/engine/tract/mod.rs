@@ -1,12 +1,22 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
+mod attention;
 mod cell;
 mod cell_pattern;
+mod elementwise;
+mod linear;
+mod norm;
+mod operands;
+mod pattern;
+mod product;
 mod reading;
 mod recurrent;
 mod recurrent_node;
 mod recurrent_table;
 mod rewrite;
+mod scatter;
+#[cfg(test)]
+mod testing;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -200,7 +210,10 @@ pub(super) fn load(
     }
     let shapes = open_batch(info, inputs);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    let worth = shapes.is_some() && info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
+    let worth = std::env::var_os("S2S_NOPIN").is_none()
+        && shapes.is_some()
+        && info.recurrent.is_empty()
+        && model.len() <= LARGEST_PINNED;
     let source = Source {
         name: name.to_owned(),
         model,
@@ -334,4 +347,18 @@ impl Graph for TractGraph {
         let pinning = self.pinning.clone();
         Ok(Box::new(Self { plan: Arc::clone(&self.plan), signature: self.signature.clone(), pinning }))
     }
+}
+
+/// The operators of the plan that a graph becomes.
+#[cfg(test)]
+pub(super) fn operators(model: &[u8], inputs: &[&str], outputs: &[&str]) -> TractResult<Vec<String>> {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let source = Source {
+        name: "graph".to_owned(),
+        model: Arc::new(model.to_vec()),
+        inputs: names(inputs),
+        outputs: names(outputs),
+        shapes: vec![],
+    };
+    Ok(source.plan(None)?.model().nodes().iter().map(|node| node.op.name().into_owned()).collect())
 }
