@@ -10,6 +10,7 @@ use serde_json::json;
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show as show_report};
 use crate::error::Result;
+use crate::export::Dtype;
 use crate::import::keras::{self, Filling, Imported, Options, Origin};
 use crate::import::{onnx, optimum};
 use crate::network::Network;
@@ -49,6 +50,9 @@ pub struct OptimumArgs {
     /// Attribution that the licence asks for
     #[arg(long, value_name = "TEXT", env = "S2S_ATTRIBUTION")]
     attribution: Option<String>,
+    /// How weights are stored: f32, f16, or int8 with a scale for each output; what smaller ones change is said
+    #[arg(long, default_value_t, env = "S2S_DTYPE")]
+    dtype: Dtype,
     /// Replace the bundle that is in the folder
     #[arg(long, env = "S2S_FORCE", value_parser = FalseyValueParser::new())]
     force: bool,
@@ -216,8 +220,8 @@ fn run_optimum(args: OptimumArgs, global: &Global) -> Result<()> {
         Path::new("exported").join(args.name.clone().or_else(stem).unwrap_or_else(|| "model".to_owned()))
     });
     let verification = args.checks.options()?;
-    let OptimumArgs { folder, name, licence, attribution, force, .. } = args;
-    let options = optimum::Options { folder, name, licence, attribution, force };
+    let OptimumArgs { folder, name, licence, attribution, dtype, force, .. } = args;
+    let options = optimum::Options { folder, name, licence, attribution, dtype, force };
     let optimum::Imported { report, remarks } = optimum::import(&options, &output, &verification)?;
     show_report(&report, global)?;
     if !global.quiet {

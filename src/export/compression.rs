@@ -17,6 +17,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::str::FromStr;
 
+use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
@@ -179,6 +180,30 @@ impl Compressor {
     }
 }
 
+/// An ONNX model of another program with its weights stored smaller, as those of an export are.
+///
+/// # Errors
+/// [`ErrorKind::Bundle`] for what is no ONNX model; [`ErrorKind::Usage`] if its operators are older than
+/// those that restore the weights.
+pub fn with_smaller_weights(name: &str, model: &[u8], dtype: Dtype) -> Result<Vec<u8>> {
+    /// The first operator set whose DequantizeLinear has a scale for each output.
+    const LEAST_OPSET: i64 = 13;
+    let mut model = ModelProto::decode(model)
+        .map_err(|e| Error::new(ErrorKind::Bundle, format!("{name} is no ONNX model")).caused_by(e))?;
+    let opset = model.opset_import.iter().find(|set| set.domain.is_empty()).map_or(1, |set| set.version);
+    if dtype != Dtype::F32 && opset < LEAST_OPSET {
+        let message = format!(
+            "{name} has the operators of version {opset}; {dtype} weights want version {LEAST_OPSET}"
+        );
+        return Err(Error::new(ErrorKind::Usage, message)
+            .help(format!("export the model again with --opset {LEAST_OPSET} or later")));
+    }
+    if let Some(graph) = &mut model.graph {
+        Compressor::new(dtype).compress(graph);
+    }
+    Ok(model.encode_to_vec())
+}
+
 /// Weights of LSTM and GRU nodes that nothing else reads, and how many of their last inputs are none: the
 /// last channel of W's input is the mask, whose weights are the bias.
 fn recurrent(graph: &GraphProto) -> HashMap<String, usize> {
@@ -245,6 +270,9 @@ fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
                     };
                     found.insert(name.to_owned(), axis);
                 }
+                ("Gemm", 1) => {
+                    found.insert(name.to_owned(), usize::from(node.int("transB", 0) == 0));
+                }
                 // Rows of a table have outputs of their own.
                 ("Gather", 0) => {
                     found.insert(name.to_owned(), 0);
@@ -255,6 +283,8 @@ fn compressible(graph: &GraphProto) -> HashMap<String, usize> {
             }
         }
     }
+    // Old graphs list initialisers as inputs, which a caller may replace.
+    others.extend(graph.input.iter().map(|input| input.name.clone()));
     found.retain(|name, _| {
         let worth = |tensor: &TensorProto| {
             let elements: i64 = tensor.dims.iter().product();

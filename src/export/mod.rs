@@ -38,7 +38,7 @@ pub mod verify;
 
 pub use crate::network::sequence::Need;
 pub use bundle::{bundle_files, weights_sha256};
-pub use compression::Dtype;
+pub use compression::{Dtype, with_smaller_weights};
 pub use feature_bundle::{FeatureBundle, FeatureManifest, best, feature_kind, read_features};
 pub use features::{FeatureInput, export_features, feature_files};
 pub use folder::{Replace, Staged, stage, write_bundle};
