@@ -199,7 +199,9 @@ impl Case {
             let state = (d * ROWS + row) * hidden;
             // The standard leaves this open; it is what ONNX Runtime gives.
             if length == 0 {
-                [&mut h, &mut c].map(|states| states[state..][..hidden].fill(0.0));
+                for states in [&mut h, &mut c] {
+                    states[state..][..hidden].fill(0.0);
+                }
             }
             for step in 0..length {
                 let is_reverse = self.direction == "reverse" || d == 1;
@@ -361,7 +363,7 @@ impl Spelling {
         nodes.1.push(TensorProto::of_floats("W", &[SYMBOLS, width], &w));
         nodes.1.push(TensorProto::of_floats("R", &[h, width], &r));
         nodes.1.push(TensorProto::of_floats("b", &[width], &numbers(width, 3)));
-        let mut cut = |nodes: &mut Nodes, from: &str, sizes: &[usize], to: &[&str]| {
+        let cut = |nodes: &mut Nodes, from: &str, sizes: &[usize], to: &[&str]| {
             let sizes_name = format!("sizes_of_{from}");
             let sizes: Vec<i64> = sizes.iter().map(|&size| (size * h) as i64).collect();
             nodes.1.push(TensorProto::of_integers(&sizes_name, &[sizes.len()], &sizes));
