@@ -14,6 +14,7 @@ use super::deadline::Deadline;
 use super::device::Device;
 use super::graph::{DataView, DeviceTensor, Feed, Graph, Signature, Tensor, TensorView, Value};
 use super::library::{self, Library};
+use crate::checked::SharedModel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::{BOOL, FLOAT, GraphInfo, INT32, INT64};
 use crate::panics::caught;
@@ -175,7 +176,7 @@ struct OrtGraph {
     session: Session,
     arena: Option<Allocator>,
     device: Device,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     signature: Signature,
     /// Through which a run that does not end is stopped while the bundle is opened.
     options: Arc<RunOptions>,
@@ -188,14 +189,14 @@ struct OrtGraph {
 pub(super) fn load(
     device: Device,
     name: &str,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     info: &GraphInfo,
     inputs: &[&str],
     outputs: &[&str],
     deadline: &Deadline,
 ) -> Result<Box<dyn Graph>> {
     let signature = Signature::new(name, info, inputs, outputs)?;
-    let session = open_session(device, name, &model)?;
+    let session = model.with_bytes(|bytes| open_session(device, name, bytes))?;
     let positions = |wanted: &[&str], present: &[&str]| -> Result<Vec<usize>> {
         let position = |name: &&str| present.iter().position(|present| present == name);
         wanted
@@ -371,7 +372,8 @@ impl Graph for OrtGraph {
     }
 
     fn fork(&self) -> Result<Box<dyn Graph>> {
-        let session = open_session(self.device, self.signature.name(), &self.model)?;
+        let open = |bytes: &[u8]| open_session(self.device, self.signature.name(), bytes);
+        let session = self.model.with_bytes(open)?;
         let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
         Ok(Box::new(Self {
             arena: arena(&session),

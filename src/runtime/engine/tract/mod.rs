@@ -1,16 +1,18 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
 mod rewrite;
+mod weights;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
-    Datum, DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
+    Datum, DatumType, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
     Tensor as TractTensor, TractError, TractResult, TypedRunnableModel,
 };
 
 use super::arrange::{Arrangement, foreign, note_copy};
 use super::graph::{DataView, DeviceTensor, Feed, Graph, Signature, Tensor, TensorView, Value};
+use crate::checked::SharedModel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::{BOOL, Dimension, FLOAT, GraphInfo, INT32, INT64, RecurrentNode};
 use crate::panics::caught;
@@ -110,7 +112,7 @@ struct Pinning {
 /// What a plan is made of.
 struct Source {
     name: String,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     inputs: Vec<String>,
     outputs: Vec<String>,
     /// Element type and axes of each input, `None` for the batch.
@@ -120,12 +122,11 @@ struct Source {
 impl Source {
     /// The plan for any batch size, or for one.
     fn plan(&self, batch: Option<usize>) -> TractResult<Arc<TypedRunnableModel>> {
-        let mut bytes = self.model.as_slice();
-        let mut model = tract_onnx::onnx()
+        let onnx = tract_onnx::onnx()
             // Outputs are what the nodes give; a stale annotation is no reason to fail.
             .with_ignore_output_shapes(true)
-            .with_ignore_value_info(true)
-            .model_for_read(&mut bytes)?
+            .with_ignore_value_info(true);
+        let mut model = weights::read(&onnx, &self.model)?
             .with_input_names(&self.inputs)?
             .with_outputs_by_name(&self.outputs)?;
         if let Some(batch) = batch {
@@ -172,7 +173,7 @@ impl Pinning {
 
 pub(super) fn load(
     name: &str,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     info: &GraphInfo,
     inputs: &[&str],
     outputs: &[&str],
