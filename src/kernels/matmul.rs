@@ -1,27 +1,19 @@
 //! Matrix products for the shapes of recurrent training: few rows at a time against weights that stay for a
 //! whole optimiser step. So B is packed once ([`Packed`]) and read as it lies by every time step.
 
+use super::int8::ScratchInt8;
 use super::matrix::{MatMut, MatRef};
 use super::pack::{Aligned, CACHE_LINE, Packed, Panels, lay_out};
 use super::real::Real;
+use super::store::{Store, fill_with_start};
 use super::tile::{Block, Tile};
-
-/// Says what a product is added to.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Store<'a, R> {
-    /// C = A B.
-    Overwrite,
-    /// C += A B.
-    Add,
-    /// C = A B with this row (n) added to every row.
-    Bias(&'a [R]),
-}
 
 /// Reused memory for operands that are packed for one product.
 #[derive(Clone, Debug, Default)]
 pub struct Scratch<R> {
     a: Aligned<R>,
     b: Aligned<R>,
+    pub(super) int8: ScratchInt8,
 }
 
 /// Computes C (m, n) (+)= A (m, k) B (k, n), B packed before; C is row-major at the front of `c`.
@@ -97,20 +89,7 @@ fn run<R: Real>(
     };
     assert_eq!(k, b_rows, "inner sizes agree");
     assert_eq!(c.shape(), (m, n), "outer sizes agree");
-    if m == 0 || n == 0 {
-        return;
-    }
-    if let Store::Bias(row) = store {
-        assert_eq!(row.len(), n, "a bias for every column");
-    }
-    if k == 0 {
-        for row in 0..m {
-            match store {
-                Store::Overwrite => c.row(row).fill(R::ZERO),
-                Store::Add => {}
-                Store::Bias(bias) => c.row(row).copy_from_slice(bias),
-            }
-        }
+    if fill_with_start(&mut c, store, k) {
         return;
     }
 

@@ -44,6 +44,11 @@ impl<'a, R: Real> MatRef<'a, R> {
         Self { data: &self.data[start..], rows: rows.len(), columns: columns.len(), ..self }
     }
 
+    /// The value at a row and column of the matrix.
+    pub(super) fn at(&self, row: usize, column: usize) -> R {
+        self.data[row * self.row_stride + column * self.column_stride]
+    }
+
     /// Borrows one row of a row-major matrix.
     pub fn row(&self, row: usize) -> &'a [R] {
         assert_eq!(self.column_stride, 1, "a row-major matrix");

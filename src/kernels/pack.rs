@@ -77,12 +77,17 @@ impl Panels {
     /// Divides `columns` into panels of a tile's columns, the last two with about as many vectors each: a
     /// tile of one vector has too few sums to keep the processor busy.
     pub(super) fn of_tile<R>(tile: Tile<R>, columns: usize) -> Self {
-        let even = Self::even(tile.columns, columns);
+        Self::balanced(tile.columns, tile.lanes, columns)
+    }
+
+    /// Divides `columns` into panels of `width`, the last two with about as many vectors of `lanes` each.
+    pub(super) fn balanced(width: usize, lanes: usize, columns: usize) -> Self {
+        let even = Self::even(width, columns);
         if even.count < 2 {
             return even;
         }
-        let last_two = even.last - tile.columns;
-        Self { last: last_two + (columns - last_two).div_ceil(tile.lanes).div_ceil(2) * tile.lanes, ..even }
+        let last_two = even.last - width;
+        Self { last: last_two + (columns - last_two).div_ceil(lanes).div_ceil(2) * lanes, ..even }
     }
 
     /// Counts the values of all panels with `k` rows.
@@ -208,19 +213,19 @@ impl<R> Default for Aligned<R> {
     }
 }
 
-impl<R: Real> Aligned<R> {
+impl<R: Copy + Default> Aligned<R> {
     /// The memory with room for `len` values, whose contents are those of an earlier use.
     pub(super) fn of_length(&mut self, len: usize) -> &mut [R] {
         let slack = CACHE_LINE / size_of::<R>();
         if self.data.len() < len + slack {
-            self.data.resize(len + slack, R::ZERO);
+            self.data.resize(len + slack, R::default());
             self.start = self.data.as_ptr().align_offset(CACHE_LINE).min(slack);
         }
         self.len = len;
         &mut self.data[self.start..][..len]
     }
 
-    fn as_slice(&self) -> &[R] {
+    pub(super) fn as_slice(&self) -> &[R] {
         &self.data[self.start..][..self.len]
     }
 }

@@ -78,12 +78,25 @@ const PORTABLE_COLUMNS: usize = 8;
 /// # Safety
 /// See [`Block`].
 unsafe fn portable_tile<R: Summand>(block: &Block<R>) {
-    let mut sums = [[R::default(); PORTABLE_COLUMNS]; PORTABLE_ROWS];
-    // SAFETY: the caller guarantees the extents; rows past `block.rows` repeat the last one and are not
-    // stored.
+    // SAFETY: the caller's promise.
     unsafe {
-        let row = |r: usize| block.a.add(r.min(block.rows - 1) * block.a_row);
-        let rows: [*const R; PORTABLE_ROWS] = std::array::from_fn(row);
+        match block.rows {
+            1 => portable_rows::<R, 1>(block),
+            2 => portable_rows::<R, 2>(block),
+            3 => portable_rows::<R, 3>(block),
+            _ => portable_rows::<R, PORTABLE_ROWS>(block),
+        }
+    }
+}
+
+/// # Safety
+/// See [`Block`], whose rows are `ROWS`.
+#[inline(always)]
+unsafe fn portable_rows<R: Summand, const ROWS: usize>(block: &Block<R>) {
+    let mut sums = [[R::default(); PORTABLE_COLUMNS]; ROWS];
+    // SAFETY: the caller guarantees the extents.
+    unsafe {
+        let rows: [*const R; ROWS] = std::array::from_fn(|r| block.a.add(r * block.a_row));
         for p in 0..block.k {
             let b = &*block.b.add(p * PORTABLE_COLUMNS).cast::<[R; PORTABLE_COLUMNS]>();
             for (sums, row) in sums.iter_mut().zip(rows) {
@@ -93,7 +106,7 @@ unsafe fn portable_tile<R: Summand>(block: &Block<R>) {
                 }
             }
         }
-        for (r, sums) in sums.iter().enumerate().take(block.rows) {
+        for (r, sums) in sums.iter().enumerate() {
             let c = block.c.add(r * block.c_row);
             for (j, &sum) in sums.iter().enumerate().take(block.columns) {
                 let start = if block.start.is_null() {
@@ -160,7 +173,7 @@ mod x86 {
 
     /// Steps of k that a panel of B is asked for ahead of its use: the processor's own prefetching comes too
     /// late where the panel lies in an outer cache.
-    const AHEAD: usize = 12;
+    const AHEAD: usize = 24;
 
     /// Asks for the lines of C, so that they are there when the sums are done: a matrix too large for the
     /// inner caches would otherwise stop every tile at its end. Where the panel of B is larger than the

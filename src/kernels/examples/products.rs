@@ -42,7 +42,9 @@ fn reading(elements: usize) -> f64 {
 fn measure(k: usize, n: usize) {
     let number = |i: usize| ((i * 2_654_435_761) % 1_000_003) as f32 / 1_000_003.0 - 0.5;
     let b: Vec<f32> = (0..k * n).map(number).collect();
-    let kinds = [("f32", Weights::of(MatRef::new(&b, k, n)))];
+    let on_a_grid: Vec<f32> = b.iter().map(|x| (x * 254.0).round()).collect();
+    let kinds =
+        [("f32", &b), ("int8", &on_a_grid)].map(|(kind, b)| (kind, Weights::of(MatRef::new(b, k, n))));
     let reading = (4 * k * n) as f64 / reading(k * n) / 1e9;
     println!("{k} x {n}: reading {reading:.1} GB/s");
     let mut scratch = Scratch::default();

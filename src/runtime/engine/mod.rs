@@ -56,6 +56,8 @@ pub use place::Place;
 #[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
+mod recurrent_tests;
+#[cfg(test)]
 mod tests;
 #[cfg(test)]
 mod toys;

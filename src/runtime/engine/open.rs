@@ -61,8 +61,8 @@ pub(super) fn open_with(
         let (is_encoder, model) = (name == encoder, Arc::clone(model));
         let loader = Loader::new(kind, device, name, inputs, outputs);
         let graph = loader.load(Arc::clone(&model), &deadline)?;
-        // tract has a plan for each batch size instead of another form of the decoder.
-        if device != Device::Cpu || !(is_encoder || kind == EngineKind::Ort) {
+        // In tract our own operators do what the second forms do.
+        if device != Device::Cpu || kind != EngineKind::Ort {
             return Ok(graph);
         }
         let symbols = bundle.source().size();

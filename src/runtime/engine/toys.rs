@@ -108,12 +108,12 @@ fn table(name: &str, shape: [usize; 2], value: fn(usize, usize) -> f32) -> Tenso
     TensorProto::of_floats(name, &shape, &data)
 }
 
-fn integer(name: &str, i: i64) -> AttributeProto {
+pub(super) fn integer(name: &str, i: i64) -> AttributeProto {
     let name = name.to_owned();
     AttributeProto { name, i: Some(i), r#type: AttributeType::Int as i32, ..AttributeProto::default() }
 }
 
-fn value(name: &str, kind: DataType, axes: &[&str]) -> ValueInfoProto {
+pub(super) fn value(name: &str, kind: DataType, axes: &[&str]) -> ValueInfoProto {
     let axis = |axis: &&str| DimensionProto {
         value: Some(match axis.parse() {
             Ok(length) => Dimension::Value(length),
@@ -125,10 +125,10 @@ fn value(name: &str, kind: DataType, axes: &[&str]) -> ValueInfoProto {
 
 /// Nodes as they come.
 #[derive(Default)]
-struct Nodes(Vec<NodeProto>, Vec<TensorProto>);
+pub(super) struct Nodes(pub(super) Vec<NodeProto>, pub(super) Vec<TensorProto>);
 
 impl Nodes {
-    fn add(&mut self, op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) {
+    pub(super) fn add(&mut self, op: &str, inputs: &[&str], output: &str, attribute: Vec<AttributeProto>) {
         self.0.push(NodeProto {
             input: inputs.iter().map(|&name| name.to_owned()).collect(),
             output: vec![output.to_owned()],
@@ -155,7 +155,7 @@ impl Nodes {
         self.add("ReduceSum", &["kept", "axis_1"], output, vec![integer("keepdims", 0)]);
     }
 
-    fn model(self, input: Vec<ValueInfoProto>, output: Vec<ValueInfoProto>) -> Vec<u8> {
+    pub(super) fn model(self, input: Vec<ValueInfoProto>, output: Vec<ValueInfoProto>) -> Vec<u8> {
         let name = "toy".to_owned();
         let graph =
             GraphProto { name, node: self.0, initializer: self.1, input, output, ..GraphProto::default() };

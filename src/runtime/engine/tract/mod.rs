@@ -1,5 +1,11 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
+mod cell;
+mod cell_pattern;
+mod reading;
+mod recurrent;
+mod recurrent_node;
+mod recurrent_table;
 mod rewrite;
 mod weights;
 
@@ -122,7 +128,9 @@ struct Source {
 impl Source {
     /// The plan for any batch size, or for one.
     fn plan(&self, batch: Option<usize>) -> TractResult<Arc<TypedRunnableModel>> {
-        let onnx = tract_onnx::onnx()
+        let mut onnx = tract_onnx::onnx();
+        recurrent_node::register(&mut onnx);
+        let onnx = onnx
             // Outputs are what the nodes give; a stale annotation is no reason to fail.
             .with_ignore_output_shapes(true)
             .with_ignore_value_info(true);
@@ -135,7 +143,8 @@ impl Source {
                 model.set_input_fact(at, InferenceFact::dt_shape(*kind, shape))?;
             }
         }
-        rewrite::faster(model.into_typed()?.into_decluttered()?)?.into_optimized()?.into_runnable()
+        let model = rewrite::with_recurrence(model.into_typed()?)?.into_decluttered()?;
+        rewrite::faster(model)?.into_optimized()?.into_runnable()
     }
 }
 
@@ -242,10 +251,11 @@ fn open_batch(info: &GraphInfo, inputs: &[&str]) -> Option<Vec<(DatumType, Vec<O
         .collect()
 }
 
-/// tract reads the attributes of recurrent operators only in part, and says nothing.
+/// Attributes of recurrent operators that neither tract nor our own operators read.
 fn tract_computes(node: &RecurrentNode) -> bool {
+    let is_ours = ["LSTM", "GRU"].contains(&node.operator.as_str());
     node.attributes.iter().all(|(name, value)| match name.as_str() {
-        "direction" => value != "reverse",
+        "direction" => is_ours || value != "reverse",
         "clip" | "activations" | "activation_alpha" | "activation_beta" | "input_forget" | "layout" => false,
         _ => true,
     })
