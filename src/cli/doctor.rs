@@ -1,18 +1,27 @@
 //! `s2s doctor`: what was found on this machine.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use serde::Serialize;
 
-use s2s_runtime::engine::{self, EngineReport};
+use s2s_runtime::bundle::Bundle;
+use s2s_runtime::engine::{self, EngineReport, Measured};
 use s2s_runtime::printable;
 
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
 
 /// Show engines, CPU features and libraries found on this machine
+///
+/// With a bundle it opens it in every engine, times a few decoder steps, and says which engine `--engine auto`
+/// takes, and why.
 #[derive(Debug, clap::Args)]
-pub struct Args {}
+pub struct Args {
+    /// A bundle to try the engines with
+    #[arg(value_name = "DIR")]
+    bundle: Option<PathBuf>,
+}
 
 /// What `s2s doctor --json` prints.
 #[derive(Debug, Serialize)]
@@ -20,6 +29,27 @@ struct Report {
     version: &'static str,
     engines: Vec<EngineReport>,
     cpu: Cpu,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    bundle: Option<Tried>,
+}
+
+/// The engines with a bundle.
+#[derive(Debug, Serialize)]
+struct Tried {
+    name: String,
+    engines: Vec<Measured>,
+    /// What `auto` stands for.
+    auto: &'static str,
+    reason: String,
+}
+
+impl Tried {
+    fn of(path: &Path) -> Result<Self> {
+        let bundle = Bundle::open(path)?;
+        let (kind, reason) = engine::choice(&bundle)?;
+        let name = bundle.manifest().name.clone();
+        Ok(Self { name, engines: engine::measured(&bundle), auto: kind.as_str(), reason })
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -37,8 +67,13 @@ struct Cpu {
 
 /// Runs `s2s doctor`.
 #[allow(clippy::needless_pass_by_value)] // As all subcommands take them.
-pub fn run(_args: Args, global: &Global) -> Result<()> {
-    let report = Report { version: env!("CARGO_PKG_VERSION"), engines: engine::available(), cpu: cpu() };
+pub fn run(args: Args, global: &Global) -> Result<()> {
+    let report = Report {
+        version: env!("CARGO_PKG_VERSION"),
+        engines: engine::available(),
+        cpu: cpu(),
+        bundle: args.bundle.as_deref().map(Tried::of).transpose()?,
+    };
     let text = if global.json {
         serde_json::to_string_pretty(&report)
             .map_err(|e| Error::new(ErrorKind::Internal, "the report cannot be written").caused_by(e))?
@@ -86,6 +121,18 @@ fn describe(report: &Report, verbose: bool) -> String {
             };
             let _ = writeln!(text, "  {:15}   {} ({}){found}", "", place.path.display(), place.origin);
         }
+    }
+    if let Some(Tried { name, engines, auto, reason }) = &report.bundle {
+        let _ = writeln!(text, "\nbundle {name}");
+        for Measured { engine, open_ms, step_us: [one, many], problem, .. } in engines {
+            let said = problem.clone().unwrap_or_else(|| {
+                format!(
+                    "opens in {open_ms:.1} ms, a step of 1 row takes {one:.0} us, of 64 rows {many:.0} us"
+                )
+            });
+            let _ = writeln!(text, "  {engine:6} {said}");
+        }
+        let _ = writeln!(text, "  auto   {auto}: {reason}");
     }
     let cpu = &report.cpu;
     let _ = writeln!(text, "\nprocessor");
@@ -156,6 +203,8 @@ fn features() -> Vec<&'static str> {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used)]
+
     use super::*;
 
     #[test]
@@ -167,7 +216,8 @@ mod tests {
 
     #[test]
     fn the_report_names_every_engine_and_what_to_do_about_a_missing_one() {
-        let report = Report { version: "1.2.3", engines: engine::available(), cpu: cpu() };
+        let bundle = Some(Tried::of(Path::new("exported/dates")).unwrap());
+        let report = Report { version: "1.2.3", engines: engine::available(), cpu: cpu(), bundle };
         let text = describe(&report, true);
         for engine in &report.engines {
             assert!(text.contains(engine.name), "{text}");
@@ -183,6 +233,7 @@ mod tests {
                 "{text}"
             );
         }
+        assert!(text.contains("bundle dates") && text.contains("\n  auto   tract: "), "{text}");
         assert!(report.cpu.usable_cores > 0 && text.contains("cores"), "{text}");
     }
 }

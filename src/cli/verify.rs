@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{Device, EngineKind};
 use s2s_runtime::{files, printable};
 
 use crate::cli::translate::engine_kind;
@@ -26,6 +26,10 @@ pub struct Args {
     /// mnn, iree, opencv, onnxruntime-node, onnxruntime-web
     #[arg(long, value_name = "LIST", env = "S2S_RUNTIMES", value_delimiter = ',')]
     pub runtimes: Vec<String>,
+    /// Where the graphs are checked too, beside the processor: cpu, cuda (ONNX Runtime with its CUDA provider)
+    /// or auto, which is cuda where that works
+    #[arg(long, env = "S2S_DEVICE", default_value = "cpu")]
+    pub device: Device,
     /// Leave the bundle's conformance.json as it is
     #[arg(long, env = "S2S_NO_WRITE")]
     pub no_write: bool,
@@ -87,6 +91,7 @@ impl CheckArgs {
             random: self.random as usize,
             seed: self.seed,
             require: self.require_engine.clone(),
+            device: Device::Cpu,
             beams: self.beam.map(usize::from),
             runtimes: Vec::new(),
             atol: self.atol,
@@ -132,6 +137,7 @@ pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
 /// Runs `s2s verify`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
     let mut options = args.checks.options()?;
+    options.device = args.device;
     for name in &args.runtimes {
         options.runtimes.extend(Runtime::parse(name)?);
     }

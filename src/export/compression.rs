@@ -2,8 +2,10 @@
 //!
 //! Each matrix that a MatMul or a Gather reads becomes `NAME.f16` and a Cast, or `NAME.int8` and a
 //! DequantizeLinear, whose output has the old name; engines fold both when they load, so that the speed is
-//! that of f32. Weights of LSTM and GRU nodes stay f32, because some runtimes compute something else when a
-//! Cast or DequantizeLinear feeds such a node. Vectors and small matrices stay too. 8-bit weights are
+//! that of f32, or multiply the 8 bits as they are. Weights of LSTM and GRU nodes stay f32, because some
+//! runtimes compute something else when a Cast or DequantizeLinear feeds such a node; but int8 rounds their
+//! values as it rounds others, so that an engine which multiplies 8 bits finds the grid again. Vectors and
+//! small matrices stay as they are. 8-bit weights are
 //! unsigned with zero point 128 and a scale for each output, and have an axis of 1 in front that is squeezed
 //! away behind the DequantizeLinear: a signed one, or one that feeds a MatMul directly, is fused into an
 //! approximate product by ONNX Runtime and OpenVINO.
@@ -124,11 +126,16 @@ impl Compressor {
             return;
         }
         let worth = compressible(graph);
+        let recurrent = if self.dtype == Dtype::Int8 { recurrent(graph) } else { HashMap::new() };
         let mut nodes = Vec::new();
         let mut initializers = Vec::new();
         for tensor in std::mem::take(&mut graph.initializer) {
-            let axis = worth.get(&tensor.name);
-            match axis.and_then(|&axis| self.store(&tensor, axis)) {
+            let stored = match (worth.get(&tensor.name), recurrent.get(&tensor.name)) {
+                (Some(&axis), _) => self.store(&tensor, axis),
+                (None, Some(&beside)) => self.store_rounded(&tensor, beside),
+                (None, None) => None,
+            };
+            match stored {
                 Some(stored) => {
                     initializers.extend(stored.initializers.iter().cloned());
                     nodes.extend(stored.nodes.iter().cloned());
@@ -152,6 +159,53 @@ impl Compressor {
         }
         self.stored.get(&tensor.name)
     }
+
+    /// The weights (directions, gates, inputs) of a recurrent node, rounded, in f32; the last `beside` inputs
+    /// stay as they are.
+    fn store_rounded(&mut self, tensor: &TensorProto, beside: usize) -> Option<&Stored> {
+        if !self.stored.contains_key(&tensor.name) {
+            let (mut values, shape) = (tensor.floats()?, tensor.shape()?);
+            let inputs = *shape.last()?;
+            for row in values.chunks_exact_mut(inputs.max(1)) {
+                let weights = &mut row[..inputs.saturating_sub(beside)];
+                let scale = scale_of(weights.iter().fold(0.0, |largest, x| largest.max(x.abs())));
+                weights.iter_mut().for_each(|x| *x = integer_of(*x, scale) * scale);
+            }
+            let rounded = TensorProto::of_floats(&tensor.name, &shape, &values);
+            let stored = Stored { initializers: vec![rounded], nodes: Vec::new(), restored: values };
+            self.stored.insert(tensor.name.clone(), stored);
+        }
+        self.stored.get(&tensor.name)
+    }
+}
+
+/// Weights of LSTM and GRU nodes that nothing else reads, and how many of their last inputs are none: the
+/// last channel of W's input is the mask, whose weights are the bias.
+fn recurrent(graph: &GraphProto) -> HashMap<String, usize> {
+    let mut found = HashMap::new();
+    let mut others = HashSet::new();
+    for node in graph.all_nodes() {
+        let is_recurrent = ["LSTM", "GRU"].contains(&node.op_type.as_str());
+        for (at, input) in node.input.iter().enumerate() {
+            match (is_recurrent, at) {
+                (true, 1) => found.insert(input.clone(), 1).is_none(),
+                (true, 2) => found.insert(input.clone(), 0).is_none(),
+                _ => others.insert(input.clone()),
+            };
+        }
+    }
+    found.retain(|name, _| !others.contains(name));
+    found
+}
+
+/// The value of one unit of an output whose largest weight is this one; where all are zero, any will do.
+fn scale_of(largest: f32) -> f32 {
+    if largest > 0.0 { largest / 127.0 } else { 1.0 }
+}
+
+/// The integer that a weight is stored as.
+fn integer_of(x: f32, scale: f32) -> f32 {
+    (x / scale).round().clamp(-127.0, 127.0)
 }
 
 /// Initialisers worth storing smaller, with the axis of their outputs: matrices that a MatMul or Gather
@@ -242,12 +296,10 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
     let output = |at: usize| at / inner.max(1) % outputs.max(1);
     let mut largest = vec![0.0f32; outputs];
     values.iter().enumerate().for_each(|(at, x)| largest[output(at)] = largest[output(at)].max(x.abs()));
-    // An output whose weights are all zero takes any scale.
-    let scales: Vec<f32> = largest.iter().map(|&x| if x > 0.0 { x / 127.0 } else { 1.0 }).collect();
+    let scales: Vec<f32> = largest.iter().map(|&x| scale_of(x)).collect();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "within 1 to 255")]
-    let quantise = |(at, x): (usize, &f32)| {
-        ((x / scales[output(at)]).round().clamp(-127.0, 127.0) + f32::from(ZERO_POINT)) as u8
-    };
+    let quantise =
+        |(at, &x): (usize, &f32)| (integer_of(x, scales[output(at)]) + f32::from(ZERO_POINT)) as u8;
     let bytes: Vec<u8> = values.iter().enumerate().map(quantise).collect();
     let restored = bytes
         .iter()
@@ -407,52 +459,4 @@ fn float_from_half(half: u16) -> f32 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use proptest::prelude::*;
-
-    #[test]
-    fn every_half_survives_the_way_through_f32() {
-        for half in (0..=u16::MAX).filter(|half| half & 0x7c00 != 0x7c00) {
-            assert_eq!(half_from_float(float_from_half(half)), half, "{half:#06x}");
-        }
-        assert_eq!(
-            (float_from_half(0x3c00), float_from_half(0xc000), float_from_half(1)),
-            (1.0, -2.0, 2f32.powi(-24))
-        );
-        // Halfway between two: the even one.
-        assert_eq!(
-            [half_from_float(1.0 + 2f32.powi(-11)), half_from_float(1.0 + 3.0 * 2f32.powi(-11))],
-            [0x3c00, 0x3c02]
-        );
-        assert_eq!(
-            [half_from_float(1e9), half_from_float(-65520.0), half_from_float(1e-9)],
-            [0x7bff, 0xfbff, 0]
-        );
-    }
-
-    proptest! {
-        #[test]
-        fn a_half_is_the_nearest_one(x in -70000f32..70000.0, scale in -20i32..1) {
-            let x = x * 2f32.powi(scale);
-            let half = half_from_float(x);
-            let error = |half: u16| (f64::from(float_from_half(half)) - f64::from(x)).abs();
-            for other in [half.wrapping_sub(1), half.wrapping_add(1)].into_iter().filter(|h| h & 0x7c00 != 0x7c00) {
-                prop_assert!(error(half) <= error(other), "{x}");
-            }
-        }
-
-        #[test]
-        fn an_8_bit_weight_is_within_half_a_step_of_its_output(values in prop::collection::vec(-3f32..3.0, 24), axis in 0usize..3) {
-            let shape = [2, 3, 4];
-            let tensor = TensorProto::of_floats("w", &shape, &values);
-            let stored = quantised(&tensor, axis).expect("floats");
-            let inner: usize = shape[axis + 1..].iter().product();
-            for (at, (&x, &y)) in values.iter().zip(&stored.restored).enumerate() {
-                let same = |other: usize| other / inner % shape[axis] == at / inner % shape[axis];
-                let largest = (0..24).filter(|&o| same(o)).map(|o| values[o].abs()).fold(0.0, f32::max);
-                prop_assert!((x - y).abs() <= largest / 254.0 + 1e-6);
-            }
-        }
-    }
-}
+mod tests;

@@ -2,6 +2,7 @@
 
 use super::activations::{erf, exp, sigmoid, tanh};
 use super::level::multiversion;
+use super::slices::tanh_each;
 
 /// A function that is applied to each value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -42,7 +43,7 @@ impl Activation {
         match self {
             Self::Relu => relu_each(values),
             Self::Sigmoid => sigmoid_each(values),
-            Self::Tanh => super::tanh_each(values),
+            Self::Tanh => tanh_each(values),
             Self::Exp => exp_each(values),
             Self::Erf => erf_each(values),
             Self::Gelu => gelu_each(values),

@@ -4,6 +4,7 @@
 use super::level::multiversion;
 use super::matrix::{MatMut, MatRef};
 use super::pack::{Aligned, Panels};
+use super::slices::add_scaled;
 use super::store::{Store, fill_with_start};
 use super::tile_int8::{self, BlockInt8, GROUP, LARGEST, MOST_K, OFFSET, TileInt8};
 
@@ -17,6 +18,9 @@ pub struct PackedInt8 {
     data: Aligned<u8>,
     /// The value of one unit, for each column.
     scales: Vec<f32>,
+    /// The last row of B if that alone lies beside the grid, as a bias that stands among weights does; empty
+    /// if it does not.
+    beside: Vec<f32>,
 }
 
 /// The largest weight of a column, in units of its scale.
@@ -32,7 +36,8 @@ const LEAST_INTEGERS: usize = 32;
 impl PackedInt8 {
     /// Packs `b` (k, n) if each of its columns lies on a grid of 8 bits: the column's largest magnitude (or
     /// the largest of the matrix) / 127 times integers. That is what DequantizeLinear restores from symmetric
-    /// weights. `None` if one does not, or if the matrix is too small to gain.
+    /// weights. The last row may lie beside the grid and then stays in f32. `None` if another value does, or
+    /// if the matrix is too small to gain.
     pub fn of(b: MatRef<'_, f32>) -> Option<Self> {
         Self::for_tile(tile_int8::best(), b)
     }
@@ -42,15 +47,22 @@ impl PackedInt8 {
         if k < LEAST_K || k * n < LEAST_ELEMENTS {
             return None;
         }
-        let scales = scales(b)?;
-        let groups = k.div_ceil(GROUP);
+        let (scales, beside) = match scales(b) {
+            Some(scales) => (scales, Vec::new()),
+            None => {
+                let last = (0..n).map(|j| b.at(k - 1, j)).collect();
+                (scales(b.block(0..k - 1, 0..n))?, last)
+            }
+        };
+        let on_grid = if beside.is_empty() { k } else { k - 1 };
+        let groups = on_grid.div_ceil(GROUP);
         let panels = Panels::balanced(tile.columns, tile.lanes, n);
         let mut data = Aligned::default();
         let to = data.of_length(panels.len(groups * GROUP));
         to.fill(0);
         let mut seen = [false; 256];
         for (panel, columns) in to.chunks_exact_mut(groups * GROUP * tile.columns).zip(panels.ranges()) {
-            for p in 0..k {
+            for p in 0..on_grid {
                 let group = &mut panel[p / GROUP * GROUP * tile.columns..];
                 for (place, j) in columns.clone().enumerate() {
                     let integer = nearest(b.at(p, j), scales[j]) as i32 + OFFSET;
@@ -63,7 +75,7 @@ impl PackedInt8 {
             }
         }
         let integers = seen.iter().filter(|&&seen| seen).count();
-        (integers >= LEAST_INTEGERS).then_some(Self { k, n, tile, data, scales })
+        (integers >= LEAST_INTEGERS).then_some(Self { k, n, tile, data, scales, beside })
     }
 
     /// Returns its size as (k, n).
@@ -73,7 +85,7 @@ impl PackedInt8 {
 
     /// Counts the bytes of all panels and scales.
     pub fn bytes(&self) -> usize {
-        self.data.as_slice().len() + size_of_val(self.scales.as_slice())
+        self.data.as_slice().len() + size_of_val(self.scales.as_slice()) + size_of_val(self.beside.as_slice())
     }
 }
 
@@ -191,6 +203,25 @@ pub(super) fn matmul_int8(
     if fill_with_start(&mut c, store, k) {
         return;
     }
+    if b.beside.is_empty() {
+        return on_the_grid(c, store, a, b, scratch);
+    }
+    on_the_grid(c.block(0..m, 0..n), store, a.block(0..m, 0..k - 1), b, scratch);
+    for row in 0..m {
+        add_scaled(c.row(row), &b.beside, a.at(row, k - 1));
+    }
+}
+
+/// The product with the rows of B that lie on the grid, which the columns of A are; C is not empty.
+fn on_the_grid(
+    c: MatMut<'_, f32>,
+    store: Store<'_, f32>,
+    a: MatRef<'_, f32>,
+    b: &PackedInt8,
+    scratch: &mut ScratchInt8,
+) {
+    let (m, k) = a.shape();
+    let n = b.n;
     let tile = b.tile;
     let whole_k = k.next_multiple_of(GROUP);
     let blocks = k.div_ceil(MOST_K);

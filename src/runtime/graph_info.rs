@@ -1,6 +1,6 @@
 //! What an ONNX file says about itself: inputs, outputs and `metadata_props`.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::checked::CheckedModel;
 use crate::error::Result;
@@ -19,6 +19,9 @@ pub struct GraphInfo {
     pub unread: Vec<String>,
     /// LSTM, GRU and RNN nodes: engines differ in what they compute of them.
     pub recurrent: Vec<RecurrentNode>,
+    /// Every operator of the graph and of the graphs in it, once; those outside the standard set with their
+    /// domain: `com.microsoft.Attention`.
+    pub operators: BTreeSet<String>,
     /// Version of the file format.
     pub ir_version: i64,
     /// Version of the default operator set; 0 if none is named.
@@ -96,6 +99,13 @@ impl GraphInfo {
                 .iter()
                 .filter(|node| ["LSTM", "GRU", "RNN"].contains(&node.op_type.as_str()))
                 .map(RecurrentNode::of)
+                .collect(),
+            operators: all_nodes(&graph.node)
+                .into_iter()
+                .map(|node| match node.domain.as_str() {
+                    "" | "ai.onnx" => node.op_type.clone(),
+                    domain => format!("{domain}.{}", node.op_type),
+                })
                 .collect(),
             inputs: graph.input.iter().map(TensorInfo::of).collect(),
             outputs: graph.output.iter().map(TensorInfo::of).collect(),

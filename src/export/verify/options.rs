@@ -1,6 +1,6 @@
 //! How a bundle is verified.
 
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{Device, EngineKind};
 
 use super::super::tolerances::Tolerances;
 use super::runtimes::Runtime;
@@ -17,6 +17,8 @@ pub struct VerifyOptions {
     pub seed: u64,
     /// Engines that must be there; one that is not is otherwise reported as not available.
     pub require: Vec<EngineKind>,
+    /// Where graphs are checked too, beside the processor.
+    pub device: Device,
     /// Decode with so many beams too.
     pub beams: Option<usize>,
     /// Other runtimes to hold the graphs against; one that is not installed is reported as such.
@@ -33,6 +35,7 @@ impl Default for VerifyOptions {
             random: 128,
             seed: 0,
             require: Vec::new(),
+            device: Device::Cpu,
             beams: None,
             runtimes: Vec::new(),
             atol: None,

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::file;
+use s2s_runtime::engine::Device;
 use s2s_runtime::manifest::Role;
 
 use super::super::compression::Dtype;
@@ -59,6 +60,11 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         checks: vec![files_are.detail(format!("{} graphs", bundle.manifest().graphs.len()))],
         ..engines.report(&bundle.manifest().name, tolerances)
     };
+    if let Some(subject) = on_device(bundle, options.device) {
+        let (name, version) = (subject.name().to_owned(), None);
+        report.engines.push(EngineEntry { name, version, available: true });
+        usable.push(subject);
+    }
     for runtime in &options.runtimes {
         let started = runtime.start();
         let version = started.as_ref().ok().and_then(|process| process.version.clone());
@@ -130,6 +136,19 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
     }
     engines.skip_missing("graphs", &mut report);
     Ok(report)
+}
+
+/// What is checked on a device beside the engines on the processor: it must work where it was named, and is
+/// left out of `auto` where it does not.
+fn on_device(bundle: &Bundle, device: Device) -> Option<Subject> {
+    match device {
+        Device::Cpu => None,
+        Device::Cuda | Device::Simulated => Some(Subject::Device(device)),
+        Device::Auto => {
+            let subject = Subject::Device(Device::Cuda);
+            subject.open(bundle).is_ok().then_some(subject)
+        }
+    }
 }
 
 /// Opens the bundle in `path` and verifies it; unless it is a zip, a folder of another program's, or

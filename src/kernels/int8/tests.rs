@@ -164,3 +164,30 @@ fn only_matrices_on_a_grid_of_8_bits_are_packed() {
     assert!(PackedInt8::of(MatRef::new(&permutation, 100, 100)).is_none());
     assert!(PackedInt8::of(MatRef::new(&own[..40 * n], 40, n)).is_none(), "too small");
 }
+
+#[test]
+fn a_last_row_beside_the_grid_is_multiplied_in_f32() {
+    let (m, k, n) = (3, 130, 75);
+    let (_, on_grid) = on_a_grid(k, n, scale_of);
+    let (a, bias) = (numbers(m * (k + 1), 2), numbers(n, 3));
+    let last = numbers(n, 9);
+    let with_last = [on_grid.as_slice(), &last].concat();
+    let product = |packed: &PackedInt8, columns: usize| {
+        let mut c = vec![0.0; m * n];
+        let to = MatMut::new(&mut c, m, n, n);
+        let a = MatRef::new(&a, m, k + 1).block(0..m, 0..columns);
+        matmul_int8(to, Store::Bias(&bias), a, packed, &mut ScratchInt8::default());
+        c
+    };
+    let turned: Vec<f32> =
+        (0..n).flat_map(|j| (0..=k).map(move |p| (p, j))).map(|(p, j)| with_last[p * n + j]).collect();
+    let without = product(&PackedInt8::of(MatRef::new(&on_grid, k, n)).expect("a grid"), k);
+    for b in [MatRef::new(&with_last, k + 1, n), MatRef::new(&turned, n, k + 1).transposed()] {
+        let packed = PackedInt8::of(b).expect("a grid but for one row");
+        assert_eq!(packed.shape(), (k + 1, n));
+        for (at, (got, without)) in product(&packed, k + 1).into_iter().zip(&without).enumerate() {
+            let want = without + a[at / n * (k + 1) + k] * last[at % n];
+            assert!((got - want).abs() <= 1e-6 * (1.0 + want.abs()), "{got} for {want}");
+        }
+    }
+}

@@ -1,7 +1,5 @@
 //! The best continuations of all beams of one request.
 
-use s2s_kernels::search::first_above;
-
 /// A beam continued by one token.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) struct Candidate {
@@ -15,7 +13,8 @@ pub(super) struct Candidate {
     pub(super) id: u32,
 }
 
-/// The highest candidates seen so far, best first; of equal ones the earlier beam, then the lower id.
+/// The highest candidates seen so far, best first; of equal ones the earlier beam, then the higher logit, then
+/// the lower id.
 #[derive(Debug, Default)]
 pub(super) struct Best {
     kept: Vec<Candidate>,
@@ -29,30 +28,17 @@ impl Best {
         self.most = most;
     }
 
-    /// Offers every token of a beam. Beams come in order.
+    /// Offers tokens of a beam. Beams come in order.
     ///
-    /// - `sum`: of the beam so far. `logits`: after the rules; `log_sum_exp`: theirs.
-    pub(super) fn offer(&mut self, beam: usize, sum: f32, logits: &[f32], log_sum_exp: f32) {
-        let mut from = 0;
-        while let Some(at) = first_above(logits, from, self.least(sum, log_sum_exp)) {
-            let log_p = logits[at] - log_sum_exp;
+    /// - `sum`: of the beam so far. `ids`, `logits`: of the best tokens after the rules, the highest first, at
+    ///   least as many as are kept; `log_sum_exp`: of all.
+    pub(super) fn offer(&mut self, beam: usize, sum: f32, ids: &[u32], logits: &[f32], log_sum_exp: f32) {
+        for (&id, &logit) in ids.iter().zip(logits) {
+            let log_p = logit - log_sum_exp;
             if sum + log_p > self.lowest() {
-                #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
-                let id = at as u32;
                 self.insert(Candidate { sum: sum + log_p, log_p, beam, id });
             }
-            from = at + 1;
         }
-    }
-
-    /// A logit that a candidate must exceed at least: one comparison leaves most of a wide vocabulary out. It
-    /// is lower than the true limit by more than what rounding can make of that.
-    fn least(&self, sum: f32, log_sum_exp: f32) -> f32 {
-        let lowest = self.lowest();
-        let slack = 8.0 * f32::EPSILON * (lowest.abs() + sum.abs() + log_sum_exp.abs());
-        // Not a number where no logit can be left out.
-        let least = (lowest - sum) + log_sum_exp - slack;
-        if least.is_nan() { f32::NEG_INFINITY } else { least }
     }
 
     /// Best first.
@@ -99,8 +85,11 @@ mod tests {
             best.reset(most);
             let mut all = Vec::new();
             for (beam, (sum, row)) in rows.iter().enumerate() {
-                best.offer(beam, *sum, row, 1.0);
-                all.extend(row.iter().zip(0u32..).map(|(x, id)| Candidate { sum: sum + (x - 1.0), log_p: x - 1.0, beam, id }));
+                let mut ranked: Vec<(f32, u32)> = row.iter().copied().zip(0..).collect();
+                ranked.sort_by(|a, b| b.0.total_cmp(&a.0));
+                let (logits, ids): (Vec<f32>, Vec<u32>) = ranked.iter().copied().unzip();
+                best.offer(beam, *sum, &ids[..most], &logits[..most], 1.0);
+                all.extend(ranked.iter().map(|&(x, id)| Candidate { sum: sum + (x - 1.0), log_p: x - 1.0, beam, id }));
             }
             all.sort_by(|a, b| b.sum.total_cmp(&a.sum));
             all.truncate(most);

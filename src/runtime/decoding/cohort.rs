@@ -3,10 +3,11 @@
 use std::ops::Range;
 use std::time::Instant;
 
-use super::group::{Buffers, Group, Slice};
+use super::group::{Buffers, Group, Scores, Slice};
+use super::needs::Needs;
 use super::request::{Event, FinishReason, Request};
 use crate::contract::SpecialIds;
-use crate::engine::{Encoded, Engine, StepOutput};
+use crate::engine::{Encoded, Engine, StepOutput, SumOver, Wanted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// What the cohorts of a loop have in common: what they know of the engine, buffers, and the events that they
@@ -20,6 +21,8 @@ pub(super) struct Shared {
     pub(super) lost_together: bool,
     tokens: Vec<i64>,
     output: StepOutput,
+    /// Whether the step gave the best few scores of each row, not all.
+    few: bool,
     buffers: Buffers,
 }
 
@@ -42,6 +45,7 @@ impl Shared {
             lost_together: false,
             tokens: Vec::new(),
             output: StepOutput::default(),
+            few: false,
             buffers: Buffers::default(),
         }
     }
@@ -156,23 +160,59 @@ impl Cohort {
         self.gather(engine, shared, true);
     }
 
+    /// What all requests together need of each row, if that is a few of its best scores.
+    fn wanted(&self) -> Option<Wanted<'_>> {
+        let mut wanted = Wanted { best: 1, banned: &[], sum: SumOver::Nothing, attention: false };
+        let mut first = true;
+        for group in &self.groups {
+            wanted.attention |= group.wants_attention();
+            match group.needs() {
+                Needs::Nothing => {}
+                Needs::All => return None,
+                Needs::Best { best, sum } => {
+                    let other_sum = wanted.sum != sum && wanted.sum.min(sum) != SumOver::Nothing;
+                    if !first && (wanted.banned != group.banned() || other_sum) {
+                        return None;
+                    }
+                    (wanted.banned, first) = (group.banned(), false);
+                    (wanted.best, wanted.sum) = (wanted.best.max(best), wanted.sum.max(sum));
+                }
+            }
+        }
+        Some(wanted)
+    }
+
     fn run<T: Engine + ?Sized>(&self, engine: &mut T, shared: &mut Shared) -> Result<()> {
-        let Shared { tokens, output, vocabulary, .. } = shared;
+        let Shared { tokens, output, few, vocabulary, .. } = shared;
         tokens.clear();
         tokens.extend(self.groups.iter().flat_map(Group::last_tokens));
         let rows = tokens.len();
-        engine.step(tokens, output)?;
-        let (logits, attention) = (output.logits.len(), output.attention.len());
-        if logits != rows * *vocabulary || !attention.is_multiple_of(rows) {
-            let problem =
-                format!("the decoder gave {logits} logits and {attention} attention weights for {rows} rows");
+        let wanted = self.wanted();
+        *few = wanted.is_some();
+        let fits = if let Some(wanted) = wanted {
+            engine.step_best(tokens, &wanted, output)?;
+            let best = &output.best;
+            let width = wanted.best.min(*vocabulary);
+            let values = [best.ids.len(), best.logits.len()];
+            best.width == width && values == [rows * width; 2] && best.log_sum_exp.len() == rows
+        } else {
+            engine.step(tokens, output)?;
+            output.logits.len() == rows * *vocabulary
+        };
+        if !fits || !output.attention.len().is_multiple_of(rows) {
+            let problem = format!(
+                "the decoder gave {} logits, {} of the best and {} attention weights for {rows} rows",
+                output.logits.len(),
+                output.best.logits.len(),
+                output.attention.len()
+            );
             return Err(Error::new(ErrorKind::Engine, problem));
         }
         Ok(())
     }
 
     fn advance<T: Engine + ?Sized>(&mut self, engine: &mut T, shared: &mut Shared) {
-        let Shared { output, buffers, events, vocabulary, .. } = shared;
+        let Shared { output, few, buffers, events, vocabulary, .. } = shared;
         let vocabulary = *vocabulary;
         let time = output.attention.len() / engine.rows().max(1);
         buffers.order.clear();
@@ -182,7 +222,10 @@ impl Cohort {
             let rows = group.rows.len();
             let step = Slice {
                 first,
-                logits: &mut output.logits[first * vocabulary..(first + rows) * vocabulary],
+                scores: match few {
+                    true => Scores::Best(&output.best),
+                    false => Scores::All(&mut output.logits[first * vocabulary..(first + rows) * vocabulary]),
+                },
                 attention: &output.attention[first * time..(first + rows) * time],
                 vocabulary,
                 time,

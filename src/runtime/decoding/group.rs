@@ -2,15 +2,17 @@
 
 use std::time::Instant;
 
-use s2s_kernels::search::{log_sum_exp, maximum, position};
+use s2s_kernels::search::{log_sum_exp, maximum};
 
 use super::beam::{Best, Candidate};
 use super::filters::{self, Context, Scratch};
+use super::needs::{self, Needs};
 use super::options::key_error;
 use super::request::{Event, FinishReason, Hypothesis, Request};
 use super::sampler::{Random, draw};
 use super::score::{beams_done, score};
 use crate::contract::SpecialIds;
+use crate::engine::{BestFew, SumOver, Wanted};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Buffers shared by all requests of a loop.
@@ -18,6 +20,8 @@ use crate::error::{Error, ErrorKind, Result};
 pub(super) struct Buffers {
     scratch: Scratch,
     best: Best,
+    /// The best few of a row that came with all its logits.
+    few: BestFew,
     drawn: Vec<f32>,
     live: Vec<Candidate>,
     /// For each row after this step, the row of this step whose state it takes.
@@ -28,14 +32,21 @@ pub(super) struct Buffers {
 pub(super) struct Slice<'a> {
     /// Index of the first row in the batch.
     pub(super) first: usize,
-    /// f32 (rows, target_vocabulary); the rules are applied in place.
-    pub(super) logits: &'a mut [f32],
+    pub(super) scores: Scores<'a>,
     /// f32 (rows, source_time); empty without attention.
     pub(super) attention: &'a [f32],
     /// Target symbols.
     pub(super) vocabulary: usize,
     /// Columns of `attention`.
     pub(super) time: usize,
+}
+
+/// The scores of a step.
+pub(super) enum Scores<'a> {
+    /// Logits, f32 (rows, target_vocabulary), of the request's rows; the rules are applied in place.
+    All(&'a mut [f32]),
+    /// The best few, of all rows of the batch.
+    Best(&'a BestFew),
 }
 
 /// One row of the batch.
@@ -67,8 +78,12 @@ pub(super) struct Group {
     ends: Vec<u32>,
     /// Ids that are never generated.
     never: Vec<u32>,
+    /// Ids that no rule ever lets through.
+    banned: Vec<u32>,
     /// Cached: no rule changes the logits.
     no_rules: bool,
+    /// Cached: what it needs of most steps.
+    needs: Needs,
     wants_log_p: bool,
     keeps_attention: bool,
     needs_attention: Option<&'static str>,
@@ -86,16 +101,21 @@ impl Group {
         let s = &*request.settings;
         let rows = if s.do_sample { s.num_return_sequences } else { 1 };
         let row = |number| Row { number, random: Random::new(s.seed, number), ..Row::default() };
+        let ends = if s.eos.is_empty() { vec![special.end] } else { s.eos.clone() };
+        let never = s.never_generated.clone().unwrap_or_else(|| vec![special.pad, special.start]);
+        let wants_log_p = s.scores || s.token_scores;
         Self {
             rows: (0..rows).map(row).collect(),
             deadline: s.time_limit.and_then(|limit| now.checked_add(limit)),
             cancelled: false,
             failure: None,
             finished: Vec::new(),
-            ends: if s.eos.is_empty() { vec![special.end] } else { s.eos.clone() },
-            never: s.never_generated.clone().unwrap_or_else(|| vec![special.pad, special.start]),
+            banned: needs::banned(s, &never, special.unk, &ends),
+            needs: Needs::of(s, filters::changes_values(s), ends.len(), wants_log_p),
+            ends,
+            never,
             no_rules: filters::no_rules(s),
-            wants_log_p: s.scores || s.token_scores,
+            wants_log_p,
             keeps_attention: s.keeps_attention(),
             needs_attention: s.attention_key(),
             special,
@@ -111,6 +131,22 @@ impl Group {
     /// Tokens of a row without the prefix; rows of a request are equally long.
     fn generated(&self, row: &Row) -> usize {
         row.ids.len().saturating_sub(self.request.settings.prefix.len())
+    }
+
+    /// What it needs of the scores of the next step.
+    pub(super) fn needs(&self) -> Needs {
+        let (said, generated) = self.rows.first().map_or((0, 0), |row| (row.ids.len(), self.generated(row)));
+        self.needs.at(&self.request.settings, said, generated)
+    }
+
+    /// The ids that no rule ever lets through.
+    pub(super) fn banned(&self) -> &[u32] {
+        &self.banned
+    }
+
+    /// Whether it looks at the attention weights of its rows.
+    pub(super) fn wants_attention(&self) -> bool {
+        self.needs_attention.is_some() || self.keeps_attention || self.request.settings.coverage_penalty > 0.0
     }
 
     /// What the rules know of a row.
@@ -185,11 +221,17 @@ impl Group {
         let mut at = 0;
         let mut failure = None;
         rows.retain_mut(|row| {
-            let logits = &mut step.logits[at * step.vocabulary..(at + 1) * step.vocabulary];
+            let (place, vocabulary) = (step.first + at, step.vocabulary);
+            let chosen = match &mut step.scores {
+                Scores::All(logits) => {
+                    self.choose(row, &mut logits[at * vocabulary..(at + 1) * vocabulary], buffers)
+                }
+                Scores::Best(few) => Self::first_of(few, place),
+            };
             at += 1;
-            match self.follow_row(row, logits, buffers, events) {
+            match chosen.map(|chosen| self.follow_row(row, chosen, events)) {
                 Ok(None) => {
-                    buffers.order.push(step.first + at - 1);
+                    buffers.order.push(place);
                     true
                 }
                 Ok(Some(finish)) => {
@@ -206,57 +248,63 @@ impl Group {
         failure.map_or(Ok(()), Err)
     }
 
-    /// Chooses the next token of a row; gives the reason if it ends here.
-    fn follow_row(
-        &self,
-        row: &mut Row,
-        logits: &mut [f32],
-        buffers: &mut Buffers,
-        events: &mut Vec<Event>,
-    ) -> Result<Option<FinishReason>> {
+    /// The next token of a row, and log p of it; nothing where none is left.
+    fn choose(&self, row: &mut Row, logits: &mut [f32], buffers: &mut Buffers) -> Result<Option<(u32, f32)>> {
         let settings = &*self.request.settings;
         if !self.no_rules {
             filters::apply_rules(logits, self.context(row), 0.0, &mut buffers.scratch);
         }
-        for &id in &self.never {
-            if let Some(x) = logits.get_mut(id as usize) {
-                *x = f32::NEG_INFINITY;
-            }
+        let sum = if self.wants_log_p { SumOver::Open } else { SumOver::Nothing };
+        let wanted = Wanted { best: 1, banned: &self.never, sum, attention: false };
+        buffers.few.take(logits, logits.len(), &wanted)?;
+        let first = Self::first_of(&buffers.few, 0)?;
+        if !settings.do_sample || first.is_none() {
+            return Ok(first);
         }
-        // Those of ours are the lowest ids, and need not be looked at.
-        let skipped = (0..).take_while(|id| self.never.contains(id)).count();
-        let open = &logits[skipped.min(logits.len())..];
-        let best = maximum(open).ok_or_else(not_a_distribution)?;
-        let chosen = if best == f32::NEG_INFINITY {
-            None
-        } else if settings.do_sample {
-            buffers.drawn.clear();
-            buffers.drawn.extend_from_slice(logits);
-            filters::apply_sampling(&mut buffers.drawn, settings, &mut buffers.scratch);
-            draw(&buffers.drawn, row.random.uniform())
-        } else {
-            position(open, best).map(|at| at + skipped)
+        buffers.drawn.clear();
+        buffers.drawn.extend_from_slice(logits);
+        filters::apply_sampling(&mut buffers.drawn, settings, &mut buffers.scratch);
+        let drawn = draw(&buffers.drawn, row.random.uniform());
+        #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
+        let chosen = drawn.map(|id| (id as u32, logits[id] - buffers.few.log_sum_exp[0]));
+        Ok(chosen)
+    }
+
+    /// The best token of a row of the batch, and log p of it; nothing where none is left.
+    fn first_of(few: &BestFew, row: usize) -> Result<Option<(u32, f32)>> {
+        let (id, logit) = (few.ids[row * few.width], few.logits[row * few.width]);
+        if logit.is_nan() {
+            return Err(not_a_distribution());
+        }
+        Ok((logit > f32::NEG_INFINITY).then(|| (id, logit - few.log_sum_exp[row])))
+    }
+
+    /// Lets a row go on with a token; gives the reason if it ends here.
+    fn follow_row(
+        &self,
+        row: &mut Row,
+        chosen: Option<(u32, f32)>,
+        events: &mut Vec<Event>,
+    ) -> Option<FinishReason> {
+        let settings = &*self.request.settings;
+        let Some((id, log_p)) = chosen else {
+            return Some(FinishReason::Stop);
         };
-        let Some(chosen) = chosen else {
-            return Ok(Some(FinishReason::Stop));
-        };
-        let log_p = self.wants_log_p.then(|| logits[chosen] - log_sum_exp(open, best));
+        let log_p = self.wants_log_p.then_some(log_p);
         if let Some(log_p) = log_p {
             row.sum += log_p;
             if settings.token_scores {
                 row.token_scores.push(log_p);
             }
         }
-        #[expect(clippy::cast_possible_truncation, reason = "ids are u32")]
-        let id = chosen as u32;
         if self.ends.contains(&id) {
-            return Ok(Some(FinishReason::Eos));
+            return Some(FinishReason::Eos);
         }
         row.ids.push(id);
         if self.request.stream {
             events.push(Event::Token { request: self.request.id, hypothesis: row.number, id, log_p });
         }
-        Ok(self.ends(row))
+        self.ends(row)
     }
 
     /// Whether the last token of a row ends it.
@@ -276,19 +324,30 @@ impl Group {
     /// end an output, (1 + n)B), among which END completes a hypothesis if it is one of the first B.
     ///
     /// Where transformers takes tokens that the rules ban, because too few others are left, these beams end.
-    /// Of equal sums the earlier beam comes first, then the lower id.
+    /// Of equal sums the earlier beam comes first, then the higher logit, then the lower id.
     fn search(&mut self, step: &mut Slice<'_>, buffers: &mut Buffers) -> Result<()> {
-        let Buffers { scratch, best, live, order, .. } = buffers;
+        let Buffers { scratch, best, few, live, order, .. } = buffers;
         let settings = self.request.settings.clone();
         let beams = settings.num_beams;
-        best.reset((1 + self.ends.len()).max(2) * beams);
-        for (beam, (row, logits)) in
-            self.rows.iter().zip(step.logits.chunks_exact_mut(step.vocabulary)).enumerate()
-        {
-            let highest = self.log_probabilities(row, logits, scratch)?;
-            if let Some(log_sum_exp) = highest {
-                best.offer(beam, row.sum, logits, log_sum_exp);
+        let most = needs::candidates(&settings, self.ends.len());
+        best.reset(most);
+        for (beam, row) in self.rows.iter().enumerate() {
+            let (few, at, log_sum_exp) = match &mut step.scores {
+                Scores::Best(few) => (*few, step.first + beam, few.log_sum_exp[step.first + beam]),
+                Scores::All(logits) => {
+                    let logits = &mut logits[beam * step.vocabulary..(beam + 1) * step.vocabulary];
+                    let Some(sum) = self.log_probabilities(row, logits, scratch)? else { continue };
+                    let wanted = Wanted { best: most, banned: &[], sum: SumOver::Nothing, attention: false };
+                    few.take(logits, logits.len(), &wanted)?;
+                    (&*few, 0, sum)
+                }
+            };
+            let places = at * few.width..at * few.width + most.min(few.width);
+            let logits = &few.logits[places.clone()];
+            if logits[0].is_nan() {
+                return Err(not_a_distribution());
             }
+            best.offer(beam, row.sum, &few.ids[places], logits, log_sum_exp);
         }
         live.clear();
         let mut parents = std::mem::take(&mut self.rows);

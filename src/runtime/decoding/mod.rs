@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `options`, `lists`, `settings` | what may be asked, as typed and as checked |
 //! | `decoding_loop`, `cohort`, `group` | what runs; requests that are one batch; a request's rows in it |
+//! | `needs` | whether the best few scores of a row are enough for a request |
 //! | `company` | which requests go together where padding must not be |
 //! | `request`, `batch` | what goes in and comes out; many sources at once |
 //! | `filters/` | rules on logits, one file a rule |
@@ -18,6 +19,7 @@ mod decoding_loop;
 mod filters;
 mod group;
 mod lists;
+mod needs;
 mod options;
 mod request;
 mod sampler;

@@ -72,27 +72,45 @@ impl Arrangement<'_> {
     /// A sentence about a part that does not fit.
     pub fn fill<T: Copy>(&self, parts: &[(&[usize], &[T])], result: &mut [T]) -> Result<(), String> {
         note_copy(result.len());
-        let wrong =
-            |shape: &[usize]| format!("a part of shape {shape:?} does not fit rows of {:?}", self.row_shape);
         let row_len: usize = self.row_shape.iter().product();
         if result.len() != row_len * self.rows.len() {
             return Err(format!("{} values are no {} rows of {row_len}", result.len(), self.rows.len()));
         }
+        let outsides: Vec<(&[usize], usize)> =
+            parts.iter().map(|&(shape, data)| (shape, data.len())).collect();
+        self.for_each_run(&outsides, |Run { part, from, to, len }| {
+            result[to..to + len].copy_from_slice(&parts[part].1[from..from + len]);
+        })
+    }
+
+    /// Tells of all values of the result that come from a part, in pieces that lie side by side in both; the
+    /// others are zeros.
+    ///
+    /// - `parts`: axes of each, and how many values it has.
+    ///
+    /// # Errors
+    /// A sentence about a part that does not fit.
+    pub(super) fn for_each_run(
+        &self,
+        parts: &[(&[usize], usize)],
+        mut each: impl FnMut(Run),
+    ) -> Result<(), String> {
+        let row_len: usize = self.row_shape.iter().product();
         let to = Rows::new(&self.shape(), self.to).unwrap_or(Rows { rows: 0, inner: 0 });
         for (row, &(part, from_row)) in self.rows.iter().enumerate() {
-            let Some(&(shape, data)) = parts.get(part) else {
+            let Some(&(shape, values)) = parts.get(part) else {
                 return Err(format!("there is no part {part}"));
             };
             let from = Rows::new(shape, self.from)
                 .filter(|from| from_row < from.rows)
-                .ok_or_else(|| wrong(shape))?;
+                .ok_or_else(|| self.unfit(shape))?;
             let before = |shape: &[usize], axis: usize| shape.iter().take(axis).product::<usize>();
             // Blocks of one length, of which the end or the beginning is kept.
             let (blocks, has, wants) = match self.along {
-                None => (1, data.len().checked_div(from.rows).unwrap_or(0), row_len),
+                None => (1, values.checked_div(from.rows).unwrap_or(0), row_len),
                 Some((axis, _)) => {
                     let blocks = before(self.row_shape, axis);
-                    let has = data.len().checked_div(from.rows * blocks).unwrap_or(0);
+                    let has = values.checked_div(from.rows * blocks).unwrap_or(0);
                     let wants = row_len.checked_div(blocks).unwrap_or(0);
                     // Blocks of the same length are one.
                     if has == wants { (1, has * blocks, row_len) } else { (blocks, has, wants) }
@@ -106,8 +124,8 @@ impl Arrangement<'_> {
                     shape.len() == self.row_shape.len() + 1 && width > 0 && has % width == 0
                 }
             };
-            if !fits || data.len() != shape.iter().product::<usize>() {
-                return Err(wrong(shape));
+            if !fits || values != shape.iter().product::<usize>() {
+                return Err(self.unfit(shape));
             }
             for block in 0..blocks {
                 let (at_has, at_wants) = match self.along {
@@ -118,15 +136,24 @@ impl Arrangement<'_> {
                 let mut target = block * wants + at_wants;
                 let mut left = kept;
                 while left > 0 {
-                    let n = left.min(from.run(source)).min(to.run(target));
-                    let (a, b) = (from.at(from_row, source), to.at(row, target));
-                    result[b..b + n].copy_from_slice(&data[a..a + n]);
-                    (source, target, left) = (source + n, target + n, left - n);
+                    let len = left.min(from.run(source)).min(to.run(target));
+                    each(Run { part, from: from.at(from_row, source), to: to.at(row, target), len });
+                    (source, target, left) = (source + len, target + len, left - len);
                 }
             }
         }
         Ok(())
     }
+}
+
+/// Values that lie side by side in a part and in the result.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Run {
+    pub(super) part: usize,
+    /// Where the first lies in the part, and in the result.
+    pub(super) from: usize,
+    pub(super) to: usize,
+    pub(super) len: usize,
 }
 
 /// Where the values of a row lie in a tensor.

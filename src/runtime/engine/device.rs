@@ -16,6 +16,9 @@ pub enum Device {
     /// Whichever of the two is faster here, measured with a batch of decoder steps; the processor if there is
     /// no GPU.
     Auto,
+    /// The processor in the place of a GPU: graphs run as on one, and what would be in its memory is never
+    /// read as if it were in the host's. For tests of everything but speed.
+    Simulated,
 }
 
 impl Device {
@@ -25,6 +28,7 @@ impl Device {
             Self::Cpu => "cpu",
             Self::Cuda => "cuda",
             Self::Auto => "auto",
+            Self::Simulated => "simulated",
         }
     }
 }
@@ -39,7 +43,8 @@ impl FromStr for Device {
     type Err = Error;
 
     fn from_str(text: &str) -> Result<Self> {
-        let device = [Self::Cpu, Self::Cuda, Self::Auto].into_iter().find(|device| device.as_str() == text);
+        let mut devices = [Self::Cpu, Self::Cuda, Self::Auto, Self::Simulated].into_iter();
+        let device = devices.find(|device| device.as_str() == text);
         device.ok_or_else(|| {
             Error::new(ErrorKind::Usage, format!("`{text}` is not a device")).help("choose cpu, cuda or auto")
         })
@@ -54,7 +59,7 @@ mod tests {
 
     #[test]
     fn devices_are_read_as_they_are_written() {
-        for device in [Device::Cpu, Device::Cuda, Device::Auto] {
+        for device in [Device::Cpu, Device::Cuda, Device::Auto, Device::Simulated] {
             assert_eq!(device.to_string().parse::<Device>().unwrap(), device);
         }
         assert_eq!("gpu".parse::<Device>().unwrap_err().help_text(), Some("choose cpu, cuda or auto"));

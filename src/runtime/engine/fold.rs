@@ -1,4 +1,5 @@
-//! Rewrites our graphs into forms that are faster for many rows.
+//! Rewrites our graphs into forms that are faster for many rows in ONNX Runtime; in tract operators of our own
+//! do the same for any graph.
 //!
 //! **Encoder.** An LSTM operator multiplies the input of every token by W. Where tokens are ids, there are
 //! only as many such products as symbols: a table of them (symbols, 4 hidden), made once when the graph is
@@ -42,8 +43,7 @@ pub fn folded_encoder(model: &CheckedModel, symbols: usize) -> Option<Vec<u8>> {
                 any = true;
             }
         }
-        // An LSTM operator behind a Scan fails in tract, and what the first of several layers would save is
-        // little.
+        // What the first of several layers would save is little.
         any && !graph.node.iter().any(NodeProto::is_recurrent)
     })
 }

@@ -4,6 +4,7 @@
 //! copied, and on a device it never leaves the device unless somebody [reads](Graph::read) it.
 
 use super::arrange::{self, Arrangement};
+use super::best::{BestFew, Wanted};
 pub use super::tensor::{DataView, DeviceTensor, Tensor, TensorView, Value};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::graph_info::{BOOL, Dimension, FLOAT, GraphInfo, INT32, INT64, TensorInfo};
@@ -47,6 +48,21 @@ impl std::fmt::Debug for Feed<'_> {
     }
 }
 
+/// A tensor to put together: from which parts, and how.
+pub type Job<'a> = (Vec<&'a Value>, Arrangement<'a>);
+
+/// Scores that a decoder gave.
+pub struct Scores<'a> {
+    /// (..., `width`), row-major.
+    pub value: &'a Value,
+    /// Symbols.
+    pub width: usize,
+    /// Which rows of `width` values are meant, counted over all axes before; all without this.
+    pub rows: Option<&'a [usize]>,
+    /// They are probabilities, and their logarithms are meant, that of zero being this probability's.
+    pub least_probability: Option<f32>,
+}
+
 /// A loaded graph with a fixed list of inputs and outputs.
 ///
 /// The methods with a body are for graphs whose values are [`Tensor`]s in the host's memory; an engine with
@@ -60,6 +76,30 @@ pub trait Graph: Send {
     /// # Errors
     /// [`ErrorKind::Input`] naming an input that does not fit; [`ErrorKind::Engine`] if the engine fails.
     fn call(&mut self, inputs: &[Feed<'_>], outputs: &mut Vec<Value>) -> Result<()>;
+
+    /// The same where it is known which outputs are going to be read: on a device the others stay there.
+    ///
+    /// - `read`: for each output, whether it is.
+    ///
+    /// # Errors
+    /// As [`call`](Self::call).
+    fn call_to_read(&mut self, inputs: &[Feed<'_>], _read: &[bool], outputs: &mut Vec<Value>) -> Result<()> {
+        self.call(inputs, outputs)
+    }
+
+    /// Whether scores of so many values had better stay where they are, and [`best`](Self::best) be asked.
+    fn finds_best(&self, _values: usize) -> bool {
+        false
+    }
+
+    /// Finds the best few of each row of scores where they lie.
+    ///
+    /// # Errors
+    /// [`ErrorKind::Engine`] if the engine fails; [`ErrorKind::Internal`] for one that does not
+    /// [find them](Self::finds_best).
+    fn best(&mut self, _scores: &Scores<'_>, _wanted: &Wanted<'_>, _into: &mut BestFew) -> Result<()> {
+        Err(Error::new(ErrorKind::Internal, "this engine does not look for the best scores"))
+    }
 
     /// The same graph for another worker; weights are shared where the engine can.
     ///
@@ -105,6 +145,14 @@ pub trait Graph: Send {
     /// [`ErrorKind::Engine`] if the engine cannot do it, or a part is of another engine.
     fn arrange(&mut self, parts: &[&Value], arrangement: &Arrangement<'_>) -> Result<Value> {
         arrange::on_host(parts, arrangement)
+    }
+
+    /// The same for several tensors, each from its own parts, in one go where the engine can.
+    ///
+    /// # Errors
+    /// As [`arrange`](Self::arrange).
+    fn arrange_all(&mut self, jobs: &[Job<'_>]) -> Result<Vec<Value>> {
+        jobs.iter().map(|(parts, arrangement)| self.arrange(parts, arrangement)).collect()
     }
 
     /// Runs the graph from the host's memory into the host's memory.

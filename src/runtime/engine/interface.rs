@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::ops::Range;
 
+use super::best::{BestFew, Wanted};
 use crate::contract::SpecialIds;
 use crate::error::Result;
 
@@ -28,13 +29,15 @@ pub struct Encoded {
 }
 
 /// What one decoder step gives; the buffers are reused from step to step.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default)]
 pub struct StepOutput {
-    /// Logits, f32 (rows, target_vocabulary) row-major.
+    /// Logits, f32 (rows, target_vocabulary) row-major, of [`Engine::step`].
     pub logits: Vec<f32>,
     /// Attention weights, f32 (rows, source_time) row-major, those of a row's own tokens the last ones; empty
-    /// without attention.
+    /// without attention, or where it was not wanted.
     pub attention: Vec<f32>,
+    /// The best few of each row, of [`Engine::step_best`].
+    pub best: BestFew,
 }
 
 /// A copy of one state of all running rows, f32 row-major (rows, `row_shape`...).
@@ -143,6 +146,17 @@ pub trait Engine: Send {
     /// [`ErrorKind::Input`](crate::ErrorKind::Input) for tokens that do not fit, before anything is run; of
     /// the engine, and then no row of the cohort is running any more.
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()>;
+
+    /// The same step where a few scores of each row are enough: fills `output.best`, and `output.attention`
+    /// if that is wanted; what is in `output.logits` is then good for nothing. On a device the scores that
+    /// are not wanted stay there.
+    ///
+    /// # Errors
+    /// As [`step`](Self::step).
+    fn step_best(&mut self, tokens: &[i64], wanted: &Wanted<'_>, output: &mut StepOutput) -> Result<()> {
+        self.step(tokens, output)?;
+        output.best.take(&mut output.logits, self.target_vocabulary(), wanted)
+    }
 
     /// Rows that are running in the selected cohort.
     fn rows(&self) -> usize;

@@ -6,22 +6,28 @@
 //!
 //! | file | what it holds |
 //! |---|---|
-//! | `interface` | the trait, and what goes in and out |
+//! | `interface`, `best` | the trait, and what goes in and out |
 //! | `kind`, `device` | which engines and devices there are |
 //! | `open`, `deadline`, `budget` | from a bundle to an engine, within bounds of time and memory |
-//! | `onnx`, `plan`, `state`, `tokens` | the engine over two graphs: how they are wired, what is carried, ids as they want them |
+//! | `choose`, `auto` | which engine and device a bundle is opened with: as asked for, or the fastest |
+//! | `onnx`, `plan`, `state`, `tokens`, `feeds` | the engine over two graphs: how they are wired, what is carried, ids as they want them |
 //! | `probe` | what padding does to a pair of graphs that nothing else says it of |
 //! | `prefix` | what rows have said, for decoders that are fed all of it again |
-//! | `graph`, `arrange` | one loaded graph; tensors put together from rows of others |
+//! | `graph`, `arrange`, `blocks` | one loaded graph; tensors put together from rows of others, by copying or as one lookup |
 //! | `tract`, `ort`, `library` | what runs graphs |
 //! | `row_by_row` | a decoder that was exported for one row |
-//! | `fold`, `wide` | forms of our graphs that are faster for many rows |
+//! | `fold`, `wide` | forms of our graphs that are faster for many rows in ONNX Runtime |
 //! | `observed` | an engine whose calls are watched |
 
 pub mod arrange;
+mod auto;
+mod best;
+mod blocks;
 mod budget;
+mod choose;
 mod deadline;
 mod device;
+mod feeds;
 mod fold;
 pub mod graph;
 mod interface;
@@ -45,12 +51,14 @@ mod tokens;
 pub mod tract;
 mod wide;
 
+pub use best::{BestFew, SumOver, Wanted};
+pub use choose::{Measured, choice, measured, open, open_on, open_silently};
 pub use device::Device;
 pub use fold::{folded_encoder, split_decoder};
 pub use interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 pub use kind::{EngineKind, EngineReport, available};
 pub use observed::{Observed, Observer};
-pub use open::{is_tried, load_graph, open, open_on, open_silently};
+pub use open::{is_tried, load_graph, load_graph_on};
 pub use place::Place;
 
 #[cfg(test)]

@@ -4,6 +4,7 @@ use std::ops::Range;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::best::Wanted;
 use super::interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 use crate::contract::SpecialIds;
 use crate::error::Result;
@@ -76,6 +77,13 @@ impl Engine for Observed {
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
         let begin = Instant::now();
         self.engine.step(tokens, output)?;
+        self.observer.stepped(tokens.len(), begin.elapsed());
+        Ok(())
+    }
+
+    fn step_best(&mut self, tokens: &[i64], wanted: &Wanted<'_>, output: &mut StepOutput) -> Result<()> {
+        let begin = Instant::now();
+        self.engine.step_best(tokens, wanted, output)?;
         self.observer.stepped(tokens.len(), begin.elapsed());
         Ok(())
     }

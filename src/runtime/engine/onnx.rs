@@ -4,9 +4,11 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrange::{self, Arrangement};
-use super::graph::{DataView, Feed, Graph, Tensor, TensorView, Value};
+use super::best::Wanted;
+use super::feeds::{id_view, mask_view, placed};
+use super::graph::{DataView, Feed, Graph, Scores, Tensor, TensorView, Value};
 use super::interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
-use super::plan::{First, Mask, Plan};
+use super::plan::{First, Plan};
 use super::row_by_row::RowByRow;
 use super::state::{Carried, Kind, Part, State};
 use super::tokens::{Tokens, check_ids};
@@ -202,9 +204,31 @@ impl OnnxEngine {
         Ok((tensors, timed))
     }
 
-    /// Runs the decoder, renews the state and fills `output`; the state is good for nothing where it fails.
-    fn run_decoder(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
-        let plan = &*self.plan;
+    /// One step of the selected cohort, see [`run_decoder`](Self::run_decoder).
+    fn step_for(
+        &mut self,
+        tokens: &[i64],
+        wanted: Option<&Wanted<'_>>,
+        output: &mut StepOutput,
+    ) -> Result<()> {
+        let rows = self.rows();
+        if tokens.len() != rows || rows == 0 {
+            let message = format!("{} tokens given for {rows} running rows", tokens.len());
+            return Err(Error::new(ErrorKind::Input, message).in_graph(&self.plan.decoder, None));
+        }
+        check_ids(tokens, self.plan.target_vocabulary, &self.plan.decoder)?;
+        self.run_decoder(tokens, wanted, output).inspect_err(|_| self.cohorts[self.selected].clear())
+    }
+
+    /// Runs the decoder, renews the state and fills `output`, with the best few scores if that is all that
+    /// is `wanted`; the state is good for nothing where it fails.
+    fn run_decoder(
+        &mut self,
+        tokens: &[i64],
+        wanted: Option<&Wanted<'_>>,
+        output: &mut StepOutput,
+    ) -> Result<()> {
+        let plan = Arc::clone(&self.plan);
         let wrong = |message: String| Error::new(ErrorKind::Engine, message).in_graph(&plan.decoder, None);
         let state = &mut self.cohorts[self.selected];
         state.settle(&mut *self.decoder)?;
@@ -241,39 +265,64 @@ impl OnnxEngine {
             let data = mask_view(&mut self.mask, mask, plan.side, state.lengths(), columns);
             feeds.push(Feed::Host(TensorView { shape: &mask_shape, data }));
         }
-        self.decoder.call(&feeds, &mut self.values)?;
+        let stays = wanted.filter(|_| self.decoder.finds_best(rows * token_columns * width));
+        let reads_attention = plan.attention && wanted.is_none_or(|wanted| wanted.attention);
+        let mut read = vec![false; 1 + plan.states];
+        read[0] = stays.is_none();
+        read.extend(plan.attention.then_some(reads_attention));
+        self.decoder.call_to_read(&feeds, &read, &mut self.values)?;
         drop(feeds);
+        let whole = plan.prefix.is_some_and(|prefix| !prefix.last_alone);
+        let last = whole.then(|| self.cohorts[self.selected].prefixes.last(token_columns));
+        output.attention.clear();
+        if reads_attention {
+            self.read_attention(rows, columns, &mut output.attention)?;
+        }
+        let probabilities = plan.output == OutputForm::Probabilities;
+        if let Some(wanted) = stays {
+            let value = &self.values[0];
+            let values: usize = value.shape().iter().product();
+            if values != rows * width * if last.is_some() { token_columns } else { 1 } {
+                return Err(wrong(unfit_scores(value.shape(), rows, width)));
+            }
+            let least_probability = probabilities.then_some(LEAST_PROBABILITY);
+            let scores = Scores { value, width, rows: last.as_deref(), least_probability };
+            self.decoder.best(&scores, wanted, &mut output.best)?;
+            return self.renew();
+        }
 
         // Buffers change hands: what the loop has read becomes the space of the next read.
         std::mem::swap(&mut output.logits, &mut self.read.data);
-        match plan.prefix {
-            Some(prefix) if !prefix.last_alone => {
-                let last = self.cohorts[self.selected].prefixes.last(token_columns);
-                self.decoder.read_rows(&self.values[0], width, &last, &mut self.read)?;
-            }
-            _ => self.decoder.read(&self.values[0], &mut self.read)?,
+        match &last {
+            Some(last) => self.decoder.read_rows(&self.values[0], width, last, &mut self.read)?,
+            None => self.decoder.read(&self.values[0], &mut self.read)?,
         }
         std::mem::swap(&mut output.logits, &mut self.read.data);
         if output.logits.len() != rows * width {
-            let message = format!("shape {:?}; {rows} rows of {width} are expected", self.read.shape);
-            return Err(wrong(message));
+            return Err(wrong(unfit_scores(&self.read.shape, rows, width)));
         }
-        if plan.output == OutputForm::Probabilities {
+        if probabilities {
             output.logits.iter_mut().for_each(|p| *p = p.max(LEAST_PROBABILITY).ln());
         }
-        output.attention.clear();
-        if plan.attention {
-            self.decoder.read(&self.values[1 + plan.states], &mut self.read)?;
-            if self.read.data.len() != rows * columns {
-                let message = format!(
-                    "attention weights of shape {:?}; {rows} rows of {columns} are expected",
-                    self.read.shape
-                );
-                return Err(wrong(message));
-            }
-            self.take_attention(columns, &mut output.attention);
+        if let Some(wanted) = wanted {
+            output.best.take(&mut output.logits, width, wanted)?;
         }
         self.renew()
+    }
+
+    /// The attention weights of the step, into `attention`.
+    fn read_attention(&mut self, rows: usize, columns: usize, attention: &mut Vec<f32>) -> Result<()> {
+        let weights = &self.values[1 + self.plan.states];
+        self.decoder.read(weights, &mut self.read)?;
+        if self.read.data.len() != rows * columns {
+            let message = format!(
+                "attention weights of shape {:?}; {rows} rows of {columns} are expected",
+                self.read.shape
+            );
+            return Err(Error::new(ErrorKind::Engine, message).in_graph(&self.plan.decoder, None));
+        }
+        self.take_attention(columns, attention);
+        Ok(())
     }
 
     /// Holds the next states against what the step read, and takes them over.
@@ -339,51 +388,8 @@ impl OnnxEngine {
     }
 }
 
-/// Ids as an input wants them; as they are where it wants int64.
-fn id_view<'a>(buffer: &'a mut Tokens, element_type: i32, ids: &'a [i64]) -> DataView<'a> {
-    match element_type {
-        crate::graph_info::INT64 => DataView::I64(ids),
-        other => buffer.fill(other, ids.iter().copied()),
-    }
-}
-
-/// Left-padded sources where the encoder wants them, with what stands around them.
-fn placed(plan: &Plan, sources: &IdMatrix, lengths: &[usize], columns: usize) -> Vec<i64> {
-    let mut ids = Vec::with_capacity(sources.rows * columns);
-    for (row, &length) in sources.data.chunks_exact(sources.columns).zip(lengths) {
-        let padding = columns - length;
-        let around = usize::from(plan.before.is_some()) + usize::from(plan.behind.is_some());
-        let fill = std::iter::repeat_n(i64::from(plan.special.pad), padding);
-        let own = &row[row.len() - (length - around)..];
-        let (left, right) = match plan.side {
-            PaddingSide::Left => (Some(fill), None),
-            PaddingSide::Right => (None, Some(fill)),
-        };
-        ids.extend(left.into_iter().flatten());
-        ids.extend(plan.before.iter().chain(own).chain(&plan.behind));
-        ids.extend(right.into_iter().flatten());
-    }
-    ids
-}
-
-/// (rows, columns) that say where padding is.
-fn mask_view<'a>(
-    buffer: &'a mut Tokens,
-    mask: &Mask,
-    side: PaddingSide,
-    lengths: impl Iterator<Item = usize>,
-    columns: usize,
-) -> DataView<'a> {
-    let [token, padding] = mask.values;
-    let value = move |length: usize, column: usize| {
-        let own = match side {
-            PaddingSide::Left => column + length >= columns,
-            PaddingSide::Right => column < length,
-        };
-        if own { token } else { padding }
-    };
-    let values = lengths.flat_map(move |length| (0..columns).map(move |column| value(length, column)));
-    buffer.fill(mask.element_type, values)
+fn unfit_scores(shape: &[usize], rows: usize, width: usize) -> String {
+    format!("shape {shape:?}; {rows} rows of {width} are expected")
 }
 
 impl Engine for OnnxEngine {
@@ -446,13 +452,11 @@ impl Engine for OnnxEngine {
     }
 
     fn step(&mut self, tokens: &[i64], output: &mut StepOutput) -> Result<()> {
-        let rows = self.rows();
-        if tokens.len() != rows || rows == 0 {
-            let message = format!("{} tokens given for {rows} running rows", tokens.len());
-            return Err(Error::new(ErrorKind::Input, message).in_graph(&self.plan.decoder, None));
-        }
-        check_ids(tokens, self.plan.target_vocabulary, &self.plan.decoder)?;
-        self.run_decoder(tokens, output).inspect_err(|_| self.cohorts[self.selected].clear())
+        self.step_for(tokens, None, output)
+    }
+
+    fn step_best(&mut self, tokens: &[i64], wanted: &Wanted<'_>, output: &mut StepOutput) -> Result<()> {
+        self.step_for(tokens, Some(wanted), output)
     }
 
     fn rows(&self) -> usize {

@@ -2,14 +2,13 @@
 //! self test is run.
 
 use std::sync::Arc;
-use std::time::Instant;
 
 use super::budget;
 use super::deadline::{Deadline, OPENING};
 use super::device::Device;
 use super::fold::{folded_encoder, split_decoder};
 use super::graph::Graph;
-use super::interface::{Engine, IdMatrix, StepOutput};
+use super::interface::Engine;
 use super::kind::EngineKind;
 use super::onnx::OnnxEngine;
 #[cfg(feature = "ort")]
@@ -26,29 +25,14 @@ use crate::graph_info::GraphInfo;
 use crate::manifest::Role;
 use crate::self_test::SelfTest;
 
-/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one. What is unusual
-/// about the pair is logged.
+/// Loads encoder and decoder of `bundle`, and runs the bundle's self test if it has one, all of it within a
+/// time.
+///
+/// - `kind`: an engine; the first that is compiled in for `auto`. `device`: not `auto`.
 ///
 /// # Errors
 /// [`ErrorKind::Engine`] if the engine is missing or cannot load a graph; [`ErrorKind::Parity`] if the self
-/// test fails; [`ErrorKind::Timeout`] if all that takes longer than a minute.
-pub fn open(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
-    let engine = open_silently(bundle, kind)?;
-    if let Some(remark) = engine.remark() {
-        tracing::warn!("{remark}");
-    }
-    Ok(engine)
-}
-
-/// The same without a line in the log, for who asks for [`Engine::remark`].
-///
-/// # Errors
-/// As [`open`].
-pub fn open_silently(bundle: &Bundle, kind: EngineKind) -> Result<Box<dyn Engine>> {
-    open_with(bundle, kind, Device::Cpu, Deadline::after(OPENING))
-}
-
-/// The same on the processor or through CUDA, within a time.
+/// test fails; [`ErrorKind::Timeout`] if all that takes too long.
 pub(super) fn open_with(
     bundle: &Bundle,
     kind: EngineKind,
@@ -61,7 +45,8 @@ pub(super) fn open_with(
         let (is_encoder, model) = (name == encoder, Arc::clone(model));
         let loader = Loader::new(kind, device, name, inputs, outputs);
         let graph = loader.load(Arc::clone(&model), &deadline)?;
-        // In tract our own operators do what the second forms do.
+        // In tract our own operators do what the second forms do, and what is faster with few rows on the
+        // processor says nothing about a device.
         if device != Device::Cpu || kind != EngineKind::Ort {
             return Ok(graph);
         }
@@ -123,6 +108,21 @@ pub fn load_graph(
         .load(Arc::new(SharedModel::read(name, model.to_vec().into())?), &Deadline::after(OPENING))
 }
 
+/// The same through ONNX Runtime on a device.
+///
+/// # Errors
+/// As [`load_graph`]; [`ErrorKind::Engine`] with what is missing if the device does not work here.
+pub fn load_graph_on(
+    device: Device,
+    name: &str,
+    model: &[u8],
+    inputs: &[&str],
+    outputs: &[&str],
+) -> Result<Box<dyn Graph>> {
+    Loader::new(EngineKind::Ort, device, name, inputs, outputs)
+        .load(Arc::new(SharedModel::read(name, model.to_vec().into())?), &Deadline::after(OPENING))
+}
+
 /// How graphs of one outside are loaded.
 #[derive(Clone)]
 struct Loader {
@@ -161,84 +161,5 @@ impl Loader {
                 }
             }
         })
-    }
-}
-
-/// As [`open`], on a device of choice.
-///
-/// # Errors
-/// [`ErrorKind::Usage`] for an engine that cannot use the device; [`ErrorKind::Engine`] with what is missing
-/// if [`Device::Cuda`] does not work here; as [`open`].
-pub fn open_on(bundle: &Bundle, kind: EngineKind, device: Device) -> Result<Box<dyn Engine>> {
-    match device {
-        Device::Cpu => open(bundle, kind),
-        Device::Cuda => open_with(bundle, cuda_engine(kind)?, Device::Cuda, Deadline::after(OPENING)),
-        Device::Auto => {
-            let cpu = open(bundle, kind)?;
-            let cuda = match cuda_engine(kind)
-                .and_then(|kind| open_with(bundle, kind, Device::Cuda, Deadline::after(OPENING)))
-            {
-                Ok(cuda) => cuda,
-                Err(error) => {
-                    tracing::info!("running on the processor: {error}");
-                    return Ok(cpu);
-                }
-            };
-            faster(cpu, cuda)
-        }
-    }
-}
-
-/// The engine that runs on a GPU.
-fn cuda_engine(kind: EngineKind) -> Result<EngineKind> {
-    match kind {
-        EngineKind::Auto | EngineKind::Ort => EngineKind::Ort.resolve(),
-        EngineKind::Tract => Err(Error::new(ErrorKind::Usage, "the engine tract runs on the processor only")
-            .help("choose --engine ort, or --device cpu")),
-    }
-}
-
-/// Rows of the steps that are measured: what bulk translation decodes together.
-const ROWS: usize = 64;
-/// Steps that are measured, after as many to warm up.
-const STEPS: usize = 8;
-
-fn faster(mut cpu: Box<dyn Engine>, mut cuda: Box<dyn Engine>) -> Result<Box<dyn Engine>> {
-    let (on_cpu, on_cuda) = (seconds(&mut *cpu)?, seconds(&mut *cuda)?);
-    let chosen = if on_cuda < on_cpu { Device::Cuda } else { Device::Cpu };
-    tracing::info!(
-        "{ROWS} rows a step: {:.0} us on the processor, {:.0} us with CUDA; taking {chosen}",
-        1e6 * on_cpu,
-        1e6 * on_cuda
-    );
-    Ok(if chosen == Device::Cuda { cuda } else { cpu })
-}
-
-/// Seconds of a decoder step.
-fn seconds(engine: &mut dyn Engine) -> Result<f64> {
-    let ids = engine.special_ids();
-    let source = IdMatrix { rows: ROWS, columns: 8, data: vec![i64::from(ids.unk); ROWS * 8] };
-    let encoded = engine.encode(&source)?;
-    engine.join(&encoded, 0..ROWS)?;
-    let mut output = StepOutput::default();
-    let mut begin = Instant::now();
-    for step in 0..2 * STEPS {
-        if step == STEPS {
-            begin = Instant::now();
-        }
-        engine.step(&[i64::from(ids.start); ROWS], &mut output)?;
-    }
-    engine.clear();
-    Ok(begin.elapsed().as_secs_f64() / STEPS as f64)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn tract_is_refused_a_gpu() {
-        assert_eq!(cuda_engine(EngineKind::Tract).unwrap_err().kind(), ErrorKind::Usage);
     }
 }

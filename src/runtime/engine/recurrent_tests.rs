@@ -314,3 +314,214 @@ fn attributes_that_tract_would_ignore_are_refused() {
     assert_eq!(error.kind(), ErrorKind::Engine);
     assert!(error.to_string().starts_with("r.onnx:LSTM_y: tract ignores"), "{error}");
 }
+
+/// A step that is spelt out: how its gates are made and cut.
+#[derive(Clone, Copy, Debug)]
+enum Spelling {
+    /// As `s2s export` writes it: rows of a table and R h, cut twice.
+    Table,
+    /// As PyTorch has it: two products with biases, cut in four in the order i, f, g, o.
+    TwoProducts,
+    /// One product of x and h side by side, everything a sigmoid before it is cut but the candidate.
+    OneProduct,
+    /// A GRU as `s2s export` writes it.
+    Gru,
+}
+
+impl Spelling {
+    const HIDDEN: usize = 20;
+
+    /// Where the gates i, o, f, c (or z, r, n) begin, in gates.
+    fn order(self) -> &'static [usize] {
+        match self {
+            Self::TwoProducts => &[0, 3, 1, 2],
+            Self::Table | Self::OneProduct => &[0, 1, 2, 3],
+            Self::Gru => &[0, 1, 2],
+        }
+    }
+
+    fn width(self) -> usize {
+        self.order().len() * Self::HIDDEN
+    }
+
+    /// The input side's matrix (input, width), which is a table (symbols, width) for some; R (hidden, width).
+    fn weights(self) -> [Vec<f32>; 2] {
+        [numbers(SYMBOLS * self.width(), 1), numbers(Self::HIDDEN * self.width(), 2)]
+    }
+
+    fn has_table(self) -> bool {
+        matches!(self, Self::Table | Self::Gru)
+    }
+
+    fn model(self) -> Vec<u8> {
+        let (h, width) = (Self::HIDDEN, self.width());
+        let mut nodes = Nodes::default();
+        let [w, r] = self.weights();
+        let along = || vec![integer("axis", 1)];
+        nodes.1.push(TensorProto::of_floats("W", &[SYMBOLS, width], &w));
+        nodes.1.push(TensorProto::of_floats("R", &[h, width], &r));
+        nodes.1.push(TensorProto::of_floats("b", &[width], &numbers(width, 3)));
+        let mut cut = |nodes: &mut Nodes, from: &str, sizes: &[usize], to: &[&str]| {
+            let sizes_name = format!("sizes_of_{from}");
+            let sizes: Vec<i64> = sizes.iter().map(|&size| (size * h) as i64).collect();
+            nodes.1.push(TensorProto::of_integers(&sizes_name, &[sizes.len()], &sizes));
+            nodes.add("Split", &[from, &sizes_name], to[0], along());
+            nodes.0.last_mut().unwrap().output = to.iter().map(|&name| name.to_owned()).collect();
+        };
+        if self.has_table() {
+            nodes.add("Gather", &["W", "x"], "of_x", vec![integer("axis", 0)]);
+            nodes.add("MatMul", &["h", "R"], "of_h", vec![]);
+        }
+        match self {
+            Self::Gru => {
+                cut(&mut nodes, "of_x", &[2, 1], &["x_zr", "x_n"]);
+                cut(&mut nodes, "of_h", &[2, 1], &["h_zr", "h_n"]);
+                nodes.add("Add", &["x_zr", "h_zr"], "zr", vec![]);
+                nodes.add("Sigmoid", &["zr"], "gates", vec![]);
+                cut(&mut nodes, "gates", &[1, 1], &["z", "r"]);
+                nodes.add("Mul", &["r", "h_n"], "reset", vec![]);
+                nodes.add("Add", &["x_n", "reset"], "sum_n", vec![]);
+                nodes.add("Tanh", &["sum_n"], "n", vec![]);
+                nodes.add("Sub", &["h", "n"], "difference", vec![]);
+                nodes.add("Mul", &["z", "difference"], "kept", vec![]);
+                nodes.add("Add", &["n", "kept"], "next_h", vec![]);
+            }
+            Self::TwoProducts => {
+                nodes.add("Gemm", &["x", "W", "b"], "of_x", vec![]);
+                nodes.add("Gemm", &["h", "R", "b"], "of_h", vec![]);
+                nodes.add("Add", &["of_x", "of_h"], "sum", vec![]);
+                cut(&mut nodes, "sum", &[1, 1, 1, 1], &["a_i", "a_f", "a_g", "a_o"]);
+                for gate in ["i", "f", "o"] {
+                    nodes.add("Sigmoid", &[&format!("a_{gate}")], gate, vec![]);
+                }
+                nodes.add("Tanh", &["a_g"], "g", vec![]);
+            }
+            Self::Table | Self::OneProduct => {
+                if self.has_table() {
+                    nodes.add("Add", &["of_h", "of_x"], "sum", vec![]);
+                } else {
+                    let both = [w, r].concat();
+                    nodes.1.push(TensorProto::of_floats("WR", &[SYMBOLS + h, width], &both));
+                    nodes.add("Concat", &["x", "h"], "both", along());
+                    nodes.add("MatMul", &["both", "WR"], "product", vec![]);
+                    nodes.add("Add", &["product", "b"], "sum", vec![]);
+                }
+                cut(&mut nodes, "sum", &[3, 1], &["a_iof", "a_g"]);
+                nodes.add("Sigmoid", &["a_iof"], "iof", vec![]);
+                nodes.add("Tanh", &["a_g"], "g", vec![]);
+                cut(&mut nodes, "iof", &[1, 1, 1], &["i", "o", "f"]);
+            }
+        }
+        let width = h.to_string();
+        let state = |name: &str| value(name, DataType::Float, &["batch", &width]);
+        let x = if self.has_table() {
+            value("x", DataType::Int64, &["batch"])
+        } else {
+            value("x", DataType::Float, &["batch", &SYMBOLS.to_string()])
+        };
+        let (mut inputs, mut outputs) = (vec![x, state("h")], vec![state("next_h")]);
+        if !matches!(self, Self::Gru) {
+            nodes.add("Mul", &["f", "c"], "kept", vec![]);
+            nodes.add("Mul", &["i", "g"], "new", vec![]);
+            nodes.add("Add", &["kept", "new"], "next_c", vec![]);
+            nodes.add("Tanh", &["next_c"], "squashed", vec![]);
+            nodes.add("Mul", &["o", "squashed"], "next_h", vec![]);
+            inputs.push(state("c"));
+            outputs.push(state("next_c"));
+        }
+        nodes.model(inputs, outputs)
+    }
+
+    fn names(self) -> [&'static [&'static str]; 2] {
+        if matches!(self, Self::Gru) {
+            [&["x", "h"], &["next_h"]]
+        } else {
+            [&["x", "h", "c"], &["next_h", "next_c"]]
+        }
+    }
+
+    /// The next h and c by definition, of rows whose x are one-hot, or ids.
+    fn defined(self, ids: &[i64], h: &[f32], c: &[f32]) -> [Vec<f64>; 2] {
+        let (hidden, width, [w, r]) = (Self::HIDDEN, self.width(), self.weights());
+        let biases = match self {
+            Self::Table | Self::Gru => 0.0,
+            Self::TwoProducts => 2.0,
+            Self::OneProduct => 1.0,
+        };
+        let (b, sigmoid) = (numbers(width, 3), |x: f64| 1.0 / (1.0 + (-x).exp()));
+        let mut next = [vec![], vec![]];
+        for (row, &id) in ids.iter().enumerate() {
+            for j in 0..hidden {
+                let column = |gate: usize| self.order()[gate] * hidden + j;
+                let of_x = |gate| f64::from(w[id as usize * width + column(gate)]);
+                let of_h = |gate| -> f64 {
+                    let h = h[row * hidden..][..hidden].iter().zip(r.chunks(width));
+                    h.map(|(&h, r)| f64::from(h) * f64::from(r[column(gate)])).sum()
+                };
+                let gate = |gate| of_x(gate) + of_h(gate) + biases * f64::from(b[column(gate)]);
+                let [h, c] = [h, c].map(|state| f64::from(state[row * hidden + j]));
+                if matches!(self, Self::Gru) {
+                    let n = (of_x(2) + sigmoid(gate(1)) * of_h(2)).tanh();
+                    next[0].push(n + sigmoid(gate(0)) * (h - n));
+                    continue;
+                }
+                let c = sigmoid(gate(2)) * c + sigmoid(gate(0)) * gate(3).tanh();
+                next[0].push(sigmoid(gate(1)) * c.tanh());
+                next[1].push(c);
+            }
+        }
+        next
+    }
+}
+
+#[test]
+fn a_step_that_is_spelt_out_is_the_definition_in_every_engine_and_one_operator_in_tract() {
+    for step in [Spelling::Table, Spelling::TwoProducts, Spelling::OneProduct, Spelling::Gru] {
+        let (model, [inputs, outputs]) = (step.model(), step.names());
+        let ids = [3_i64, 0, 8, 1, 7];
+        let one_hot: Vec<f32> = ids
+            .iter()
+            .flat_map(|&id| (0..SYMBOLS as i64).map(move |at| f32::from(u8::from(at == id))))
+            .collect();
+        let [h, c] = [4, 5].map(|seed| numbers(ids.len() * Spelling::HIDDEN, seed));
+        let shape = [ids.len(), Spelling::HIDDEN];
+        let x = if step.has_table() {
+            TensorView { shape: &[5], data: DataView::I64(&ids) }
+        } else {
+            TensorView { shape: &[5, SYMBOLS], data: DataView::F32(&one_hot) }
+        };
+        let state = |data| TensorView { shape: &shape, data: DataView::F32(data) };
+        for kind in engines() {
+            let mut graph = load_graph(kind, "step.onnx", &model, inputs, outputs).unwrap();
+            let mut given = vec![];
+            graph.run(&[x, state(&h), state(&c)][..inputs.len()], &mut given).unwrap();
+            for (given, wanted) in given.iter().zip(step.defined(&ids, &h, &c)) {
+                assert_eq!(given.data.len(), wanted.len());
+                for (given, wanted) in given.data.iter().zip(wanted) {
+                    assert!((f64::from(*given) - wanted).abs() < TOLERANCE, "{kind}, {step:?}");
+                }
+            }
+        }
+        #[cfg(feature = "tract")]
+        {
+            let operators = super::tract::operators(&model, inputs, outputs).unwrap();
+            let is_left = |name: &str| operators.iter().any(|operator| operator.contains(name));
+            assert!(is_left("RecurrentCell"), "{step:?}: {operators:?}");
+            let not_wanted = ["Sigmoid", "Tanh", "Slice", "EinSum", "MatMul", "Gather", "Mul", "Add"];
+            assert!(!not_wanted.into_iter().any(is_left), "{step:?}: {operators:?}");
+        }
+    }
+}
+
+#[cfg(feature = "tract")]
+#[test]
+fn an_operator_over_rows_of_a_table_is_all_that_tract_runs() {
+    for has_table in [true, false] {
+        let case = Case { has_table, has_lengths: false, ..PLAIN };
+        let model = case.model(vec![]);
+        let operators = super::tract::operators(&model, &case.input_names(), &["y_h"]).unwrap();
+        let computes: Vec<_> =
+            operators.iter().filter(|name| !["Source", "Const"].contains(&&***name)).collect();
+        assert_eq!(computes, ["Recurrent"], "{operators:?}");
+    }
+}

@@ -8,7 +8,7 @@ use std::ops::Range;
 use std::sync::Arc;
 
 use super::arrange::Arrangement;
-use super::graph::{Graph, Value};
+use super::graph::{Graph, Job, Value};
 use super::prefix::Prefixes;
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::PaddingSide;
@@ -208,7 +208,7 @@ impl State {
         let age = self.rows.iter().map(|row| row.age).max().unwrap_or(0);
         let [states, memory] = [|row: &Row| row.state, |row: &Row| row.memory]
             .map(|place| self.rows.iter().map(place).collect::<Vec<(usize, usize)>>());
-        let mut tensors = Vec::with_capacity(self.carried.len());
+        let mut row_shapes = Vec::with_capacity(self.carried.len());
         for (at, carried) in self.carried.iter().enumerate() {
             let mut row_shape = first.row_shape(at, carried.batch);
             let (stays, rows, along) = match carried.kind {
@@ -226,14 +226,20 @@ impl State {
                     (memory_stays, &memory, along)
                 }
             };
-            if stays {
-                tensors.push(Arc::clone(&first.tensors[at]));
-                continue;
-            }
-            let parts: Vec<&Value> = self.parts.iter().map(|part| &part.tensors[at]).collect();
+            row_shapes.push((!stays).then_some((row_shape, rows, along)));
+        }
+        let mut jobs: Vec<Job<'_>> = Vec::new();
+        for (at, (carried, moves)) in self.carried.iter().zip(&row_shapes).enumerate() {
+            let Some((row_shape, rows, along)) = moves else { continue };
+            let parts = self.parts.iter().map(|part| &part.tensors[at]).collect();
             let (from, to) = (carried.batch, carried.batch);
-            tensors
-                .push(graph.arrange(&parts, &Arrangement { rows, row_shape: &row_shape, from, to, along })?);
+            jobs.push((parts, Arrangement { rows, row_shape, from, to, along: *along }));
+        }
+        let mut moved = graph.arrange_all(&jobs)?.into_iter();
+        let mut tensors = Vec::with_capacity(self.carried.len());
+        for (old, moves) in first.tensors.iter().zip(&row_shapes) {
+            let next = if moves.is_some() { moved.next() } else { Some(Arc::clone(old)) };
+            tensors.push(next.ok_or_else(|| Error::new(ErrorKind::Internal, "a state was lost"))?);
         }
         let settled = Part {
             columns,

@@ -51,6 +51,32 @@ pub(super) fn engines() -> Vec<EngineKind> {
     EngineKind::COMPILED.iter().copied().filter(present).collect()
 }
 
+/// An engine, and where it runs.
+#[derive(Clone, Copy)]
+pub(super) struct Way {
+    pub(super) kind: EngineKind,
+    pub(super) device: Device,
+}
+
+impl Way {
+    pub(super) fn open(self, bundle: &Bundle) -> crate::error::Result<Box<dyn Engine>> {
+        open_on(bundle, self.kind, self.device)
+    }
+}
+
+impl std::fmt::Display for Way {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} on {}", self.kind, self.device)
+    }
+}
+
+/// The engines to test on the processor, and those that run on devices on a simulated one.
+pub(super) fn ways() -> Vec<Way> {
+    let on = |device| move |kind| Way { kind, device };
+    let on_devices = engines().into_iter().filter(|&kind| kind == EngineKind::Ort);
+    engines().into_iter().map(on(Device::Cpu)).chain(on_devices.map(on(Device::Simulated))).collect()
+}
+
 fn symbols(count: usize) -> VocabularySpec {
     let letters = ('a'..).map(|c| c.to_string());
     let symbols =
@@ -218,9 +244,9 @@ fn check(engine: &mut dyn Engine, cases: &[&Golden], form: &str) {
 fn every_form_gives_in_every_engine_what_the_reference_gives_alone_and_in_a_ragged_batch() {
     let golden = golden();
     for form in ["ids", "one_hot", "foreign"] {
-        for kind in engines() {
-            let mut engine = open(&bundle(form), kind).unwrap();
-            assert_eq!((engine.name(), engine.target_vocabulary()), (kind.as_str(), 9));
+        for way in ways() {
+            let mut engine = way.open(&bundle(form)).unwrap();
+            assert_eq!((engine.name(), engine.target_vocabulary()), (way.kind.as_str(), 9));
             check(engine.as_mut(), &golden.iter().collect::<Vec<_>>(), form);
             for case in &golden {
                 check(engine.as_mut(), &[case], form);
@@ -235,8 +261,8 @@ fn every_form_gives_in_every_engine_what_the_reference_gives_alone_and_in_a_ragg
 #[test]
 fn forks_run_side_by_side_in_threads() {
     let golden = golden();
-    for kind in engines() {
-        let engine = open(&bundle("ids"), kind).unwrap();
+    for way in ways() {
+        let engine = way.open(&bundle("ids")).unwrap();
         let forks: Vec<Box<dyn Engine>> = (0..3).map(|_| engine.fork().unwrap()).collect();
         std::thread::scope(|scope| {
             for mut fork in forks {
@@ -256,8 +282,8 @@ fn dropped_and_repeated_rows_go_on_as_if_they_were_alone() {
     let golden = golden();
     let source = padded(&golden.iter().map(|case| case.source.as_slice()).collect::<Vec<_>>());
     for form in ["ids", "foreign"] {
-        for kind in engines() {
-            let mut engine = open(&bundle(form), kind).unwrap();
+        for way in ways() {
+            let mut engine = way.open(&bundle(form)).unwrap();
             let (mut full, mut part) = (StepOutput::default(), StepOutput::default());
             start(&mut *engine, &source);
             engine.step(&[1; 4], &mut full).unwrap();
@@ -275,8 +301,8 @@ fn dropped_and_repeated_rows_go_on_as_if_they_were_alone() {
 #[test]
 fn ids_outside_the_vocabulary_and_empty_batches_are_errors_not_panics() {
     for form in ["ids", "one_hot", "foreign"] {
-        for kind in engines() {
-            let mut engine = open(&bundle(form), kind).unwrap();
+        for way in ways() {
+            let mut engine = way.open(&bundle(form)).unwrap();
             let matrix = |rows, columns, data: &[i64]| IdMatrix { rows, columns, data: data.to_vec() };
             for bad in [
                 matrix(1, 1, &[12]),
@@ -381,8 +407,8 @@ fn a_self_test_that_one_engine_recorded_passes_in_all() {
         assert!(test.cases.iter().all(|case| !case.output_ids.is_empty()
             && !case.states.is_empty()
             && case.first_logits.len() == 9));
-        for kind in engines() {
-            open(&with_self_test(form, &test), kind).unwrap();
+        for way in ways() {
+            way.open(&with_self_test(form, &test)).unwrap();
         }
     }
 }

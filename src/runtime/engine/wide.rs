@@ -6,8 +6,8 @@ use super::arrange::Arrangement;
 use super::graph::{Feed, Graph, Tensor, TensorView, Value};
 use crate::error::Result;
 
-/// Rows of a call from which on the second form is the faster one (measured: in ort the same at 4, a sixth
-/// faster at 8 and a quarter at 64; in tract alike).
+/// Rows of a call from which on the second form is the faster one (measured in ort: the same at 4, a sixth
+/// faster at 8 and a quarter at 64).
 const WIDE: usize = 8;
 /// Rows in such calls before the second form is made: making it takes as long as encoding some hundreds.
 const ROWS_BEFORE_MAKING: usize = 512;

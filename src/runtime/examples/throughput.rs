@@ -1,4 +1,5 @@
-//! Decodes a file of texts with several engines in turns: texts a second, and whether all say the same.
+//! Decodes a file of texts with several engines in turns: texts a second, and whether all say the same. An
+//! engine is `auto`, `tract` or `ort`, or `ort@cuda` on a device.
 //!
 //! ```sh
 //! cargo run --release --workspace --example throughput -- exported/dates texts.txt --batch 64 --rounds 5 tract ort
@@ -7,7 +8,7 @@
 use std::time::Instant;
 
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::EngineKind;
+use s2s_runtime::engine::{Device, EngineKind};
 use s2s_runtime::translator::Translator;
 
 type Failure = Box<dyn std::error::Error>;
@@ -36,7 +37,9 @@ fn main() -> Result<(), Failure> {
     let mut contestants = Vec::new();
     for engine in engines {
         let begin = Instant::now();
-        let translator = Translator::open(bundle, engine.parse::<EngineKind>()?)?.with_max_batch(batch);
+        let (kind, device) = engine.split_once('@').unwrap_or((engine, Device::Cpu.as_str()));
+        let (kind, device) = (kind.parse::<EngineKind>()?, device.parse()?);
+        let translator = Translator::open_on(bundle, kind, device)?.with_max_batch(batch);
         eprintln!("{engine}: opened in {:.1} ms", 1e3 * begin.elapsed().as_secs_f64());
         contestants.push((engine, translator, Vec::new()));
     }

@@ -230,8 +230,7 @@ impl Terms {
                 return None;
             }
         }
-        // Without a product it would be a cell of nobody's.
-        (!terms.products.is_empty()).then_some(terms)
+        Some(terms)
     }
 
     /// The sum, and its inputs.

@@ -1,12 +1,22 @@
 //! Graphs through tract: pure Rust, nothing to install.
 
+mod attention;
 mod cell;
 mod cell_pattern;
+mod elementwise;
+mod linear;
+mod norm;
+mod operands;
+mod pattern;
+mod product;
 mod reading;
 mod recurrent;
 mod recurrent_node;
 mod recurrent_table;
 mod rewrite;
+mod scatter;
+#[cfg(test)]
+mod testing;
 mod weights;
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -201,7 +211,10 @@ pub(super) fn load(
     }
     let shapes = open_batch(info, inputs);
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    let worth = shapes.is_some() && info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
+    let worth = std::env::var_os("S2S_NOPIN").is_none()
+        && shapes.is_some()
+        && info.recurrent.is_empty()
+        && model.len() <= LARGEST_PINNED;
     let source = Source {
         name: name.to_owned(),
         model,
@@ -335,4 +348,18 @@ impl Graph for TractGraph {
         let pinning = self.pinning.clone();
         Ok(Box::new(Self { plan: Arc::clone(&self.plan), signature: self.signature.clone(), pinning }))
     }
+}
+
+/// The operators of the plan that a graph becomes.
+#[cfg(test)]
+pub(super) fn operators(model: &[u8], inputs: &[&str], outputs: &[&str]) -> TractResult<Vec<String>> {
+    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
+    let source = Source {
+        name: "graph".to_owned(),
+        model: Arc::new(SharedModel::read("graph", model.to_vec().into()).map_err(TractError::msg)?),
+        inputs: names(inputs),
+        outputs: names(outputs),
+        shapes: vec![],
+    };
+    Ok(source.plan(None)?.model().nodes().iter().map(|node| node.op.name().into_owned()).collect())
 }
