@@ -17,16 +17,18 @@ mod rewrite;
 mod scatter;
 #[cfg(test)]
 mod testing;
+mod weights;
 
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
-    Datum, DatumType, Framework, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
+    Datum, DatumType, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
     Tensor as TractTensor, TractError, TractResult, TypedRunnableModel,
 };
 
 use super::arrange::{Arrangement, foreign, note_copy};
 use super::graph::{DataView, DeviceTensor, Feed, Graph, Signature, Tensor, TensorView, Value};
+use crate::checked::SharedModel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::{BOOL, Dimension, FLOAT, GraphInfo, INT32, INT64, RecurrentNode};
 use crate::panics::caught;
@@ -126,7 +128,7 @@ struct Pinning {
 /// What a plan is made of.
 struct Source {
     name: String,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     inputs: Vec<String>,
     outputs: Vec<String>,
     /// Element type and axes of each input, `None` for the batch.
@@ -136,14 +138,13 @@ struct Source {
 impl Source {
     /// The plan for any batch size, or for one.
     fn plan(&self, batch: Option<usize>) -> TractResult<Arc<TypedRunnableModel>> {
-        let mut bytes = self.model.as_slice();
         let mut onnx = tract_onnx::onnx();
         recurrent_node::register(&mut onnx);
-        let mut model = onnx
+        let onnx = onnx
             // Outputs are what the nodes give; a stale annotation is no reason to fail.
             .with_ignore_output_shapes(true)
-            .with_ignore_value_info(true)
-            .model_for_read(&mut bytes)?
+            .with_ignore_value_info(true);
+        let mut model = weights::read(&onnx, &self.model)?
             .with_input_names(&self.inputs)?
             .with_outputs_by_name(&self.outputs)?;
         if let Some(batch) = batch {
@@ -191,7 +192,7 @@ impl Pinning {
 
 pub(super) fn load(
     name: &str,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     info: &GraphInfo,
     inputs: &[&str],
     outputs: &[&str],
@@ -352,7 +353,7 @@ pub(super) fn operators(model: &[u8], inputs: &[&str], outputs: &[&str]) -> Trac
     let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
     let source = Source {
         name: "graph".to_owned(),
-        model: Arc::new(model.to_vec()),
+        model: Arc::new(SharedModel::read("graph", model.to_vec().into()).map_err(TractError::msg)?),
         inputs: names(inputs),
         outputs: names(outputs),
         shapes: vec![],
