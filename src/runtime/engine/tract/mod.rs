@@ -3,6 +3,7 @@
 mod attention;
 mod cell;
 mod cell_pattern;
+mod constants;
 mod elementwise;
 mod linear;
 mod norm;
