@@ -142,7 +142,7 @@ impl TypedOp for Attention {
 }
 
 /// The node that gives this outlet to one reader alone.
-fn behind<'a>(model: &'a TypedModel, outlet: OutletId) -> Option<&'a TypedNode> {
+fn behind(model: &TypedModel, outlet: OutletId) -> Option<&TypedNode> {
     (outlet.slot == 0 && alone(model, outlet)).then(|| model.node(outlet.node))
 }
 
@@ -253,7 +253,8 @@ mod tests {
     fn scaled_and_masked_attention_is_one_operator_and_means_the_same() -> TractResult<()> {
         // (q, keys, values, the two expressions, the mask): scores with heads at their end, heads behind time and
         // before it, one row and many, values that all heads share, no heads and no time at all.
-        let cases: [(&[usize], &[usize], &[usize], &str, &str, &[usize]); 6] = [
+        type Axes = &'static [usize];
+        let cases: [(Axes, Axes, Axes, &str, &str, Axes); 6] = [
             (
                 &[2, 6, 3, 8],
                 &[2, 5, 3, 8],
