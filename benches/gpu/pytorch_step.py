@@ -4,7 +4,8 @@
 
 The network has the sizes that the bundle's manifest gives, and random weights, which take as long as learnt ones: cuDNN's LSTM
 or GRU over the source, one layer call a step, Luong's general attention where the bundle has it, the best id taken on the device.
-Nothing is read back before the end. Prints one JSON object a batch.
+For a folder of Optimum it is a transformer of the sizes in config.json, with caches that are as long as they get from the
+beginning. Nothing is read back before the end. Prints one JSON object a batch.
 """
 import argparse
 import json
@@ -50,6 +51,65 @@ class Decoder(nn.Module):
         return self.output(out).argmax(-1), state
 
 
+class Transformer(nn.Module):
+    """The same with layers of attention; a state is the caches of keys and values, and how many steps they have."""
+
+    def __init__(self, config, longest):
+        super().__init__()
+        width, self.heads, self.longest = config["d_model"], config["decoder_attention_heads"], longest
+        self.embedding = nn.Embedding(config["vocab_size"], width)
+        self.register_buffer("positions", torch.zeros(4096, width))
+
+        def linear(wide=width, out=width):
+            return nn.Linear(wide, out)
+
+        def layer(attentions, inner):
+            parts = {f"{part}{at}": linear() for at in range(attentions) for part in "qkvo"}
+            parts.update(up=linear(out=inner), down=linear(inner), **{f"norm{at}": nn.LayerNorm(width) for at in range(attentions + 1)})
+            return nn.ModuleDict(parts)
+
+        self.encoder = nn.ModuleList(layer(1, config["encoder_ffn_dim"]) for _ in range(config["encoder_layers"]))
+        self.decoder = nn.ModuleList(layer(2, config["decoder_ffn_dim"]) for _ in range(config["decoder_layers"]))
+
+    def split(self, x):
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def attend(self, layer, at, x, keys, values):
+        out = nn.functional.scaled_dot_product_attention(self.split(layer[f"q{at}"](x)), keys, values)
+        return layer[f"norm{at}"](x + layer[f"o{at}"](out.transpose(1, 2).flatten(2)))
+
+    def feed(self, layer, x, at):
+        return layer[f"norm{at}"](x + layer["down"](nn.functional.silu(layer["up"](x))))
+
+    def encode(self, ids):
+        x = self.embedding(ids) + self.positions[: ids.shape[1]]
+        for layer in self.encoder:
+            x = self.feed(layer, self.attend(layer, 0, x, self.split(layer["k0"](x)), self.split(layer["v0"](x))), 1)
+        memory = [(self.split(layer["k1"](x)), self.split(layer["v1"](x))) for layer in self.decoder]
+        size = (ids.shape[0], self.heads, self.longest, x.shape[-1] // self.heads)
+        caches = [(x.new_empty(size), x.new_empty(size)) for _ in self.decoder]
+        return None, memory, (caches, 0)
+
+    def step(self, token, _, memory, state):
+        caches, done = state
+        x = self.embedding(token) + self.positions[done]
+        for layer, (keys, values), (far_keys, far_values) in zip(self.decoder, caches, memory):
+            keys[:, :, done : done + 1] = self.split(layer["k0"](x))
+            values[:, :, done : done + 1] = self.split(layer["v0"](x))
+            x = self.attend(layer, 0, x, keys[:, :, : done + 1], values[:, :, : done + 1])
+            x = self.feed(layer, self.attend(layer, 1, x, far_keys, far_values), 2)
+        return (x @ self.embedding.weight.T).argmax(-1), (caches, done + 1)
+
+
+def network_of(bundle, steps):
+    """The network of a bundle, and how many source symbols it has."""
+    if (bundle / "s2s.yaml").exists():
+        manifest = yaml.safe_load((bundle / "s2s.yaml").read_text(encoding="utf-8"))
+        return Decoder(manifest["architecture"], symbols(manifest, "source"), symbols(manifest, "target")), symbols(manifest, "source")
+    config = json.loads((bundle / "config.json").read_text(encoding="utf-8"))
+    return Transformer(config, steps), config["vocab_size"]
+
+
 def symbols(manifest, side):
     return len(manifest[side]["symbols"])
 
@@ -63,16 +123,17 @@ def main():
     parser.add_argument("--source-time", type=int, default=20)
     parser.add_argument("--seconds", type=float, default=2.0)
     args = parser.parse_args()
-    manifest = yaml.safe_load((args.bundle / "s2s.yaml").read_text(encoding="utf-8"))
     device = torch.device(args.device)
-    network = Decoder(manifest["architecture"], symbols(manifest, "source"), symbols(manifest, "target")).to(device).eval()
+    torch.manual_seed(0)
+    network, source = network_of(args.bundle, args.steps)
+    network = network.to(device).eval()
 
     def wait():
         if device.type == "cuda":
             torch.cuda.synchronize()
 
     for batch in map(int, args.batch.split(",")):
-        ids = torch.randint(4, symbols(manifest, "source"), (batch, args.source_time), device=device)
+        ids = torch.randint(4, source, (batch, args.source_time), device=device)
         calls, steps = [], []
         with torch.inference_mode():
             begin = time.perf_counter()

@@ -49,7 +49,8 @@ pub(crate) fn read(bytes: &[u8]) {
         looked_at(report.check());
         assert!(report.to_json().is_object());
     }
-    for rewritten in [folded_encoder(bytes, SYMBOLS), split_decoder(bytes)].into_iter().flatten() {
+    let rewritten = checked.iter().flat_map(|model| [folded_encoder(model, SYMBOLS), split_decoder(model)]);
+    for rewritten in rewritten.flatten() {
         // What the rewriters give is at least protobuf, and not larger by orders of magnitude.
         assert!(ModelProto::decode(rewritten.as_slice()).is_ok(), "a rewritten graph that cannot be read");
         assert!(

@@ -250,12 +250,13 @@ fn fit(tensor: &mut TensorProto) {
             (1, 4)
         }
     };
-    tensor.raw_data.resize(size * width, 0);
+    let mut raw = tensor.raw_data.to_vec();
+    raw.resize(size * width, 0);
     *tensor = TensorProto {
         dims: std::mem::take(&mut tensor.dims),
         data_type: tensor.data_type,
         name: std::mem::take(&mut tensor.name),
-        raw_data: std::mem::take(&mut tensor.raw_data),
+        raw_data: raw.into(),
         ..TensorProto::default()
     };
 }
@@ -323,7 +324,7 @@ fn tensor(graph: &GraphProto, input: &mut Input<'_>) -> TensorProto {
         dims: integers(input),
         data_type: i32::from(input.byte() % 24),
         name: name(graph, input),
-        raw_data: vec![input.byte(); input.below(64)],
+        raw_data: vec![input.byte(); input.below(64)].into(),
         float_data: vec![f32::from_bits(u32::from(input.u16()) << 16); input.below(8)],
         int64_data: integers(input),
         ..TensorProto::default()
@@ -459,7 +460,7 @@ fn change_graph(graph: &mut GraphProto, kind: u8, input: &mut Input<'_>) {
                 0 => tensor.dims = integers(input),
                 1 => tensor.data_type = i32::from(input.byte() % 24),
                 2 => tensor.raw_data.truncate(input.below(64)),
-                3 if input.flag() => tensor.raw_data.fill(input.byte()),
+                3 if input.flag() => tensor.raw_data = vec![input.byte(); tensor.raw_data.len()].into(),
                 3 => {
                     let (key, value) = ("location".to_owned(), (*input.pick(&NAMES)).to_owned());
                     tensor.external_data.push(StringStringEntryProto { key, value });

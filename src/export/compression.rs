@@ -303,7 +303,7 @@ fn half(tensor: &TensorProto) -> Option<Stored> {
         dims: tensor.dims.clone(),
         data_type: DataType::Float16 as i32,
         name: format!("{}.f16", tensor.name),
-        raw_data: bits.iter().flat_map(|half| half.to_le_bytes()).collect(),
+        raw_data: bits.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>().into(),
         ..TensorProto::default()
     };
     let to = AttributeProto {
@@ -340,7 +340,7 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
         dims,
         data_type: data_type as i32,
         name: format!("{}.{suffix}", tensor.name),
-        raw_data,
+        raw_data: raw_data.into(),
         ..TensorProto::default()
     };
     // A matrix gets an axis in front, see above; a higher tensor is squeezed by the graph itself.

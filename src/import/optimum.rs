@@ -69,7 +69,7 @@ pub fn import(options: &Options, output: &Path, verification: &VerifyOptions) ->
             .in_file(&options.folder)
             .help("name a folder that `optimum-cli export onnx` wrote; `s2s verify` checks a bundle"));
     }
-    let mut manifest = bundle.manifest().clone();
+    let mut manifest = bundle.hashed_manifest();
     if let Some(name) = &options.name {
         manifest.name.clone_from(name);
     }

@@ -81,7 +81,8 @@ mod tests {
     fn every_operation_is_that_of_its_name_in_either_order() {
         let x: Vec<f32> = (1..40).map(|i| i as f32 / 7.0).collect();
         let y: Vec<f32> = (1..40).map(|i| 3.0 - (i * i % 11) as f32).collect();
-        let definitions: [(Arithmetic, fn(f32, f32) -> f32); 4] = [
+        type Definition = fn(f32, f32) -> f32;
+        let definitions: [(Arithmetic, Definition); 4] = [
             (Arithmetic::Add, |x, y| x + y),
             (Arithmetic::Subtract, |x, y| x - y),
             (Arithmetic::Multiply, |x, y| x * y),

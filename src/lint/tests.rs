@@ -41,7 +41,7 @@ fn texts(name: &str, s: &[&str]) -> AttributeProto {
 }
 
 fn tensor(name: &str, data_type: DataType) -> TensorProto {
-    let raw_data = vec![0; if data_type == DataType::Int8 { 1 } else { 4 }];
+    let raw_data = vec![0; if data_type == DataType::Int8 { 1 } else { 4 }].into();
     TensorProto {
         name: name.to_owned(),
         dims: vec![1],
@@ -224,7 +224,7 @@ fn cases() -> Vec<(&'static str, ModelProto, ModelProto)> {
         (
             "typed-data",
             with_graph(plain(), |g| {
-                (g.initializer[0].float_data, g.initializer[0].raw_data) = (vec![1.0], vec![]);
+                (g.initializer[0].float_data, g.initializer[0].raw_data) = (vec![1.0], vec![].into());
             }),
             plain(),
         ),
@@ -396,7 +396,7 @@ fn graphs_that_no_runtime_should_be_given_are_refused() {
     nodes.insert(1, node("Identity", &["a"], &["b"], vec![]));
     let outside = with_graph(lstm(|_| ()), |graph| {
         let tensor = &mut graph.initializer[0];
-        (tensor.data_location, tensor.raw_data) = (1, vec![]);
+        (tensor.data_location, tensor.raw_data) = (1, vec![].into());
         let location =
             StringStringEntryProto { key: "location".to_owned(), value: "../../../etc/passwd".to_owned() };
         tensor.external_data.push(location);

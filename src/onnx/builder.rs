@@ -336,7 +336,7 @@ impl GraphBuilder {
 
     fn constant(&mut self, mut tensor: TensorProto) -> Value {
         let data_type = DataType::try_from(tensor.data_type).unwrap_or(DataType::Undefined);
-        let key = (data_type, tensor.dims.clone(), tensor.raw_data.clone());
+        let key = (data_type, tensor.dims.clone(), tensor.raw_data.to_vec());
         if let Some(value) = self.constants.get(&key) {
             return value.clone();
         }

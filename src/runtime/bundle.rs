@@ -3,11 +3,11 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
-use prost::Message as _;
+use prost::bytes::Bytes;
 
-use crate::checked::{CheckedModel, External};
+use crate::checked::{External, SharedModel};
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::files::{GRAPH, MANIFEST, SIDE_FILE, TOKENISER};
@@ -34,19 +34,21 @@ pub struct Bundle {
     sides: [Side; 2],
     source: Arc<dyn Tokeniser>,
     target: Arc<dyn Tokeniser>,
-    files: BTreeMap<String, Arc<Vec<u8>>>,
-    /// Graphs whose weights lie in other files, with their weights.
-    whole: BTreeMap<Role, Arc<Vec<u8>>>,
+    /// As they were read; graphs that were made in memory are not among them.
+    files: BTreeMap<String, Bytes>,
+    /// With their weights, wherever those lie.
+    graphs: BTreeMap<Role, Arc<SharedModel>>,
     infos: BTreeMap<Role, GraphInfo>,
     remarks: Vec<String>,
     is_made: bool,
+    /// The manifest of what was made in memory, written down when somebody asks for it.
+    written: OnceLock<Option<Bytes>>,
 }
 
 /// What was read of the graphs.
 #[derive(Default)]
 struct Graphs {
-    /// Those whose weights lie in other files, with their weights.
-    whole: BTreeMap<Role, Arc<Vec<u8>>>,
+    models: BTreeMap<Role, Arc<SharedModel>>,
     infos: BTreeMap<Role, GraphInfo>,
 }
 
@@ -119,7 +121,9 @@ impl Bundle {
         let name = name.as_ref();
         let mut bundle = Self::read(name, &mut Memory { name, files: &files })?;
         for (file, bytes) in files {
-            bundle.files.entry(file).or_insert_with(|| Arc::new(bytes));
+            if bundle.file(&file).is_none() {
+                bundle.files.insert(file, bytes.into());
+            }
         }
         Ok(bundle)
     }
@@ -143,7 +147,7 @@ impl Bundle {
         let text = String::from_utf8(text)
             .map_err(|e| Error::new(ErrorKind::Bundle, "not UTF-8").in_file(&manifest_path).caused_by(e))?;
         let manifest = Manifest::from_yaml(&text, &manifest_path)?;
-        let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Arc::new(text.into_bytes()))]);
+        let mut kept = BTreeMap::from([(file::MANIFEST.to_owned(), Bytes::from(text.into_bytes()))]);
         for (&role, graph) in &manifest.graphs {
             let bytes = files.read(&graph.file, GRAPH)?.ok_or_else(|| missing(role, &graph.file, files))?;
             let found = sha256(&bytes);
@@ -162,46 +166,43 @@ impl Bundle {
                     mixed",
                 ));
             }
-            kept.insert(graph.file.clone(), Arc::new(bytes));
+            kept.insert(graph.file.clone(), Bytes::from(bytes));
         }
         for name in [file::SELF_TEST, file::CONFORMANCE, file::README] {
             if let Some(bytes) = files.read(name, SIDE_FILE)? {
-                kept.insert(name.to_owned(), Arc::new(bytes));
+                kept.insert(name.to_owned(), bytes.into());
             }
         }
         for name in manifest.tokeniser_files() {
             if !kept.contains_key(name)
                 && let Some(bytes) = files.read(name, TOKENISER)?
             {
-                kept.insert(name.to_owned(), Arc::new(bytes));
+                kept.insert(name.to_owned(), bytes.into());
             }
         }
-        let (mut infos, mut whole) = (BTreeMap::new(), BTreeMap::new());
+        let mut graphs = Graphs::default();
         let mut weights = Weights::new(&manifest.files, files);
         for (&role, graph) in &manifest.graphs {
+            weights.next_graph();
             let fetch = &mut |tensor: External<'_>| weights.fetch(tensor);
-            let model = CheckedModel::read_with(&graph.file, &kept[&graph.file], fetch)?;
-            infos.insert(role, GraphInfo::of(&model));
-            if weights.take_copied() > 0 {
-                whole.insert(role, Arc::new(model.into_model().encode_to_vec()));
-            }
+            let model = SharedModel::read_with(&graph.file, kept[&graph.file].clone(), fetch)?;
+            graphs.infos.insert(role, GraphInfo::of(&model));
+            graphs.models.insert(role, Arc::new(model));
         }
         kept.extend(weights.read);
         check_side_files(&manifest, &kept, files)?;
-        Self::with(path, manifest, kept, Graphs { whole, infos }, Vec::new())
+        Self::with(path, manifest, kept, graphs, Vec::new())
     }
 
     /// Opens an Optimum folder: its manifest and its graphs are made in memory.
     fn made_of(path: &Path, files: &mut dyn Files) -> Result<Self> {
-        let optimum::Synthesis { manifest, files, infos, remarks } = optimum::synthesise(path, files)?;
+        let optimum::Synthesis { manifest, files, graphs, infos, remarks } =
+            optimum::synthesise(path, files)?;
         for remark in &remarks {
             tracing::warn!("{}: {remark}", path.display());
         }
-        let mut kept: BTreeMap<String, Arc<Vec<u8>>> =
-            files.into_iter().map(|(name, bytes)| (name, Arc::new(bytes))).collect();
-        kept.insert(file::MANIFEST.to_owned(), Arc::new(manifest.to_yaml()?.into_bytes()));
-        let graphs = Graphs { infos, ..Graphs::default() };
-        let made = Self::with(path, manifest, kept, graphs, remarks)?;
+        let models = graphs.into_iter().map(|(role, model)| (role, Arc::new(model))).collect();
+        let made = Self::with(path, manifest, files, Graphs { models, infos }, remarks)?;
         Ok(Self { is_made: true, ..made })
     }
 
@@ -209,11 +210,11 @@ impl Bundle {
     fn with(
         path: &Path,
         manifest: Manifest,
-        kept: BTreeMap<String, Arc<Vec<u8>>>,
+        kept: BTreeMap<String, Bytes>,
         graphs: Graphs,
         remarks: Vec<String>,
     ) -> Result<Self> {
-        let Graphs { whole, infos } = graphs;
+        let Graphs { models, infos } = graphs;
         check_metadata(&manifest, &infos)?;
         check_wiring(&manifest, &infos)?;
         let named = NamedFiles { folder: path, files: &kept };
@@ -230,10 +231,11 @@ impl Bundle {
             source,
             target,
             files: kept,
-            whole,
+            graphs: models,
             infos,
             remarks,
             is_made: false,
+            written: OnceLock::new(),
         })
     }
 
@@ -253,9 +255,19 @@ impl Bundle {
         &self.path
     }
 
-    /// The manifest.
+    /// The manifest; of a bundle that was made in memory without hashes of its graphs, which are not written
+    /// down unless somebody [asks](Self::hashed_manifest).
     pub fn manifest(&self) -> &Manifest {
         &self.manifest
+    }
+
+    /// The manifest with the hashes of all graphs.
+    pub fn hashed_manifest(&self) -> Manifest {
+        let mut manifest = self.manifest.clone();
+        for (role, graph) in manifest.graphs.iter_mut().filter(|(_, graph)| graph.sha256.is_empty()) {
+            graph.sha256 = self.graphs.get(role).map_or_else(String::new, |model| sha256(model.bytes()));
+        }
+        manifest
     }
 
     /// Source text to ids.
@@ -279,14 +291,15 @@ impl Bundle {
     /// # Errors
     /// [`ErrorKind::Bundle`] if the bundle has no such graph (only the training graph may be absent).
     pub fn graph(&self, role: Role) -> Result<&[u8]> {
-        self.shared_graph(role).map(|bytes| bytes.as_slice())
+        self.shared_graph(role).map(|model| &model.bytes()[..])
     }
 
-    /// The same for who wants them later than the bundle may live.
-    pub(crate) fn shared_graph(&self, role: Role) -> Result<&Arc<Vec<u8>>> {
-        let file = || self.manifest.graphs.get(&role).and_then(|graph| self.files.get(&graph.file));
-        let graph = self.whole.get(&role).or_else(file);
-        graph.ok_or_else(|| no_graph(&self.path, role))
+    /// The same as a model, which may live longer than the bundle.
+    ///
+    /// # Errors
+    /// As [`graph`](Self::graph).
+    pub fn shared_graph(&self, role: Role) -> Result<&Arc<SharedModel>> {
+        self.graphs.get(&role).ok_or_else(|| no_graph(&self.path, role))
     }
 
     /// The file name of a graph, for errors.
@@ -304,17 +317,21 @@ impl Bundle {
 
     /// Any file of the bundle: manifest, graphs, self test, conformance record, README.
     pub fn file(&self, name: &str) -> Option<&[u8]> {
-        self.files.get(name).map(|bytes| bytes.as_slice())
+        if let Some(bytes) = self.files.get(name) {
+            return Some(bytes);
+        }
+        if self.is_made && name == file::MANIFEST {
+            let write = || self.hashed_manifest().to_yaml().ok().map(|text| text.into_bytes().into());
+            return self.written.get_or_init(write).as_deref();
+        }
+        let (role, _) = self.manifest.graphs.iter().find(|(_, graph)| graph.file == name)?;
+        self.graph(*role).ok()
     }
 }
 
 /// What the manifest lists is there and is what was written: a self test that is gone would otherwise not be
 /// missed.
-fn check_side_files(
-    manifest: &Manifest,
-    kept: &BTreeMap<String, Arc<Vec<u8>>>,
-    files: &dyn Files,
-) -> Result<()> {
+fn check_side_files(manifest: &Manifest, kept: &BTreeMap<String, Bytes>, files: &dyn Files) -> Result<()> {
     for (name, listed) in &manifest.files {
         let found = kept.get(name).map(|bytes| sha256(bytes));
         let message = match found {

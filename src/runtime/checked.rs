@@ -17,6 +17,7 @@ use std::collections::{HashMap, HashSet};
 use std::ops::Deref;
 
 use prost::Message as _;
+use prost::bytes::{Buf, Bytes};
 
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{
@@ -26,11 +27,13 @@ use crate::onnx::{
 mod elements;
 mod external;
 mod limits;
+mod shared;
 mod tensors;
 mod wire;
 
 pub use external::External;
 pub use limits::{LONGEST_NAME, MOST_AXES, MOST_DECLARED, MOST_NODES, MOST_PARTS, MOST_TENSORS};
+pub use shared::SharedModel;
 
 /// Calls of functions within functions.
 const DEEPEST_CALL: usize = 32;
@@ -47,7 +50,15 @@ impl CheckedModel {
     /// # Errors
     /// [`ErrorKind::Bundle`] with graph and node.
     pub fn read(name: &str, bytes: &[u8]) -> Result<Self> {
-        Self::new(name, decoded(name, bytes)?)
+        Self::new(name, decoded(name, bytes, bytes)?)
+    }
+
+    /// The same without a copy of the weights: they stay where `bytes` has them.
+    ///
+    /// # Errors
+    /// As [`read`](Self::read).
+    pub fn read_shared(name: &str, bytes: Bytes) -> Result<Self> {
+        Self::new(name, decoded(name, &bytes, bytes.clone())?)
     }
 
     /// Reads and checks a model whose tensors may have their values in other files.
@@ -58,10 +69,10 @@ impl CheckedModel {
     /// As [`read`](Self::read), and what `fetch` gives.
     pub fn read_with(
         name: &str,
-        bytes: &[u8],
-        fetch: &mut dyn FnMut(External<'_>) -> Result<Vec<u8>>,
+        bytes: Bytes,
+        fetch: &mut dyn FnMut(External<'_>) -> Result<Bytes>,
     ) -> Result<Self> {
-        let mut model = decoded(name, bytes)?;
+        let mut model = decoded(name, &bytes, bytes.clone())?;
         external::fetch_all(name, &mut model, fetch)?;
         Self::new(name, model)
     }
@@ -113,14 +124,16 @@ impl Deref for CheckedModel {
 }
 
 /// The messages of a model, which are counted before they are decoded.
-fn decoded(name: &str, bytes: &[u8]) -> Result<ModelProto> {
+///
+/// - `bytes`, `buffer`: the same bytes, to be counted and to be decoded.
+fn decoded(name: &str, bytes: &[u8], buffer: impl Buf) -> Result<ModelProto> {
     wire::count(bytes).map_err(|fault| match fault {
         wire::Fault::Malformed => no_model(name),
         wire::Fault::TooMany(what, most) => {
             wrong(name, None, format!("more than {most} {what}")).help("is this the right file?")
         }
     })?;
-    ModelProto::decode(bytes).map_err(|e| no_model(name).caused_by(e))
+    ModelProto::decode(buffer).map_err(|e| no_model(name).caused_by(e))
 }
 
 fn wrong(name: &str, node: Option<&str>, message: impl Into<String>) -> Error {

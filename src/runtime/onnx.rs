@@ -6,6 +6,7 @@
 //! others.
 
 use prost::Message;
+use prost::bytes::Bytes;
 
 /// An ONNX file.
 #[derive(Clone, PartialEq, Message)]
@@ -239,8 +240,11 @@ pub struct TensorProto {
     #[prost(string, tag = "8")]
     pub name: String,
     /// Elements, little endian; the only form written here, because some engines read no other.
-    #[prost(bytes = "vec", tag = "9")]
-    pub raw_data: Vec<u8>,
+    ///
+    /// Shared with the file that they were read from where that was decoded from [`Bytes`], so that weights
+    /// are not copied.
+    #[prost(bytes = "bytes", tag = "9")]
+    pub raw_data: Bytes,
     /// Elements as doubles.
     #[prost(double, repeated, tag = "10")]
     pub double_data: Vec<f64>,
@@ -393,7 +397,13 @@ impl TensorProto {
             "shape {shape:?} of {name} does not fit {len} values"
         );
         let dims = shape.iter().map(|&d| d as i64).collect();
-        Self { dims, data_type: data_type as i32, name: name.to_owned(), raw_data, ..Self::default() }
+        Self {
+            dims,
+            data_type: data_type as i32,
+            name: name.to_owned(),
+            raw_data: raw_data.into(),
+            ..Self::default()
+        }
     }
 
     /// The shape as lengths; `None` where an axis is negative.

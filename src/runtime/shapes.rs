@@ -35,7 +35,7 @@ pub(crate) fn integers(tensor: &TensorProto) -> Option<Vec<i64>> {
         .filter(|&count| count <= MOST_AXES)?;
     const INT64: i32 = DataType::Int64 as i32;
     const INT32: i32 = DataType::Int32 as i32;
-    let raw = tensor.raw_data.as_slice();
+    let raw = &tensor.raw_data[..];
     match tensor.data_type {
         INT64 if raw.len() == 8 * count => {
             Some(raw.as_chunks::<8>().0.iter().map(|b| i64::from_le_bytes(*b)).collect())

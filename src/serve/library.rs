@@ -17,7 +17,7 @@ use tokio::sync::Notify;
 use super::bundle_model::BundleModel;
 use super::graphs::Graphs;
 use super::languages::spoken;
-use super::model::Card;
+use super::model::{Card, Model as _};
 use super::scheduler::Scheduler;
 use super::server::Server;
 
@@ -151,6 +151,18 @@ pub fn card(manifest: &Manifest) -> Card {
     }
 }
 
+/// Refuses a model of which every text has more rows than a batch may have: each request would be refused.
+fn fits(rows: usize, most: usize) -> Result<()> {
+    if rows <= most {
+        return Ok(());
+    }
+    let message =
+        format!("decodes each text with {rows} beams or samples, and a batch has at most {most} rows");
+    Err(Error::new(ErrorKind::Usage, message).help(format!(
+        "set --max-batch-size to {rows} or more, or ask for fewer (num_beams) with --decoding"
+    )))
+}
+
 impl Library {
     fn load(&self, path: &Path, server: &Server) -> Result<(Scheduler, Stamp)> {
         // Taken before reading, so that a change during it is seen at the next look.
@@ -163,6 +175,8 @@ impl Library {
         card.target_language = self.target_language.clone().or(card.target_language);
         let metrics = server.metrics().model(&card.name);
         let model = BundleModel::new(card, TextCoder::new(&bundle), engine, self.decoding.clone())?;
+        fits(model.settings(&DecodingOptions::default())?.most_rows(), server.limits().max_batch_size)
+            .map_err(|error| error.in_file(path))?;
         let scheduler = Scheduler::start(Arc::new(model), self.workers, server.limits(), &metrics)?;
         Ok((scheduler.with_graphs(Graphs::new(&bundle, self.engine, self.workers)), stamp))
     }
@@ -294,5 +308,19 @@ impl Library {
                 tracing::info!("looked for changed bundles, as SIGHUP asked");
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_whose_beams_do_not_fit_into_a_batch_is_refused_with_the_flag_that_helps() {
+        assert!(fits(4, 4).is_ok());
+        let error = fits(5, 4).err();
+        assert_eq!(error.as_ref().map(Error::kind), Some(ErrorKind::Usage));
+        let help = error.as_ref().and_then(Error::help_text).unwrap_or_default();
+        assert!(help.contains("--max-batch-size to 5 or more"), "{help}");
     }
 }

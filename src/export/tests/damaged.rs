@@ -70,7 +70,7 @@ fn corrupted(role: Role, tensor: &str) -> Bundle {
     let tensor = tensors.iter_mut().find(|t| t.name == tensor).unwrap();
     let last = tensor.raw_data.len() - 4;
     let value = f32::from_le_bytes(tensor.raw_data[last..].try_into().unwrap()) + 0.5;
-    tensor.raw_data[last..].copy_from_slice(&value.to_le_bytes());
+    tensor.raw_data = [&tensor.raw_data[..last], &value.to_le_bytes()].concat().into();
     replace(&mut files, role, &model);
     Bundle::from_files("toy", files).unwrap()
 }

@@ -1,5 +1,6 @@
 //! The forms of encoder and decoder that engines make for many rows.
 
+use s2s_runtime::checked::CheckedModel;
 use s2s_runtime::engine::IdMatrix;
 use s2s_runtime::engine::graph::{DataView, TensorView};
 
@@ -63,7 +64,8 @@ fn a_folded_encoder_gives_what_the_encoder_gives() {
         let toy = Toy::of(architecture, 5);
         let bundle = toy.bundle();
         let (model, wiring) = (bundle.graph(Role::Encoder).unwrap(), &bundle.manifest().wiring);
-        let folded = engine::folded_encoder(model, toy.source.len()).unwrap();
+        let folded =
+            engine::folded_encoder(bundle.shared_graph(Role::Encoder).unwrap(), toy.source.len()).unwrap();
         let operators = |bytes: &[u8], op: &str| {
             ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is(op)).count()
         };
@@ -94,18 +96,20 @@ fn encoders_of_others_of_gru_cells_and_of_several_layers_are_not_folded() {
     {
         let toy = Toy::of(architecture, 5);
         assert_eq!(
-            engine::folded_encoder(toy.bundle().graph(Role::Encoder).unwrap(), toy.source.len()),
+            engine::folded_encoder(toy.bundle().shared_graph(Role::Encoder).unwrap(), toy.source.len()),
             None
         );
     }
     let toy = Toy::embedded();
     let files = toy.files(&ExportOptions { io: Io::OneHot, ..ExportOptions::default() });
-    assert_eq!(engine::folded_encoder(&files[file::ENCODER], toy.source.len()), None);
+    let folded = |model: ModelProto| {
+        engine::folded_encoder(&CheckedModel::new("encoder", model).unwrap(), toy.source.len())
+    };
+    assert_eq!(folded(model(&files, Role::Encoder)), None);
     let mut foreign = model(&toy.files(&ExportOptions::default()), Role::Encoder);
-    assert!(engine::folded_encoder(&foreign.encode_to_vec(), toy.source.len()).is_some());
+    assert!(folded(foreign.clone()).is_some());
     foreign.metadata_props.clear();
-    assert_eq!(engine::folded_encoder(&foreign.encode_to_vec(), toy.source.len()), None);
-    assert_eq!(engine::folded_encoder(b"no model", toy.source.len()), None);
+    assert_eq!(folded(foreign), None);
 }
 
 #[test]
@@ -143,7 +147,7 @@ fn a_decoder_with_a_product_for_each_gate_gives_what_the_decoder_gives() {
     for architecture in forms {
         let toy = Toy::of(architecture, 5);
         let bundle = toy.bundle();
-        let split = engine::split_decoder(bundle.graph(Role::Decoder).unwrap()).unwrap();
+        let split = engine::split_decoder(bundle.shared_graph(Role::Decoder).unwrap()).unwrap();
         let products = |bytes: &[u8]| {
             ModelProto::decode(bytes).unwrap().graph.unwrap().node.iter().filter(|n| n.is("MatMul")).count()
         };
@@ -172,5 +176,5 @@ fn a_decoder_with_a_product_for_each_gate_gives_what_the_decoder_gives() {
         }
     }
     let gru = Toy::of(Architecture { cell: Cell::Gru, ..embedded }, 5);
-    assert_eq!(engine::split_decoder(gru.bundle().graph(Role::Decoder).unwrap()), None);
+    assert_eq!(engine::split_decoder(gru.bundle().shared_graph(Role::Decoder).unwrap()), None);
 }

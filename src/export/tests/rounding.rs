@@ -100,7 +100,7 @@ fn a_real_fault_in_a_network_that_amplifies_rounding_still_fails_by_its_numbers(
         let tensor = model.graph.as_mut().unwrap().initializer.iter_mut().find(|t| t.name == tensor).unwrap();
         let mut values = tensor.floats().unwrap();
         change(&mut values, 32);
-        tensor.raw_data = values.iter().flat_map(|x| x.to_le_bytes()).collect();
+        tensor.raw_data = values.iter().flat_map(|x| x.to_le_bytes()).collect::<Vec<u8>>().into();
         replace(&mut files, role, &model);
         let report = verify(&Bundle::from_files("toy", files).unwrap(), &options()).unwrap();
         let by_number = |check: &&Check| {

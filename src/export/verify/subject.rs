@@ -53,7 +53,7 @@ impl Subject {
             Self::Process(name, process) => (name, process),
         };
         let mut engine = OnnxEngine::new(name, bundle, |name, model, inputs, outputs| {
-            process.load(name, model, inputs, outputs)
+            process.load(name, model.bytes(), inputs, outputs)
         })?;
         if let Some(json) = bundle.file(file::SELF_TEST) {
             SelfTest::from_json(json)?.run(&mut engine, &bundle.manifest().wiring)?;

@@ -148,7 +148,7 @@ fn with_weights(
 ) -> Result<CheckedModel> {
     let folder = path.parent().unwrap_or(Path::new(""));
     let (mut own, mut copied): (BTreeMap<String, Vec<u8>>, u64) = (BTreeMap::new(), 0);
-    let model = CheckedModel::read_with(name, bytes, &mut |tensor: External<'_>| {
+    let model = CheckedModel::read_with(name, bytes.to_vec().into(), &mut |tensor: External<'_>| {
         let location = tensor.location.strip_prefix("./").unwrap_or(tensor.location);
         let wrong = |message: String| {
             Error::new(ErrorKind::Bundle, message)
@@ -169,7 +169,7 @@ fn with_weights(
         let part = usize::try_from(tensor.offset).ok().zip(usize::try_from(tensor.length).ok());
         let values = part.and_then(|(from, length)| data.get(from..from.checked_add(length)?));
         let short = || wrong(format!("{location} is too short for it: {} bytes", data.len()));
-        values.map(<[u8]>::to_vec).ok_or_else(short)
+        values.map(|values| values.to_vec().into()).ok_or_else(short)
     })?;
     for (location, data) in own {
         let hash = sha256(&data);

@@ -2,7 +2,8 @@
 //! bundle, and read into the graph that names them.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+
+use prost::bytes::Bytes;
 
 use super::files::Files;
 use crate::checked::External;
@@ -16,19 +17,19 @@ pub(super) struct Weights<'a> {
     /// What the manifest lists: sha256 by name.
     listed: &'a BTreeMap<String, String>,
     files: &'a mut dyn Files,
-    pub(super) read: BTreeMap<String, Arc<Vec<u8>>>,
-    /// Bytes that were copied into the graph at hand.
-    copied: u64,
+    pub(super) read: BTreeMap<String, Bytes>,
+    /// Bytes that the graph at hand took.
+    taken: u64,
 }
 
 impl<'a> Weights<'a> {
     pub(super) fn new(listed: &'a BTreeMap<String, String>, files: &'a mut dyn Files) -> Self {
-        Self { listed, files, read: BTreeMap::new(), copied: 0 }
+        Self { listed, files, read: BTreeMap::new(), taken: 0 }
     }
 
-    /// Bytes that the graph before took from other files; the next one begins with none.
-    pub(super) fn take_copied(&mut self) -> u64 {
-        std::mem::take(&mut self.copied)
+    /// Begins with another graph, whose bytes are counted anew.
+    pub(super) fn next_graph(&mut self) {
+        self.taken = 0;
     }
 
     /// The values of a tensor.
@@ -36,7 +37,7 @@ impl<'a> Weights<'a> {
     /// # Errors
     /// [`ErrorKind::Bundle`] if the file lies outside the bundle, is not listed, has changed, or is too
     /// short; [`ErrorKind::Io`] if reading fails.
-    pub(super) fn fetch(&mut self, tensor: External<'_>) -> Result<Vec<u8>> {
+    pub(super) fn fetch(&mut self, tensor: External<'_>) -> Result<Bytes> {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message);
         let name = tensor.location.strip_prefix("./").unwrap_or(tensor.location);
         if !is_plain_name(name) {
@@ -46,8 +47,8 @@ impl<'a> Weights<'a> {
                 ));
         }
         // Several tensors may name the same bytes.
-        self.copied = self.copied.saturating_add(tensor.length);
-        if self.copied > GRAPH.limit {
+        self.taken = self.taken.saturating_add(tensor.length);
+        if self.taken > GRAPH.limit {
             return Err(wrong(
                 "with its weights the graph is longer than 2 GiB, which no ONNX model may be".to_owned(),
             )
@@ -56,13 +57,16 @@ impl<'a> Weights<'a> {
         let data = match self.read.get(name) {
             Some(data) => data,
             None => {
-                let data = Arc::new(self.listed_file(name)?);
+                let data = Bytes::from(self.listed_file(name)?);
                 self.read.entry(name.to_owned()).or_insert(data)
             }
         };
         let part = usize::try_from(tensor.offset).ok().zip(usize::try_from(tensor.length).ok());
-        let part = part.and_then(|(from, length)| data.get(from..from.checked_add(length)?));
-        part.map(<[u8]>::to_vec).ok_or_else(|| {
+        let part = part.and_then(|(from, length)| {
+            let part = from..from.checked_add(length)?;
+            (part.end <= data.len()).then(|| data.slice(part))
+        });
+        part.ok_or_else(|| {
             wrong(format!(
                 "its values are {} bytes from {} on of {name}, which has {}",
                 tensor.length,

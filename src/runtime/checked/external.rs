@@ -1,5 +1,7 @@
 //! Tensors whose values lie in another file: read into the model before it is checked.
 
+use prost::bytes::Bytes;
+
 use super::elements::bytes_of;
 use crate::error::{Error, ErrorKind, Result};
 use crate::onnx::{GraphProto, ModelProto, TensorProto};
@@ -16,7 +18,7 @@ pub struct External<'a> {
 }
 
 /// Gives the bytes of a tensor, as many as it needs.
-pub(super) type Fetch<'f> = dyn FnMut(External<'_>) -> Result<Vec<u8>> + 'f;
+pub(super) type Fetch<'f> = dyn FnMut(External<'_>) -> Result<Bytes> + 'f;
 
 /// Puts what `fetch` gives into the tensors of `model`. Those of functions and sparse ones stay as they are,
 /// and are refused later.

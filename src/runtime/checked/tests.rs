@@ -174,7 +174,7 @@ fn external_data_is_refused_wherever_a_tensor_can_stand() {
         }];
     };
     let models = with_tensor(|tensor| {
-        (tensor.data_location, tensor.raw_data) = (1, vec![]);
+        (tensor.data_location, tensor.raw_data) = (1, vec![].into());
         location(tensor);
     });
     assert_eq!(models.len(), 12);
@@ -197,7 +197,7 @@ fn tensors_have_as_many_bytes_as_axes_and_type_say() {
         (|t| t.data_type = 7, "need 16"),
         (|t| t.data_type = 0, "element type 0"),
         (|t| t.float_data = vec![1.0, 2.0], "several fields"),
-        (|t| (t.raw_data, t.int64_data) = (vec![], vec![1, 2]), "2 in float_data"),
+        (|t| (t.raw_data, t.int64_data) = (vec![].into(), vec![1, 2]), "2 in float_data"),
     ];
     for (change, said) in changes {
         with_tensor(change).iter().for_each(|model| refused(model, &[said]));
@@ -205,7 +205,7 @@ fn tensors_have_as_many_bytes_as_axes_and_type_say() {
     // Typed fields, half a byte each, texts, nothing.
     for tensor in [
         TensorProto { dims: vec![2], data_type: 1, float_data: vec![1.0, 2.0], ..TensorProto::default() },
-        TensorProto { dims: vec![3], data_type: 22, raw_data: vec![0; 2], ..TensorProto::default() },
+        TensorProto { dims: vec![3], data_type: 22, raw_data: vec![0; 2].into(), ..TensorProto::default() },
         TensorProto { dims: vec![3], data_type: 22, int32_data: vec![0; 2], ..TensorProto::default() },
         TensorProto {
             dims: vec![1],
@@ -307,4 +307,27 @@ fn no_bytes_make_it_panic() {
             drop(CheckedModel::read("g", &changed));
         }
     }
+}
+
+#[test]
+fn the_weights_of_a_shared_model_lie_in_its_file_and_one_made_in_memory_is_written_when_asked() {
+    let file = Bytes::from(good().encode_to_vec());
+    let shared = SharedModel::read("g.onnx", file.clone()).unwrap();
+    let weight = shared.graph().initializer[0].raw_data.as_ptr();
+    assert!(file.as_ptr_range().contains(&weight), "the weights were copied");
+    assert_eq!(shared.bytes().as_ptr(), file.as_ptr());
+
+    let made = SharedModel::from(CheckedModel::new("g.onnx", good()).unwrap());
+    assert_eq!((made.len(), made.with_bytes(<[u8]>::to_vec)), (file.len(), file.to_vec()));
+    assert_eq!(made.bytes(), &file);
+
+    // Weights that lie elsewhere are within the bytes.
+    let mut outside = good();
+    let tensor = &mut graph(&mut outside).initializer[0];
+    let values = std::mem::take(&mut tensor.raw_data);
+    let entry = StringStringEntryProto { key: "location".to_owned(), value: "w.data".to_owned() };
+    (tensor.data_location, tensor.external_data) = (1, vec![entry]);
+    let bytes = Bytes::from(outside.encode_to_vec());
+    let shared = SharedModel::read_with("g.onnx", bytes, &mut |_| Ok(values.clone())).unwrap();
+    assert_eq!(shared.bytes(), &file);
 }

@@ -78,8 +78,8 @@ pub(super) struct Group {
     ends: Vec<u32>,
     /// Ids that are never generated.
     never: Vec<u32>,
-    /// Ids that no rule ever lets through.
-    banned: Vec<u32>,
+    /// Ids that no rule ever lets through, and those that none lets through while outputs are too short.
+    banned: [Vec<u32>; 2],
     /// Cached: no rule changes the logits.
     no_rules: bool,
     /// Cached: what it needs of most steps.
@@ -110,7 +110,7 @@ impl Group {
             cancelled: false,
             failure: None,
             finished: Vec::new(),
-            banned: needs::banned(s, &never, special.unk, &ends),
+            banned: [&[], &*ends].map(|early| needs::banned(s, &never, special.unk, &ends, early)),
             needs: Needs::of(s, filters::changes_values(s), ends.len(), wants_log_p),
             ends,
             never,
@@ -139,9 +139,10 @@ impl Group {
         self.needs.at(&self.request.settings, said, generated)
     }
 
-    /// The ids that no rule ever lets through.
+    /// The ids that no rule lets through in the next step.
     pub(super) fn banned(&self) -> &[u32] {
-        &self.banned
+        let generated = self.rows.first().map_or(0, |row| self.generated(row));
+        &self.banned[usize::from(generated < self.request.settings.min_new_tokens)]
     }
 
     /// Whether it looks at the attention weights of its rows.

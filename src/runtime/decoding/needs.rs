@@ -15,17 +15,23 @@ pub(super) enum Needs {
     All,
 }
 
-/// Ids that never come in any row, whatever it has said; in order, each once.
+/// Ids that do not come in any row, whatever it has said; in order, each once.
 ///
 /// - `never`: what the tokeniser says is never generated. `unknown`: the id of unknown symbols. `ends`: the
-///   ids that end an output.
-pub(super) fn banned(settings: &Settings, never: &[u32], unknown: u32, ends: &[u32]) -> Vec<u32> {
+///   ids that end an output. `early`: what does not come yet.
+pub(super) fn banned(
+    settings: &Settings,
+    never: &[u32],
+    unknown: u32,
+    ends: &[u32],
+    early: &[u32],
+) -> Vec<u32> {
     let words = settings.bad_words.iter().filter_map(|word| match word.as_slice() {
         &[id] if !ends.contains(&id) => Some(id),
         _ => None,
     });
     let suppressed = settings.suppress.iter().copied();
-    let mut banned: Vec<u32> = never.iter().copied().chain(words).chain(suppressed).collect();
+    let mut banned: Vec<u32> = never.iter().chain(early).copied().chain(words).chain(suppressed).collect();
     banned.extend(settings.disable_unk.then_some(unknown));
     banned.sort_unstable();
     banned.dedup();
@@ -66,7 +72,7 @@ impl Needs {
             && generated == usize::from(forces_first && settings.prefix.is_empty());
         let forced = forces_first && said == 0
             || !settings.forced_eos.is_empty() && generated + 1 == settings.max_new_tokens;
-        if forced || begins || generated < settings.min_new_tokens { Self::All } else { self }
+        if forced || begins { Self::All } else { self }
     }
 }
 

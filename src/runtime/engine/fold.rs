@@ -31,7 +31,7 @@ const GATES: [(&str, &str); 4] = [("i", "Sigmoid"), ("o", "Sigmoid"), ("f", "Sig
 /// them (in one or two directions) over ids, in the form that `s2s export` writes.
 ///
 /// - `symbols`: size of the source vocabulary.
-pub fn folded_encoder(model: &[u8], symbols: usize) -> Option<Vec<u8>> {
+pub fn folded_encoder(model: &CheckedModel, symbols: usize) -> Option<Vec<u8>> {
     rewritten(model, |graph| {
         let mut any = false;
         for at in (0..graph.node.len()).rev() {
@@ -50,7 +50,7 @@ pub fn folded_encoder(model: &[u8], symbols: usize) -> Option<Vec<u8>> {
 
 /// The same decoder step with a product for each gate of its first LSTM layer; `None` unless it has the form
 /// that `s2s export` writes for f32 and f16 weights.
-pub fn split_decoder(model: &[u8]) -> Option<Vec<u8>> {
+pub fn split_decoder(model: &CheckedModel) -> Option<Vec<u8>> {
     rewritten(model, |graph| {
         let Some(Cell { at, nodes, gates, replaced }) =
             (0..graph.node.len()).find_map(|at| Cell::find(graph, at))
@@ -65,10 +65,10 @@ pub fn split_decoder(model: &[u8]) -> Option<Vec<u8>> {
 }
 
 /// A model of ours after `rewrite`, which says whether it found what it wanted.
-fn rewritten(model: &[u8], rewrite: impl FnOnce(&mut GraphProto) -> bool) -> Option<Vec<u8>> {
-    let mut model = CheckedModel::read("the graph", model).ok()?.into_model();
+fn rewritten(model: &CheckedModel, rewrite: impl FnOnce(&mut GraphProto) -> bool) -> Option<Vec<u8>> {
     // That the last channel is 1 at tokens and 0 at PAD is our own rule.
     model.metadata(metadata::FORMAT_VERSION)?;
+    let mut model = model.clone().into_model();
     let graph = model.graph.as_mut()?;
     if !rewrite(graph) {
         return None;

@@ -16,7 +16,8 @@ use crate::error::{Error, ErrorKind, Result};
 /// What runs the graphs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum EngineKind {
-    /// The first that is compiled in: tract, else ort.
+    /// The fastest for a bundle, as [`choice`](super::choice) says; for a single graph the first that is
+    /// compiled in: tract, else ort.
     #[default]
     Auto,
     /// tract, pure Rust.
@@ -63,7 +64,7 @@ impl EngineKind {
         }
     }
 
-    /// The engine that `auto` stands for.
+    /// The engine itself, `auto` being the first that is compiled in.
     ///
     /// # Errors
     /// [`ErrorKind::Engine`] if it is not compiled in.

@@ -62,6 +62,8 @@ pub use open::{is_tried, load_graph, load_graph_on};
 pub use place::Place;
 
 #[cfg(test)]
+mod choice_tests;
+#[cfg(test)]
 mod hostile_tests;
 #[cfg(test)]
 mod recurrent_tests;

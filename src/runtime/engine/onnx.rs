@@ -13,6 +13,7 @@ use super::row_by_row::RowByRow;
 use super::state::{Carried, Kind, Part, State};
 use super::tokens::{Tokens, check_ids};
 use crate::bundle::Bundle;
+use crate::checked::SharedModel;
 use crate::contract::SpecialIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::manifest::{Io, OutputForm, Role};
@@ -52,7 +53,7 @@ pub struct OnnxEngine {
 }
 
 impl OnnxEngine {
-    /// Loads encoder and decoder of `bundle` with `load`: (graph name, ONNX bytes, inputs, outputs).
+    /// Loads encoder and decoder of `bundle`, side by side, with `load`: (graph name, the graph, inputs, outputs).
     ///
     /// - `name`: what [`Engine::name`] says.
     ///
@@ -61,14 +62,18 @@ impl OnnxEngine {
     pub fn new(
         name: &'static str,
         bundle: &Bundle,
-        load: impl Fn(&str, &[u8], &[&str], &[&str]) -> Result<Box<dyn Graph>>,
+        load: impl Fn(&str, &Arc<SharedModel>, &[&str], &[&str]) -> Result<Box<dyn Graph>> + Sync,
     ) -> Result<Self> {
         let wiring = &bundle.manifest().wiring;
         let plan = Plan::of(bundle)?;
-        let (inputs, outputs) = (wiring.encoder_inputs(), wiring.encoder_outputs());
-        let encoder = load(&plan.encoder, bundle.graph(Role::Encoder)?, &inputs, &outputs)?;
-        let (inputs, outputs) = (wiring.decoder_inputs(), wiring.decoder_outputs());
-        let mut decoder = load(&plan.decoder, bundle.graph(Role::Decoder)?, &inputs, &outputs)?;
+        let (encoder, decoder) = (bundle.shared_graph(Role::Encoder)?, bundle.shared_graph(Role::Decoder)?);
+        let (encoder, decoder) = std::thread::scope(|scope| {
+            let encoder = scope
+                .spawn(|| load(&plan.encoder, encoder, &wiring.encoder_inputs(), &wiring.encoder_outputs()));
+            let decoder = load(&plan.decoder, decoder, &wiring.decoder_inputs(), &wiring.decoder_outputs());
+            (encoder.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)), decoder)
+        });
+        let (encoder, mut decoder) = (encoder?, decoder?);
         if plan.one_row {
             let (inputs, outputs) = plan.decoder_axes();
             decoder = Box::new(RowByRow::new(decoder, inputs, outputs));

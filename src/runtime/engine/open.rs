@@ -18,7 +18,7 @@ use super::probe::probe;
 use super::tract;
 use super::wide::TwoForms;
 use crate::bundle::Bundle;
-use crate::checked::CheckedModel;
+use crate::checked::SharedModel;
 use crate::contract::{file, metadata};
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::GraphInfo;
@@ -41,10 +41,8 @@ pub(super) fn open_with(
 ) -> Result<Box<dyn Engine>> {
     let kind = kind.resolve()?;
     let encoder = bundle.graph_name(Role::Encoder);
-    let mut engine = OnnxEngine::new(kind.as_str(), bundle, |name, _, inputs, outputs| {
-        let is_encoder = name == encoder;
-        let model =
-            Arc::clone(bundle.shared_graph(if is_encoder { Role::Encoder } else { Role::Decoder })?);
+    let mut engine = OnnxEngine::new(kind.as_str(), bundle, |name, model, inputs, outputs| {
+        let (is_encoder, model) = (name == encoder, Arc::clone(model));
         let loader = Loader::new(kind, device, name, inputs, outputs);
         let graph = loader.load(Arc::clone(&model), &deadline)?;
         // In tract our own operators do what the second forms do, and what is faster with few rows on the
@@ -56,7 +54,11 @@ pub(super) fn open_with(
         let maker = move || {
             let for_many_rows =
                 if is_encoder { folded_encoder(&model, symbols) } else { split_decoder(&model) };
-            for_many_rows.map(|model| loader.load(Arc::new(model), &Deadline::after(OPENING))).transpose()
+            let load = |model: Vec<u8>| {
+                let model = SharedModel::read(&loader.name, model.into())?;
+                loader.load(Arc::new(model), &Deadline::after(OPENING))
+            };
+            for_many_rows.map(load).transpose()
         };
         Ok(Box::new(TwoForms::new(graph, Arc::new(maker))))
     })?;
@@ -103,7 +105,7 @@ pub fn load_graph(
     outputs: &[&str],
 ) -> Result<Box<dyn Graph>> {
     Loader::new(kind, Device::Cpu, name, inputs, outputs)
-        .load(Arc::new(model.to_vec()), &Deadline::after(OPENING))
+        .load(Arc::new(SharedModel::read(name, model.to_vec().into())?), &Deadline::after(OPENING))
 }
 
 /// The same through ONNX Runtime on a device.
@@ -118,7 +120,7 @@ pub fn load_graph_on(
     outputs: &[&str],
 ) -> Result<Box<dyn Graph>> {
     Loader::new(EngineKind::Ort, device, name, inputs, outputs)
-        .load(Arc::new(model.to_vec()), &Deadline::after(OPENING))
+        .load(Arc::new(SharedModel::read(name, model.to_vec().into())?), &Deadline::after(OPENING))
 }
 
 /// How graphs of one outside are loaded.
@@ -138,12 +140,11 @@ impl Loader {
         Self { kind, device, name: name.to_owned(), inputs, outputs }
     }
 
-    /// Every graph that an engine sees comes this way: it is checked, its memory is bounded, and its time.
-    fn load(&self, model: Arc<Vec<u8>>, deadline: &Deadline) -> Result<Box<dyn Graph>> {
-        let checked = CheckedModel::read(&self.name, &model)?;
-        budget::check(&self.name, &checked, model.len())?;
-        let (loader, info, inner) = (self.clone(), GraphInfo::of(&checked), deadline.clone());
-        drop(checked);
+    /// Every graph that an engine sees comes this way: it was checked, and its memory and its time are
+    /// bounded.
+    fn load(&self, model: Arc<SharedModel>, deadline: &Deadline) -> Result<Box<dyn Graph>> {
+        budget::check(&self.name, &model, model.len())?;
+        let (loader, info, inner) = (self.clone(), GraphInfo::of(&model), deadline.clone());
         deadline.run(&self.name, "loading it", move || {
             let Self { kind, device, name, inputs, outputs } = &loader;
             let [inputs, outputs] =

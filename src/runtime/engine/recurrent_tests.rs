@@ -79,7 +79,7 @@ impl Case {
 
     /// X (time, batch, input), and the ids that it is rows of a table of; the rows begin with as many zeros
     /// as their number, one with none but zeros.
-    fn x(&self) -> (Vec<f32>, Vec<i64>) {
+    fn x() -> (Vec<f32>, Vec<i64>) {
         let table = Self::table();
         let id = |step: usize, row: usize| {
             if step < [0, 1, 2, 3, STEPS][row] { 0 } else { 1 + (step * 5 + row * 3) % (SYMBOLS - 1) }
@@ -114,7 +114,7 @@ impl Case {
         } else {
             value("x", DataType::Float, &["time", "batch", &INPUT.to_string()])
         }];
-        let mut names = vec!["x", "W", "R", "", "", "", ""];
+        let mut names = ["x", "W", "R", "", "", "", ""];
         if self.has_bias {
             nodes.1.push(TensorProto::of_floats("B", &[d, 2 * rows], &self.bias()));
             names[3] = "B";
@@ -164,7 +164,7 @@ impl Case {
     fn run(&self, kind: EngineKind) -> Vec<Tensor> {
         let model = self.model(vec![]);
         let mut graph = load_graph(kind, "r.onnx", &model, &self.input_names(), self.outputs()).unwrap();
-        let ((x, ids), states) = (self.x(), self.states());
+        let ((x, ids), states) = (Self::x(), self.states());
         let lengths: Vec<i32> = self.lengths().iter().map(|&length| length as i32).collect();
         let state = [self.directions(), ROWS, self.hidden];
         let mut inputs = vec![if self.has_table {
@@ -190,7 +190,7 @@ impl Case {
         let (hidden, rows) = (self.hidden, self.gates() * self.hidden);
         let [mut h, mut c] = self.states().map(|state| state.into_iter().map(f64::from).collect::<Vec<_>>());
         let mut y = vec![0.0; STEPS * self.directions() * ROWS * hidden];
-        let (x, (w, r)) = (self.x().0, (self.w(), self.r()));
+        let (x, (w, r)) = (Self::x().0, (self.w(), self.r()));
         let mut bias = self.bias();
         bias.resize(self.directions() * 2 * rows, 0.0);
         let sigmoid = |x: f64| 1.0 / (1.0 + (-x).exp());
@@ -199,7 +199,9 @@ impl Case {
             let state = (d * ROWS + row) * hidden;
             // The standard leaves this open; it is what ONNX Runtime gives.
             if length == 0 {
-                [&mut h, &mut c].map(|states| states[state..][..hidden].fill(0.0));
+                for states in [&mut h, &mut c] {
+                    states[state..][..hidden].fill(0.0);
+                }
             }
             for step in 0..length {
                 let is_reverse = self.direction == "reverse" || d == 1;
@@ -361,7 +363,7 @@ impl Spelling {
         nodes.1.push(TensorProto::of_floats("W", &[SYMBOLS, width], &w));
         nodes.1.push(TensorProto::of_floats("R", &[h, width], &r));
         nodes.1.push(TensorProto::of_floats("b", &[width], &numbers(width, 3)));
-        let mut cut = |nodes: &mut Nodes, from: &str, sizes: &[usize], to: &[&str]| {
+        let cut = |nodes: &mut Nodes, from: &str, sizes: &[usize], to: &[&str]| {
             let sizes_name = format!("sizes_of_{from}");
             let sizes: Vec<i64> = sizes.iter().map(|&size| (size * h) as i64).collect();
             nodes.1.push(TensorProto::of_integers(&sizes_name, &[sizes.len()], &sizes));

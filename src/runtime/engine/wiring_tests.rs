@@ -324,7 +324,7 @@ impl Graph for FarAway {
 
 fn far_away(bundle: &Bundle) -> OnnxEngine {
     OnnxEngine::new("far away", bundle, |name, model, inputs, outputs| {
-        let graph = load_graph(EngineKind::Auto, name, model, inputs, outputs)?;
+        let graph = load_graph(EngineKind::Auto, name, model.bytes(), inputs, outputs)?;
         // An encoder gives states alone.
         let states = if name.starts_with("encoder") {
             0..outputs.len()
@@ -414,7 +414,7 @@ fn an_engine_that_fails_in_a_step_lets_its_rows_go_and_can_go_on() {
     let toy = Toy { sources: Sources::All, ..Toy::default() };
     let bundle = toy.bundle().unwrap();
     let mut engine = OnnxEngine::new("failing", &bundle, |name, model, inputs, outputs| {
-        let graph = load_graph(EngineKind::Auto, name, model, inputs, outputs)?;
+        let graph = load_graph(EngineKind::Auto, name, model.bytes(), inputs, outputs)?;
         Ok(Box::new(Failing(graph, if name.starts_with("decoder") { 3 } else { 0 })))
     })
     .unwrap();

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use prost::bytes::Bytes;
+
 use crate::bundle::files::Files;
 use crate::checked::{CheckedModel, External};
 use crate::error::{Error, ErrorKind, Result};
@@ -22,10 +24,10 @@ pub(super) const MOST_ENDS: usize = 4096;
 /// [`ErrorKind::Bundle`] for a file that is missing, lies elsewhere or is too short; as
 /// [`CheckedModel::read`].
 pub(super) fn read(files: &mut dyn Files, file: &str) -> Result<CheckedModel> {
-    let bytes = required(files, file, GRAPH)?;
+    let bytes = Bytes::from(required(files, file, GRAPH)?);
     let mut left = GRAPH.limit.saturating_sub(bytes.len() as u64);
     // Each file is read once, and all of them together are no longer than one may be.
-    let (mut open, mut room) = (BTreeMap::<String, Vec<u8>>::new(), GRAPH.limit);
+    let (mut open, mut room) = (BTreeMap::<String, Bytes>::new(), GRAPH.limit);
     let mut fetch = |External { location, offset, length }: External<'_>| {
         let wrong = |message: String| Error::new(ErrorKind::Bundle, message).in_graph(file, None);
         if !is_plain_name(location) {
@@ -46,12 +48,15 @@ pub(super) fn read(files: &mut dyn Files, file: &str) -> Result<CheckedModel> {
             }
             let data = required(files, location, FileKind { limit: room, ..GRAPH })?;
             room -= data.len() as u64;
-            open.insert(location.to_owned(), data);
+            open.insert(location.to_owned(), data.into());
         }
-        let data = open.get(location).map_or(&[][..], Vec::as_slice);
+        let data = open.get(location).cloned().unwrap_or_default();
         let part = usize::try_from(offset).ok().zip(usize::try_from(length).ok());
-        let part = part.and_then(|(from, length)| data.get(from..from.checked_add(length)?));
-        part.map(<[u8]>::to_vec).ok_or_else(|| {
+        let part = part.and_then(|(from, length)| {
+            let part = from..from.checked_add(length)?;
+            (part.end <= data.len()).then(|| data.slice(part))
+        });
+        part.ok_or_else(|| {
             wrong(format!(
                 "its values are {length} bytes from {offset} on in {location:?}, which has {}",
                 data.len()
@@ -59,7 +64,7 @@ pub(super) fn read(files: &mut dyn Files, file: &str) -> Result<CheckedModel> {
             .help("the file is truncated, or of another export: copy the whole folder again")
         })
     };
-    let model = CheckedModel::read_with(file, &bytes, &mut fetch)?;
+    let model = CheckedModel::read_with(file, bytes, &mut fetch)?;
     let outputs = model.graph().output.len();
     if outputs > MOST_ENDS {
         let message = format!("{outputs} outputs; at most {MOST_ENDS} are read");

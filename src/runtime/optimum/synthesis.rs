@@ -2,9 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::Arc;
 
 use prost::Message as _;
+use prost::bytes::Bytes;
 
 use super::config::Config;
 use super::external;
@@ -12,10 +12,10 @@ use super::graphs::{self, Parts};
 use super::keys::FirstStep;
 use super::layout::{CONFIG, Decoder, GENERATION_CONFIG, Layout, required};
 use crate::bundle::files::Files;
-use crate::checked::CheckedModel;
+use crate::checked::{CheckedModel, SharedModel};
 use crate::contract::{MANIFEST_VERSION, SpecialIds};
 use crate::error::{Error, ErrorKind, Result};
-use crate::files::{GRAPH, SIDE_FILE, TOKENISER, sha256};
+use crate::files::{GRAPH, SIDE_FILE, TOKENISER};
 use crate::graph_info::GraphInfo;
 use crate::manifest::{GraphFile, Io, MOST_SYMBOLS, Manifest, Role};
 use crate::onnx::ModelProto;
@@ -24,9 +24,11 @@ use crate::vocabulary::{FOLDER_FILES, FolderTokenisers, NamedFiles, TokeniserSpe
 /// What is made of a folder: a bundle in all but its place.
 #[derive(Debug)]
 pub(crate) struct Synthesis {
+    /// Without hashes of the graphs, which are not written down yet.
     pub(crate) manifest: Manifest,
-    /// The graphs and the files of tokenisers, as the manifest names them.
-    pub(crate) files: BTreeMap<String, Vec<u8>>,
+    /// The files of tokenisers, as the manifest names them.
+    pub(crate) files: BTreeMap<String, Bytes>,
+    pub(crate) graphs: BTreeMap<Role, SharedModel>,
     /// The outsides of the graphs.
     pub(crate) infos: BTreeMap<Role, GraphInfo>,
     /// What the folder asks for and is not honoured.
@@ -59,10 +61,10 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
         .at_line(&config_path, None, Some("vocab_size"))
     })?;
     let mut made = Made::default();
-    let decoder = made.write(&decoder_file, Role::Decoder, step)?;
+    let decoder = made.keep(&decoder_file, Role::Decoder, step)?;
     let mut encoder = external::read(files, &layout.encoder)?.into_model();
     let wiring = graphs::encoder(&layout.encoder, &mut encoder, keys, wires)?;
-    let encoder = made.write(&layout.encoder, Role::Encoder, encoder)?;
+    let encoder = made.keep(&layout.encoder, Role::Encoder, encoder)?;
 
     let tokenisers = tokenisers(path, files, &names, &config, [config.sizes[0].unwrap_or(width), width])?;
     let (FolderTokenisers { source, target, unk }, tokeniser_files) = tokenisers;
@@ -108,8 +110,7 @@ pub(crate) fn synthesise(path: &Path, files: &mut dyn Files) -> Result<Synthesis
         source,
         target,
     };
-    made.files.extend(tokeniser_files);
-    Ok(Synthesis { manifest, files: made.files, infos: made.infos, remarks })
+    Ok(Synthesis { manifest, files: tokeniser_files, graphs: made.graphs, infos: made.infos, remarks })
 }
 
 /// The tokenisers of a folder, and the files that they are read from.
@@ -119,11 +120,11 @@ fn tokenisers(
     names: &[String],
     config: &Config,
     sizes: [usize; 2],
-) -> Result<(FolderTokenisers, BTreeMap<String, Vec<u8>>)> {
+) -> Result<(FolderTokenisers, BTreeMap<String, Bytes>)> {
     let mut read = BTreeMap::new();
     for name in FOLDER_FILES.into_iter().filter(|known| names.iter().any(|name| name == known)) {
         if let Some(bytes) = files.read(name, TOKENISER)? {
-            read.insert(name.to_owned(), Arc::new(bytes));
+            read.insert(name.to_owned(), Bytes::from(bytes));
         }
     }
     let found = of_folder(NamedFiles { folder: path, files: &read }, &config.config, sizes)?;
@@ -131,8 +132,7 @@ fn tokenisers(
     let used: Vec<String> =
         sides.iter().flatten().flat_map(TokeniserSpec::files).map(str::to_owned).collect();
     read.retain(|name, _| used.contains(name));
-    let read = read.into_iter().map(|(name, bytes)| (name, Arc::unwrap_or_clone(bytes)));
-    Ok((found, read.collect()))
+    Ok((found, read))
 }
 
 /// The decoder taken apart, and the file that its steps come from.
@@ -160,24 +160,22 @@ fn parts(files: &mut dyn Files, layout: &Layout) -> Result<(String, Parts)> {
 /// Graphs under the names that bundles have for them.
 #[derive(Default)]
 struct Made {
-    files: BTreeMap<String, Vec<u8>>,
+    graphs: BTreeMap<Role, SharedModel>,
     infos: BTreeMap<Role, GraphInfo>,
 }
 
 impl Made {
-    /// Checks a graph and writes it down.
+    /// Checks a graph and keeps it.
     ///
     /// - `file`: where it comes from, for errors.
-    fn write(&mut self, file: &str, role: Role, model: ModelProto) -> Result<GraphFile> {
+    fn keep(&mut self, file: &str, role: Role, model: ModelProto) -> Result<GraphFile> {
         let model = CheckedModel::new(file, model)?;
         self.infos.insert(role, GraphInfo::of(&model));
         if model.encoded_len() as u64 > GRAPH.limit {
             return Err(Error::new(ErrorKind::Bundle, "longer than 2 GiB as one file").in_graph(file, None));
         }
-        let bytes = model.into_model().encode_to_vec();
-        let sha256 = sha256(&bytes);
-        self.files.insert(role.file().to_owned(), bytes);
-        Ok(GraphFile { file: role.file().to_owned(), sha256 })
+        self.graphs.insert(role, model.into());
+        Ok(GraphFile { file: role.file().to_owned(), sha256: String::new() })
     }
 }
 

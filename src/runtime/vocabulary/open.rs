@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
+use prost::bytes::Bytes;
+
 use super::hub_config::HubConfig;
 use super::spec::{TokeniserKind, VocabularySpec};
 use super::symbols::Vocabulary;
@@ -18,7 +20,7 @@ pub struct NamedFiles<'f> {
     /// Where they lie, for errors.
     pub folder: &'f Path,
     /// Their bytes.
-    pub files: &'f BTreeMap<String, Arc<Vec<u8>>>,
+    pub files: &'f BTreeMap<String, Bytes>,
 }
 
 impl<'f> NamedFiles<'f> {
@@ -27,7 +29,7 @@ impl<'f> NamedFiles<'f> {
     /// # Errors
     /// [`ErrorKind::Bundle`] if there is no such file.
     pub fn get(&self, name: &str) -> Result<&'f [u8]> {
-        self.files.get(name).map(|bytes| bytes.as_slice()).ok_or_else(|| {
+        self.files.get(name).map(|bytes| &bytes[..]).ok_or_else(|| {
             Error::new(ErrorKind::Bundle, "missing, and a tokeniser is read from it")
                 .in_file(self.folder.join(name))
                 .help("copy the whole folder again, or export it again")

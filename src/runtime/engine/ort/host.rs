@@ -8,6 +8,7 @@ use ort::value::{DynValue, TensorRef};
 
 use super::session::{failure, open_session, positions, run_options};
 use super::tensor::{Memory, OrtTensor};
+use crate::checked::SharedModel;
 use crate::engine::arrange::{Arrangement, note_copy};
 use crate::engine::deadline::Deadline;
 use crate::engine::device::Device;
@@ -43,7 +44,7 @@ where
 pub(super) struct OrtGraph {
     session: Session,
     arena: Option<Allocator>,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     signature: Signature,
     /// Through which a run that does not end is stopped while the bundle is opened.
     options: Arc<RunOptions>,
@@ -63,14 +64,14 @@ impl OrtGraph {
     /// A graph in a session of its own; `info` is its outside.
     pub(super) fn load(
         name: &str,
-        model: Arc<Vec<u8>>,
+        model: Arc<SharedModel>,
         info: &GraphInfo,
         inputs: &[&str],
         outputs: &[&str],
         deadline: &Deadline,
     ) -> Result<Self> {
         let signature = Signature::new(name, info, inputs, outputs)?;
-        let session = open_session(Device::Cpu, name, &model)?;
+        let session = model.with_bytes(|bytes| open_session(Device::Cpu, name, bytes))?;
         let (inputs, outputs) = positions(name, &session, inputs, outputs)?;
         let options = run_options(name)?;
         let stopped = Arc::clone(&options);
@@ -155,7 +156,8 @@ impl Graph for OrtGraph {
     }
 
     fn fork(&self) -> Result<Box<dyn Graph>> {
-        let session = open_session(Device::Cpu, self.signature.name(), &self.model)?;
+        let open = |bytes: &[u8]| open_session(Device::Cpu, self.signature.name(), bytes);
+        let session = self.model.with_bytes(open)?;
         let (inputs, outputs) = (self.inputs.clone(), self.outputs.clone());
         Ok(Box::new(Self {
             arena: arena(&session),

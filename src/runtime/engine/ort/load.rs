@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use super::accelerated::Accelerated;
 use super::host::OrtGraph;
+use crate::checked::SharedModel;
 use crate::engine::deadline::Deadline;
 use crate::engine::device::Device;
 use crate::engine::graph::Graph;
@@ -20,7 +21,7 @@ use crate::graph_info::GraphInfo;
 pub(in crate::engine) fn load(
     device: Device,
     name: &str,
-    model: Arc<Vec<u8>>,
+    model: Arc<SharedModel>,
     info: &GraphInfo,
     inputs: &[&str],
     outputs: &[&str],
@@ -28,7 +29,8 @@ pub(in crate::engine) fn load(
 ) -> Result<Box<dyn Graph>> {
     Ok(match device {
         Device::Cuda | Device::Simulated => {
-            Box::new(Accelerated::load(device, name, &model, info, inputs, outputs, deadline)?)
+            let load = |bytes: &[u8]| Accelerated::load(device, name, bytes, info, inputs, outputs, deadline);
+            Box::new(model.with_bytes(load)?)
         }
         Device::Cpu | Device::Auto => Box::new(OrtGraph::load(name, model, info, inputs, outputs, deadline)?),
     })

@@ -9,7 +9,7 @@ use tract_onnx::tract_core::ops::math::{Add, Mul};
 use tract_onnx::tract_core::ops::nn::{Softmax, SoftmaxKind};
 
 use super::elementwise::with_scalar;
-use super::operands::{Axes, Matrices, axes, for_each_element};
+use super::operands::{Axes, Matrices, axes, for_each_element, has_rows, is_readable};
 use super::pattern::alone;
 use super::product::result_shape;
 
@@ -142,7 +142,7 @@ impl TypedOp for Attention {
 }
 
 /// The node that gives this outlet to one reader alone.
-fn behind<'a>(model: &'a TypedModel, outlet: OutletId) -> Option<&'a TypedNode> {
+fn behind(model: &TypedModel, outlet: OutletId) -> Option<&TypedNode> {
     (outlet.slot == 0 && alone(model, outlet)).then(|| model.node(outlet.node))
 }
 
@@ -154,7 +154,9 @@ pub(super) fn fused(
     name: &str,
     op: &EinSum,
 ) -> TractResult<Option<TypedModelPatch>> {
-    rule_if_some!(result = axes(model, node, op)?.filter(Axes::is_written_by_rows));
+    rule_if_some!(result = axes(model, node, op)?);
+    // Scores are never written, so that their axes may lie in any order.
+    rule_if!(is_readable(&result.b) && has_rows(&result.c));
     rule_if_some!(softmax = behind(model, node.inputs[0]));
     rule_if_some!(kind = softmax.op_as::<Softmax>());
     rule_if!(kind.kind == SoftmaxKind::Softmax && kind.quant_output_dt.is_none());
@@ -166,6 +168,7 @@ pub(super) fn fused(
         rule_if_some!(node = behind(model, outlet));
         if let Some(op) = node.op_as::<EinSum>() {
             rule_if_some!(axes = axes(model, node, op)?);
+            rule_if!(is_readable(&axes.a) && is_readable(&axes.b));
             break (axes, node);
         }
         rule_if_some!(op = node.op_as::<TypedBinOp>());
@@ -250,7 +253,8 @@ mod tests {
     fn scaled_and_masked_attention_is_one_operator_and_means_the_same() -> TractResult<()> {
         // (q, keys, values, the two expressions, the mask): scores with heads at their end, heads behind time and
         // before it, one row and many, values that all heads share, no heads and no time at all.
-        let cases: [(&[usize], &[usize], &[usize], &str, &str, &[usize]); 6] = [
+        type Axes = &'static [usize];
+        let cases: [(Axes, Axes, Axes, &str, &str, Axes); 6] = [
             (
                 &[2, 6, 3, 8],
                 &[2, 5, 3, 8],

@@ -74,18 +74,14 @@ impl Sum {
             ensure!(ids.len() == rows, "{} ids for {rows} rows", ids.len());
             for (&id, to) in ids.iter().zip(to.chunks_exact_mut(width)) {
                 let row = &values[table_row(id, table.shape()[0])? * width..][..width];
-                if is_first { to.copy_from_slice(row) } else { add_assign(to, row) }
+                put(is_first, to, row);
             }
             is_first = false;
         }
         for _ in 0..self.others {
             let other = next()?.try_as_plain_ram()?.as_slice::<f32>()?;
             ensure!(other.len() == to.len(), "a summand has {} values, not {}", other.len(), to.len());
-            if is_first {
-                to.copy_from_slice(other)
-            } else {
-                add_assign(to, other)
-            }
+            put(is_first, to, other);
             is_first = false;
         }
         let mut bias = Some(&*self.bias).filter(|bias| !bias.is_empty());
@@ -108,12 +104,20 @@ impl Sum {
             is_first = false;
         }
         if let Some(bias) = bias {
-            to.chunks_exact_mut(width)
-                .for_each(|row| if is_first { row.copy_from_slice(bias) } else { add_assign(row, bias) });
+            to.chunks_exact_mut(width).for_each(|row| put(is_first, row, bias));
         } else if is_first {
             to.fill(0.0);
         }
         Ok(())
+    }
+}
+
+/// Adds a summand, or begins with it.
+fn put(is_first: bool, to: &mut [f32], summand: &[f32]) {
+    if is_first {
+        to.copy_from_slice(summand);
+    } else {
+        add_assign(to, summand);
     }
 }
 

@@ -22,8 +22,8 @@ pub(super) struct Axes {
     pub(super) c: Matrices,
 }
 
-/// The axes of an [`EinSum`] that is such a product of two computed operands, whose matrices can be read
-/// where they lie; `None` for others. Where the result lies is for the caller to judge.
+/// The axes of an [`EinSum`] that is such a product of two computed operands; `None` for others. Whether its
+/// matrices can be read and written where they lie is for the caller to ask.
 pub(super) fn axes(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractResult<Option<Axes>> {
     rule_if!(op.q_params.is_none() && op.operating_dt == DatumType::F32 && node.inputs.len() == 2);
     let facts = model.node_input_facts(node.id)?;
@@ -53,20 +53,18 @@ pub(super) fn axes(model: &TypedModel, node: &TypedNode, op: &EinSum) -> TractRe
         }
     }
     rule_if!(is_summed);
-    // Values of a row or of a column are side by side.
-    let contiguous = |matrices: &Matrices, rank: usize| {
-        let last = rank.checked_sub(1);
-        last.is_some() && (matrices.rows == last || matrices.columns == last)
-    };
-    rule_if!(contiguous(&a, facts[0].rank()) && contiguous(&b, facts[1].rank()));
     Ok(Some(Axes { a, b, c }))
 }
 
-impl Axes {
-    /// Whether the result can be written where it lies.
-    pub(super) fn is_written_by_rows(&self) -> bool {
-        self.c.columns.is_some() && self.c.columns == self.c.rank().checked_sub(1)
-    }
+/// Whether the values of each row lie side by side.
+pub(super) fn has_rows(matrices: &Matrices) -> bool {
+    matrices.columns.is_some() && matrices.columns == matrices.rank().checked_sub(1)
+}
+
+/// Whether the values of each row or of each column lie side by side, so that products can read them.
+pub(super) fn is_readable(matrices: &Matrices) -> bool {
+    let last = matrices.rank().checked_sub(1);
+    last.is_some() && (matrices.rows == last || matrices.columns == last)
 }
 
 /// A tensor's matrices, found by element of the batch.

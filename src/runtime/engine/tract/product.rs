@@ -4,7 +4,7 @@ use s2s_kernels::{AttentionScratch, MatMut, matmul_once};
 use tract_onnx::tract_core::internal::*;
 use tract_onnx::tract_core::ops::einsum::EinSum;
 
-use super::operands::{Axes, axes, for_each_element};
+use super::operands::{Axes, axes, for_each_element, has_rows, is_readable};
 
 /// Multiplies the matrices of two tensors, one product for each element of a batch.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -90,7 +90,7 @@ pub(super) fn of_computed(
     op: &EinSum,
 ) -> TractResult<Option<TypedModelPatch>> {
     rule_if_some!(axes = axes(model, node, op)?);
-    rule_if!(axes.is_written_by_rows());
+    rule_if!(is_readable(&axes.a) && is_readable(&axes.b) && has_rows(&axes.c));
     let product = Product { axes, expression: op.clone() };
     TypedModelPatch::replace_single_op(model, node, &node.inputs, product).map(Some)
 }

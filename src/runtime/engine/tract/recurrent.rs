@@ -229,7 +229,9 @@ impl Direction {
         }
         // The standard leaves open what a row without a step gives; ONNX Runtime gives zeros.
         for row in (0..rows).filter(|&row| length(row) == 0) {
-            [&mut *out.h, &mut *out.c].map(|state| state[row * hidden..][..hidden].fill(0.0));
+            for state in [&mut *out.h, &mut *out.c] {
+                state[row * hidden..][..hidden].fill(0.0);
+            }
         }
         let starts_at_zero: Vec<bool> = (0..rows)
             .map(|row| [&*out.h, &*out.c].iter().all(|state| is_zero(&state[row * hidden..][..hidden])))
@@ -369,9 +371,8 @@ impl Recurrent {
         let mut inputs = inputs.iter();
         let mut next = || inputs.next().ok_or_else(|| TractError::msg("an input is missing"));
         let x = next()?;
-        let (&[steps, rows], inner) = match x.shape().split_first_chunk::<2>() {
-            Some(shape) => shape,
-            None => bail!("X has the shape {:?}, not (time, batch, ...)", x.shape()),
+        let Some((&[steps, rows], inner)) = x.shape().split_first_chunk::<2>() else {
+            bail!("X has the shape {:?}, not (time, batch, ...)", x.shape());
         };
         let x = match &self.directions[0].input {
             Input::Product { w, .. } => {

@@ -5,7 +5,7 @@ use tract_onnx::tract_core::model::Rewriter;
 
 use super::cell_pattern::with_cells;
 use super::recurrent_table::with_tables;
-use super::{attention, elementwise, linear, norm, product, scatter};
+use super::{attention, constants, elementwise, linear, norm, product, scatter};
 
 /// The same model with our recurrent operators; `model` is as it was read, because tract cuts products apart
 /// where it declutters.
@@ -14,7 +14,8 @@ pub(super) fn with_recurrence(model: TypedModel) -> TractResult<TypedModel> {
 }
 
 /// The same model with our operators where they fit; `model` is decluttered, its weights are constants.
-pub(super) fn faster(mut model: TypedModel) -> TractResult<TypedModel> {
+pub(super) fn faster(model: TypedModel) -> TractResult<TypedModel> {
+    let mut model = constants::fold(model)?;
     // A rule that finds a larger pattern comes before those that replace its parts.
     Rewriter::default()
         .with_rule_for("attention", attention::fused)

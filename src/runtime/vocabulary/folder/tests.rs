@@ -30,14 +30,14 @@ fn committed() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("testdata/tokenisers")
 }
 
-type Files = BTreeMap<String, Arc<Vec<u8>>>;
+type Files = BTreeMap<String, prost::bytes::Bytes>;
 
 /// The files of a folder, graphs left out.
 fn files_of(folder: &Path) -> Files {
     let entries = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let entries = entries.filter(|path| path.extension().is_some_and(|end| end != "onnx"));
     let name = |path: &Path| path.file_name().unwrap().to_str().unwrap().to_owned();
-    entries.map(|path| (name(&path), Arc::new(std::fs::read(&path).unwrap()))).collect()
+    entries.map(|path| (name(&path), std::fs::read(&path).unwrap().into())).collect()
 }
 
 fn open(folder: &Path, files: &Files, case: &Case) -> Result<[Arc<dyn Tokeniser>; 2]> {
@@ -278,7 +278,7 @@ fn a_damaged_or_unknown_file_is_refused_with_its_name_and_key() {
     let edited = |files: &mut Files, name: &str, from: &str, to: &str| {
         let text = String::from_utf8(files[name].to_vec()).unwrap();
         assert!(text.contains(from), "{name} has no {from}");
-        files.insert(name.to_owned(), Arc::new(text.replacen(from, to, 1).into_bytes()));
+        files.insert(name.to_owned(), text.replacen(from, to, 1).into_bytes().into());
     };
     for (name, file, from, to, says) in [
         ("json_unigram", "tokenizer.json", "\"type\":\"Metaspace\"", "\"type\":\"CTC\"", "tokenizer.json:"),
@@ -307,7 +307,7 @@ fn a_damaged_or_unknown_file_is_refused_with_its_name_and_key() {
     }
     let cut = refused("t5", &|files| {
         let bytes = files["spiece.model"].to_vec();
-        files.insert("spiece.model".to_owned(), Arc::new(bytes[..bytes.len() / 2].to_vec()));
+        files.insert("spiece.model".to_owned(), bytes[..bytes.len() / 2].to_vec().into());
     });
     assert!(cut.contains("spiece.model: "), "{cut}");
     let gone = refused("t5", &|files| drop(files.remove("spiece.model")));
@@ -349,7 +349,7 @@ fn a_file_with_a_changed_byte_is_refused_or_makes_ids_and_texts_all_the_same() {
                     random(256) as u8
                 };
             }
-            changed.insert(file.to_owned(), Arc::new(bytes));
+            changed.insert(file.to_owned(), bytes.into());
             let Ok([source, target]) = open(&folder, &changed, &case) else {
                 refused += 1;
                 continue;
