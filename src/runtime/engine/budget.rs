@@ -12,11 +12,15 @@ use crate::shapes::{Shapes, least_elements};
 const LARGEST_VALUE: u64 = 1 << 28;
 /// Bytes that values out of constants alone may have together, over [`FOLDED_TIMES`] those of the file.
 const MOST_FOLDED: u64 = 64 << 20;
-/// Weights in 8 bits become four times as large when they are restored, and once more where they are turned
-/// around.
-const FOLDED_TIMES: u64 = 8;
+/// Weights in 8 bits become four times as large when they are restored, and that counts again where an axis is
+/// taken away and where they are turned around.
+const FOLDED_TIMES: u64 = 12;
 /// Bytes of an element, of the widest type that graphs here compute in.
 const WIDEST: u64 = 8;
+/// Bytes of an element that DequantizeLinear gives, and of what is only another form of it.
+const RESTORED: u64 = 4;
+/// Operators that give the elements of their first input in another form.
+const FORMS: [&str; 6] = ["Squeeze", "Unsqueeze", "Transpose", "Reshape", "Flatten", "Identity"];
 
 /// Refuses a graph whose values are larger than they can honestly be.
 ///
@@ -29,6 +33,7 @@ const WIDEST: u64 = 8;
 pub(super) fn check(name: &str, model: &CheckedModel, size: usize) -> Result<()> {
     let most_folded = (size as u64).saturating_mul(FOLDED_TIMES).saturating_add(MOST_FOLDED);
     let constants = constants(model.graph());
+    let restored = restored(model.graph());
     let (mut folded, mut fault) = (0u64, None);
     Shapes::smallest(model.graph()).walk(model.graph(), &mut |node, shapes, _| {
         for (output, axes) in
@@ -44,7 +49,8 @@ pub(super) fn check(name: &str, model: &CheckedModel, size: usize) -> Result<()>
                 });
             }
             if constants.contains(output.as_str()) {
-                folded = folded.saturating_add(elements.saturating_mul(WIDEST));
+                let width = if restored.contains(output.as_str()) { RESTORED } else { WIDEST };
+                folded = folded.saturating_add(elements.saturating_mul(width));
                 if folded > most_folded {
                     let message = format!(
                         "constants grow to more than {} MiB, which a file of this size does not need",
@@ -80,5 +86,19 @@ fn constants(graph: &GraphProto) -> HashSet<&str> {
     }
     let mut found = HashSet::new();
     collect(graph, &mut found);
+    found
+}
+
+/// What DequantizeLinear gives, in any form.
+fn restored(graph: &GraphProto) -> HashSet<&str> {
+    let mut found = HashSet::new();
+    for node in &graph.node {
+        let first = node.input.first().map(String::as_str);
+        let is_form =
+            FORMS.contains(&node.op_type.as_str()) && first.is_some_and(|name| found.contains(name));
+        if is_form || node.op_type == "DequantizeLinear" {
+            found.extend(node.output.iter().map(String::as_str));
+        }
+    }
     found
 }
