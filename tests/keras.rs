@@ -98,6 +98,8 @@ fn every_model_says_what_keras_says_in_every_engine_batched_or_not() {
         );
         let bundle = import_and_export(folder.path(), model, arguments);
         let texts: Vec<&str> = cases.iter().map(|case| case.source.as_str()).collect();
+        let opened = Bundle::open(&bundle).unwrap();
+        let mut ties = BTreeSet::new();
         for kind in kinds() {
             for rows in [1, 7, 64] {
                 let translator = Translator::open(&bundle, kind).unwrap().with_max_batch(rows);
@@ -106,6 +108,10 @@ fn every_model_says_what_keras_says_in_every_engine_batched_or_not() {
                 for (translation, case) in translations.into_iter().zip(&cases) {
                     let translation = translation.unwrap();
                     let expected = case.target.trim_end_matches('\n');
+                    if translation.text != expected && is_tie(&opened, kind, case, &translation.text) {
+                        ties.insert(case.source.as_str());
+                        continue;
+                    }
                     assert_eq!(
                         translation.text, expected,
                         "{:?} of {model} in {kind:?} with {rows} rows",
@@ -119,10 +125,11 @@ fn every_model_says_what_keras_says_in_every_engine_batched_or_not() {
                     );
                 }
             }
-            let error = probability_error(&Bundle::open(&bundle).unwrap(), kind, &cases);
+            let error = probability_error(&opened, kind, &cases);
             assert!(error < TOLERANCE, "{model} in {kind:?}: a probability is {error:e} off");
             println!("{model} in {kind:?}: largest error of a probability {error:.1e}");
         }
+        assert!(ties.len() <= 1, "{model}: {ties:?} cannot all be ties");
     }
 }
 
@@ -153,6 +160,31 @@ fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
         }
     }
     largest
+}
+
+/// Two logits nearer than this are a tie, which rounding decides, Keras's own as well as ours.
+const TIE: f32 = 1e-5;
+
+/// Whether `text` leaves Keras's own where two characters are as likely as each other.
+fn is_tie(bundle: &Bundle, kind: EngineKind, case: &Case, text: &str) -> bool {
+    let mut engine = engine::open(bundle, kind).unwrap();
+    let [source, target] = bundle.vocabularies().map(Option::unwrap);
+    let ids = |text: &str| -> Vec<u32> {
+        text.chars().map(|c| target.id(&c.to_string()).unwrap()).chain([END]).collect()
+    };
+    let (ours, expected) = (ids(text), ids(case.target.trim_end_matches('\n')));
+    let sources: Vec<i64> = source.encode(&case.source).into_iter().map(i64::from).collect();
+    let encoded = engine.encode(&IdMatrix { rows: 1, columns: sources.len(), data: sources }).unwrap();
+    engine.join(&encoded, 0..1).unwrap();
+    let (mut token, mut output) = (START, StepOutput::default());
+    for (&own, &next) in ours.iter().zip(&expected) {
+        engine.step(&[i64::from(token)], &mut output).unwrap();
+        if own != next {
+            return (output.logits[own as usize] - output.logits[next as usize]).abs() <= TIE;
+        }
+        token = next;
+    }
+    false
 }
 
 /// Our id of each of Keras's rows: characters sorted by code point, a row of padding before them where the
