@@ -8,8 +8,9 @@ use crate::common::server::{Running, s2s};
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{END, PAD, START};
 use s2s_runtime::decoding::DecodingOptions;
-use s2s_runtime::engine::{self, EngineKind, IdMatrix, StepOutput};
+use s2s_runtime::engine::{self, Engine, EngineKind, IdMatrix, StepOutput};
 use s2s_runtime::translator::{Translator, TranslatorPool};
+use s2s_runtime::vocabulary::Vocabulary;
 use serde_json::Value;
 
 /// Saved model, what Keras gave for it, further arguments of the import.
@@ -133,6 +134,14 @@ fn every_model_says_what_keras_says_in_every_engine_batched_or_not() {
     }
 }
 
+/// Lets one text be the only one that is running.
+fn start(engine: &mut dyn Engine, source: &Vocabulary, text: &str) {
+    let ids: Vec<i64> = source.encode(text).into_iter().map(i64::from).collect();
+    let encoded = engine.encode(&IdMatrix { rows: 1, columns: ids.len(), data: ids }).unwrap();
+    engine.clear();
+    engine.join(&encoded, 0..1).unwrap();
+}
+
 /// The largest error of a probability over all steps of all cases, with Keras's own characters fed back.
 fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
     let mut engine = engine::open(bundle, kind).unwrap();
@@ -140,10 +149,7 @@ fn probability_error(bundle: &Bundle, kind: EngineKind, cases: &[Case]) -> f64 {
     let rows: Vec<u32> = target_rows(bundle);
     let mut largest = 0.0f64;
     for case in cases {
-        let ids: Vec<i64> = source.encode(&case.source).into_iter().map(i64::from).collect();
-        let encoded = engine.encode(&IdMatrix { rows: 1, columns: ids.len(), data: ids }).unwrap();
-        engine.clear();
-        engine.join(&encoded, 0..1).unwrap();
+        start(&mut *engine, source, &case.source);
         let (mut token, mut output) = (START, StepOutput::default());
         let characters =
             case.target.chars().map(|c| if c == '\n' { END } else { target.id(&c.to_string()).unwrap() });
@@ -173,9 +179,7 @@ fn is_tie(bundle: &Bundle, kind: EngineKind, case: &Case, text: &str) -> bool {
         text.chars().map(|c| target.id(&c.to_string()).unwrap()).chain([END]).collect()
     };
     let (ours, expected) = (ids(text), ids(case.target.trim_end_matches('\n')));
-    let sources: Vec<i64> = source.encode(&case.source).into_iter().map(i64::from).collect();
-    let encoded = engine.encode(&IdMatrix { rows: 1, columns: sources.len(), data: sources }).unwrap();
-    engine.join(&encoded, 0..1).unwrap();
+    start(&mut *engine, source, &case.source);
     let (mut token, mut output) = (START, StepOutput::default());
     for (&own, &next) in ours.iter().zip(&expected) {
         engine.step(&[i64::from(token)], &mut output).unwrap();

@@ -21,9 +21,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::messages::{
-    AttributeProto, AttributeType, DataType, GraphProto, ModelProto, NodeProto, TensorProto,
-};
+use crate::onnx::messages::{AttributeProto, DataType, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// Says how weights are stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -306,12 +304,7 @@ fn half(tensor: &TensorProto) -> Option<Stored> {
         raw_data: bits.iter().flat_map(|half| half.to_le_bytes()).collect::<Vec<u8>>().into(),
         ..TensorProto::default()
     };
-    let to = AttributeProto {
-        name: "to".to_owned(),
-        i: Some(DataType::Float as i64),
-        r#type: AttributeType::Int as i32,
-        ..AttributeProto::default()
-    };
+    let to = AttributeProto::of_integer("to", DataType::Float as i64);
     Some(Stored {
         nodes: vec![restoring("Cast", tensor, vec![initializer.name.clone()], tensor.name.clone(), vec![to])],
         initializers: vec![initializer],
@@ -356,12 +349,7 @@ fn quantised(tensor: &TensorProto, axis: usize) -> Option<Stored> {
         ),
         named("zero_point", DataType::Uint8, vec![outputs as i64], vec![ZERO_POINT; outputs]),
     ];
-    let axis = AttributeProto {
-        name: "axis".to_owned(),
-        i: Some((axis + lift) as i64),
-        r#type: AttributeType::Int as i32,
-        ..AttributeProto::default()
-    };
+    let axis = AttributeProto::of_integer("axis", (axis + lift) as i64);
     let inputs = initializers.iter().map(|tensor| tensor.name.clone()).collect();
     let output = if lifted { format!("{}.restored", tensor.name) } else { tensor.name.clone() };
     let mut nodes = vec![restoring("DequantizeLinear", tensor, inputs, output.clone(), vec![axis])];

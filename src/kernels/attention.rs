@@ -213,24 +213,8 @@ multiversion! {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{matrix, numbers};
     use proptest::prelude::*;
-
-    fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        (0..n as u32)
-            .map(|i| {
-                ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97)) >> 8) as f32 / 16_777_216.0 - 0.5
-            })
-            .collect()
-    }
-
-    /// A matrix (rows, columns), which lies transposed or not.
-    fn matrix(data: &[f32], rows: usize, columns: usize, transposed: bool) -> MatRef<'_, f32> {
-        if transposed {
-            MatRef::new(data, columns, rows).transposed()
-        } else {
-            MatRef::new(data, rows, columns)
-        }
-    }
 
     fn at(matrix: &MatRef<'_, f32>, row: usize, column: usize) -> f64 {
         f64::from(matrix.data[row * matrix.row_stride + column * matrix.column_stride])

@@ -30,6 +30,8 @@ mod softmax;
 mod store;
 mod subnormals;
 mod team;
+#[cfg(test)]
+mod testing;
 mod tile;
 mod tile_int8;
 mod weights;

@@ -177,16 +177,9 @@ fn run<R: Real>(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::testing::{matrix, numbers};
     use crate::{Level, tile};
     use proptest::prelude::*;
-
-    fn numbers(n: usize, seed: u32) -> Vec<f32> {
-        (0..n as u32)
-            .map(|i| {
-                ((i.wrapping_mul(2_654_435_761).wrapping_add(seed * 97)) >> 8) as f32 / 16_777_216.0 - 0.5
-            })
-            .collect()
-    }
 
     /// A product (m, k) by (k, n) in one of its forms.
     #[derive(Clone, Copy)]
@@ -205,8 +198,8 @@ mod tests {
         let (a, b, bias) = (numbers(m * k, 1), numbers(k * n, 2), numbers(n, 4));
         let c_row = n + 3;
         let before = numbers(m * c_row, 3);
-        let a_ref = if transposed.0 { MatRef::new(&a, k, m).transposed() } else { MatRef::new(&a, m, k) };
-        let b_ref = if transposed.1 { MatRef::new(&b, n, k).transposed() } else { MatRef::new(&b, k, n) };
+        let a_ref = matrix(&a, m, k, transposed.0);
+        let b_ref = matrix(&b, k, n, transposed.1);
         let mut b_packed = Packed::default();
         b_packed.pack_for(tile::f32_at(level), b_ref);
         let right = if packed { Right::Packed(&b_packed) } else { Right::Loose(b_ref) };

@@ -458,6 +458,13 @@ pub(crate) fn all_nodes(nodes: &[NodeProto]) -> Vec<&NodeProto> {
     found
 }
 
+impl AttributeProto {
+    /// An attribute with an integer.
+    pub fn of_integer(name: &str, value: i64) -> Self {
+        Self { name: name.to_owned(), i: Some(value), r#type: AttributeType::Int as i32, ..Self::default() }
+    }
+}
+
 impl NodeProto {
     /// The graphs in its attributes: bodies of Loop and Scan, branches of If.
     pub fn bodies(&self) -> impl Iterator<Item = &GraphProto> {

@@ -124,7 +124,12 @@ impl Names {
     /// widths.
     fn cut(&self, input: &str, output: &str) -> NodeProto {
         let outputs = GATES.map(|(gate, _)| format!("{output}_{gate}"));
-        self.with(int("axis", 1), "Split", &[input, ".gates"], &outputs.each_ref().map(String::as_str))
+        self.with(
+            AttributeProto::of_integer("axis", 1),
+            "Split",
+            &[input, ".gates"],
+            &outputs.each_ref().map(String::as_str),
+        )
     }
 
     /// `.gates`.
@@ -143,15 +148,6 @@ impl Names {
                 self.node(activation, &[&own(".raw")], &[output]),
             ]
         })
-    }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: name.to_owned(),
-        i: Some(value),
-        r#type: AttributeType::Int as i32,
-        ..AttributeProto::default()
     }
 }
 
@@ -254,7 +250,7 @@ impl<'a> Layer<'a> {
         );
         let (g, r#type) = (Some(self.body(output(0).is_some(), &names)), AttributeType::Graph as i32);
         let body = AttributeProto { name: "body".to_owned(), g, r#type, ..AttributeProto::default() };
-        scan.attribute = vec![body, int("num_scan_inputs", GATES.len() as i64)];
+        scan.attribute = vec![body, AttributeProto::of_integer("num_scan_inputs", GATES.len() as i64)];
         nodes.push(scan);
         for (at, (from, axis)) in
             [(".all_h", ".axis_1"), (".h_n", ".axis_0"), (".c_n", ".axis_0")].into_iter().enumerate()

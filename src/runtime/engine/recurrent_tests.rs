@@ -6,7 +6,7 @@ use super::graph::{DataView, Tensor, TensorView};
 use super::kind::EngineKind;
 use super::open::load_graph;
 use super::tests::engines;
-use super::toys::{Nodes, integer, value};
+use super::toys::{Nodes, value};
 use crate::error::ErrorKind;
 use crate::onnx::{AttributeProto, AttributeType, DataType, TensorProto, ValueInfoProto};
 
@@ -109,7 +109,7 @@ impl Case {
         nodes.1.push(TensorProto::of_floats("R", &[d, rows, self.hidden], &self.r()));
         let mut inputs = vec![if self.has_table {
             nodes.1.push(TensorProto::of_floats("table", &[SYMBOLS, INPUT], &Self::table()));
-            nodes.add("Gather", &["table", "ids"], "x", vec![integer("axis", 0)]);
+            nodes.add("Gather", &["table", "ids"], "x", vec![AttributeProto::of_integer("axis", 0)]);
             value("ids", DataType::Int64, &["time", "batch"])
         } else {
             value("x", DataType::Float, &["time", "batch", &INPUT.to_string()])
@@ -134,10 +134,12 @@ impl Case {
             names[6] = "c";
         }
         let op = if self.cell == Cell::Lstm { "LSTM" } else { "GRU" };
-        let mut attribute =
-            vec![integer("hidden_size", self.hidden as i64), text("direction", self.direction)];
+        let mut attribute = vec![
+            AttributeProto::of_integer("hidden_size", self.hidden as i64),
+            text("direction", self.direction),
+        ];
         if self.cell == Cell::Gru {
-            attribute.push(integer("linear_before_reset", 1));
+            attribute.push(AttributeProto::of_integer("linear_before_reset", 1));
         }
         attribute.extend(attributes);
         nodes.add(op, &names[..if self.cell == Cell::Lstm { 7 } else { 6 }], "y", attribute);
@@ -359,7 +361,7 @@ impl Spelling {
         let (h, width) = (Self::HIDDEN, self.width());
         let mut nodes = Nodes::default();
         let [w, r] = self.weights();
-        let along = || vec![integer("axis", 1)];
+        let along = || vec![AttributeProto::of_integer("axis", 1)];
         nodes.1.push(TensorProto::of_floats("W", &[SYMBOLS, width], &w));
         nodes.1.push(TensorProto::of_floats("R", &[h, width], &r));
         nodes.1.push(TensorProto::of_floats("b", &[width], &numbers(width, 3)));
@@ -371,7 +373,7 @@ impl Spelling {
             nodes.0.last_mut().unwrap().output = to.iter().map(|&name| name.to_owned()).collect();
         };
         if self.has_table() {
-            nodes.add("Gather", &["W", "x"], "of_x", vec![integer("axis", 0)]);
+            nodes.add("Gather", &["W", "x"], "of_x", vec![AttributeProto::of_integer("axis", 0)]);
             nodes.add("MatMul", &["h", "R"], "of_h", vec![]);
         }
         match self {

@@ -16,7 +16,7 @@ use crate::manifest::{
     GraphFile, Io, Manifest, MaskWire, MaskedOne, MemoryWire, OutputForm, Role, StateWire, Wiring,
 };
 use crate::onnx::{
-    AttributeProto, AttributeType, DataType, Dimension, DimensionProto, GraphProto, ModelProto, NodeProto,
+    AttributeProto, DataType, Dimension, DimensionProto, GraphProto, ModelProto, NodeProto,
     OperatorSetIdProto, TensorProto, ValueInfoProto,
 };
 use crate::vocabulary::{PaddingSide, Unit, VocabularySpec};
@@ -108,11 +108,6 @@ fn table(name: &str, shape: [usize; 2], value: fn(usize, usize) -> f32) -> Tenso
     TensorProto::of_floats(name, &shape, &data)
 }
 
-pub(super) fn integer(name: &str, i: i64) -> AttributeProto {
-    let name = name.to_owned();
-    AttributeProto { name, i: Some(i), r#type: AttributeType::Int as i32, ..AttributeProto::default() }
-}
-
 pub(super) fn value(name: &str, kind: DataType, axes: &[&str]) -> ValueInfoProto {
     let axis = |axis: &&str| DimensionProto {
         value: Some(match axis.parse() {
@@ -145,14 +140,14 @@ impl Nodes {
         self.1.push(TensorProto::of_integers("axis_1", &[1], &[1]));
         self.1.push(TensorProto::of_integers("axis_2", &[1], &[2]));
         self.1.push(TensorProto::of_floats("one", &[1], &[1.0]));
-        self.add("Cast", &["mask"], "ones", vec![integer("to", DataType::Float as i64)]);
+        self.add("Cast", &["mask"], "ones", vec![AttributeProto::of_integer("to", DataType::Float as i64)]);
         match toy.one {
             MaskedOne::Token => self.add("Identity", &["ones"], "is_token", vec![]),
             MaskedOne::Padding => self.add("Sub", &["one", "ones"], "is_token", vec![]),
         }
         self.add("Unsqueeze", &["is_token", "axis_2"], "wide", vec![]);
         self.add("Mul", &[columns, "wide"], "kept", vec![]);
-        self.add("ReduceSum", &["kept", "axis_1"], output, vec![integer("keepdims", 0)]);
+        self.add("ReduceSum", &["kept", "axis_1"], output, vec![AttributeProto::of_integer("keepdims", 0)]);
     }
 
     pub(super) fn model(self, input: Vec<ValueInfoProto>, output: Vec<ValueInfoProto>) -> Vec<u8> {
@@ -172,7 +167,7 @@ impl Toy {
         let mut inputs = vec![value("ids", self.id, &[self.batch, "source_time"])];
         nodes.1.push(table("numbers", SYMBOLS, source_number));
         let columns = if self.sources == Sources::All { "source" } else { "columns" };
-        nodes.add("Gather", &["numbers", "ids"], columns, vec![integer("axis", 0)]);
+        nodes.add("Gather", &["numbers", "ids"], columns, vec![AttributeProto::of_integer("axis", 0)]);
         match self.sources {
             Sources::Masked => {
                 inputs.push(value("mask", self.mask, &[self.batch, "source_time"]));
@@ -180,7 +175,12 @@ impl Toy {
             }
             Sources::First => {
                 nodes.1.push(TensorProto::of_integers("zero", &[], &[0]));
-                nodes.add("Gather", &["columns", "zero"], "source", vec![integer("axis", 1)]);
+                nodes.add(
+                    "Gather",
+                    &["columns", "zero"],
+                    "source",
+                    vec![AttributeProto::of_integer("axis", 1)],
+                );
             }
             Sources::All => {}
         }
@@ -199,7 +199,7 @@ impl Toy {
         let time = if self.past.is_prefix() { "target_time" } else { "1" };
         let mut inputs = vec![value("token", self.id, &[self.batch, time])];
         let mut outputs = vec![value("logits", DataType::Float, &[self.batch, time, &symbols])];
-        nodes.add("Gather", &["embedding", "token"], "now", vec![integer("axis", 0)]);
+        nodes.add("Gather", &["embedding", "token"], "now", vec![AttributeProto::of_integer("axis", 0)]);
         match self.past {
             Past::Sum => {
                 inputs.push(value("past", DataType::Float, &["1", self.batch, "3"]));
@@ -213,8 +213,13 @@ impl Toy {
             Past::All => {
                 inputs.push(value("past", DataType::Float, &[self.batch, "past", "3"]));
                 outputs.push(value("present", DataType::Float, &[self.batch, "present", "3"]));
-                nodes.add("Concat", &["past", "now"], "present", vec![integer("axis", 1)]);
-                nodes.add("ReduceSum", &["present", "second"], "sum", vec![integer("keepdims", 0)]);
+                nodes.add("Concat", &["past", "now"], "present", vec![AttributeProto::of_integer("axis", 1)]);
+                nodes.add(
+                    "ReduceSum",
+                    &["present", "second"],
+                    "sum",
+                    vec![AttributeProto::of_integer("keepdims", 0)],
+                );
             }
             Past::Prefix => {
                 nodes.1.push(TensorProto::of_integers("along", &[], &[1]));
@@ -222,7 +227,12 @@ impl Toy {
             }
             Past::WholePrefix => {
                 nodes.1.push(TensorProto::of_floats("nothing", &[1], &[0.0]));
-                nodes.add("ReduceSum", &["now", "second"], "whole", vec![integer("keepdims", 1)]);
+                nodes.add(
+                    "ReduceSum",
+                    &["now", "second"],
+                    "whole",
+                    vec![AttributeProto::of_integer("keepdims", 1)],
+                );
                 nodes.add("Mul", &["now", "nothing"], "none", vec![]);
                 nodes.add("Add", &["none", "whole"], "sum", vec![]);
             }
@@ -233,7 +243,12 @@ impl Toy {
             inputs.push(value("mask", self.mask, &[self.batch, "source_time"]));
             outputs.push(value("weights", DataType::Float, &[self.batch, "source_time"]));
             nodes.masked_sum(self, "source", "bias");
-            nodes.add("ReduceSum", &["is_token", "axis_1"], "tokens", vec![integer("keepdims", 1)]);
+            nodes.add(
+                "ReduceSum",
+                &["is_token", "axis_1"],
+                "tokens",
+                vec![AttributeProto::of_integer("keepdims", 1)],
+            );
             nodes.add("Div", &["is_token", "tokens"], "weights", vec![]);
             "bias"
         } else {

@@ -10,12 +10,12 @@ use super::names::{
     CACHE_POSITION, DECODER_MASK, ENCODER_MASK, HIDDEN, IDS, LAST_HIDDEN, LOGITS, MASK, POSITION_IDS, Side,
     USE_CACHE, past, present_of,
 };
-use super::surgery::{inline, integer, keep, node};
+use super::surgery::{inline, keep, node};
 use crate::checked::CheckedModel;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::{Dimension, FLOAT, TensorInfo};
 use crate::manifest::{MaskWire, MaskedOne, MemoryWire, StateWire, Wiring};
-use crate::onnx::{DataType, GraphProto, ModelProto, NodeProto, TensorProto};
+use crate::onnx::{AttributeProto, DataType, GraphProto, ModelProto, NodeProto, TensorProto};
 use crate::vocabulary::PaddingSide;
 
 /// ONNX's numbers of the half-width floats.
@@ -230,8 +230,13 @@ fn compute_positions(graph: &mut GraphProto, cache: &str) {
         node("Gather", &[&value("shape"), &two], &value("past"), []),
         node("Gather", &[&value("shape"), &zero], &value("rows"), []),
         node("Add", &[&value("past"), &one], &value("all"), []),
-        node("Concat", &[&value("rows"), &one], &value("rows_1"), [integer("axis", 0)]),
-        node("Concat", &[&value("rows"), &value("all")], &value("rows_all"), [integer("axis", 0)]),
+        node("Concat", &[&value("rows"), &one], &value("rows_1"), [AttributeProto::of_integer("axis", 0)]),
+        node(
+            "Concat",
+            &[&value("rows"), &value("all")],
+            &value("rows_all"),
+            [AttributeProto::of_integer("axis", 0)],
+        ),
     ];
     for input in &computed {
         let (from, shape) = match input.name.as_str() {
@@ -241,7 +246,12 @@ fn compute_positions(graph: &mut GraphProto, cache: &str) {
         };
         let wide = value(&input.name);
         nodes.push(node("Expand", &[&from, &shape], &wide, []));
-        nodes.push(node("Cast", &[&wide], &input.name, [integer("to", input.element_type.into())]));
+        nodes.push(node(
+            "Cast",
+            &[&wide],
+            &input.name,
+            [AttributeProto::of_integer("to", input.element_type.into())],
+        ));
     }
     graph.input.retain(|input| !known.contains(&input.name.as_str()));
     graph.node.splice(0..0, nodes);
@@ -295,7 +305,7 @@ pub(super) fn in_float(graph: &mut GraphProto, input: &TensorInfo) -> String {
         declared.name.clone_from(&wide);
         set_float(declared);
     }
-    let to = integer("to", input.element_type.into());
+    let to = AttributeProto::of_integer("to", input.element_type.into());
     graph.node.insert(0, node("Cast", &[&wide], &input.name, [to]));
     wide
 }
@@ -311,7 +321,7 @@ pub(super) fn out_float(graph: &mut GraphProto, output: &str) -> String {
     let wide = format!("{output}{AS_FLOAT}");
     declared.name.clone_from(&wide);
     set_float(declared);
-    graph.node.push(node("Cast", &[output], &wide, [integer("to", FLOAT.into())]));
+    graph.node.push(node("Cast", &[output], &wide, [AttributeProto::of_integer("to", FLOAT.into())]));
     wide
 }
 

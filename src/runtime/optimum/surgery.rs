@@ -6,7 +6,7 @@
 use std::collections::{HashMap, HashSet};
 
 use crate::error::{Error, ErrorKind, Result};
-use crate::onnx::{AttributeProto, AttributeType, GraphProto, NodeProto, TensorProto};
+use crate::onnx::{AttributeProto, GraphProto, NodeProto, TensorProto};
 
 /// A node of a standard operator.
 pub(super) fn node(
@@ -22,16 +22,6 @@ pub(super) fn node(
         op_type: op.to_owned(),
         attribute: attribute.into_iter().collect(),
         ..NodeProto::default()
-    }
-}
-
-/// An attribute with an integer.
-pub(super) fn integer(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: name.to_owned(),
-        i: Some(value),
-        r#type: AttributeType::Int as i32,
-        ..AttributeProto::default()
     }
 }
 

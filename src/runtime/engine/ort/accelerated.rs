@@ -6,7 +6,7 @@ use ort::session::RunOptions;
 
 use super::bound::Bound;
 use super::helpers::Helper;
-use super::session::{failure, run_options};
+use super::session::{failure, positions, run_options, run_options_within};
 use super::tensor::{Memory, OrtTensor};
 use crate::engine::arrange::Arrangement;
 use crate::engine::best::{BestFew, SumOver, Wanted};
@@ -57,20 +57,10 @@ impl Accelerated {
     ) -> Result<Self> {
         let signature = Signature::new(name, info, inputs, outputs)?;
         let bound = Arc::new(Bound::open(device, name, model)?);
-        let positions = |wanted: &[&str], present: &[String]| -> Result<Vec<usize>> {
-            let position = |name: &&str| present.iter().position(|present| present == name);
-            wanted
-                .iter()
-                .map(|wanted| position(wanted).ok_or_else(|| failure(name, "lost", wanted)))
-                .collect()
-        };
-        let session_inputs: Vec<&str> = bound.inputs.iter().map(String::as_str).collect();
-        let given: Vec<String> = inputs.iter().map(|&input| input.to_owned()).collect();
-        let (inputs, outputs) = (positions(&session_inputs, &given)?, positions(outputs, &bound.outputs)?);
-        let options = run_options(name)?;
-        let stopped = Arc::clone(&options);
-        // Where stopping fails the time is over all the same.
-        deadline.on_end(move || drop(stopped.terminate()));
+        let [session_inputs, session_outputs] = [&bound.inputs, &bound.outputs]
+            .map(|names| names.iter().map(String::as_str).collect::<Vec<&str>>());
+        let (inputs, outputs) = positions(name, [&session_inputs, &session_outputs], inputs, outputs)?;
+        let options = run_options_within(name, deadline)?;
         Ok(Self { bound, device, signature, options, inputs, outputs, masks: Vec::new() })
     }
 

@@ -79,7 +79,7 @@ impl Helper {
                 graph.input("table", INT64);
                 graph.add("Reshape", &["a", "table"], "first");
                 graph.add("Reshape", &["b", "table"], "second");
-                graph.add("Concat", &["first", "second"], "y").push(int("axis", 0));
+                graph.add("Concat", &["first", "second"], "y").push(AttributeProto::of_integer("axis", 0));
                 graph.output("y", kind);
             }
             Self::Pick(kinds) => {
@@ -90,7 +90,9 @@ impl Helper {
                     graph.input(&x, kind);
                     [&table, &index, &shape].into_iter().for_each(|name| graph.input(name, INT64));
                     graph.add("Reshape", &[&x, &table], &blocks);
-                    graph.add("Gather", &[&blocks, &index], &picked).push(int("axis", 0));
+                    graph
+                        .add("Gather", &[&blocks, &index], &picked)
+                        .push(AttributeProto::of_integer("axis", 0));
                     graph.add("Reshape", &[&picked, &shape], &y);
                     graph.output(&y, kind);
                 }
@@ -139,7 +141,7 @@ impl Nodes {
         let mut rows = "all";
         if some {
             self.input("index", INT64);
-            self.add("Gather", &[rows, "index"], "some").push(int("axis", 0));
+            self.add("Gather", &[rows, "index"], "some").push(AttributeProto::of_integer("axis", 0));
             rows = "some";
         }
         if let Some(bits) = least_probability {
@@ -152,7 +154,7 @@ impl Nodes {
         self.0.initializer.extend(constants);
         self.0.initializer.push(TensorProto::of_integers("axis", &[1], &[1]));
         self.add("Where", &["banned", "never", rows], "open");
-        self.nodes("TopK", &["open", "k"], &["values", "ids"]).push(int("axis", 1));
+        self.nodes("TopK", &["open", "k"], &["values", "ids"]).push(AttributeProto::of_integer("axis", 1));
         self.add("Where", &["left_out", "never", rows], "counted");
         self.add("ReduceMax", &["counted"], "highest").push(AttributeProto {
             name: "axes".to_owned(),
@@ -177,13 +179,4 @@ fn tensor(name: &str, elem_type: i32) -> ValueInfoProto {
     let tensor_type = Some(TensorTypeProto { elem_type, shape });
     let r#type = Some(TypeProto { tensor_type });
     ValueInfoProto { name: name.to_owned(), r#type, doc_string: String::new() }
-}
-
-fn int(name: &str, value: i64) -> AttributeProto {
-    AttributeProto {
-        name: name.to_owned(),
-        i: Some(value),
-        r#type: AttributeType::Int as i32,
-        ..AttributeProto::default()
-    }
 }

@@ -6,7 +6,7 @@ use ort::memory::{AllocationDevice, Allocator, AllocatorType, MemoryInfo, Memory
 use ort::session::{RunOptions, Session, SessionInputValue};
 use ort::value::{DynValue, TensorRef};
 
-use super::session::{failure, open_session, positions, run_options};
+use super::session::{failure, open_session, positions, run_options, run_options_within};
 use super::tensor::{Memory, OrtTensor};
 use crate::checked::SharedModel;
 use crate::engine::arrange::{Arrangement, note_copy};
@@ -72,11 +72,10 @@ impl OrtGraph {
     ) -> Result<Self> {
         let signature = Signature::new(name, info, inputs, outputs)?;
         let session = model.with_bytes(|bytes| open_session(Device::Cpu, name, bytes))?;
-        let (inputs, outputs) = positions(name, &session, inputs, outputs)?;
-        let options = run_options(name)?;
-        let stopped = Arc::clone(&options);
-        // Where stopping fails the time is over all the same.
-        deadline.on_end(move || drop(stopped.terminate()));
+        let session_inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
+        let session_outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
+        let (inputs, outputs) = positions(name, [&session_inputs, &session_outputs], inputs, outputs)?;
+        let options = run_options_within(name, deadline)?;
         Ok(Self { arena: arena(&session), session, model, signature, options, inputs, outputs })
     }
 

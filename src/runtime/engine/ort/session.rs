@@ -6,11 +6,22 @@ use ort::session::builder::{GraphOptimizationLevel, SessionBuilder};
 use ort::session::{RunOptions, Session};
 
 use super::loaded::{Loaded, loaded};
+use crate::engine::deadline::Deadline;
 use crate::engine::device::Device;
 use crate::error::{Error, ErrorKind, Result};
 
 pub(super) fn run_options(name: &str) -> Result<Arc<RunOptions>> {
     RunOptions::new().map(Arc::new).map_err(|e| failure(name, "cannot load this graph", &e.to_string()))
+}
+
+/// Options of the runs of a graph, through which one that does not end is stopped when the time for opening is
+/// over.
+pub(super) fn run_options_within(name: &str, deadline: &Deadline) -> Result<Arc<RunOptions>> {
+    let options = run_options(name)?;
+    let stopped = Arc::clone(&options);
+    // Where stopping fails the time is over all the same.
+    deadline.on_end(move || drop(stopped.terminate()));
+    Ok(options)
 }
 
 /// Opens `model` where a device has it run.
@@ -68,7 +79,7 @@ pub(super) fn failure(graph: &str, what: &str, cause: &str) -> Error {
 /// session's.
 pub(super) fn positions(
     name: &str,
-    session: &Session,
+    [session_inputs, session_outputs]: [&[&str]; 2],
     inputs: &[&str],
     outputs: &[&str],
 ) -> Result<(Vec<usize>, Vec<usize>)> {
@@ -76,7 +87,5 @@ pub(super) fn positions(
         let position = |name: &&str| present.iter().position(|present| present == name);
         wanted.iter().map(|wanted| position(wanted).ok_or_else(|| failure(name, "lost", wanted))).collect()
     };
-    let session_inputs: Vec<&str> = session.inputs().iter().map(|input| input.name()).collect();
-    let session_outputs: Vec<&str> = session.outputs().iter().map(|output| output.name()).collect();
-    Ok((found(&session_inputs, inputs)?, found(outputs, &session_outputs)?))
+    Ok((found(session_inputs, inputs)?, found(outputs, session_outputs)?))
 }

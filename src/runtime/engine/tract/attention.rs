@@ -151,7 +151,7 @@ pub(super) fn fused(
     _: &(),
     model: &TypedModel,
     node: &TypedNode,
-    name: &str,
+    _: &str,
     op: &EinSum,
 ) -> TractResult<Option<TypedModelPatch>> {
     rule_if_some!(result = axes(model, node, op)?);
@@ -209,12 +209,9 @@ pub(super) fn fused(
             (*operand, scale) = (before, scale * factor);
         }
     }
-    let mut patch = TypedModelPatch::new("attention in one operator");
     let inputs = [q, keys, node.inputs[1]].into_iter().chain(addends).collect::<TVec<_>>();
-    let inputs = patch.taps(model, &inputs)?;
-    let wire = patch.wire_node(name, Attention { scores, result, scale }, &inputs)?[0];
-    patch.shunt_outside(model, node.id.into(), wire)?;
-    Ok(Some(patch))
+    let attention = Attention { scores, result, scale };
+    TypedModelPatch::replace_single_op(model, node, &inputs, attention).map(Some)
 }
 
 /// The axes of the second product with its batch in the order of the first, if what the first gives is what the

@@ -243,7 +243,7 @@ pub(super) fn bias(
     _: &(),
     model: &TypedModel,
     node: &TypedNode,
-    name: &str,
+    _: &str,
     op: &TypedBinOp,
 ) -> TractResult<Option<TypedModelPatch>> {
     rule_if!(op.0.is::<Add>() && op.1.is_none());
@@ -255,12 +255,8 @@ pub(super) fn bias(
         if linear.bias.is_some() || model.outlet_fact(node.id.into())?.shape != *shape {
             continue;
         }
-        let mut patch = TypedModelPatch::new("a product with a bias");
-        let input = patch.tap_model(model, product.inputs[0])?;
         let linear = Linear { bias: Some(Arc::new(row)), ..linear.clone() };
-        let wire = patch.wire_node(name, linear, &[input])?[0];
-        patch.shunt_outside(model, node.id.into(), wire)?;
-        return Ok(Some(patch));
+        return TypedModelPatch::replace_single_op(model, node, &product.inputs, linear).map(Some);
     }
     Ok(None)
 }
@@ -270,7 +266,7 @@ pub(super) fn residual(
     _: &(),
     model: &TypedModel,
     node: &TypedNode,
-    name: &str,
+    _: &str,
     op: &TypedBinOp,
 ) -> TractResult<Option<TypedModelPatch>> {
     rule_if!(op.0.is::<Add>() && op.1.is_none());
@@ -282,11 +278,8 @@ pub(super) fn residual(
         if !fits || !other_fact.is_plain() || other_fact.konst.is_some() {
             continue;
         }
-        let mut patch = TypedModelPatch::new("a product added to something");
-        let inputs = patch.taps(model, &[product.inputs[0], other])?;
-        let wire = patch.wire_node(name, linear.clone(), &inputs)?[0];
-        patch.shunt_outside(model, node.id.into(), wire)?;
-        return Ok(Some(patch));
+        let inputs = [product.inputs[0], other];
+        return TypedModelPatch::replace_single_op(model, node, &inputs, linear.clone()).map(Some);
     }
     Ok(None)
 }
@@ -296,16 +289,12 @@ pub(super) fn activated(
     _: &(),
     model: &TypedModel,
     node: &TypedNode,
-    name: &str,
+    _: &str,
     &Apply(activation): &Apply,
 ) -> TractResult<Option<TypedModelPatch>> {
     rule_if_some!((product, linear) = linear(model, node.inputs[0]));
-    let mut patch = TypedModelPatch::new("a product with an activation");
-    let input = patch.tap_model(model, product.inputs[0])?;
     let linear = Linear { activation: Some(activation), ..linear.clone() };
-    let wire = patch.wire_node(name, linear, &[input])?[0];
-    patch.shunt_outside(model, node.id.into(), wire)?;
-    Ok(Some(patch))
+    TypedModelPatch::replace_single_op(model, node, &product.inputs, linear).map(Some)
 }
 
 #[cfg(test)]
