@@ -132,6 +132,10 @@ impl Model {
     }
 }
 
+/// The words for cells.
+const CELLS: [(&str, Cell); 3] =
+    [("lstm", Cell::Lstm), ("gru", Cell::Gru), ("gru_reset_bias", Cell::GruResetBias)];
+
 fn model(field: &Field<'_>) -> Result<Model> {
     let section = field.section(&[
         "cell",
@@ -142,9 +146,7 @@ fn model(field: &Field<'_>) -> Result<Model> {
         "attention",
         "tied_embeddings",
     ])?;
-    let cell = section
-        .get("cell")
-        .map_or(Ok(Cell::Lstm), |f| f.choice(&[("lstm", Cell::Lstm), ("gru", Cell::Gru)]))?;
+    let cell = section.get("cell").map_or(Ok(Cell::Lstm), |f| f.choice(&CELLS))?;
     let layers = section.get("layers").map_or(Ok(1), |f| f.count(1..=MOST_LAYERS as u32))?;
     let hidden = section.required("hidden", "256")?.count(1..=WIDEST as u32)?;
     let input = section.required("input", "one_hot")?;

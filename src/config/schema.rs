@@ -108,7 +108,7 @@ fn model() -> Value {
         "The network.",
         &["hidden", "input"],
         &json!({
-            "cell": choice("The recurrent cell.", &["lstm", "gru"]),
+            "cell": choice("The recurrent cell.", &["lstm", "gru", "gru_reset_bias"]),
             "layers": count("Recurrent layers of each side.", 1, Some(1)),
             "hidden": count("Width of the hidden states.", 1, None),
             "input": { "description": "How ids enter.", "oneOf": [form, sides] },

@@ -176,6 +176,8 @@ fn every_cell_direction_and_attention_passes_every_check_in_every_engine_that_is
     };
     for architecture in [
         Architecture { cell: Cell::Gru, ..embedded.clone() },
+        Architecture { cell: Cell::GruResetBias, ..Architecture::default() },
+        Architecture { cell: Cell::GruResetBias, layers: 2, bidirectional: true, ..embedded.clone() },
         Architecture {
             cell: Cell::Gru,
             layers: 2,

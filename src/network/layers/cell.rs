@@ -30,6 +30,18 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         0..0
     }
 
+    /// Tells which rows of R h have a bias of their own, apart from that of W x; where there are any, it is
+    /// to the cell that [`RecurrentWeights::write`] adds it.
+    fn recurrent_bias(&self, _hidden: usize) -> Range<usize> {
+        0..0
+    }
+
+    /// Tells which rows of W are large at padding, so that their gates keep the state as it is: none where
+    /// gates of zeros keep a state of zeros.
+    fn held(&self, _hidden: usize) -> Range<usize> {
+        0..0
+    }
+
     /// Whether the cell reads nothing but the sum W x + b + R h, so that R h needs no room of its own and
     /// both products may be one.
     fn takes_sum(&self) -> bool;
@@ -42,8 +54,11 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
 
     /// Writes the operator over a whole text.
     ///
-    /// - `x` (time, batch, inputs + 1), the last channel 1 at tokens and 0 at padding;
-    /// - `w` (1, gates * hidden, inputs + 1), the last column the bias; `r` (1, gates * hidden, hidden);
+    /// - `x` (time, batch, inputs + 1), the last channel 1 at tokens and 0 at padding; behind it, where rows
+    ///   are [held](Self::held), one that is 0 at tokens and 1 at padding;
+    /// - `w` (1, gates * hidden, channels of x), the column of the mask the bias; `r` (1, gates * hidden,
+    ///   hidden);
+    /// - `b` (1, 2 * gates * hidden): that of R h behind zeros, where it [has one](Self::recurrent_bias);
     /// - `states`: each (1, batch, hidden), one more than the cell has being left aside.
     ///
     /// Returns the outputs (time, 1, batch, hidden) and the final states.
@@ -54,6 +69,7 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         x: &Value,
         w: &Value,
         r: &Value,
+        b: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value>;
 
@@ -122,6 +138,8 @@ pub struct BackwardStep<'a, R> {
 pub struct RecurrentWeights<'a, R> {
     /// R transposed (hidden, gates * hidden) forward, R (gates * hidden, hidden) backward.
     pub(super) packed: &'a Packed<R>,
+    /// What is added to each row of a product that is written (n); empty if nothing is.
+    pub(super) bias: &'a [R],
     /// Whether the states before the step are zeros that need no gradient: then nothing is multiplied.
     pub(super) is_idle: bool,
     /// Memory for operands that are packed for one product.
@@ -129,9 +147,16 @@ pub struct RecurrentWeights<'a, R> {
 }
 
 impl<R: Real> RecurrentWeights<'_, R> {
-    /// Overwrites `to` (rows, n) with the product of `rows` (rows, k) and the weights (k, n).
+    /// Overwrites `to` (rows, n) with the product of `rows` (rows, k) and the weights (k, n), plus their
+    /// bias where they have one.
     pub fn write(self, rows: &[R], to: &mut [R]) {
-        if self.is_idle { to.fill(R::ZERO) } else { self.multiply(rows, Store::Overwrite, to) }
+        let bias = self.bias;
+        match (self.is_idle, bias.is_empty()) {
+            (true, true) => to.fill(R::ZERO),
+            (true, false) => to.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias)),
+            (false, true) => self.multiply(rows, Store::Overwrite, to),
+            (false, false) => self.multiply(rows, Store::Bias(bias), to),
+        }
     }
 
     /// Adds the product of `rows` (rows, k) and the weights (k, n) to `to` (rows, n).

@@ -2,8 +2,10 @@
 //!
 //! Gates in ONNX's order z, r, n, the reset gate after the product (`linear_before_reset = 1`, as cuDNN and
 //! Keras 3 have it, because two runtimes lack the other form): `n = tanh(W x + b + r (R h))`,
-//! `h' = (1 - z) n + z h` (Cho et al. 2014). There is no bias inside the reset product: at padding it would
-//! move a zero state.
+//! `h' = (1 - z) n + z h` (Cho et al. 2014). A bias inside the reset product, `r (R h + b_n)`, would move a
+//! zero state at padding; there the update gate is held at 1 instead, so that `h' = h` exactly.
+
+use std::ops::Range;
 
 use s2s_runtime::contract::state_h;
 
@@ -14,7 +16,10 @@ use s2s_kernels::{Real, gru_gates_backward, gru_gates_forward};
 
 /// The gated recurrent unit as a cell.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Gru;
+pub(super) struct Gru {
+    /// Whether the candidate's part of R h has a bias of its own.
+    pub(super) reset_bias: bool,
+}
 
 impl RecurrentCell for Gru {
     fn name(&self) -> &'static str {
@@ -27,6 +32,16 @@ impl RecurrentCell for Gru {
 
     fn states(&self) -> &'static [StateName] {
         &[state_h]
+    }
+
+    /// The candidate's.
+    fn recurrent_bias(&self, hidden: usize) -> Range<usize> {
+        if self.reset_bias { 2 * hidden..3 * hidden } else { 0..0 }
+    }
+
+    /// The update gate.
+    fn held(&self, hidden: usize) -> Range<usize> {
+        if self.reset_bias { 0..hidden } else { 0..0 }
     }
 
     /// The reset gate multiplies a part of R h before it meets W x + b.
@@ -53,12 +68,13 @@ impl RecurrentCell for Gru {
         x: &Value,
         w: &Value,
         r: &Value,
+        b: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes =
             [("hidden_size", Attribute::Int(hidden as i64)), ("linear_before_reset", Attribute::Int(1))];
-        g.node_n("GRU", &[x, w, r, &none, &none, &states[0]], &attributes, 2)
+        g.node_n("GRU", &[x, w, r, b.unwrap_or(&none), &none, &states[0]], &attributes, 2)
     }
 
     fn emit_step(

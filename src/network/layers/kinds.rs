@@ -29,6 +29,9 @@ pub enum Cell {
     Lstm,
     /// Gated recurrent unit, gates in ONNX's order z, r, n, the reset gate after the product.
     Gru,
+    /// The same with a bias of its own inside the reset product, as PyTorch's and Keras's `reset_after` have
+    /// it.
+    GruResetBias,
 }
 
 /// Calls a method of the cell that a kind stands for: the one place where a kind becomes a cell.
@@ -36,7 +39,8 @@ macro_rules! cell {
     ($kind:ident.$method:ident($($argument:expr),*)) => {
         match $kind {
             Cell::Lstm => Lstm.$method($($argument),*),
-            Cell::Gru => Gru.$method($($argument),*),
+            Cell::Gru => Gru { reset_bias: false }.$method($($argument),*),
+            Cell::GruResetBias => Gru { reset_bias: true }.$method($($argument),*),
         }
     };
 }
@@ -72,6 +76,14 @@ impl RecurrentCell for Cell {
         cell!(self.ones(hidden))
     }
 
+    fn recurrent_bias(&self, hidden: usize) -> Range<usize> {
+        cell!(self.recurrent_bias(hidden))
+    }
+
+    fn held(&self, hidden: usize) -> Range<usize> {
+        cell!(self.held(hidden))
+    }
+
     fn takes_sum(&self) -> bool {
         cell!(self.takes_sum())
     }
@@ -91,9 +103,10 @@ impl RecurrentCell for Cell {
         x: &Value,
         w: &Value,
         r: &Value,
+        b: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
-        cell!(self.emit_sequence(g, hidden, x, w, r, states))
+        cell!(self.emit_sequence(g, hidden, x, w, r, b, states))
     }
 
     fn emit_step(

@@ -57,6 +57,7 @@ impl RecurrentCell for Lstm {
         x: &Value,
         w: &Value,
         r: &Value,
+        _: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();

@@ -8,9 +8,9 @@ use std::ops::Range;
 
 use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, States, Step};
 use super::kinds::{Cell, InputForm};
-use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
+use super::projection::{Gates, Input, PreparedProjection, Projection, ProjectionTape};
 use crate::network::ground::gradients::{Summand, Summands};
-use crate::network::ground::graph::{GraphSide, Io, emit_parameter};
+use crate::network::ground::graph::{GraphSide, Io, emit_folded, emit_parameter};
 use crate::network::ground::packing::Packing;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::network::ground::pass::Pass;
@@ -21,7 +21,8 @@ use s2s_kernels::{MatRef, Packed, Real, add_assign, add_column_sums, subtract_pr
 /// One recurrent layer in one direction.
 ///
 /// Parameters: `W` (1, gates * hidden, inputs + 1), the last column the bias; `R` (1, gates * hidden,
-/// hidden).
+/// hidden); `B` (hidden), the bias of R h of a cell that has one. The graphs have one more column in W where
+/// the cell [holds](RecurrentCell::held) its state at padding, and B behind zeros, as ONNX wants it.
 #[derive(Clone, Debug)]
 pub struct Recurrent<C = Cell> {
     name: String,
@@ -29,6 +30,7 @@ pub struct Recurrent<C = Cell> {
     hidden: usize,
     projection: Projection,
     r: ParameterId,
+    b: Option<ParameterId>,
 }
 
 /// The layer laid out for the products of one optimiser step; shared by all shards.
@@ -39,6 +41,8 @@ pub struct PreparedRecurrent<R> {
     r_forward: Packed<R>,
     /// R, (gates * hidden, hidden).
     r_backward: Packed<R>,
+    /// The bias of R h (gates * hidden); empty where the cell has none.
+    r_bias: Vec<R>,
 }
 
 /// What the forward pass leaves for the backward pass; the caller keeps it and its memory is reused.
@@ -64,6 +68,8 @@ pub struct Tape<R> {
     h_before: Vec<R>,
     /// The gradients of W x + b, summed over the tokens (gates * hidden).
     d_bias: Vec<R>,
+    /// The gradients of R h, summed over the tokens (gates * hidden), of a cell that has a bias there.
+    d_recurrent_bias: Vec<R>,
     projection: ProjectionTape<R>,
 }
 
@@ -91,15 +97,21 @@ pub enum Source {
 impl<C: RecurrentCell> Recurrent<C> {
     /// Registers the parameters under `name`; `side` (`encoder` or `decoder`) names the embedding.
     pub fn new(p: &mut Layout, side: &str, name: String, cell: C, hidden: usize, source: Source) -> Self {
-        let gates = hidden * cell.gates();
+        let gates = Gates { count: hidden * cell.gates(), held: cell.held(hidden) };
+        let count = gates.count;
         let projection = match source {
             Source::Symbols(vocabulary, form) => {
                 Projection::over_symbols(p, side, &name, vocabulary, gates, form)
             }
             Source::Rows(width) => Projection::over_rows(p, &name, width, gates),
         };
-        let r = p.add(format!("{name}.R"), &[1, gates, hidden]);
-        Self { name, cell, hidden, projection, r }
+        let r = p.add(format!("{name}.R"), &[1, count, hidden]);
+        let biased = cell.recurrent_bias(hidden);
+        let b = (!biased.is_empty()).then(|| {
+            let front = count + biased.start;
+            p.add_within(format!("{name}.B"), biased.len(), front, 2 * count)
+        });
+        Self { name, cell, hidden, projection, r, b }
     }
 
     /// Width of the states.
@@ -132,7 +144,16 @@ impl<C: RecurrentCell> Recurrent<C> {
             projection: self.projection.prepare(p, tokens, dropout, old.projection),
             r_forward: old.r_forward.repacked(r.transposed()),
             r_backward: old.r_backward.repacked(r),
+            r_bias: self.recurrent_bias(p),
         }
+    }
+
+    /// Gives the bias of R h (gates * hidden); nothing where the cell has none.
+    fn recurrent_bias<R: Real>(&self, p: &Parameters<R>) -> Vec<R> {
+        let Some(b) = self.b else { return Vec::new() };
+        let mut bias = vec![R::ZERO; self.gates()];
+        bias[self.cell.recurrent_bias(self.hidden)].copy_from_slice(p.get(b));
+        bias
     }
 
     /// Counts the rows of W and R.
@@ -179,7 +200,8 @@ impl<C: RecurrentCell> Recurrent<C> {
                 kept: &mut tape.kept[rows],
             };
             let is_idle = tape.from_zero && previous.is_none();
-            let r = RecurrentWeights { packed: &prepared.r_forward, is_idle, scratch: pass.scratch };
+            let (packed, bias) = (&prepared.r_forward, &prepared.r_bias);
+            let r = RecurrentWeights { packed, bias, is_idle, scratch: pass.scratch };
             self.cell.forward(step, r);
         }
     }
@@ -212,6 +234,8 @@ impl<C: RecurrentCell> Recurrent<C> {
         let (hidden, gates, has_c) = (self.hidden, self.gates(), self.states() > 1);
         tape.d_bias.clear();
         tape.d_bias.resize(gates, R::ZERO);
+        tape.d_recurrent_bias.clear();
+        tape.d_recurrent_bias.resize(gates, R::ZERO);
         // The states before each step, side by side, for the gradient of R.
         tape.h_before.resize(packing.rows * hidden, R::ZERO);
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets) {
@@ -250,8 +274,12 @@ impl<C: RecurrentCell> Recurrent<C> {
                 d_states: States { h: d_h, c: d_c },
             };
             let is_idle = tape.from_zero && previous.is_none();
-            let r = RecurrentWeights { packed: &prepared.r_backward, is_idle, scratch: pass.scratch };
+            let r =
+                RecurrentWeights { packed: &prepared.r_backward, bias: &[], is_idle, scratch: pass.scratch };
             self.cell.backward(step, r);
+            if self.b.is_some() {
+                add_column_sums(&mut tape.d_recurrent_bias, &tape.recurrent[of_gates.clone()]);
+            }
             add_column_sums(&mut tape.d_bias, &tape.gates[of_gates]);
         }
         self.projection.backward(
@@ -282,6 +310,10 @@ impl<C: RecurrentCell> Recurrent<C> {
         let d_rows = MatRef::new(&d_recurrent[skipped * gates..], rows, gates);
         let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
         out.push((self.r, Summand::over_rows(d_rows, h_before)));
+        if let Some(b) = self.b {
+            let values = &tape.d_recurrent_bias[self.cell.recurrent_bias(hidden)];
+            out.push((b, Summand::Row { at: 0, values }));
+        }
         self.projection.summands(p, input, &tape.gates, &tape.d_bias, &tape.projection, out);
     }
 
@@ -302,7 +334,8 @@ impl<C: RecurrentCell> Recurrent<C> {
         g.scope(&self.name);
         let (x, w) = self.projection.emit_sequence(p, g, side, below);
         let r = emit_parameter(p, self.r, g);
-        self.cell.emit_sequence(g, self.hidden, &x, &w, &r, states)
+        let b = self.b.map(|b| emit_parameter(p, b, g));
+        self.cell.emit_sequence(g, self.hidden, &x, &w, &r, b.as_ref(), states)
     }
 
     /// Writes one step.
@@ -333,7 +366,12 @@ impl<C: RecurrentCell> Recurrent<C> {
                 let r = emit_parameter(p, self.r, g);
                 let r = g.node("Squeeze", &[&r, &direction], &[]);
                 let r = g.node("Transpose", &[&r], &[("perm", Attribute::Ints(vec![1, 0]))]);
-                let recurrent = g.node("MatMul", &[h, &r], &[]);
+                let mut recurrent = g.node("MatMul", &[h, &r], &[]);
+                if self.b.is_some() {
+                    let bias = self.recurrent_bias(p);
+                    let bias = emit_folded(g, &format!("{}.recurrent_bias", self.name), &[bias.len()], &bias);
+                    recurrent = g.node("Add", &[&recurrent, &bias], &[]);
+                }
                 if self.cell.takes_sum() {
                     vec![g.node("Add", &[&recurrent, &inputs], &[])]
                 } else {

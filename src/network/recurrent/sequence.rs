@@ -40,7 +40,7 @@ impl SequenceNetwork for Seq2Seq {
     fn needs(&self) -> Vec<Need> {
         let a = &self.architecture;
         [
-            (a.cell == Cell::Gru, Need::Gru),
+            (a.cell != Cell::Lstm, Need::Gru),
             (a.bidirectional, Need::Bidirectional),
             (a.attention != AttentionScore::None, Need::Attention),
         ]

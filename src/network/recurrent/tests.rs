@@ -261,6 +261,8 @@ fn architectures() -> Vec<Architecture> {
         Architecture { layers: 2, target_input: InputForm::OneHot, ..embedded.clone() },
         Architecture { cell: Cell::Gru, ..base.clone() },
         Architecture { cell: Cell::Gru, layers: 2, bidirectional: true, ..embedded.clone() },
+        Architecture { cell: Cell::GruResetBias, ..base.clone() },
+        Architecture { cell: Cell::GruResetBias, layers: 2, bidirectional: true, ..embedded.clone() },
         Architecture { bidirectional: true, ..base },
         Architecture {
             layers: 2,

@@ -51,6 +51,7 @@ impl RecurrentCell for Elman {
         x: &Value,
         w: &Value,
         r: &Value,
+        _: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
@@ -136,6 +137,7 @@ fn check_gradients<C: RecurrentCell>(cell: C) {
 fn gradients_of_every_cell_agree_with_finite_differences() {
     check_gradients(Cell::Lstm);
     check_gradients(Cell::Gru);
+    check_gradients(Cell::GruResetBias);
     check_gradients(Elman);
 }
 
