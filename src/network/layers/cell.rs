@@ -42,6 +42,17 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         0..0
     }
 
+    /// Tells which rows of R are multiplied with what the cell [keeps](Step::kept), r h, instead of h: then
+    /// the cell's step is written with R itself instead of a product.
+    fn reset_rows(&self, _hidden: usize) -> Range<usize> {
+        0..0
+    }
+
+    /// Whether no operator of ONNX is this cell in every runtime, so that a text is a Scan over its steps.
+    fn needs_scan(&self) -> bool {
+        false
+    }
+
     /// Whether the cell reads nothing but the sum W x + b + R h, so that R h needs no room of its own and
     /// both products may be one.
     fn takes_sum(&self) -> bool;
@@ -76,7 +87,8 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
     /// Writes one step, spelled out: the form that is fastest and that every runtime takes.
     ///
     /// - `products`, each (batch, gates * hidden): the sum W x + b + R h where the cell
-    ///   [takes it](Self::takes_sum), else W x + b and R h;
+    ///   [takes it](Self::takes_sum), else W x + b and R h, or R transposed (hidden, gates * hidden) where
+    ///   [some of its rows](Self::reset_rows) are not multiplied with h;
     /// - `states`: each (batch, hidden).
     ///
     /// Returns the next states.
@@ -147,6 +159,16 @@ pub struct RecurrentWeights<'a, R> {
 }
 
 impl<R: Real> RecurrentWeights<'_, R> {
+    /// Lends itself to one of several products.
+    pub fn by_ref(&mut self) -> RecurrentWeights<'_, R> {
+        RecurrentWeights {
+            packed: self.packed,
+            bias: self.bias,
+            is_idle: self.is_idle,
+            scratch: self.scratch,
+        }
+    }
+
     /// Overwrites `to` (rows, n) with the product of `rows` (rows, k) and the weights (k, n), plus their
     /// bias where they have one.
     pub fn write(self, rows: &[R], to: &mut [R]) {

@@ -6,8 +6,10 @@ use s2s_runtime::contract::state_h;
 
 use super::*;
 use crate::network::Gradients;
+use crate::network::ground::graph::{GraphSide, Io};
 use crate::network::layers::cell::StateName;
-use crate::onnx::builder::Axis;
+use crate::network::layers::kinds::{Cell, GateActivation};
+use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, ModelProto};
 use s2s_kernels::{Scratch, tanh_each};
 
@@ -135,9 +137,12 @@ fn check_gradients<C: RecurrentCell>(cell: C) {
 
 #[test]
 fn gradients_of_every_cell_agree_with_finite_differences() {
-    check_gradients(Cell::Lstm);
-    check_gradients(Cell::Gru);
-    check_gradients(Cell::GruResetBias);
+    use GateActivation::{HardSigmoidFifth, HardSigmoidSixth, Sigmoid};
+    for gates in [Sigmoid, HardSigmoidFifth, HardSigmoidSixth] {
+        for cell in [Cell::Lstm, Cell::Gru, Cell::GruResetBias, Cell::GruResetBefore] {
+            check_gradients(GatedCell { cell, gates });
+        }
+    }
     check_gradients(Elman);
 }
 
