@@ -203,7 +203,8 @@ pub fn with_smaller_weights(name: &str, model: &[u8], dtype: Dtype) -> Result<Ve
 }
 
 /// Weights of LSTM and GRU nodes that nothing else reads, and how many of their last inputs are none: the
-/// last channel of W's input is the mask, whose weights are the bias.
+/// last channel of W's input is the mask, whose weights are the bias; that of a GRU with a bias of R is the
+/// mask's opposite, behind it.
 fn recurrent(graph: &GraphProto) -> HashMap<String, usize> {
     let mut found = HashMap::new();
     let mut others = HashSet::new();
@@ -211,7 +212,10 @@ fn recurrent(graph: &GraphProto) -> HashMap<String, usize> {
         let is_recurrent = ["LSTM", "GRU"].contains(&node.op_type.as_str());
         for (at, input) in node.input.iter().enumerate() {
             match (is_recurrent, at) {
-                (true, 1) => found.insert(input.clone(), 1).is_none(),
+                (true, 1) => {
+                    let is_held = node.op_type == "GRU" && node.input.get(3).is_some_and(|b| !b.is_empty());
+                    found.insert(input.clone(), if is_held { 2 } else { 1 }).is_none()
+                }
                 (true, 2) => found.insert(input.clone(), 0).is_none(),
                 _ => others.insert(input.clone()),
             };

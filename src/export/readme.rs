@@ -141,6 +141,18 @@ fn write(
             PaddingSide::Left => "before",
             PaddingSide::Right => "behind",
         };
+        if padding.least > 0 {
+            let (times, symbol) = (padding.least, &padding.symbol);
+            writeln!(
+                out,
+                "The model learnt with sources {side} which the symbol `{symbol:?}` stands, at least {times} \
+                 of it; shorter ones\nare filled up to {} symbols. The graphs put it there by themselves \
+                 (`source.graph_padding` in `{}`): there is nothing\nto do about it.\n",
+                padding.length,
+                file::MANIFEST
+            )?;
+            return origin(out, manifest);
+        }
         writeln!(
             out,
             "The model learnt with padding that it reads. The graphs make it themselves: a source of \

@@ -163,7 +163,13 @@ impl Subject {
             _ => format!("Model: {}", self.name),
         };
         let Some(padding) = &self.graph_padding else { return title };
-        let (symbol, length) = (&padding.symbol, padding.length);
+        let (symbol, length, least) = (&padding.symbol, padding.length, padding.least);
+        if least > 0 {
+            return format!(
+                "{title}\nThe graphs put {symbol:?} to every source by themselves, at least {least}, up to \
+                 {length} symbols: there is nothing to do"
+            );
+        }
         format!(
             "{title}\nSources of fewer than {length} symbols: the graphs fill them up with {symbol:?}, there \
              is nothing to do"

@@ -113,7 +113,7 @@ pub trait Network: Clone + Send + Sync + Debug + 'static {
             let (shape, values) =
                 find(name).ok_or_else(|| Error::new(ErrorKind::Bundle, format!("no tensor named {name}")))?;
             let expected = entry.exported_shape();
-            if shape != expected || values.len() != entry.len() {
+            if shape != expected || values.len() != expected.iter().product::<usize>() {
                 let message =
                     format!("tensor {name} has shape {shape:?}, but the architecture asks for {expected:?}");
                 return Err(Error::new(ErrorKind::Bundle, message));

@@ -248,8 +248,12 @@ fn every_part_of_a_newer_manifest_may_have_keys_that_are_not_known_yet() {
         sha256: "0".repeat(64),
         pairs: 3,
     });
-    full.source.padding =
-        Some(crate::vocabulary::Padding { symbol: "a".to_owned(), length: 4, side: Default::default() });
+    full.source.padding = Some(crate::vocabulary::Padding {
+        symbol: "a".to_owned(),
+        length: 4,
+        least: 0,
+        side: Default::default(),
+    });
     let mut value: Value = serde_json::to_value(&full).unwrap();
     let expected = value.clone();
     value["format_version"] = "1.99".into();

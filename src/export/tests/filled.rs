@@ -8,11 +8,18 @@ use s2s_runtime::vocabulary::{Padding, PaddingSide};
 use super::*;
 
 const LENGTH: usize = 6;
+/// What the fillings have at least: nothing, or as many.
+const LEAST: [usize; 2] = [0, 2];
 
 /// A toy whose sources were filled up with `a` to six symbols when it was trained.
 fn filled_toy(architecture: Architecture, side: PaddingSide) -> Toy {
+    framed_toy(architecture, side, 0)
+}
+
+/// The same with as many of them around longer texts too.
+fn framed_toy(architecture: Architecture, side: PaddingSide, least: usize) -> Toy {
     let toy = Toy::of(architecture, 11);
-    let padding = Some(Padding { symbol: "a".to_owned(), length: LENGTH, side });
+    let padding = Some(Padding { symbol: "a".to_owned(), length: LENGTH, least, side });
     let source = Vocabulary::from_spec(&VocabularySpec { padding, ..toy.source.spec().clone() }).unwrap();
     Toy { source, ..toy }
 }
@@ -74,7 +81,11 @@ fn bundles_of_models_that_read_padding_pass_every_check_with_ids_and_rows_on_eit
     for side in [PaddingSide::Left, PaddingSide::Right] {
         for architecture in architectures() {
             passes(
-                &filled_toy(architecture, side),
+                &filled_toy(architecture.clone(), side),
+                &VerifyOptions { random: 20, ..VerifyOptions::default() },
+            );
+            passes(
+                &framed_toy(architecture, side, 2),
                 &VerifyOptions { random: 20, ..VerifyOptions::default() },
             );
         }
@@ -83,11 +94,12 @@ fn bundles_of_models_that_read_padding_pass_every_check_with_ids_and_rows_on_eit
 
 #[test]
 fn padding_that_the_model_reads_is_made_in_the_graph_whatever_the_batch_and_however_long_the_text() {
-    for (side, architecture) in [PaddingSide::Left, PaddingSide::Right]
+    for (side, least, architecture) in [PaddingSide::Left, PaddingSide::Right]
         .into_iter()
-        .flat_map(|side| architectures().into_iter().map(move |a| (side, a)))
+        .flat_map(|side| LEAST.map(|least| (side, least)))
+        .flat_map(|(side, least)| architectures().into_iter().map(move |a| (side, least, a)))
     {
-        let toy = filled_toy(architecture, side);
+        let toy = framed_toy(architecture, side, least);
         let bundle = toy.bundle();
         let (texts, start) = (texts(), vec![vec![START]; texts().len()]);
         // What the trainer computes of sources that are filled up before: `forward` of the run's own network
@@ -112,7 +124,9 @@ fn padding_that_the_model_reads_is_made_in_the_graph_whatever_the_batch_and_howe
             }
             for (row, text) in texts.iter().enumerate() {
                 let alone = encode(&bundle, kind, std::slice::from_ref(text), text.len());
-                let filled = encode(&bundle, kind, std::slice::from_ref(&whole[row]), whole[row].len());
+                // What is filled up already is not filled up again, but for what stands there anyway.
+                let again = if least == 0 { &whole[row] } else { text };
+                let filled = encode(&bundle, kind, std::slice::from_ref(again), again.len());
                 for ((alone, filled), (name, expected)) in alone.iter().zip(&filled).zip(&expected) {
                     let expected = &expected[row * alone.data.len()..][..alone.data.len()];
                     assert!(

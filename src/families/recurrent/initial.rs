@@ -12,7 +12,7 @@ use super::record::{Checkpoint, Run};
 use crate::config::Config;
 use crate::data::corpus::Corpus;
 use crate::error::{Error, ErrorKind, Result};
-use crate::network::{Network, Parameters, Seq2Seq};
+use crate::network::{Cell, Network, Parameters, Seq2Seq};
 use crate::train::{InitFrom, OptimiserState, Origin, Start, Which};
 
 /// Another run's weights, ready for a new run.
@@ -56,20 +56,9 @@ impl Initial {
                 );
             }
         }
-        // The keys of the section, so that the first that differs is named as it was typed.
-        let (old, new) = (&from.config.model, &config.model);
-        let keys = [
-            ("model.cell", old.cell == new.cell),
-            ("model.layers", old.layers == new.layers),
-            ("model.hidden", old.hidden == new.hidden),
-            ("model.input", (old.source_input, old.target_input) == (new.source_input, new.target_input)),
-            ("model.bidirectional", old.bidirectional == new.bidirectional),
-            ("model.attention", old.attention == new.attention),
-            ("model.tied_embeddings", old.tied_embeddings == new.tied_embeddings),
-        ];
-        if let Some((key, _)) = keys.into_iter().find(|(_, same)| !same) {
+        if let Some(key) = from.config.model.difference(&config.model) {
             return differs(
-                key,
+                &format!("model.{key}"),
                 "weights fit the network that they were trained in: copy the section `model` of its \
                  config.yaml",
             );
@@ -107,8 +96,10 @@ impl Initial {
             .collect();
         for (name, shape, values) in self.from.network.exported(&self.checkpoint.parameters) {
             if let Some((wide, into)) = fresh.get_mut(&name) {
-                // The last column of an input's weight is its bias.
-                graft(&values, &shape, into.to_mut(), wide, name.ends_with(".W"));
+                // The last column of an input's weight is its bias, with that of padding behind it.
+                let held = usize::from(self.from.network.architecture().cell == Cell::GruResetBias);
+                let tail = if name.ends_with(".W") { 1 + held } else { 0 };
+                graft(&values, &shape, into.to_mut(), wide, tail);
             }
         }
         network.import(|name| fresh.get(name).map(|(shape, values)| (shape.clone(), values.to_vec())))
@@ -159,15 +150,15 @@ fn fitted<'a>(
     Ok((Vocabulary::from_spec(&spec)?, fresh))
 }
 
-/// Copies a tensor into one that may be longer along its axes; values beyond stay. With `bias` the last value
-/// of the last axis is the last there too.
-fn graft(values: &[f32], shape: &[usize], into: &mut [f32], wide: &[usize], bias: bool) {
+/// Copies a tensor into one that may be longer along its axes; values beyond stay. The last `tail` values of
+/// the last axis are the last there too.
+fn graft(values: &[f32], shape: &[usize], into: &mut [f32], wide: &[usize], tail: usize) {
     let Some((&columns, rows)) = shape.split_last() else {
         into.copy_from_slice(values);
         return;
     };
     let wide_columns = wide[wide.len() - 1];
-    let plain = if bias { columns - 1 } else { columns };
+    let plain = columns.saturating_sub(tail);
     for (row, old) in values.chunks_exact(columns).enumerate() {
         // The row's place in each axis, then in the wider tensor.
         let (mut rest, mut at, mut stride) = (row, 0, 1);
@@ -178,9 +169,7 @@ fn graft(values: &[f32], shape: &[usize], into: &mut [f32], wide: &[usize], bias
         }
         let new = &mut into[at * wide_columns..][..wide_columns];
         new[..plain].copy_from_slice(&old[..plain]);
-        if bias {
-            new[wide_columns - 1] = old[columns - 1];
-        }
+        new[wide_columns - (columns - plain)..].copy_from_slice(&old[plain..]);
     }
 }
 
@@ -191,16 +180,16 @@ mod tests {
     #[test]
     fn a_tensor_keeps_its_places_in_a_wider_one() {
         let mut wide = vec![0.0; 6];
-        graft(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &mut wide, &[3, 2], false);
+        graft(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &mut wide, &[3, 2], 0);
         assert_eq!(wide, [1.0, 2.0, 3.0, 4.0, 0.0, 0.0]);
         wide.fill(0.0);
-        graft(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &mut wide, &[2, 3], false);
+        graft(&[1.0, 2.0, 3.0, 4.0], &[2, 2], &mut wide, &[2, 3], 0);
         assert_eq!(wide, [1.0, 2.0, 0.0, 3.0, 4.0, 0.0]);
         wide.fill(0.0);
-        graft(&[1.0, 9.0, 3.0, 9.5], &[1, 2, 2], &mut wide, &[1, 2, 3], true);
+        graft(&[1.0, 9.0, 3.0, 9.5], &[1, 2, 2], &mut wide, &[1, 2, 3], 1);
         assert_eq!(wide, [1.0, 0.0, 9.0, 3.0, 0.0, 9.5]);
         wide.fill(0.0);
-        graft(&[1.0, 2.0], &[2], &mut wide[..3], &[3], false);
+        graft(&[1.0, 2.0], &[2], &mut wide[..3], &[3], 0);
         assert_eq!(wide, [1.0, 2.0, 0.0, 0.0, 0.0, 0.0]);
     }
 }

@@ -59,5 +59,5 @@ pub(super) fn filling(options: &Options, model: &Model, symbols: &Symbols) -> Re
         );
     };
     let name = symbol.clone().unwrap_or_else(|| unused(&symbols.source));
-    Ok(Some(Filler { symbol, row, padding: Padding { symbol: name, length, side: options.side } }))
+    Ok(Some(Filler { symbol, row, padding: Padding { symbol: name, length, least: 0, side: options.side } }))
 }

@@ -31,10 +31,25 @@ pub struct Entry {
     pub name: String,
     /// The lengths of the axes of the tensor as it is kept, row-major.
     pub shape: Vec<usize>,
-    /// Whether the graphs have the matrix (rows, columns) as (1, columns, rows).
-    pub is_transposed: bool,
+    /// How the graphs have it otherwise.
+    form: Form,
     offset: usize,
 }
+
+/// How the graphs have a tensor otherwise than it is kept.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+struct Form {
+    /// A matrix (rows, columns) as (1, columns, rows).
+    is_transposed: bool,
+    /// A matrix with one more column, [`HELD`] in these rows and 0 in all others.
+    held: Range<usize>,
+    /// A vector as (1, n) with zeros around it: how many before it, and n.
+    within: Option<(usize, usize)>,
+}
+
+/// Where a gate's input has this, the logistic function is 1 in f32 whatever else a network adds: that of 17
+/// is already.
+pub(in crate::network) const HELD: f64 = 40.0;
 
 /// Handle of one tensor of a [`Parameters`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -43,7 +58,15 @@ pub struct ParameterId(pub(in crate::network) usize);
 impl Entry {
     /// Returns the lengths of the axes of the tensor in the graphs.
     pub fn exported_shape(&self) -> Vec<usize> {
-        if self.is_transposed { vec![1, self.shape[1], self.shape[0]] } else { self.shape.clone() }
+        if let Some((_, all)) = self.form.within {
+            return vec![1, all];
+        }
+        let mut shape =
+            if self.form.is_transposed { vec![1, self.shape[1], self.shape[0]] } else { self.shape.clone() };
+        if let Some(columns) = shape.last_mut().filter(|_| !self.form.held.is_empty()) {
+            *columns += 1;
+        }
+        shape
     }
 
     /// Counts the values of the tensor.
@@ -60,16 +83,44 @@ impl Entry {
 impl Layout {
     /// Adds a tensor that is kept as the graphs have it.
     pub fn add(&mut self, name: impl Into<String>, shape: &[usize]) -> ParameterId {
-        self.add_entry(name.into(), shape, false)
+        self.add_entry(name.into(), shape, Form::default())
     }
 
-    /// Adds a matrix (rows, columns) that the graphs have as (1, columns, rows).
-    pub fn add_transposed(&mut self, name: impl Into<String>, shape: [usize; 2]) -> ParameterId {
-        self.add_entry(name.into(), &shape, true)
+    /// Adds a matrix (rows, columns) that the graphs have as (1, columns, rows), with one more column behind
+    /// that is large in the rows of `held`, unless there are none.
+    pub fn add_transposed(
+        &mut self,
+        name: impl Into<String>,
+        shape: [usize; 2],
+        held: Range<usize>,
+    ) -> ParameterId {
+        self.add_entry(name.into(), &shape, Form { is_transposed: true, held, within: None })
     }
 
-    fn add_entry(&mut self, name: String, shape: &[usize], is_transposed: bool) -> ParameterId {
-        let entry = Entry { name, shape: shape.to_vec(), is_transposed, offset: self.len };
+    /// Adds a tensor (1, rows, columns) that has one more column in the graphs, large in the rows of `held`,
+    /// unless there are none.
+    pub fn add_held(
+        &mut self,
+        name: impl Into<String>,
+        shape: &[usize; 3],
+        held: Range<usize>,
+    ) -> ParameterId {
+        self.add_entry(name.into(), shape, Form { held, ..Form::default() })
+    }
+
+    /// Adds a vector that the graphs have as (1, all), zeros around it, `before` of them before it.
+    pub fn add_within(
+        &mut self,
+        name: impl Into<String>,
+        length: usize,
+        before: usize,
+        all: usize,
+    ) -> ParameterId {
+        self.add_entry(name.into(), &[length], Form { within: Some((before, all)), ..Form::default() })
+    }
+
+    fn add_entry(&mut self, name: String, shape: &[usize], form: Form) -> ParameterId {
+        let entry = Entry { name, shape: shape.to_vec(), form, offset: self.len };
         // Sizes that no memory holds stay far above every bound instead of wrapping round.
         self.len = self
             .len
@@ -197,20 +248,44 @@ impl<R: Real> Parameters<R> {
     /// Gives the shape and the row-major values of a tensor as the graphs have it.
     pub fn exported(&self, id: ParameterId) -> (Vec<usize>, Cow<'_, [R]>) {
         let (entry, values) = (self.entry(id), self.get(id));
+        let shape = entry.exported_shape();
+        if let Some((before, all)) = entry.form.within {
+            let mut wide = vec![R::ZERO; all];
+            wide[before..before + values.len()].copy_from_slice(values);
+            return (shape, Cow::Owned(wide));
+        }
         let values = match entry.shape[..] {
-            [rows, columns] if entry.is_transposed => Cow::Owned(transpose(values, rows, columns)),
+            [rows, columns] if entry.form.is_transposed => Cow::Owned(transpose(values, rows, columns)),
             _ => Cow::Borrowed(values),
         };
-        (entry.exported_shape(), values)
+        let (held, columns) = (&entry.form.held, shape.last().copied().unwrap_or(1));
+        if held.is_empty() {
+            return (shape, values);
+        }
+        let rows = values.chunks_exact(columns - 1).enumerate();
+        let last = |row: usize| if held.contains(&row) { R::from_f64(HELD) } else { R::ZERO };
+        let values = rows.flat_map(|(at, row)| row.iter().copied().chain([last(at)])).collect();
+        (shape, Cow::Owned(values))
     }
+
     /// Replaces the values of a tensor by row-major ones of its [`exported_shape`](Entry::exported_shape), as
     /// many.
     pub fn set_exported(&mut self, id: ParameterId, values: &[R]) {
-        match self.entry(id).shape[..] {
-            [rows, columns] if self.entry(id).is_transposed => {
-                self.get_mut(id).copy_from_slice(&transpose(values, columns, rows));
+        let entry = self.entry(id);
+        if let Some((before, _)) = entry.form.within {
+            let length = entry.len();
+            self.get_mut(id).copy_from_slice(&values[before..before + length]);
+            return;
+        }
+        let mut values = Cow::Borrowed(values);
+        if let (false, Some(&columns)) = (entry.form.held.is_empty(), entry.exported_shape().last()) {
+            values = values.chunks_exact(columns).flat_map(|row| &row[..columns - 1]).copied().collect();
+        }
+        match entry.shape[..] {
+            [rows, columns] if entry.form.is_transposed => {
+                self.get_mut(id).copy_from_slice(&transpose(&values, columns, rows));
             }
-            _ => self.get_mut(id).copy_from_slice(values),
+            _ => self.get_mut(id).copy_from_slice(&values),
         }
     }
 }

@@ -30,6 +30,29 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         0..0
     }
 
+    /// Tells which rows of R h have a bias of their own, apart from that of W x; where there are any, it is
+    /// to the cell that [`RecurrentWeights::write`] adds it.
+    fn recurrent_bias(&self, _hidden: usize) -> Range<usize> {
+        0..0
+    }
+
+    /// Tells which rows of W are large at padding, so that their gates keep the state as it is: none where
+    /// gates of zeros keep a state of zeros.
+    fn held(&self, _hidden: usize) -> Range<usize> {
+        0..0
+    }
+
+    /// Tells which rows of R are multiplied with what the cell [keeps](Step::kept), r h, instead of h: then
+    /// the cell's step is written with R itself instead of a product.
+    fn reset_rows(&self, _hidden: usize) -> Range<usize> {
+        0..0
+    }
+
+    /// Whether no operator of ONNX is this cell in every runtime, so that a text is a Scan over its steps.
+    fn needs_scan(&self) -> bool {
+        false
+    }
+
     /// Whether the cell reads nothing but the sum W x + b + R h, so that R h needs no room of its own and
     /// both products may be one.
     fn takes_sum(&self) -> bool;
@@ -42,8 +65,11 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
 
     /// Writes the operator over a whole text.
     ///
-    /// - `x` (time, batch, inputs + 1), the last channel 1 at tokens and 0 at padding;
-    /// - `w` (1, gates * hidden, inputs + 1), the last column the bias; `r` (1, gates * hidden, hidden);
+    /// - `x` (time, batch, inputs + 1), the last channel 1 at tokens and 0 at padding; behind it, where rows
+    ///   are [held](Self::held), one that is 0 at tokens and 1 at padding;
+    /// - `w` (1, gates * hidden, channels of x), the column of the mask the bias; `r` (1, gates * hidden,
+    ///   hidden);
+    /// - `b` (1, 2 * gates * hidden): that of R h behind zeros, where it [has one](Self::recurrent_bias);
     /// - `states`: each (1, batch, hidden), one more than the cell has being left aside.
     ///
     /// Returns the outputs (time, 1, batch, hidden) and the final states.
@@ -54,13 +80,15 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         x: &Value,
         w: &Value,
         r: &Value,
+        b: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value>;
 
     /// Writes one step, spelled out: the form that is fastest and that every runtime takes.
     ///
     /// - `products`, each (batch, gates * hidden): the sum W x + b + R h where the cell
-    ///   [takes it](Self::takes_sum), else W x + b and R h;
+    ///   [takes it](Self::takes_sum), else W x + b and R h, or R transposed (hidden, gates * hidden) where
+    ///   [some of its rows](Self::reset_rows) are not multiplied with h;
     /// - `states`: each (batch, hidden).
     ///
     /// Returns the next states.
@@ -122,6 +150,8 @@ pub struct BackwardStep<'a, R> {
 pub struct RecurrentWeights<'a, R> {
     /// R transposed (hidden, gates * hidden) forward, R (gates * hidden, hidden) backward.
     pub(super) packed: &'a Packed<R>,
+    /// What is added to each row of a product that is written (n); empty if nothing is.
+    pub(super) bias: &'a [R],
     /// Whether the states before the step are zeros that need no gradient: then nothing is multiplied.
     pub(super) is_idle: bool,
     /// Memory for operands that are packed for one product.
@@ -129,9 +159,26 @@ pub struct RecurrentWeights<'a, R> {
 }
 
 impl<R: Real> RecurrentWeights<'_, R> {
-    /// Overwrites `to` (rows, n) with the product of `rows` (rows, k) and the weights (k, n).
+    /// Lends itself to one of several products.
+    pub fn by_ref(&mut self) -> RecurrentWeights<'_, R> {
+        RecurrentWeights {
+            packed: self.packed,
+            bias: self.bias,
+            is_idle: self.is_idle,
+            scratch: self.scratch,
+        }
+    }
+
+    /// Overwrites `to` (rows, n) with the product of `rows` (rows, k) and the weights (k, n), plus their
+    /// bias where they have one.
     pub fn write(self, rows: &[R], to: &mut [R]) {
-        if self.is_idle { to.fill(R::ZERO) } else { self.multiply(rows, Store::Overwrite, to) }
+        let bias = self.bias;
+        match (self.is_idle, bias.is_empty()) {
+            (true, true) => to.fill(R::ZERO),
+            (true, false) => to.chunks_exact_mut(bias.len()).for_each(|row| row.copy_from_slice(bias)),
+            (false, true) => self.multiply(rows, Store::Overwrite, to),
+            (false, false) => self.multiply(rows, Store::Bias(bias), to),
+        }
     }
 
     /// Adds the product of `rows` (rows, k) and the weights (k, n) to `to` (rows, n).

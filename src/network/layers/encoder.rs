@@ -1,6 +1,6 @@
 //! A layer of the encoder: one direction, or two of half the width whose outputs lie side by side.
 
-use super::kinds::Cell;
+use super::kinds::GatedCell;
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Recurrent, RecurrentBackward, Source, Tape};
 use crate::network::ground::gradients::Summands;
@@ -12,7 +12,7 @@ use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::Real;
 use s2s_kernels::random::Random;
 
-/// One layer of the encoder; its outputs and states have the width of the decoder's.
+/// One layer of the encoder; `hidden` is the width of its outputs and states, of both directions together.
 #[derive(Clone, Debug)]
 pub struct EncoderLayer {
     forward: Recurrent,
@@ -53,7 +53,7 @@ impl EncoderLayer {
     pub fn new(
         p: &mut Layout,
         name: &str,
-        cell: Cell,
+        cell: GatedCell,
         hidden: usize,
         bidirectional: bool,
         source: Source,

@@ -2,19 +2,26 @@
 //!
 //! Gates in ONNX's order z, r, n, the reset gate after the product (`linear_before_reset = 1`, as cuDNN and
 //! Keras 3 have it, because two runtimes lack the other form): `n = tanh(W x + b + r (R h))`,
-//! `h' = (1 - z) n + z h` (Cho et al. 2014). There is no bias inside the reset product: at padding it would
-//! move a zero state.
+//! `h' = (1 - z) n + z h` (Cho et al. 2014). A bias inside the reset product, `r (R h + b_n)`, would move a
+//! zero state at padding; there the update gate is held at 1 instead, so that `h' = h` exactly.
+
+use std::ops::Range;
 
 use s2s_runtime::contract::state_h;
 
 use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::gates::{GateActivation, gru_backward, gru_forward};
 use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::{Real, gru_gates_backward, gru_gates_forward};
 
 /// The gated recurrent unit as a cell.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Gru;
+pub(super) struct Gru {
+    /// Whether the candidate's part of R h has a bias of its own.
+    pub(super) reset_bias: bool,
+    pub(super) gates: GateActivation,
+}
 
 impl RecurrentCell for Gru {
     fn name(&self) -> &'static str {
@@ -29,20 +36,44 @@ impl RecurrentCell for Gru {
         &[state_h]
     }
 
+    /// The candidate's.
+    fn recurrent_bias(&self, hidden: usize) -> Range<usize> {
+        if self.reset_bias { 2 * hidden..3 * hidden } else { 0..0 }
+    }
+
+    /// The update gate.
+    fn held(&self, hidden: usize) -> Range<usize> {
+        if self.reset_bias { 0..hidden } else { 0..0 }
+    }
+
     /// The reset gate multiplies a part of R h before it meets W x + b.
     fn takes_sum(&self) -> bool {
         false
     }
 
+    fn needs_scan(&self) -> bool {
+        self.gates != GateActivation::Sigmoid
+    }
+
     /// Leaves the activated gates, and the candidate's part of R h.
     fn forward<R: Real>(&self, step: Step<'_, R>, r: RecurrentWeights<'_, R>) {
         r.write(step.before.h, step.recurrent);
+        if self.needs_scan() {
+            let after = (step.kept, step.after.h);
+            let (gates, before) = (step.gates, step.before.h);
+            return gru_forward(self.gates, step.hidden, gates, step.recurrent, before, after);
+        }
         gru_gates_forward(step.hidden, step.gates, step.recurrent, step.before.h, step.kept, step.after.h);
     }
 
     fn backward<R: Real>(&self, step: BackwardStep<'_, R>, r: RecurrentWeights<'_, R>) {
         let d_h = step.d_states.h;
-        gru_gates_backward(step.hidden, step.gates, step.recurrent, step.before.h, step.kept, d_h);
+        if self.needs_scan() {
+            let before = (step.before.h, step.kept);
+            gru_backward(self.gates, step.hidden, step.gates, step.recurrent, before, d_h);
+        } else {
+            gru_gates_backward(step.hidden, step.gates, step.recurrent, step.before.h, step.kept, d_h);
+        }
         r.add(step.recurrent, d_h);
     }
 
@@ -53,12 +84,13 @@ impl RecurrentCell for Gru {
         x: &Value,
         w: &Value,
         r: &Value,
+        b: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes =
             [("hidden_size", Attribute::Int(hidden as i64)), ("linear_before_reset", Attribute::Int(1))];
-        g.node_n("GRU", &[x, w, r, &none, &none, &states[0]], &attributes, 2)
+        g.node_n("GRU", &[x, w, r, b.unwrap_or(&none), &none, &states[0]], &attributes, 2)
     }
 
     fn emit_step(
@@ -75,7 +107,7 @@ impl RecurrentCell for Gru {
         };
         let (x, q) = (split(&products[0]), split(&products[1]));
         let sum = g.node("Add", &[&x[0], &q[0]], &[]);
-        let gates = g.node("Sigmoid", &[&sum], &[]);
+        let gates = self.gates.emit(g, &sum);
         let sizes = split_sizes(g, &[hidden, hidden]);
         let gates = g.node_n("Split", &[&gates, &sizes], &axis, 2);
         let reset = g.node("Mul", &[&gates[1], &q[1]], &[]);

@@ -5,7 +5,9 @@ use std::ops::Range;
 use serde::{Deserialize, Serialize};
 
 use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+pub use super::gates::GateActivation;
 use super::gru::Gru;
+use super::gru_reset_before::GruResetBefore;
 use super::lstm::Lstm;
 use crate::onnx::builder::{GraphBuilder, Value};
 use s2s_kernels::Real;
@@ -29,33 +31,56 @@ pub enum Cell {
     Lstm,
     /// Gated recurrent unit, gates in ONNX's order z, r, n, the reset gate after the product.
     Gru,
+    /// The same with a bias of its own inside the reset product, as PyTorch's and Keras's `reset_after` have
+    /// it.
+    GruResetBias,
+    /// Gated recurrent unit with the reset gate before the product, as Keras's `reset_after=False` has it.
+    GruResetBefore,
+}
+
+/// A kind of cell and its gates: what a layer has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GatedCell {
+    /// The kind.
+    pub cell: Cell,
+    /// The activation of its gates.
+    pub gates: GateActivation,
+}
+
+impl From<Cell> for GatedCell {
+    fn from(cell: Cell) -> Self {
+        Self { cell, gates: GateActivation::Sigmoid }
+    }
 }
 
 /// Calls a method of the cell that a kind stands for: the one place where a kind becomes a cell.
 macro_rules! cell {
-    ($kind:ident.$method:ident($($argument:expr),*)) => {
-        match $kind {
-            Cell::Lstm => Lstm.$method($($argument),*),
-            Cell::Gru => Gru.$method($($argument),*),
+    ($kind:ident.$method:ident($($argument:expr),*)) => {{
+        let gates = $kind.gates;
+        match $kind.cell {
+            Cell::Lstm => Lstm { gates }.$method($($argument),*),
+            Cell::Gru => Gru { reset_bias: false, gates }.$method($($argument),*),
+            Cell::GruResetBias => Gru { reset_bias: true, gates }.$method($($argument),*),
+            Cell::GruResetBefore => GruResetBefore { gates }.$method($($argument),*),
         }
-    };
+    }};
 }
 
 impl Cell {
     /// Returns the name that layers carry in front of their number, as in `encoder.lstm_0`.
     pub fn name(self) -> &'static str {
-        RecurrentCell::name(&self)
+        GatedCell::from(self).name()
     }
 
     /// Names the states of layer `l` as the graphs have them: h and, for the LSTM, c.
     pub fn state_names(self, l: usize) -> Vec<String> {
-        self.states().iter().map(|name| name(l)).collect()
+        GatedCell::from(self).states().iter().map(|name| name(l)).collect()
     }
 }
 
 /// A kind of cell does what the cell does, so that a layer's cell may be chosen when the program runs; each
 /// step costs one predictable branch for it.
-impl RecurrentCell for Cell {
+impl RecurrentCell for GatedCell {
     fn name(&self) -> &'static str {
         cell!(self.name())
     }
@@ -70,6 +95,22 @@ impl RecurrentCell for Cell {
 
     fn ones(&self, hidden: usize) -> Range<usize> {
         cell!(self.ones(hidden))
+    }
+
+    fn recurrent_bias(&self, hidden: usize) -> Range<usize> {
+        cell!(self.recurrent_bias(hidden))
+    }
+
+    fn held(&self, hidden: usize) -> Range<usize> {
+        cell!(self.held(hidden))
+    }
+
+    fn reset_rows(&self, hidden: usize) -> Range<usize> {
+        cell!(self.reset_rows(hidden))
+    }
+
+    fn needs_scan(&self) -> bool {
+        cell!(self.needs_scan())
     }
 
     fn takes_sum(&self) -> bool {
@@ -91,9 +132,10 @@ impl RecurrentCell for Cell {
         x: &Value,
         w: &Value,
         r: &Value,
+        b: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
-        cell!(self.emit_sequence(g, hidden, x, w, r, states))
+        cell!(self.emit_sequence(g, hidden, x, w, r, b, states))
     }
 
     fn emit_step(
@@ -107,15 +149,71 @@ impl RecurrentCell for Cell {
     }
 }
 
-/// How the decoder looks back at the source (Luong et al., arXiv 1508.04025).
+/// How the decoder looks back at the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttentionScore {
     /// Not at all: only the final states are handed over.
     #[default]
     None,
-    /// Score h . m.
+    /// Score h . m (Luong et al., arXiv 1508.04025).
     Dot,
-    /// Score (h K) . m with a learnt K.
+    /// Score (h K) . m with a learnt K (the same).
     General,
+    /// Score v . tanh(h W + m U + b) with learnt W, U, v and perhaps b (Bahdanau et al., arXiv 1409.0473).
+    Additive,
+}
+
+/// What the output layer reads, with the context c that attention found and the top decoder state h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttentionOutput {
+    /// tanh([c, h] C), and perhaps a bias before the tanh.
+    #[default]
+    Combined,
+    /// [c, h] C, and perhaps a bias.
+    CombinedLinear,
+    /// [c, h].
+    Concatenated,
+    /// h, where the context is [fed](Feeding::Context).
+    State,
+}
+
+/// What enters the decoder's first layer beside the token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feeding {
+    /// Nothing.
+    #[default]
+    None,
+    /// What the output layer read in the step before, zeros in the first (Luong et al., arXiv 1508.04025).
+    Output,
+    /// What attention finds with the state before the step (Bahdanau et al., arXiv 1409.0473).
+    Context,
+}
+
+/// A dense layer between a last state of the encoder and a first one of the decoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bridge {
+    /// None: the states are handed over as they are.
+    #[default]
+    None,
+    /// s B + b.
+    Linear,
+    /// tanh(s B + b).
+    Tanh,
+    /// max(0, s B + b).
+    Relu,
+}
+
+/// What a bridge reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BridgeSource {
+    /// Each state that of its kind: h from h, and c from c.
+    #[default]
+    States,
+    /// All of them the hidden state.
+    Hidden,
 }

@@ -3,6 +3,7 @@
 use std::ops::Range;
 
 use super::kinds::InputForm;
+pub use super::rows::Gates;
 use super::rows::{PreparedRows, Rows, RowsTape};
 use super::symbols::{PreparedSymbols, Symbols, SymbolsTape};
 use crate::network::ground::gradients::Summands;
@@ -67,14 +68,14 @@ impl Projection {
         side: &str,
         layer: &str,
         vocabulary: usize,
-        gates: usize,
+        gates: Gates,
         form: InputForm,
     ) -> Self {
         Self::Symbols(Symbols::new(p, side, layer, vocabulary, gates, form))
     }
 
     /// Registers W of a layer over rows.
-    pub fn over_rows(p: &mut Layout, layer: &str, width: usize, gates: usize) -> Self {
+    pub fn over_rows(p: &mut Layout, layer: &str, width: usize, gates: Gates) -> Self {
         Self::Rows(Rows::new(p, layer, width, gates))
     }
 
@@ -174,8 +175,8 @@ impl Projection {
         }
     }
 
-    /// Writes the layer's input over whole texts (time, batch, channels), the last channel the mask, and its
-    /// W.
+    /// Writes the layer's input over whole texts (time, batch, channels), the last channel the mask (before
+    /// its opposite, where gates are held at padding), and its W.
     ///
     /// `below` (time, batch, width) is the layer below, `None` for the first.
     pub fn emit_sequence(

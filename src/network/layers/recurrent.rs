@@ -7,28 +7,32 @@
 use std::ops::Range;
 
 use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, States, Step};
-use super::kinds::{Cell, InputForm};
-use super::projection::{Input, PreparedProjection, Projection, ProjectionTape};
+use super::kinds::{GatedCell, InputForm};
+use super::projection::{Gates, Input, PreparedProjection, Projection, ProjectionTape};
 use crate::network::ground::gradients::{Summand, Summands};
-use crate::network::ground::graph::{GraphSide, Io, emit_parameter};
 use crate::network::ground::packing::Packing;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::network::ground::pass::Pass;
-use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
-use s2s_kernels::{MatRef, Packed, Real, add_assign, add_column_sums, subtract_projection};
+use s2s_kernels::{
+    MatRef, Packed, Real, Store, add_assign, add_column_sums, matmul_packed, subtract_projection,
+};
 
 /// One recurrent layer in one direction.
 ///
 /// Parameters: `W` (1, gates * hidden, inputs + 1), the last column the bias; `R` (1, gates * hidden,
-/// hidden).
+/// hidden); `B` (hidden), the bias of R h of a cell that has one. The graphs have one more column in W where
+/// the cell [holds](RecurrentCell::held) its state at padding, and B behind zeros, as ONNX wants it.
 #[derive(Clone, Debug)]
-pub struct Recurrent<C = Cell> {
+pub struct Recurrent<C = GatedCell> {
     name: String,
     cell: C,
     hidden: usize,
     projection: Projection,
     r: ParameterId,
+    b: Option<ParameterId>,
+    /// What rows beside the input are multiplied with, and their width.
+    feed: Option<(ParameterId, usize)>,
 }
 
 /// The layer laid out for the products of one optimiser step; shared by all shards.
@@ -39,6 +43,10 @@ pub struct PreparedRecurrent<R> {
     r_forward: Packed<R>,
     /// R, (gates * hidden, hidden).
     r_backward: Packed<R>,
+    /// The bias of R h (gates * hidden); empty where the cell has none.
+    r_bias: Vec<R>,
+    /// The weight of the rows beside the input, (width, gates * hidden), and its transpose.
+    feed: Option<[Packed<R>; 2]>,
 }
 
 /// What the forward pass leaves for the backward pass; the caller keeps it and its memory is reused.
@@ -51,6 +59,10 @@ pub struct Tape<R> {
     pub initial: Vec<Vec<R>>,
     /// Whether those are zeros that need no gradient: the products of the first step with them are left out.
     pub from_zero: bool,
+    /// Rows beside the input (tokens, width), of a layer that [is fed](Recurrent::fed); and their gradient.
+    pub fed: Vec<R>,
+    /// The gradient of `fed`.
+    pub d_fed: Vec<R>,
     /// The second states (tokens, hidden) of a cell that has them.
     c: Vec<R>,
     /// What the cell keeps besides (tokens, hidden).
@@ -64,6 +76,8 @@ pub struct Tape<R> {
     h_before: Vec<R>,
     /// The gradients of W x + b, summed over the tokens (gates * hidden).
     d_bias: Vec<R>,
+    /// The gradients of R h, summed over the tokens (gates * hidden), of a cell that has a bias there.
+    d_recurrent_bias: Vec<R>,
     projection: ProjectionTape<R>,
 }
 
@@ -91,15 +105,29 @@ pub enum Source {
 impl<C: RecurrentCell> Recurrent<C> {
     /// Registers the parameters under `name`; `side` (`encoder` or `decoder`) names the embedding.
     pub fn new(p: &mut Layout, side: &str, name: String, cell: C, hidden: usize, source: Source) -> Self {
-        let gates = hidden * cell.gates();
+        let gates = Gates { count: hidden * cell.gates(), held: cell.held(hidden) };
+        let count = gates.count;
         let projection = match source {
             Source::Symbols(vocabulary, form) => {
                 Projection::over_symbols(p, side, &name, vocabulary, gates, form)
             }
             Source::Rows(width) => Projection::over_rows(p, &name, width, gates),
         };
-        let r = p.add(format!("{name}.R"), &[1, gates, hidden]);
-        Self { name, cell, hidden, projection, r }
+        let r = p.add(format!("{name}.R"), &[1, count, hidden]);
+        let biased = cell.recurrent_bias(hidden);
+        let b = (!biased.is_empty()).then(|| {
+            let front = count + biased.start;
+            p.add_within(format!("{name}.B"), biased.len(), front, 2 * count)
+        });
+        Self { name, cell, hidden, projection, r, b, feed: None }
+    }
+
+    /// The same layer, which reads rows of this width beside its input: registers `{name}.feed` (width,
+    /// gates * hidden).
+    #[must_use]
+    pub fn fed(self, p: &mut Layout, width: usize) -> Self {
+        let feed = p.add(format!("{}.feed", self.name), &[width, self.gates()]);
+        Self { feed: Some((feed, width)), ..self }
     }
 
     /// Width of the states.
@@ -117,6 +145,10 @@ impl<C: RecurrentCell> Recurrent<C> {
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
         self.projection.initialise(p, self.cell.ones(self.hidden), random);
         orthogonal_columns(p.get_mut(self.r), self.hidden, random);
+        if let Some((feed, width)) = self.feed {
+            let limit = (6.0 / (width + self.gates()) as f64).sqrt();
+            p.get_mut(feed).iter_mut().for_each(|x| *x = random.symmetric(limit));
+        }
     }
 
     /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring.
@@ -132,11 +164,25 @@ impl<C: RecurrentCell> Recurrent<C> {
             projection: self.projection.prepare(p, tokens, dropout, old.projection),
             r_forward: old.r_forward.repacked(r.transposed()),
             r_backward: old.r_backward.repacked(r),
+            r_bias: self.recurrent_bias(p),
+            feed: self.feed.map(|(id, width)| {
+                let m = MatRef::new(p.get(id), width, self.gates());
+                let [forward, backward] = old.feed.unwrap_or_default();
+                [forward.repacked(m), backward.repacked(m.transposed())]
+            }),
         }
     }
 
+    /// Gives the bias of R h (gates * hidden); nothing where the cell has none.
+    fn recurrent_bias<R: Real>(&self, p: &Parameters<R>) -> Vec<R> {
+        let Some(b) = self.b else { return Vec::new() };
+        let mut bias = vec![R::ZERO; self.gates()];
+        bias[self.cell.recurrent_bias(self.hidden)].copy_from_slice(p.get(b));
+        bias
+    }
+
     /// Counts the rows of W and R.
-    fn gates(&self) -> usize {
+    pub fn gates(&self) -> usize {
         self.hidden * self.cell.gates()
     }
 
@@ -160,6 +206,10 @@ impl<C: RecurrentCell> Recurrent<C> {
             tape.recurrent.resize(packing.rows * gates, R::ZERO);
         }
         self.projection.forward(pass, &prepared.projection, input, &mut tape.gates, &mut tape.projection);
+        if let (Some((_, width)), Some([feed, _])) = (self.feed, &prepared.feed) {
+            let fed = MatRef::new(&tape.fed, packing.rows, width);
+            matmul_packed(&mut tape.gates, Store::Add, fed, feed, pass.scratch);
+        }
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets) {
             let rows = first * hidden..(first + n) * hidden;
             let previous = packing.before(first).map(|row| row * hidden);
@@ -179,7 +229,8 @@ impl<C: RecurrentCell> Recurrent<C> {
                 kept: &mut tape.kept[rows],
             };
             let is_idle = tape.from_zero && previous.is_none();
-            let r = RecurrentWeights { packed: &prepared.r_forward, is_idle, scratch: pass.scratch };
+            let (packed, bias) = (&prepared.r_forward, &prepared.r_bias);
+            let r = RecurrentWeights { packed, bias, is_idle, scratch: pass.scratch };
             self.cell.forward(step, r);
         }
     }
@@ -212,6 +263,8 @@ impl<C: RecurrentCell> Recurrent<C> {
         let (hidden, gates, has_c) = (self.hidden, self.gates(), self.states() > 1);
         tape.d_bias.clear();
         tape.d_bias.resize(gates, R::ZERO);
+        tape.d_recurrent_bias.clear();
+        tape.d_recurrent_bias.resize(gates, R::ZERO);
         // The states before each step, side by side, for the gradient of R.
         tape.h_before.resize(packing.rows * hidden, R::ZERO);
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets) {
@@ -250,9 +303,18 @@ impl<C: RecurrentCell> Recurrent<C> {
                 d_states: States { h: d_h, c: d_c },
             };
             let is_idle = tape.from_zero && previous.is_none();
-            let r = RecurrentWeights { packed: &prepared.r_backward, is_idle, scratch: pass.scratch };
+            let r =
+                RecurrentWeights { packed: &prepared.r_backward, bias: &[], is_idle, scratch: pass.scratch };
             self.cell.backward(step, r);
+            if self.b.is_some() {
+                add_column_sums(&mut tape.d_recurrent_bias, &tape.recurrent[of_gates.clone()]);
+            }
             add_column_sums(&mut tape.d_bias, &tape.gates[of_gates]);
+        }
+        if let (Some((_, width)), Some([_, feed])) = (self.feed, &prepared.feed) {
+            tape.d_fed.resize(packing.rows * width, R::ZERO);
+            let d_gates = MatRef::new(&tape.gates, packing.rows, gates);
+            matmul_packed(&mut tape.d_fed, Store::Overwrite, d_gates, feed, pass.scratch);
         }
         self.projection.backward(
             pass,
@@ -281,67 +343,26 @@ impl<C: RecurrentCell> Recurrent<C> {
         let rows = packing.rows - skipped;
         let d_rows = MatRef::new(&d_recurrent[skipped * gates..], rows, gates);
         let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
-        out.push((self.r, Summand::over_rows(d_rows, h_before)));
+        let reset = self.cell.reset_rows(hidden);
+        if reset.is_empty() {
+            out.push((self.r, Summand::over_rows(d_rows, h_before)));
+        } else {
+            // Its last rows, which are multiplied with r h.
+            let kept = MatRef::new(&tape.kept[skipped * hidden..], rows, hidden);
+            let of = |range: Range<usize>| d_rows.block(0..rows, range).transposed();
+            let (first, last) = (of(0..reset.start), of(reset.clone()));
+            out.push((self.r, Summand::Product { first_row: 0, a: first, b: h_before }));
+            out.push((self.r, Summand::Product { first_row: reset.start, a: last, b: kept }));
+        }
+        if let Some(b) = self.b {
+            let values = &tape.d_recurrent_bias[self.cell.recurrent_bias(hidden)];
+            out.push((b, Summand::Row { at: 0, values }));
+        }
+        if let Some((feed, width)) = self.feed {
+            let fed = MatRef::new(&tape.fed, packing.rows, width);
+            out.push((feed, Summand::over_rows(fed, MatRef::new(&tape.gates, packing.rows, gates))));
+        }
         self.projection.summands(p, input, &tape.gates, &tape.d_bias, &tape.projection, out);
-    }
-
-    /// Writes the cell's operator over a whole text.
-    ///
-    /// - `below` (time, batch, width): the layer below; `None` for the first, which reads `side`.
-    /// - `states`: each (1, batch, hidden).
-    ///
-    /// Returns the outputs (time, 1, batch, hidden) and the final states.
-    pub fn emit_sequence(
-        &self,
-        p: &Parameters<f32>,
-        g: &mut GraphBuilder,
-        side: &GraphSide,
-        below: Option<&Value>,
-        states: &[Value],
-    ) -> Vec<Value> {
-        g.scope(&self.name);
-        let (x, w) = self.projection.emit_sequence(p, g, side, below);
-        let r = emit_parameter(p, self.r, g);
-        self.cell.emit_sequence(g, self.hidden, &x, &w, &r, states)
-    }
-
-    /// Writes one step.
-    ///
-    /// - `input`: the token (batch, 1) for the first layer, h (batch, hidden) of the layer below for the
-    ///   others.
-    /// - `states`: each (batch, hidden).
-    ///
-    /// Returns the next states.
-    pub fn emit_step(
-        &self,
-        p: &Parameters<f32>,
-        g: &mut GraphBuilder,
-        io: Io,
-        input: &Value,
-        states: &[Value],
-    ) -> Vec<Value> {
-        g.scope(&self.name);
-        let h = &states[0];
-        let products = match &self.projection {
-            Projection::Rows(rows) if self.cell.takes_sum() => {
-                vec![rows.emit_step_with_state(p, g, input, (self.r, h))]
-            }
-            projection => {
-                let inputs = projection.emit_step(p, g, io, input);
-                // The same bytes as in the training graph; engines fold the transposition when they load.
-                let direction = g.int64(&[1], &[0]);
-                let r = emit_parameter(p, self.r, g);
-                let r = g.node("Squeeze", &[&r, &direction], &[]);
-                let r = g.node("Transpose", &[&r], &[("perm", Attribute::Ints(vec![1, 0]))]);
-                let recurrent = g.node("MatMul", &[h, &r], &[]);
-                if self.cell.takes_sum() {
-                    vec![g.node("Add", &[&recurrent, &inputs], &[])]
-                } else {
-                    vec![inputs, recurrent]
-                }
-            }
-        };
-        self.cell.emit_step(g, self.hidden, &products, states)
     }
 }
 
@@ -378,5 +399,6 @@ fn orthogonal_columns(matrix: &mut [f32], columns: usize, random: &mut Random) {
     }
 }
 
+mod emit;
 #[cfg(test)]
 mod tests;

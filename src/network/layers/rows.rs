@@ -10,12 +10,23 @@ use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{MatRef, Packed, Real, Store, matmul_packed};
 
+/// The rows of W.
+#[derive(Clone, Debug)]
+pub struct Gates {
+    /// How many there are.
+    pub count: usize,
+    /// Those that are large at padding: W has a column for that in the graphs.
+    pub held: Range<usize>,
+}
+
 /// The projection of rows (tokens, width): `W` (1, gates, width + 1), whose last column is the bias.
 #[derive(Clone, Copy, Debug)]
 pub struct Rows {
     width: usize,
     gates: usize,
     w: ParameterId,
+    /// Whether gates are held at padding.
+    is_held: bool,
 }
 
 /// [`Rows`] laid out for the products of one optimiser step; shared by all shards.
@@ -40,8 +51,10 @@ pub struct RowsTape<R> {
 
 impl Rows {
     /// Registers W of a layer.
-    pub fn new(p: &mut Layout, layer: &str, width: usize, gates: usize) -> Self {
-        Self { width, gates, w: p.add(format!("{layer}.W"), &[1, gates, width + 1]) }
+    pub fn new(p: &mut Layout, layer: &str, width: usize, gates: Gates) -> Self {
+        let (count, is_held) = (gates.count, !gates.held.is_empty());
+        let w = p.add_held(format!("{layer}.W"), &[1, count, width + 1], gates.held);
+        Self { width, gates: count, w, is_held }
     }
 
     /// Packs the weights into the memory of `old`.
@@ -120,7 +133,7 @@ impl Rows {
     }
 
     /// Writes the layer's input (time, batch, width + 1), the last channel the `mask`, and its W, for the
-    /// rows `below` (time, batch, width) of whole texts.
+    /// rows `below` (time, batch, width) of whole texts; where gates are held, the mask's opposite behind it.
     pub fn emit_sequence(
         &self,
         p: &Parameters<f32>,
@@ -128,8 +141,31 @@ impl Rows {
         below: &Value,
         mask: &Value,
     ) -> (Value, Value) {
-        let x = g.node("Concat", &[below, mask], &[("axis", Attribute::Int(2))]);
+        let mut parts = vec![below.clone(), mask.clone()];
+        if self.is_held {
+            let one = g.float(&[], &[1.0]);
+            parts.push(g.node("Sub", &[&one, mask], &[]));
+        }
+        let parts: Vec<&Value> = parts.iter().collect();
+        let x = g.node("Concat", &parts, &[("axis", Attribute::Int(2))]);
         (x, emit_parameter(p, self.w, g))
+    }
+
+    /// Writes W x + b (batch, gates) of one step, x (batch, width), with W as a training graph carries it.
+    pub fn emit_unfolded_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, x: &Value) -> Value {
+        // A channel that is 1 for the bias, and one that is 0 where gates are held at padding.
+        let wide = self.width + if self.is_held { 2 } else { 1 };
+        let pads = g.int64(&[4], &[0, 0, 0, (wide - self.width) as i64]);
+        let x = g.node("Pad", &[x, &pads], &[]);
+        let mut token = vec![0.0; wide];
+        token[self.width] = 1.0;
+        let token = g.float(&[wide], &token);
+        let x = g.node("Add", &[&x, &token], &[]);
+        let w = emit_parameter(p, self.w, g);
+        let direction = g.int64(&[1], &[0]);
+        let w = g.node("Squeeze", &[&w, &direction], &[]);
+        let w = g.node("Transpose", &[&w], &[("perm", Attribute::Ints(vec![1, 0]))]);
+        g.node("MatMul", &[&x, &w], &[])
     }
 
     /// Writes W x + b (batch, gates) of one step, x (batch, width).

@@ -8,7 +8,7 @@
 use std::ops::Range;
 
 use super::kinds::InputForm;
-use super::rows::bias_column;
+use super::rows::{Gates, bias_column};
 use crate::network::ground::gather::{add_to_rows, gather_rows};
 use crate::network::ground::gradients::{Summand, Summands};
 use crate::network::ground::graph::{GraphSide, Io, emit_folded, emit_parameter};
@@ -29,6 +29,8 @@ pub struct Symbols {
     vocabulary: usize,
     gates: usize,
     form: Form,
+    /// Whether gates are held at padding.
+    is_held: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -69,19 +71,23 @@ impl Symbols {
         side: &str,
         layer: &str,
         vocabulary: usize,
-        gates: usize,
+        gates: Gates,
         form: InputForm,
     ) -> Self {
         let w = format!("{layer}.W");
+        let Gates { count: gates, held } = gates;
+        let is_held = !held.is_empty();
         let form = match form {
-            InputForm::OneHot => Form::OneHot { w: parameters.add_transposed(w, [vocabulary + 1, gates]) },
+            InputForm::OneHot => {
+                Form::OneHot { w: parameters.add_transposed(w, [vocabulary + 1, gates], held) }
+            }
             InputForm::Embedding(width) => Form::Embedding {
                 width,
                 embedding: embedding(parameters, side, vocabulary, width),
-                w: parameters.add(w, &[1, gates, width + 1]),
+                w: parameters.add_held(w, &[1, gates, width + 1], held),
             },
         };
-        Self { vocabulary, gates, form }
+        Self { vocabulary, gates, form, is_held }
     }
 
     /// Prepares for about `tokens` ids a shard, in the memory of `old`: a table pays where the vocabulary is
@@ -258,7 +264,7 @@ impl Symbols {
     }
 
     /// Writes the input (time, batch, channels) of the first recurrent layer over whole texts, the last
-    /// channel the mask, and that layer's W.
+    /// channel the mask (before its opposite, where gates are held), and that layer's W.
     pub fn emit_sequence(
         &self,
         p: &Parameters<f32>,
@@ -287,13 +293,24 @@ impl Symbols {
             Form::OneHot { .. } => self.vocabulary,
             Form::Embedding { width, .. } => width,
         };
-        let pads = g.int64(&[6], &[0, 0, 0, 0, 0, 1]);
+        let wide = width + if self.is_held { 2 } else { 1 };
+        let pads = g.int64(&[6], &[0, 0, 0, 0, 0, (wide - width) as i64]);
         let padded = g.node("Pad", &[&channels, &pads], &[]);
-        let mut last = vec![0.0; width + 1];
-        last[width] = 1.0;
-        let last = g.float(&[width + 1], &last);
+        let channel = |at: usize, g: &mut GraphBuilder| {
+            let mut channel = vec![0.0; wide];
+            channel[at] = 1.0;
+            g.float(&[wide], &channel)
+        };
+        let last = channel(width, g);
         let gate = g.node("Mul", &[&side.mask, &last], &[]);
-        let x = g.node("Add", &[&padded, &gate], &[]);
+        let mut x = g.node("Add", &[&padded, &gate], &[]);
+        if self.is_held {
+            let one = g.float(&[], &[1.0]);
+            let padding = g.node("Sub", &[&one, &side.mask], &[]);
+            let last = channel(width + 1, g);
+            let gate = g.node("Mul", &[&padding, &last], &[]);
+            x = g.node("Add", &[&x, &gate], &[]);
+        }
         (x, emit_parameter(p, self.w(), g))
     }
 

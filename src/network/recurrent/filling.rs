@@ -3,9 +3,9 @@
 //! Padding with id 0 leaves a state as it is. A model that learnt with padding that it did read (Keras
 //! without a mask) must read as much of it again. The graphs make it themselves, so that whoever runs them
 //! pads on the left with 0 as for any other bundle and knows nothing of it: a text of n tokens is read as one
-//! of max(n, length).
+//! of max(n + least, length).
 
-use s2s_runtime::vocabulary::{PaddingSide, Vocabulary};
+use s2s_runtime::vocabulary::{Padding, PaddingSide, Vocabulary};
 
 use crate::network::ground::graph::{GraphSide, Io, emit_mask};
 use crate::onnx::builder::{Attribute, GraphBuilder};
@@ -18,6 +18,8 @@ pub struct Filling {
     pub id: u32,
     /// Tokens of a text that is filled; longer texts stay as they are.
     pub length: usize,
+    /// How many stand there however long the text is.
+    pub least: usize,
     /// Where it is filled.
     pub side: PaddingSide,
 }
@@ -26,28 +28,31 @@ impl Filling {
     /// Tells what the graphs of this vocabulary do, if they do anything.
     pub fn of(source: &Vocabulary) -> Option<Self> {
         let padding = source.spec().graph_padding.as_ref()?;
-        Some(Self { id: source.id(&padding.symbol)?, length: padding.length, side: padding.side })
+        let Padding { symbol, length, least, side } = padding;
+        Some(Self { id: source.id(symbol)?, length: *length, least: *least, side: *side })
     }
 
     /// Gives a text as the encoder reads it; an empty one becomes filling alone.
     pub fn fill(&self, ids: &[u32]) -> Vec<u32> {
-        let filling = std::iter::repeat_n(self.id, self.length.saturating_sub(ids.len()));
+        let missing = self.length.saturating_sub(ids.len()).max(self.least);
+        let filling = std::iter::repeat_n(self.id, missing);
         match self.side {
             PaddingSide::Left => filling.chain(ids.iter().copied()).collect(),
             PaddingSide::Right => ids.iter().copied().chain(filling).collect(),
         }
     }
 
-    /// Writes the way from the source, (time, batch, ...) left-padded, to the filled one, (max(time, length),
-    /// batch, ...) left-padded.
+    /// Writes the way from the source, (time, batch, ...) left-padded, to the filled one, (max(time + least,
+    /// length), batch, ...) left-padded.
     ///
     /// All of it in f32, where ids are exact: not every engine pads and gathers integers. With `distance` the
-    /// number of tokens behind a position, and `missing` = max(length - n, 0) for a text of n tokens:
+    /// number of tokens behind a position, and `missing` = max(length - n, least) for a text of n tokens:
     ///
-    /// - left: position with `distance` < length that are padding become filling;
+    /// - left: positions with `distance` < n + `missing` that are padding become filling;
     /// - right: position j takes what stood at j + missing, and filling where `distance` < missing.
     pub(super) fn emit(&self, g: &mut GraphBuilder, side: &GraphSide, vocabulary: usize) -> GraphSide {
-        let (length, at_front) = (self.length as i64, |n: i64| [n, 0, 0, 0, 0, 0]);
+        let (length, least) = (self.length as i64, self.least as i64);
+        let at_front = |n: i64| [n, 0, 0, 0, 0, 0];
         let to = |kind: DataType| [("to", Attribute::Int(kind as i64))];
         let time = g.int64(&[1], &[0]);
         let (rows, symbol) = match side.io {
@@ -62,10 +67,15 @@ impl Filling {
                 (side.input.clone(), g.float(&[vocabulary], &row))
             }
         };
-        // max(time, length) rows: `length` more in front, of which min(time, length) go again.
-        let longer = g.int64(&[6], &at_front(length));
+        // max(time + least, length) rows: `length + least` more in front, of which min(time + least, length)
+        // go again.
+        let longer = g.int64(&[6], &at_front(length + least));
         let shape = g.node("Shape", &[&side.mask], &[]);
-        let steps = g.node("Gather", &[&shape, &time], &[("axis", Attribute::Int(0))]);
+        let mut steps = g.node("Gather", &[&shape, &time], &[("axis", Attribute::Int(0))]);
+        if least > 0 {
+            let least = g.int64(&[1], &[least]);
+            steps = g.node("Add", &[&steps, &least], &[]);
+        }
         let most = g.int64(&[1], &[length]);
         let from = g.node("Min", &[&steps, &most], &[]);
         let end = g.int64(&[1], &[i64::MAX]);
@@ -83,8 +93,17 @@ impl Filling {
         let all = g.node("ReduceSum", &[&ones, &time], &keep);
         let distance = g.node("Sub", &[&all, &counted], &[]);
         let wanted = g.float(&[], &[self.length as f32]);
+        let least = (self.least > 0).then(|| g.float(&[], &[self.least as f32]));
         let (rows, fills) = match self.side {
             PaddingSide::Left => {
+                let wanted = match &least {
+                    None => wanted,
+                    Some(least) => {
+                        let tokens = g.node("ReduceSum", &[&mask, &time], &keep);
+                        let whole = g.node("Add", &[&tokens, least], &[]);
+                        g.node("Max", &[&whole, &wanted], &[])
+                    }
+                };
                 let near = g.node("Greater", &[&wanted, &distance], &[]);
                 let near = g.node("Cast", &[&near], &to(DataType::Float));
                 let empty = g.node("Sub", &[&one, &mask], &[]);
@@ -93,11 +112,14 @@ impl Filling {
             PaddingSide::Right => {
                 let tokens = g.node("ReduceSum", &[&mask, &time], &keep);
                 let missing = g.node("Sub", &[&wanted, &tokens], &[]);
-                let missing = g.node("Relu", &[&missing], &[]);
+                let missing = match &least {
+                    None => g.node("Relu", &[&missing], &[]),
+                    Some(least) => g.node("Max", &[&missing, least], &[]),
+                };
                 let position = g.node("Sub", &[&counted, &one], &[]);
                 let index = g.node("Add", &[&position, &missing], &[]);
                 let mut index = g.node("Cast", &[&index], &to(DataType::Int64));
-                let behind = g.int64(&[6], &[0, 0, 0, length, 0, 0]);
+                let behind = g.int64(&[6], &[0, 0, 0, length.max(self.least as i64), 0, 0]);
                 let rows = g.node("Pad", &[&rows, &behind], &[]);
                 if side.io == Io::OneHot {
                     // The index as wide as the rows; as long as it is, not as they are.

@@ -131,12 +131,20 @@ impl TokeniserSpec {
 pub struct Padding {
     /// What texts are filled with; one of the vocabulary's symbols.
     pub symbol: String,
-    /// Ids of a text that is filled; longer texts stay as they are, and so do empty ones, which are not
-    /// decoded.
+    /// Ids of a text that is filled; longer texts stay as they are, but for `least`, and so do empty ones,
+    /// which are not decoded.
     pub length: usize,
+    /// How many stand there however long the text is: 1 for a model that read `</s>` behind each source.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub least: usize,
     /// Where the text is filled.
     #[serde(default)]
     pub side: PaddingSide,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "as serde calls it")]
+fn is_zero(number: &usize) -> bool {
+    *number == 0
 }
 
 /// An end of a text.
@@ -215,4 +223,9 @@ impl VocabularySpec {
 impl Padding {
     /// The largest length that is taken.
     pub const LONGEST: usize = 1 << 16;
+
+    /// Tells how much a text of so many ids is filled up with.
+    pub fn missing(&self, ids: usize) -> usize {
+        self.length.saturating_sub(ids).max(self.least)
+    }
 }

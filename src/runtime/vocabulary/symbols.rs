@@ -143,6 +143,10 @@ impl Vocabulary {
                     padding.symbol
                 )));
             }
+            if padding.least > Padding::LONGEST {
+                let message = format!("{} symbols are to stand around each text", padding.least);
+                return Err(wrong(message).help(format!("choose a number up to {}", Padding::LONGEST)));
+            }
             if !(1..=Padding::LONGEST).contains(&padding.length) {
                 let message = format!("texts are to be filled up to {} symbols", padding.length);
                 return Err(wrong(message).help(format!("choose a length from 1 to {}", Padding::LONGEST)));
@@ -207,7 +211,7 @@ impl Vocabulary {
         let filling =
             self.spec.padding.as_ref().and_then(|padding| Some((padding, self.known(&padding.symbol)?)));
         let Some((padding, id)) = filling.filter(|_| !ids.is_empty()) else { return (0, 0) };
-        let missing = padding.length.saturating_sub(ids.len());
+        let missing = padding.missing(ids.len());
         let (before, behind) = match padding.side {
             PaddingSide::Left => (missing, 0),
             PaddingSide::Right => (0, missing),

@@ -314,7 +314,7 @@ proptest! {
 fn filled(side: PaddingSide, length: usize) -> Vocabulary {
     let spec = characters(&["ab_"]).spec().clone();
     Vocabulary::from_spec(&VocabularySpec {
-        padding: Some(Padding { symbol: "_".to_owned(), length, side }),
+        padding: Some(Padding { symbol: "_".to_owned(), length, least: 0, side }),
         ..spec
     })
     .unwrap()
@@ -344,7 +344,7 @@ fn filling_is_written_down_and_checked() {
     for (symbol, length, said) in
         [("z", 4, "no ordinary symbol"), ("<unk>", 4, "no ordinary symbol"), ("_", 0, "filled up to 0")]
     {
-        let padding = Padding { symbol: symbol.to_owned(), length, side: PaddingSide::Right };
+        let padding = Padding { symbol: symbol.to_owned(), length, least: 0, side: PaddingSide::Right };
         let error =
             Vocabulary::from_spec(&VocabularySpec { padding: Some(padding), ..vocabulary.spec().clone() })
                 .unwrap_err();

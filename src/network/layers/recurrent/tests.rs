@@ -6,8 +6,10 @@ use s2s_runtime::contract::state_h;
 
 use super::*;
 use crate::network::Gradients;
+use crate::network::ground::graph::{GraphSide, Io};
 use crate::network::layers::cell::StateName;
-use crate::onnx::builder::Axis;
+use crate::network::layers::kinds::{Cell, GateActivation};
+use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, ModelProto};
 use s2s_kernels::{Scratch, tanh_each};
 
@@ -51,6 +53,7 @@ impl RecurrentCell for Elman {
         x: &Value,
         w: &Value,
         r: &Value,
+        _: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
@@ -134,8 +137,12 @@ fn check_gradients<C: RecurrentCell>(cell: C) {
 
 #[test]
 fn gradients_of_every_cell_agree_with_finite_differences() {
-    check_gradients(Cell::Lstm);
-    check_gradients(Cell::Gru);
+    use GateActivation::{HardSigmoidFifth, HardSigmoidSixth, Sigmoid};
+    for gates in [Sigmoid, HardSigmoidFifth, HardSigmoidSixth] {
+        for cell in [Cell::Lstm, Cell::Gru, Cell::GruResetBias, Cell::GruResetBefore] {
+            check_gradients(GatedCell { cell, gates });
+        }
+    }
     check_gradients(Elman);
 }
 
@@ -152,7 +159,7 @@ fn a_cell_of_one_file_is_written_as_an_operator_and_as_a_step() {
 
     let mut g = GraphBuilder::new("step");
     let (x, h) = (input(&mut g, "x", &[1, WIDTH]), input(&mut g, "h", &[1, HIDDEN]));
-    let next = layer.emit_step(&p, &mut g, Io::Ids, &x, &[h]);
+    let next = layer.emit_step(&p, &mut g, Io::Ids, &x, None, &[h]);
     g.output("next", &next[0], DataType::Float, &[Axis::Fixed(1), Axis::Fixed(HIDDEN)]);
     assert_eq!(operators(g.finish(17, 8, &[])), ["Concat", "MatMul", "Add", "Tanh"]);
 
