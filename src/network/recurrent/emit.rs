@@ -218,7 +218,7 @@ impl Seq2Seq {
         // out, because another takes a ConstantOfShape without one for float64.
         let shape = g.node("Shape", &[&source.forward.mask], &[]);
         let at = g.int64(&[1], &[1]);
-        let batch = g.node("Gather", &[&shape, &at], &[("axis", Attribute::Int(0))]);
+        let batch = g.node("Gather", &[&shape, &at], &[]);
         let one = g.int64(&[1], &[1]);
         let width = if a.bidirectional { a.hidden / 2 } else { a.hidden };
         let width = g.int64(&[1], &[width as i64]);

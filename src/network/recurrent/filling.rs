@@ -65,7 +65,7 @@ impl Filling {
         // max(time, length) rows: `length` more in front, of which min(time, length) go again.
         let longer = g.int64(&[6], &at_front(length));
         let shape = g.node("Shape", &[&side.mask], &[]);
-        let steps = g.node("Gather", &[&shape, &time], &[("axis", Attribute::Int(0))]);
+        let steps = g.node("Gather", &[&shape, &time], &[]);
         let most = g.int64(&[1], &[length]);
         let from = g.node("Min", &[&steps, &most], &[]);
         let end = g.int64(&[1], &[i64::MAX]);

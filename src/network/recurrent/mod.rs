@@ -2,6 +2,7 @@
 
 pub mod architecture;
 mod emit;
+mod encoder_step;
 mod filling;
 mod network;
 mod pass;
