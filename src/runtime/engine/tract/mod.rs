@@ -18,6 +18,7 @@ mod rewrite;
 mod scatter;
 #[cfg(test)]
 mod testing;
+mod twins;
 mod weights;
 
 use std::sync::{Arc, Mutex, PoisonError};
