@@ -26,7 +26,7 @@ def convert(path, model, feed):
         copy = shutil.copyfile(path, f"{folder}/graph.onnx")
         rows = [feed[value.name] for value in model.graph.input]
         shapes = ",".join(f"[{','.join(map(str, row.shape))}]{TYPES[row.dtype]}" for row in rows)
-        done = subprocess.run([PNNX, copy, f"inputshape={shapes}"], cwd=folder, capture_output=True, text=True)
+        done = subprocess.run([PNNX, copy, f"inputshape={shapes}", "fp16=0"], cwd=folder, capture_output=True, text=True)
         if not Path(f"{folder}/graph.ncnn.param").exists():
             raise RuntimeError(f"pnnx gives no graph: {(done.stdout + done.stderr).strip()[-300:]}")
         text = Path(f"{folder}/graph.ncnn.param").read_text()
