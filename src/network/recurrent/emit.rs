@@ -387,7 +387,7 @@ impl Seq2Seq {
 fn emit_zero_state(g: &mut GraphBuilder, source: &EncoderSides, width: usize) -> Value {
     let shape = g.node("Shape", &[&source.forward.mask], &[]);
     let at = g.int64(&[1], &[1]);
-    let batch = g.node("Gather", &[&shape, &at], &[("axis", Attribute::Int(0))]);
+    let batch = g.node("Gather", &[&shape, &at], &[]);
     let one = g.int64(&[1], &[1]);
     let width = g.int64(&[1], &[width as i64]);
     let shape = g.node("Concat", &[&one, &batch, &width], &[("axis", Attribute::Int(0))]);

@@ -19,6 +19,7 @@ mod scatter;
 mod softmax;
 #[cfg(test)]
 mod testing;
+mod twins;
 mod weights;
 
 use std::collections::HashMap;

@@ -5,12 +5,12 @@ use tract_onnx::tract_core::model::Rewriter;
 
 use super::cell_pattern::with_cells;
 use super::recurrent_table::with_tables;
-use super::{attention, constants, elementwise, linear, norm, product, scatter, softmax};
+use super::{attention, constants, elementwise, linear, norm, product, scatter, softmax, twins};
 
 /// The same model with our recurrent operators; `model` is as it was read, because tract cuts products apart
 /// where it declutters.
 pub(super) fn with_recurrence(model: TypedModel) -> TractResult<TypedModel> {
-    with_cells(with_tables(model)?)
+    with_cells(with_tables(twins::merged(model)?)?)
 }
 
 /// The same model with our operators where they fit; `model` is decluttered, its weights are constants.
