@@ -67,9 +67,6 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
     ///
     /// - `x` (time, batch, inputs + 1), the last channel 1 at tokens and 0 at padding; behind it, where rows
     ///   are [held](Self::held), one that is 0 at tokens and 1 at padding;
-    /// - `w` (1, gates * hidden, channels of x), the column of the mask the bias; `r` (1, gates * hidden,
-    ///   hidden);
-    /// - `b` (1, 2 * gates * hidden): that of R h behind zeros, where it [has one](Self::recurrent_bias);
     /// - `states`: each (1, batch, hidden), one more than the cell has being left aside.
     ///
     /// Returns the outputs (time, 1, batch, hidden) and the final states.
@@ -78,9 +75,7 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value>;
 
@@ -99,6 +94,18 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         products: &[Value],
         states: &[Value],
     ) -> Vec<Value>;
+}
+
+/// The weights of a cell's operator over a whole text.
+#[derive(Clone, Copy, Debug)]
+pub struct SequenceWeights<'a> {
+    /// (1, gates * hidden, channels of the input), the column of the mask the bias.
+    pub w: &'a Value,
+    /// (1, gates * hidden, hidden).
+    pub r: &'a Value,
+    /// (1, 2 * gates * hidden): the bias of R h behind zeros, where the cell
+    /// [has one](RecurrentCell::recurrent_bias).
+    pub b: Option<&'a Value>,
 }
 
 /// Something of each state: of h, and of c where the cell has a second one; else the slice is empty.

@@ -9,7 +9,7 @@ use std::ops::Range;
 
 use s2s_runtime::contract::state_h;
 
-use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
 use super::gates::{GateActivation, gru_backward, gru_forward};
 use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -82,15 +82,18 @@ impl RecurrentCell for Gru {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes =
             [("hidden_size", Attribute::Int(hidden as i64)), ("linear_before_reset", Attribute::Int(1))];
-        g.node_n("GRU", &[x, w, r, b.unwrap_or(&none), &none, &states[0]], &attributes, 2)
+        g.node_n(
+            "GRU",
+            &[x, weights.w, weights.r, weights.b.unwrap_or(&none), &none, &states[0]],
+            &attributes,
+            2,
+        )
     }
 
     fn emit_step(

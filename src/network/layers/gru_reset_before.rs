@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use s2s_runtime::contract::state_h;
 
-use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
 use super::gates::GateActivation;
 use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -102,14 +102,12 @@ impl RecurrentCell for GruResetBefore {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        _: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
-        g.node_n("GRU", &[x, w, r, &none, &none, &states[0]], &attributes, 2)
+        g.node_n("GRU", &[x, weights.w, weights.r, &none, &none, &states[0]], &attributes, 2)
     }
 
     fn emit_step(

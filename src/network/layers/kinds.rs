@@ -4,7 +4,7 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
 pub use super::gates::GateActivation;
 use super::gru::Gru;
 use super::gru_reset_before::GruResetBefore;
@@ -130,12 +130,10 @@ impl RecurrentCell for GatedCell {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
-        cell!(self.emit_sequence(g, hidden, x, w, r, b, states))
+        cell!(self.emit_sequence(g, hidden, x, weights, states))
     }
 
     fn emit_step(

@@ -7,7 +7,7 @@ use std::ops::Range;
 
 use s2s_runtime::contract::{state_c, state_h};
 
-use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
 use super::gates::{GateActivation, lstm_backward, lstm_forward};
 use crate::network::ground::graph::{emit_zeros, split_sizes};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
@@ -70,16 +70,14 @@ impl RecurrentCell for Lstm {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        _: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
         // The bias is in W, behind the mask; OpenCV refuses a node without one of its own all the same.
         let bias = emit_zeros(g, &[1, 2 * self.gates() * hidden]);
-        g.node_n("LSTM", &[x, w, r, &bias, &none, &states[0], &states[1]], &attributes, 3)
+        g.node_n("LSTM", &[x, weights.w, weights.r, &bias, &none, &states[0], &states[1]], &attributes, 3)
     }
 
     fn emit_step(

@@ -5,7 +5,7 @@ use s2s_runtime::contract::axis::BATCH;
 use super::Recurrent;
 use crate::network::ground::graph::{GraphSide, Io, emit_folded, emit_parameter, squeeze, unsqueeze};
 use crate::network::ground::parameters::Parameters;
-use crate::network::layers::cell::RecurrentCell;
+use crate::network::layers::cell::{RecurrentCell, SequenceWeights};
 use crate::network::layers::projection::Projection;
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::DataType;
@@ -34,7 +34,8 @@ impl<C: RecurrentCell> Recurrent<C> {
             let inputs = g.node("MatMul", &[&x, &w], &[]);
             return self.emit_scan(p, g, &inputs, states);
         }
-        self.cell.emit_sequence(g, self.hidden, &x, &w, &r, b.as_ref(), states)
+        let weights = SequenceWeights { w: &w, r: &r, b: b.as_ref() };
+        self.cell.emit_sequence(g, self.hidden, &x, weights, states)
     }
 
     /// Writes W x + b (time, batch, gates * hidden) of whole texts, of a first layer.

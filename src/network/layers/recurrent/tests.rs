@@ -7,7 +7,7 @@ use s2s_runtime::contract::state_h;
 use super::*;
 use crate::network::Gradients;
 use crate::network::ground::graph::{GraphSide, Io};
-use crate::network::layers::cell::StateName;
+use crate::network::layers::cell::{SequenceWeights, StateName};
 use crate::network::layers::kinds::{Cell, GateActivation};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, ModelProto};
@@ -51,14 +51,12 @@ impl RecurrentCell for Elman {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        _: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
-        g.node_n("RNN", &[x, w, r, &none, &none, &states[0]], &attributes, 2)
+        g.node_n("RNN", &[x, weights.w, weights.r, &none, &none, &states[0]], &attributes, 2)
     }
 
     fn emit_step(&self, g: &mut GraphBuilder, _: usize, products: &[Value], _: &[Value]) -> Vec<Value> {
