@@ -39,8 +39,8 @@ LIMIT = 11
 class Kind:
     """How a kind's texts become arrays: one-hot rows or ids from `first` on."""
 
-    def __init__(self, build, form="one_hot", first=0, files=("h5", "keras"), pair=False, target_order=None, **options):
-        self.build, self.form, self.first, self.files, self.pair = build, form, first, files, pair
+    def __init__(self, build, form="one_hot", first=0, files=("h5", "keras"), pair=False, full=False, **options):
+        self.build, self.form, self.first, self.files, self.pair, self.full = build, form, first, files, pair, full
         self.options = options
         self.ids = first or form == "ids"
 
@@ -190,13 +190,13 @@ KINDS = {
     "hard_sigmoid": Kind(cells, cell=LSTM(recurrent_activation="hard_sigmoid")),
     "nested": Kind(nested, form="ids"),
     "attention_tanh": Kind(attention, first=1, mask=True, combined=True, query_first=False),
-    "attention": Kind(attention, form="ids"),
-    "attention_scaled": Kind(attention, form="ids", use_scale=True, combined=True),
-    "attention_additive": Kind(attention, form="ids", layer=L.AdditiveAttention),
+    "attention": Kind(attention, first=1, mask=True),
+    "attention_scaled": Kind(attention, first=1, mask=True, use_scale=True, combined=True),
+    "attention_additive": Kind(attention, first=1, mask=True, layer=L.AdditiveAttention),
     "attention_gru": Kind(attention, first=1, mask=True, combined=True, cell=GRU(use_bias=False)),
-    "luong_general": Kind(luong, form="ids", general=True),
+    "luong_general": Kind(luong, form="ids", full=True, general=True),
     "pair": Kind(pair, pair=True),
-    "pair_attention": Kind(pair, form="ids", pair=True, attention=True),
+    "pair_attention": Kind(pair, form="ids", full=True, pair=True, attention=True),
     "pair_gru": Kind(pair, pair=True, cell=GRU(use_bias=False)),
     "weights": Kind(cells, form="ids", files=("weights.h5",), enc=2, dec=2),
 }
@@ -205,8 +205,11 @@ if K == 2:
     KINDS["checkpoint"] = Kind(cells, form="ids", files=("checkpoint",), cell=LSTM(recurrent_activation="hard_sigmoid"))
 
 
-def texts():
+def texts(full):
+    """Without a mask, attention reads padding too: such models are held on texts that need none."""
     draw = random.Random(3)
+    if full:
+        return ["".join(draw.choice("abcdefgh") for _ in range(LONGEST)) for _ in range(30)]
     return ["".join(draw.choice("abcdefgh ") for _ in range(draw.randint(1, LONGEST))).strip() or "a" for _ in range(30)]
 
 
@@ -281,7 +284,7 @@ def make(name):
     best = None
     for attempt in range(60):
         draw(kind, models, f"{name} {attempt}")
-        cases = decode(kind, texts(), **(dict(zip(("encoder", "decoder"), models)) if kind.pair else {"whole": models[0]}))
+        cases = decode(kind, texts(kind.full), **(dict(zip(("encoder", "decoder"), models)) if kind.pair else {"whole": models[0]}))
         shown = {c["target"] for c in cases}
         padding = any("\t" in c["target"] for c in cases)
         ended = sum(c["target"].endswith("\n") for c in cases)

@@ -28,6 +28,14 @@ pub(super) fn filling(options: &Options, model: &Model, symbols: &Symbols) -> Re
             "leave --padding out",
         );
     }
+    if model.attention.is_some() && *kind != Filling::Nothing {
+        return usage(
+            "the model's attention reads padding, which no graph of such a network can fill up with"
+                .to_owned(),
+            "--padding none if its texts were of one length; else train it with mask_zero=True, which keeps \
+            attention off padding",
+        );
+    }
     let (symbol, row) = match kind {
         Filling::Auto | Filling::Nothing => return Ok(None),
         Filling::Zeros if !one_hot => {

@@ -165,6 +165,8 @@ impl<'a> Graph<'a> {
                 let takes = outer.ends.iter().flat_map(|[takes, _]| takes);
                 let index = takes.clone().position(|input| input.layer == at.layer).unwrap_or(usize::MAX);
                 let call = self.entered.borrow().get(model).copied().unwrap_or_default();
+                // Keras counts the call that made the model too, or not; where there is one, it is that.
+                let call = if outer.calls.len() == 1 { 0 } else { call };
                 let given = outer.calls.get(call).and_then(|given| given.get(index)).cloned();
                 at = given.ok_or_else(|| {
                     self.other(&format!("model {model:?} is not called with as many tensors as it takes"))
