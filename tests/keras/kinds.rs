@@ -1,5 +1,5 @@
-//! Every kind of model that is imported (tests/keras/kinds.py), in every file that Keras 2 and Keras 3 save of
-//! it: the same 30 texts as Keras's own, the same probabilities, and the table of docs/keras.md.
+//! Every kind of model that is imported (tests/keras/kinds.py), in every file that Keras 2 and Keras 3 save
+//! of it: the same 30 texts as Keras's own, the same probabilities, and the table of docs/keras.md.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -44,8 +44,8 @@ const KINDS: &[(&str, &str, usize)] = &[
     ("checkpoint", "`save_weights(\"s2s\")`, `hard_sigmoid`, and `--config`", 0),
 ];
 
-/// Limit for probabilities: weights that are drawn, and larger than those of trained models, amplify the rounding
-/// of f32 from step to step; a gate, a row or a sign in the wrong place changes the first decimal.
+/// Limit for probabilities: weights that are drawn, and larger than those of trained models, amplify the
+/// rounding of f32 from step to step; a gate, a row or a sign in the wrong place changes the first decimal.
 const AMPLIFIED: f64 = 1e-4;
 
 /// The archive's members in a folder of their own.

@@ -45,7 +45,8 @@ pub(super) fn open(path: &Path, config: Option<&Path>) -> Result<(Saved, String)
         return Ok((flat(config, version, &arrays).map_err(here)?, hash));
     }
     if path.is_dir() {
-        return Err(Error::new(ErrorKind::Data, "a folder without variables/variables.index").in_file(path).help(
+        let error = Error::new(ErrorKind::Data, "a folder without variables/variables.index").in_file(path);
+        return Err(error.help(
             "a SavedModel folder of Keras 2 has keras_metadata.pb and variables/; of the model in memory, \
             model.save(\"s2s.keras\") writes a file",
         ));

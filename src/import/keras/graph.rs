@@ -288,3 +288,25 @@ fn collect(value: &Value, models: &[String], found: &mut Vec<Tensor>) {
         _ => {}
     }
 }
+
+/// Whether a layer is a softmax over its last axis.
+pub(super) fn is_softmax(class: &str, config: &Value) -> bool {
+    class == "Softmax" && matches!(config["axis"].as_i64(), Some(-1) | None)
+        || class == "Activation" && text(config, "activation") == Some("softmax")
+}
+
+/// A setting that a layer must not have.
+pub(super) fn unsupported(layer: &str, key: &str, value: &Value, wanted: &str) -> Error {
+    let value = match value {
+        Value::Null => "nothing".to_owned(),
+        Value::String(text) => text.clone(),
+        other => other.to_string(),
+    };
+    wrong(format!("layer {layer:?}: {key} is {value}; only {wanted} can be imported"))
+        .help("train such a model again with that setting, or with `s2s train`")
+}
+
+/// A text of a config.
+pub(super) fn text<'v>(value: &'v Value, key: &str) -> Option<&'v str> {
+    value[key].as_str()
+}

@@ -9,9 +9,8 @@ use serde_json::json;
 use super::filling::filling;
 use super::options::{Options, default_name};
 use super::parts::Masked;
-use super::saved::Saved;
 use super::vocabulary::Origin;
-use super::{file, parts, vocabulary, weights};
+use super::{file, pair, parts, vocabulary, weights};
 use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
@@ -44,7 +43,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     let mut data = vec![DataFile { file: file_name(path), sha256: hash, pairs: 0 }];
     if let Some(decoder) = &options.decoder {
         let (second, hash) = file::open(decoder, None)?;
-        saved = Saved::joined(saved, second).map_err(|e| e.in_file(decoder))?;
+        saved = pair::joined(saved, second).map_err(|e| e.in_file(decoder))?;
         data.push(DataFile { file: file_name(decoder), sha256: hash, pairs: 0 });
     }
     let model = parts::find(&saved.config).map_err(|e| e.in_file(path))?;

@@ -10,8 +10,9 @@
 
 use s2s_runtime::contract::{END, START};
 
+use super::attention::{Attention, Score};
 use super::hdf5::Array;
-use super::parts::{Attention, Kind, Model, Score, Side};
+use super::parts::{Kind, Model, Side};
 use super::saved::{ArrayName, Direction, Saved};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::{
