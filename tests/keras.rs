@@ -1,6 +1,9 @@
 //! Models that real Keras trained and saved (tests/keras/make.py), imported, exported and decoded: the same
 //! characters as Keras's own `decode_sequence`, the same probabilities.
 
+#[path = "keras/kinds.rs"]
+mod kinds_of_models;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
@@ -43,7 +46,11 @@ fn fixtures() -> PathBuf {
 
 fn cases(name: &str) -> Vec<Case> {
     let text = std::fs::read_to_string(fixtures().join(format!("{name}.json"))).unwrap();
-    let golden: Value = serde_json::from_str(&text).unwrap();
+    cases_in(&text)
+}
+
+fn cases_in(text: &str) -> Vec<Case> {
+    let golden: Value = serde_json::from_str(text).unwrap();
     let numbers =
         |value: &Value| value.as_array().unwrap().iter().map(|p| p.as_f64().unwrap()).collect::<Vec<_>>();
     let case = |case: &Value| Case {
@@ -57,26 +64,32 @@ fn cases(name: &str) -> Vec<Case> {
 
 /// Runs the two commands; the second proves the graphs in every engine before it writes them.
 fn import_and_export(folder: &Path, model: &str, arguments: &[&str]) -> PathBuf {
-    let (run, bundle) = (folder.join(format!("{model}.run")), folder.join(model));
-    let output = s2s()
-        .current_dir(fixtures())
-        .args(["import", "keras", model])
-        .args(arguments)
-        .arg("--output")
-        .arg(&run)
-        .output()
-        .unwrap();
-    assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
+    let run = folder.join(format!("{model}.run"));
+    let arguments: Vec<String> = [&[model], arguments].concat().into_iter().map(str::to_owned).collect();
+    import(&fixtures(), &arguments, &run).unwrap_or_else(|said| panic!("{arguments:?}: {said}"));
+    export(&run, &folder.join(model))
+}
+
+/// Imports a model, or gives what the command says instead.
+fn import(folder: &Path, arguments: &[String], run: &Path) -> Result<(), String> {
+    let command = &mut s2s();
+    let output =
+        command.current_dir(folder).args(["import", "keras"]).args(arguments).arg("--output").arg(run);
+    let output = output.output().unwrap();
+    if output.status.success() { Ok(()) } else { Err(String::from_utf8_lossy(&output.stderr).into_owned()) }
+}
+
+fn export(run: &Path, bundle: &Path) -> PathBuf {
     let output = s2s()
         .arg("export")
-        .arg(&run)
+        .arg(run)
         .arg("--output")
-        .arg(&bundle)
+        .arg(bundle)
         .args(["--random", "8", "--quiet"])
         .output()
         .unwrap();
-    assert!(output.status.success(), "{model}: {}", String::from_utf8_lossy(&output.stderr));
-    bundle
+    assert!(output.status.success(), "{}: {}", run.display(), String::from_utf8_lossy(&output.stderr));
+    bundle.to_owned()
 }
 
 fn kinds() -> Vec<EngineKind> {

@@ -116,8 +116,8 @@ pub struct OnnxArgs {
 }
 
 const KERAS_HELP: &str = "\
-The model is an LSTM encoder-decoder of the form of Keras's ten-minute tutorial, one-hot or with embeddings, of one or more
-layers; its parts are found by how the layers are connected. Keras saves no vocabulary. Give the training text, from which it
+The model is a recurrent encoder-decoder of the form of Keras's ten-minute tutorial: LSTM or GRU, one-hot or with embeddings,
+of one or more layers, with or without attention; its parts are found by how the layers are connected. Keras saves no vocabulary. Give the training text, from which it
 is built as the tutorial builds it, or write the dictionaries down where the model was trained:
 
     json.dump({\"source\": input_token_index, \"target\": target_token_index,
@@ -125,13 +125,19 @@ is built as the tutorial builds it, or write the dictionaries down where the mod
 
 Then: s2s export RUN";
 
-/// A Keras model, .h5 or .keras; Keras itself is not needed
+/// A Keras model, .h5, .keras or a SavedModel; Keras itself is not needed
 #[derive(Debug, clap::Args)]
 #[command(after_help = KERAS_HELP)]
 pub struct KerasArgs {
-    /// What model.save(...) wrote
-    #[arg(value_name = "MODEL.h5|MODEL.keras")]
+    /// What model.save(...) wrote: a file, or a SavedModel folder
+    #[arg(value_name = "MODEL")]
     model: PathBuf,
+    /// The decoder model, where MODEL is the encoder model of such a pair
+    #[arg(long, value_name = "MODEL", env = "S2S_DECODER")]
+    decoder: Option<PathBuf>,
+    /// What model.to_json() says, where MODEL is what save_weights(...) wrote
+    #[arg(long, value_name = "FILE.json", env = "S2S_CONFIG", conflicts_with = "decoder")]
+    config: Option<PathBuf>,
     /// The run folder [default: runs/NAME]
     #[arg(short, long, value_name = "DIR", env = "S2S_OUTPUT")]
     output: Option<PathBuf>,
@@ -297,6 +303,8 @@ fn run_keras(args: KerasArgs, global: &Global) -> Result<()> {
     });
     let options = Options {
         model: args.model,
+        decoder: args.decoder,
+        config: args.config,
         origin,
         name: args.name,
         filling,
@@ -336,7 +344,7 @@ fn show(imported: &Imported, global: &Global) -> Result<()> {
             None => "padding is masked".to_owned(),
         };
         eprintln!(
-            "Read {} and {} (Keras {keras}): {} LSTM units, {} source and {} target symbols; {padded}.",
+            "Read {} and {} (Keras {keras}): {} units, {} source and {} target symbols; {padded}.",
             encoder.join(", "),
             decoder.join(", "),
             architecture.hidden,

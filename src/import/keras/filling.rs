@@ -2,8 +2,8 @@
 
 use s2s_runtime::vocabulary::Padding;
 
-use super::graph::Model;
 use super::options::{Filling, Options};
+use super::parts::{Masked, Model};
 use super::vocabulary::{Filler, Symbols, unused};
 use crate::error::{Error, ErrorKind, Result};
 
@@ -17,15 +17,23 @@ pub(super) fn filling(options: &Options, model: &Model, symbols: &Symbols) -> Re
     };
     let one_hot = model.encoder.embedding.is_none();
     let kind = match &options.filling {
-        Filling::Auto if model.encoder.masked => &Filling::Nothing,
+        Filling::Auto if model.encoder.masked != Masked::Nothing => &Filling::Nothing,
         Filling::Auto if one_hot => &Filling::Zeros,
         Filling::Auto => &Filling::IdZero,
         given => given,
     };
-    if model.encoder.masked && *kind != Filling::Nothing {
+    if model.encoder.masked != Masked::Nothing && *kind != Filling::Nothing {
         return usage(
             "the model masks padding, so that its encoder never reads any".to_owned(),
             "leave --padding out",
+        );
+    }
+    if model.attention.is_some() && *kind != Filling::Nothing {
+        return usage(
+            "the model's attention reads padding, which no graph of such a network can fill up with"
+                .to_owned(),
+            "--padding none if its texts were of one length; else train it with mask_zero=True, which keeps \
+            attention off padding",
         );
     }
     let (symbol, row) = match kind {

@@ -51,6 +51,14 @@ impl Hdf5 {
         })
     }
 
+    /// A list of strings that a group has as an attribute; `None` if there is no such group or attribute.
+    pub(super) fn strings(&self, group: &str, name: &str) -> Result<Option<Vec<String>>> {
+        guarded(|| {
+            let Some(group) = self.group(group)? else { return Ok(None) };
+            Ok(group.attrs()?.get(name).and_then(|value| value.as_strings().map(<[String]>::to_vec)))
+        })
+    }
+
     /// Whether there is such a group.
     pub(super) fn has(&self, path: &str) -> Result<bool> {
         guarded(|| Ok(self.group(path)?.is_some()))
@@ -58,7 +66,12 @@ impl Hdf5 {
 
     /// Names of the groups within a group.
     pub(super) fn groups(&self, path: &str) -> Result<Vec<String>> {
-        guarded(|| self.group(path)?.map_or(Ok(Vec::new()), |group| group.groups()))
+        let groups = guarded(|| self.group(path)?.map_or(Ok(Vec::new()), |group| group.groups()))?;
+        if groups.len() <= MOST_CHILDREN {
+            return Ok(groups);
+        }
+        let message = format!("{} layers, more than the {MOST_CHILDREN} that are looked at", groups.len());
+        Err(Error::new(ErrorKind::Data, message).help("is this the right file?"))
     }
 
     /// All arrays below a group, each with its path from there.

@@ -2,16 +2,15 @@
 
 use std::path::Path;
 
-use s2s_runtime::bundle::sha256;
-use s2s_runtime::files;
 use s2s_runtime::manifest::DataFile;
 use s2s_runtime::vocabulary::{Unit, VocabularySpec};
 use serde_json::json;
 
 use super::filling::filling;
 use super::options::{Options, default_name};
+use super::parts::Masked;
 use super::vocabulary::Origin;
-use super::{file, graph, vocabulary, weights};
+use super::{file, pair, parts, vocabulary, weights};
 use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
@@ -40,33 +39,32 @@ pub struct Imported {
 /// vocabulary that does not fit; [`ErrorKind::Usage`] if there is a run already and `force` is not set.
 pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported> {
     let path = &options.model;
-    let bytes = files::read(path, files::FOREIGN_MODEL)?;
-    let hash = sha256(&bytes);
-    let saved = file::read(bytes).map_err(|e| e.in_file(path))?;
-    let model = graph::find(&saved.config).map_err(|e| e.in_file(path))?;
+    let (mut saved, hash) = file::open(path, options.config.as_deref())?;
+    let mut data = vec![DataFile { file: file_name(path), sha256: hash, pairs: 0 }];
+    if let Some(decoder) = &options.decoder {
+        let (second, hash) = file::open(decoder, None)?;
+        saved = pair::joined(saved, second).map_err(|e| e.in_file(decoder))?;
+        data.push(DataFile { file: file_name(decoder), sha256: hash, pairs: 0 });
+    }
+    let model = parts::find(&saved.config).map_err(|e| e.in_file(path))?;
     let tensors = weights::Tensors::gather(&model, &saved).map_err(|e| e.in_file(path))?;
     let symbols = vocabulary::read(&options.origin, tensors.source_rows, tensors.target_rows)?;
 
     let filling = filling(options, &model, &symbols)?;
-    let source = vocabulary::source(&symbols, filling.as_ref(), model.encoder.masked)?;
-    let target = vocabulary::target(&symbols, model.decoder.masked)?;
+    let masks = |side: &parts::Side| side.masked == Masked::IdZero;
+    let source = vocabulary::source(&symbols, filling.as_ref(), masks(&model.encoder))?;
+    let target = vocabulary::target(&symbols, masks(&model.decoder))?;
     let architecture = Architecture {
         source_vocabulary: source.spec.symbols.len(),
         target_vocabulary: target.spec.symbols.len(),
-        source_input: tensors.source_input,
-        target_input: tensors.target_input,
-        hidden: tensors.hidden,
-        layers: model.encoder.layers.len(),
-        ..Architecture::default()
+        ..tensors.architecture.clone()
     };
     let network = Seq2Seq::new(architecture.clone()).map_err(|e| {
-        Error::new(ErrorKind::Data, e.message())
-            .in_file(path)
-            .help("a model of such sizes cannot be imported")
+        Error::new(ErrorKind::Data, e.message()).in_file(path).help("such a model cannot be imported")
     })?;
     let limit = options.target_length.unwrap_or(symbols.longest_target);
     let name = options.name.clone().unwrap_or_else(|| default_name(path));
-    let config = config(options, &model, &tensors, &symbols, &name, limit, output)?;
+    let config = config(options, &tensors.architecture, &symbols, &name, limit, output)?;
     let longest = |of: usize| of.saturating_sub(2);
     let stored = StoredTexts {
         examples: symbols.examples.clone(),
@@ -82,9 +80,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
             longest_target: symbols.longest_target,
         },
         init_from: None,
-        data: std::iter::once(DataFile { file: file_name(path), sha256: hash, pairs: 0 })
-            .chain(symbols.file.clone())
-            .collect(),
+        data: data.into_iter().chain(symbols.file.clone()).collect(),
     };
     debug_assert_eq!(
         architecture,
@@ -96,7 +92,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     let run = Run::create(output, config, stored, force, |_| {
         Ok(Some(Start { which: Which::Best, parameters, optimiser: None }))
     })?;
-    let names = |side: &graph::Side| side.layers.clone();
+    let names = |side: &parts::Side| side.layers.clone();
     Ok(Imported { keras: saved.version, encoder: names(&model.encoder), decoder: names(&model.decoder), run })
 }
 
@@ -107,8 +103,8 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
 /// As [`import`].
 #[doc(hidden)]
 pub fn read_bytes(bytes: Vec<u8>) -> Result<()> {
-    let saved = file::read(bytes)?;
-    let model = graph::find(&saved.config)?;
+    let saved = file::read(bytes, None)?;
+    let model = parts::find(&saved.config)?;
     weights::Tensors::gather(&model, &saved).map(drop)
 }
 
@@ -116,8 +112,7 @@ pub fn read_bytes(bytes: Vec<u8>) -> Result<()> {
 /// folder.
 fn config(
     options: &Options,
-    model: &graph::Model,
-    tensors: &weights::Tensors<'_>,
+    architecture: &Architecture,
     symbols: &vocabulary::Symbols,
     name: &str,
     limit: usize,
@@ -127,6 +122,14 @@ fn config(
         InputForm::OneHot => json!("one_hot"),
         InputForm::Embedding(width) => json!({ "embedding": width }),
     };
+    // The section has the architecture's own keys, but for the sides' inputs.
+    let mut model = serde_json::to_value(architecture)
+        .map_err(|e| Error::new(ErrorKind::Internal, "the architecture cannot be written").caused_by(e))?;
+    if let Some(keys) = model.as_object_mut() {
+        keys.retain(|key, _| !key.ends_with("_vocabulary") && !key.ends_with("_input"));
+    }
+    model["input"] =
+        json!({ "source": input(architecture.source_input), "target": input(architecture.target_input) });
     let unit = json!({ "unit": if symbols.unit == Unit::Token { "token" } else { "character" } });
     let mut data = json!({ "train": "pairs.tsv" });
     if let Origin::Pairs { file, samples } = &options.origin {
@@ -150,12 +153,7 @@ fn config(
     let mut config = json!({
         "name": name,
         "data": data,
-        "model": {
-            "cell": "lstm",
-            "hidden": tensors.hidden,
-            "layers": model.encoder.layers.len(),
-            "input": { "source": input(tensors.source_input), "target": input(tensors.target_input) },
-        },
+        "model": model,
         "training": { "epochs": 1, "batch_size": 64, "learning_rate": 0.001 },
     });
     if limit > 0 {

@@ -25,8 +25,12 @@ pub enum Filling {
 /// What is imported, and how it is to be understood.
 #[derive(Clone, Debug)]
 pub struct Options {
-    /// The file that Keras saved.
+    /// The file or folder that Keras saved.
     pub model: PathBuf,
+    /// The decoder model, where `model` is only the encoder.
+    pub decoder: Option<PathBuf>,
+    /// The description of the layers, where `model` has only their weights.
+    pub config: Option<PathBuf>,
     /// Where the symbols of its rows come from.
     pub origin: Origin,
     /// The run's name; by default the file's.

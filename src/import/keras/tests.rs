@@ -19,6 +19,8 @@ fn fixture(name: &str) -> PathBuf {
 fn options(model: &str) -> Options {
     Options {
         model: fixture(model),
+        decoder: None,
+        config: None,
         origin: Origin::Pairs { file: fixture("pairs.tsv"), samples: 10_000 },
         name: None,
         filling: Filling::Auto,
@@ -57,7 +59,7 @@ fn config(change: impl FnOnce(&mut Vec<Value>)) -> Value {
 }
 
 fn refusal(change: impl FnOnce(&mut Vec<Value>)) -> String {
-    let error = graph::find(&config(change)).unwrap_err();
+    let error = parts::find(&config(change)).unwrap_err();
     assert_eq!(error.kind(), ErrorKind::Data);
     assert!(error.help_text().is_some(), "{error}");
     error.message().to_owned()
@@ -65,16 +67,16 @@ fn refusal(change: impl FnOnce(&mut Vec<Value>)) -> String {
 
 #[test]
 fn the_parts_are_found_by_their_connections_not_their_names() {
-    let model = graph::find(&config(|_| ())).unwrap();
+    let model = parts::find(&config(|_| ())).unwrap();
     assert_eq!(
         (model.encoder.layers, model.decoder.layers, model.dense),
         (vec!["lstm".into()], vec!["lstm_1".into()], "dense".into())
     );
-    assert!(!model.encoder.masked && model.encoder.embedding.is_none());
+    assert!(model.encoder.masked == parts::Masked::Nothing && model.encoder.embedding.is_none());
 
     // Dropout in between, the softmax apart, the dense layer per step, ids that are masked, the encoder named
     // last.
-    let model = graph::find(&config(|layers| {
+    let model = parts::find(&config(|layers| {
         layers.push(layer(
             "Embedding",
             "words",
@@ -97,7 +99,7 @@ fn the_parts_are_found_by_their_connections_not_their_names() {
     .unwrap();
     assert_eq!(
         (model.encoder.layers, model.encoder.embedding, model.encoder.masked),
-        (vec!["z".to_owned()], Some("words".to_owned()), true)
+        (vec!["z".to_owned()], Some("words".to_owned()), parts::Masked::IdZero)
     );
     assert_eq!(model.dense, "each");
 }
@@ -106,7 +108,7 @@ fn the_parts_are_found_by_their_connections_not_their_names() {
 fn layers_that_compute_something_else_are_named_with_their_key() {
     for (key, value, said) in [
         ("activation", json!("relu"), "layer \"lstm\": activation is relu; only tanh"),
-        ("recurrent_activation", json!("hard_sigmoid"), "recurrent_activation is hard_sigmoid; only sigmoid"),
+        ("recurrent_activation", json!("relu"), "recurrent_activation is relu; only sigmoid or hard_sigmoid"),
         ("stateful", json!(true), "stateful is true; only false"),
         ("go_backwards", json!(true), "go_backwards is true; only false"),
     ] {
@@ -123,12 +125,24 @@ fn layers_that_compute_something_else_are_named_with_their_key() {
 fn models_of_another_form_are_named_with_their_layers() {
     for (said, change) in [
         (
-            "is a GRU",
+            "of different kinds",
             Box::new(|l: &mut Vec<Value>| {
-                ["lstm", "lstm_1"].iter().zip(2..).for_each(|(_, i)| l[i]["class_name"] = json!("GRU"));
+                l[2]["config"]["recurrent_activation"] = json!("hard_sigmoid");
             }) as Box<dyn FnOnce(&mut Vec<Value>)>,
         ),
-        ("is Bidirectional", Box::new(|l| l[2]["class_name"] = json!("Bidirectional"))),
+        (
+            "is no part of the encoder",
+            Box::new(|l| {
+                // Its h is another layer's than the one below it.
+                l.push(lstm("beside", false, json!([[["input_1", 0, 0, {}]]])));
+                l.push(lstm(
+                    "above",
+                    true,
+                    json!([[["lstm_1", 0, 0, {}], ["beside", 0, 1, {}], ["beside", 0, 2, {}]]]),
+                ));
+                l[4]["inbound_nodes"] = json!([[["above", 0, 0, {}]]]);
+            }),
+        ),
         ("no initial_state", Box::new(|l| l[3]["inbound_nodes"] = json!([[["input_2", 0, 0, {}]]]))),
         (
             "in this order",
@@ -138,21 +152,14 @@ fn models_of_another_form_are_named_with_their_layers() {
             }),
         ),
         (
-            "is Conv1D where LSTM",
+            "is Conv1D where LSTM, GRU",
             Box::new(|l| {
                 l.push(layer("Conv1D", "conv", json!({}), json!([[["input_1", 0, 0, {}]]])));
                 l[2]["inbound_nodes"] = json!([[["conv", 0, 0, {}]]]);
             }),
         ),
         ("is Attention where Dense", Box::new(|l| l[4]["class_name"] = json!("Attention"))),
-        ("there is no LSTM", Box::new(|l| l[4]["inbound_nodes"] = json!([[["input_2", 0, 0, {}]]]))),
-        (
-            "do not go layer by layer",
-            Box::new(|l| {
-                l.push(lstm("lower", true, json!([[["input_1", 0, 0, {}]]])));
-                l[2]["inbound_nodes"] = json!([[["lower", 0, 0, {}]]]);
-            }),
-        ),
+        ("there is no LSTM or GRU", Box::new(|l| l[4]["inbound_nodes"] = json!([[["input_2", 0, 0, {}]]]))),
         ("never called", Box::new(|l| l[4]["inbound_nodes"] = json!([[["lstm_1", 3, 0, {}]]]))),
     ] {
         let message = refusal(change);
@@ -160,7 +167,7 @@ fn models_of_another_form_are_named_with_their_layers() {
     }
     let message = refusal(|layers| layers[2]["class_name"] = json!("Conv1D"));
     assert!(message.contains("lstm (Conv1D)") && message.contains("dense (Dense)"), "{message}");
-    let error = graph::find(&json!({ "class_name": "Sequential", "config": { "layers": [] } })).unwrap_err();
+    let error = parts::find(&json!({ "class_name": "Sequential", "config": { "layers": [] } })).unwrap_err();
     assert!(error.message().contains("Sequential"), "{error}");
 }
 
@@ -249,7 +256,7 @@ fn vocabulary_files_are_checked() {
             .err()
             .unwrap()
             .message()
-            .contains("row 0, which the model masks")
+            .contains("id 0, which the model's Embedding masks")
     );
 }
 
@@ -351,9 +358,9 @@ fn damaged_files_never_panic_and_never_give_half_a_model() {
             damage.push(changed);
         }
         for bytes in damage {
-            match file::read(bytes).and_then(|saved| {
-                let model = graph::find(&saved.config)?;
-                weights::Tensors::gather(&model, &saved).map(|tensors| tensors.hidden)
+            match file::read(bytes, None).and_then(|saved| {
+                let model = parts::find(&saved.config)?;
+                weights::Tensors::gather(&model, &saved).map(|tensors| tensors.architecture.hidden)
             }) {
                 Ok(hidden) => assert!(hidden > 0),
                 Err(error) => {
@@ -384,7 +391,7 @@ fn arrays_that_a_file_cannot_hold_are_refused_before_they_are_read() {
     builder.add_group(layers.finish());
     let bytes = builder.finish().unwrap();
     assert!(bytes.len() < 1 << 20, "{}", bytes.len());
-    let error = file::read(bytes).unwrap_err();
+    let error = file::read(bytes, None).unwrap_err();
     assert!(
         error.kind() == ErrorKind::Data && error.message().contains("larger than the file can hold"),
         "{error}"
@@ -399,10 +406,100 @@ fn a_member_of_a_zip_that_unpacks_to_more_than_a_model_can_is_refused() {
     (0..80).for_each(|_| zip.write_all(&vec![b' '; 1 << 20]).unwrap());
     let bytes = zip.finish().unwrap().into_inner();
     assert!(bytes.len() < 1 << 20);
-    let error = file::read(bytes).unwrap_err();
+    let error = file::read(bytes, None).unwrap_err();
     assert!(
         error.kind() == ErrorKind::Data
             && error.message().contains("config.json in it is longer than 64 MiB"),
         "{error}"
+    );
+}
+
+/// Members of the archive of small models in a folder of their own.
+fn unpacked(prefix: &str) -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let mut zip = zip::ZipArchive::new(fs::File::open(fixture("kinds.zip")).unwrap()).unwrap();
+    for at in 0..zip.len() {
+        let mut member = zip.by_index(at).unwrap();
+        let Some(name) = member.name().unwrap().strip_prefix(prefix).map(str::to_owned) else { continue };
+        let path = folder.path().join(name);
+        fs::create_dir_all(path.parent().unwrap()).unwrap();
+        std::io::copy(&mut member, &mut fs::File::create(path).unwrap()).unwrap();
+    }
+    folder
+}
+
+#[test]
+fn damaged_checkpoints_never_panic_and_say_which_file() {
+    let folder = unpacked("saved_model.k2.savedmodel/");
+    let path = folder.path();
+    let gather = || {
+        let (saved, _) = file::open(path, None)?;
+        let model = parts::find(&saved.config)?;
+        weights::Tensors::gather(&model, &saved).map(|tensors| tensors.architecture.hidden)
+    };
+    assert_eq!(gather().unwrap(), 12);
+    let mut refused = 0;
+    for name in ["variables/variables.index", "variables/variables.data-00000-of-00001", "keras_metadata.pb"]
+    {
+        let whole = fs::read(path.join(name)).unwrap();
+        let mut damage: Vec<Vec<u8>> = (0..12).map(|i| whole[..whole.len() * i / 12].to_vec()).collect();
+        for at in (0..whole.len()).step_by(whole.len() / 200 + 1) {
+            let mut changed = whole.clone();
+            changed[at] ^= 0xff;
+            damage.push(changed);
+        }
+        for bytes in damage {
+            fs::write(path.join(name), bytes).unwrap();
+            if let Err(error) = gather() {
+                refused += 1;
+                assert!(error.kind() == ErrorKind::Data && error.help_text().is_some(), "{error}");
+            }
+        }
+        fs::write(path.join(name), whole).unwrap();
+    }
+    assert!(refused > 100, "{refused}");
+    fs::remove_file(path.join("keras_metadata.pb")).unwrap();
+    let error = gather().unwrap_err();
+    assert!(error.message().contains("no keras_metadata.pb"), "{error}");
+    assert!(error.help_text().unwrap().contains("--config"), "{error}");
+    fs::remove_dir_all(path.join("variables")).unwrap();
+    assert!(gather().unwrap_err().message().contains("a folder without variables"));
+}
+
+#[test]
+fn hard_sigmoids_are_those_of_the_version_that_saved_them() {
+    use crate::network::GateActivation;
+    let folder = unpacked("hard_sigmoid.");
+    for (name, expected) in
+        [("k2.h5", GateActivation::HardSigmoidFifth), ("k3.keras", GateActivation::HardSigmoidSixth)]
+    {
+        let (mut saved, _) = file::open(&folder.path().join(name), None).unwrap();
+        let model = parts::find(&saved.config).unwrap();
+        let tensors = weights::Tensors::gather(&model, &saved).unwrap();
+        assert_eq!(tensors.architecture.gate_activation, expected, "{name}");
+        saved.version = "unknown".to_owned();
+        let error = weights::Tensors::gather(&model, &saved).err().unwrap();
+        assert!(error.message().contains("does not say which version"), "{error}");
+    }
+}
+
+#[test]
+fn forms_of_more_than_the_tutorial_are_found() {
+    use crate::network::{AttentionOutput, AttentionScore, Cell};
+    let architecture = |name: &str| {
+        let folder = unpacked(&format!("{name}."));
+        let (saved, _) = file::open(&folder.path().join("k3.keras"), None).unwrap();
+        let model = parts::find(&saved.config).unwrap();
+        weights::Tensors::gather(&model, &saved).unwrap().architecture
+    };
+    let uneven = architecture("uneven");
+    assert_eq!((uneven.layers, uneven.decoder_layers, uneven.hand_over), (3, Some(1), Some(vec![Some(2)])));
+    assert_eq!(architecture("top_states").hand_over, Some(vec![Some(1), Some(1)]));
+    assert_eq!(architecture("deep_decoder").hand_over, Some(vec![Some(0), None]));
+    assert_eq!(architecture("gru_reset_before").cell, Cell::GruResetBefore);
+    let additive = architecture("attention_additive");
+    assert_eq!(
+        (additive.attention, additive.attention_output),
+        (AttentionScore::Additive, AttentionOutput::Concatenated)
     );
 }

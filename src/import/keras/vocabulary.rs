@@ -329,7 +329,7 @@ fn checked(side: Side, symbols: &Symbols, key: &str) -> Result<Side> {
 fn masked_symbol(symbols: &Symbols, key: &str, symbol: &str) -> Error {
     Error::new(
         ErrorKind::Data,
-        format!("{symbol:?} has row 0, which the model masks: it never read this symbol"),
+        format!("{symbol:?} has id 0, which the model's Embedding masks: it never read this symbol"),
     )
     .at_line(&symbols.path, None, Some(key))
     .help("number symbols from 1 where mask_zero=True, as the training should have done")
