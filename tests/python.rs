@@ -152,7 +152,7 @@ fn bundles(folder: &Path, reads: Option<PaddingSide>) -> Vec<PathBuf> {
     ];
     let [source, target] =
         ["abcdefgh", "uvwxyz123"].map(|text| Vocabulary::build(Unit::Character, Vec::new(), [text]));
-    let padding = reads.map(|side| Padding { symbol: "a".to_owned(), length: 9, side });
+    let padding = reads.map(|side| Padding { symbol: "a".to_owned(), length: 9, least: 0, side });
     let source = Vocabulary::from_spec(&VocabularySpec { padding, ..source.spec().clone() }).unwrap();
     let write = |(opset, mut kind): (i64, serde_json::Value)| {
         for (key, value) in

@@ -109,9 +109,8 @@ fn base(
         cell,
         hidden: 2,
         layers,
-        bidirectional: false,
         attention,
-        tied_embeddings: false,
+        ..Architecture::default()
     };
     let network = Seq2Seq::new(architecture).expect("the architecture is a right one");
     let (parameters, mut builder) = (network.initialise(1), GraphBuilder::new(role.as_str()));

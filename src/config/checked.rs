@@ -5,11 +5,10 @@ use std::path::{Path, PathBuf};
 use s2s_runtime::decoding::{DecodingOptions, OutputOptions};
 use s2s_runtime::files;
 
+use super::model::{Model, model};
 use super::raw::{Field, Node, Value};
 use super::training::{Training, training};
 use crate::error::{Result, guess};
-use crate::network::ground::limits::{MOST_LAYERS, WIDEST};
-use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network, Seq2Seq};
 
 mod data;
 
@@ -37,27 +36,6 @@ pub struct Config {
     pub output: Option<PathBuf>,
     /// The config as typed, overrides laid over; written to the run folder and, as JSON, into bundles.
     effective: Node,
-}
-
-/// Section `model`: an [`Architecture`] without the vocabulary sizes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Model {
-    /// Recurrent cell of both sides.
-    pub cell: Cell,
-    /// Recurrent layers of each side.
-    pub layers: usize,
-    /// Width of the hidden states.
-    pub hidden: usize,
-    /// How source ids enter.
-    pub source_input: InputForm,
-    /// How target ids enter.
-    pub target_input: InputForm,
-    /// Whether each encoder layer reads both ways, each with half of `hidden`.
-    pub bidirectional: bool,
-    /// How the decoder looks back at the source.
-    pub attention: AttentionScore,
-    /// Whether the output layer uses the target embedding as its weight.
-    pub tied_embeddings: bool,
 }
 
 /// What the command line adds to a config.
@@ -111,84 +89,6 @@ impl Config {
     pub fn settle(&mut self, threads: usize, data_folder: Option<&Path>) -> Result<()> {
         self.training.threads = Some(threads);
         self.effective.settle(threads, data_folder)
-    }
-}
-
-impl Model {
-    /// The architecture, once the vocabularies are known.
-    pub fn architecture(&self, source_vocabulary: usize, target_vocabulary: usize) -> Architecture {
-        Architecture {
-            source_vocabulary,
-            target_vocabulary,
-            source_input: self.source_input,
-            target_input: self.target_input,
-            cell: self.cell,
-            hidden: self.hidden,
-            layers: self.layers,
-            bidirectional: self.bidirectional,
-            attention: self.attention,
-            tied_embeddings: self.tied_embeddings,
-        }
-    }
-}
-
-/// The words for cells.
-const CELLS: [(&str, Cell); 3] =
-    [("lstm", Cell::Lstm), ("gru", Cell::Gru), ("gru_reset_bias", Cell::GruResetBias)];
-
-fn model(field: &Field<'_>) -> Result<Model> {
-    let section = field.section(&[
-        "cell",
-        "layers",
-        "hidden",
-        "input",
-        "bidirectional",
-        "attention",
-        "tied_embeddings",
-    ])?;
-    let cell = section.get("cell").map_or(Ok(Cell::Lstm), |f| f.choice(&CELLS))?;
-    let layers = section.get("layers").map_or(Ok(1), |f| f.count(1..=MOST_LAYERS as u32))?;
-    let hidden = section.required("hidden", "256")?.count(1..=WIDEST as u32)?;
-    let input = section.required("input", "one_hot")?;
-    let has = |key: &str| matches!(&input.node().value, Value::Map(entries) if entries.iter().any(|(k, _)| k == key));
-    let (source_input, target_input) = if has("source") || has("target") {
-        let sides = input.section(&["source", "target"])?;
-        (
-            input_form(&sides.required("source", "one_hot")?)?,
-            input_form(&sides.required("target", "one_hot")?)?,
-        )
-    } else {
-        let both = input_form(&input)?;
-        (both, both)
-    };
-    let attention = section.get("attention").map_or(Ok(AttentionScore::None), |f| {
-        f.choice(&[
-            ("none", AttentionScore::None),
-            ("dot", AttentionScore::Dot),
-            ("general", AttentionScore::General),
-        ])
-    })?;
-    let flag = |key: &str| section.get(key).map_or(Ok(false), |f| f.boolean());
-    let (bidirectional, tied_embeddings) = (flag("bidirectional")?, flag("tied_embeddings")?);
-    let model =
-        Model { cell, layers, hidden, source_input, target_input, bidirectional, attention, tied_embeddings };
-    // With the smallest vocabularies there are; the real ones are counted once they are known.
-    Seq2Seq::new(model.architecture(4, 4))
-        .map_err(|e| field.error(e.message(), e.help_text().unwrap_or_default()))?;
-    Ok(model)
-}
-
-fn input_form(field: &Field<'_>) -> Result<InputForm> {
-    match &field.node().value {
-        Value::String(word) if word == "one_hot" => Ok(InputForm::OneHot),
-        Value::Map(_) => {
-            let section = field.section(&["embedding"])?;
-            Ok(InputForm::Embedding(section.required("embedding", "64")?.count(1..=WIDEST as u32)?))
-        }
-        _ => Err(field.error(
-            "this is no form of input",
-            "give `one_hot`, `{embedding: 64}`, or both sides: `{source: ..., target: ...}`",
-        )),
     }
 }
 

@@ -9,6 +9,7 @@ pub mod checked;
 mod effective;
 pub mod experiment;
 pub mod mlp;
+pub mod model;
 pub mod raw;
 pub mod samples;
 pub mod schema;

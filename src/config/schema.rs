@@ -108,12 +108,39 @@ fn model() -> Value {
         "The network.",
         &["hidden", "input"],
         &json!({
-            "cell": choice("The recurrent cell.", &["lstm", "gru", "gru_reset_bias"]),
+            "cell": choice("The recurrent cell.", &["lstm", "gru", "gru_reset_bias", "gru_reset_before"]),
+            "gate_activation": choice(
+                "The activation of the cells' gates.",
+                &["sigmoid", "hard_sigmoid_fifth", "hard_sigmoid_sixth"],
+            ),
             "layers": count("Recurrent layers of each side.", 1, Some(1)),
+            "decoder_layers": count("Recurrent layers of the decoder; `layers` unless it is said.", 1, None),
+            "hand_over": {
+                "description": "The encoder layer, from 0, that each decoder layer starts from; null for zeros.",
+                "type": "array",
+                "items": { "type": ["integer", "null"], "minimum": 0 },
+            },
             "hidden": count("Width of the hidden states.", 1, None),
+            "encoder_hidden": count("Width of the encoder's outputs; `hidden` unless it is said.", 1, None),
+            "bridge": choice(
+                "What lies between the encoder's last states and the decoder's first.",
+                &["none", "linear", "tanh", "relu"],
+            ),
+            "bridge_source": choice("What the bridge reads.", &["states", "hidden"]),
             "input": { "description": "How ids enter.", "oneOf": [form, sides] },
             "bidirectional": { "description": "Whether each encoder layer reads both ways.", "type": "boolean", "default": false },
-            "attention": choice("How the decoder looks back at the source.", &["none", "dot", "general"]),
+            "attention": choice("How the decoder looks back at the source.", &["none", "dot", "general", "additive"]),
+            "attention_width": count("Width of additive scores; `hidden` unless it is said.", 1, None),
+            "attention_bias": {
+                "description": "Whether additive scores and the combining layer have a bias.",
+                "type": "boolean",
+                "default": false,
+            },
+            "attention_output": choice(
+                "What the output layer reads.",
+                &["combined", "combined_linear", "concatenated", "state"],
+            ),
+            "feeding": choice("What enters the decoder's first layer beside the token.", &["none", "output", "context"]),
             "tied_embeddings": { "description": "Whether the output layer uses the target embedding.", "type": "boolean", "default": false },
         }),
     )

@@ -44,7 +44,10 @@ fn a_config_is_read_with_its_defaults_and_paths() {
     assert_eq!(files.train, PathBuf::from("folder/pairs.tsv"));
     assert_eq!(files.validation, Validation::Shuffled(0.1));
     assert_eq!(
-        (config.model.source_input, config.model.target_input),
+        {
+            let a = config.model.architecture(4, 4);
+            (a.source_input, a.target_input)
+        },
         (InputForm::OneHot, InputForm::Embedding(4))
     );
     assert_eq!(config.training.learning_rate, 1e-3);
@@ -84,7 +87,7 @@ fn an_override_lies_over_the_file_and_is_kept_in_the_copy() {
             .unwrap();
     assert_eq!(config.training.epochs, 9);
     assert_eq!(config.to_json()["data"]["validation"]["split"], "tail");
-    assert_eq!(config.model.target_input, InputForm::OneHot);
+    assert_eq!(config.model.architecture(4, 4).target_input, InputForm::OneHot);
 }
 
 #[test]

@@ -30,7 +30,9 @@ pub use ground::graph::Io;
 pub use ground::objective::{Objective, Sums};
 pub use ground::parameters::{Layout, ParameterId, Parameters};
 pub use ground::shard::{AlignedText, Alignment, Example};
-pub use layers::kinds::{AttentionScore, Cell, InputForm};
+pub use layers::kinds::{
+    AttentionOutput, AttentionScore, Bridge, BridgeSource, Cell, Feeding, GateActivation, InputForm,
+};
 pub use recurrent::{Architecture, Filling, Prepared, Seq2Seq, Workspace};
 pub use sequence::{Forward, SequenceNetwork};
 pub use traits::{Exported, Network};

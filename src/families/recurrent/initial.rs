@@ -56,20 +56,9 @@ impl Initial {
                 );
             }
         }
-        // The keys of the section, so that the first that differs is named as it was typed.
-        let (old, new) = (&from.config.model, &config.model);
-        let keys = [
-            ("model.cell", old.cell == new.cell),
-            ("model.layers", old.layers == new.layers),
-            ("model.hidden", old.hidden == new.hidden),
-            ("model.input", (old.source_input, old.target_input) == (new.source_input, new.target_input)),
-            ("model.bidirectional", old.bidirectional == new.bidirectional),
-            ("model.attention", old.attention == new.attention),
-            ("model.tied_embeddings", old.tied_embeddings == new.tied_embeddings),
-        ];
-        if let Some((key, _)) = keys.into_iter().find(|(_, same)| !same) {
+        if let Some(key) = from.config.model.difference(&config.model) {
             return differs(
-                key,
+                &format!("model.{key}"),
                 "weights fit the network that they were trained in: copy the section `model` of its \
                  config.yaml",
             );

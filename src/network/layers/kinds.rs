@@ -32,6 +32,8 @@ pub enum Cell {
     /// The same with a bias of its own inside the reset product, as PyTorch's and Keras's `reset_after` have
     /// it.
     GruResetBias,
+    /// Gated recurrent unit with the reset gate before the product, as Keras's `reset_after=False` has it.
+    GruResetBefore,
 }
 
 /// Calls a method of the cell that a kind stands for: the one place where a kind becomes a cell.
@@ -40,7 +42,7 @@ macro_rules! cell {
         match $kind {
             Cell::Lstm => Lstm.$method($($argument),*),
             Cell::Gru => Gru { reset_bias: false }.$method($($argument),*),
-            Cell::GruResetBias => Gru { reset_bias: true }.$method($($argument),*),
+            Cell::GruResetBias | Cell::GruResetBefore => Gru { reset_bias: true }.$method($($argument),*),
         }
     };
 }
@@ -120,15 +122,84 @@ impl RecurrentCell for Cell {
     }
 }
 
-/// How the decoder looks back at the source (Luong et al., arXiv 1508.04025).
+/// The activation of a cell's gates; that of its candidate is tanh.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum GateActivation {
+    /// The logistic function.
+    #[default]
+    Sigmoid,
+    /// max(0, min(1, x / 5 + 1/2)), Keras's `hard_sigmoid` until its version 2.
+    HardSigmoidFifth,
+    /// max(0, min(1, x / 6 + 1/2)), that of Keras 3 and PyTorch.
+    HardSigmoidSixth,
+}
+
+/// How the decoder looks back at the source.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum AttentionScore {
     /// Not at all: only the final states are handed over.
     #[default]
     None,
-    /// Score h . m.
+    /// Score h . m (Luong et al., arXiv 1508.04025).
     Dot,
-    /// Score (h K) . m with a learnt K.
+    /// Score (h K) . m with a learnt K (the same).
     General,
+    /// Score v . tanh(h W + m U + b) with learnt W, U, v and perhaps b (Bahdanau et al., arXiv 1409.0473).
+    Additive,
+}
+
+/// What the output layer reads, with the context c that attention found and the top decoder state h.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum AttentionOutput {
+    /// tanh([c, h] C), and perhaps a bias before the tanh.
+    #[default]
+    Combined,
+    /// [c, h] C, and perhaps a bias.
+    CombinedLinear,
+    /// [c, h].
+    Concatenated,
+    /// h, where the context is [fed](Feeding::Context).
+    State,
+}
+
+/// What enters the decoder's first layer beside the token.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Feeding {
+    /// Nothing.
+    #[default]
+    None,
+    /// What the output layer read in the step before, zeros in the first (Luong et al., arXiv 1508.04025).
+    Output,
+    /// What attention finds with the state before the step (Bahdanau et al., arXiv 1409.0473).
+    Context,
+}
+
+/// A dense layer between a last state of the encoder and a first one of the decoder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Bridge {
+    /// None: the states are handed over as they are.
+    #[default]
+    None,
+    /// s B + b.
+    Linear,
+    /// tanh(s B + b).
+    Tanh,
+    /// max(0, s B + b).
+    Relu,
+}
+
+/// What a bridge reads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BridgeSource {
+    /// Each state that of its kind: h from h, and c from c.
+    #[default]
+    States,
+    /// All of them the hidden state.
+    Hidden,
 }

@@ -48,7 +48,7 @@ impl Network for Seq2Seq {
             })
             .collect();
         let attention = match a.attention {
-            AttentionScore::None => None,
+            AttentionScore::None | AttentionScore::Additive => None,
             AttentionScore::Dot => Some(Attention::new(p, a.hidden, false)),
             AttentionScore::General => Some(Attention::new(p, a.hidden, true)),
         };
