@@ -13,8 +13,11 @@ use crate::error::{Error, ErrorKind, Result};
 /// The mappings that come with the program: their names and texts.
 pub const SHIPPED: &[(&str, &str)] = &[
     ("g2p-en", include_str!("mappings/g2p-en.yaml")),
+    ("joeynmt", include_str!("mappings/joeynmt.yaml")),
+    ("joeynmt-bahdanau", include_str!("mappings/joeynmt-bahdanau.yaml")),
     ("opennmt", include_str!("mappings/opennmt.yaml")),
     ("tutorial", include_str!("mappings/tutorial.yaml")),
+    ("tutorial-attention", include_str!("mappings/tutorial-attention.yaml")),
 ];
 
 /// A mapping as a file.
@@ -55,6 +58,10 @@ pub(super) struct Decoder {
     pub(super) output: Dense,
     #[serde(default)]
     pub(super) attention: Option<Attention>,
+    #[serde(default)]
+    pub(super) bridge: Option<Bridge>,
+    #[serde(default)]
+    pub(super) starts_from: Start,
 }
 
 /// An embedding: its tensor (symbols, width), and what is done to each row.
@@ -120,30 +127,70 @@ pub(super) enum Dense {
     },
 }
 
-/// Attention over the encoder's outputs (Luong et al., arXiv 1508.04025): tanh of a linear layer over the
-/// context and the decoder's state.
+/// Attention over the encoder's outputs m with the decoder's state h.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct Attention {
-    /// Linear layer without bias of general scores; the scores are dot products without it.
+    /// How a score is made.
     #[serde(default)]
-    pub(super) key: Option<Dense>,
-    /// What the key is applied to.
+    pub(super) score: Score,
+    /// What the output layer reads.
+    pub(super) output: Output,
+    /// What enters the decoder's first layer beside the token.
     #[serde(default)]
-    pub(super) key_of: KeyOf,
-    /// Linear layer without bias.
-    pub(super) combine: Dense,
+    pub(super) feeding: Feeding,
+    /// Where in the first layer's input it stands.
+    #[serde(default)]
+    pub(super) fed: Fed,
+}
+
+/// A score of attention.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Score {
+    /// h . m.
+    #[default]
+    Dot,
+    /// (h K) . m, K given as what maps h.
+    General(Dense),
+    /// h . (m K), K given as what maps m.
+    GeneralOfMemory(Dense),
+    /// v . tanh(h W + m U + b), the biases of W and U one; a bias of v changes nothing and is passed over.
+    Additive(Additive),
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Additive {
+    /// W.
+    pub(super) state: Dense,
+    /// U.
+    pub(super) memory: Dense,
+    /// v.
+    pub(super) energy: Dense,
+}
+
+/// What the output layer reads, with the context c.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Output {
+    /// tanh of a linear layer over both.
+    Tanh(Combine),
+    /// A linear layer over both.
+    Linear(Combine),
+    /// Both as they are.
+    Both(First),
+    /// h alone.
+    State,
+}
+
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Combine {
+    pub(super) layer: Dense,
     /// What its input begins with.
     #[serde(default)]
     pub(super) first: First,
-}
-
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub(super) enum KeyOf {
-    #[default]
-    State,
-    Memory,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -152,6 +199,61 @@ pub(super) enum First {
     #[default]
     Context,
     State,
+}
+
+/// What is fed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Feeding {
+    #[default]
+    None,
+    /// What the output layer read before, zeros at first.
+    Output,
+    /// The context of the state before.
+    Context,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Fed {
+    #[default]
+    Behind,
+    Before,
+}
+
+/// Linear layers between the encoder's last states and the decoder's first.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct Bridge {
+    /// That of h.
+    pub(super) h: Dense,
+    /// That of an LSTM's c; without it c is what h is.
+    #[serde(default)]
+    pub(super) c: Option<Dense>,
+    #[serde(default)]
+    pub(super) activation: BridgeActivation,
+}
+
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum BridgeActivation {
+    #[default]
+    None,
+    Tanh,
+    Relu,
+}
+
+/// What the decoder's layers start from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Start {
+    /// Each from the encoder layer of its own number.
+    #[default]
+    Same,
+    /// All from the encoder's last layer.
+    Top,
+    /// All from zeros.
+    Zeros,
 }
 
 /// The texts of a side: what its rows stand for, and which of them are special.

@@ -14,7 +14,7 @@ use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::recurrent::{Run, StoredTexts};
-use crate::network::{Architecture, AttentionScore, Cell, InputForm, Network, Seq2Seq};
+use crate::network::{Architecture, InputForm, Network, Seq2Seq};
 use crate::train::lock::RunLock;
 use crate::train::{Start, Which};
 
@@ -69,7 +69,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     let [source_file, target_file] = options.vocabularies.each_ref().map(Option::as_deref);
     let source = vocabulary::source(&mapping, source_file, &checkpoints, parts.source.shape[0])?;
     let target = vocabulary::target(&mapping, target_file, &checkpoints, parts.target.shape[0])?;
-    let architecture = parts.architecture(&source, &target);
+    let architecture = parts.architecture(&mapping, &source, &target);
     let network = Seq2Seq::new(architecture.clone()).map_err(|e| {
         let error = Error::new(ErrorKind::Data, e.message()).in_file(file);
         error.help("a model of such sizes cannot be imported")
@@ -128,26 +128,20 @@ fn config(
             data[key] = json!(text);
         }
     }
-    let a = architecture;
+    // The section has the keys of an architecture, but for the vocabularies and the forms of input.
+    let mut model = serde_json::to_value(architecture)
+        .map_err(|e| Error::new(ErrorKind::Internal, "the architecture cannot be written").caused_by(e))?;
+    if let Some(keys) = model.as_object_mut() {
+        for key in ["source_vocabulary", "target_vocabulary", "source_input", "target_input"] {
+            keys.remove(key);
+        }
+    }
+    model["input"] =
+        json!({ "source": input(architecture.source_input), "target": input(architecture.target_input) });
     let mut config = json!({
         "name": options.name,
         "data": data,
-        "model": {
-            "cell": match a.cell {
-                Cell::Lstm => "lstm",
-                Cell::Gru => "gru",
-                Cell::GruResetBias => "gru_reset_bias",
-            },
-            "hidden": a.hidden,
-            "layers": a.layers,
-            "bidirectional": a.bidirectional,
-            "attention": match a.attention {
-                AttentionScore::None => "none",
-                AttentionScore::Dot => "dot",
-                AttentionScore::General => "general",
-            },
-            "input": { "source": input(a.source_input), "target": input(a.target_input) },
-        },
+        "model": model,
         "training": { "epochs": 1, "batch_size": 64, "learning_rate": 0.001 },
     });
     if let Some(limit) = limit {

@@ -3,7 +3,10 @@
 use std::collections::BTreeSet;
 
 use super::checkpoint::Checkpoint;
-use super::mapping::{Activation, Attention, Cells, Dense, First, Gate, KeyOf, Mapping, Table};
+use super::mapping::{
+    Activation, Attention, Bridge, Cells, Combine, Dense, Fed, Feeding, First, Gate, Mapping, Output, Score,
+    Table,
+};
 use super::tensor::Tensor;
 use crate::error::{Error, ErrorKind, Result};
 
@@ -21,6 +24,8 @@ pub(super) struct Parts {
     pub(super) decoder: Vec<Cell>,
     pub(super) output: Linear,
     pub(super) attention: Option<Attended>,
+    /// Layers for h and (LSTM) c; one where both are made of h.
+    pub(super) bridge: Vec<Linear>,
     /// The names of tensors that were read.
     pub(super) used: BTreeSet<String>,
 }
@@ -45,12 +50,27 @@ pub(super) struct Linear {
     pub(super) bias: Option<Vec<f32>>,
 }
 
-/// Luong's attention.
+/// Attention, with E the width of the encoder's outputs and H that of the decoder's state.
 pub(super) struct Attended {
-    /// K (hidden, hidden) of general scores (h K) . m.
-    pub(super) key: Option<Tensor>,
-    /// (2 hidden, hidden), the context's rows first.
-    pub(super) combine: Tensor,
+    pub(super) score: Scored,
+    /// C (E + H, H), the context's rows first, and its bias.
+    pub(super) combine: Option<Linear>,
+    /// The weight of what is fed (F, gates), columns in the order of the checkpoint's gates.
+    pub(super) feed: Option<Tensor>,
+}
+
+/// The weights of a score.
+pub(super) enum Scored {
+    Dot,
+    /// K (H, E).
+    General(Tensor),
+    /// W (H, A), U (E, A), the bias (A) of both, v (A).
+    Additive {
+        state: Tensor,
+        memory: Tensor,
+        bias: Vec<f32>,
+        energy: Vec<f32>,
+    },
 }
 
 impl Cell {
@@ -133,18 +153,24 @@ impl Reader<'_> {
         Ok(Linear { weight, bias })
     }
 
-    /// A linear layer that must be without bias, (inputs, outputs).
-    fn plain(&mut self, dense: &Dense, shape: [usize; 2]) -> Result<Tensor> {
-        let (name, ..) = dense.names();
+    /// A linear layer from so many inputs to so many outputs.
+    fn fitting(&mut self, dense: &Dense, shape: [usize; 2]) -> Result<Linear> {
         let linear = self.linear(dense)?;
+        if linear.weight.shape == shape {
+            return Ok(linear);
+        }
+        let (found, (name, ..)) = (&linear.weight.shape, dense.names());
+        Err(wrong(format!("tensor {name} is {found:?} from inputs to outputs, and {shape:?} would fit")))
+    }
+
+    /// The same without a bias.
+    fn plain(&mut self, dense: &Dense, shape: [usize; 2]) -> Result<Tensor> {
+        let linear = self.fitting(dense, shape)?;
         if linear.bias.is_some_and(|bias| bias.iter().any(|&x| x != 0.0)) {
+            let (name, ..) = dense.names();
             return Err(wrong(format!("the layer of {name} has a bias, for which there is no place")));
         }
-        if linear.weight.shape == shape {
-            return Ok(linear.weight);
-        }
-        let found = &linear.weight.shape;
-        Err(wrong(format!("tensor {name} is {found:?} from inputs to outputs, and {shape:?} would fit")))
+        Ok(linear.weight)
     }
 
     fn cell(&mut self, cells: &Cells, l: usize, is_reverse: bool) -> Result<Cell> {
@@ -210,15 +236,69 @@ impl Reader<'_> {
         Ok(layers)
     }
 
-    fn attention(&mut self, attention: &Attention, hidden: usize) -> Result<Attended> {
-        let key = attention.key.as_ref().map(|key| self.plain(key, [hidden, hidden])).transpose()?;
-        // q . (m W^T) is (q W) . m.
-        let key = key.map(|key| if attention.key_of == KeyOf::Memory { transposed(&key) } else { key });
-        let mut combine = self.plain(&attention.combine, [2 * hidden, hidden])?;
-        if attention.first == First::State {
-            combine.values.rotate_left(hidden * hidden);
+    /// - `memory`, `hidden`: widths of the encoder's outputs and the decoder's state.
+    fn attention(&mut self, attention: &Attention, memory: usize, hidden: usize) -> Result<Attended> {
+        let score = match &attention.score {
+            Score::Dot => Scored::Dot,
+            Score::General(key) => Scored::General(self.plain(key, [hidden, memory])?),
+            // h . (m K) is (h K^T) . m.
+            Score::GeneralOfMemory(key) => Scored::General(transposed(&self.plain(key, [memory, hidden])?)),
+            Score::Additive(additive) => {
+                let energy = self.linear(&additive.energy)?.weight;
+                let width = energy.shape[0];
+                if energy.shape != [width, 1] {
+                    let (name, ..) = additive.energy.names();
+                    return Err(wrong(format!("tensor {name} gives {} scores, not one", energy.shape[1])));
+                }
+                let state = self.fitting(&additive.state, [hidden, width])?;
+                let memory = self.fitting(&additive.memory, [memory, width])?;
+                let mut bias = vec![0.0; width];
+                for more in [state.bias, memory.bias].into_iter().flatten() {
+                    bias.iter_mut().zip(more).for_each(|(sum, x)| *sum += x);
+                }
+                let (state, memory) = (state.weight, memory.weight);
+                Scored::Additive { state, memory, bias, energy: energy.values }
+            }
+        };
+        let combine = match &attention.output {
+            Output::Tanh(combine) | Output::Linear(combine) => {
+                let Combine { layer, first } = combine;
+                let mut linear = self.fitting(layer, [memory + hidden, hidden])?;
+                if *first == First::State {
+                    linear.weight.values.rotate_left(hidden * hidden);
+                }
+                Some(linear)
+            }
+            Output::Both(_) | Output::State => None,
+        };
+        Ok(Attended { score, combine, feed: None })
+    }
+
+    fn bridge(&mut self, bridge: &Bridge, shape: [usize; 2]) -> Result<Vec<Linear>> {
+        [Some(&bridge.h), bridge.c.as_ref()]
+            .into_iter()
+            .flatten()
+            .map(|layer| self.fitting(layer, shape))
+            .collect()
+    }
+}
+
+impl Cell {
+    /// Takes the columns of W that read what is fed, `width` of them, (width, gates).
+    fn take_fed(&mut self, width: usize, place: Fed) -> Result<Tensor> {
+        let (rows, inputs) = (self.w.shape[0], self.w.shape[1]);
+        if inputs <= width {
+            let message =
+                format!("the decoder's first layer reads {inputs} values, and {width} of them would be fed");
+            return Err(wrong(message));
         }
-        Ok(Attended { key, combine })
+        let start = if place == Fed::Before { 0 } else { inputs - width };
+        let fed = (0..width * rows).map(|at| self.w.values[at % rows * inputs + start + at / rows]);
+        let fed = Tensor { shape: vec![width, rows], values: fed.collect() };
+        let rest = self.w.values.chunks_exact(inputs);
+        let values = rest.flat_map(|row| row[..start].iter().chain(&row[start + width..])).copied().collect();
+        self.w = Tensor { shape: vec![rows, inputs - width], values };
+        Ok(fed)
     }
 }
 
@@ -238,64 +318,77 @@ impl Parts {
         let source = reader.table(&mapping.encoder.embedding)?;
         let target = reader.table(&mapping.decoder.embedding)?;
         let encoder = reader.layers(&mapping.encoder.recurrent, true)?;
-        let decoder: Vec<Cell> =
+        let mut decoder: Vec<Cell> =
             reader.layers(&mapping.decoder.recurrent, false)?.into_iter().flatten().collect();
-        let output = reader.linear(&mapping.decoder.output)?;
-        let hidden = decoder[0].hidden();
-        let attention =
-            mapping.decoder.attention.as_ref().map(|a| reader.attention(a, hidden)).transpose()?;
-        let parts = Self { source, target, encoder, decoder, output, attention, used: reader.used };
+        let mut output = reader.linear(&mapping.decoder.output)?;
+        let (memory, hidden) = (encoder[0][0].hidden() * encoder[0].len(), decoder[0].hidden());
+        let mut attention = None;
+        if let Some(wanted) = &mapping.decoder.attention {
+            let mut attended = reader.attention(wanted, memory, hidden)?;
+            attended.feed = match wanted.feeding {
+                Feeding::None => None,
+                Feeding::Output => Some(decoder[0].take_fed(hidden, wanted.fed)?),
+                Feeding::Context => Some(decoder[0].take_fed(memory, wanted.fed)?),
+            };
+            if let Output::Both(First::State) = wanted.output {
+                // Ours begins with the context.
+                let columns = output.weight.shape[1];
+                let rows = hidden.min(output.weight.shape[0]);
+                output.weight.values.rotate_left(rows * columns);
+            }
+            attention = Some(attended);
+        }
+        let bridge = mapping.decoder.bridge.as_ref();
+        let bridge = bridge.map(|b| reader.bridge(b, [memory, hidden])).transpose()?.unwrap_or_default();
+        let used = reader.used;
+        let parts = Self { source, target, encoder, decoder, output, attention, bridge, used };
         parts.check()?;
         parts.check_rest(mapping, checkpoints)?;
         Ok(parts)
     }
 
-    /// Whether the parts are a network that there is a place for.
+    /// Width of the encoder's outputs, both directions together.
+    pub(super) fn memory(&self) -> usize {
+        self.encoder[0].len() * self.encoder[0][0].hidden()
+    }
+
+    /// Whether the parts are one network.
     fn check(&self) -> Result<()> {
         let (hidden, is_lstm) = (self.decoder[0].hidden(), self.decoder[0].is_lstm());
-        let directions = self.encoder[0].len();
-        if self.encoder.len() != self.decoder.len() {
-            let message = format!("{} encoder and {} decoder layers", self.encoder.len(), self.decoder.len());
-            return Err(wrong(message).help("both sides have as many layers"));
+        if self.encoder.iter().any(|layer| layer.len() != self.encoder[0].len()) {
+            return Err(wrong("some layers of the encoder read both ways and some do not"));
         }
-        let sides = [("encoder", self.source.shape[1], directions), ("decoder", self.target.shape[1], 1)];
-        for (side, embedding, directions) in sides {
-            let layers: Vec<&Cell> = match side {
-                "encoder" => self.encoder.iter().flatten().collect(),
-                _ => self.decoder.iter().collect(),
-            };
-            let uneven = self.encoder.iter().any(|layer| layer.len() != self.encoder[0].len());
-            if side == "encoder" && uneven {
-                return Err(wrong("some layers of the encoder read both ways and some do not"));
+        let encoder =
+            self.encoder.iter().enumerate().flat_map(|(l, layer)| layer.iter().map(move |cell| (l, cell)));
+        let decoder = self.decoder.iter().enumerate();
+        let widths = |embedding: &Tensor, above| [embedding.shape[1], above];
+        let (of_source, of_target) = (widths(&self.source, self.memory()), widths(&self.target, hidden));
+        let encoder = encoder.map(|(l, cell)| ("encoder", l, cell, of_source, self.encoder[0][0].hidden()));
+        let decoder = decoder.map(|(l, cell)| ("decoder", l, cell, of_target, hidden));
+        for (side, l, cell, [embedding, above], width) in encoder.chain(decoder) {
+            let inputs = if l == 0 { embedding } else { above };
+            if cell.is_lstm() != is_lstm {
+                return Err(wrong("LSTM and GRU layers in one model"));
             }
-            for (at, cell) in layers.into_iter().enumerate() {
-                let l = at / directions;
-                let inputs = if l == 0 { embedding } else { hidden };
-                if cell.is_lstm() != is_lstm {
-                    return Err(wrong("LSTM and GRU layers in one model"));
-                }
-                if cell.hidden() * directions != hidden {
-                    let message = format!(
-                        "{side} layer {l} is {} wide in each direction, and {hidden} over {directions} would \
-                         fit the decoder",
-                        cell.hidden()
-                    );
-                    return Err(wrong(message));
-                }
-                if cell.inputs() != inputs {
-                    let message = format!(
-                        "{side} layer {l} reads {} values, and {inputs} would fit what is below",
-                        cell.inputs()
-                    );
-                    return Err(wrong(message));
-                }
+            if cell.hidden() != width {
+                let message = format!(
+                    "{side} layer {l} is {} wide, and the first one of that side {width}",
+                    cell.hidden()
+                );
+                return Err(wrong(message));
+            }
+            if cell.inputs() != inputs {
+                let message = format!(
+                    "{side} layer {l} reads {} values, and {inputs} would fit what is below",
+                    cell.inputs()
+                );
+                return Err(wrong(message).help("what else it reads is named under `attention.feeding`"));
             }
         }
-        if self.output.weight.shape != [hidden, self.target.shape[0]] {
+        if self.output.weight.shape[1] != self.target.shape[0] {
             let message = format!(
-                "the output layer is {:?} from inputs to outputs, and {:?} would fit decoder and embedding",
-                self.output.weight.shape,
-                [hidden, self.target.shape[0]]
+                "the output layer gives {} scores, and the decoder's embedding has {} rows",
+                self.output.weight.shape[1], self.target.shape[0]
             );
             return Err(wrong(message));
         }

@@ -2,12 +2,15 @@
 
 use s2s_runtime::contract::{END, START};
 
-use super::mapping::Gate;
-use super::parts::{Cell, Parts};
+use super::mapping::{BridgeActivation, Feeding, Gate, Mapping, Output, Start};
+use super::parts::{Cell, Linear, Parts, Scored};
 use super::tensor::Tensor;
 use super::vocabulary::Side;
 use crate::error::Result;
-use crate::network::{self, Architecture, AttentionScore, InputForm, Network, Parameters, Seq2Seq};
+use crate::network::{
+    self, Architecture, AttentionOutput, AttentionScore, Bridge, BridgeSource, InputForm, Network,
+    Parameters, Seq2Seq,
+};
 
 /// A symbol that the model does not have gets a logit lower than any that it can give, by so many nats: its
 /// probability is below 2e-9 of the least likely one.
@@ -15,7 +18,7 @@ const MARGIN: f32 = 20.0;
 
 impl Parts {
     /// The network that the parts are of.
-    pub(super) fn architecture(&self, source: &Side, target: &Side) -> Architecture {
+    pub(super) fn architecture(&self, mapping: &Mapping, source: &Side, target: &Side) -> Architecture {
         let cells = || self.encoder.iter().flatten().chain(&self.decoder);
         let cell = if self.decoder[0].is_lstm() {
             network::Cell::Lstm
@@ -24,23 +27,104 @@ impl Parts {
         } else {
             network::Cell::Gru
         };
-        let score = match &self.attention {
-            None => AttentionScore::None,
-            Some(attended) if attended.key.is_none() => AttentionScore::Dot,
-            Some(_) => AttentionScore::General,
+        let (hidden, memory, depth) = (self.decoder[0].hidden(), self.memory(), self.decoder.len());
+        let top = self.encoder.len() - 1;
+        let hand_over = match mapping.decoder.starts_from {
+            Start::Same => None,
+            Start::Top => Some(vec![Some(top); depth]),
+            Start::Zeros => Some(vec![None; depth]),
         };
-        Architecture {
+        let mut architecture = Architecture {
             source_vocabulary: source.rows.len(),
             target_vocabulary: target.rows.len(),
             source_input: InputForm::Embedding(self.source.shape[1]),
             target_input: InputForm::Embedding(self.target.shape[1]),
             cell,
-            hidden: self.decoder[0].hidden(),
-            layers: self.decoder.len(),
+            hidden,
+            encoder_hidden: (memory != hidden).then_some(memory),
+            layers: self.encoder.len(),
+            decoder_layers: (depth != self.encoder.len()).then_some(depth),
+            // One layer starts from one layer in any case.
+            hand_over: hand_over.filter(|from| *from != [Some(0)] || top > 0),
             bidirectional: self.encoder[0].len() > 1,
-            attention: score,
             ..Architecture::default()
+        };
+        if let Some(bridge) = &mapping.decoder.bridge {
+            architecture.bridge = match bridge.activation {
+                BridgeActivation::None => Bridge::Linear,
+                BridgeActivation::Tanh => Bridge::Tanh,
+                BridgeActivation::Relu => Bridge::Relu,
+            };
+            if cell == network::Cell::Lstm && bridge.c.is_none() {
+                architecture.bridge_source = BridgeSource::Hidden;
+            }
         }
+        if let (Some(wanted), Some(attended)) = (&mapping.decoder.attention, &self.attention) {
+            let mut has_bias = attended.combine.as_ref().is_some_and(|layer| layer.bias.is_some());
+            architecture.attention = match &attended.score {
+                Scored::Dot => AttentionScore::Dot,
+                Scored::General(_) => AttentionScore::General,
+                Scored::Additive { energy, bias, .. } => {
+                    has_bias |= bias.iter().any(|&x| x != 0.0);
+                    architecture.attention_width = (energy.len() != hidden).then_some(energy.len());
+                    AttentionScore::Additive
+                }
+            };
+            architecture.attention_bias = has_bias;
+            architecture.attention_output = match wanted.output {
+                Output::Tanh(_) => AttentionOutput::Combined,
+                Output::Linear(_) => AttentionOutput::CombinedLinear,
+                Output::Both(_) => AttentionOutput::Concatenated,
+                Output::State => AttentionOutput::State,
+            };
+            architecture.feeding = match wanted.feeding {
+                Feeding::None => network::Feeding::None,
+                Feeding::Output => network::Feeding::Output,
+                Feeding::Context => network::Feeding::Context,
+            };
+        }
+        architecture
+    }
+
+    /// A parameter of the attention, by the rest of its name.
+    fn attention_parameter(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        let attended = self.attention.as_ref()?;
+        let combine = attended.combine.as_ref();
+        let vector = |values: &Vec<f32>| (vec![values.len()], values.clone());
+        match (name, &attended.score) {
+            ("key", Scored::General(key)) => Some(whole(key)),
+            ("query", Scored::Additive { state, .. }) => Some(whole(state)),
+            ("memory", Scored::Additive { memory, .. }) => Some(whole(memory)),
+            ("score_bias", Scored::Additive { bias, .. }) => Some(vector(bias)),
+            ("score", Scored::Additive { energy, .. }) => Some(vector(energy)),
+            ("combine", _) => Some(whole(&combine?.weight)),
+            ("combine_bias", _) => {
+                let Linear { weight, bias } = combine?;
+                Some(vector(&bias.clone().unwrap_or_else(|| vec![0.0; weight.shape[1]])))
+            }
+            _ => None,
+        }
+    }
+
+    /// A parameter of the bridge, by the rest of its name, as in `state_h_0.weight`.
+    fn bridge_parameter(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
+        let (state, part) = name.split_once('.')?;
+        let is_c = state.starts_with("state_c");
+        let Linear { weight, bias } = self.bridge.get(usize::from(is_c)).or(self.bridge.first())?;
+        if part == "weight" {
+            return Some(whole(weight));
+        }
+        let outputs = weight.shape[1];
+        Some((vec![outputs], bias.clone().unwrap_or_else(|| vec![0.0; outputs])))
+    }
+
+    /// The weight of what is fed (F, gates), columns in our order of gates.
+    fn fed_weight(&self) -> Option<(Vec<usize>, Vec<f32>)> {
+        let feed = self.attention.as_ref()?.feed.as_ref()?;
+        let columns: Vec<usize> = self.decoder[0].rows().collect();
+        let rows = feed.values.chunks_exact(columns.len());
+        let values = rows.flat_map(|row| columns.iter().map(|&column| row[column])).collect();
+        Some((feed.shape.clone(), values))
     }
 
     /// The parameters of `network`, whose ids stand for these rows of the model; none is a row of zeros.
@@ -58,18 +142,21 @@ impl Parts {
             outputs[start] = None;
         }
         network.import(|name| {
-            let attended = |part: fn(&super::parts::Attended) -> Option<&Tensor>| {
-                let tensor = part(self.attention.as_ref()?)?;
-                Some((tensor.shape.clone(), tensor.values.clone()))
-            };
             match name {
                 "encoder.embedding" => return Some(embedding(&self.source, &source.rows)),
                 "decoder.embedding" => return Some(embedding(&self.target, &target.rows)),
                 "decoder.dense.weight" => return Some(self.output_weight(&outputs)),
                 "decoder.dense.bias" => return Some(self.output_bias(&outputs)),
-                "decoder.attention.key" => return attended(|attended| attended.key.as_ref()),
-                "decoder.attention.combine" => return attended(|attended| Some(&attended.combine)),
                 _ => {}
+            }
+            if let Some(name) = name.strip_prefix("decoder.attention.") {
+                return self.attention_parameter(name);
+            }
+            if let Some(name) = name.strip_prefix("decoder.bridge.") {
+                return self.bridge_parameter(name);
+            }
+            if name.ends_with(".feed") {
+                return self.fed_weight();
             }
             let mut words = name.split('.');
             let (side, layer) = (words.next()?, words.next()?);
@@ -114,6 +201,10 @@ impl Parts {
         let lowest = least.into_iter().fold(f32::INFINITY, f32::min) - MARGIN;
         (vec![rows.len()], rows.iter().map(|at| at.map_or(lowest, bias)).collect())
     }
+}
+
+fn whole(tensor: &Tensor) -> (Vec<usize>, Vec<f32>) {
+    (tensor.shape.clone(), tensor.values.clone())
 }
 
 /// The rows of an embedding; that of PAD is zero whatever the model has there, because no graph reads it.

@@ -2,7 +2,7 @@
 
 use s2s_runtime::contract::{
     ATTENTION, DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT,
-    LOSS, axis::BATCH, axis::SOURCE_TIME, axis::TARGET_TIME, next,
+    LOSS, axis::BATCH, axis::MEMORY_TIME, axis::SOURCE_TIME, axis::TARGET_TIME, next,
 };
 
 use super::seq2seq::Seq2Seq;
@@ -50,10 +50,15 @@ impl Seq2Seq {
                 ENCODER_OUTPUT,
                 &rows,
                 DataType::Float,
-                &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME), Axis::Fixed(hidden)],
+                &[Axis::Symbol(BATCH), self.memory_time(), Axis::Fixed(hidden)],
             );
-            g.output(ENCODER_MASK, &mask, DataType::Float, &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME)]);
+            g.output(ENCODER_MASK, &mask, DataType::Float, &[Axis::Symbol(BATCH), self.memory_time()]);
         }
+    }
+
+    /// The time axis of what is attended: longer than the source where the graphs put something behind it.
+    fn memory_time(&self) -> Axis {
+        Axis::Symbol(if self.filling.is_some() { MEMORY_TIME } else { SOURCE_TIME })
     }
 
     /// The decoder: one token and the states to logits and the next states.
@@ -74,7 +79,7 @@ impl Seq2Seq {
             })
             .collect();
         let memory = self.attention.is_some().then(|| {
-            let axes = [Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME), Axis::Fixed(a.hidden)];
+            let axes = [Axis::Symbol(BATCH), self.memory_time(), Axis::Fixed(a.hidden)];
             [
                 g.input(ENCODER_OUTPUT, DataType::Float, &axes),
                 g.input(ENCODER_MASK, DataType::Float, &axes[..2]),
@@ -94,7 +99,14 @@ impl Seq2Seq {
                 g.output(&next(name), state, DataType::Float, &state_axes);
             }
         }
-        if let Some(weights) = weights {
+        if let Some(mut weights) = weights {
+            // What the graphs put behind a source is no part of it for whoever asks what was attended.
+            if let Some(filling) = self.filling {
+                g.scope("decoder.attention");
+                let time = g.int64(&[1], &[1]);
+                let (from, end) = (g.int64(&[1], &[0]), g.int64(&[1], &[-(filling.least as i64)]));
+                weights = g.node("Slice", &[&weights, &from, &end, &time], &[]);
+            }
             g.output(ATTENTION, &weights, DataType::Float, &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME)]);
         }
     }
