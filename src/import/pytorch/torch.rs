@@ -19,9 +19,12 @@ pub(super) const LEGACY_MAGIC: &[u8] = b"\x80\x02\x8a\x0a\x6c\xfc\x9c\x46\xf9\x2
 const DEEPEST: usize = 16;
 /// Values that are looked at: a value may be found in several places.
 const MOST_STEPS: usize = 8 << 20;
-/// Characters of a tensor's name, and tensors.
+/// Characters of a tensor's name, and tensors and dictionaries that are named.
 const LONGEST_NAME: usize = 250;
-const MOST_TENSORS: usize = 100_000;
+const MOST_NAMED: usize = 200_000;
+
+/// What a module keeps its tensors and its parts under.
+const PARTS: [&str; 3] = ["_parameters", "_buffers", "_modules"];
 
 /// Tensors by their dotted names, each with the key of its storage.
 pub(super) type Tensors = BTreeMap<String, Place<String>>;
@@ -36,19 +39,20 @@ pub(super) fn tensors(pickle: &Pickle) -> Result<Tensors> {
     let mut found = Tensors::new();
     let mut waiting = vec![(pickle.root(), String::new(), 0)];
     let mut steps = 0;
+    let mut named = 0;
     while let Some((at, name, depth)) = waiting.pop() {
+        named += 1;
+        if named + waiting.len() >= MOST_NAMED {
+            return Err(too_much(&format!("more than {MOST_NAMED} tensors and dictionaries")));
+        }
         if let Value::Tensor(view) = pickle.get(at) {
             let (at, dtype) = storage(pickle, view.storage).unwrap_or_else(|| {
                 (String::new(), Err("what this version of the program does not know".to_owned()))
             });
-            if found.len() == MOST_TENSORS {
-                return Err(too_much(&format!("more than {MOST_TENSORS} tensors")));
-            }
             let strides = Some(view.strides.clone());
             found.insert(name, Place { at, dtype, offset: view.offset, shape: view.shape.clone(), strides });
             continue;
         }
-        let is_module = matches!(pickle.get(at), Value::Object(..));
         let (entries, list) = (pickle.entries(at).unwrap_or_default(), pickle.list(at).unwrap_or_default());
         steps += entries.len() + list.len();
         if steps > MOST_STEPS {
@@ -61,17 +65,23 @@ pub(super) fn tensors(pickle: &Pickle) -> Result<Tensors> {
                     Value::Tensor(_) | Value::Dictionary(_) | Value::List(_) | Value::Object(_, Some(_))
                 )
         };
-        for &(key, value) in entries.iter().filter(|(_, value)| is_inner(*value)) {
+        // What torch.nn.Module keeps its parts in; names of a state_dict leave it out.
+        let is_part = |key: Ref| pickle.text(key).is_some_and(|key| PARTS.contains(&key));
+        let is_module =
+            matches!(pickle.get(at), Value::Object(..)) && entries.iter().any(|&(key, _)| is_part(key));
+        for &(key, value) in entries.iter().filter(|(_, value)| is_inner(*value)).take(MOST_NAMED) {
+            if is_module && !is_part(key) {
+                continue;
+            }
             let number = pickle.integer(key).map(|key| key.to_string());
             let Some(key) = pickle.text(key).or(number.as_deref()) else { continue };
-            // What torch.nn.Module keeps its parts in; names of a state_dict leave it out.
-            let is_left_out = is_module && ["_parameters", "_buffers", "_modules"].contains(&key);
-            let name = if is_left_out { name.clone() } else { joined(&name, key) };
+            let name = if is_module { name.clone() } else { joined(&name, key) };
             if name.len() <= LONGEST_NAME {
                 waiting.push((value, name, depth + 1));
             }
         }
-        for (index, &value) in list.iter().enumerate().filter(|(_, value)| is_inner(**value)) {
+        for (index, &value) in list.iter().enumerate().filter(|(_, value)| is_inner(**value)).take(MOST_NAMED)
+        {
             waiting.push((value, joined(&name, &index.to_string()), depth + 1));
         }
     }
