@@ -10,6 +10,7 @@
 
 mod activations;
 mod adam;
+mod additive;
 mod arithmetic;
 mod attention;
 mod cells;
@@ -37,6 +38,7 @@ mod tile_int8;
 mod weights;
 
 pub use adam::{AdamFactors, AdamStep, adam_step, sum_of_squares};
+pub use additive::{additive_scores, additive_scores_backward};
 pub use arithmetic::Arithmetic;
 pub use attention::{Addend, AttentionScratch, attend, matmul_once};
 pub use cells::{gru_cell, gru_reset, gru_update, lstm_cell};

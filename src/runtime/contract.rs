@@ -27,6 +27,12 @@ pub const DECODER_OUTPUT: &str = "decoder_output";
 pub const LOSS: &str = "loss";
 /// The encoder's hidden states, f32 (batch, source_time, hidden); only with attention.
 pub const ENCODER_OUTPUT: &str = "encoder_output";
+/// Output of the encoder and input of the decoder: what additive scores make of the encoder's outputs, f32
+/// (batch, source_time, attention width).
+pub const ENCODER_KEYS: &str = "encoder_keys";
+/// Input of a decoder that is fed what its output layer read one step before, zeros at first, f32 (batch,
+/// hidden).
+pub const FED_OUTPUT: &str = "fed_output";
 /// 1 at source tokens, 0 at padding, f32 (batch, source_time); only with attention.
 pub const ENCODER_MASK: &str = "encoder_mask";
 /// The weights of this step, f32 (batch, source_time); only with attention.
@@ -158,5 +164,6 @@ pub const FORMAT_VERSION: &str = "1.0";
 /// Version of the manifest. 1.1 lists side files with their hashes; 1.2 has example texts and
 /// `source.graph_padding`, which graphs make by themselves. Programs that read an older minor version pass
 /// over what they do not know, and are right. Keys without which a bundle would be decoded wrongly (first
-/// values, masks, special ids, tokenisers) came without another version, so that programs that do not know them say so.
+/// values, masks, special ids, tokenisers) came without another version, so that programs that do not know
+/// them say so.
 pub const MANIFEST_VERSION: &str = "1.2";

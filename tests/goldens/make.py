@@ -114,19 +114,24 @@ def lstm_case(name, seed, inputs, hidden, lengths, layers=1, scale=0.75):
 class Side(torch.nn.Module):
     """Encoder or decoder: ids to the input of a recurrent stack, and the stack."""
 
-    def __init__(self, vocabulary, width, hidden, layers, cell, bidirectional):
+    def __init__(self, vocabulary, width, hidden, layers, cell, bidirectional, fed=0):
         super().__init__()
+        self.width = width or vocabulary
         self.vocabulary = vocabulary
         self.cell = cell
         self.suffixes = ["", "_reverse"] if bidirectional else [""]
         self.embedding = torch.nn.Embedding(vocabulary, width, padding_idx=PAD) if width else None
         kind = {"lstm": torch.nn.LSTM, "gru": torch.nn.GRU}[cell]
-        self.rnn = kind(width or vocabulary, hidden // len(self.suffixes), num_layers=layers, bidirectional=bidirectional)
+        self.rnn = kind(self.width + fed, hidden // len(self.suffixes), num_layers=layers, bidirectional=bidirectional)
+
+    def embedded(self, rows):
+        """What the first layer reads, (time, batch, width)."""
+        ids = pad_sequence(rows, padding_value=PAD)
+        return self.embedding(ids) if self.embedding else one_hot(ids, self.vocabulary).to(torch.get_default_dtype())
 
     def forward(self, rows, state=None):
         """Outputs (time, batch, hidden), and the final states, (layers, batch, hidden) each; two directions lie side by side."""
-        ids = pad_sequence(rows, padding_value=PAD)
-        x = self.embedding(ids) if self.embedding else one_hot(ids, self.vocabulary).to(torch.get_default_dtype())
+        x = self.embedded(rows)
         lengths = torch.tensor([len(row) for row in rows])
         if self.cell == "gru" and state is not None:
             (state,) = state
@@ -144,18 +149,42 @@ class Seq2Seq(torch.nn.Module):
 
     def __init__(self, architecture):
         super().__init__()
-        a = {"bidirectional": False, "attention": "none", "tied_embeddings": False, **architecture}
+        plain = {"bidirectional": False, "attention": "none", "tied_embeddings": False, "bridge": "none", "bridge_source": "states"}
+        plain |= {"attention_bias": False, "attention_output": "combined", "feeding": "none"}
+        a = {**plain, "encoder_hidden": architecture["hidden"], "decoder_layers": architecture["layers"], **architecture}
+        a = {"hand_over": list(range(a["decoder_layers"])), "attention_width": a["hidden"], **a}
         width = lambda form: 0 if form == "one_hot" else form["embedding"]
-        self.layers, self.hidden, self.cell, self.attention, self.tied = (
-            a[key] for key in ("layers", "hidden", "cell", "attention", "tied_embeddings")
+        self.layers, self.hidden, self.cell, self.attention, self.tied, memory = (
+            a[key] for key in ("layers", "hidden", "cell", "attention", "tied_embeddings", "encoder_hidden")
         )
-        self.encoder = Side(a["source_vocabulary"], width(a["source_input"]), self.hidden, self.layers, self.cell, a["bidirectional"])
-        self.decoder = Side(a["target_vocabulary"], width(a["target_input"]), self.hidden, self.layers, self.cell, False)
+        self.options = a
+        self.fed = {"none": 0, "output": self.hidden, "context": memory}[a["feeding"]]
+        self.encoder = Side(a["source_vocabulary"], width(a["source_input"]), memory, self.layers, self.cell, a["bidirectional"])
+        self.decoder = Side(a["target_vocabulary"], width(a["target_input"]), self.hidden, a["decoder_layers"], self.cell, False, self.fed)
+        parameter = lambda *shape: torch.nn.Parameter(torch.zeros(*shape))
+        # Names of s2s and the tensors as it has them; drawn in this order.
+        self.more = {}
+        if a["bridge"] != "none":
+            for layer, start in enumerate(a["hand_over"]):
+                for kind in "hc" if self.cell == "lstm" and start is not None else "h" if start is not None else "":
+                    self.more[f"decoder.bridge.state_{kind}_{layer}.weight"] = parameter(memory, self.hidden)
+                    self.more[f"decoder.bridge.state_{kind}_{layer}.bias"] = parameter(self.hidden)
         if self.attention == "general":
-            self.key = torch.nn.Parameter(torch.zeros(self.hidden, self.hidden))
-        if self.attention != "none":
-            self.combine = torch.nn.Parameter(torch.zeros(2 * self.hidden, self.hidden))
-        self.dense = torch.nn.Linear(self.hidden, a["target_vocabulary"])
+            self.more["decoder.attention.key"] = parameter(self.hidden, memory)
+        if self.attention == "additive":
+            self.more["decoder.attention.query"] = parameter(self.hidden, a["attention_width"])
+            self.more["decoder.attention.memory"] = parameter(memory, a["attention_width"])
+            if a["attention_bias"]:
+                self.more["decoder.attention.score_bias"] = parameter(a["attention_width"])
+            self.more["decoder.attention.score"] = parameter(a["attention_width"])
+        if self.attention != "none" and a["attention_output"].startswith("combined"):
+            self.more["decoder.attention.combine"] = parameter(memory + self.hidden, self.hidden)
+            if a["attention_bias"]:
+                self.more["decoder.attention.combine_bias"] = parameter(self.hidden)
+        for name, tensor in self.more.items():
+            self.register_parameter(name.replace(".", "_"), tensor)
+        wide = self.attention != "none" and a["attention_output"] == "concatenated"
+        self.dense = torch.nn.Linear(memory + self.hidden if wide else self.hidden, a["target_vocabulary"])
         if self.tied:
             self.dense.weight = self.decoder.embedding.weight
             # The row of PAD stays zero, although the output layer gives it a gradient.
@@ -168,17 +197,15 @@ class Seq2Seq(torch.nn.Module):
                 with torch.no_grad():
                     side.embedding.weight.copy_(draw(generator, *side.embedding.weight.shape))
                     side.embedding.weight[PAD] = 0
-            for layer in range(self.layers):
+            for layer in range(side.rnn.num_layers):
                 for suffix in side.suffixes:
                     rows, hidden = getattr(side.rnn, f"weight_hh_l{layer}{suffix}").shape
                     width = getattr(side.rnn, f"weight_ih_l{layer}{suffix}").shape[1]
                     w, r = draw(generator, 1, rows, width + 1, scale=scale), draw(generator, 1, rows, hidden, scale=scale)
                     set_layer(side.rnn, layer, w, r, suffix)
         with torch.no_grad():
-            if self.attention == "general":
-                self.key.copy_(draw(generator, *self.key.shape, scale=2 * scale))
-            if self.attention != "none":
-                self.combine.copy_(draw(generator, *self.combine.shape, scale=2 * scale))
+            for tensor in self.more.values():
+                tensor.copy_(draw(generator, *tensor.shape, scale=2 * scale))
             if not self.tied:
                 self.dense.weight.copy_(draw(generator, *self.dense.weight.T.shape, scale=4 * scale).T)
             self.dense.bias.copy_(draw(generator, *self.dense.bias.shape, scale=scale))
@@ -189,36 +216,93 @@ class Seq2Seq(torch.nn.Module):
         for name, side in (("encoder", self.encoder), ("decoder", self.decoder)):
             if side.embedding:
                 tensors[f"{name}.embedding"] = of(side.embedding.weight)
-            for layer in range(self.layers):
+            for layer in range(side.rnn.num_layers):
                 for suffix in side.suffixes:
                     w, r = layer_tensors(side.rnn, layer, of, suffix)
                     stem = f"{name}.{self.cell}_{layer}{suffix.replace('_', '.')}"
+                    if side is self.decoder and layer == 0 and self.fed:
+                        # The columns behind those of the token.
+                        tensors[f"{stem}.feed"] = w[0, :, side.width : -1].T.contiguous()
+                        w = torch.cat([w[:, :, : side.width], w[:, :, -1:]], 2)
                     tensors[f"{stem}.W"], tensors[f"{stem}.R"] = w, r
-        if self.attention == "general":
-            tensors["decoder.attention.key"] = of(self.key)
-        if self.attention != "none":
-            tensors["decoder.attention.combine"] = of(self.combine)
+        tensors.update((name, of(tensor)) for name, tensor in self.more.items())
         if not self.tied:
             tensors["decoder.dense.weight"] = of(self.dense.weight).T.contiguous()
         tensors["decoder.dense.bias"] = of(self.dense.bias)
         return tensors
 
-    def attend(self, y, memory, lengths):
-        """Luong's attention: decoder outputs y (target_time, batch, hidden) and what they find in memory (source_time, batch, hidden)."""
-        queries = y @ self.key if self.attention == "general" else y
-        scores = torch.einsum("tbh,sbh->tbs", queries, memory)
+    def look_up(self, y, memory, lengths):
+        """What decoder states y (target_time, batch, hidden) find in memory (source_time, batch, width): Luong's scores, or Bahdanau's."""
+        more = lambda name: self.more.get(f"decoder.attention.{name}")
+        if self.attention == "additive":
+            bias = more("score_bias") if self.options["attention_bias"] else 0.0
+            sums = (y @ more("query") + bias)[:, None] + (memory @ more("memory"))[None]
+            scores = (torch.tanh(sums) @ more("score")).transpose(1, 2)
+        else:
+            queries = y @ more("key") if self.attention == "general" else y
+            scores = torch.einsum("tbh,sbh->tbs", queries, memory)
         padded = torch.arange(memory.shape[0])[None] >= lengths[:, None]
         weights = scores.masked_fill(padded[None], -math.inf).softmax(2)
-        context = torch.einsum("tbs,sbh->tbh", weights, memory)
-        return torch.tanh(torch.cat([context, y], 2) @ self.combine)
+        return torch.einsum("tbs,sbh->tbh", weights, memory)
+
+    def combined(self, context, y):
+        """What the output layer reads."""
+        output = self.options["attention_output"]
+        if output == "state":
+            return y
+        both = torch.cat([context, y], 2)
+        if output == "concatenated":
+            return both
+        both = both @ self.more["decoder.attention.combine"]
+        if self.options["attention_bias"]:
+            both = both + self.more["decoder.attention.combine_bias"]
+        return torch.tanh(both) if output == "combined" else both
+
+    def handed_over(self, state):
+        """The decoder's first states, (layers, batch, hidden) each."""
+        activation = {"none": None, "linear": lambda x: x, "tanh": torch.tanh, "relu": torch.relu}[self.options["bridge"]]
+
+        def first(kind, layer, start):
+            if start is None:
+                return torch.zeros(state[0].shape[1], self.hidden)
+            own = 0 if self.options["bridge_source"] == "hidden" else kind
+            if activation is None:
+                return state[own][start]
+            weight, bias = (self.more[f"decoder.bridge.state_{'hc'[kind]}_{layer}.{name}"] for name in ("weight", "bias"))
+            return activation(state[own][start] @ weight + bias)
+
+        return tuple(torch.stack([first(kind, *at) for at in enumerate(self.options["hand_over"])]) for kind in range(len(state)))
+
+    def run_fed(self, rows, state, find):
+        """The decoder whose steps read what attention gave before; gives what the output layer reads."""
+        x = self.decoder.embedded(rows)
+        fed, outputs = torch.zeros(1, x.shape[1], self.fed), []
+        bare = lambda state: state if self.cell == "lstm" else state[0]
+        for step in x:
+            if self.options["feeding"] == "context":
+                fed = context = find(state[0][-1:])
+            y, state = self.decoder.rnn(torch.cat([step[None], fed], 2), bare(state))
+            state = state if self.cell == "lstm" else (state,)
+            if self.options["feeding"] == "output":
+                context = find(y)
+            outputs.append(self.combined(context, y))
+            if self.options["feeding"] == "output":
+                fed = outputs[-1]
+        return torch.cat(outputs)
 
     def forward(self, sources, targets):
         """Teacher forcing: logits (target_time, batch, target_vocabulary), expected ids (target_time, batch), states."""
         memory, state = self.encoder(sources)
+        state = self.handed_over(state)
         start, end = torch.tensor([START]), torch.tensor([END])
-        y, _ = self.decoder([torch.cat([start, target]) for target in targets], state)
-        if self.attention != "none":
-            y = self.attend(y, memory, torch.tensor([len(row) for row in sources]))
+        find = lambda y: self.look_up(y, memory, torch.tensor([len(row) for row in sources]))
+        rows = [torch.cat([start, target]) for target in targets]
+        if self.fed:
+            y = self.run_fed(rows, state, find)
+        else:
+            y, _ = self.decoder(rows, state)
+            if self.attention != "none":
+                y = self.combined(find(y), y)
         expected = pad_sequence([torch.cat([target, end]) for target in targets], padding_value=PAD)
         return self.dense(y), expected, state
 
@@ -272,7 +356,8 @@ def seq2seq_case(name, seed, source_input, target_input, layers=1, scale=0.75, c
     loss = model.loss(source_rows, target_rows)
     real = expected != PAD
     tokens = int(real.sum())
-    states = {f"state_{kind}_{layer}": part[layer] for layer in range(layers) for kind, part in zip("hc", final)}
+    depth = range(architecture.get("decoder_layers", layers))
+    states = {f"state_{kind}_{layer}": part[layer] for layer in depth for kind, part in zip("hc", final)}
     arguments = (architecture, seed, scale, source_rows, target_rows)
     return {
         "name": name,
@@ -322,6 +407,24 @@ def goldens():
                 seq2seq_case("bidirectional GRU, dot attention", 16, *[{"embedding": 3}] * 2, cell="gru", hidden=4, bidirectional=True, attention="dot"),
                 seq2seq_case("general attention, two layers", 17, {"embedding": 3}, "one_hot", layers=2, hidden=4, attention="general"),
                 seq2seq_case("tied embeddings, dot attention", 18, "one_hot", {"embedding": 4}, hidden=4, attention="dot", tied_embeddings=True),
+                seq2seq_case(
+                    "additive attention with biases over a wide encoder, bridge", 21, *[{"embedding": 3}] * 2, hidden=4,
+                    encoder_hidden=6, bidirectional=True, bridge="tanh", attention="additive", attention_bias=True,
+                ),
+                seq2seq_case(
+                    "additive GRU, concatenated", 22, "one_hot", {"embedding": 3}, cell="gru", hidden=4,
+                    attention="additive", attention_width=3, attention_output="concatenated",
+                ),
+                seq2seq_case(
+                    "a decoder deeper than its encoder, relu from the hidden state", 23, "one_hot", {"embedding": 3}, hidden=4,
+                    encoder_hidden=3, decoder_layers=2, hand_over=[0, None], bridge="relu", bridge_source="hidden",
+                    attention="general", attention_output="combined_linear",
+                ),
+                seq2seq_case("the output fed, two layers", 24, {"embedding": 3}, "one_hot", layers=2, hidden=4, attention="general", feeding="output"),
+                seq2seq_case(
+                    "the context fed", 25, *[{"embedding": 3}] * 2, cell="gru", hidden=4, encoder_hidden=6, bidirectional=True, bridge="linear",
+                    attention="additive", attention_bias=True, attention_output="state", feeding="context",
+                ),
                 seq2seq_case("label smoothing", 19, {"embedding": 3}, "one_hot", hidden=4, label_smoothing=0.1),
                 seq2seq_case("tied embeddings, label smoothing", 20, {"embedding": 3}, {"embedding": 4}, hidden=4, label_smoothing=0.2, tied_embeddings=True),
             ],

@@ -3,7 +3,7 @@
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::{DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, LOSS, PAD};
 use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
-use s2s_runtime::manifest::{OutputForm, Role};
+use s2s_runtime::manifest::{OutputForm, Role, StateWire};
 
 use super::super::reference::{log_softmax, softmax};
 use super::super::rounding::throws;
@@ -164,8 +164,8 @@ pub(super) fn check(
     let (mut training, mut folded, mut both) = (Scores::default(), Scores::default(), Scores::default());
     for (batch, expected) in batches.iter().zip(references) {
         let encoded = graphs.encode(batch)?;
-        for (wire, found) in wiring.states.iter().zip(&encoded) {
-            let reference = expected.states.iter().find(|(name, _)| *name == wire.encoder_output);
+        for (wire, found) in wiring.states.iter().filter_map(StateWire::from_encoder).zip(&encoded) {
+            let reference = expected.states.iter().find(|(name, _)| name == wire);
             states.add(&found.data, reference.map_or(&[], |(_, values)| values));
         }
         let (whole, found_loss) = graphs.train(batch)?;
@@ -285,9 +285,20 @@ impl<'a> Graphs<'a> {
     }
 
     /// The decoder's scores (batch, 1, target_vocabulary) of every step, fed with the batch's own tokens.
-    fn fold(&mut self, batch: &Batch, mut states: Vec<Tensor>) -> Result<Vec<Tensor>> {
-        let name = &self.bundle.manifest().wiring.decoder_input;
-        let memory = states.split_off(self.bundle.manifest().wiring.states.len());
+    fn fold(&mut self, batch: &Batch, encoded: Vec<Tensor>) -> Result<Vec<Tensor>> {
+        let wiring = &self.bundle.manifest().wiring;
+        let name = &wiring.decoder_input;
+        let mut encoded = encoded.into_iter();
+        let first = wiring.states.iter().filter_map(|wire| match &wire.zeros {
+            Some(axes) => {
+                let shape: Vec<usize> =
+                    [batch.sources.len()].into_iter().chain(axes.iter().copied()).collect();
+                Some(Tensor { data: vec![0.0; shape.iter().product()], shape })
+            }
+            None => encoded.next(),
+        });
+        let mut states: Vec<Tensor> = first.collect();
+        let memory: Vec<Tensor> = encoded.collect();
         let mut steps = Vec::new();
         for step in 0..batch.target_time() {
             let column: Vec<Vec<u32>> =

@@ -330,7 +330,7 @@ impl Parts {
                 Feeding::Output => Some(decoder[0].take_fed(hidden, wanted.fed)?),
                 Feeding::Context => Some(decoder[0].take_fed(memory, wanted.fed)?),
             };
-            if let Output::Both(First::State) = wanted.output {
+            if matches!(wanted.output, Output::Both(First::State)) {
                 // Ours begins with the context.
                 let columns = output.weight.shape[1];
                 let rows = hidden.min(output.weight.shape[0]);

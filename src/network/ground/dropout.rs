@@ -22,6 +22,13 @@ impl Dropout {
         Self { stream: self.stream.wrapping_mul(64).wrapping_add(layer), ..self }
     }
 
+    /// The same rate with a pattern of its own for a step of the decoder.
+    #[must_use]
+    pub fn of_step(self, step: u64) -> Self {
+        // An odd factor: no two steps have the same seed.
+        Self { seed: self.seed.wrapping_add((step + 1).wrapping_mul(0x9E37_79B9_7F4A_7C15)), ..self }
+    }
+
     /// Fills `factors` with 0 or 1 / (1 - rate).
     pub fn factors<R: Real>(&self, length: usize, factors: &mut Vec<R>) {
         let random = Random::new(self.seed, self.stream);

@@ -25,4 +25,13 @@ impl<R> Pass<'_, R> {
             scratch: self.scratch,
         }
     }
+
+    /// Lends itself to a step of a decoder whose steps drop values apart.
+    pub fn of_step(&mut self, step: u64) -> Pass<'_, R> {
+        Pass {
+            parameters: self.parameters,
+            dropout: self.dropout.map(|dropout| dropout.of_step(step)),
+            scratch: self.scratch,
+        }
+    }
 }

@@ -1,8 +1,13 @@
-//! Luong's global attention (arXiv 1508.04025): dot and general scores, padding masked, no input feeding.
+//! Attention over the encoder's outputs, padding masked: Luong's dot and general scores (arXiv 1508.04025)
+//! and Bahdanau's additive ones (arXiv 1409.0473).
 //!
-//! With h the top decoder state and m_s the encoder's outputs: score_s = h . m_s (dot) or (h K) . m_s
-//! (general); a = softmax(score) over the source's own tokens; h' = tanh([sum_s a_s m_s, h] C).
+//! With h a decoder state and m_s the encoder's outputs: score_s = h . m_s (dot), (h K) . m_s (general) or
+//! v . tanh(h W + m_s U + b) (additive); a = softmax(score) over the source's own tokens; the context is
+//! c = sum_s a_s m_s. The output layer reads tanh([c, h] C + d), the same without the tanh, [c, h], or h
+//! alone.
 
+use super::kinds::{AttentionOutput, AttentionScore};
+use super::lookup::{Lookup, LookupTape, MemoryTape, PreparedLookup};
 use crate::network::ground::gradients::{Summand, Summands};
 use crate::network::ground::graph::emit_parameter;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
@@ -10,276 +15,250 @@ use crate::network::ground::pass::Pass;
 use crate::network::ground::shard::Alignment;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
-use s2s_kernels::{MatRef, Packed, Real, Store, matmul, matmul_packed, softmax, tanh_each};
+use s2s_kernels::{MatRef, Packed, Real, Store, add_assign, add_column_sums, matmul_packed, tanh_each};
 
-/// The layer between the top decoder state and the output layer.
+/// What lies between the top decoder state and the output layer.
 ///
-/// Parameters: `decoder.attention.key` K (hidden, hidden), general scores only; `decoder.attention.combine` C
-/// (2 hidden, hidden).
+/// Parameters: those of its [`Lookup`]; `decoder.attention.combine` C (memory + hidden, hidden) and, with a
+/// bias, `decoder.attention.combine_bias` d (hidden), where it combines.
 #[derive(Clone, Debug)]
 pub struct Attention {
+    /// How the context is found.
+    pub lookup: Lookup,
     hidden: usize,
-    key: Option<ParameterId>,
-    combine: ParameterId,
+    memory: usize,
+    output: AttentionOutput,
+    combine: Option<ParameterId>,
+    bias: Option<ParameterId>,
+}
+
+/// Sizes and options of an [`Attention`].
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    /// Width of the decoder's states.
+    pub hidden: usize,
+    /// Width of the encoder's outputs.
+    pub memory: usize,
+    /// Width of additive scores before they are summed.
+    pub width: usize,
+    /// Whether additive scores and the combining layer have a bias.
+    pub has_bias: bool,
+    /// The score.
+    pub score: AttentionScore,
+    /// What the output layer reads.
+    pub output: AttentionOutput,
 }
 
 /// [`Attention`] laid out for the products of one optimiser step; shared by all shards.
 #[derive(Clone, Debug, Default)]
 pub struct PreparedAttention<R> {
-    key: Option<[Packed<R>; 2]>,
+    /// That of [`Attention::lookup`].
+    pub lookup: PreparedLookup<R>,
     /// C and its transpose.
-    combine: [Packed<R>; 2],
+    combine: Option<[Packed<R>; 2]>,
 }
 
 /// What the forward pass leaves for the backward pass.
 #[derive(Clone, Debug, Default)]
 pub struct AttentionTape<R> {
-    /// h' (target tokens, hidden): the layer's output.
-    pub output: Vec<R>,
-    /// h K, text by text (target tokens, hidden); h itself with dot scores.
-    queries: Vec<R>,
-    /// Encoder outputs, text by text (source tokens, hidden).
-    memory: Vec<R>,
-    /// a, text by text (target tokens of the text, source tokens of the text).
-    weights: Vec<R>,
-    /// [context, h] (target tokens, 2 hidden), in the packing's order.
+    /// That of [`Attention::lookup`].
+    pub lookup: LookupTape<R>,
+    /// [c, h] (target tokens, memory + hidden), in the packing's order.
     both: Vec<R>,
-    buffer: Vec<R>,
-    /// Gradient of [context, h] C (target tokens, hidden).
+    /// What the combining layer gives (target tokens, hidden).
+    output: Vec<R>,
+    /// Gradient of [c, h] C + d (target tokens, hidden), and its sum over the tokens.
     d_sum: Vec<R>,
-    /// h, and the gradient of h K, text by text (target tokens, hidden).
-    h: Vec<R>,
-    d_queries: Vec<R>,
+    d_bias: Vec<R>,
 }
 
 impl Attention {
-    /// Registers the parameters; `general` asks for general scores instead of dot products.
-    pub fn new(p: &mut Layout, hidden: usize, general: bool) -> Self {
-        let key = general.then(|| p.add("decoder.attention.key", &[hidden, hidden]));
-        Self { hidden, key, combine: p.add("decoder.attention.combine", &[2 * hidden, hidden]) }
+    /// Registers the parameters; `None` where there is no attention.
+    pub fn new(p: &mut Layout, shape: AttentionShape) -> Option<Self> {
+        let AttentionShape { hidden, memory, has_bias, output, .. } = shape;
+        let lookup = Lookup::new(p, &shape)?;
+        let combines = matches!(output, AttentionOutput::Combined | AttentionOutput::CombinedLinear);
+        let combine = combines.then(|| p.add("decoder.attention.combine", &[memory + hidden, hidden]));
+        let bias = (combines && has_bias).then(|| p.add("decoder.attention.combine_bias", &[hidden]));
+        Some(Self { lookup, hidden, memory, output, combine, bias })
     }
 
-    /// Draws Glorot-uniform weights.
+    /// Draws Glorot-uniform weights; biases stay zero.
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
-        for (id, inputs) in
-            self.key.map(|id| (id, self.hidden)).into_iter().chain([(self.combine, 2 * self.hidden)])
-        {
-            let limit = (6.0 / (inputs + self.hidden) as f64).sqrt();
-            p.get_mut(id).iter_mut().for_each(|x| *x = random.symmetric(limit));
+        self.lookup.initialise(p, random);
+        if let Some(combine) = self.combine {
+            let limit = (6.0 / (self.memory + 2 * self.hidden) as f64).sqrt();
+            p.get_mut(combine).iter_mut().for_each(|x| *x = random.symmetric(limit));
         }
     }
 
     /// Packs the weights into the memory of `old`.
     pub fn prepare<R: Real>(&self, p: &Parameters<R>, old: PreparedAttention<R>) -> PreparedAttention<R> {
-        let both = |[a, b]: [Packed<R>; 2], m: MatRef<'_, R>| [a.repacked(m), b.repacked(m.transposed())];
         PreparedAttention {
-            key: self.key.map(|id| {
-                both(old.key.unwrap_or_default(), MatRef::new(p.get(id), self.hidden, self.hidden))
+            lookup: self.lookup.prepare(p, old.lookup),
+            combine: self.combine.map(|id| {
+                let m = MatRef::new(p.get(id), self.memory + self.hidden, self.hidden);
+                let [forward, backward] = old.combine.unwrap_or_default();
+                [forward.repacked(m), backward.repacked(m.transposed())]
             }),
-            combine: both(old.combine, MatRef::new(p.get(self.combine), 2 * self.hidden, self.hidden)),
         }
     }
 
-    /// Fills `tape.output` with h'.
+    /// What the output layer reads, (target tokens, width); `h` (target tokens, hidden) is the top layer's.
+    pub fn output<'a, R>(&self, tape: &'a AttentionTape<R>, h: &'a [R]) -> &'a [R] {
+        match self.output {
+            AttentionOutput::Combined | AttentionOutput::CombinedLinear => &tape.output,
+            AttentionOutput::Concatenated => &tape.both,
+            AttentionOutput::State => h,
+        }
+    }
+
+    /// Finds the contexts of all target tokens, and makes of them what the output layer reads.
     ///
-    /// - `h` (target tokens, hidden), `memory` (source tokens, hidden): packed rows; `alignment` says which
-    ///   belong together.
+    /// - `h` (target tokens, hidden): packed rows; `alignment` says which belong together.
     pub fn forward<R: Real>(
         &self,
         pass: &mut Pass<'_, R>,
         prepared: &PreparedAttention<R>,
         alignment: &Alignment,
         h: &[R],
-        memory: &[R],
+        memory: &MemoryTape<R>,
         tape: &mut AttentionTape<R>,
     ) {
-        let scratch = &mut *pass.scratch;
-        let width = self.hidden;
-        let tokens = h.len() / width;
-        gather(memory, width, &alignment.source_rows, &mut tape.memory);
-        gather(h, width, &alignment.target_rows, &mut tape.buffer);
-        match &prepared.key {
-            Some([key, _]) => {
-                tape.queries.resize(h.len(), R::ZERO);
-                let h = MatRef::new(&tape.buffer, tokens, width);
-                matmul_packed(&mut tape.queries, Store::Overwrite, h, key, scratch);
-            }
-            None => tape.queries.clone_from(&tape.buffer),
-        }
-        tape.weights.resize(alignment.cells, R::ZERO);
-        tape.both.resize(tokens * 2 * width, R::ZERO);
-        for text in &alignment.texts {
-            let weights = &mut tape.weights[text.cells.clone()];
-            let (targets, sources) = (text.targets.len(), text.sources.len());
-            let context = &mut tape.buffer[text.targets.start * width..text.targets.end * width];
-            if sources == 0 {
-                context.fill(R::ZERO);
-                continue;
-            }
-            let memory = MatRef::new(
-                &tape.memory[text.sources.start * width..text.sources.end * width],
-                sources,
-                width,
-            );
-            let queries = MatRef::new(
-                &tape.queries[text.targets.start * width..text.targets.end * width],
-                targets,
-                width,
-            );
-            matmul(weights, Store::Overwrite, queries, memory.transposed(), scratch);
-            weights.chunks_exact_mut(sources).for_each(softmax);
-            matmul(context, Store::Overwrite, MatRef::new(weights, targets, sources), memory, scratch);
-        }
-        for (context, &row) in tape.buffer.chunks_exact(width).zip(&alignment.target_rows) {
-            tape.both[row * 2 * width..][..width].copy_from_slice(context);
-        }
-        for (both, h) in tape.both.chunks_exact_mut(2 * width).zip(h.chunks_exact(width)) {
-            both[width..].copy_from_slice(h);
-        }
-        tape.output.resize(h.len(), R::ZERO);
-        let both = MatRef::new(&tape.both, tokens, 2 * width);
-        matmul_packed(&mut tape.output, Store::Overwrite, both, &prepared.combine[0], scratch);
-        tanh_each(&mut tape.output);
+        self.lookup.forward(pass, &prepared.lookup, alignment, h, memory, &mut tape.lookup);
+        self.combine(pass, prepared, h, tape);
     }
 
-    /// Goes back from `d_output` (target tokens, hidden), the gradient of h', which is overwritten with that
-    /// of h; `d_memory` (source tokens, hidden) is overwritten with that of the packed encoder outputs.
+    /// Makes of the contexts in the tape, and of `h` (target tokens, hidden), what the output layer reads.
+    pub fn combine<R: Real>(
+        &self,
+        pass: &mut Pass<'_, R>,
+        prepared: &PreparedAttention<R>,
+        h: &[R],
+        tape: &mut AttentionTape<R>,
+    ) {
+        if self.output == AttentionOutput::State {
+            return;
+        }
+        let (memory, width) = (self.memory, self.memory + self.hidden);
+        let tokens = h.len() / self.hidden;
+        tape.both.resize(tokens * width, R::ZERO);
+        for ((both, c), h) in tape
+            .both
+            .chunks_exact_mut(width)
+            .zip(tape.lookup.context.chunks_exact(memory))
+            .zip(h.chunks_exact(self.hidden))
+        {
+            both[..memory].copy_from_slice(c);
+            both[memory..].copy_from_slice(h);
+        }
+        let Some([combine, _]) = &prepared.combine else { return };
+        tape.output.resize(h.len(), R::ZERO);
+        let store = self.bias.map_or(Store::Overwrite, |bias| Store::Bias(pass.parameters.get(bias)));
+        let both = MatRef::new(&tape.both, tokens, width);
+        matmul_packed(&mut tape.output, store, both, combine, pass.scratch);
+        if self.output == AttentionOutput::Combined {
+            tanh_each(&mut tape.output);
+        }
+    }
+
+    /// Goes back from `d_output`, the gradient of what the output layer read, which is overwritten with that
+    /// of h (target tokens, hidden); that of the encoder's outputs is added to `memory`'s.
     pub fn backward<R: Real>(
         &self,
         pass: &mut Pass<'_, R>,
         prepared: &PreparedAttention<R>,
         alignment: &Alignment,
+        memory: &mut MemoryTape<R>,
         tape: &mut AttentionTape<R>,
-        d_output: &mut [R],
-        d_memory: &mut Vec<R>,
+        d_output: &mut Vec<R>,
     ) {
-        let scratch = &mut *pass.scratch;
-        let width = self.hidden;
-        let tokens = d_output.len() / width;
-        tape.d_sum.clear();
-        tape.d_sum.extend(d_output.iter().zip(&tape.output).map(|(&d, &y)| d * (R::ONE - y * y)));
-        let d_sum = MatRef::new(&tape.d_sum, tokens, width);
-        let mut d_both = vec![R::ZERO; tokens * 2 * width];
-        matmul_packed(&mut d_both, Store::Overwrite, d_sum, &prepared.combine[1], scratch);
+        self.combine_backward(pass, prepared, tape, d_output);
+        self.lookup.backward(pass, &prepared.lookup, alignment, memory, &mut tape.lookup, d_output);
+    }
 
-        let mut d_memory_by_text = vec![R::ZERO; tape.memory.len()];
-        tape.d_queries.clear();
-        tape.d_queries.resize(d_output.len(), R::ZERO);
-        let mut d_context = Vec::new();
-        let mut d_weights = Vec::new();
-        for text in &alignment.texts {
-            let (targets, sources) = (text.targets.len(), text.sources.len());
-            if sources == 0 {
-                continue;
-            }
-            let source_range = text.sources.start * width..text.sources.end * width;
-            let target_range = text.targets.start * width..text.targets.end * width;
+    /// Goes back through [`combine`](Self::combine): `d_output` becomes the gradient of h, and the tape has
+    /// that of the contexts.
+    pub fn combine_backward<R: Real>(
+        &self,
+        pass: &mut Pass<'_, R>,
+        prepared: &PreparedAttention<R>,
+        tape: &mut AttentionTape<R>,
+        d_output: &mut Vec<R>,
+    ) {
+        let (memory, width) = (self.memory, self.memory + self.hidden);
+        let d_context = &mut tape.lookup.d_context;
+        if self.output == AttentionOutput::State {
             d_context.clear();
-            for &row in &alignment.target_rows[text.targets.clone()] {
-                d_context.extend_from_slice(&d_both[row * 2 * width..][..width]);
+            d_context.resize(d_output.len() / self.hidden * memory, R::ZERO);
+            return;
+        }
+        if let Some([_, combine]) = &prepared.combine {
+            let tokens = d_output.len() / self.hidden;
+            tape.d_sum.clone_from(d_output);
+            if self.output == AttentionOutput::Combined {
+                tape.d_sum.iter_mut().zip(&tape.output).for_each(|(d, &y)| *d *= R::ONE - y * y);
             }
-            let d_context = MatRef::new(&d_context, targets, width);
-            let memory = MatRef::new(&tape.memory[source_range.clone()], sources, width);
-            let weights = &tape.weights[text.cells.clone()];
-            let d_memory = &mut d_memory_by_text[source_range];
-            let by_source = MatRef::new(weights, targets, sources).transposed();
-            matmul(d_memory, Store::Overwrite, by_source, d_context, scratch);
-            d_weights.resize(targets * sources, R::ZERO);
-            matmul(&mut d_weights, Store::Overwrite, d_context, memory.transposed(), scratch);
-            for (d, a) in d_weights.chunks_exact_mut(sources).zip(weights.chunks_exact(sources)) {
-                let mean = d.iter().zip(a).fold(R::ZERO, |sum, (&d, &a)| sum + d * a);
-                d.iter_mut().zip(a).for_each(|(d, &a)| *d = a * (*d - mean));
+            if self.bias.is_some() {
+                tape.d_bias.clear();
+                tape.d_bias.resize(self.hidden, R::ZERO);
+                add_column_sums(&mut tape.d_bias, &tape.d_sum);
             }
-            let d_scores = MatRef::new(&d_weights, targets, sources);
-            let queries = MatRef::new(&tape.queries[target_range.clone()], targets, width);
-            matmul(d_memory, Store::Add, d_scores.transposed(), queries, scratch);
-            matmul(&mut tape.d_queries[target_range], Store::Overwrite, d_scores, memory, scratch);
+            d_output.resize(tokens * width, R::ZERO);
+            let d_sum = MatRef::new(&tape.d_sum, tokens, self.hidden);
+            matmul_packed(d_output, Store::Overwrite, d_sum, combine, pass.scratch);
         }
-        // Back through the key, to h in the packing's order.
-        let d_h: &[R] = match &prepared.key {
-            Some([_, transposed]) => {
-                let d_queries = MatRef::new(&tape.d_queries, tokens, width);
-                tape.buffer.resize(tokens * width, R::ZERO);
-                matmul_packed(&mut tape.buffer, Store::Overwrite, d_queries, transposed, scratch);
-                tape.h.clear();
-                alignment
-                    .target_rows
-                    .iter()
-                    .for_each(|&row| tape.h.extend_from_slice(&tape.both[(row * 2 + 1) * width..][..width]));
-                &tape.buffer
-            }
-            None => &tape.d_queries,
-        };
-        for (d, both) in d_output.chunks_exact_mut(width).zip(d_both.chunks_exact(2 * width)) {
-            d.copy_from_slice(&both[width..]);
+        d_context.clear();
+        let tokens = d_output.len() / width;
+        for row in 0..tokens {
+            d_context.extend_from_slice(&d_output[row * width..][..memory]);
+            d_output.copy_within(row * width + memory..(row + 1) * width, row * self.hidden);
         }
-        for (d, &row) in d_h.chunks_exact(width).zip(&alignment.target_rows) {
-            d_output[row * width..][..width].iter_mut().zip(d).for_each(|(x, &d)| *x += d);
-        }
-        d_memory.resize(d_memory_by_text.len(), R::ZERO);
-        for (d, &row) in d_memory_by_text.chunks_exact(width).zip(&alignment.source_rows) {
-            d_memory[row * width..][..width].copy_from_slice(d);
-        }
+        d_output.truncate(tokens * self.hidden);
     }
 
-    /// Lists what [`backward`](Self::backward) found as gradients of the parameters.
+    /// Lists what the way back found as gradients of the parameters, but for those that the encoder's outputs
+    /// are projected with.
     pub fn summands<'a, R: Real>(&self, tape: &'a AttentionTape<R>, out: &mut Summands<'a, R>) {
-        let width = self.hidden;
-        let tokens = tape.d_sum.len() / width;
-        let rows = |values: &'a [R]| MatRef::new(values, tokens, width);
-        out.push((
-            self.combine,
-            Summand::over_rows(MatRef::new(&tape.both, tokens, 2 * width), rows(&tape.d_sum)),
-        ));
-        if let Some(key) = self.key {
-            out.push((key, Summand::over_rows(rows(&tape.h), rows(&tape.d_queries))));
+        if let Some(combine) = self.combine {
+            let tokens = tape.d_sum.len() / self.hidden;
+            let both = MatRef::new(&tape.both, tokens, self.memory + self.hidden);
+            out.push((combine, Summand::over_rows(both, MatRef::new(&tape.d_sum, tokens, self.hidden))));
         }
+        if let Some(bias) = self.bias {
+            out.push((bias, Summand::Row { at: 0, values: &tape.d_bias }));
+        }
+        self.lookup.summands(&tape.lookup, out);
     }
 
-    /// Writes the layer over any number of decoder steps.
-    ///
-    /// - `h` (batch, target_time, hidden), `memory` (batch, source_time, hidden), `mask` (batch,
-    ///   source_time).
-    ///
-    /// Returns h' (batch, target_time, hidden) and the weights (batch, target_time, source_time).
-    pub fn emit(
+    /// Writes what the output layer reads of contexts (batch, target_time, memory) and states `h` (batch,
+    /// target_time, hidden).
+    pub fn emit_combine(
         &self,
         p: &Parameters<f32>,
         g: &mut GraphBuilder,
+        context: &Value,
         h: &Value,
-        memory: &Value,
-        mask: &Value,
-    ) -> [Value; 2] {
+    ) -> Value {
+        if self.output == AttentionOutput::State {
+            return h.clone();
+        }
         g.scope("decoder.attention");
-        let queries = match self.key {
-            Some(key) => {
-                let key = emit_parameter(p, key, g);
-                g.node("MatMul", &[h, &key], &[])
-            }
-            None => h.clone(),
-        };
-        let keys = g.node("Transpose", &[memory], &[("perm", Attribute::Ints(vec![0, 2, 1]))]);
-        let scores = g.node("MatMul", &[&queries, &keys], &[]);
-        // Padding gets -1e9: e^-1e9 is exactly 0 in f32, and a text of padding alone still sums to 1 instead
-        // of 0 / 0.
-        let one = g.float(&[], &[1.0]);
-        let far = g.float(&[], &[1e9]);
-        let missing = g.node("Sub", &[mask, &one], &[]);
-        let penalty = g.node("Mul", &[&missing, &far], &[]);
-        let time = g.int64(&[1], &[1]);
-        let penalty = g.node("Unsqueeze", &[&penalty, &time], &[]);
-        let scores = g.node("Add", &[&scores, &penalty], &[]);
-        let weights = g.node("Softmax", &[&scores], &[("axis", Attribute::Int(-1))]);
-        let context = g.node("MatMul", &[&weights, memory], &[]);
-        let both = g.node("Concat", &[&context, h], &[("axis", Attribute::Int(2))]);
-        let combine = emit_parameter(p, self.combine, g);
-        let sum = g.node("MatMul", &[&both, &combine], &[]);
-        [g.node("Tanh", &[&sum], &[]), weights]
+        let both = g.node("Concat", &[context, h], &[("axis", Attribute::Int(2))]);
+        let Some(combine) = self.combine else { return both };
+        let combine = emit_parameter(p, combine, g);
+        let mut sum = g.node("MatMul", &[&both, &combine], &[]);
+        if let Some(bias) = self.bias {
+            let bias = emit_parameter(p, bias, g);
+            sum = g.node("Add", &[&sum, &bias], &[]);
+        }
+        if self.output == AttentionOutput::Combined { g.node("Tanh", &[&sum], &[]) } else { sum }
     }
 }
 
-/// Copies rows of `width`: `out[i] = rows[order[i]]`.
-fn gather<R: Real>(rows: &[R], width: usize, order: &[usize], out: &mut Vec<R>) {
-    out.clear();
-    order.iter().for_each(|&row| out.extend_from_slice(&rows[row * width..][..width]));
+impl<R: Real> AttentionTape<R> {
+    /// Adds to the gradient of the contexts.
+    pub fn add_to_context(&mut self, d_context: &[R]) {
+        add_assign(&mut self.lookup.d_context, d_context);
+    }
 }

@@ -56,9 +56,9 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
     ///
     /// - `x` (time, batch, inputs + 1), the last channel 1 at tokens and 0 at padding; behind it, where rows
     ///   are [held](Self::held), one that is 0 at tokens and 1 at padding;
-    /// - `w` (1, gates * hidden, channels of x), the column of the mask the bias; `r` (1, gates * hidden,
-    ///   hidden);
-    /// - `b` (1, 2 * gates * hidden): that of R h behind zeros, where it [has one](Self::recurrent_bias);
+    /// - `weights`: W (1, gates * hidden, channels of x), the column of the mask the bias; R (1, gates *
+    ///   hidden, hidden); B (1, 2 * gates * hidden), the bias of R h behind zeros, where it [has
+    ///   one](Self::recurrent_bias), else no value;
     /// - `states`: each (1, batch, hidden), one more than the cell has being left aside.
     ///
     /// Returns the outputs (time, 1, batch, hidden) and the final states.
@@ -67,9 +67,7 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: [&Value; 3],
         states: &[Value],
     ) -> Vec<Value>;
 

@@ -12,7 +12,7 @@ use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::Real;
 use s2s_kernels::random::Random;
 
-/// One layer of the encoder; its outputs and states have the width of the decoder's.
+/// One layer of the encoder; `hidden` is the width of its outputs and states, of both directions together.
 #[derive(Clone, Debug)]
 pub struct EncoderLayer {
     forward: Recurrent,

@@ -66,15 +66,13 @@ impl RecurrentCell for Gru {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        [w, r, b]: [&Value; 3],
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes =
             [("hidden_size", Attribute::Int(hidden as i64)), ("linear_before_reset", Attribute::Int(1))];
-        g.node_n("GRU", &[x, w, r, b.unwrap_or(&none), &none, &states[0]], &attributes, 2)
+        g.node_n("GRU", &[x, w, r, b, &none, &states[0]], &attributes, 2)
     }
 
     fn emit_step(

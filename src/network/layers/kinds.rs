@@ -103,12 +103,10 @@ impl RecurrentCell for Cell {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: [&Value; 3],
         states: &[Value],
     ) -> Vec<Value> {
-        cell!(self.emit_sequence(g, hidden, x, w, r, b, states))
+        cell!(self.emit_sequence(g, hidden, x, weights, states))
     }
 
     fn emit_step(

@@ -55,9 +55,7 @@ impl RecurrentCell for Lstm {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        _: Option<&Value>,
+        [w, r, _]: [&Value; 3],
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();

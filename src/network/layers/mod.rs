@@ -7,6 +7,7 @@ pub mod dense;
 pub mod encoder;
 mod gru;
 pub mod kinds;
+pub mod lookup;
 mod lstm;
 pub mod projection;
 pub mod recurrent;

@@ -175,8 +175,8 @@ impl Projection {
         }
     }
 
-    /// Writes the layer's input over whole texts (time, batch, channels), the last channel the mask (before its
-    /// opposite, where gates are held at padding), and its W.
+    /// Writes the layer's input over whole texts (time, batch, channels), the last channel the mask (before
+    /// its opposite, where gates are held at padding), and its W.
     ///
     /// `below` (time, batch, width) is the layer below, `None` for the first.
     pub fn emit_sequence(

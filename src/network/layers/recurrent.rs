@@ -16,7 +16,9 @@ use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::network::ground::pass::Pass;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
-use s2s_kernels::{MatRef, Packed, Real, add_assign, add_column_sums, subtract_projection};
+use s2s_kernels::{
+    MatRef, Packed, Real, Store, add_assign, add_column_sums, matmul_packed, subtract_projection,
+};
 
 /// One recurrent layer in one direction.
 ///
@@ -31,6 +33,8 @@ pub struct Recurrent<C = Cell> {
     projection: Projection,
     r: ParameterId,
     b: Option<ParameterId>,
+    /// What rows beside the input are multiplied with, and their width.
+    feed: Option<(ParameterId, usize)>,
 }
 
 /// The layer laid out for the products of one optimiser step; shared by all shards.
@@ -43,6 +47,8 @@ pub struct PreparedRecurrent<R> {
     r_backward: Packed<R>,
     /// The bias of R h (gates * hidden); empty where the cell has none.
     r_bias: Vec<R>,
+    /// The weight of the rows beside the input, (width, gates * hidden), and its transpose.
+    feed: Option<[Packed<R>; 2]>,
 }
 
 /// What the forward pass leaves for the backward pass; the caller keeps it and its memory is reused.
@@ -55,6 +61,10 @@ pub struct Tape<R> {
     pub initial: Vec<Vec<R>>,
     /// Whether those are zeros that need no gradient: the products of the first step with them are left out.
     pub from_zero: bool,
+    /// Rows beside the input (tokens, width), of a layer that [is fed](Recurrent::fed); and their gradient.
+    pub fed: Vec<R>,
+    /// The gradient of `fed`.
+    pub d_fed: Vec<R>,
     /// The second states (tokens, hidden) of a cell that has them.
     c: Vec<R>,
     /// What the cell keeps besides (tokens, hidden).
@@ -111,7 +121,15 @@ impl<C: RecurrentCell> Recurrent<C> {
             let front = count + biased.start;
             p.add_within(format!("{name}.B"), biased.len(), front, 2 * count)
         });
-        Self { name, cell, hidden, projection, r, b }
+        Self { name, cell, hidden, projection, r, b, feed: None }
+    }
+
+    /// The same layer, which reads rows of this width beside its input: registers `{name}.feed` (width,
+    /// gates * hidden).
+    #[must_use]
+    pub fn fed(self, p: &mut Layout, width: usize) -> Self {
+        let feed = p.add(format!("{}.feed", self.name), &[width, self.gates()]);
+        Self { feed: Some((feed, width)), ..self }
     }
 
     /// Width of the states.
@@ -129,6 +147,10 @@ impl<C: RecurrentCell> Recurrent<C> {
     pub fn initialise(&self, p: &mut Parameters<f32>, random: &mut Random) {
         self.projection.initialise(p, self.cell.ones(self.hidden), random);
         orthogonal_columns(p.get_mut(self.r), self.hidden, random);
+        if let Some((feed, width)) = self.feed {
+            let limit = (6.0 / (width + self.gates()) as f64).sqrt();
+            p.get_mut(feed).iter_mut().for_each(|x| *x = random.symmetric(limit));
+        }
     }
 
     /// Packs the weights into the memory of `old`; `tokens` is about how many ids a shard will bring.
@@ -145,6 +167,11 @@ impl<C: RecurrentCell> Recurrent<C> {
             r_forward: old.r_forward.repacked(r.transposed()),
             r_backward: old.r_backward.repacked(r),
             r_bias: self.recurrent_bias(p),
+            feed: self.feed.map(|(id, width)| {
+                let m = MatRef::new(p.get(id), width, self.gates());
+                let [forward, backward] = old.feed.unwrap_or_default();
+                [forward.repacked(m), backward.repacked(m.transposed())]
+            }),
         }
     }
 
@@ -157,7 +184,7 @@ impl<C: RecurrentCell> Recurrent<C> {
     }
 
     /// Counts the rows of W and R.
-    fn gates(&self) -> usize {
+    pub fn gates(&self) -> usize {
         self.hidden * self.cell.gates()
     }
 
@@ -181,6 +208,10 @@ impl<C: RecurrentCell> Recurrent<C> {
             tape.recurrent.resize(packing.rows * gates, R::ZERO);
         }
         self.projection.forward(pass, &prepared.projection, input, &mut tape.gates, &mut tape.projection);
+        if let (Some((_, width)), Some([feed, _])) = (self.feed, &prepared.feed) {
+            let fed = MatRef::new(&tape.fed, packing.rows, width);
+            matmul_packed(&mut tape.gates, Store::Add, fed, feed, pass.scratch);
+        }
         for (&n, &first) in packing.sizes.iter().zip(&packing.offsets) {
             let rows = first * hidden..(first + n) * hidden;
             let previous = packing.before(first).map(|row| row * hidden);
@@ -282,6 +313,11 @@ impl<C: RecurrentCell> Recurrent<C> {
             }
             add_column_sums(&mut tape.d_bias, &tape.gates[of_gates]);
         }
+        if let (Some((_, width)), Some([_, feed])) = (self.feed, &prepared.feed) {
+            tape.d_fed.resize(packing.rows * width, R::ZERO);
+            let d_gates = MatRef::new(&tape.gates, packing.rows, gates);
+            matmul_packed(&mut tape.d_fed, Store::Overwrite, d_gates, feed, pass.scratch);
+        }
         self.projection.backward(
             pass,
             &prepared.projection,
@@ -314,6 +350,10 @@ impl<C: RecurrentCell> Recurrent<C> {
             let values = &tape.d_recurrent_bias[self.cell.recurrent_bias(hidden)];
             out.push((b, Summand::Row { at: 0, values }));
         }
+        if let Some((feed, width)) = self.feed {
+            let fed = MatRef::new(&tape.fed, packing.rows, width);
+            out.push((feed, Summand::over_rows(fed, MatRef::new(&tape.gates, packing.rows, gates))));
+        }
         self.projection.summands(p, input, &tape.gates, &tape.d_bias, &tape.projection, out);
     }
 
@@ -334,14 +374,66 @@ impl<C: RecurrentCell> Recurrent<C> {
         g.scope(&self.name);
         let (x, w) = self.projection.emit_sequence(p, g, side, below);
         let r = emit_parameter(p, self.r, g);
-        let b = self.b.map(|b| emit_parameter(p, b, g));
-        self.cell.emit_sequence(g, self.hidden, &x, &w, &r, b.as_ref(), states)
+        let b = self.b.map_or_else(Value::none, |b| emit_parameter(p, b, g));
+        self.cell.emit_sequence(g, self.hidden, &x, [&w, &r, &b], states)
+    }
+
+    /// Writes W x + b (time, batch, gates * hidden) of whole texts, of a first layer.
+    pub fn emit_inputs(&self, p: &Parameters<f32>, g: &mut GraphBuilder, side: &GraphSide) -> Value {
+        g.scope(&self.name);
+        let (x, w) = self.projection.emit_sequence(p, g, side, None);
+        let w = transposed_matrix(g, &w);
+        g.node("MatMul", &[&x, &w], &[])
+    }
+
+    /// Writes one step with the parameters as a training graph carries them.
+    ///
+    /// - `input`: W x + b (batch, gates * hidden) of a first layer, h (batch, hidden) of the layer below for
+    ///   the others; `fed` and `states` as in [`emit_step`](Self::emit_step).
+    ///
+    /// Returns the next states.
+    pub fn emit_unfolded_step(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        input: &Value,
+        fed: Option<&Value>,
+        states: &[Value],
+    ) -> Vec<Value> {
+        g.scope(&self.name);
+        let mut inputs = match &self.projection {
+            Projection::Rows(rows) => rows.emit_unfolded_step(p, g, input),
+            Projection::Symbols(_) => input.clone(),
+        };
+        if let (Some((feed, _)), Some(fed)) = (self.feed, fed) {
+            let feed = emit_parameter(p, feed, g);
+            let product = g.node("MatMul", &[fed, &feed], &[]);
+            inputs = g.node("Add", &[&inputs, &product], &[]);
+        }
+        let r = emit_parameter(p, self.r, g);
+        let r = transposed_matrix(g, &r);
+        let mut recurrent = g.node("MatMul", &[&states[0], &r], &[]);
+        if let Some(b) = self.b {
+            // Behind as many zeros.
+            let b = emit_parameter(p, b, g);
+            let gates = self.gates() as i64;
+            let [from, to, axis] = [gates, 2 * gates, 1].map(|value| g.int64(&[1], &[value]));
+            let b = g.node("Slice", &[&b, &from, &to, &axis], &[]);
+            recurrent = g.node("Add", &[&recurrent, &b], &[]);
+        }
+        let products = if self.cell.takes_sum() {
+            vec![g.node("Add", &[&recurrent, &inputs], &[])]
+        } else {
+            vec![inputs, recurrent]
+        };
+        self.cell.emit_step(g, self.hidden, &products, states)
     }
 
     /// Writes one step.
     ///
     /// - `input`: the token (batch, 1) for the first layer, h (batch, hidden) of the layer below for the
     ///   others.
+    /// - `fed`: the rows beside it (batch, width), of a layer that [is fed](Self::fed).
     /// - `states`: each (batch, hidden).
     ///
     /// Returns the next states.
@@ -351,6 +443,7 @@ impl<C: RecurrentCell> Recurrent<C> {
         g: &mut GraphBuilder,
         io: Io,
         input: &Value,
+        fed: Option<&Value>,
         states: &[Value],
     ) -> Vec<Value> {
         g.scope(&self.name);
@@ -360,12 +453,15 @@ impl<C: RecurrentCell> Recurrent<C> {
                 vec![rows.emit_step_with_state(p, g, input, (self.r, h))]
             }
             projection => {
-                let inputs = projection.emit_step(p, g, io, input);
+                let mut inputs = projection.emit_step(p, g, io, input);
+                if let (Some((feed, _)), Some(fed)) = (self.feed, fed) {
+                    let feed = emit_parameter(p, feed, g);
+                    let product = g.node("MatMul", &[fed, &feed], &[]);
+                    inputs = g.node("Add", &[&inputs, &product], &[]);
+                }
                 // The same bytes as in the training graph; engines fold the transposition when they load.
-                let direction = g.int64(&[1], &[0]);
                 let r = emit_parameter(p, self.r, g);
-                let r = g.node("Squeeze", &[&r, &direction], &[]);
-                let r = g.node("Transpose", &[&r], &[("perm", Attribute::Ints(vec![1, 0]))]);
+                let r = transposed_matrix(g, &r);
                 let mut recurrent = g.node("MatMul", &[h, &r], &[]);
                 if self.b.is_some() {
                     let bias = self.recurrent_bias(p);
@@ -381,6 +477,13 @@ impl<C: RecurrentCell> Recurrent<C> {
         };
         self.cell.emit_step(g, self.hidden, &products, states)
     }
+}
+
+/// The transpose (columns, rows) of a parameter (1, rows, columns).
+fn transposed_matrix(g: &mut GraphBuilder, parameter: &Value) -> Value {
+    let direction = g.int64(&[1], &[0]);
+    let matrix = g.node("Squeeze", &[parameter, &direction], &[]);
+    g.node("Transpose", &[&matrix], &[("perm", Attribute::Ints(vec![1, 0]))])
 }
 
 /// A state of some rows before their step, where `previous` says (else the initial one), and room for theirs

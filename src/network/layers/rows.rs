@@ -151,6 +151,23 @@ impl Rows {
         (x, emit_parameter(p, self.w, g))
     }
 
+    /// Writes W x + b (batch, gates) of one step, x (batch, width), with W as a training graph carries it.
+    pub fn emit_unfolded_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, x: &Value) -> Value {
+        // A channel that is 1 for the bias, and one that is 0 where gates are held at padding.
+        let wide = self.width + if self.is_held { 2 } else { 1 };
+        let pads = g.int64(&[4], &[0, 0, 0, (wide - self.width) as i64]);
+        let x = g.node("Pad", &[x, &pads], &[]);
+        let mut token = vec![0.0; wide];
+        token[self.width] = 1.0;
+        let token = g.float(&[wide], &token);
+        let x = g.node("Add", &[&x, &token], &[]);
+        let w = emit_parameter(p, self.w, g);
+        let direction = g.int64(&[1], &[0]);
+        let w = g.node("Squeeze", &[&w, &direction], &[]);
+        let w = g.node("Transpose", &[&w], &[("perm", Attribute::Ints(vec![1, 0]))]);
+        g.node("MatMul", &[&x, &w], &[])
+    }
+
     /// Writes W x + b (batch, gates) of one step, x (batch, width).
     pub fn emit_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, x: &Value) -> Value {
         self.emit_product(p, g, "input", x, (&[], 0))

@@ -1,13 +1,15 @@
 //! The three graphs, cut from the one network.
 
 use s2s_runtime::contract::{
-    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT,
-    LOSS, axis::BATCH, axis::MEMORY_TIME, axis::SOURCE_TIME, axis::TARGET_TIME, next,
+    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_KEYS, ENCODER_MASK,
+    ENCODER_OUTPUT, FED_OUTPUT, LOSS, axis::BATCH, axis::MEMORY_TIME, axis::SOURCE_TIME, axis::TARGET_TIME,
+    next,
 };
 
 use super::seq2seq::Seq2Seq;
 use crate::network::ground::graph::{GraphSide, Io, emit_mask, squeeze, unsqueeze};
 use crate::network::layers::encoder::{Backwards, EncoderSides};
+use crate::network::layers::kinds::Feeding;
 use crate::network::{Network, Parameters};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, TensorProto};
@@ -20,15 +22,38 @@ pub(super) struct Step {
     pub(super) states: Vec<Vec<Value>>,
     /// Attention weights (batch, source_time); with attention only.
     pub(super) weights: Option<Value>,
+    /// What the next step is fed (batch, hidden), of a decoder that is fed what the output layer read.
+    pub(super) fed: Option<Value>,
+}
+
+/// What a decoding step reads within a graph.
+pub(super) struct StepInput<'a> {
+    /// What the first layer reads.
+    pub(super) token: Token<'a>,
+    /// h and (LSTM) c of each layer, (batch, hidden).
+    pub(super) states: &'a [Vec<Value>],
+    /// What the step before feeds (batch, hidden), of such a decoder.
+    pub(super) fed: Option<&'a Value>,
+    /// As in [`Encoded`].
+    pub(super) memory: Option<&'a [Value]>,
+}
+
+/// What the first layer of a step reads.
+pub(super) enum Token<'a> {
+    /// A token (batch, 1), or its one-hot row (batch, 1, target_vocabulary): the step is folded, as a
+    /// decoder is.
+    Token(Io, &'a Value),
+    /// W x + b (batch, gates * hidden): the step has the parameters as a training graph carries them.
+    Inputs(&'a Value),
 }
 
 /// What the encoder's layers give within a graph.
 pub(super) struct Encoded {
-    /// h and (LSTM) c of each layer, (1, batch, hidden).
-    pub(super) states: Vec<Vec<Value>>,
-    /// Outputs of the top layer (batch, source_time, hidden) and the mask (batch, source_time); with
-    /// attention only.
-    pub(super) memory: Option<[Value; 2]>,
+    /// h and (LSTM) c that each decoder layer starts from, (1, batch, hidden); `None` for zeros.
+    pub(super) states: Vec<Option<Vec<Value>>>,
+    /// Outputs of the top layer (batch, source_time, encoder width), the mask (batch, source_time) and, for
+    /// additive scores, their keys (batch, source_time, attention width); with attention only.
+    pub(super) memory: Option<Vec<Value>>,
 }
 
 impl Seq2Seq {
@@ -40,19 +65,13 @@ impl Seq2Seq {
         let Encoded { states, memory } = self.emit_encoder_layers(p, g, &source);
         g.scope("encoder");
         for (l, states) in states.iter().enumerate() {
-            for (name, state) in self.state_names(l).iter().zip(states) {
+            for (name, state) in self.state_names(l).iter().zip(states.iter().flatten()) {
                 let state = squeeze(g, state, 0);
                 g.output(name, &state, DataType::Float, &[Axis::Symbol(BATCH), Axis::Fixed(hidden)]);
             }
         }
-        if let Some([rows, mask]) = memory {
-            g.output(
-                ENCODER_OUTPUT,
-                &rows,
-                DataType::Float,
-                &[Axis::Symbol(BATCH), self.memory_time(), Axis::Fixed(hidden)],
-            );
-            g.output(ENCODER_MASK, &mask, DataType::Float, &[Axis::Symbol(BATCH), self.memory_time()]);
+        for (value, (name, axes)) in memory.iter().flatten().zip(self.memory_axes()) {
+            g.output(name, value, DataType::Float, &axes);
         }
     }
 
@@ -78,14 +97,18 @@ impl Seq2Seq {
                 self.state_names(l).iter().map(|name| g.input(name, DataType::Float, &state_axes)).collect()
             })
             .collect();
-        let memory = self.attention.is_some().then(|| {
-            let axes = [Axis::Symbol(BATCH), self.memory_time(), Axis::Fixed(a.hidden)];
-            [
-                g.input(ENCODER_OUTPUT, DataType::Float, &axes),
-                g.input(ENCODER_MASK, DataType::Float, &axes[..2]),
-            ]
+        let fed = (a.feeding == Feeding::Output).then(|| g.input(FED_OUTPUT, DataType::Float, &state_axes));
+        let memory: Option<Vec<Value>> = self.attention.is_some().then(|| {
+            let inputs = self.memory_axes().into_iter();
+            inputs.map(|(name, axes)| g.input(name, DataType::Float, &axes)).collect()
         });
-        let Step { logits, states, weights } = self.emit_step(p, g, io, &token, &states, memory.as_ref());
+        let input = StepInput {
+            token: Token::Token(io, &token),
+            states: &states,
+            fed: fed.as_ref(),
+            memory: memory.as_deref(),
+        };
+        let Step { logits, states, weights, fed } = self.emit_step(p, g, input);
         let output = scores(g, io, logits);
         let output = unsqueeze(g, &output, 1);
         g.output(
@@ -99,6 +122,9 @@ impl Seq2Seq {
                 g.output(&next(name), state, DataType::Float, &state_axes);
             }
         }
+        if let Some(fed) = fed {
+            g.output(&next(FED_OUTPUT), &fed, DataType::Float, &state_axes);
+        }
         if let Some(mut weights) = weights {
             // What the graphs put behind a source is no part of it for whoever asks what was attended.
             if let Some(filling) = self.filling {
@@ -111,33 +137,73 @@ impl Seq2Seq {
         }
     }
 
+    /// Names and axes of what the encoder gives once and every step reads, in the order of
+    /// [`Encoded::memory`].
+    pub(super) fn memory_axes(&self) -> Vec<(&'static str, Vec<Axis>)> {
+        let Some(attention) = &self.attention else { return Vec::new() };
+        let mut wires =
+            vec![(ENCODER_OUTPUT, Some(self.architecture().encoder_width())), (ENCODER_MASK, None)];
+        wires.extend(attention.lookup.keys_width().map(|width| (ENCODER_KEYS, Some(width))));
+        let axes = |width: Option<usize>| {
+            let rows = [Axis::Symbol(BATCH), self.memory_time()];
+            rows.into_iter().chain(width.map(Axis::Fixed)).collect()
+        };
+        wires.into_iter().map(|(name, width)| (name, axes(width))).collect()
+    }
+
     /// One decoding step: a token and the states of each layer to logits (batch, target_vocabulary) and the
     /// next states.
-    pub(super) fn emit_step(
+    pub(super) fn emit_step(&self, p: &Parameters<f32>, g: &mut GraphBuilder, input: StepInput<'_>) -> Step {
+        let (step, top) = self.emit_step_layers(p, g, input);
+        g.scope("decoder.dense");
+        Step { logits: self.dense.emit(p, g, &top), ..step }
+    }
+
+    /// The same but for the output layer; gives what that reads beside a step without logits.
+    pub(super) fn emit_step_layers(
         &self,
         p: &Parameters<f32>,
         g: &mut GraphBuilder,
-        io: Io,
-        token: &Value,
-        states: &[Vec<Value>],
-        memory: Option<&[Value; 2]>,
-    ) -> Step {
-        let mut below = token.clone();
+        input: StepInput<'_>,
+    ) -> (Step, Value) {
+        let attention = self.attention.as_ref().zip(input.memory);
+        let feeding = self.architecture().feeding;
+        let lookup = |h: &Value, g: &mut GraphBuilder| {
+            attention.map(|(attention, memory)| {
+                let h = unsqueeze(g, h, 1);
+                attention.lookup.emit(p, g, &h, memory, true)
+            })
+        };
+        let (mut found, mut fed) = (None, input.fed.cloned());
+        if let (Feeding::Context, Some(states)) = (feeding, input.states.last()) {
+            found = lookup(&states[0], g);
+            fed = found.as_ref().map(|[context, _]| squeeze(g, context, 1));
+        }
+        let (io, mut below) = match input.token {
+            Token::Token(io, token) => (Some(io), token.clone()),
+            Token::Inputs(inputs) => (None, inputs.clone()),
+        };
         let mut renewed = Vec::new();
-        for (layer, states) in self.decoder.iter().zip(states) {
-            let states = layer.emit_step(p, g, io, &below, states);
+        for (layer, states) in self.decoder.iter().zip(input.states) {
+            let states = match io {
+                Some(io) => layer.emit_step(p, g, io, &below, fed.as_ref(), states),
+                None => layer.emit_unfolded_step(p, g, &below, fed.as_ref(), states),
+            };
             below = states[0].clone();
             renewed.push(states);
         }
+        if feeding != Feeding::Context {
+            found = lookup(&below, g);
+        }
         let mut weights = None;
-        if let (Some(attention), Some([rows, mask])) = (&self.attention, memory) {
+        if let (Some((attention, _)), Some([context, attended])) = (attention, found) {
             let h = unsqueeze(g, &below, 1);
-            let [output, attended] = attention.emit(p, g, &h, rows, mask);
+            let output = attention.emit_combine(p, g, &context, &h);
             below = squeeze(g, &output, 1);
             weights = Some(squeeze(g, &attended, 1));
         }
-        g.scope("decoder.dense");
-        Step { logits: self.dense.emit(p, g, &below), states: renewed, weights }
+        let fed = (feeding == Feeding::Output).then(|| below.clone());
+        (Step { logits: Value::none(), states: renewed, weights, fed }, below)
     }
 
     /// The training model: both sides over whole texts with teacher forcing, and the loss.
@@ -151,17 +217,26 @@ impl Seq2Seq {
             Io::OneHot => g.input(DECODER_TARGET, DataType::Float, &target_axes),
         };
         let Encoded { states, memory } = self.emit_encoder_layers(p, g, &source);
-        let mut below: Option<Value> = None;
-        for (layer, states) in self.decoder.iter().zip(&states) {
-            let outputs = layer.emit_sequence(p, g, &target, below.as_ref(), states);
-            below = Some(squeeze(g, &outputs[0], 1));
-        }
-        g.scope("decoder");
-        let top = below.unwrap_or_else(Value::none);
-        let mut top = g.node("Transpose", &[&top], &[("perm", Attribute::Ints(vec![1, 0, 2]))]);
-        if let (Some(attention), Some([rows, mask])) = (&self.attention, &memory) {
-            [top, _] = attention.emit(p, g, &top, rows, mask);
-        }
+        let states = self.emit_first_states(g, &source, states);
+        let top = if self.is_fed() {
+            self.emit_fed_decoder(p, g, &target, &states, memory.as_deref())
+        } else {
+            let mut below: Option<Value> = None;
+            for (layer, states) in self.decoder.iter().zip(&states) {
+                let outputs = layer.emit_sequence(p, g, &target, below.as_ref(), states);
+                below = Some(squeeze(g, &outputs[0], 1));
+            }
+            g.scope("decoder");
+            let top = below.unwrap_or_else(Value::none);
+            let top = g.node("Transpose", &[&top], &[("perm", Attribute::Ints(vec![1, 0, 2]))]);
+            match (&self.attention, &memory) {
+                (Some(attention), Some(memory)) => {
+                    let [context, _] = attention.lookup.emit(p, g, &top, memory, false);
+                    attention.emit_combine(p, g, &context, &top)
+                }
+                _ => top,
+            }
+        };
         g.scope("decoder.dense");
         let logits = self.dense.emit(p, g, &top);
         let loss = emit_loss(g, io, &logits, &expected);
@@ -226,17 +301,8 @@ impl Seq2Seq {
     ) -> Encoded {
         let a = self.architecture();
         g.scope("encoder");
-        // A zero state is always wired: one engine fails on a symbolic batch without it. Its value is spelled
-        // out, because another takes a ConstantOfShape without one for float64.
-        let shape = g.node("Shape", &[&source.forward.mask], &[]);
-        let at = g.int64(&[1], &[1]);
-        let batch = g.node("Gather", &[&shape, &at], &[("axis", Attribute::Int(0))]);
-        let one = g.int64(&[1], &[1]);
-        let width = if a.bidirectional { a.hidden / 2 } else { a.hidden };
-        let width = g.int64(&[1], &[width as i64]);
-        let shape = g.node("Concat", &[&one, &batch, &width], &[("axis", Attribute::Int(0))]);
-        let value = Attribute::Tensor(TensorProto::of_floats("", &[1], &[0.0]));
-        let zero = g.node("ConstantOfShape", &[&shape], &[("value", value)]);
+        let width = if a.bidirectional { a.encoder_width() / 2 } else { a.encoder_width() };
+        let zero = emit_zero_state(g, source, width);
         let mut states = Vec::new();
         let mut below: Option<Value> = None;
         for (l, layer) in self.encoder.iter().enumerate() {
@@ -245,14 +311,101 @@ impl Seq2Seq {
             below = rows;
             states.push(layer_states);
         }
-        let memory = below.filter(|_| self.attention.is_some()).map(|rows| {
+        let memory = below.zip(self.attention.as_ref()).map(|(rows, attention)| {
             g.scope("encoder");
             let rows = g.node("Transpose", &[&rows], &[("perm", Attribute::Ints(vec![1, 0, 2]))]);
             let mask = squeeze(g, &source.forward.mask, 2);
-            [rows, g.node("Transpose", &[&mask], &[("perm", Attribute::Ints(vec![1, 0]))])]
+            let mask = g.node("Transpose", &[&mask], &[("perm", Attribute::Ints(vec![1, 0]))]);
+            let keys = attention.lookup.emit_keys(p, g, &rows);
+            [rows, mask].into_iter().chain(keys).collect()
         });
-        Encoded { states, memory }
+        Encoded { states: self.hand_over.emit(p, g, &states), memory }
     }
+
+    /// The first states of each decoder layer, (1, batch, hidden), zeros spelled out.
+    pub(super) fn emit_first_states(
+        &self,
+        g: &mut GraphBuilder,
+        source: &EncoderSides,
+        given: Vec<Option<Vec<Value>>>,
+    ) -> Vec<Vec<Value>> {
+        let mut zero = None;
+        let mut zeros = |g: &mut GraphBuilder| {
+            let hidden = self.architecture().hidden;
+            let zero = zero.get_or_insert_with(|| {
+                g.scope("decoder");
+                emit_zero_state(g, source, hidden)
+            });
+            vec![zero.clone(); self.decoder[0].states()]
+        };
+        given.into_iter().map(|states| states.unwrap_or_else(|| zeros(g))).collect()
+    }
+
+    /// A decoder that is fed over whole texts: its step as the body of a Scan. Gives what the output layer
+    /// reads (batch, target_time, width).
+    fn emit_fed_decoder(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        target: &GraphSide,
+        first: &[Vec<Value>],
+        memory: Option<&[Value]>,
+    ) -> Value {
+        let a = self.architecture();
+        g.scope("decoder");
+        let mut carried: Vec<Value> = first.iter().flatten().map(|state| squeeze(g, state, 0)).collect();
+        let feeds_output = a.feeding == Feeding::Output;
+        if feeds_output {
+            // As wide as a state: zeros of that shape.
+            let none = g.float(&[], &[0.0]);
+            let zeros = carried.first().map(|state| g.node("Mul", &[state, &none], &[]));
+            carried.extend(zeros);
+        }
+        let inputs = self.decoder[0].emit_inputs(p, g, target);
+        g.scope("decoder");
+        let state_axes = [Axis::Symbol(BATCH), Axis::Fixed(a.hidden)];
+        let body = g.body("fed_step", |g| {
+            let mut input = |name: &str| g.input(&format!("fed.{name}"), DataType::Float, &state_axes);
+            let names = (0..self.decoder.len()).map(|l| self.state_names(l));
+            let states: Vec<Vec<Value>> =
+                names.clone().map(|names| names.iter().map(|name| input(name)).collect()).collect();
+            let fed = feeds_output.then(|| input(FED_OUTPUT));
+            let gates = self.decoder[0].gates();
+            let inputs = g.input("fed.inputs", DataType::Float, &[Axis::Symbol(BATCH), Axis::Fixed(gates)]);
+            let token = Token::Inputs(&inputs);
+            let input = StepInput { token, states: &states, fed: fed.as_ref(), memory };
+            let (step, top) = self.emit_step_layers(p, g, input);
+            let names = names.flatten().chain(feeds_output.then(|| FED_OUTPUT.to_owned()));
+            for (name, state) in names.zip(step.states.iter().flatten().chain(&step.fed)) {
+                g.output(&format!("fed.{}", next(&name)), state, DataType::Float, &state_axes);
+            }
+            let axes = [Axis::Symbol(BATCH), Axis::Fixed(a.output_width())];
+            // Not the same value as a state: an output of a graph has one name.
+            let top = g.node("Identity", &[&top], &[]);
+            g.output("fed.top", &top, DataType::Float, &axes);
+        });
+        g.scope("decoder");
+        let states = carried.len();
+        let inputs: Vec<&Value> = carried.iter().chain([&inputs]).collect();
+        let attributes = [("body", body), ("num_scan_inputs", Attribute::Int(1))];
+        let outputs = g.node_n("Scan", &inputs, &attributes, states + 1);
+        g.node("Transpose", &[&outputs[states]], &[("perm", Attribute::Ints(vec![1, 0, 2]))])
+    }
+}
+
+/// Writes zeros (1, batch, width) for the state before a first step.
+///
+/// It is always wired: one engine fails on a symbolic batch without it. Its value is spelled out, because
+/// another takes a ConstantOfShape without one for float64.
+fn emit_zero_state(g: &mut GraphBuilder, source: &EncoderSides, width: usize) -> Value {
+    let shape = g.node("Shape", &[&source.forward.mask], &[]);
+    let at = g.int64(&[1], &[1]);
+    let batch = g.node("Gather", &[&shape, &at], &[("axis", Attribute::Int(0))]);
+    let one = g.int64(&[1], &[1]);
+    let width = g.int64(&[1], &[width as i64]);
+    let shape = g.node("Concat", &[&one, &batch, &width], &[("axis", Attribute::Int(0))]);
+    let value = Attribute::Tensor(TensorProto::of_floats("", &[1], &[0.0]));
+    g.node("ConstantOfShape", &[&shape], &[("value", value)])
 }
 
 /// Gives logits as they are, or probabilities beside one-hot tensors.

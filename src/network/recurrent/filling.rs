@@ -67,8 +67,8 @@ impl Filling {
                 (side.input.clone(), g.float(&[vocabulary], &row))
             }
         };
-        // max(time + least, length) rows: `length + least` more in front, of which min(time + least, length) go
-        // again.
+        // max(time + least, length) rows: `length + least` more in front, of which min(time + least, length)
+        // go again.
         let longer = g.int64(&[6], &at_front(length + least));
         let shape = g.node("Shape", &[&side.mask], &[]);
         let mut steps = g.node("Gather", &[&shape, &time], &[("axis", Attribute::Int(0))]);

@@ -2,7 +2,9 @@
 
 pub mod architecture;
 mod emit;
+mod feeding;
 mod filling;
+mod hand_over;
 mod network;
 mod pass;
 mod seq2seq;

@@ -1,14 +1,14 @@
 //! The encoder-decoder as a [`Network`]: how its layers are laid out, initialised and passed.
 
 use super::architecture::Architecture;
+use super::hand_over::HandOver;
 use super::pass::{Prepared, Workspace};
 use super::seq2seq::Seq2Seq;
 use crate::error::Result;
 use crate::network::ground::limits;
-use crate::network::layers::attention::Attention;
+use crate::network::layers::attention::{Attention, AttentionShape};
 use crate::network::layers::dense::Dense;
 use crate::network::layers::encoder::EncoderLayer;
-use crate::network::layers::kinds::AttentionScore;
 use crate::network::layers::recurrent::{Recurrent, Source};
 use crate::network::{Example, Layout, Network, Objective, Parameters, Summands, Sums};
 use s2s_kernels::random::Random;
@@ -25,38 +25,42 @@ impl Network for Seq2Seq {
         a.check()?;
         let cell = a.cell.name();
         let p = &mut Layout::default();
-        let source = |l, vocabulary, form| {
-            if l == 0 { Source::Symbols(vocabulary, form) } else { Source::Rows(a.hidden) }
+        let source = |l, vocabulary, form, width| {
+            if l == 0 { Source::Symbols(vocabulary, form) } else { Source::Rows(width) }
         };
+        let width = a.encoder_width();
         let encoder = (0..a.layers)
             .map(|l| {
-                let source = source(l, a.source_vocabulary, a.source_input);
-                EncoderLayer::new(
-                    p,
-                    &format!("encoder.{cell}_{l}"),
-                    a.cell,
-                    a.hidden,
-                    a.bidirectional,
-                    source,
-                )
+                let source = source(l, a.source_vocabulary, a.source_input, width);
+                EncoderLayer::new(p, &format!("encoder.{cell}_{l}"), a.cell, width, a.bidirectional, source)
             })
             .collect();
-        let decoder = (0..a.layers)
+        let hand_over = HandOver::new(p, a);
+        let decoder = (0..a.decoder_depth())
             .map(|l| {
-                let source = source(l, a.target_vocabulary, a.target_input);
-                Recurrent::new(p, "decoder", format!("decoder.{cell}_{l}"), a.cell, a.hidden, source)
+                let source = source(l, a.target_vocabulary, a.target_input, a.hidden);
+                let name = format!("decoder.{cell}_{l}");
+                let layer = Recurrent::new(p, "decoder", name, a.cell, a.hidden, source);
+                match a.fed_width().filter(|_| l == 0) {
+                    Some(width) => layer.fed(p, width),
+                    None => layer,
+                }
             })
             .collect();
-        let attention = match a.attention {
-            AttentionScore::None | AttentionScore::Additive => None,
-            AttentionScore::Dot => Some(Attention::new(p, a.hidden, false)),
-            AttentionScore::General => Some(Attention::new(p, a.hidden, true)),
+        let shape = AttentionShape {
+            hidden: a.hidden,
+            memory: width,
+            width: a.score_width(),
+            has_bias: a.attention_bias,
+            score: a.attention,
+            output: a.attention_output,
         };
+        let attention = Attention::new(p, shape);
         let tied = a.tied_embeddings.then(|| p.find("decoder.embedding")).flatten();
-        let dense = Dense::new(p, "decoder.dense", a.hidden, a.target_vocabulary, tied);
+        let dense = Dense::new(p, "decoder.dense", a.output_width(), a.target_vocabulary, tied);
         let layout = std::mem::take(p);
         limits::check_count(&layout)?;
-        Ok(Self { architecture, encoder, decoder, attention, dense, layout, filling: None })
+        Ok(Self { architecture, encoder, hand_over, decoder, attention, dense, layout, filling: None })
     }
 
     fn architecture(&self) -> &Architecture {
@@ -75,6 +79,7 @@ impl Network for Seq2Seq {
         for (l, layer) in self.decoder.iter().enumerate() {
             layer.initialise(&mut p, &mut Random::new(seed, (self.encoder.len() + l) as u64));
         }
+        self.hand_over.initialise(&mut p, &mut Random::new(seed, u64::MAX - 2));
         if let Some(attention) = &self.attention {
             attention.initialise(&mut p, &mut Random::new(seed, u64::MAX - 1));
         }

@@ -2,14 +2,18 @@
 
 use std::mem::take;
 
+use super::feeding::{FeedingTape, PreparedFeeding};
+use super::hand_over::{HandOverTape, PreparedHandOver};
 use super::seq2seq::Seq2Seq;
 use crate::network::ground::pass::Pass;
 use crate::network::ground::shard::{Alignment, Shard};
 use crate::network::layers::attention::{AttentionTape, PreparedAttention};
 use crate::network::layers::dense::{DenseBackward, DenseTape, PreparedDense};
 use crate::network::layers::encoder::{EncoderTape, PreparedEncoderLayer};
+use crate::network::layers::kinds::Feeding;
+use crate::network::layers::lookup::MemoryTape;
 use crate::network::layers::projection::Input;
-use crate::network::layers::recurrent::{PreparedRecurrent, RecurrentBackward, Tape};
+use crate::network::layers::recurrent::{PreparedRecurrent, Recurrent, RecurrentBackward, Tape};
 use crate::network::sequence::Forward;
 use crate::network::{Dropout, Example, Objective, Parameters, Summands, Sums};
 use s2s_kernels::{Real, Scratch, Team};
@@ -18,6 +22,7 @@ use s2s_kernels::{Real, Scratch, Team};
 #[derive(Clone, Debug, Default)]
 pub struct Prepared<R> {
     encoder: Vec<PreparedEncoderLayer<R>>,
+    hand_over: PreparedHandOver<R>,
     decoder: Vec<PreparedRecurrent<R>>,
     attention: Option<PreparedAttention<R>>,
     dense: PreparedDense<R>,
@@ -29,8 +34,12 @@ pub struct Workspace<R> {
     /// What the last pass was over, and whether with dropout; `None` where its gradients are not here.
     shard: Option<(Shard, bool)>,
     encoder: Vec<EncoderTape<R>>,
+    hand_over: HandOverTape<R>,
     decoder: Vec<Tape<R>>,
+    memory: MemoryTape<R>,
     attention: AttentionTape<R>,
+    /// Of a decoder that is fed, instead of most of the two above.
+    feeding: FeedingTape<R>,
     /// What the output layer reads after dropout, and the factors of it.
     top: Vec<R>,
     factors: Vec<R>,
@@ -43,7 +52,7 @@ pub struct Workspace<R> {
 
 /// Streams of [`Dropout`] within a step: two a layer of the encoder, then the decoder's, then the output
 /// layer's.
-const DECODER_STREAM: u64 = 24;
+pub(super) const DECODER_STREAM: u64 = 24;
 const OUTPUT_STREAM: u64 = 63;
 
 impl Seq2Seq {
@@ -63,13 +72,16 @@ impl Seq2Seq {
     ) -> Prepared<R> {
         old.encoder.resize_with(self.encoder.len(), Default::default);
         old.decoder.resize_with(self.decoder.len(), Default::default);
-        let Prepared { encoder, decoder, attention, dense } = &mut old;
+        let Prepared { encoder, hand_over, decoder, attention, dense } = &mut old;
         // The largest first, as far as one can tell: a long one at the end would be waited for.
         let mut jobs: Vec<Box<dyn FnOnce() + Send + '_>> = Vec::new();
         jobs.push(Box::new(|| *dense = self.dense.prepare(p, take(dense))));
+        // A table of all symbols is for all steps at once.
+        let of_decoder = if self.is_fed() { 0 } else { tokens };
         for (layer, slot) in self.decoder.iter().zip(decoder).rev() {
-            jobs.push(Box::new(move || *slot = layer.prepare(p, tokens, dropout, take(slot))));
+            jobs.push(Box::new(move || *slot = layer.prepare(p, of_decoder, dropout, take(slot))));
         }
+        jobs.push(Box::new(|| *hand_over = self.hand_over.prepare(p, take(hand_over))));
         for (layer, slot) in self.encoder.iter().zip(encoder).rev() {
             jobs.push(Box::new(move || *slot = layer.prepare(p, tokens, dropout, take(slot))));
         }
@@ -105,33 +117,50 @@ impl Seq2Seq {
             smoothing: R::from_f64(objective.label_smoothing),
             d_h: &mut ws.d_rows,
         };
-        let top = if dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
+        let top = if dropped { &ws.top } else { self.top(&ws.decoder, &ws.attention, &ws.feeding) };
         let mut pass = Pass { parameters: p, dropout: objective.dropout, scratch: &mut ws.scratch };
         let (targets, tape) = (&shard.target_ids, &mut ws.dense);
         let sums = self.dense.loss(&mut pass, &prepared.dense, top, targets, tape, Some(backward));
         if dropped {
             ws.d_rows.iter_mut().zip(&ws.factors).for_each(|(d, &f)| *d *= f);
         }
-        if let (Some(attention), Some(prepared)) = (&self.attention, &prepared.attention) {
-            let (d_h, d_memory) = (&mut ws.d_rows, &mut ws.d_memory);
-            attention.backward(&mut pass, prepared, &alignment, &mut ws.attention, d_h, d_memory);
+        let attention = self.attention.as_ref().zip(prepared.attention.as_ref());
+        let mut d_states: Vec<Vec<Vec<R>>>;
+        if let (true, Some((attention, of_attention))) = (self.is_fed(), attention) {
+            let decoder = &prepared.decoder;
+            let weights = PreparedFeeding { attention, prepared: of_attention, decoder };
+            let (memory, tape, d_top) = (&mut ws.memory, &mut ws.feeding, &ws.d_rows);
+            d_states = self.run_fed_backward(&mut pass, &weights, &shard, memory, tape, d_top);
+        } else {
+            if let Some((attention, prepared)) = attention {
+                let (memory, d_h) = (&mut ws.memory, &mut ws.d_rows);
+                attention.backward(&mut pass, prepared, &alignment, memory, &mut ws.attention, d_h);
+            }
+            let zeros = vec![R::ZERO; shard.target.batch() * self.architecture.hidden];
+            d_states = self.decoder.iter().map(|l| vec![zeros.clone(); l.states()]).collect();
+            for (l, layer) in self.decoder.iter().enumerate().rev() {
+                let (below, tapes) = ws.decoder.split_at_mut(l);
+                let input =
+                    below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
+                let gradients = RecurrentBackward {
+                    d_rows: Some(&ws.d_rows),
+                    d_states: &mut d_states[l],
+                    d_input: &mut ws.d_below,
+                };
+                let prepared = &prepared.decoder[l];
+                layer.backward(&mut pass, prepared, &shard.target, input, &mut tapes[0], gradients);
+                std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
+            }
         }
-
-        let zeros = vec![R::ZERO; shard.target.batch() * self.architecture.hidden];
-        let mut d_states: Vec<Vec<Vec<R>>> =
-            self.decoder.iter().map(|l| vec![zeros.clone(); l.states()]).collect();
-        for (l, layer) in self.decoder.iter().enumerate().rev() {
-            let (below, tapes) = ws.decoder.split_at_mut(l);
-            let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
-            let gradients = RecurrentBackward {
-                d_rows: Some(&ws.d_rows),
-                d_states: &mut d_states[l],
-                d_input: &mut ws.d_below,
-            };
-            let prepared = &prepared.decoder[l];
-            layer.backward(&mut pass, prepared, &shard.target, input, &mut tapes[0], gradients);
-            std::mem::swap(&mut ws.d_rows, &mut ws.d_below);
+        if let Some((attention, prepared)) = attention {
+            let (lookup, prepared) = (&attention.lookup, &prepared.lookup);
+            lookup.read_backward(&mut pass, prepared, &alignment, &mut ws.memory, &mut ws.d_memory);
         }
+        let zeros = vec![R::ZERO; shard.source.batch() * self.architecture.encoder_width()];
+        let states = self.decoder.first().map_or(0, Recurrent::states);
+        let mut d_finals = vec![vec![zeros; states]; self.encoder.len()];
+        let (d, tape) = ((&mut d_states[..], &mut d_finals[..]), &mut ws.hand_over);
+        self.hand_over.backward(&mut pass, &prepared.hand_over, &shard, &ws.decoder, tape, d);
         // Only attention reads the top encoder layer's outputs; each layer below is read by the one above it.
         let mut is_read = self.attention.is_some();
         std::mem::swap(&mut ws.d_rows, &mut ws.d_memory);
@@ -139,10 +168,9 @@ impl Seq2Seq {
             let (below, tapes) = ws.encoder.split_at_mut(l);
             let input =
                 below.last().map_or(Input::Ids(&shard.source_ids), |below| Input::Rows(below.output()));
-            let mut states: Vec<_> = d_states[l].iter().map(|state| shard.to_source(state)).collect();
             let gradients = RecurrentBackward {
                 d_rows: is_read.then_some(&ws.d_rows),
-                d_states: &mut states,
+                d_states: &mut d_finals[l],
                 d_input: &mut ws.d_below,
             };
             let prepared = &prepared.encoder[l];
@@ -163,15 +191,23 @@ impl Seq2Seq {
             layer.summands(p, &shard.source, input, tape, &mut out);
             input = Input::Rows(tape.output());
         }
-        let mut input = Input::Ids(&shard.decoder_ids);
-        for (layer, tape) in self.decoder.iter().zip(&ws.decoder) {
-            layer.summands(p, &shard.target, input, tape, &mut out);
-            input = Input::Rows(&tape.h);
+        self.hand_over.summands(&ws.hand_over, &mut out);
+        if let (true, Some(attention)) = (self.is_fed(), &self.attention) {
+            self.fed_summands(p, attention, shard, &ws.feeding, &mut out);
+        } else {
+            let mut input = Input::Ids(&shard.decoder_ids);
+            for (layer, tape) in self.decoder.iter().zip(&ws.decoder) {
+                layer.summands(p, &shard.target, input, tape, &mut out);
+                input = Input::Rows(&tape.h);
+            }
+            if let Some(attention) = &self.attention {
+                attention.summands(&ws.attention, &mut out);
+            }
         }
         if let Some(attention) = &self.attention {
-            attention.summands(&ws.attention, &mut out);
+            attention.lookup.read_summands(&ws.memory, &mut out);
         }
-        let top = if *dropped { &ws.top } else { top(&ws.decoder, self.attention.is_some(), &ws.attention) };
+        let top = if *dropped { &ws.top } else { self.top(&ws.decoder, &ws.attention, &ws.feeding) };
         self.dense.summands(top, &ws.dense, &mut out);
         out
     }
@@ -189,7 +225,7 @@ impl Seq2Seq {
         }
         let shard = Shard::new(examples);
         self.run(p, prepared, &shard, None, ws);
-        let top = top(&ws.decoder, self.attention.is_some(), &ws.attention);
+        let top = self.top(&ws.decoder, &ws.attention, &ws.feeding);
         let mut pass = Pass { parameters: p, dropout: None, scratch: &mut ws.scratch };
         self.dense.loss(&mut pass, &prepared.dense, top, &shard.target_ids, &mut ws.dense, None)
     }
@@ -213,18 +249,17 @@ impl Seq2Seq {
         self.run(p, &prepared, &shard, None, &mut ws);
         let hidden = self.architecture.hidden;
         let mut states = Vec::new();
-        for (l, (layer, tape)) in self.encoder.iter().zip(&ws.encoder).enumerate() {
-            for (name, packed) in self.state_names(l).into_iter().zip(layer.final_states(&shard.source, tape))
-            {
+        for (l, tape) in ws.decoder.iter().enumerate().filter(|(l, _)| self.hand_over.is_given(*l)) {
+            for (name, packed) in self.state_names(l).into_iter().zip(&tape.initial) {
                 let mut rows = vec![R::ZERO; packed.len()];
-                for (row, &example) in packed.chunks_exact(hidden).zip(&shard.source.order) {
+                for (row, &example) in packed.chunks_exact(hidden).zip(&shard.target.order) {
                     rows[example * hidden..][..hidden].copy_from_slice(row);
                 }
                 states.push((name, rows));
             }
         }
         let (vocabulary, target_time) = (self.architecture.target_vocabulary, shard.target.steps());
-        let top = top(&ws.decoder, self.attention.is_some(), &ws.attention);
+        let top = self.top(&ws.decoder, &ws.attention, &ws.feeding);
         let mut pass = Pass { parameters: p, dropout: None, scratch: &mut ws.scratch };
         let packed = self.dense.logits(&mut pass, &prepared.dense, top);
         let mut logits = vec![R::ZERO; sources.len() * target_time * vocabulary];
@@ -253,33 +288,59 @@ impl Seq2Seq {
             let (mut pass, prepared) = (pass.of_layer(l as u64), &prepared.encoder[l]);
             layer.forward(&mut pass, prepared, &shard.source, input, &mut tapes[0]);
         }
-        for (l, layer) in self.decoder.iter().enumerate() {
-            let (below, tapes) = ws.decoder.split_at_mut(l);
-            let tape = &mut tapes[0];
-            let states = self.encoder[l].final_states(&shard.source, &ws.encoder[l]);
-            tape.initial = states.iter().map(|state| shard.to_target(state)).collect();
-            let input = below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
-            let (mut pass, prepared) = (pass.of_layer(DECODER_STREAM + l as u64), &prepared.decoder[l]);
-            layer.forward(&mut pass, prepared, &shard.target, input, tape);
-        }
+        let finals = self.encoder.iter().zip(&ws.encoder);
+        let finals: Vec<_> = finals.map(|(layer, tape)| layer.final_states(&shard.source, tape)).collect();
+        let (decoder, tape) = (&mut ws.decoder, &mut ws.hand_over);
+        self.hand_over.forward(&mut pass, &prepared.hand_over, shard, &finals, decoder, tape);
+        let attention = self.attention.as_ref().zip(prepared.attention.as_ref());
         let mut alignment = Alignment::default();
-        if let (Some(attention), Some(prepared)) = (&self.attention, &prepared.attention) {
+        if let Some((attention, prepared)) = attention {
             alignment = shard.alignment();
-            let h = ws.decoder.last().map_or(&[][..], |tape| &tape.h);
             let memory = ws.encoder.last().map_or(&[][..], EncoderTape::output);
-            attention.forward(&mut pass, prepared, &alignment, h, memory, &mut ws.attention);
+            attention.lookup.read(&mut pass, &prepared.lookup, &alignment, memory, &mut ws.memory);
+        }
+        if let (true, Some((attention, of_attention))) = (self.is_fed(), attention) {
+            let weights = PreparedFeeding { attention, prepared: of_attention, decoder: &prepared.decoder };
+            let tapes = (&ws.decoder[..], &mut ws.feeding);
+            self.run_fed(&mut pass, &weights, (shard, &alignment), &ws.memory, tapes);
+        } else {
+            for (l, layer) in self.decoder.iter().enumerate() {
+                let (below, tapes) = ws.decoder.split_at_mut(l);
+                let input =
+                    below.last().map_or(Input::Ids(&shard.decoder_ids), |below| Input::Rows(&below.h));
+                let (mut pass, prepared) = (pass.of_layer(DECODER_STREAM + l as u64), &prepared.decoder[l]);
+                layer.forward(&mut pass, prepared, &shard.target, input, &mut tapes[0]);
+            }
+            if let Some((attention, prepared)) = attention {
+                let h = ws.decoder.last().map_or(&[][..], |tape| &tape.h);
+                attention.forward(&mut pass, prepared, &alignment, h, &ws.memory, &mut ws.attention);
+            }
         }
         if let Some(dropout) = pass.of_layer(OUTPUT_STREAM).dropout {
-            let rows = top(&ws.decoder, self.attention.is_some(), &ws.attention);
+            let rows = self.top(&ws.decoder, &ws.attention, &ws.feeding);
             dropout.factors(rows.len(), &mut ws.factors);
             ws.top.clear();
             ws.top.extend(rows.iter().zip(&ws.factors).map(|(&x, &f)| x * f));
         }
         alignment
     }
-}
 
-/// What the output layer reads: the attention's output, or the top layer's.
-fn top<'a, R>(decoder: &'a [Tape<R>], has_attention: bool, attention: &'a AttentionTape<R>) -> &'a [R] {
-    if has_attention { &attention.output } else { decoder.last().map_or(&[][..], |tape| &tape.h) }
+    /// Whether the decoder's steps read what attention gave before.
+    pub(super) fn is_fed(&self) -> bool {
+        self.architecture.feeding != Feeding::None
+    }
+
+    /// What the output layer reads: what attention makes of its states, or the top layer's.
+    fn top<'a, R>(
+        &self,
+        decoder: &'a [Tape<R>],
+        attention: &'a AttentionTape<R>,
+        feeding: &'a FeedingTape<R>,
+    ) -> &'a [R] {
+        if self.is_fed() {
+            return &feeding.top;
+        }
+        let h = decoder.last().map_or(&[][..], |tape| &tape.h);
+        self.attention.as_ref().map_or(h, |layer| layer.output(attention, h))
+    }
 }

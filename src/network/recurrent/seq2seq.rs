@@ -2,6 +2,7 @@
 
 use super::architecture::Architecture;
 use super::filling::Filling;
+use super::hand_over::HandOver;
 use crate::network::Layout;
 use crate::network::layers::attention::Attention;
 use crate::network::layers::dense::Dense;
@@ -14,6 +15,7 @@ use crate::network::layers::recurrent::Recurrent;
 pub struct Seq2Seq {
     pub(super) architecture: Architecture,
     pub(super) encoder: Vec<EncoderLayer>,
+    pub(super) hand_over: HandOver,
     pub(super) decoder: Vec<Recurrent>,
     pub(super) attention: Option<Attention>,
     pub(super) dense: Dense,

@@ -1,8 +1,6 @@
 //! The recurrent family as export and verification see it.
 
-use s2s_runtime::contract::{
-    ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, ENCODER_MASK, ENCODER_OUTPUT, next,
-};
+use s2s_runtime::contract::{ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, FED_OUTPUT, next};
 use s2s_runtime::manifest::{MemoryWire, OutputForm, Role, StateWire, Wiring};
 use s2s_runtime::vocabulary::Vocabulary;
 
@@ -10,7 +8,7 @@ use super::filling::Filling;
 use super::seq2seq::Seq2Seq;
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::ground::graph::Io;
-use crate::network::layers::kinds::{AttentionScore, Cell};
+use crate::network::layers::kinds::{AttentionScore, Cell, Feeding};
 use crate::network::sequence::{FindTensor, Forward, Need, SequenceNetwork};
 use crate::network::{Exported, Layout, Network, Parameters};
 use crate::onnx::GraphBuilder;
@@ -50,11 +48,22 @@ impl SequenceNetwork for Seq2Seq {
     }
 
     fn wiring(&self, io: Io) -> Wiring {
-        let has_attention = self.architecture.attention != AttentionScore::None;
-        let states = (0..self.architecture.layers).flat_map(|l| self.state_names(l)).map(|state| StateWire {
+        let a = &self.architecture;
+        let has_attention = a.attention != AttentionScore::None;
+        let zeros = || Some(vec![a.hidden]);
+        let names =
+            (0..a.decoder_depth()).flat_map(|l| self.state_names(l).into_iter().map(move |name| (l, name)));
+        let states = names.map(|(l, state)| StateWire {
             decoder_output: next(&state),
-            encoder_output: state.clone(),
+            encoder_output: if self.hand_over.is_given(l) { state.clone() } else { String::new() },
+            zeros: if self.hand_over.is_given(l) { None } else { zeros() },
             decoder_input: state,
+            ..StateWire::default()
+        });
+        let fed = (a.feeding == Feeding::Output).then(|| StateWire {
+            zeros: zeros(),
+            decoder_input: FED_OUTPUT.to_owned(),
+            decoder_output: next(FED_OUTPUT),
             ..StateWire::default()
         });
         let kept =
@@ -67,11 +76,8 @@ impl SequenceNetwork for Seq2Seq {
                 Io::Ids => OutputForm::Logits,
                 Io::OneHot => OutputForm::Probabilities,
             },
-            states: states.collect(),
-            memory: match has_attention {
-                true => [ENCODER_OUTPUT, ENCODER_MASK].map(kept).to_vec(),
-                false => Vec::new(),
-            },
+            states: states.chain(fed).collect(),
+            memory: self.memory_axes().into_iter().map(|(name, _)| kept(name)).collect(),
             attention: has_attention.then(|| ATTENTION.to_owned()),
             ..Wiring::default()
         }

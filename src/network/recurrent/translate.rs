@@ -4,9 +4,10 @@ use s2s_runtime::contract::{
     END, GENERATED_IDS, GENERATED_LENGTHS, MAX_NEW_TOKENS, axis::BATCH, axis::GENERATED_TIME,
 };
 
-use super::emit::{Encoded, Step};
+use super::emit::{Encoded, Step, StepInput, Token};
 use super::seq2seq::Seq2Seq;
 use crate::network::ground::graph::{Io, squeeze};
+use crate::network::layers::kinds::Feeding;
 use crate::network::{Network, Parameters};
 use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, TensorProto};
@@ -23,9 +24,15 @@ impl Seq2Seq {
         let source = self.emit_source(g, Io::Ids);
         let limit = g.input(MAX_NEW_TOKENS, DataType::Int64, &[]);
         let Encoded { states, memory } = self.emit_encoder_layers(p, g, &source);
+        let states = self.emit_first_states(g, &source, states);
         g.scope("translate");
-        let states: Vec<Vec<Value>> =
-            states.iter().map(|layer| layer.iter().map(|state| squeeze(g, state, 0)).collect()).collect();
+        let mut states: Vec<Value> = states.iter().flatten().map(|state| squeeze(g, state, 0)).collect();
+        if self.architecture().feeding == Feeding::Output {
+            // As wide as a state: zeros of that shape.
+            let none = g.float(&[], &[0.0]);
+            let zeros = states.first().map(|state| g.node("Mul", &[state, &none], &[]));
+            states.extend(zeros);
+        }
         // (batch, 1): a token, a flag, a length of each row.
         let shape = g.node("Shape", &[&source.forward.mask], &[]);
         let (one, at) = (g.int64(&[1], &[1]), [("axis", Attribute::Int(0))]);
@@ -38,11 +45,11 @@ impl Seq2Seq {
         let start = filled(g, i64::from(s2s_runtime::contract::START));
         let (running, lengths) = (filled(g, 1), filled(g, 0));
         let go = g.boolean(true);
-        let body = g.body("step", |g| self.emit_loop_body(p, g, memory.as_ref()));
+        let body = g.body("step", |g| self.emit_loop_body(p, g, memory.as_deref()));
 
         g.scope("translate");
         let mut inputs = vec![&limit, &go, &start, &running, &lengths];
-        inputs.extend(states.iter().flatten());
+        inputs.extend(&states);
         let carried = inputs.len() - 2;
         let outputs = g.node_n("Loop", &inputs, &[("body", body)], carried + 1);
         let ids = g.node("Transpose", &[&outputs[carried]], &[("perm", Attribute::Ints(vec![1, 0]))]);
@@ -53,7 +60,7 @@ impl Seq2Seq {
 
     /// Inputs: number of the step, condition, token, running, lengths, states. Outputs: the condition, the
     /// same again, and the ids of this step, which the Loop stacks.
-    fn emit_loop_body(&self, p: &Parameters<f32>, g: &mut GraphBuilder, memory: Option<&[Value; 2]>) {
+    fn emit_loop_body(&self, p: &Parameters<f32>, g: &mut GraphBuilder, memory: Option<&[Value]>) {
         let column = [Axis::Symbol(BATCH), Axis::Fixed(1)];
         let state_axes = [Axis::Symbol(BATCH), Axis::Fixed(self.architecture().hidden)];
         g.input("step.number", DataType::Int64, &[]);
@@ -70,7 +77,11 @@ impl Seq2Seq {
                     .collect()
             })
             .collect();
-        let Step { logits, states: renewed, .. } = self.emit_step(p, g, Io::Ids, &token, &states, memory);
+        let feeds_output = self.architecture().feeding == Feeding::Output;
+        let fed = feeds_output.then(|| g.input("step.fed_output", DataType::Float, &state_axes));
+        let input =
+            StepInput { token: Token::Token(Io::Ids, &token), states: &states, fed: fed.as_ref(), memory };
+        let Step { logits, states: renewed, fed, .. } = self.emit_step(p, g, input);
 
         g.scope("step");
         let (from, to, axis) = (g.int64(&[1], &[FIRST]), g.int64(&[1], &[i64::MAX]), g.int64(&[1], &[1]));
@@ -101,6 +112,9 @@ impl Seq2Seq {
         g.output("step.next_lengths", &longer, DataType::Int64, &column);
         for (name, state) in names.iter().flatten().zip(renewed.iter().flatten()) {
             g.output(&format!("step.next_{name}"), state, DataType::Float, &state_axes);
+        }
+        if let Some(fed) = fed {
+            g.output("step.next_fed_output", &fed, DataType::Float, &state_axes);
         }
         // One axis only: the reference evaluator joins matrices instead of stacking them.
         let ids = squeeze(g, &id, 1);

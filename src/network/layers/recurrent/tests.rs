@@ -49,9 +49,7 @@ impl RecurrentCell for Elman {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        _: Option<&Value>,
+        [w, r, _]: [&Value; 3],
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
@@ -154,7 +152,7 @@ fn a_cell_of_one_file_is_written_as_an_operator_and_as_a_step() {
 
     let mut g = GraphBuilder::new("step");
     let (x, h) = (input(&mut g, "x", &[1, WIDTH]), input(&mut g, "h", &[1, HIDDEN]));
-    let next = layer.emit_step(&p, &mut g, Io::Ids, &x, &[h]);
+    let next = layer.emit_step(&p, &mut g, Io::Ids, &x, None, &[h]);
     g.output("next", &next[0], DataType::Float, &[Axis::Fixed(1), Axis::Fixed(HIDDEN)]);
     assert_eq!(operators(g.finish(17, 8, &[])), ["Concat", "MatMul", "Add", "Tanh"]);
 
