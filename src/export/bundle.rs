@@ -12,7 +12,7 @@ use s2s_runtime::contract::{
     },
 };
 use s2s_runtime::manifest::{GraphFile, Languages, Manifest, Provenance, Role, SpecialIds, Wiring};
-use s2s_runtime::vocabulary::Vocabulary;
+use s2s_runtime::vocabulary::{PaddingSide, Vocabulary};
 use sha2::{Digest, Sha256};
 
 use super::compression::{Compressor, Dtype};
@@ -163,7 +163,10 @@ fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
             return Err(Error::new(ErrorKind::Internal, message));
         }
     }
-    if input.source.spec().padding.is_some() && input.network.needs().contains(&Need::Attention) {
+    // Behind each source there may stand as much as stands behind every other.
+    let padding = input.source.spec().padding.as_ref();
+    let is_uneven = padding.is_some_and(|p| p.length > p.least || p.side == PaddingSide::Left);
+    if is_uneven && input.network.needs().contains(&Need::Attention) {
         let message = "attention over sources that are filled up with a symbol cannot be exported";
         return Err(
             Error::new(ErrorKind::Usage, message).help("take `padding` out of the run's source vocabulary")

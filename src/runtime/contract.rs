@@ -68,6 +68,8 @@ pub mod axis {
     pub const BATCH: &str = "batch";
     /// Source tokens, padding counted.
     pub const SOURCE_TIME: &str = "source_time";
+    /// Source tokens and what the graphs put behind them by themselves.
+    pub const MEMORY_TIME: &str = "memory_time";
     /// Target tokens, padding counted.
     pub const TARGET_TIME: &str = "target_time";
     /// Tokens that greedy decoding within a graph wrote, padding counted.
