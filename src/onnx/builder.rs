@@ -172,7 +172,12 @@ impl GraphBuilder {
         let (inputs, attributes) = (node.inputs.iter().collect::<Vec<_>>(), &node.attributes);
         let attributes: Vec<_> =
             attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
-        self.node(&node.op, &inputs, &attributes)
+        // Beside the first: it is of the same layer.
+        let scope = node.name.rsplit_once('.').map_or("", |(scope, _)| scope).to_owned();
+        let around = std::mem::replace(&mut self.scope, scope);
+        let again = self.node(&node.op, &inputs, &attributes);
+        self.scope = around;
+        again
     }
 
     /// A named f32 tensor, row-major; the same name again gives the same value.

@@ -76,16 +76,17 @@ def rust(name, target):
     return translate
 
 
-def block(document, number=0):
-    """A Python block of a document."""
-    return re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)[number]
+def block(document, folder):
+    """The first Python block of a document that opens a file of this folder."""
+    blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
+    return next(block for block in blocks if f"{folder}/" in block)
 
 
 def pasted(document, folder):
     """A document's program as a reader makes it his own: another folder, other texts, room for longer ones."""
 
     def translate(bundle, texts):
-        program = block(document).replace(folder, str(bundle)).replace('"3 april 1999"', "TEXT")
+        program = block(document, folder).replace(folder, str(bundle)).replace('"3 april 1999"', "TEXT")
         longest = re.search(r"^  max_new_tokens: (\d+)$", (bundle / "s2s.yaml").read_text(encoding="utf-8"), re.MULTILINE).group(1)
         program, limits = re.subn(r"len\(text\) < \d+|np\.array\(\d+\)", lambda limit: re.sub(r"\d+", longest, limit.group()), program)
         assert "TEXT" in program and str(bundle) in program and limits, f"{document} has another program now: change this one"
@@ -187,7 +188,7 @@ def main():
             if keras is not None:
                 check(f"s2s translate, {kind}", keras, lambda: expected)
             # What README.md's loop names itself are the two states of one LSTM layer, unless it asks the manifest.
-            wired = keras is not None or "wiring" in block("README.md")
+            wired = keras is not None or "wiring" in block("README.md", "exported/dates")
             for name, loop in {**loops, **(programs if kind != "dates" else {})}.items():
                 if name in missing or name == "README.md" and not wired:
                     continue

@@ -106,7 +106,12 @@ class Reference:
         self.encoder = [[self.layer("encoder", l, suffix, width) for suffix in self.directions] for l in range(self.layers)]
         self.decoder = [self.layer("decoder", l, "", self.hidden) for l in range(self.layers)]
         # Weights that the step graph folds are rounded to f16 or int8 once more: there its own are the reference.
-        self.stepper = self.decoder if self.exact else [self.folded(step, l) for l in range(self.layers)]
+        self.stepper = self.decoder if self.exact else [self.folded(step, "decoder", l) for l in range(self.layers)]
+        # The same of the encoder's step, whose weights may be smaller than those that an operator keeps in f32.
+        self.encoder_by_step = self.encoder
+        if not self.exact and "encoder_step" in manifest["graphs"]:
+            step = load("encoder_step")
+            self.encoder_by_step = [[self.folded(step, "encoder", l)] for l in range(self.layers)]
 
     def layer(self, side, l, suffix, width):
         name = f"{side}.{self.cell}_{l}{suffix}"
@@ -118,8 +123,8 @@ class Reference:
             return Layer(self.cell, lambda id: w[:, id] + w[:, -1], r)
         return Layer(self.cell, lambda id: w[:, :-1] @ embedding[id] + w[:, -1], r)
 
-    def folded(self, w, l):
-        name = f"decoder.{self.cell}_{l}"
+    def folded(self, w, side, l):
+        name = f"{side}.{self.cell}_{l}"
         if l == 0:
             return Layer(self.cell, lambda id: w[f"{name}.table"][id], w[f"{name}.R"][0])
         if self.cell == "lstm":
@@ -129,10 +134,10 @@ class Reference:
     def zero(self, width):
         return [np.zeros(width)] * (2 if self.cell == "lstm" else 1)
 
-    def encode(self, ids):
+    def encode(self, ids, layers=None):
         """One text: the states of each layer, and the top layer's rows (time, hidden)."""
         xs, states = list(ids), []
-        for layer in self.encoder:
+        for layer in layers or self.encoder:
             width = self.hidden // len(layer)
             runs = [direction.run(xs[:: -1 if i else 1], self.zero(width)) for i, direction in enumerate(layer)]
             xs = [np.concatenate(row) for row in zip(*[rows[:: -1 if i else 1] for i, (rows, _) in enumerate(runs)])]
