@@ -9,7 +9,7 @@ use super::mlp::MlpConfig;
 use super::training::{BatchOrder, Optimiser};
 use super::*;
 use crate::error::{Error, ErrorKind};
-use crate::network::InputForm;
+use crate::network::{Bridge, GateActivation, InputForm};
 
 const GOOD: &str = "\
 name: small
@@ -302,6 +302,49 @@ fn a_wrong_value_is_reported_with_file_line_key_and_what_would_be_right() {
         assert_eq!(error.kind(), ErrorKind::Config, "{wrong}: {said}");
         assert!(said.contains(message), "{wrong}\n  said      {said}\n  expected  {message}");
         assert!(helped.contains(help), "{wrong}\n  helped    {helped}\n  expected  {help}");
+    }
+}
+
+#[test]
+fn the_options_of_foreign_networks_reach_the_architecture_and_fit_together() {
+    let config = with(&[
+        "model.gate_activation=hard_sigmoid_fifth",
+        "model.layers=2",
+        "model.decoder_layers=3",
+        "model.hand_over=[1, null, 0]",
+        "model.encoder_hidden=6",
+        "model.bridge=relu",
+        "model.bridge_source=hidden",
+        "model.attention=additive",
+        "model.attention_width=5",
+        "model.attention_bias=true",
+        "model.attention_output=concatenated",
+        "model.feeding=context",
+    ]);
+    let a = config.unwrap().model.architecture(9, 8);
+    assert_eq!((a.source_vocabulary, a.target_vocabulary, a.hidden, a.encoder_width()), (9, 8, 8, 6));
+    assert_eq!((a.decoder_depth(), a.starts()), (3, vec![Some(1), None, Some(0)]));
+    assert_eq!((a.gate_activation, a.bridge), (GateActivation::HardSigmoidFifth, Bridge::Relu));
+    assert_eq!((a.score_width(), a.output_width(), a.fed_width()), (5, 14, Some(6)));
+    for (set, message) in [
+        (&["model.decoder_layers=2"][..], "`hand_over` does not say"),
+        (&["model.hand_over=[3]"], "names the encoder layer 3 of 1"),
+        (&["model.hand_over=[0, 0]"], "has 2 entries for 1 decoder layers"),
+        (&["model.hand_over=[null]"], "nothing reads the encoder's top layer"),
+        (&["model.hand_over=[null]", "model.attention=dot", "model.bridge=tanh"], "has nothing to read"),
+        (&["model.encoder_hidden=6"], "no `bridge` lies between"),
+        (&["model.encoder_hidden=6", "model.bridge=tanh", "model.attention=dot"], "as wide as the decoder"),
+        (&["model.bridge_source=hidden"], "is of a `bridge`"),
+        (&["model.feeding=context"], "`feeding` is of attention"),
+        (&["model.attention=general", "model.attention_width=4"], "is of additive scores"),
+        (&["model.attention=dot", "model.attention_output=state"], "nothing reads what attention finds"),
+        (
+            &["model.attention=dot", "model.attention_output=concatenated", "model.feeding=output"],
+            "what the combining layer gives",
+        ),
+    ] {
+        let error = with(set).unwrap_err();
+        assert!(error.message().contains(message) && error.help_text().is_some(), "{set:?}: {error}");
     }
 }
 

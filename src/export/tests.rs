@@ -17,8 +17,8 @@ use super::verify::{Check, Outcome};
 use super::*;
 use crate::error::{Error, ErrorKind};
 use crate::network::{
-    Architecture, AttentionOutput, AttentionScore, Bridge, BridgeSource, Cell, Feeding, InputForm, Network,
-    Parameters, Seq2Seq,
+    Architecture, AttentionOutput, AttentionScore, Bridge, BridgeSource, Cell, Feeding, GateActivation,
+    InputForm, Network, Parameters, Seq2Seq,
 };
 use crate::onnx::messages::ModelProto;
 
@@ -253,6 +253,19 @@ fn foreign() -> Vec<Architecture> {
             hand_over: Some(vec![None, Some(0)]),
             encoder_hidden: Some(9),
             bridge: Bridge::Linear,
+            ..embedded.clone()
+        },
+        Architecture { cell: Cell::GruResetBefore, layers: 2, bidirectional: true, ..embedded.clone() },
+        Architecture {
+            gate_activation: GateActivation::HardSigmoidSixth,
+            bidirectional: true,
+            attention: AttentionScore::Dot,
+            ..embedded.clone()
+        },
+        Architecture {
+            cell: Cell::GruResetBias,
+            gate_activation: GateActivation::HardSigmoidFifth,
+            layers: 2,
             ..embedded
         },
     ]

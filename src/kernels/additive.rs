@@ -60,3 +60,48 @@ multiversion! {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// tanh within four units in the last place, summed over as many terms as the widest has.
+    const TOLERANCE: f64 = 1e-5;
+
+    fn numbers(n: usize, seed: u64) -> Vec<f32> {
+        let random = crate::random::Random::new(seed, 0);
+        (0..n as u64).map(|i| (random.bits_after(i) >> 40) as f32 / 16_777_216.0 * 2.0 - 1.0).collect()
+    }
+
+    #[test]
+    fn scores_and_their_gradients_are_those_of_the_definition_for_every_width() {
+        for (keys, width) in [(1, 1), (3, 16), (5, 37), (2, 64)] {
+            let [query, score, d_scores] =
+                [(width, 1), (width, 2), (keys, 3)].map(|(n, seed)| numbers(n, seed));
+            let all = numbers(keys * width, 4);
+            let (mut tanhs, mut scores) = (vec![0.0; keys * width], vec![0.0; keys]);
+            additive_scores(&query, &all, &score, &mut tanhs, &mut scores);
+            let tanh = |k: usize, j: usize| (f64::from(query[j]) + f64::from(all[k * width + j])).tanh();
+            for (k, &got) in scores.iter().enumerate() {
+                let want: f64 = (0..width).map(|j| tanh(k, j) * f64::from(score[j])).sum();
+                assert!((f64::from(got) - want).abs() < TOLERANCE, "{keys} {width}: {got} for {want}");
+            }
+            let (mut d_query, mut d_keys, mut d_score) =
+                (vec![1.0; width], vec![1.0; keys * width], vec![1.0; width]);
+            additive_scores_backward(&d_scores, &score, &tanhs, &mut d_query, &mut d_keys, &mut d_score);
+            let inner = |k: usize, j: usize| {
+                f64::from(d_scores[k]) * f64::from(score[j]) * (1.0 - tanh(k, j) * tanh(k, j))
+            };
+            for j in 0..width {
+                // What was there stays: the gradients are added.
+                let of_query = 1.0 + (0..keys).map(|k| inner(k, j)).sum::<f64>();
+                let of_score = 1.0 + (0..keys).map(|k| f64::from(d_scores[k]) * tanh(k, j)).sum::<f64>();
+                assert!((f64::from(d_query[j]) - of_query).abs() < TOLERANCE);
+                assert!((f64::from(d_score[j]) - of_score).abs() < TOLERANCE);
+                for k in 0..keys {
+                    assert!((f64::from(d_keys[k * width + j]) - 1.0 - inner(k, j)).abs() < TOLERANCE);
+                }
+            }
+        }
+    }
+}

@@ -3,8 +3,8 @@
 //!
 //! | graph | inputs | outputs |
 //! |---|---|---|
-//! | encoder | [`ENCODER_INPUT`] int64 (batch, source_time) | [`state_h`]`(l)`, [`state_c`]`(l)` f32 (batch, hidden); with attention [`ENCODER_OUTPUT`] f32 (batch, source_time, hidden) and [`ENCODER_MASK`] f32 (batch, source_time) |
-//! | decoder | [`DECODER_INPUT`] int64 (batch, 1), the states, with attention [`ENCODER_OUTPUT`] and [`ENCODER_MASK`] | [`DECODER_OUTPUT`] f32 (batch, 1, target_vocabulary), [`next`]` of each state`; with attention [`ATTENTION`] f32 (batch, source_time) |
+//! | encoder | [`ENCODER_INPUT`] int64 (batch, source_time) | [`state_h`]`(l)`, [`state_c`]`(l)` f32 (batch, hidden); with attention [`ENCODER_OUTPUT`] f32 (batch, source_time, encoder width) and [`ENCODER_MASK`] f32 (batch, source_time), with additive scores [`ENCODER_KEYS`] |
+//! | decoder | [`DECODER_INPUT`] int64 (batch, 1), the states, [`FED_OUTPUT`] if it is fed that, with attention what the encoder gives for it | [`DECODER_OUTPUT`] f32 (batch, 1, target_vocabulary), [`next`]` of each state`; with attention [`ATTENTION`] f32 (batch, source_time) |
 //! | training | [`ENCODER_INPUT`], [`DECODER_INPUT`] and [`DECODER_TARGET`] int64 (batch, target_time) | [`DECODER_OUTPUT`] (batch, target_time, target_vocabulary), [`LOSS`] f32 () |
 //! | translate (only if asked for) | [`ENCODER_INPUT`], [`MAX_NEW_TOKENS`] int64 () | [`GENERATED_IDS`] int64 (batch, generated_time), [`GENERATED_LENGTHS`] int64 (batch) |
 //!

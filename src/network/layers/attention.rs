@@ -6,8 +6,8 @@
 //! c = sum_s a_s m_s. The output layer reads tanh([c, h] C + d), the same without the tanh, [c, h], or h
 //! alone.
 
-use super::kinds::{AttentionOutput, AttentionScore};
-use super::lookup::{Lookup, LookupTape, MemoryTape, PreparedLookup};
+use super::kinds::AttentionOutput;
+use super::lookup::{AttentionShape, Lookup, LookupTape, MemoryTape, PreparedLookup};
 use crate::network::ground::gradients::{Summand, Summands};
 use crate::network::ground::graph::emit_parameter;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
@@ -30,23 +30,6 @@ pub struct Attention {
     output: AttentionOutput,
     combine: Option<ParameterId>,
     bias: Option<ParameterId>,
-}
-
-/// Sizes and options of an [`Attention`].
-#[derive(Clone, Copy, Debug)]
-pub struct AttentionShape {
-    /// Width of the decoder's states.
-    pub hidden: usize,
-    /// Width of the encoder's outputs.
-    pub memory: usize,
-    /// Width of additive scores before they are summed.
-    pub width: usize,
-    /// Whether additive scores and the combining layer have a bias.
-    pub has_bias: bool,
-    /// The score.
-    pub score: AttentionScore,
-    /// What the output layer reads.
-    pub output: AttentionOutput,
 }
 
 /// [`Attention`] laid out for the products of one optimiser step; shared by all shards.

@@ -42,6 +42,17 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         0..0
     }
 
+    /// Tells which rows of R are multiplied with what the cell [keeps](Step::kept), r h, instead of h: then
+    /// the cell's step is written with R itself instead of a product.
+    fn reset_rows(&self, _hidden: usize) -> Range<usize> {
+        0..0
+    }
+
+    /// Whether no operator of ONNX is this cell in every runtime, so that a text is a Scan over its steps.
+    fn needs_scan(&self) -> bool {
+        false
+    }
+
     /// Whether the cell reads nothing but the sum W x + b + R h, so that R h needs no room of its own and
     /// both products may be one.
     fn takes_sum(&self) -> bool;
@@ -56,9 +67,6 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
     ///
     /// - `x` (time, batch, inputs + 1), the last channel 1 at tokens and 0 at padding; behind it, where rows
     ///   are [held](Self::held), one that is 0 at tokens and 1 at padding;
-    /// - `w` (1, gates * hidden, channels of x), the column of the mask the bias; `r` (1, gates * hidden,
-    ///   hidden);
-    /// - `b` (1, 2 * gates * hidden): that of R h behind zeros, where it [has one](Self::recurrent_bias);
     /// - `states`: each (1, batch, hidden), one more than the cell has being left aside.
     ///
     /// Returns the outputs (time, 1, batch, hidden) and the final states.
@@ -67,16 +75,15 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value>;
 
     /// Writes one step, spelled out: the form that is fastest and that every runtime takes.
     ///
     /// - `products`, each (batch, gates * hidden): the sum W x + b + R h where the cell
-    ///   [takes it](Self::takes_sum), else W x + b and R h;
+    ///   [takes it](Self::takes_sum), else W x + b and R h, or R transposed (hidden, gates * hidden) where
+    ///   [some of its rows](Self::reset_rows) are not multiplied with h;
     /// - `states`: each (batch, hidden).
     ///
     /// Returns the next states.
@@ -87,6 +94,18 @@ pub trait RecurrentCell: Copy + Debug + Send + Sync {
         products: &[Value],
         states: &[Value],
     ) -> Vec<Value>;
+}
+
+/// The weights of a cell's operator over a whole text.
+#[derive(Clone, Copy, Debug)]
+pub struct SequenceWeights<'a> {
+    /// (1, gates * hidden, channels of the input), the column of the mask the bias.
+    pub w: &'a Value,
+    /// (1, gates * hidden, hidden).
+    pub r: &'a Value,
+    /// (1, 2 * gates * hidden): the bias of R h behind zeros, where the cell
+    /// [has one](RecurrentCell::recurrent_bias).
+    pub b: Option<&'a Value>,
 }
 
 /// Something of each state: of h, and of c where the cell has a second one; else the slice is empty.
@@ -147,6 +166,16 @@ pub struct RecurrentWeights<'a, R> {
 }
 
 impl<R: Real> RecurrentWeights<'_, R> {
+    /// Lends itself to one of several products.
+    pub fn by_ref(&mut self) -> RecurrentWeights<'_, R> {
+        RecurrentWeights {
+            packed: self.packed,
+            bias: self.bias,
+            is_idle: self.is_idle,
+            scratch: self.scratch,
+        }
+    }
+
     /// Overwrites `to` (rows, n) with the product of `rows` (rows, k) and the weights (k, n), plus their
     /// bias where they have one.
     pub fn write(self, rows: &[R], to: &mut [R]) {

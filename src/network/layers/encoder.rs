@@ -1,6 +1,6 @@
 //! A layer of the encoder: one direction, or two of half the width whose outputs lie side by side.
 
-use super::kinds::Cell;
+use super::kinds::GatedCell;
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Recurrent, RecurrentBackward, Source, Tape};
 use crate::network::ground::gradients::Summands;
@@ -53,7 +53,7 @@ impl EncoderLayer {
     pub fn new(
         p: &mut Layout,
         name: &str,
-        cell: Cell,
+        cell: GatedCell,
         hidden: usize,
         bidirectional: bool,
         source: Source,

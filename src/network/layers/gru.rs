@@ -9,7 +9,8 @@ use std::ops::Range;
 
 use s2s_runtime::contract::state_h;
 
-use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
+use super::gates::{GateActivation, gru_backward, gru_forward};
 use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::{Real, gru_gates_backward, gru_gates_forward};
@@ -19,6 +20,7 @@ use s2s_kernels::{Real, gru_gates_backward, gru_gates_forward};
 pub(super) struct Gru {
     /// Whether the candidate's part of R h has a bias of its own.
     pub(super) reset_bias: bool,
+    pub(super) gates: GateActivation,
 }
 
 impl RecurrentCell for Gru {
@@ -49,15 +51,29 @@ impl RecurrentCell for Gru {
         false
     }
 
+    fn needs_scan(&self) -> bool {
+        self.gates != GateActivation::Sigmoid
+    }
+
     /// Leaves the activated gates, and the candidate's part of R h.
     fn forward<R: Real>(&self, step: Step<'_, R>, r: RecurrentWeights<'_, R>) {
         r.write(step.before.h, step.recurrent);
+        if self.needs_scan() {
+            let after = (step.kept, step.after.h);
+            let (gates, before) = (step.gates, step.before.h);
+            return gru_forward(self.gates, step.hidden, gates, step.recurrent, before, after);
+        }
         gru_gates_forward(step.hidden, step.gates, step.recurrent, step.before.h, step.kept, step.after.h);
     }
 
     fn backward<R: Real>(&self, step: BackwardStep<'_, R>, r: RecurrentWeights<'_, R>) {
         let d_h = step.d_states.h;
-        gru_gates_backward(step.hidden, step.gates, step.recurrent, step.before.h, step.kept, d_h);
+        if self.needs_scan() {
+            let before = (step.before.h, step.kept);
+            gru_backward(self.gates, step.hidden, step.gates, step.recurrent, before, d_h);
+        } else {
+            gru_gates_backward(step.hidden, step.gates, step.recurrent, step.before.h, step.kept, d_h);
+        }
         r.add(step.recurrent, d_h);
     }
 
@@ -66,15 +82,18 @@ impl RecurrentCell for Gru {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes =
             [("hidden_size", Attribute::Int(hidden as i64)), ("linear_before_reset", Attribute::Int(1))];
-        g.node_n("GRU", &[x, w, r, b.unwrap_or(&none), &none, &states[0]], &attributes, 2)
+        g.node_n(
+            "GRU",
+            &[x, weights.w, weights.r, weights.b.unwrap_or(&none), &none, &states[0]],
+            &attributes,
+            2,
+        )
     }
 
     fn emit_step(
@@ -91,7 +110,7 @@ impl RecurrentCell for Gru {
         };
         let (x, q) = (split(&products[0]), split(&products[1]));
         let sum = g.node("Add", &[&x[0], &q[0]], &[]);
-        let gates = g.node("Sigmoid", &[&sum], &[]);
+        let gates = self.gates.emit(g, &sum);
         let sizes = split_sizes(g, &[hidden, hidden]);
         let gates = g.node_n("Split", &[&gates, &sizes], &axis, 2);
         let reset = g.node("Mul", &[&gates[1], &q[1]], &[]);

@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use serde::{Deserialize, Serialize};
 
-use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
+pub use super::gates::GateActivation;
 use super::gru::Gru;
+use super::gru_reset_before::GruResetBefore;
 use super::lstm::Lstm;
 use crate::onnx::builder::{GraphBuilder, Value};
 use s2s_kernels::Real;
@@ -36,32 +38,49 @@ pub enum Cell {
     GruResetBefore,
 }
 
+/// A kind of cell and its gates: what a layer has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct GatedCell {
+    /// The kind.
+    pub cell: Cell,
+    /// The activation of its gates.
+    pub gates: GateActivation,
+}
+
+impl From<Cell> for GatedCell {
+    fn from(cell: Cell) -> Self {
+        Self { cell, gates: GateActivation::Sigmoid }
+    }
+}
+
 /// Calls a method of the cell that a kind stands for: the one place where a kind becomes a cell.
 macro_rules! cell {
-    ($kind:ident.$method:ident($($argument:expr),*)) => {
-        match $kind {
-            Cell::Lstm => Lstm.$method($($argument),*),
-            Cell::Gru => Gru { reset_bias: false }.$method($($argument),*),
-            Cell::GruResetBias | Cell::GruResetBefore => Gru { reset_bias: true }.$method($($argument),*),
+    ($kind:ident.$method:ident($($argument:expr),*)) => {{
+        let gates = $kind.gates;
+        match $kind.cell {
+            Cell::Lstm => Lstm { gates }.$method($($argument),*),
+            Cell::Gru => Gru { reset_bias: false, gates }.$method($($argument),*),
+            Cell::GruResetBias => Gru { reset_bias: true, gates }.$method($($argument),*),
+            Cell::GruResetBefore => GruResetBefore { gates }.$method($($argument),*),
         }
-    };
+    }};
 }
 
 impl Cell {
     /// Returns the name that layers carry in front of their number, as in `encoder.lstm_0`.
     pub fn name(self) -> &'static str {
-        RecurrentCell::name(&self)
+        GatedCell::from(self).name()
     }
 
     /// Names the states of layer `l` as the graphs have them: h and, for the LSTM, c.
     pub fn state_names(self, l: usize) -> Vec<String> {
-        self.states().iter().map(|name| name(l)).collect()
+        GatedCell::from(self).states().iter().map(|name| name(l)).collect()
     }
 }
 
 /// A kind of cell does what the cell does, so that a layer's cell may be chosen when the program runs; each
 /// step costs one predictable branch for it.
-impl RecurrentCell for Cell {
+impl RecurrentCell for GatedCell {
     fn name(&self) -> &'static str {
         cell!(self.name())
     }
@@ -86,6 +105,14 @@ impl RecurrentCell for Cell {
         cell!(self.held(hidden))
     }
 
+    fn reset_rows(&self, hidden: usize) -> Range<usize> {
+        cell!(self.reset_rows(hidden))
+    }
+
+    fn needs_scan(&self) -> bool {
+        cell!(self.needs_scan())
+    }
+
     fn takes_sum(&self) -> bool {
         cell!(self.takes_sum())
     }
@@ -103,12 +130,10 @@ impl RecurrentCell for Cell {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        b: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
-        cell!(self.emit_sequence(g, hidden, x, w, r, b, states))
+        cell!(self.emit_sequence(g, hidden, x, weights, states))
     }
 
     fn emit_step(
@@ -120,19 +145,6 @@ impl RecurrentCell for Cell {
     ) -> Vec<Value> {
         cell!(self.emit_step(g, hidden, products, states))
     }
-}
-
-/// The activation of a cell's gates; that of its candidate is tanh.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum GateActivation {
-    /// The logistic function.
-    #[default]
-    Sigmoid,
-    /// max(0, min(1, x / 5 + 1/2)), Keras's `hard_sigmoid` until its version 2.
-    HardSigmoidFifth,
-    /// max(0, min(1, x / 6 + 1/2)), that of Keras 3 and PyTorch.
-    HardSigmoidSixth,
 }
 
 /// How the decoder looks back at the source.

@@ -1,7 +1,6 @@
 //! How a decoder state finds its context among the encoder's outputs: scores, softmax, weighted sum.
 
-use super::attention::AttentionShape;
-use super::kinds::AttentionScore;
+use super::kinds::{AttentionOutput, AttentionScore};
 use crate::network::ground::gradients::{Summand, Summands};
 use crate::network::ground::graph::{emit_parameter, squeeze, unsqueeze};
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
@@ -13,6 +12,23 @@ use s2s_kernels::{
     MatRef, Packed, Real, Store, add_assign, add_column_sums, additive_scores, additive_scores_backward,
     matmul, matmul_packed, softmax,
 };
+
+/// Sizes and options of attention over the encoder's outputs.
+#[derive(Clone, Copy, Debug)]
+pub struct AttentionShape {
+    /// Width of the decoder's states.
+    pub hidden: usize,
+    /// Width of the encoder's outputs.
+    pub memory: usize,
+    /// Width of additive scores before they are summed.
+    pub width: usize,
+    /// Whether additive scores and the combining layer have a bias.
+    pub has_bias: bool,
+    /// The score.
+    pub score: AttentionScore,
+    /// What the output layer reads.
+    pub output: AttentionOutput,
+}
 
 /// Scores of decoder states (tokens, hidden) against encoder outputs (tokens, memory), and the contexts.
 ///

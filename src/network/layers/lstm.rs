@@ -7,14 +7,17 @@ use std::ops::Range;
 
 use s2s_runtime::contract::{state_c, state_h};
 
-use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, StateName, Step};
+use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
+use super::gates::{GateActivation, lstm_backward, lstm_forward};
 use crate::network::ground::graph::{emit_zeros, split_sizes};
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::{Real, lstm_gates_backward, lstm_gates_forward};
 
 /// Long short-term memory as a cell.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Lstm;
+pub(super) struct Lstm {
+    pub(super) gates: GateActivation,
+}
 
 impl RecurrentCell for Lstm {
     fn name(&self) -> &'static str {
@@ -38,15 +41,27 @@ impl RecurrentCell for Lstm {
         true
     }
 
+    fn needs_scan(&self) -> bool {
+        self.gates != GateActivation::Sigmoid
+    }
+
     /// Leaves the activated gates, and tanh c'.
     fn forward<R: Real>(&self, step: Step<'_, R>, r: RecurrentWeights<'_, R>) {
         r.add(step.before.h, step.gates);
+        if self.needs_scan() {
+            let after = (step.after.c, step.kept, step.after.h);
+            return lstm_forward(self.gates, step.hidden, step.gates, step.before.c, after);
+        }
         lstm_gates_forward(step.hidden, step.gates, step.before.c, step.after.c, step.kept, step.after.h);
     }
 
     fn backward<R: Real>(&self, step: BackwardStep<'_, R>, r: RecurrentWeights<'_, R>) {
         let d = step.d_states;
-        lstm_gates_backward(step.hidden, step.gates, step.before.c, step.kept, d.h, d.c);
+        if self.needs_scan() {
+            lstm_backward(self.gates, step.hidden, step.gates, (step.before.c, step.kept), d.h, d.c);
+        } else {
+            lstm_gates_backward(step.hidden, step.gates, step.before.c, step.kept, d.h, d.c);
+        }
         r.write(step.gates, d.h);
     }
 
@@ -55,16 +70,14 @@ impl RecurrentCell for Lstm {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        _: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
         // The bias is in W, behind the mask; OpenCV refuses a node without one of its own all the same.
         let bias = emit_zeros(g, &[1, 2 * self.gates() * hidden]);
-        g.node_n("LSTM", &[x, w, r, &bias, &none, &states[0], &states[1]], &attributes, 3)
+        g.node_n("LSTM", &[x, weights.w, weights.r, &bias, &none, &states[0], &states[1]], &attributes, 3)
     }
 
     fn emit_step(
@@ -77,7 +90,7 @@ impl RecurrentCell for Lstm {
         let axis = [("axis", Attribute::Int(1))];
         let sizes = split_sizes(g, &[3 * hidden, hidden]);
         let parts = g.node_n("Split", &[&products[0], &sizes], &axis, 2);
-        let gates = g.node("Sigmoid", &[&parts[0]], &[]);
+        let gates = self.gates.emit(g, &parts[0]);
         let candidate = g.node("Tanh", &[&parts[1]], &[]);
         let sizes = split_sizes(g, &[hidden, hidden, hidden]);
         let gates = g.node_n("Split", &[&gates, &sizes], &axis, 3);

@@ -7,14 +7,12 @@
 use std::ops::Range;
 
 use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, States, Step};
-use super::kinds::{Cell, InputForm};
+use super::kinds::{GatedCell, InputForm};
 use super::projection::{Gates, Input, PreparedProjection, Projection, ProjectionTape};
 use crate::network::ground::gradients::{Summand, Summands};
-use crate::network::ground::graph::{GraphSide, Io, emit_folded, emit_parameter};
 use crate::network::ground::packing::Packing;
 use crate::network::ground::parameters::{Layout, ParameterId, Parameters};
 use crate::network::ground::pass::Pass;
-use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::random::Random;
 use s2s_kernels::{
     MatRef, Packed, Real, Store, add_assign, add_column_sums, matmul_packed, subtract_projection,
@@ -26,7 +24,7 @@ use s2s_kernels::{
 /// hidden); `B` (hidden), the bias of R h of a cell that has one. The graphs have one more column in W where
 /// the cell [holds](RecurrentCell::held) its state at padding, and B behind zeros, as ONNX wants it.
 #[derive(Clone, Debug)]
-pub struct Recurrent<C = Cell> {
+pub struct Recurrent<C = GatedCell> {
     name: String,
     cell: C,
     hidden: usize,
@@ -345,7 +343,17 @@ impl<C: RecurrentCell> Recurrent<C> {
         let rows = packing.rows - skipped;
         let d_rows = MatRef::new(&d_recurrent[skipped * gates..], rows, gates);
         let h_before = MatRef::new(&tape.h_before[skipped * hidden..], rows, hidden);
-        out.push((self.r, Summand::over_rows(d_rows, h_before)));
+        let reset = self.cell.reset_rows(hidden);
+        if reset.is_empty() {
+            out.push((self.r, Summand::over_rows(d_rows, h_before)));
+        } else {
+            // Its last rows, which are multiplied with r h.
+            let kept = MatRef::new(&tape.kept[skipped * hidden..], rows, hidden);
+            let of = |range: Range<usize>| d_rows.block(0..rows, range).transposed();
+            let (first, last) = (of(0..reset.start), of(reset.clone()));
+            out.push((self.r, Summand::Product { first_row: 0, a: first, b: h_before }));
+            out.push((self.r, Summand::Product { first_row: reset.start, a: last, b: kept }));
+        }
         if let Some(b) = self.b {
             let values = &tape.d_recurrent_bias[self.cell.recurrent_bias(hidden)];
             out.push((b, Summand::Row { at: 0, values }));
@@ -356,134 +364,6 @@ impl<C: RecurrentCell> Recurrent<C> {
         }
         self.projection.summands(p, input, &tape.gates, &tape.d_bias, &tape.projection, out);
     }
-
-    /// Writes the cell's operator over a whole text.
-    ///
-    /// - `below` (time, batch, width): the layer below; `None` for the first, which reads `side`.
-    /// - `states`: each (1, batch, hidden).
-    ///
-    /// Returns the outputs (time, 1, batch, hidden) and the final states.
-    pub fn emit_sequence(
-        &self,
-        p: &Parameters<f32>,
-        g: &mut GraphBuilder,
-        side: &GraphSide,
-        below: Option<&Value>,
-        states: &[Value],
-    ) -> Vec<Value> {
-        g.scope(&self.name);
-        let (x, w) = self.projection.emit_sequence(p, g, side, below);
-        let r = emit_parameter(p, self.r, g);
-        let b = self.b.map(|b| emit_parameter(p, b, g));
-        self.cell.emit_sequence(g, self.hidden, &x, &w, &r, b.as_ref(), states)
-    }
-
-    /// Writes W x + b (time, batch, gates * hidden) of whole texts, of a first layer.
-    pub fn emit_inputs(&self, p: &Parameters<f32>, g: &mut GraphBuilder, side: &GraphSide) -> Value {
-        g.scope(&self.name);
-        let (x, w) = self.projection.emit_sequence(p, g, side, None);
-        let w = transposed_matrix(g, &w);
-        g.node("MatMul", &[&x, &w], &[])
-    }
-
-    /// Writes one step with the parameters as a training graph carries them.
-    ///
-    /// - `input`: W x + b (batch, gates * hidden) of a first layer, h (batch, hidden) of the layer below for
-    ///   the others; `fed` and `states` as in [`emit_step`](Self::emit_step).
-    ///
-    /// Returns the next states.
-    pub fn emit_unfolded_step(
-        &self,
-        p: &Parameters<f32>,
-        g: &mut GraphBuilder,
-        input: &Value,
-        fed: Option<&Value>,
-        states: &[Value],
-    ) -> Vec<Value> {
-        g.scope(&self.name);
-        let mut inputs = match &self.projection {
-            Projection::Rows(rows) => rows.emit_unfolded_step(p, g, input),
-            Projection::Symbols(_) => input.clone(),
-        };
-        if let (Some((feed, _)), Some(fed)) = (self.feed, fed) {
-            let feed = emit_parameter(p, feed, g);
-            let product = g.node("MatMul", &[fed, &feed], &[]);
-            inputs = g.node("Add", &[&inputs, &product], &[]);
-        }
-        let r = emit_parameter(p, self.r, g);
-        let r = transposed_matrix(g, &r);
-        let mut recurrent = g.node("MatMul", &[&states[0], &r], &[]);
-        if let Some(b) = self.b {
-            // Behind as many zeros.
-            let b = emit_parameter(p, b, g);
-            let gates = self.gates() as i64;
-            let [from, to, axis] = [gates, 2 * gates, 1].map(|value| g.int64(&[1], &[value]));
-            let b = g.node("Slice", &[&b, &from, &to, &axis], &[]);
-            recurrent = g.node("Add", &[&recurrent, &b], &[]);
-        }
-        let products = if self.cell.takes_sum() {
-            vec![g.node("Add", &[&recurrent, &inputs], &[])]
-        } else {
-            vec![inputs, recurrent]
-        };
-        self.cell.emit_step(g, self.hidden, &products, states)
-    }
-
-    /// Writes one step.
-    ///
-    /// - `input`: the token (batch, 1) for the first layer, h (batch, hidden) of the layer below for the
-    ///   others.
-    /// - `fed`: the rows beside it (batch, width), of a layer that [is fed](Self::fed).
-    /// - `states`: each (batch, hidden).
-    ///
-    /// Returns the next states.
-    pub fn emit_step(
-        &self,
-        p: &Parameters<f32>,
-        g: &mut GraphBuilder,
-        io: Io,
-        input: &Value,
-        fed: Option<&Value>,
-        states: &[Value],
-    ) -> Vec<Value> {
-        g.scope(&self.name);
-        let h = &states[0];
-        let products = match &self.projection {
-            Projection::Rows(rows) if self.cell.takes_sum() => {
-                vec![rows.emit_step_with_state(p, g, input, (self.r, h))]
-            }
-            projection => {
-                let mut inputs = projection.emit_step(p, g, io, input);
-                if let (Some((feed, _)), Some(fed)) = (self.feed, fed) {
-                    let feed = emit_parameter(p, feed, g);
-                    let product = g.node("MatMul", &[fed, &feed], &[]);
-                    inputs = g.node("Add", &[&inputs, &product], &[]);
-                }
-                // The same bytes as in the training graph; engines fold the transposition when they load.
-                let r = emit_parameter(p, self.r, g);
-                let r = transposed_matrix(g, &r);
-                let mut recurrent = g.node("MatMul", &[h, &r], &[]);
-                if self.b.is_some() {
-                    let bias = self.recurrent_bias(p);
-                    let bias = emit_folded(g, &format!("{}.recurrent_bias", self.name), &[bias.len()], &bias);
-                    recurrent = g.node("Add", &[&recurrent, &bias], &[]);
-                }
-                if self.cell.takes_sum() {
-                    vec![g.node("Add", &[&recurrent, &inputs], &[])]
-                } else {
-                    vec![inputs, recurrent]
-                }
-            }
-        };
-        self.cell.emit_step(g, self.hidden, &products, states)
-    }
-}
-
-/// The transpose (columns, rows) of a parameter (1, rows, columns).
-fn transposed_matrix(g: &mut GraphBuilder, parameter: &Value) -> Value {
-    let direction = g.int64(&[1], &[0]);
-    let matrix = g.node("Squeeze", &[parameter, &direction], &[]);
-    g.node("Transpose", &[&matrix], &[("perm", Attribute::Ints(vec![1, 0]))])
 }
 
 /// A state of some rows before their step, where `previous` says (else the initial one), and room for theirs
@@ -519,5 +399,6 @@ fn orthogonal_columns(matrix: &mut [f32], columns: usize, random: &mut Random) {
     }
 }
 
+mod emit;
 #[cfg(test)]
 mod tests;

@@ -292,20 +292,6 @@ impl Architecture {
                 "choose `feeding: context` beside it",
             );
         }
-        self.check_built()
-    }
-
-    /// Whether it is without options that have a name already and no layers yet.
-    fn check_built(&self) -> Result<()> {
-        let plain = Self::default();
-        for (key, is_plain) in [
-            ("cell: gru_reset_before", self.cell != Cell::GruResetBefore),
-            ("gate_activation", self.gate_activation == plain.gate_activation),
-        ] {
-            if !is_plain {
-                return error(&format!("`{key}` cannot be built yet"), "leave it out");
-            }
-        }
         Ok(())
     }
 }

@@ -1,6 +1,5 @@
 //! The decoder whose steps read what attention gave before: all layers of a step, then the next step.
 
-use super::pass::DECODER_STREAM;
 use super::seq2seq::Seq2Seq;
 use crate::network::Summands;
 use crate::network::ground::packing::Packing;
@@ -13,6 +12,10 @@ use crate::network::layers::lookup::MemoryTape;
 use crate::network::layers::projection::Input;
 use crate::network::layers::recurrent::{PreparedRecurrent, RecurrentBackward, Tape};
 use s2s_kernels::{Real, add_assign};
+
+/// Streams of [`Dropout`](crate::network::Dropout) within a step: two a layer of the encoder, then the
+/// decoder's.
+pub(super) const DECODER_STREAM: u64 = 24;
 
 /// What the forward pass leaves for the backward pass; its memory is reused.
 #[derive(Clone, Debug, Default)]

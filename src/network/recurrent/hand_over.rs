@@ -32,6 +32,9 @@ struct Start {
     dense: Option<Dense>,
 }
 
+/// Something of each state of each layer.
+type ByLayer<R> = [Vec<Vec<R>>];
+
 /// The bridges laid out for the products of one optimiser step, in the order of the states.
 pub(super) type PreparedHandOver<R> = Vec<PreparedDense<R>>;
 
@@ -136,7 +139,7 @@ impl HandOver {
         shard: &Shard,
         decoder: &[Tape<R>],
         tape: &mut HandOverTape<R>,
-        (d_first, d_finals): (&mut [Vec<Vec<R>>], &mut [Vec<Vec<R>>]),
+        (d_first, d_finals): (&mut ByLayer<R>, &mut ByLayer<R>),
     ) {
         let mut bridges = prepared.iter().zip(&mut tape.states);
         for (l, state, start) in self.starts() {

@@ -6,9 +6,11 @@ use super::pass::{Prepared, Workspace};
 use super::seq2seq::Seq2Seq;
 use crate::error::Result;
 use crate::network::ground::limits;
-use crate::network::layers::attention::{Attention, AttentionShape};
+use crate::network::layers::attention::Attention;
 use crate::network::layers::dense::Dense;
 use crate::network::layers::encoder::EncoderLayer;
+use crate::network::layers::kinds::GatedCell;
+use crate::network::layers::lookup::AttentionShape;
 use crate::network::layers::recurrent::{Recurrent, Source};
 use crate::network::{Example, Layout, Network, Objective, Parameters, Summands, Sums};
 use s2s_kernels::random::Random;
@@ -23,7 +25,7 @@ impl Network for Seq2Seq {
     fn new(architecture: Architecture) -> Result<Self> {
         let a = &architecture;
         a.check()?;
-        let cell = a.cell.name();
+        let (cell, kind) = (a.cell.name(), GatedCell { cell: a.cell, gates: a.gate_activation });
         let p = &mut Layout::default();
         let source = |l, vocabulary, form, width| {
             if l == 0 { Source::Symbols(vocabulary, form) } else { Source::Rows(width) }
@@ -32,7 +34,7 @@ impl Network for Seq2Seq {
         let encoder = (0..a.layers)
             .map(|l| {
                 let source = source(l, a.source_vocabulary, a.source_input, width);
-                EncoderLayer::new(p, &format!("encoder.{cell}_{l}"), a.cell, width, a.bidirectional, source)
+                EncoderLayer::new(p, &format!("encoder.{cell}_{l}"), kind, width, a.bidirectional, source)
             })
             .collect();
         let hand_over = HandOver::new(p, a);
@@ -40,7 +42,7 @@ impl Network for Seq2Seq {
             .map(|l| {
                 let source = source(l, a.target_vocabulary, a.target_input, a.hidden);
                 let name = format!("decoder.{cell}_{l}");
-                let layer = Recurrent::new(p, "decoder", name, a.cell, a.hidden, source);
+                let layer = Recurrent::new(p, "decoder", name, kind, a.hidden, source);
                 match a.fed_width().filter(|_| l == 0) {
                     Some(width) => layer.fed(p, width),
                     None => layer,

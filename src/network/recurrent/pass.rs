@@ -2,7 +2,7 @@
 
 use std::mem::take;
 
-use super::feeding::{FeedingTape, PreparedFeeding};
+use super::feeding::{DECODER_STREAM, FeedingTape, PreparedFeeding};
 use super::hand_over::{HandOverTape, PreparedHandOver};
 use super::seq2seq::Seq2Seq;
 use crate::network::ground::pass::Pass;
@@ -50,9 +50,7 @@ pub struct Workspace<R> {
     scratch: Scratch<R>,
 }
 
-/// Streams of [`Dropout`] within a step: two a layer of the encoder, then the decoder's, then the output
-/// layer's.
-pub(super) const DECODER_STREAM: u64 = 24;
+/// The output layer's stream of [`Dropout`] within a step, behind [`DECODER_STREAM`].
 const OUTPUT_STREAM: u64 = 63;
 
 impl Seq2Seq {

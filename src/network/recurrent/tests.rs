@@ -181,7 +181,7 @@ fn stacked_lstm_layers_and_their_gradients_are_those_of_pytorch() {
         let stack: Vec<Recurrent> = (0..layers)
             .map(|l| {
                 let source = Source::Rows(if l == 0 { inputs } else { hidden });
-                Recurrent::new(&mut layout, "g", format!("g.lstm_{l}"), Cell::Lstm, hidden, source)
+                Recurrent::new(&mut layout, "g", format!("g.lstm_{l}"), Cell::Lstm.into(), hidden, source)
             })
             .collect();
         let mut p = Parameters::<f64>::zeros(&layout);
@@ -356,6 +356,8 @@ fn foreign(embedded: &Architecture) -> Vec<Architecture> {
             cell: Cell::GruResetBias,
             ..embedded.clone()
         },
+        Architecture { cell: Cell::GruResetBefore, layers: 2, bidirectional: true, ..embedded.clone() },
+        Architecture { gate_activation: GateActivation::HardSigmoidFifth, ..one_hot.clone() },
         Architecture {
             layers: 2,
             attention: AttentionScore::Dot,

@@ -6,8 +6,10 @@ use s2s_runtime::contract::state_h;
 
 use super::*;
 use crate::network::Gradients;
-use crate::network::layers::cell::StateName;
-use crate::onnx::builder::Axis;
+use crate::network::ground::graph::{GraphSide, Io};
+use crate::network::layers::cell::{SequenceWeights, StateName};
+use crate::network::layers::kinds::{Cell, GateActivation};
+use crate::onnx::builder::{Attribute, Axis, GraphBuilder, Value};
 use crate::onnx::messages::{DataType, ModelProto};
 use s2s_kernels::{Scratch, tanh_each};
 
@@ -49,14 +51,12 @@ impl RecurrentCell for Elman {
         g: &mut GraphBuilder,
         hidden: usize,
         x: &Value,
-        w: &Value,
-        r: &Value,
-        _: Option<&Value>,
+        weights: SequenceWeights<'_>,
         states: &[Value],
     ) -> Vec<Value> {
         let none = Value::none();
         let attributes = [("hidden_size", Attribute::Int(hidden as i64))];
-        g.node_n("RNN", &[x, w, r, &none, &none, &states[0]], &attributes, 2)
+        g.node_n("RNN", &[x, weights.w, weights.r, &none, &none, &states[0]], &attributes, 2)
     }
 
     fn emit_step(&self, g: &mut GraphBuilder, _: usize, products: &[Value], _: &[Value]) -> Vec<Value> {
@@ -135,9 +135,12 @@ fn check_gradients<C: RecurrentCell>(cell: C) {
 
 #[test]
 fn gradients_of_every_cell_agree_with_finite_differences() {
-    check_gradients(Cell::Lstm);
-    check_gradients(Cell::Gru);
-    check_gradients(Cell::GruResetBias);
+    use GateActivation::{HardSigmoidFifth, HardSigmoidSixth, Sigmoid};
+    for gates in [Sigmoid, HardSigmoidFifth, HardSigmoidSixth] {
+        for cell in [Cell::Lstm, Cell::Gru, Cell::GruResetBias, Cell::GruResetBefore] {
+            check_gradients(GatedCell { cell, gates });
+        }
+    }
     check_gradients(Elman);
 }
 
