@@ -13,6 +13,7 @@ and nothing else. The client takes processor time from the server where they sha
 
 import argparse
 import asyncio
+import gc
 import json
 import os
 import random
@@ -23,6 +24,9 @@ import time
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
+# Of the open loop: fewer than the server allows one address, so that its queue refuses, not its listener; a request that
+# waits for one of them is late already.
+CONNECTIONS = 512
 MONTHS = ["January", "March", "May", "July", "September", "December"]
 
 
@@ -138,19 +142,23 @@ async def closed(server, clients, seconds, sources, keep=False):
 
 async def open_loop(server, rate, seconds, sources):
     """`rate` requests a second, whatever the server does."""
-    measured, idle = Measured(), []
+    measured, idle, places = Measured(), [], asyncio.Semaphore(CONNECTIONS)
     before, cpu, own = await metrics(server), server.cpu(), time.process_time()
 
     async def one(text, due):
-        connection = idle.pop() if idle else Connection(server)
-        try:
-            status, _ = await connection.ask(post(text))
-        except (OSError, asyncio.IncompleteReadError):
-            status = 0
-            connection = Connection(server)
-        measured.add(time.perf_counter() - due, status)
-        idle.append(connection)
+        async with places:
+            connection = idle.pop() if idle else Connection(server)
+            try:
+                status, _ = await connection.ask(post(text))
+            except (OSError, asyncio.IncompleteReadError):
+                status = 0
+                connection = Connection(server)
+            measured.add(time.perf_counter() - due, status)
+            idle.append(connection)
 
+    # A collection of the client's garbage would look like a pause of the server.
+    gc.collect()
+    gc.disable()
     began, tasks = time.perf_counter(), []
     for n in range(int(rate * seconds)):
         due = began + n / rate
@@ -162,6 +170,7 @@ async def open_loop(server, rate, seconds, sources):
             await asyncio.sleep(0)
     await asyncio.gather(*tasks)
     took = time.perf_counter() - began
+    gc.enable()
     for connection in idle:
         connection.close()
     return await account(measured, server, before, cpu, own, took)
@@ -176,26 +185,26 @@ async def account(measured, server, before, cpu, own, took):
     return measured
 
 
-HEAD = "answers/s | p50 ms | p99 ms | p99.9 ms | mean batch | 429 | cores: server, client |"
+HEAD = "answers/s | p50 ms | p99 ms | p99.9 ms | mean batch | 429 | cores: server, client | server, us an answer |"
 
 
 def figures(m):
-    return f"{m.rate:.0f} | {m.row()} | {m.batch:.1f} | {100 * m.share(429):.1f} % | {m.server_cpu:.2f}, {m.client_cpu:.2f} |"
+    return f"{m.rate:.0f} | {m.row()} | {m.batch:.1f} | {100 * m.share(429):.1f} % | {m.server_cpu:.2f}, {m.client_cpu:.2f} | {1e6 * m.server_cpu / max(1.0, m.rate):.0f} |"
 
 
 async def load(args):
     sources = texts(500)
     with Server(args.s2s, args.bundle) as server:
         await closed(server, 4, 1, sources)
-        print(f"| closed loop, clients | {HEAD}\n|---|---|---|---|---|---|---|---|")
+        print(f"| closed loop, clients | {HEAD}\n|---|---|---|---|---|---|---|---|---|")
         best = 0.0
-        for clients in (1, 4, 16, 32, 64, 128):
+        for clients in (1, 8, 32, 128):
             measured = await closed(server, clients, args.seconds, sources)
             best = max(best, measured.rate)
             print(f"| {clients} | {figures(measured)}", flush=True)
-        print(f"\n| open loop, requests/s | {HEAD}\n|---|---|---|---|---|---|---|---|")
+        print(f"\n| open loop, requests/s | {HEAD}\n|---|---|---|---|---|---|---|---|---|")
         base = None
-        for part in (0.1, 0.25, 0.5, 0.7, 0.85, 1.0, 2.0):
+        for part in (0.1, 0.25, 0.5, 0.8, 1.0, 2.0):
             measured = await open_loop(server, best * part, args.seconds, sources)
             base = base or measured
             others = {status: n for status, n in measured.statuses.items() if status not in (200, 429)}

@@ -21,6 +21,7 @@ mod kills;
 mod models;
 mod page;
 mod python;
+mod pytorch;
 mod serving;
 mod shipped;
 mod terminal;

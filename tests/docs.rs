@@ -137,7 +137,7 @@ fn words(command: &str) -> Vec<String> {
     words
 }
 
-const DOCUMENTS: [&str; 9] = [
+const DOCUMENTS: [&str; 10] = [
     "README.md",
     "README.zh.md",
     "docs/export.md",
@@ -147,6 +147,7 @@ const DOCUMENTS: [&str; 9] = [
     "docs/return_sequences.zh.md",
     "docs/keras.md",
     "docs/lint.md",
+    "docs/pytorch.md",
 ];
 
 #[test]

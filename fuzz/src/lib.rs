@@ -17,6 +17,7 @@ mod keras;
 pub mod memory;
 mod mutate;
 mod properties;
+mod pytorch;
 mod runs;
 mod server;
 mod texts;
@@ -54,6 +55,8 @@ pub const TARGETS: &[Target] = &[
     target("samples", data::samples),
     target("keras_h5", keras::h5),
     target("keras_zip", keras::zip),
+    target("pytorch", pytorch::file),
+    target("pytorch_pickle", pytorch::pickle),
     target("http", server::http),
     target("oip", server::oip),
 ];

@@ -119,6 +119,7 @@ fn base(
         Role::Decoder => network.emit_decoder(&parameters, &mut builder, Io::Ids),
         Role::Training => network.emit_training(&parameters, &mut builder, Io::Ids),
         Role::Translate => network.emit_translate(&parameters, &mut builder),
+        Role::EncoderStep => network.emit_encoder_step(&parameters, &mut builder, Io::Ids),
     }
     let entries = [
         (metadata::FORMAT_VERSION.to_owned(), "1.0".to_owned()),

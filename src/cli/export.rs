@@ -8,7 +8,7 @@ use s2s_runtime::manifest::Io;
 use crate::cli::Global;
 use crate::cli::verify::{CheckArgs, show};
 use crate::error::Result;
-use crate::export::{Dtype, TARGETS};
+use crate::export::{self, Dtype, TARGETS};
 use crate::families::{self, Export, Exported};
 use crate::onnx::OPSETS;
 use crate::train::Which;
@@ -44,6 +44,10 @@ pub struct Args {
     /// How weights are stored: f32, f16, or int8 with a scale for each output
     #[arg(long, default_value_t, env = "S2S_DTYPE")]
     pub dtype: Dtype,
+    /// How the encoder is written: whole, or with encoder_step.onnx beside it, which reads one token a call,
+    /// for runtimes without LSTM and GRU
+    #[arg(long, value_enum, default_value_t, env = "S2S_ENCODER_FORM")]
+    pub encoder_form: EncoderForm,
     /// Write translate.onnx too: the whole of greedy decoding in one graph, for runtimes that have Loop
     #[arg(long, env = "S2S_FUSED", value_parser = FalseyValueParser::new())]
     pub fused: bool,
@@ -96,6 +100,16 @@ pub enum Layout {
     Triton,
 }
 
+/// How the encoder is written.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum EncoderForm {
+    /// One graph that reads whole texts, with LSTM or GRU nodes
+    #[default]
+    Whole,
+    /// A second graph too, which reads one token a call
+    Step,
+}
+
 /// Which checkpoint is exported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
 pub enum Checkpoint {
@@ -111,6 +125,15 @@ impl From<Layout> for families::Layout {
         match layout {
             Layout::Bundle => Self::Bundle,
             Layout::Triton => Self::Triton,
+        }
+    }
+}
+
+impl From<EncoderForm> for export::EncoderForm {
+    fn from(form: EncoderForm) -> Self {
+        match form {
+            EncoderForm::Whole => Self::Whole,
+            EncoderForm::Step => Self::Step,
         }
     }
 }
@@ -146,6 +169,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         opset: args.opset,
         target: args.target,
         dtype: args.dtype,
+        encoder_form: args.encoder_form.into(),
         fused: args.fused,
         dev: args.dev,
         max_loss: args.max_loss,

@@ -15,6 +15,10 @@ use crate::import::keras::{self, Filling, Imported, Options, Origin};
 use crate::import::{onnx, optimum};
 use crate::network::Network;
 
+mod pytorch;
+
+use pytorch::PytorchArgs;
+
 /// Read a model that another program trained or exported into a run folder or a bundle
 #[derive(Debug, clap::Args)]
 pub struct Args {
@@ -27,6 +31,7 @@ enum From {
     Keras(Box<KerasArgs>),
     Onnx(Box<OnnxArgs>),
     Optimum(OptimumArgs),
+    Pytorch(Box<PytorchArgs>),
 }
 
 /// A folder that `optimum-cli export onnx --task text2text-generation-with-past` wrote, as a bundle
@@ -217,6 +222,7 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         From::Keras(args) => run_keras(*args, global),
         From::Onnx(args) => run_onnx(*args, global),
         From::Optimum(args) => run_optimum(args, global),
+        From::Pytorch(args) => pytorch::run(*args, global),
     }
 }
 

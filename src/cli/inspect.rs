@@ -89,6 +89,8 @@ enum View {
     Training,
     /// The nodes of translate.onnx
     Translate,
+    /// The nodes of encoder_step.onnx
+    EncoderStep,
 }
 
 /// Runs `s2s inspect`.
@@ -124,6 +126,7 @@ pub fn run(args: &Args, global: &Global) -> Result<()> {
         Some(View::Decoder) => Drawn::Graph(Role::Decoder),
         Some(View::Training) => Drawn::Graph(Role::Training),
         Some(View::Translate) => Drawn::Graph(Role::Translate),
+        Some(View::EncoderStep) => Drawn::Graph(Role::EncoderStep),
         None if subject.graphs.len() == 1 => Drawn::Network,
         Some(View::Overview) | None => Drawn::Overview,
     };

@@ -11,12 +11,12 @@ use s2s_runtime::contract::{
         TARGET_VOCABULARY, WEIGHTS_SHA256,
     },
 };
-use s2s_runtime::manifest::{GraphFile, Languages, Manifest, Provenance, Role, SpecialIds};
-use s2s_runtime::vocabulary::Vocabulary;
+use s2s_runtime::manifest::{GraphFile, Languages, Manifest, Provenance, Role, SpecialIds, Wiring};
+use s2s_runtime::vocabulary::{PaddingSide, Vocabulary};
 use sha2::{Digest, Sha256};
 
 use super::compression::{Compressor, Dtype};
-use super::input::{ExportInput, ExportOptions, check_opset};
+use super::input::{EncoderForm, ExportInput, ExportOptions, check_opset};
 use super::{readme, self_test};
 use crate::error::{Error, ErrorKind, Result};
 use crate::network::Parameters;
@@ -39,18 +39,13 @@ pub fn bundle_files(input: &ExportInput<'_>, options: &ExportOptions) -> Result<
     let parameters = rounded.as_ref().unwrap_or(input.parameters);
     let input = &ExportInput { network: &*network, parameters, source: &source, ..input.clone() };
     let weights = weights_sha256(input.parameters);
-    let roles = match (options.graphs_only, options.fused) {
-        (true, _) => &[Role::Encoder, Role::Decoder][..],
-        (false, false) => &Role::ALL,
-        (false, true) => &Role::WITH_OPTIONAL,
-    };
     let mut files = BTreeMap::new();
     let (mut graphs, mut outsides) = (BTreeMap::new(), readme::Outsides::new());
-    for &role in roles {
+    for role in roles(options) {
         let mut model =
             graph(input.network, input.parameters, role, options, &metadata(input, role, &weights)?);
         if let Some(graph) = &mut model.graph {
-            if role != Role::Training {
+            if is_compressed(role) {
                 compressor.compress(graph);
             }
             let (input, output) = (graph.input.clone(), graph.output.clone());
@@ -96,7 +91,7 @@ fn rounded(
     if options.dtype == Dtype::F32 {
         return Ok(None);
     }
-    for role in [Role::Encoder, Role::Decoder] {
+    for role in roles(options).into_iter().filter(|&role| is_compressed(role)) {
         if let Some(graph) = &mut graph(input.network, input.parameters, role, options, &[]).graph {
             compressor.compress(graph);
         }
@@ -109,6 +104,22 @@ fn rounded(
         Some((shape.clone(), compressor.restored(name).unwrap_or(values).to_vec()))
     };
     input.network.import_tensors(&mut find).map(Some)
+}
+
+/// The graphs that are written.
+fn roles(options: &ExportOptions) -> Vec<Role> {
+    let is_written = |role: &Role| match role {
+        Role::Encoder | Role::Decoder => true,
+        Role::Training => !options.graphs_only,
+        Role::Translate => options.fused && !options.graphs_only,
+        Role::EncoderStep => options.encoder_form == EncoderForm::Step && !options.graphs_only,
+    };
+    Role::WITH_OPTIONAL.into_iter().filter(is_written).collect()
+}
+
+/// Whether a graph has its weights as the options say: the training graph always has them in f32.
+fn is_compressed(role: Role) -> bool {
+    role != Role::Training
 }
 
 /// One graph of the network, finished.
@@ -152,7 +163,10 @@ fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
             return Err(Error::new(ErrorKind::Internal, message));
         }
     }
-    if input.source.spec().padding.is_some() && input.network.needs().contains(&Need::Attention) {
+    // Behind each source there may stand as much as stands behind every other.
+    let padding = input.source.spec().padding.as_ref();
+    let is_uneven = padding.is_some_and(|p| p.length > p.least || p.side == PaddingSide::Left);
+    if is_uneven && input.network.needs().contains(&Need::Attention) {
         let message = "attention over sources that are filled up with a symbol cannot be exported";
         return Err(
             Error::new(ErrorKind::Usage, message).help("take `padding` out of the run's source vocabulary")
@@ -161,6 +175,11 @@ fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
     if options.fused && !input.network.roles().contains(&Role::Translate) {
         let message = "this network has no graph that decodes by itself";
         return Err(Error::new(ErrorKind::Usage, message).help(Need::Loop.instead()));
+    }
+    if options.encoder_form == EncoderForm::Step
+        && let Err(why) = input.network.encoder_step()
+    {
+        return Err(Error::new(ErrorKind::Usage, why).help("leave --encoder-form out"));
     }
     for (entry, values) in input.parameters.iter() {
         if let Some(at) = values.iter().position(|x| !x.is_finite()) {
@@ -195,6 +214,8 @@ fn manifest(
     graphs: BTreeMap<Role, GraphFile>,
     weights_sha256: String,
 ) -> Result<Manifest> {
+    let encoder_step =
+        graphs.contains_key(&Role::EncoderStep).then(|| input.network.encoder_step().ok()).flatten();
     Ok(Manifest {
         format_version: FORMAT_VERSION.to_owned(),
         name: input.name.to_owned(),
@@ -204,7 +225,7 @@ fn manifest(
         graphs,
         files: BTreeMap::new(),
         weights_sha256: Some(weights_sha256),
-        wiring: input.network.wiring(options.io),
+        wiring: Wiring { encoder_step, ..input.network.wiring(options.io) },
         special_ids: SpecialIds::default(),
         decoding: input.decoding.clone(),
         architecture: Some(input.network.architecture_json()?),

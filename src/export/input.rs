@@ -28,6 +28,17 @@ pub struct ExportInput<'a> {
     pub provenance: Option<Provenance>,
 }
 
+/// The graphs that the encoder of a bundle is written as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum EncoderForm {
+    /// One that reads whole texts, with LSTM or GRU nodes.
+    #[default]
+    Whole,
+    /// That one, and `encoder_step.onnx` beside it, which reads one token a call, for runtimes that have
+    /// neither LSTM nor GRU.
+    Step,
+}
+
 /// Says how a bundle is exported.
 #[derive(Clone, Debug, PartialEq)]
 pub struct ExportOptions {
@@ -37,7 +48,9 @@ pub struct ExportOptions {
     pub opset: i64,
     /// How weights are stored.
     pub dtype: Dtype,
-    /// A fourth graph with the whole of greedy decoding, for runtimes that have Loop.
+    /// The graphs that the encoder is written as.
+    pub encoder_form: EncoderForm,
+    /// A graph more with the whole of greedy decoding, for runtimes that have Loop.
     pub fused: bool,
     /// Encoder, decoder and manifest only: enough to decode, for scores during training.
     pub graphs_only: bool,
@@ -52,6 +65,7 @@ impl Default for ExportOptions {
             io: Io::Ids,
             opset: DEFAULT_OPSET,
             dtype: Dtype::F32,
+            encoder_form: EncoderForm::Whole,
             fused: false,
             graphs_only: false,
             examples: Vec::new(),

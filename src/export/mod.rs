@@ -43,7 +43,7 @@ pub use feature_bundle::{FeatureBundle, FeatureManifest, best, feature_kind, rea
 pub use features::{FeatureInput, export_features, feature_files};
 pub use folder::{Replace, Staged, stage, write_bundle};
 pub(crate) use front_matter::front_matter;
-pub use input::{ExportInput, ExportOptions};
+pub use input::{EncoderForm, ExportInput, ExportOptions};
 pub use target::{TARGETS, Target};
 pub use tolerances::{Rounding, Tolerances};
 pub use triton::write_repository;

@@ -1,14 +1,17 @@
 //! What a runtime can take: the operator set that a graph for it gets, and what it cannot run.
 //!
 //! Every row was measured with the version that it names, on bundles of this exporter. The encoder with LSTM
-//! nodes and the decoder's explicit cell run in all of them; what one lacks is listed with it: refused, or
-//! computed wrongly in silence (IREE's encoder over a source read backwards). candle-onnx is not among them:
-//! it has no Pad with a constant.
+//! nodes and the decoder's explicit cell run in most of them; what one lacks is listed with it: refused, or
+//! computed wrongly in silence (IREE's encoder over a source read backwards). Those that have no LSTM, or a
+//! wrong one, get the encoder's step beside it.
 
 use std::str::FromStr;
 
+use s2s_runtime::contract::file;
+use s2s_runtime::manifest::Io;
+
 use super::compression::Dtype;
-use super::input::ExportOptions;
+use super::input::{EncoderForm, ExportOptions};
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::network::sequence::{Need, SequenceNetwork};
 use crate::onnx::ir_version;
@@ -24,38 +27,49 @@ pub struct Target {
     pub opset: i64,
     /// The newest operator set that it was measured with.
     pub newest: i64,
+    /// The graphs of the encoder that it needs.
+    pub encoder_form: EncoderForm,
     lacks: &'static [Need],
 }
 
 /// Lists every runtime that was measured.
-pub static TARGETS: [Target; 10] = [
-    Target {
-        name: "onnxruntime",
-        title: "ONNX Runtime 1.32 (1.12 or later)",
-        opset: 17,
-        newest: 21,
-        lacks: &[],
-    },
-    Target { name: "onnxruntime-1.10", title: "ONNX Runtime 1.10", opset: 15, newest: 15, lacks: &[] },
-    Target { name: "onnxruntime-node", title: "onnxruntime-node 1.30", opset: 17, newest: 21, lacks: &[] },
-    Target { name: "onnxruntime-web", title: "onnxruntime-web 1.30", opset: 17, newest: 21, lacks: &[] },
-    Target { name: "tract", title: "tract 0.23", opset: 17, newest: 21, lacks: &[Need::Loop] },
-    Target { name: "rten", title: "rten 0.27", opset: 17, newest: 21, lacks: &[] },
-    Target { name: "openvino", title: "OpenVINO 2026.4", opset: 17, newest: 21, lacks: &[] },
-    Target { name: "mnn", title: "MNN 3.6", opset: 17, newest: 21, lacks: &[Need::Int8] },
-    Target { name: "opencv", title: "OpenCV 5.0", opset: 17, newest: 21, lacks: &[] },
-    Target {
-        name: "iree",
-        title: "IREE 3.13",
-        opset: 17,
-        newest: 21,
-        lacks: &[Need::Gru, Need::Bidirectional, Need::Loop],
-    },
+pub static TARGETS: [Target; 17] = [
+    whole("onnxruntime", "ONNX Runtime 1.32 (1.12 or later)", &[]),
+    Target { opset: 15, newest: 15, ..whole("onnxruntime-1.10", "ONNX Runtime 1.10", &[]) },
+    whole("onnxruntime-node", "onnxruntime-node 1.30", &[]),
+    whole("onnxruntime-web", "onnxruntime-web 1.30", &[]),
+    whole("tract", "tract 0.23", &[Need::Loop]),
+    whole("rten", "rten 0.27", &[]),
+    whole("openvino", "OpenVINO 2026.4", &[]),
+    whole("mnn", "MNN 3.6", &[Need::Int8]),
+    whole("opencv", "OpenCV 5.0", &[]),
+    whole("iree", "IREE 3.13", &[Need::Gru, Need::Bidirectional, Need::Loop]),
+    step("litert", "LiteRT 2.1 (onnx2tf 1.29)", &[Need::Bidirectional, Need::Loop]),
+    step("ncnn", "ncnn 1.0 (pnnx)", &[Need::Bidirectional, Need::Loop, Need::OneHot]),
+    step("onnx2torch", "onnx2torch 1.5", &[Need::Bidirectional, Need::Loop]),
+    step("tvm", "Apache TVM 0.27", &[Need::Bidirectional, Need::Loop]),
+    step("tinygrad", "tinygrad 0.14", &[Need::Bidirectional, Need::Loop]),
+    step("candle", "candle-onnx 0.11", &[Need::Bidirectional, Need::Loop, Need::Int8]),
+    step("jaxonnxruntime", "jaxonnxruntime 0.3", &[Need::Bidirectional, Need::Loop, Need::Int8]),
 ];
+
+/// A runtime that takes the usual graphs.
+const fn whole(name: &'static str, title: &'static str, lacks: &'static [Need]) -> Target {
+    Target { name, title, opset: 17, newest: 21, encoder_form: EncoderForm::Whole, lacks }
+}
+
+/// A runtime that runs the encoder token by token.
+const fn step(name: &'static str, title: &'static str, lacks: &'static [Need]) -> Target {
+    Target { encoder_form: EncoderForm::Step, ..whole(name, title, lacks) }
+}
 
 /// All that a model and the way it is exported ask for.
 fn needs(network: &dyn SequenceNetwork, options: &ExportOptions) -> Vec<Need> {
-    let form = [(options.fused, Need::Loop), (options.dtype == Dtype::Int8, Need::Int8)];
+    let form = [
+        (options.fused, Need::Loop),
+        (options.dtype == Dtype::Int8, Need::Int8),
+        (options.io == Io::OneHot, Need::OneHot),
+    ];
     let form = form.into_iter().filter_map(|(is, need)| is.then_some(need));
     network.needs().into_iter().chain(form).collect()
 }
@@ -73,7 +87,11 @@ impl Target {
         options: ExportOptions,
         opset: Option<i64>,
     ) -> Result<ExportOptions> {
-        let options = ExportOptions { opset: opset.unwrap_or(self.opset), ..options };
+        let encoder_form = match self.encoder_form {
+            EncoderForm::Whole => options.encoder_form,
+            EncoderForm::Step => EncoderForm::Step,
+        };
+        let options = ExportOptions { opset: opset.unwrap_or(self.opset), encoder_form, ..options };
         let needs = needs(network, &options);
         let refuse = |needed: String, has: String, instead: String| {
             let fits = |other: &&Target| {
@@ -102,7 +120,11 @@ impl Target {
 
     /// What a person reads about the choice.
     pub fn describe(&self, opset: i64) -> String {
-        format!("for {}: opset {opset}, IR {}", self.title, ir_version(opset))
+        let form = match self.encoder_form {
+            EncoderForm::Whole => String::new(),
+            EncoderForm::Step => format!(", with {}", file::ENCODER_STEP),
+        };
+        format!("for {}: opset {opset}, IR {}{form}", self.title, ir_version(opset))
     }
 }
 

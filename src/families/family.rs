@@ -9,7 +9,7 @@ use s2s_runtime::manifest::Io;
 use crate::config::LoadOptions;
 use crate::data::report::DataReport;
 use crate::error::{Error, ErrorKind, Result};
-use crate::export::{Dtype, Replace, Report as Verified, VerifyOptions};
+use crate::export::{Dtype, EncoderForm, Replace, Report as Verified, VerifyOptions};
 use crate::train::{InitFrom, Mode, Report, TrainOptions, Which};
 
 /// A family of networks with all that belongs to it: its configs, data, runs and bundles.
@@ -118,6 +118,8 @@ pub struct Export {
     pub target: Option<String>,
     /// How weights are stored.
     pub dtype: Dtype,
+    /// The graphs that the encoder is written as.
+    pub encoder_form: EncoderForm,
     /// Whether the whole of greedy decoding becomes a graph too.
     pub fused: bool,
     /// Pairs that smaller weights are scored on; by default the run's.
@@ -163,6 +165,7 @@ impl Export {
     /// Names an option that only sequence models have, where one was given.
     pub(super) fn only_of_sequences(&self) -> Result<()> {
         let flag = match (self.fused, self.target.is_some(), self.dtype) {
+            _ if self.encoder_form != EncoderForm::Whole => "--encoder-form",
             (true, ..) => "--fused",
             (_, true, _) => "--target",
             (.., Dtype::F32) => return Ok(()),

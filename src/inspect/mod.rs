@@ -106,7 +106,7 @@ impl Subject {
     /// [`ErrorKind::Bundle`] for a bundle without graphs.
     pub fn of_bundle(bundle: &Bundle) -> Result<Self> {
         let manifest = bundle.manifest();
-        let graphs = [Role::Training, Role::Encoder, Role::Decoder, Role::Translate]
+        let graphs = [Role::Training, Role::Encoder, Role::Decoder, Role::Translate, Role::EncoderStep]
             .into_iter()
             .filter(|role| manifest.graphs.contains_key(role))
             .map(|role| graph(role, bundle.graph_name(role), bundle.graph(role)?.to_vec()))
@@ -136,6 +136,7 @@ impl Subject {
                 Role::Decoder => network.emit_decoder(parameters, &mut builder, Io::Ids),
                 Role::Training => network.emit_training(parameters, &mut builder, Io::Ids),
                 Role::Translate => network.emit_translate(parameters, &mut builder),
+                Role::EncoderStep => network.emit_encoder_step(parameters, &mut builder, Io::Ids),
             }
             builder.finish(DEFAULT_OPSET, ir_version(DEFAULT_OPSET), &[]).encode_to_vec()
         };

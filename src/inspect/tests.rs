@@ -21,6 +21,7 @@ fn subject(architecture: Architecture) -> Subject {
             Role::Decoder => network.emit_decoder(&p, &mut g, Io::Ids),
             Role::Training => network.emit_training(&p, &mut g, Io::Ids),
             Role::Translate => network.emit_translate(&p, &mut g),
+            Role::EncoderStep => network.emit_encoder_step(&p, &mut g, Io::Ids),
         }
         graph(role, role.file(), g.finish(17, 8, &[]).encode_to_vec()).unwrap()
     });

@@ -3,6 +3,7 @@
 use super::level::multiversion;
 use super::matmul::{Scratch, matmul_into};
 use super::matrix::{MatMut, MatRef};
+use super::softmax::softmax_rows;
 use super::store::Store;
 
 /// Rows of A from which on B is packed: fewer do not pay for the copy.
@@ -91,8 +92,8 @@ pub fn attend(
                     stride => row.iter_mut().zip(values.iter().step_by(stride)).for_each(|(x, &y)| *x += y),
                 }
             }
-            softmax_row(row);
         }
+        softmax_rows(room, n);
     }
     matmul_once(out, MatRef::new(room, m, n), values, scratch);
     scratch.scores = scores;
@@ -110,48 +111,6 @@ multiversion! {
     fn add_one(row: &mut [f32], value: f32) {
         for x in row {
             *x += value;
-        }
-    }
-}
-
-multiversion! {
-    /// Replaces a row of scores by probabilities; a score that is lower than the highest by 87 or more has none.
-    fn softmax_row(row: &mut [f32]) {
-        let mut lanes = [f32::NEG_INFINITY; LANES];
-        let (chunks, rest) = row.as_chunks::<LANES>();
-        for chunk in chunks {
-            for j in 0..LANES {
-                lanes[j] = if chunk[j] > lanes[j] { chunk[j] } else { lanes[j] };
-            }
-        }
-        let mut highest = f32::NEG_INFINITY;
-        for &x in lanes.iter().chain(rest) {
-            highest = if x > highest { x } else { highest };
-        }
-        let probability = |x: f32| {
-            let below = x - highest;
-            // Not e^-87, which times a value may be subnormal.
-            if below < -87.0 { 0.0 } else { super::activations::exp::<FMA>(below) }
-        };
-        let mut lanes = [0.0f32; LANES];
-        let (chunks, rest) = row.as_chunks_mut::<LANES>();
-        for chunk in chunks {
-            for j in 0..LANES {
-                chunk[j] = probability(chunk[j]);
-                lanes[j] += chunk[j];
-            }
-        }
-        let mut sum = 0.0;
-        for x in rest {
-            *x = probability(*x);
-            sum += *x;
-        }
-        for lane in lanes {
-            sum += lane;
-        }
-        let factor = 1.0 / sum;
-        for x in row {
-            *x *= factor;
         }
     }
 }
@@ -271,7 +230,8 @@ mod tests {
         attend(to, MatRef::new(&[1.0, 2.0], 1, 2), none, none, (1.0, &[]), &mut AttentionScratch::default());
         assert_eq!(out, [0.0; 2]);
         let mut row = [0.0, f32::NAN, 1.0];
-        softmax_row(&mut row);
+        let width = row.len();
+        softmax_rows(&mut row, width);
         assert!(row.iter().all(|x| x.is_nan()));
     }
 }

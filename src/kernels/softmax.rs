@@ -37,7 +37,9 @@ pub fn softmax<R: Real>(scores: &mut [R]) {
 }
 
 multiversion! {
-    /// Turns each row of `scores` (rows, `width`) into probabilities.
+    /// Turns each row of `scores` (rows, `width`) into probabilities. What a row's own scores become does not
+    /// depend on how many masked ones stand before or behind them: a score that is lower than the highest by
+    /// more than 87 gets 0, and the sum begins at the first that has more.
     pub fn softmax_rows(scores: &mut [f32], width: usize) {
         if width == 0 {
             return;
@@ -54,21 +56,27 @@ multiversion! {
                 }
             }
             let highest = halved(lanes, |a, b| if a > b { a } else { b });
+            let probability = |x: f32| {
+                let below = x - highest;
+                // Not e^-87, which times a value may be subnormal.
+                if below < -87.0 { 0.0 } else { exp::<FMA>(below) }
+            };
+            chunks.as_flattened_mut().iter_mut().for_each(|x| *x = probability(*x));
+            last.iter_mut().for_each(|x| *x = probability(*x));
+            rest.copy_from_slice(&last[..rest.len()]);
+            let begin = row.iter().position(|&x| x != 0.0).unwrap_or(0);
+            let (chunks, rest) = row[begin..].as_chunks::<LANES>();
             let mut sums = [0.0f32; LANES];
-            for (j, (sum, x)) in sums.iter_mut().zip(&mut last).enumerate() {
-                *x = exp::<FMA>(*x - highest);
-                *sum = if j < rest.len() { *x } else { 0.0 };
-            }
-            for chunk in chunks.iter_mut() {
+            for chunk in chunks {
                 for (sum, x) in sums.iter_mut().zip(chunk) {
-                    *x = exp::<FMA>(*x - highest);
-                    *sum += *x;
+                    *sum += x;
                 }
             }
+            for (sum, x) in sums.iter_mut().zip(rest) {
+                *sum += x;
+            }
             let factor = 1.0 / halved(sums, |a, b| a + b);
-            chunks.as_flattened_mut().iter_mut().for_each(|x| *x *= factor);
-            last.iter_mut().for_each(|x| *x *= factor);
-            rest.copy_from_slice(&last[..rest.len()]);
+            row.iter_mut().for_each(|x| *x *= factor);
         }
     }
 }
@@ -174,6 +182,20 @@ mod tests {
                     assert!((f64::from(got) - want).abs() <= 1e-6 * want, "{got} for {want}, width {width}");
                 }
             }
+        }
+    }
+
+    #[test]
+    fn masked_scores_before_and_behind_a_row_change_no_bit_of_it() {
+        let scores: Vec<f32> = (0..37).map(|i| ((i * 29) % 37) as f32 / 3.0).collect();
+        let mut alone = scores.clone();
+        softmax_rows(&mut alone, scores.len());
+        for (before, behind) in [(1, 0), (0, 1), (5, 18), (16, 3), (40, 0), (0, 40)] {
+            let mut row = [vec![-1e9; before], scores.clone(), vec![f32::NEG_INFINITY; behind]].concat();
+            let width = row.len();
+            softmax_rows(&mut row, width);
+            assert_eq!(row[before..][..scores.len()], alone, "{before} before, {behind} behind");
+            assert!(row[..before].iter().chain(&row[before + scores.len()..]).all(|&x| x == 0.0));
         }
     }
 

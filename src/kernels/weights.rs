@@ -76,22 +76,30 @@ mod tests {
 
     #[test]
     fn a_row_is_the_same_whatever_rows_are_beside_it() {
-        let (rows, k, n) = (23, 600, 150);
-        let (a, bias) = (numbers(rows * k, 1), numbers(n, 3));
-        for (b, is_int8) in [(numbers(k * n, 2), false), (on_a_grid(k, n), true)] {
+        let rows = 23;
+        let shapes = [(600, 150), (8, 32), (1, 5), (30, 7), (17, 64), (64, 1), (5, 129)];
+        let in_f32 = shapes.iter().map(|&(k, n)| (k, n, numbers(k * n, 2), false));
+        let cases = in_f32.chain([(600, 150, on_a_grid(600, 150), true)]);
+        for (k, n, b, is_int8) in cases {
+            let (a, bias) = (numbers(rows * k, 1), numbers(n, 3));
             let weights = Weights::of(MatRef::new(&b, k, n));
             assert_eq!((weights.shape(), matches!(weights, Weights::Int8(_))), ((k, n), is_int8));
-            let product = |rows: usize, a: &[f32]| {
-                let mut c = vec![0.0; rows * n];
-                let (to, a) = (MatMut::new(&mut c, rows, n, n), MatRef::new(a, rows, k));
-                matmul_weights(to, Store::Bias(&bias), a, &weights, &mut Scratch::default());
-                c
-            };
-            let all = product(rows, &a);
-            for some in 1..rows {
-                for first in [0, rows - some] {
-                    let part = product(some, &a[first * k..][..some * k]);
-                    assert_eq!(part, all[first * n..][..some * n], "{some} rows from {first}");
+            let before = numbers(rows * n, 4);
+            for store in [Store::Overwrite, Store::Add, Store::Bias(&bias)] {
+                let product = |first: usize, rows: usize| {
+                    let mut c = before[first * n..][..rows * n].to_vec();
+                    let a = MatRef::new(&a[first * k..][..rows * k], rows, k);
+                    let to = MatMut::new(&mut c, rows, n, n);
+                    matmul_weights(to, store, a, &weights, &mut Scratch::default());
+                    c
+                };
+                let all = product(0, rows);
+                for some in 1..rows {
+                    for first in [0, rows - some] {
+                        let part = product(first, some);
+                        let want = &all[first * n..][..some * n];
+                        assert_eq!(part, want, "{some} rows from {first}, {k} x {n}, {store:?}");
+                    }
                 }
             }
         }

@@ -436,6 +436,7 @@ fn exported(architecture: Architecture, role: Role, io: Io) -> Vec<u8> {
         Role::Decoder => network.emit_decoder(&p, &mut g, io),
         Role::Training => network.emit_training(&p, &mut g, io),
         Role::Translate => network.emit_translate(&p, &mut g),
+        Role::EncoderStep => network.emit_encoder_step(&p, &mut g, io),
     }
     g.finish(17, ir_version(17), &[]).encode_to_vec()
 }
@@ -468,6 +469,7 @@ fn every_graph_that_is_exported_here_is_right_in_every_runtime_that_has_its_oper
             .into_iter()
             .flat_map(|role| [(role, Io::Ids), (role, Io::OneHot)])
             .chain([(Role::Translate, Io::Ids)])
+            .chain((!architecture.bidirectional).then_some((Role::EncoderStep, Io::Ids)))
         {
             let bytes = exported(architecture.clone(), role, io);
             let mut found: Vec<&str> =

@@ -2,7 +2,7 @@
 
 use std::fmt;
 
-use s2s_runtime::manifest::{Io, Role, Wiring};
+use s2s_runtime::manifest::{EncoderStepWiring, Io, Role, Wiring};
 use s2s_runtime::vocabulary::Vocabulary;
 
 use super::{Exported, Layout, Parameters};
@@ -49,6 +49,8 @@ pub enum Need {
     Loop,
     /// 8-bit weights that DequantizeLinear restores.
     Int8,
+    /// Tensors of one row a symbol instead of ids.
+    OneHot,
 }
 
 impl Need {
@@ -60,6 +62,7 @@ impl Need {
             Self::Attention => "train with `attention: none`",
             Self::Loop => "leave --fused out",
             Self::Int8 => "use --dtype f16 or f32",
+            Self::OneHot => "leave --io out",
         }
     }
 }
@@ -72,6 +75,7 @@ impl fmt::Display for Need {
             Self::Attention => "attention",
             Self::Loop => "Loop (--fused)",
             Self::Int8 => "8-bit weights (--dtype int8)",
+            Self::OneHot => "one-hot tensors (--io one-hot)",
         })
     }
 }
@@ -108,6 +112,14 @@ pub trait SequenceNetwork: fmt::Debug + Send + Sync {
 
     /// How the graphs of encoder and decoder fit together.
     fn wiring(&self, io: Io) -> Wiring;
+
+    /// How its encoder is run token by token, which the graph of [`Role::EncoderStep`] is for.
+    ///
+    /// # Errors
+    /// Says why it has no such form.
+    fn encoder_step(&self) -> std::result::Result<EncoderStepWiring, &'static str> {
+        Err("this network has no encoder of one token")
+    }
 
     /// The same network with graphs that read a short source as `source` says they do
     /// (`graph_padding`); so do the passes, which the graphs are held against.

@@ -99,6 +99,8 @@ pub struct GraphBuilder {
     nodes: Vec<Node>,
     inputs: Vec<ValueInfoProto>,
     outputs: Vec<ValueInfoProto>,
+    /// Whether the nodes are those of a body.
+    in_body: bool,
 }
 
 impl GraphBuilder {
@@ -115,6 +117,7 @@ impl GraphBuilder {
             nodes: Vec::new(),
             inputs: Vec::new(),
             outputs: Vec::new(),
+            in_body: false,
         }
     }
 
@@ -134,22 +137,42 @@ impl GraphBuilder {
         self.add(name.to_owned(), Origin::Input)
     }
 
-    /// Makes `value` an output of the graph. It takes this name; an input, an initialiser or a value that is
-    /// an output already goes through an `Identity` node.
+    /// Makes `value` an output of the graph. It takes this name.
+    ///
+    /// No node reads an output: converters put a Cast in front of outputs and rename them there, and inner
+    /// nodes would lose what they read. What is read is therefore computed a second time for the output where
+    /// that costs next to nothing, and goes through an `Identity` node else, as do an input, an initialiser
+    /// and a value that is an output already. (Engines merge equal nodes; the version converter knows no way
+    /// back for Identity.) In the body of a Loop, where each round would pay for it, outputs are read.
     ///
     /// # Panics
     /// If the name is taken.
     pub fn output(&mut self, name: &str, value: &Value, data_type: DataType, axes: &[Axis]) {
-        let value = if self.origin(value) == Some(Origin::Node) {
-            value.clone()
-        } else {
+        let value = if self.origin(value) != Some(Origin::Node) {
             self.node("Identity", &[value], &[])
+        } else if !self.in_body && self.nodes.iter().any(|node| node.inputs.contains(value)) {
+            self.again(value)
+        } else {
+            value.clone()
         };
         self.reserve(name);
         if let Some(id) = value.0 {
             self.values[id] = ValueEntry { name: name.to_owned(), origin: Origin::Output };
         }
         self.outputs.push(ValueInfoProto::tensor(name, data_type, dimensions(axes)));
+    }
+
+    /// The same value, from a node that nothing reads yet.
+    fn again(&mut self, value: &Value) -> Value {
+        const CHEAP: [&str; 7] = ["Add", "Mul", "Sub", "Tanh", "Relu", "Squeeze", "Unsqueeze"];
+        let gives = |node: &&Node| node.outputs == [value.clone()] && CHEAP.contains(&node.op.as_str());
+        let Some(node) = self.nodes.iter().find(gives).cloned() else {
+            return self.node("Identity", &[value], &[]);
+        };
+        let (inputs, attributes) = (node.inputs.iter().collect::<Vec<_>>(), &node.attributes);
+        let attributes: Vec<_> =
+            attributes.iter().map(|(name, value)| (name.as_str(), value.clone())).collect();
+        self.node(&node.op, &inputs, &attributes)
     }
 
     /// A named f32 tensor, row-major; the same name again gives the same value.
@@ -232,7 +255,9 @@ impl GraphBuilder {
             std::mem::take(&mut self.inputs),
             std::mem::take(&mut self.outputs),
         );
+        let around = std::mem::replace(&mut self.in_body, true);
         build(self);
+        self.in_body = around;
         let body = Body {
             name: name.to_owned(),
             nodes: std::mem::replace(&mut self.nodes, nodes),

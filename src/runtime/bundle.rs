@@ -440,11 +440,12 @@ fn short(hash: &str) -> &str {
 /// Every name in the wiring must be an input or output of its graph.
 fn check_wiring(manifest: &Manifest, infos: &BTreeMap<Role, GraphInfo>) -> Result<()> {
     let wiring = &manifest.wiring;
+    let step = wiring.encoder_step.iter().map(|step| (Role::EncoderStep, step.inputs(), step.outputs()));
     let sides = [
         (Role::Encoder, wiring.encoder_inputs(), wiring.encoder_outputs()),
         (Role::Decoder, wiring.decoder_inputs(), wiring.decoder_outputs()),
     ];
-    for (role, inputs, outputs) in sides {
+    for (role, inputs, outputs) in sides.into_iter().chain(step) {
         let (info, graph) = (&infos[&role], manifest.graphs[&role].file.as_str());
         for (what, wanted, present) in [("input", inputs, &info.inputs), ("output", outputs, &info.outputs)] {
             let names: Vec<&str> = present.iter().map(|tensor| tensor.name.as_str()).collect();

@@ -6,6 +6,7 @@
 //! | encoder | [`ENCODER_INPUT`] int64 (batch, source_time) | [`state_h`]`(l)`, [`state_c`]`(l)` f32 (batch, hidden); with attention [`ENCODER_OUTPUT`] f32 (batch, source_time, encoder width) and [`ENCODER_MASK`] f32 (batch, source_time), with additive scores [`ENCODER_KEYS`] |
 //! | decoder | [`DECODER_INPUT`] int64 (batch, 1), the states, [`FED_OUTPUT`] if it is fed that, with attention what the encoder gives for it | [`DECODER_OUTPUT`] f32 (batch, 1, target_vocabulary), [`next`]` of each state`; with attention [`ATTENTION`] f32 (batch, source_time) |
 //! | training | [`ENCODER_INPUT`], [`DECODER_INPUT`] and [`DECODER_TARGET`] int64 (batch, target_time) | [`DECODER_OUTPUT`] (batch, target_time, target_vocabulary), [`LOSS`] f32 () |
+//! | encoder_step (only if asked for) | [`ENCODER_INPUT`] int64 (batch, 1), the states | [`next`]` of each state`; with attention [`ENCODER_MASK`] f32 (batch) |
 //! | translate (only if asked for) | [`ENCODER_INPUT`], [`MAX_NEW_TOKENS`] int64 () | [`GENERATED_IDS`] int64 (batch, generated_time), [`GENERATED_LENGTHS`] int64 (batch) |
 //!
 //! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits. Of a model that
@@ -67,6 +68,8 @@ pub mod axis {
     pub const BATCH: &str = "batch";
     /// Source tokens, padding counted.
     pub const SOURCE_TIME: &str = "source_time";
+    /// Source tokens and what the graphs put behind them by themselves.
+    pub const MEMORY_TIME: &str = "memory_time";
     /// Target tokens, padding counted.
     pub const TARGET_TIME: &str = "target_time";
     /// Tokens that greedy decoding within a graph wrote, padding counted.
@@ -123,6 +126,8 @@ pub mod file {
     pub const DECODER: &str = "decoder.onnx";
     /// Teacher forcing, with the loss.
     pub const TRAINING: &str = "training.onnx";
+    /// One source token and states to states, for runtimes without LSTM and GRU.
+    pub const ENCODER_STEP: &str = "encoder_step.onnx";
     /// Text to text: the encoder and greedy decoding in one.
     pub const TRANSLATE: &str = "translate.onnx";
     /// Of networks from features to scores, which have one graph.
@@ -139,7 +144,7 @@ pub mod file {
 pub mod metadata {
     /// Version of this contract, as in the manifest.
     pub const FORMAT_VERSION: &str = "s2s.format_version";
-    /// `encoder`, `decoder`, `training` or `translate`.
+    /// `encoder`, `decoder`, `training`, `translate` or `encoder_step`.
     pub const ROLE: &str = "s2s.role";
     /// The kind of network, where it is none from texts to texts: `mlp`.
     pub const KIND: &str = "s2s.kind";

@@ -14,7 +14,9 @@ pub use self::schema::{
     DataFile, GraphFile, Io, LONGEST_EXAMPLE, Languages, MOST_EXAMPLES, Manifest, Provenance, Role,
 };
 pub(crate) use self::schema::{SIDE_FILES, is_plain_name};
-pub use self::wiring::{MaskWire, MaskedOne, MemoryWire, OutputForm, StateWire, Wiring};
+pub use self::wiring::{
+    EncoderStepWiring, MaskWire, MaskedOne, MemoryWire, OutputForm, StateWire, StepOutput, StepState, Wiring,
+};
 pub use crate::contract::SpecialIds;
 
 #[cfg(test)]

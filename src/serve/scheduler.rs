@@ -59,6 +59,7 @@ pub struct Scheduler {
     max_new_tokens: usize,
     max_answer: usize,
     metrics: Arc<ModelMetrics>,
+    workers: usize,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
@@ -93,10 +94,11 @@ impl Scheduler {
             max_new_tokens: limits.max_new_tokens,
             max_answer: limits.max_answer,
             metrics: Arc::clone(metrics),
+            workers: workers.max(1),
             threads: Mutex::default(),
             model,
         };
-        for number in 0..workers.max(1) {
+        for number in 0..scheduler.workers {
             let worker = scheduler.model.worker(metrics)?;
             let (model, queue, metrics) =
                 (Arc::clone(&scheduler.model), Arc::clone(&queue), Arc::clone(metrics));
@@ -283,6 +285,7 @@ impl Scheduler {
         if full(&waiting) {
             shed = waiting.entries.shed(client, entries.len(), self.max_queue);
         }
+        let texts = entries.len();
         // An empty queue takes any request, however the limits are set.
         let refused = !waiting.entries.is_empty() && full(&waiting);
         if !refused {
@@ -296,7 +299,9 @@ impl Scheduler {
         if refused {
             return Err(overloaded());
         }
-        self.queue.wake.notify_all();
+        // Whoever waits has no text under way, so that one worker a text is enough; all of them would wake to
+        // find nothing.
+        (0..texts.min(self.workers)).for_each(|_| self.queue.wake.notify_one());
         Ok(receiver)
     }
 

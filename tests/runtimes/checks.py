@@ -1,11 +1,12 @@
 """What a runtime must do with one bundle, held against the reference.
 
-Four checks a bundle, each with its own result, so that a table can say which graph of which variant a runtime cannot run:
+Five checks a bundle, each with its own result, so that a table can say which graph of which variant a runtime cannot run:
 
 - encoder: states (and with attention the memory) of single texts of several lengths and of a ragged batch of three;
 - decoder: the first step's scores, next states and attention, from the reference's states;
 - training: scores of all steps and the loss, one text and a ragged batch;
-- text: whole greedy decodes, one by one and in ragged batches, compared character by character.
+- step: the encoder's step, token by token over the same sources, where the bundle has one (no direction backwards);
+- text: whole greedy decodes (from the step's states where the runtime cannot run the encoder), one by one and in ragged batches, compared character by character.
 """
 
 import random
@@ -15,7 +16,7 @@ import numpy as np
 from client import RuntimeFailure
 from reference import END, PAD, START, Reference
 
-CHECKS = ["encoder", "decoder", "training", "text"]
+CHECKS = ["encoder", "decoder", "training", "step", "text"]
 # Largest error of a state over max(1, |state|), of a probability, of a logit over the largest of its row, of the loss over
 # max(1, loss): f32 against float64 over some thirty steps.
 TOLERANCE = 1e-5
@@ -173,19 +174,52 @@ def check(case, client, pinned, tolerance):
             error.add("loss", found["loss"].reshape(()), np.mean(nats))
         return error.result()
 
+    def stepper():
+        """A function from left-padded source tokens to what the encoder gives, by the graph of one token."""
+        wired = wiring["encoder_step"]
+        named = list(dict.fromkeys(wire["step_output"] for key in ("states", "last", "memory") for wire in wired.get(key, [])))
+        graph = client.load("step", graphs["encoder_step"], [wired["input"]] + [wire["step_input"] for wire in wired["states"]], named)
+
+        def encode(tokens):
+            blank = np.zeros((len(tokens), case.reference.hidden), np.float32)
+            state, columns = {wire["step_input"]: blank for wire in wired["states"]}, []
+            for at in range(tokens.shape[1]):
+                columns.append(graph.run({wired["input"]: np.ascontiguousarray(tokens[:, at : at + 1]), **state}))
+                state = {wire["step_input"]: columns[-1][wire["step_output"]] for wire in wired["states"]}
+            last = {wire["encoder_output"]: columns[-1][wire["step_output"]] for wire in wired["last"]}
+            stacked = lambda name: np.stack([column[name] for column in columns], axis=1)
+            return {**last, **{wire["encoder_output"]: stacked(wire["step_output"]) for wire in wired.get("memory", [])}}
+
+        return encode
+
+    def step():
+        encode, error = stepper(), Error(tolerance)
+        for batch, encoded in zip(case.batches, case.encoded):
+            width = widest or max(map(len, batch))
+            found = encode(case.tokens(batch, 0, left=True, width=width))
+            for name, expected in {**case.states(encoded), **case.memory(encoded, width)}.items():
+                error.add(name, found[name], expected)
+        return error.result()
+
     def text():
-        if any(results[name]["status"] == "error" for name in ("encoder", "decoder")):
-            return {"status": "blocked", "message": "needs the encoder and the decoder"}
-        encode = client.load("encoder", graphs["encoder"], [wiring["encoder_input"]], encoder_outputs)
-        step = client.load("decoder", graphs["decoder"], decoder_inputs, decoder_outputs)
+        runs = lambda name: name in results and results[name]["status"] != "error"
+        if not (runs("decoder") and (runs("encoder") or runs("step"))):
+            return {"status": "blocked", "message": "needs the decoder, and the encoder or its step"}
+        by_step = runs("step") and results["encoder"]["status"] != "ok"
+        if by_step:
+            encode = stepper()
+        else:
+            encoder = client.load("encoder", graphs["encoder"], [wiring["encoder_input"]], encoder_outputs)
+            encode = lambda tokens: encoder.run({wiring["encoder_input"]: tokens})
+        decode = client.load("decoder", graphs["decoder"], decoder_inputs, decoder_outputs)
         batches = [case.texts[i : i + 3] for i in range(0, len(case.texts) // 3 * 3, 3)] + [[pair] for pair in case.texts[::4]]
         count, wrong = 0, []
         for batch in batches:
-            found = encode.run({wiring["encoder_input"]: case.tokens([source for source, _ in batch], 0, left=True, width=widest)})
+            found = encode(case.tokens([source for source, _ in batch], 0, left=True, width=widest))
             state = {wire["decoder_input"]: found[wire["encoder_output"]] for wire in wires + memory}
             last, rows = [START] * len(batch), [[] for _ in batch]
             for _ in range(LONGEST):
-                found = step.run({wiring["decoder_input"]: case.tokens([[id] for id in last], 1), **state})
+                found = decode.run({wiring["decoder_input"]: case.tokens([[id] for id in last], 1), **state})
                 # PAD and START are never generated; what a row gives after its END is not read.
                 last = [int(row[2:].argmax()) + 2 for row in found[wiring["decoder_output"]][:, 0]]
                 for row, id in zip(rows, last):
@@ -202,7 +236,9 @@ def check(case, client, pinned, tolerance):
             return {"status": "wrong", "texts": count, "different": len(wrong), "message": f"{len(wrong)} of {count} texts differ: {wrong[0]}"}
         return {"status": "ok", "texts": count}
 
-    for name, run in zip(CHECKS, (encoder, decoder, training, text)):
+    for name, run in zip(CHECKS, (encoder, decoder, training, step, text)):
+        if name == "step" and "encoder_step" not in graphs:
+            continue
         try:
             results[name] = run()
         except RuntimeFailure as failure:

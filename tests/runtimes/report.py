@@ -66,7 +66,7 @@ def cell(results):
     if any(status == "ok" for status in texts):
         return f"partly {mark}"
     if good:
-        kinds = [check for check in ("encoder", "decoder", "training") if all(found[check]["status"] == "ok" for found in results)]
+        kinds = [check for check in ("encoder", "decoder", "training", "step") if all(found.get(check, {"status": "none"})["status"] == "ok" for found in results)]
         return (f"{', '.join(kinds)} only {mark}" if kinds else f"partly {mark}")
     return f"no {mark}"
 

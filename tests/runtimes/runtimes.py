@@ -101,6 +101,9 @@ RUNTIMES = [
     Runtime("emx-onnx-cgen", "emx-onnx-cgen (C)", "python", "run_emx.py", ("emx-onnx-cgen==1.4.0", "onnx==1.23.2"), pinned=True, few=True),
     Runtime("tvm", "Apache TVM", "python", "run_tvm.py", ("apache-tvm==0.27.0.post1", "onnx==1.23.2"), pinned=True, few=True),
     Runtime("tinygrad", "tinygrad", "python", "run_tinygrad.py", ("tinygrad==0.14.0", "numpy==2.4.6"), pinned=True, few=True),
+    Runtime("litert", "LiteRT through onnx2tf", "python", "run_litert.py", ("onnx2tf==1.29.24",), pinned=True, few=True),
+    Runtime("ncnn", "ncnn through pnnx", "python", "run_ncnn.py", ("ncnn==1.0.20261020", "pnnx==20261020", "onnx==1.23.2", "numpy==2.4.6"), pinned=True, few=True),
+    Runtime("onnx2torch", "onnx2torch", "python", "run_onnx2torch.py", ("onnx2torch==1.5.15", "torch==2.8.0", "torchvision==0.23.0"), few=True),
     Runtime("jaxonnxruntime", "jaxonnxruntime", "python", "run_jaxonnxruntime.py", ("jaxonnxruntime==0.3.0", "onnx==1.23.2", "absl-py==2.3.1")),
 ]
 

@@ -138,7 +138,7 @@ def make(s2s, folder, variants, say):
         config, run = variant.network.config(), folder / f"{variant.network.name}.run"
         fresh(run, {"s2s": program, "config": config}, lambda: train(s2s, config, run, say))
         bundle = folder / variant.name
-        key = {"s2s": program, "config": config, "io": variant.io, "dtype": variant.dtype}
+        key = {"s2s": program, "config": config, "io": variant.io, "dtype": variant.dtype, "step": not variant.network.bidirectional}
         fresh(bundle, key, lambda: export(s2s, run, bundle, variant, say))
         made[variant.name] = (bundle, run)
     return made
@@ -165,7 +165,9 @@ def train(s2s, config, run, say):
 def export(s2s, run, bundle, variant, say):
     say(f"exporting {variant.name}")
     # The networks are half-trained, so the share of exact matches that smaller weights may cost says nothing.
-    call(s2s, "export", run, "-o", bundle, "--io", variant.io, "--dtype", variant.dtype, "--max-loss", "1", "--random", "16", "--force", "--quiet")
+    # An encoder that reads both ways has no form of one token a call.
+    form = "whole" if variant.network.bidirectional else "step"
+    call(s2s, "export", run, "-o", bundle, "--encoder-form", form, "--io", variant.io, "--dtype", variant.dtype, "--max-loss", "1", "--random", "16", "--force", "--quiet")
 
 
 def call(*command):

@@ -181,7 +181,7 @@ impl SequenceNetwork for Bag {
                 g.output(DECODER_OUTPUT, &logits, DataType::Float, &axes);
                 g.output(LOSS, &loss, DataType::Float, &[]);
             }
-            Role::Translate => unreachable!("it is none of the roles"),
+            Role::Translate | Role::EncoderStep => unreachable!("it is none of the roles"),
         }
     }
 

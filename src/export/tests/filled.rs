@@ -145,6 +145,21 @@ fn padding_that_the_model_reads_is_made_in_the_graph_whatever_the_batch_and_howe
 }
 
 #[test]
+fn what_stands_behind_each_source_is_attended_to_and_not_shown() {
+    for attention in [AttentionScore::Dot, AttentionScore::General] {
+        for bidirectional in [false, true] {
+            let a = Architecture { attention, bidirectional, ..architectures().remove(0) };
+            let toy = Toy::of(a, 11);
+            let padding =
+                Some(Padding { symbol: "a".to_owned(), length: 1, least: 1, side: PaddingSide::Right });
+            let spec = VocabularySpec { padding, ..toy.source.spec().clone() };
+            let toy = Toy { source: Vocabulary::from_spec(&spec).unwrap(), ..toy };
+            passes(&toy, &VerifyOptions { random: 20, ..VerifyOptions::default() });
+        }
+    }
+}
+
+#[test]
 fn the_training_graph_fills_up_sources_too() {
     let toy = filled_toy(architectures().remove(0), PaddingSide::Right);
     let bundle = toy.bundle();

@@ -16,6 +16,7 @@
 //! folder has one.
 
 mod decoding;
+mod encoder_step;
 mod engines;
 mod error;
 mod expected;

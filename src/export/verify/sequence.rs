@@ -17,7 +17,7 @@ use super::report::{Check, EngineEntry, NETWORK, Outcome, Report};
 use super::subject::Subject;
 use super::texts::texts;
 use super::weights::{self, Rebuilt};
-use super::{decoding, foreign, graphs, inputs};
+use super::{decoding, encoder_step, foreign, graphs, inputs};
 use crate::error::{Error, ErrorKind, Result};
 
 /// Verifies a bundle. That a check fails is no error of this function: see [`Report::check`].
@@ -117,6 +117,9 @@ pub fn verify(bundle: &Bundle, options: &VerifyOptions) -> Result<Report> {
         for ((on, batches), (references, _)) in sets.iter().zip(&references) {
             for subject in &usable {
                 let checks = graphs::check(bundle, subject, references, batches, on, &report.tolerances);
+                report.push("graphs", &format!("run {on}"), Some(subject.name()), checks);
+                let checks =
+                    encoder_step::check(bundle, subject, references, batches, on, &report.tolerances);
                 report.push("graphs", &format!("run {on}"), Some(subject.name()), checks);
             }
         }

@@ -10,7 +10,7 @@ use s2s_runtime::manifest::Io;
 use super::Linear;
 use crate::config::LoadOptions;
 use crate::error::{Error, ErrorKind};
-use crate::export::{Dtype, FeatureBundle, VerifyOptions, best};
+use crate::export::{Dtype, EncoderForm, FeatureBundle, VerifyOptions, best};
 use crate::families::{self, Export, Layout, Training};
 use crate::network::perceptron::Sample;
 use crate::network::traits::tests::check_gradients;
@@ -87,6 +87,7 @@ fn export(output: PathBuf) -> Export {
         opset: None,
         target: None,
         dtype: Dtype::F32,
+        encoder_form: EncoderForm::Whole,
         fused: false,
         dev: None,
         max_loss: 0.0,

@@ -44,6 +44,7 @@ pub(super) fn export(run: &Run, wanted: &Export, say: &mut dyn FnMut(String)) ->
         io: wanted.io,
         opset: wanted.opset.unwrap_or(DEFAULT_OPSET),
         dtype: wanted.dtype,
+        encoder_form: wanted.encoder_form,
         fused: wanted.fused,
         ..ExportOptions::default()
     };

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use s2s_runtime::vocabulary::PaddingSide;
 
 use super::vocabulary::Origin;
+use crate::import::run_name::run_name;
 
 /// What the encoder of the model read behind (or before) shorter texts.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -51,9 +52,5 @@ pub struct Options {
 
 /// Names a run after the model's file, where nobody names it.
 pub fn default_name(model: &Path) -> String {
-    let stem = model.file_stem().unwrap_or_default().to_string_lossy();
-    let name: String =
-        stem.chars().map(|c| if c.is_ascii_alphanumeric() || "._-".contains(c) { c } else { '_' }).collect();
-    let name = name.trim_start_matches('.').to_owned();
-    if name.is_empty() { "keras".to_owned() } else { name }
+    run_name(model, "keras")
 }

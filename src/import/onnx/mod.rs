@@ -21,6 +21,7 @@ mod wires;
 pub use draft::{Imported, Options, import};
 pub use remarks::Remarks;
 pub use symbols::Special;
+pub(super) use symbols::read as read_symbols;
 
 #[cfg(test)]
 mod tests;

@@ -34,7 +34,7 @@ const FLAGS: [&str; 4] = ["--pad", "--start", "--end", "--unknown"];
 ///
 /// # Errors
 /// [`ErrorKind::Data`] for a file that is neither.
-pub(super) fn read(path: &Path) -> Result<Vec<String>> {
+pub(in crate::import) fn read(path: &Path) -> Result<Vec<String>> {
     let text = files::read_text(path, files::VOCABULARY)?;
     let wrong = |message: String| {
         Error::new(ErrorKind::Data, message)

@@ -4,7 +4,7 @@ use super::kinds::GatedCell;
 use super::projection::Input;
 use super::recurrent::{PreparedRecurrent, Recurrent, RecurrentBackward, Source, Tape};
 use crate::network::ground::gradients::Summands;
-use crate::network::ground::graph::GraphSide;
+use crate::network::ground::graph::{GraphSide, Io};
 use crate::network::ground::packing::Packing;
 use crate::network::ground::parameters::{Layout, Parameters};
 use crate::network::ground::pass::Pass;
@@ -197,6 +197,18 @@ impl EncoderLayer {
             let input = already_reversed(input, &tape.reversed_ids, &tape.reversed_rows);
             reverse.summands(p, packing, input, &tape.reverse, out);
         }
+    }
+
+    /// Writes one step of the direction that reads forward; see [`Recurrent::emit_step`].
+    pub fn emit_step(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        io: Io,
+        input: &Value,
+        states: &[Value],
+    ) -> Vec<Value> {
+        self.forward.emit_step(p, g, io, input, None, states)
     }
 
     /// Writes the layer over whole texts: the outputs (time, batch, hidden) if `outputs`, and the final

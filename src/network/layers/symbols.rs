@@ -274,7 +274,7 @@ impl Symbols {
         let channels = match (self.form, side.io) {
             (Form::Embedding { embedding, .. }, Io::Ids) => {
                 let embedding = emit_parameter(p, embedding, g);
-                g.node("Gather", &[&embedding, &side.input], &[("axis", Attribute::Int(0))])
+                g.node("Gather", &[&embedding, &side.input], &[])
             }
             (Form::OneHot { .. }, Io::Ids) => {
                 let depth = g.int64(&[], &[self.vocabulary as i64]);
@@ -321,7 +321,7 @@ impl Symbols {
         let time = g.int64(&[1], &[1]);
         let token = g.node("Squeeze", &[input, &time], &[]);
         match io {
-            Io::Ids => g.node("Gather", &[&table, &token], &[("axis", Attribute::Int(0))]),
+            Io::Ids => g.node("Gather", &[&table, &token], &[]),
             Io::OneHot => g.node("MatMul", &[&token, &table], &[]),
         }
     }

@@ -2,7 +2,8 @@
 
 use s2s_runtime::contract::{
     ATTENTION, DECODER_INPUT, DECODER_OUTPUT, DECODER_TARGET, ENCODER_INPUT, ENCODER_KEYS, ENCODER_MASK,
-    ENCODER_OUTPUT, FED_OUTPUT, LOSS, axis::BATCH, axis::SOURCE_TIME, axis::TARGET_TIME, next,
+    ENCODER_OUTPUT, FED_OUTPUT, LOSS, axis::BATCH, axis::MEMORY_TIME, axis::SOURCE_TIME, axis::TARGET_TIME,
+    next,
 };
 
 use super::seq2seq::Seq2Seq;
@@ -74,6 +75,11 @@ impl Seq2Seq {
         }
     }
 
+    /// The time axis of what is attended: longer than the source where the graphs put something behind it.
+    fn memory_time(&self) -> Axis {
+        Axis::Symbol(if self.filling.is_some() { MEMORY_TIME } else { SOURCE_TIME })
+    }
+
     /// The decoder: one token and the states to logits and the next states.
     pub fn emit_decoder(&self, p: &Parameters<f32>, g: &mut GraphBuilder, io: Io) {
         let a = self.architecture();
@@ -119,7 +125,14 @@ impl Seq2Seq {
         if let Some(fed) = fed {
             g.output(&next(FED_OUTPUT), &fed, DataType::Float, &state_axes);
         }
-        if let Some(weights) = weights {
+        if let Some(mut weights) = weights {
+            // What the graphs put behind a source is no part of it for whoever asks what was attended.
+            if let Some(filling) = self.filling {
+                g.scope("decoder.attention");
+                let time = g.int64(&[1], &[1]);
+                let (from, end) = (g.int64(&[1], &[0]), g.int64(&[1], &[-(filling.least as i64)]));
+                weights = g.node("Slice", &[&weights, &from, &end, &time], &[]);
+            }
             g.output(ATTENTION, &weights, DataType::Float, &[Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME)]);
         }
     }
@@ -132,7 +145,7 @@ impl Seq2Seq {
             vec![(ENCODER_OUTPUT, Some(self.architecture().encoder_width())), (ENCODER_MASK, None)];
         wires.extend(attention.lookup.keys_width().map(|width| (ENCODER_KEYS, Some(width))));
         let axes = |width: Option<usize>| {
-            let rows = [Axis::Symbol(BATCH), Axis::Symbol(SOURCE_TIME)];
+            let rows = [Axis::Symbol(BATCH), self.memory_time()];
             rows.into_iter().chain(width.map(Axis::Fixed)).collect()
         };
         wires.into_iter().map(|(name, width)| (name, axes(width))).collect()
@@ -387,7 +400,7 @@ impl Seq2Seq {
 fn emit_zero_state(g: &mut GraphBuilder, source: &EncoderSides, width: usize) -> Value {
     let shape = g.node("Shape", &[&source.forward.mask], &[]);
     let at = g.int64(&[1], &[1]);
-    let batch = g.node("Gather", &[&shape, &at], &[("axis", Attribute::Int(0))]);
+    let batch = g.node("Gather", &[&shape, &at], &[]);
     let one = g.int64(&[1], &[1]);
     let width = g.int64(&[1], &[width as i64]);
     let shape = g.node("Concat", &[&one, &batch, &width], &[("axis", Attribute::Int(0))]);

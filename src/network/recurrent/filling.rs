@@ -71,7 +71,7 @@ impl Filling {
         // go again.
         let longer = g.int64(&[6], &at_front(length + least));
         let shape = g.node("Shape", &[&side.mask], &[]);
-        let mut steps = g.node("Gather", &[&shape, &time], &[("axis", Attribute::Int(0))]);
+        let mut steps = g.node("Gather", &[&shape, &time], &[]);
         if least > 0 {
             let least = g.int64(&[1], &[least]);
             steps = g.node("Add", &[&steps, &least], &[]);

@@ -2,6 +2,7 @@
 
 pub mod architecture;
 mod emit;
+mod encoder_step;
 mod feeding;
 mod filling;
 mod hand_over;

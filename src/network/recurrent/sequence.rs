@@ -1,7 +1,7 @@
 //! The recurrent family as export and verification see it.
 
 use s2s_runtime::contract::{ATTENTION, DECODER_INPUT, DECODER_OUTPUT, ENCODER_INPUT, FED_OUTPUT, next};
-use s2s_runtime::manifest::{MemoryWire, OutputForm, Role, StateWire, Wiring};
+use s2s_runtime::manifest::{EncoderStepWiring, MemoryWire, OutputForm, Role, StateWire, Wiring};
 use s2s_runtime::vocabulary::Vocabulary;
 
 use super::filling::Filling;
@@ -83,6 +83,10 @@ impl SequenceNetwork for Seq2Seq {
         }
     }
 
+    fn encoder_step(&self) -> std::result::Result<EncoderStepWiring, &'static str> {
+        self.encoder_step_wiring()
+    }
+
     fn reading(&self, source: &Vocabulary) -> Box<dyn SequenceNetwork> {
         Box::new(self.clone().with_filling(Filling::of(source)))
     }
@@ -93,6 +97,7 @@ impl SequenceNetwork for Seq2Seq {
             Role::Decoder => self.emit_decoder(p, g, io),
             Role::Training => self.emit_training(p, g, io),
             Role::Translate => self.emit_translate(p, g),
+            Role::EncoderStep => self.emit_encoder_step(p, g, io),
         }
     }
 

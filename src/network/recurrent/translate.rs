@@ -36,7 +36,7 @@ impl Seq2Seq {
         // (batch, 1): a token, a flag, a length of each row.
         let shape = g.node("Shape", &[&source.forward.mask], &[]);
         let (one, at) = (g.int64(&[1], &[1]), [("axis", Attribute::Int(0))]);
-        let batch = g.node("Gather", &[&shape, &one], &at);
+        let batch = g.node("Gather", &[&shape, &one], &[]);
         let column = g.node("Concat", &[&batch, &one], &at);
         let filled = |g: &mut GraphBuilder, value: i64| {
             let value = Attribute::Tensor(TensorProto::of_integers("", &[1], &[value]));

@@ -6,7 +6,7 @@ use serde::Deserialize;
 use serde_json::Value;
 
 use super::schema::{DataFile, GraphFile, Languages, Manifest, Provenance, is_plain_name};
-use super::wiring::{MaskWire, MemoryWire, StateWire, Wiring};
+use super::wiring::{EncoderStepWiring, MaskWire, MemoryWire, StateWire, StepOutput, StepState, Wiring};
 use crate::contract::SpecialIds;
 use crate::decoding::DecodingOptions;
 use crate::error::{Error, ErrorKind, Result};
@@ -51,6 +51,10 @@ fn drop_unknown(manifest: &mut Value) {
     part(&["wiring", "decoder_mask"], keep::<MaskWire>);
     part(&["wiring", "states"], keep::<StateWire>);
     part(&["wiring", "memory"], keep::<MemoryWire>);
+    part(&["wiring", "encoder_step"], keep::<EncoderStepWiring>);
+    part(&["wiring", "encoder_step", "states"], keep::<StepState>);
+    part(&["wiring", "encoder_step", "last"], keep::<StepOutput>);
+    part(&["wiring", "encoder_step", "memory"], keep::<StepOutput>);
     part(&["special_ids"], keep::<SpecialIds>);
     part(&["decoding"], keep::<DecodingOptions>);
     part(&["provenance"], keep::<Provenance>);

@@ -171,7 +171,20 @@ impl Manifest {
                 );
             }
         }
-        let wires = self.wiring.states.len() + self.wiring.memory.len();
+        let step = self.wiring.encoder_step.as_ref();
+        if step.is_some() != self.graphs.contains_key(&Role::EncoderStep) {
+            let help = "a bundle has both, the graph and how it is run, or neither";
+            let message = match step {
+                Some(_) => format!("graphs lists no {}", Role::EncoderStep),
+                None => format!(
+                    "graphs lists an {}, and the wiring does not say how it is run",
+                    Role::EncoderStep
+                ),
+            };
+            return wrong("wiring.encoder_step", message, help);
+        }
+        let of_step = step.map_or(0, |step| step.states.len() + step.last.len() + step.memory.len());
+        let wires = self.wiring.states.len() + self.wiring.memory.len() + of_step;
         if wires > MOST_WIRES {
             let message = format!("{wires} states and memories; at most {MOST_WIRES} are read");
             return wrong("wiring", message, "is this the right file?");

@@ -96,6 +96,9 @@ pub enum Role {
     /// Source to target: encoder and greedy decoding in one graph with a Loop. Never needed, and not every
     /// engine can run it.
     Translate,
+    /// One source token and the encoder's states to its next states: the encoder of runtimes that have neither
+    /// LSTM nor GRU. The manifest's wiring says how it is run over a text.
+    EncoderStep,
 }
 
 /// One graph's file.
@@ -152,8 +155,9 @@ impl Manifest {
 impl Role {
     /// The roles that every export has.
     pub const ALL: [Self; 3] = [Self::Encoder, Self::Decoder, Self::Training];
-    /// Those and the one that is written only if asked for.
-    pub const WITH_OPTIONAL: [Self; 4] = [Self::Encoder, Self::Decoder, Self::Training, Self::Translate];
+    /// Those and the ones that are written only if asked for.
+    pub const WITH_OPTIONAL: [Self; 5] =
+        [Self::Encoder, Self::Decoder, Self::Training, Self::Translate, Self::EncoderStep];
 
     /// As it is written in manifests and metadata.
     pub fn as_str(self) -> &'static str {
@@ -162,6 +166,7 @@ impl Role {
             Self::Decoder => "decoder",
             Self::Training => "training",
             Self::Translate => "translate",
+            Self::EncoderStep => "encoder_step",
         }
     }
 
@@ -172,6 +177,7 @@ impl Role {
             Self::Decoder => contract::file::DECODER,
             Self::Training => contract::file::TRAINING,
             Self::Translate => contract::file::TRANSLATE,
+            Self::EncoderStep => contract::file::ENCODER_STEP,
         }
     }
 }
@@ -198,7 +204,10 @@ impl TryFrom<String> for Role {
     fn try_from(text: String) -> Result<Self, String> {
         let role = Self::WITH_OPTIONAL.into_iter().find(|role| role.as_str() == text);
         role.ok_or_else(|| {
-            format!("`{text}` is no graph of a bundle; they are encoder, decoder, training and translate")
+            format!(
+                "`{text}` is no graph of a bundle; they are encoder, decoder, training, translate and \
+                 encoder_step"
+            )
         })
     }
 }

@@ -49,6 +49,9 @@ pub struct Wiring {
     /// The decoder's attention weights, f32 (batch, source_time).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub attention: Option<String>,
+    /// How the encoder is run token by token; of bundles that have the graph for it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub encoder_step: Option<EncoderStepWiring>,
 }
 
 impl Wiring {
@@ -80,6 +83,66 @@ impl Wiring {
         let states = self.states.iter().map(|wire| wire.decoder_output.as_str());
         std::iter::once(self.decoder_output.as_str()).chain(states).chain(self.attention.as_deref()).collect()
     }
+}
+
+/// How the graph `encoder_step` is run over left-padded sources, one column a call.
+///
+/// All states begin as zeros and stay zeros through the padding. After the last column the graph has given all
+/// that the encoder gives: `last` are outputs of the last call, `memory` outputs of every call, stacked along
+/// a new axis behind the batch.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EncoderStepWiring {
+    /// The token input, int64 (batch, 1); with one-hot tensors f32 (batch, 1, source_vocabulary).
+    pub input: String,
+    /// The states, f32 (batch, width).
+    pub states: Vec<StepState>,
+    /// The encoder's outputs that are known after the last token.
+    pub last: Vec<StepOutput>,
+    /// The encoder's outputs that every token adds a column to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub memory: Vec<StepOutput>,
+}
+
+impl EncoderStepWiring {
+    /// The graph's inputs: the token, then the states.
+    pub fn inputs(&self) -> Vec<&str> {
+        let states = self.states.iter().map(|state| state.step_input.as_str());
+        std::iter::once(self.input.as_str()).chain(states).collect()
+    }
+
+    /// The graph's outputs: the next states, then what else the encoder's outputs are made of, each once.
+    pub fn outputs(&self) -> Vec<&str> {
+        let states = self.states.iter().map(|state| state.step_output.as_str());
+        let others = self.last.iter().chain(&self.memory).map(|output| output.step_output.as_str());
+        let mut outputs = Vec::new();
+        for name in states.chain(others) {
+            if !outputs.contains(&name) {
+                outputs.push(name);
+            }
+        }
+        outputs
+    }
+}
+
+/// One state of the encoder's step; zeros before the first token.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepState {
+    /// Reads it.
+    pub step_input: String,
+    /// Gives its next value.
+    pub step_output: String,
+}
+
+/// An output of the encoder, and the output of its step that it is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct StepOutput {
+    /// As the encoder calls it.
+    pub encoder_output: String,
+    /// As its step calls it.
+    pub step_output: String,
 }
 
 /// What the decoder's scores are.

@@ -155,6 +155,9 @@ pub(super) fn product_with_constant(
         .collect();
     rule_if_some!(places = places);
     let (mut rows, mut summed, mut columns) = (Vec::new(), Vec::new(), Vec::new());
+    // Axes of one that the result alone has, or the input alone; tract makes them part of the product.
+    let (mut added, mut dropped) = (Vec::new(), Vec::new());
+    let result = &model.outlet_fact(node.id.into())?.shape;
     for place in places {
         match place {
             (Some(input), None, Some(output)) => rows.push((output, input)),
@@ -163,6 +166,8 @@ pub(super) fn product_with_constant(
                 summed.push((input, matrix));
             }
             (None, Some(matrix), Some(output)) => columns.push((output, matrix)),
+            (None, None, Some(output)) if result[output].is_one() => added.push(output),
+            (Some(input), None, None) if fact.shape[input].is_one() => dropped.push(input),
             // Of one value, and in nothing but the matrix.
             (None, Some(matrix), None) if weights.shape()[matrix] == 1 => {}
             _ => return Ok(None),
@@ -172,25 +177,36 @@ pub(super) fn product_with_constant(
     rows.sort_unstable();
     summed.sort_unstable();
     columns.sort_unstable();
+    added.sort_unstable();
     rule_if_some!(packed = packed(&weights, &summed, &columns)?);
     let sizes = columns.iter().map(|&(_, matrix)| weights.shape()[matrix]).collect();
     let linear = Linear {
         weights: Arc::new(packed),
-        summed: summed.len(),
+        summed: dropped.len() + summed.len(),
         columns: sizes,
         bias: None,
         activation: None,
     };
     let mut patch = TypedModelPatch::new("a packed product");
     let mut wire = patch.tap_model(model, node.inputs[varying])?;
-    let order: Vec<usize> =
-        rows.iter().map(|&(_, input)| input).chain(summed.iter().map(|&(input, _)| input)).collect();
+    let order: Vec<usize> = rows
+        .iter()
+        .map(|&(_, input)| input)
+        .chain(dropped)
+        .chain(summed.iter().map(|&(input, _)| input))
+        .collect();
     for (at, move_axis) in perm_to_ops(&order).into_iter().enumerate() {
         wire = patch.wire_node(format!("{name}.rows.{at}"), move_axis, &[wire])?[0];
     }
+    let mut row_axes: Vec<usize> = rows.iter().map(|&(output, _)| output).collect();
+    for output in added {
+        let at = row_axes.partition_point(|&other| other < output);
+        row_axes.insert(at, output);
+        wire = patch.wire_node(format!("{name}.added.{output}"), AxisOp::Add(at), &[wire])?[0];
+    }
     wire = patch.wire_node(name, linear, &[wire])?[0];
     // Where each axis of the result is in what the product gives.
-    let given: Vec<usize> = rows.iter().chain(&columns).map(|&(output, _)| output).collect();
+    let given: Vec<usize> = row_axes.into_iter().chain(columns.iter().map(|&(output, _)| output)).collect();
     let mut order = vec![0; given.len()];
     for (at, &output) in given.iter().enumerate() {
         order[output] = at;
@@ -305,7 +321,7 @@ mod tests {
 
     #[test]
     fn a_product_with_a_constant_is_what_its_axes_mean_wherever_they_lie() -> TractResult<()> {
-        let cases: [(&str, &[usize], &[usize]); 9] = [
+        let cases: [(&str, &[usize], &[usize]); 12] = [
             ("amk,kn->amn", &[2, 3, 20], &[20, 70]),
             ("amk,nk->amn", &[2, 3, 20], &[70, 20]),
             ("ambk,bkn->amn", &[2, 3, 4, 5], &[4, 5, 17]),
@@ -315,6 +331,9 @@ mod tests {
             ("abmk,bkn->abmn", &[2, 3, 4, 9], &[1, 9, 11]),
             ("amk,khd->ahmd", &[2, 3, 9], &[9, 4, 5]),
             ("amk,akn->amn", &[1, 3, 9], &[1, 9, 4]),
+            ("mk,kn->man", &[7, 9], &[9, 11]),
+            ("mk,kn->amnb", &[7, 9], &[9, 11]),
+            ("mak,kn->mn", &[7, 1, 9], &[9, 11]),
         ];
         for (expression, varying, matrix) in cases {
             for first in [true, false] {

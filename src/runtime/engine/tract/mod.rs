@@ -16,15 +16,18 @@ mod recurrent_node;
 mod recurrent_table;
 mod rewrite;
 mod scatter;
+mod softmax;
 #[cfg(test)]
 mod testing;
+mod twins;
 mod weights;
 
+use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tract_onnx::prelude::{
-    Datum, DatumType, InferenceFact, InferenceModelExt, IntoRunnable, IntoTValue, TValue, TVec,
-    Tensor as TractTensor, TractError, TractResult, TypedRunnableModel,
+    Datum, DatumType, InferenceModelExt, IntoRunnable, IntoTValue, Symbol, TDim, TValue, TVec,
+    Tensor as TractTensor, TractError, TractResult, TypedModel, TypedRunnableModel,
 };
 
 use super::arrange::{Arrangement, foreign, note_copy};
@@ -39,9 +42,9 @@ pub const VERSION: &str = "0.23.9";
 
 /// Calls with the same batch size after which a plan is made for that size alone.
 const CALLS_BEFORE_PINNING: usize = 16;
-/// Plans of fixed batch sizes that are kept beside the general one; each has a copy of the weights.
+/// Plans of fixed batch sizes that are kept beside the general one.
 const MOST_PINNED: usize = 4;
-/// Larger models are not worth a copy.
+/// Larger models have nothing to gain: their time goes into products.
 const LARGEST_PINNED: usize = 32 << 20;
 
 /// A tensor of tract.
@@ -115,10 +118,14 @@ type PinnedPlan = (usize, Arc<TypedRunnableModel>);
 
 /// Plans of fixed batch sizes, a twenty-fifth faster than the general one (measured for texts, with one row and
 /// with 64), whose sizes are worked out again for every call. Only for graphs whose batch is their one open
-/// axis, which decoder steps are.
+/// axis, which decoder steps are. They have the operators and the packed weights of the general plan, so that
+/// every value has the same bits.
 #[derive(Clone)]
 struct Pinning {
-    source: Arc<Source>,
+    graph: String,
+    /// The model that the general plan was made of, and its batch.
+    model: Arc<TypedModel>,
+    symbol: Symbol,
     plans: Arc<Mutex<Vec<PinnedPlan>>>,
     /// The batch size of the last calls, how many there were, and its plan.
     batch: usize,
@@ -126,37 +133,17 @@ struct Pinning {
     plan: Option<Arc<TypedRunnableModel>>,
 }
 
-/// What a plan is made of.
-struct Source {
-    name: String,
-    model: Arc<SharedModel>,
-    inputs: Vec<String>,
-    outputs: Vec<String>,
-    /// Element type and axes of each input, `None` for the batch.
-    shapes: Vec<(DatumType, Vec<Option<usize>>)>,
-}
-
-impl Source {
-    /// The plan for any batch size, or for one.
-    fn plan(&self, batch: Option<usize>) -> TractResult<Arc<TypedRunnableModel>> {
-        let mut onnx = tract_onnx::onnx();
-        recurrent_node::register(&mut onnx);
-        let onnx = onnx
-            // Outputs are what the nodes give; a stale annotation is no reason to fail.
-            .with_ignore_output_shapes(true)
-            .with_ignore_value_info(true);
-        let mut model = weights::read(&onnx, &self.model)?
-            .with_input_names(&self.inputs)?
-            .with_outputs_by_name(&self.outputs)?;
-        if let Some(batch) = batch {
-            for (at, (kind, axes)) in self.shapes.iter().enumerate() {
-                let shape: TVec<usize> = axes.iter().map(|axis| axis.unwrap_or(batch)).collect();
-                model.set_input_fact(at, InferenceFact::dt_shape(*kind, shape))?;
-            }
-        }
-        let model = rewrite::with_recurrence(model.into_typed()?)?.into_decluttered()?;
-        rewrite::faster(model)?.into_optimized()?.into_runnable()
-    }
+/// Reads a model, for any batch size, with our operators in it.
+fn read(model: &SharedModel, inputs: &[&str], outputs: &[&str]) -> TractResult<TypedModel> {
+    let mut onnx = tract_onnx::onnx();
+    recurrent_node::register(&mut onnx);
+    let onnx = onnx
+        // Outputs are what the nodes give; a stale annotation is no reason to fail.
+        .with_ignore_output_shapes(true)
+        .with_ignore_value_info(true);
+    let model =
+        weights::read(&onnx, model)?.with_input_names(inputs)?.with_outputs_by_name(outputs)?.into_typed()?;
+    rewrite::faster(rewrite::with_recurrence(model)?.into_decluttered()?)
 }
 
 impl Pinning {
@@ -184,7 +171,10 @@ impl Pinning {
         if plans.len() >= MOST_PINNED {
             return None;
         }
-        let plan = guarded(&self.source.name, "cannot fix the batch size", || self.source.plan(Some(batch)));
+        let plan = guarded(&self.graph, "cannot fix the batch size", || {
+            let sizes = HashMap::from([(self.symbol.clone(), TDim::from(batch))]);
+            self.model.set_symbols(&sizes)?.into_optimized()?.into_runnable()
+        });
         let plan = plan.inspect_err(|error| tracing::debug!(%error, batch, "the general plan stays")).ok()?;
         plans.push((batch, Arc::clone(&plan)));
         Some(plan)
@@ -210,19 +200,18 @@ pub(super) fn load(
             layout=1, an RNN also without direction=reverse",
         ));
     }
-    let shapes = open_batch(info, inputs);
-    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    let worth = shapes.is_some() && info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
-    let source = Source {
-        name: name.to_owned(),
+    let batch = open_batch(info, inputs);
+    let worth = info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
+    let (plan, pinned) = guarded(name, "cannot load this graph", || {
+        let model = read(&model, inputs, outputs)?;
+        let symbol = batch.filter(|_| worth).and_then(|batch| model.symbols.get(batch));
+        let pinned = symbol.map(|symbol| (symbol, Arc::new(model.clone())));
+        Ok((model.into_optimized()?.into_runnable()?, pinned))
+    })?;
+    let pinning = pinned.map(|(symbol, model)| Pinning {
+        graph: name.to_owned(),
         model,
-        inputs: names(inputs),
-        outputs: names(outputs),
-        shapes: shapes.clone().unwrap_or_default(),
-    };
-    let plan = guarded(name, "cannot load this graph", || source.plan(None))?;
-    let pinning = worth.then(|| Pinning {
-        source: Arc::new(source),
+        symbol,
         plans: Arc::default(),
         batch: 0,
         calls: 0,
@@ -231,35 +220,19 @@ pub(super) fn load(
     Ok(Box::new(TractGraph { plan, signature, pinning }))
 }
 
-/// The element type of each input, and its axes with `None` for the batch; `None` unless the batch, the first
-/// axis of the first input, is the only open one.
-fn open_batch(info: &GraphInfo, inputs: &[&str]) -> Option<Vec<(DatumType, Vec<Option<usize>>)>> {
+/// The symbol of the batch, the first axis of the first input, where no other axis is open.
+fn open_batch<'a>(info: &'a GraphInfo, inputs: &[&str]) -> Option<&'a str> {
     let shape = |name: &str| {
-        info.inputs
-            .iter()
-            .find(|input| input.name == name)
-            .and_then(|input| Some((input.element_type, input.shape.as_ref()?)))
+        info.inputs.iter().find(|input| input.name == name).and_then(|input| input.shape.as_deref())
     };
-    let Some(Dimension::Symbol(batch)) = shape(inputs.first()?)?.1.first() else { return None };
-    let axis = |axis: &Dimension| match axis {
-        Dimension::Fixed(size) => Some(Some(*size)),
-        Dimension::Symbol(symbol) if symbol == batch => Some(None),
-        Dimension::Symbol(_) | Dimension::Unknown => None,
+    let Some(Dimension::Symbol(batch)) = shape(inputs.first()?)?.first() else { return None };
+    let is_known = |axis: &Dimension| match axis {
+        Dimension::Fixed(_) => true,
+        Dimension::Symbol(symbol) => symbol == batch,
+        Dimension::Unknown => false,
     };
-    inputs
-        .iter()
-        .map(|name| {
-            let (kind, axes) = shape(name)?;
-            let kind = match kind {
-                FLOAT => DatumType::F32,
-                INT32 => DatumType::I32,
-                INT64 => DatumType::I64,
-                BOOL => DatumType::Bool,
-                _ => return None,
-            };
-            Some((kind, axes.iter().map(axis).collect::<Option<_>>()?))
-        })
-        .collect()
+    let all_known = inputs.iter().all(|name| shape(name).is_some_and(|axes| axes.iter().all(is_known)));
+    all_known.then_some(batch)
 }
 
 /// Attributes of recurrent operators that neither tract nor our own operators read.
@@ -351,13 +324,7 @@ impl Graph for TractGraph {
 /// The operators of the plan that a graph becomes.
 #[cfg(test)]
 pub(super) fn operators(model: &[u8], inputs: &[&str], outputs: &[&str]) -> TractResult<Vec<String>> {
-    let names = |names: &[&str]| names.iter().map(|&name| name.to_owned()).collect();
-    let source = Source {
-        name: "graph".to_owned(),
-        model: Arc::new(SharedModel::read("graph", model.to_vec().into()).map_err(TractError::msg)?),
-        inputs: names(inputs),
-        outputs: names(outputs),
-        shapes: vec![],
-    };
-    Ok(source.plan(None)?.model().nodes().iter().map(|node| node.op.name().into_owned()).collect())
+    let model = SharedModel::read("graph", model.to_vec().into()).map_err(TractError::msg)?;
+    let plan = read(&model, inputs, outputs)?.into_optimized()?;
+    Ok(plan.nodes().iter().map(|node| node.op.name().into_owned()).collect())
 }

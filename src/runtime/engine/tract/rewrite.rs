@@ -5,12 +5,12 @@ use tract_onnx::tract_core::model::Rewriter;
 
 use super::cell_pattern::with_cells;
 use super::recurrent_table::with_tables;
-use super::{attention, constants, elementwise, linear, norm, product, scatter};
+use super::{attention, constants, elementwise, linear, norm, product, scatter, softmax, twins};
 
 /// The same model with our recurrent operators; `model` is as it was read, because tract cuts products apart
 /// where it declutters.
 pub(super) fn with_recurrence(model: TypedModel) -> TractResult<TypedModel> {
-    with_cells(with_tables(model)?)
+    with_cells(with_tables(twins::merged(model)?)?)
 }
 
 /// The same model with our operators where they fit; `model` is decluttered, its weights are constants.
@@ -29,6 +29,7 @@ pub(super) fn faster(model: TypedModel) -> TractResult<TypedModel> {
         .with_rule_for("bias", linear::bias)
         .with_rule_for("activated product", linear::activated)
         .with_rule_for("product of two computed operands", product::of_computed)
+        .with_rule_for("softmax", softmax::along_the_last_axis)
         .with_rule_for("scatter", scatter::overwritten)
         .rewrite(&(), &mut model)?;
     Rewriter::default().with_rule_for("residual", linear::residual).rewrite(&(), &mut model)?;

@@ -15,7 +15,7 @@ pub(super) fn numbers(shape: &[usize], seed: u64) -> Tensor {
 pub(super) fn defined(expression: &str, a: &Tensor, b: &Tensor) -> Vec<f64> {
     let (inputs, output) = expression.split_once("->").expect("an arrow");
     let (left, right) = inputs.split_once(',').expect("two operands");
-    let letters: std::collections::BTreeSet<char> = (left.to_owned() + right).chars().collect();
+    let letters: std::collections::BTreeSet<char> = [left, right, output].concat().chars().collect();
     let mut letters: Vec<char> = letters.into_iter().collect();
     // Those of the output first, in its order, so that its values come one behind the other.
     letters.sort_by_key(|letter| output.find(*letter).unwrap_or(usize::MAX));
