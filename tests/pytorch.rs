@@ -12,6 +12,17 @@ use serde_json::Value;
 const WORDS: &[&str] =
     &["--source-vocabulary", "tutorial_source.json", "--target-vocabulary", "tutorial_target.json"];
 
+/// Where the makers' loops of the fixtures stop.
+const LIMIT: &[&str] = &["--max-new-tokens", "20"];
+const JOEYNMT: &[&str] = &[
+    "--source-vocabulary",
+    "joeynmt_source.txt",
+    "--target-vocabulary",
+    "joeynmt_target.txt",
+    LIMIT[0],
+    LIMIT[1],
+];
+
 /// Checkpoints, the mapping, what their maker said, further arguments.
 const MODELS: &[(&[&str], &str, &str, &[&str])] = &[
     (&["g2p.npz"], "g2p-en", "g2p", &[]),
@@ -20,6 +31,12 @@ const MODELS: &[(&[&str], &str, &str, &[&str])] = &[
     (&["tutorial.safetensors"], "tutorial", "tutorial", WORDS),
     (&["tutorial.npz"], "tutorial", "tutorial", WORDS),
     (&["encoder=tutorial_encoder.pt", "decoder=tutorial_decoder_module.pt"], "tutorial", "tutorial", WORDS),
+    (&["opennmt_plain.pt"], "opennmt_plain.yaml", "opennmt_plain", LIMIT),
+    (&["tutorial_attention.pt"], "tutorial-attention", "tutorial_attention", WORDS),
+    (&["opennmt.pt"], "opennmt", "opennmt", LIMIT),
+    (&["opennmt_mlp.pt"], "opennmt_mlp.yaml", "opennmt_mlp", LIMIT),
+    (&["joeynmt.ckpt"], "joeynmt", "joeynmt", JOEYNMT),
+    (&["joeynmt_bahdanau.ckpt"], "joeynmt-bahdanau", "joeynmt_bahdanau", JOEYNMT),
 ];
 
 fn fixtures() -> PathBuf {

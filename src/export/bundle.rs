@@ -12,7 +12,7 @@ use s2s_runtime::contract::{
     },
 };
 use s2s_runtime::manifest::{GraphFile, Languages, Manifest, Provenance, Role, SpecialIds, Wiring};
-use s2s_runtime::vocabulary::{PaddingSide, Vocabulary};
+use s2s_runtime::vocabulary::Vocabulary;
 use sha2::{Digest, Sha256};
 
 use super::compression::{Compressor, Dtype};
@@ -165,7 +165,7 @@ fn check(input: &ExportInput<'_>, options: &ExportOptions) -> Result<()> {
     }
     // Behind each source there may stand as much as stands behind every other.
     let padding = input.source.spec().padding.as_ref();
-    let is_uneven = padding.is_some_and(|p| p.length > p.least || p.side == PaddingSide::Left);
+    let is_uneven = padding.is_some_and(|padding| padding.even() == 0);
     if is_uneven && input.network.needs().contains(&Need::Attention) {
         let message = "attention over sources that are filled up with a symbol cannot be exported";
         return Err(

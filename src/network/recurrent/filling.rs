@@ -67,22 +67,25 @@ impl Filling {
                 (side.input.clone(), g.float(&[vocabulary], &row))
             }
         };
+        // Where all texts get as much behind them, nothing moves.
+        let is_even = self.side == PaddingSide::Right && self.length <= self.least;
         // max(time + least, length) rows: `length + least` more in front, of which min(time + least, length)
         // go again.
-        let longer = g.int64(&[6], &at_front(length + least));
-        let shape = g.node("Shape", &[&side.mask], &[]);
-        let mut steps = g.node("Gather", &[&shape, &time], &[]);
-        if least > 0 {
-            let least = g.int64(&[1], &[least]);
-            steps = g.node("Add", &[&steps, &least], &[]);
+        let longer = if is_even { [0, 0, 0, least, 0, 0] } else { at_front(length + least) };
+        let longer = g.int64(&[6], &longer);
+        let [mut rows, mut mask] = [&rows, &side.mask].map(|value| g.node("Pad", &[value, &longer], &[]));
+        if !is_even {
+            let shape = g.node("Shape", &[&side.mask], &[]);
+            let mut steps = g.node("Gather", &[&shape, &time], &[]);
+            if least > 0 {
+                let least = g.int64(&[1], &[least]);
+                steps = g.node("Add", &[&steps, &least], &[]);
+            }
+            let most = g.int64(&[1], &[length]);
+            let from = g.node("Min", &[&steps, &most], &[]);
+            let end = g.int64(&[1], &[i64::MAX]);
+            [rows, mask] = [&rows, &mask].map(|value| g.node("Slice", &[value, &from, &end, &time], &[]));
         }
-        let most = g.int64(&[1], &[length]);
-        let from = g.node("Min", &[&steps, &most], &[]);
-        let end = g.int64(&[1], &[i64::MAX]);
-        let [rows, mask] = [&rows, &side.mask].map(|value| {
-            let longer = g.node("Pad", &[value, &longer], &[]);
-            g.node("Slice", &[&longer, &from, &end, &time], &[])
-        });
 
         let (zero, one) = (g.float(&[], &[0.0]), g.float(&[], &[1.0]));
         let nothing = g.node("Mul", &[&mask, &zero], &[]);
@@ -95,6 +98,11 @@ impl Filling {
         let wanted = g.float(&[], &[self.length as f32]);
         let least = (self.least > 0).then(|| g.float(&[], &[self.least as f32]));
         let (rows, fills) = match self.side {
+            PaddingSide::Right if is_even => {
+                let wanted = g.float(&[], &[self.least as f32]);
+                let fills = g.node("Greater", &[&wanted, &distance], &[]);
+                (rows, g.node("Cast", &[&fills], &to(DataType::Float)))
+            }
             PaddingSide::Left => {
                 let wanted = match &least {
                     None => wanted,

@@ -157,7 +157,9 @@ impl OnnxEngine {
             feeds.push(Feed::Host(TensorView { shape: &lengths_shape[..rank], data }));
         }
         self.encoder.call(&feeds, &mut self.values)?;
-        Ok((columns, lengths))
+        // What the graph puts behind each source is part of what follows.
+        let behind = plan.graph_behind;
+        Ok((columns + behind, lengths.into_iter().map(|length| length + behind).collect()))
     }
 
     /// The tensors that the decoder reads first, from what the encoder gave.
@@ -276,7 +278,7 @@ impl OnnxEngine {
         let last = whole.then(|| self.cohorts[self.selected].prefixes.last(token_columns));
         output.attention.clear();
         if reads_attention {
-            self.read_attention(rows, columns, &mut output.attention)?;
+            self.read_attention(rows, columns.saturating_sub(plan.graph_behind), &mut output.attention)?;
         }
         let probabilities = plan.output == OutputForm::Probabilities;
         if let Some(wanted) = stays {

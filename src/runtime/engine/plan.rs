@@ -9,7 +9,7 @@ use crate::contract::SpecialIds;
 use crate::error::{Error, ErrorKind, Result};
 use crate::graph_info::{Dimension, FLOAT, GraphInfo, INT64, TensorInfo};
 use crate::manifest::{Io, MaskWire, MaskedOne, OutputForm, Role, StateWire};
-use crate::vocabulary::PaddingSide;
+use crate::vocabulary::{Padding, PaddingSide};
 
 /// How the two graphs of a bundle are called.
 pub(super) struct Plan {
@@ -22,6 +22,8 @@ pub(super) struct Plan {
     pub(super) side: PaddingSide,
     pub(super) before: Option<i64>,
     pub(super) behind: Option<i64>,
+    /// Symbols that the encoder's graph puts behind every source by itself: its memory is as much longer.
+    pub(super) graph_behind: usize,
     /// ONNX's numbers of the element types of ids.
     pub(super) source_type: i32,
     /// Columns of every source, where the graph fixes them.
@@ -159,6 +161,7 @@ impl Plan {
             side: wiring.source_padding.unwrap_or(PaddingSide::Left),
             before: wiring.source_start.map(i64::from),
             behind: wiring.source_end.map(i64::from),
+            graph_behind: bundle.source().spec().graph_padding.as_ref().map_or(0, Padding::even),
             source_type: element_type(source),
             source_columns: fixed_length(source, 1),
             token_type: element_type(token),

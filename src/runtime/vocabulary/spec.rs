@@ -224,6 +224,11 @@ impl Padding {
     /// The largest length that is taken.
     pub const LONGEST: usize = 1 << 16;
 
+    /// Counts what stands behind every source alike; 0 where short ones are filled up, or on the left.
+    pub fn even(&self) -> usize {
+        if self.side == PaddingSide::Right && self.length <= self.least { self.least } else { 0 }
+    }
+
     /// Tells how much a text of so many ids is filled up with.
     pub fn missing(&self, ids: usize) -> usize {
         self.length.saturating_sub(ids).max(self.least)
