@@ -79,7 +79,7 @@ def rust(name, target):
 def block(document, folder):
     """The first Python block of a document that opens a file of this folder."""
     blocks = re.findall(r"^```python\n(.*?)^```", (ROOT / document).read_text(encoding="utf-8"), re.DOTALL | re.MULTILINE)
-    return next(block for block in blocks if f"{folder}/" in block)
+    return next(block for block in blocks if f'"{folder}/' in block or f'"{folder}"' in block)
 
 
 def pasted(document, folder):
