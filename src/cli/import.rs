@@ -16,8 +16,10 @@ use crate::import::{onnx, optimum};
 use crate::network::Network;
 
 mod pytorch;
+mod run_args;
 
 use pytorch::PytorchArgs;
+use run_args::RunArgs;
 
 /// Read a model that another program trained or exported into a run folder or a bundle
 #[derive(Debug, clap::Args)]
@@ -121,9 +123,10 @@ pub struct OnnxArgs {
 }
 
 const KERAS_HELP: &str = "\
-The model is a recurrent encoder-decoder of the form of Keras's ten-minute tutorial: LSTM or GRU, one-hot or with embeddings,
-of one or more layers, with or without attention; its parts are found by how the layers are connected. Keras saves no vocabulary. Give the training text, from which it
-is built as the tutorial builds it, or write the dictionaries down where the model was trained:
+The model is a recurrent encoder-decoder of the form of Keras's ten-minute tutorial: LSTM or GRU, one-hot or with
+embeddings, of one or more layers, with or without attention; its parts are found by how the layers are connected. Keras
+saves no vocabulary. Give the training text, from which it is built as the tutorial builds it, or write the dictionaries
+down where the model was trained:
 
     json.dump({\"source\": input_token_index, \"target\": target_token_index,
                \"longest_source\": max_encoder_seq_length, \"longest_target\": max_decoder_seq_length}, open(\"vocabulary.json\", \"w\"))
@@ -143,12 +146,6 @@ pub struct KerasArgs {
     /// What model.to_json() says, where MODEL is what save_weights(...) wrote
     #[arg(long, value_name = "FILE.json", env = "S2S_CONFIG", conflicts_with = "decoder")]
     config: Option<PathBuf>,
-    /// The run folder [default: runs/NAME]
-    #[arg(short, long, value_name = "DIR", env = "S2S_OUTPUT")]
-    output: Option<PathBuf>,
-    /// The run's name [default: the file's]
-    #[arg(long, env = "S2S_NAME")]
-    name: Option<String>,
     /// A JSON file with the dictionaries `source` and `target` (symbol to row); also `unit`, `start`, `end`,
     /// `unknown`
     #[arg(
@@ -180,15 +177,8 @@ pub struct KerasArgs {
     /// The tutorial's max_decoder_seq_length [default: the longest target of the vocabulary or pairs]
     #[arg(long, value_name = "N", env = "S2S_TARGET_LENGTH", value_parser = clap::value_parser!(u16).range(1..))]
     target_length: Option<u16>,
-    /// Licence of the training data, for the bundle
-    #[arg(long, value_name = "TEXT", env = "S2S_LICENCE")]
-    licence: Option<String>,
-    /// Attribution of the training data, for the bundle
-    #[arg(long, value_name = "TEXT", env = "S2S_ATTRIBUTION")]
-    attribution: Option<String>,
-    /// Replace the run that is in the folder
-    #[arg(long, env = "S2S_FORCE", value_parser = FalseyValueParser::new())]
-    force: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// What stood behind shorter texts.
@@ -304,15 +294,16 @@ fn run_keras(args: KerasArgs, global: &Global) -> Result<()> {
         (None, Padding::Zeros) => Filling::Zeros,
         (None, Padding::Id0) => Filling::IdZero,
     };
-    let output = args.output.unwrap_or_else(|| {
-        Path::new("runs").join(args.name.clone().unwrap_or_else(|| keras::default_name(&args.model)))
+    let run = args.run;
+    let output = run.output.unwrap_or_else(|| {
+        Path::new("runs").join(run.name.clone().unwrap_or_else(|| keras::default_name(&args.model)))
     });
     let options = Options {
         model: args.model,
         decoder: args.decoder,
         config: args.config,
         origin,
-        name: args.name,
+        name: run.name,
         filling,
         side: match args.padding_side {
             Side::Left => PaddingSide::Left,
@@ -320,10 +311,10 @@ fn run_keras(args: KerasArgs, global: &Global) -> Result<()> {
         },
         source_length: args.source_length.map(usize::from),
         target_length: args.target_length.map(usize::from),
-        licence: args.licence,
-        attribution: args.attribution,
+        licence: run.licence,
+        attribution: run.attribution,
     };
-    let imported = keras::import(&options, &output, args.force)?;
+    let imported = keras::import(&options, &output, run.force)?;
     show(&imported, global)
 }
 

@@ -4,7 +4,6 @@
 
 use std::collections::BTreeMap;
 
-use proptest::prelude::*;
 use prost::Message;
 use s2s_runtime::bundle::{Bundle, sha256};
 use s2s_runtime::contract::{START, UNK, file, metadata};
@@ -23,11 +22,13 @@ use crate::network::{
 use crate::onnx::messages::ModelProto;
 
 pub(crate) mod bag;
+mod batches;
 mod damaged;
 mod features;
 mod filled;
 mod folded;
 mod foreign;
+mod forms;
 mod rounding;
 mod shipped;
 
@@ -115,27 +116,6 @@ fn replace(files: &mut Files, role: Role, model: &ModelProto) {
     files.insert(file::MANIFEST.to_owned(), manifest.to_yaml().unwrap().into_bytes());
 }
 
-fn failed(report: &Report) -> Vec<&Check> {
-    report.checks.iter().filter(|check| check.outcome == Outcome::Failed).collect()
-}
-
-fn refused(files: Files) -> Error {
-    Bundle::from_files("toy", files).expect_err("a damaged bundle is refused")
-}
-
-#[test]
-fn every_form_of_network_passes_every_check_in_every_engine_that_is_here() {
-    let options = VerifyOptions { random: 40, ..VerifyOptions::default() };
-    for (source, target, layers) in [
-        (InputForm::Embedding(5), InputForm::Embedding(6), 1),
-        (InputForm::OneHot, InputForm::OneHot, 1),
-        (InputForm::Embedding(5), InputForm::OneHot, 2),
-        (InputForm::OneHot, InputForm::Embedding(3), 3),
-    ] {
-        passes(&Toy::new(source, target, 12, layers, 7), &options);
-    }
-}
-
 fn passes(toy: &Toy, options: &VerifyOptions) {
     for io in [Io::Ids, Io::OneHot] {
         let files = toy.files(&ExportOptions { io, fused: true, ..ExportOptions::default() });
@@ -168,142 +148,12 @@ fn passes(toy: &Toy, options: &VerifyOptions) {
     }
 }
 
-#[test]
-fn every_cell_direction_and_attention_passes_every_check_in_every_engine_that_is_here() {
-    let options = VerifyOptions { random: 40, ..VerifyOptions::default() };
-    let embedded = Architecture {
-        source_input: InputForm::Embedding(5),
-        target_input: InputForm::Embedding(6),
-        hidden: 12,
-        ..Architecture::default()
-    };
-    for architecture in [
-        Architecture { cell: Cell::Gru, ..embedded.clone() },
-        Architecture { cell: Cell::GruResetBias, ..Architecture::default() },
-        Architecture { cell: Cell::GruResetBias, layers: 2, bidirectional: true, ..embedded.clone() },
-        Architecture {
-            cell: Cell::Gru,
-            layers: 2,
-            source_input: InputForm::OneHot,
-            target_input: InputForm::OneHot,
-            ..embedded.clone()
-        },
-        Architecture { bidirectional: true, ..embedded.clone() },
-        Architecture { bidirectional: true, layers: 2, source_input: InputForm::OneHot, ..embedded.clone() },
-        Architecture { attention: AttentionScore::Dot, ..embedded.clone() },
-        Architecture {
-            attention: AttentionScore::General,
-            bidirectional: true,
-            layers: 2,
-            ..embedded.clone()
-        },
-        Architecture {
-            attention: AttentionScore::General,
-            cell: Cell::Gru,
-            bidirectional: true,
-            ..embedded.clone()
-        },
-        Architecture { tied_embeddings: true, target_input: InputForm::Embedding(12), ..embedded },
-    ] {
-        passes(&Toy::of(architecture, 7), &options);
-    }
+fn failed(report: &Report) -> Vec<&Check> {
+    report.checks.iter().filter(|check| check.outcome == Outcome::Failed).collect()
 }
 
-/// What models of other programs have, but for what is fed.
-fn foreign() -> Vec<Architecture> {
-    let embedded = Architecture {
-        source_input: InputForm::Embedding(5),
-        target_input: InputForm::Embedding(6),
-        hidden: 12,
-        ..Architecture::default()
-    };
-    vec![
-        Architecture {
-            attention: AttentionScore::Additive,
-            attention_bias: true,
-            bidirectional: true,
-            encoder_hidden: Some(20),
-            bridge: Bridge::Tanh,
-            ..embedded.clone()
-        },
-        Architecture {
-            attention: AttentionScore::Additive,
-            attention_width: Some(7),
-            attention_output: AttentionOutput::Concatenated,
-            cell: Cell::Gru,
-            ..embedded.clone()
-        },
-        Architecture {
-            attention: AttentionScore::General,
-            attention_bias: true,
-            attention_output: AttentionOutput::CombinedLinear,
-            encoder_hidden: Some(9),
-            bridge: Bridge::Relu,
-            bridge_source: BridgeSource::Hidden,
-            ..embedded.clone()
-        },
-        Architecture {
-            layers: 2,
-            decoder_layers: Some(1),
-            hand_over: Some(vec![Some(1)]),
-            ..embedded.clone()
-        },
-        Architecture {
-            decoder_layers: Some(2),
-            hand_over: Some(vec![None, Some(0)]),
-            encoder_hidden: Some(9),
-            bridge: Bridge::Linear,
-            ..embedded.clone()
-        },
-        Architecture { cell: Cell::GruResetBefore, layers: 2, bidirectional: true, ..embedded.clone() },
-        Architecture {
-            gate_activation: GateActivation::HardSigmoidSixth,
-            bidirectional: true,
-            attention: AttentionScore::Dot,
-            ..embedded.clone()
-        },
-        Architecture {
-            cell: Cell::GruResetBias,
-            gate_activation: GateActivation::HardSigmoidFifth,
-            layers: 2,
-            ..embedded
-        },
-    ]
-}
-
-#[test]
-fn bridges_unequal_sides_and_additive_attention_pass_every_check_in_every_engine_that_is_here() {
-    let options = VerifyOptions { random: 40, ..VerifyOptions::default() };
-    for architecture in foreign() {
-        passes(&Toy::of(architecture, 7), &options);
-    }
-}
-
-#[test]
-fn decoders_that_are_fed_pass_every_check_in_every_engine_that_is_here() {
-    let options = VerifyOptions { random: 40, ..VerifyOptions::default() };
-    let general = Architecture {
-        source_input: InputForm::Embedding(5),
-        target_input: InputForm::Embedding(6),
-        hidden: 12,
-        attention: AttentionScore::General,
-        ..Architecture::default()
-    };
-    for architecture in [
-        Architecture { layers: 2, feeding: Feeding::Output, ..general.clone() },
-        Architecture {
-            attention: AttentionScore::Additive,
-            attention_output: AttentionOutput::State,
-            feeding: Feeding::Context,
-            encoder_hidden: Some(20),
-            bidirectional: true,
-            bridge: Bridge::Tanh,
-            cell: Cell::GruResetBias,
-            ..general
-        },
-    ] {
-        passes(&Toy::of(architecture, 7), &options);
-    }
+fn refused(files: Files) -> Error {
+    Bundle::from_files("toy", files).expect_err("a damaged bundle is refused")
 }
 
 #[test]
@@ -546,58 +396,4 @@ fn an_export_that_fails_its_verification_leaves_nothing_behind() {
         );
         std::fs::write(target.join(name), bytes).unwrap();
     }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig { cases: 12, ..ProptestConfig::default() })]
-
-    #[test]
-    fn what_a_text_becomes_does_not_depend_on_the_batch_that_it_is_in(
-        seed in 0u64..1000,
-        hidden in 1usize..20,
-        layers in 1usize..3,
-        one_hot in any::<bool>(),
-        bidirectional in any::<bool>(),
-        attention in prop::sample::select(vec![AttentionScore::None, AttentionScore::Dot, AttentionScore::General]),
-        texts in prop::collection::vec(prop::collection::vec(UNK..12, 1..20), 2..12),
-    ) {
-        let form = |width| if one_hot { InputForm::OneHot } else { InputForm::Embedding(width) };
-        let architecture = Architecture {
-            source_input: form(4),
-            target_input: form(3),
-            hidden: 2 * hidden,
-            layers,
-            bidirectional,
-            attention,
-            ..Architecture::default()
-        };
-        let toy = Toy::of(architecture, seed);
-        let bundle = Bundle::from_files("toy", toy.files(&ExportOptions { graphs_only: true, ..ExportOptions::default() })).unwrap();
-        let mut engine = engine::open(&bundle, EngineKind::Tract).unwrap();
-        // Often enough that tract makes a plan for this very batch.
-        (0..20).for_each(|_| drop(logits(&mut *engine, &texts[..1])));
-        let alone: Vec<_> = texts.iter().map(|t| logits(&mut *engine, std::slice::from_ref(t)).remove(0)).collect();
-        let together = logits(&mut *engine, &texts);
-        // Not a bit: a text that stands on a tie must not be turned by its neighbours.
-        for (row, (alone, together)) in alone.iter().zip(&together).enumerate() {
-            prop_assert_eq!(alone, together, "row {}", row);
-        }
-    }
-}
-
-/// Logits of the first three decoder steps, a row a text.
-fn logits(engine: &mut dyn engine::Engine, texts: &[Vec<u32>]) -> Vec<Vec<f32>> {
-    let source = engine::IdMatrix::left_padded(texts.iter().map(Vec::as_slice), 0);
-    let encoded = engine.encode(&source).unwrap();
-    engine.clear();
-    engine.join(&encoded, 0..texts.len()).unwrap();
-    let mut output = engine::StepOutput::default();
-    let mut rows = vec![Vec::new(); texts.len()];
-    for token in [START, UNK, UNK + 1] {
-        engine.step(&vec![i64::from(token); texts.len()], &mut output).unwrap();
-        for (row, logits) in rows.iter_mut().zip(output.logits.chunks_exact(engine.target_vocabulary())) {
-            row.extend_from_slice(logits);
-        }
-    }
-    rows
 }

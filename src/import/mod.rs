@@ -12,6 +12,8 @@ pub mod keras;
 pub mod onnx;
 pub mod optimum;
 pub mod pytorch;
+mod rows;
+mod run;
 mod run_name;
 
 pub use run_name::run_name;

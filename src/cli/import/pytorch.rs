@@ -2,10 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use clap::builder::FalseyValueParser;
 use s2s_runtime::printable;
 use serde_json::json;
 
+use super::run_args::RunArgs;
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
 use crate::import::pytorch::{self, Imported, Options, SHIPPED};
@@ -38,24 +38,11 @@ pub(super) struct PytorchArgs {
     /// Symbols of the target
     #[arg(long, value_name = "FILE", env = "S2S_TARGET_VOCABULARY")]
     target_vocabulary: Option<PathBuf>,
-    /// The run folder [default: runs/NAME]
-    #[arg(short, long, value_name = "DIR", env = "S2S_OUTPUT")]
-    output: Option<PathBuf>,
-    /// The run's name [default: the file's]
-    #[arg(long, env = "S2S_NAME")]
-    name: Option<String>,
     /// Tokens after which decoding stops [default: as the mapping says]
     #[arg(long, value_name = "N", env = "S2S_MAX_NEW_TOKENS", value_parser = clap::value_parser!(u32).range(1..))]
     max_new_tokens: Option<u32>,
-    /// Licence of the training data, for the bundle
-    #[arg(long, value_name = "TEXT", env = "S2S_LICENCE")]
-    licence: Option<String>,
-    /// Attribution of the training data, for the bundle
-    #[arg(long, value_name = "TEXT", env = "S2S_ATTRIBUTION")]
-    attribution: Option<String>,
-    /// Replace the run that is in the folder
-    #[arg(long, env = "S2S_FORCE", value_parser = FalseyValueParser::new())]
-    force: bool,
+    #[command(flatten)]
+    run: RunArgs,
 }
 
 /// `PREFIX=FILE`, or a file alone, whatever its name.
@@ -72,18 +59,18 @@ pub(super) fn run(args: PytorchArgs, global: &Global) -> Result<()> {
     }
     let checkpoints: Vec<(String, PathBuf)> = args.checkpoints.iter().map(|c| checkpoint(c)).collect();
     let default = || checkpoints.first().map_or_else(String::new, |(_, file)| run_name(file, "pytorch"));
-    let name = args.name.unwrap_or_else(default);
-    let output = args.output.unwrap_or_else(|| Path::new("runs").join(&name));
+    let name = args.run.name.unwrap_or_else(default);
+    let output = args.run.output.unwrap_or_else(|| Path::new("runs").join(&name));
     let options = Options {
         checkpoints,
         mapping: args.mapping,
         vocabularies: [args.source_vocabulary, args.target_vocabulary],
         name,
         max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
-        licence: args.licence,
-        attribution: args.attribution,
+        licence: args.run.licence,
+        attribution: args.run.attribution,
     };
-    let Imported { run, tensors } = pytorch::import(&options, &output, args.force)?;
+    let Imported { run, tensors } = pytorch::import(&options, &output, args.run.force)?;
     let architecture = run.network.architecture();
     let parameters = run.network.parameters::<f32>().len();
     if global.json {

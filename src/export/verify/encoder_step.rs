@@ -3,6 +3,7 @@
 use s2s_runtime::bundle::Bundle;
 use s2s_runtime::contract::PAD;
 use s2s_runtime::engine::graph::{DataView, Graph, Tensor, TensorView};
+use s2s_runtime::graph_info::Dimension;
 use s2s_runtime::manifest::{EncoderStepWiring, Role};
 
 use super::super::tolerances::Tolerances;
@@ -77,12 +78,9 @@ fn fold(
     let place = |output: &str| names.iter().position(|name| *name == output).unwrap_or(0);
     let mut outputs: Vec<Tensor> = Vec::new();
     let mut states: Vec<Tensor> = Vec::new();
-    let width = |name: &str| {
-        use s2s_runtime::graph_info::Dimension;
-        match info.input(name).and_then(|tensor| tensor.shape.as_ref()?.get(1)) {
-            Some(Dimension::Fixed(width)) => *width,
-            _ => 0,
-        }
+    let width = |name: &str| match info.input(name).and_then(|tensor| tensor.shape.as_ref()?.get(1)) {
+        Some(Dimension::Fixed(width)) => *width,
+        _ => 0,
     };
     for state in &step.states {
         let shape = vec![texts.len(), width(&state.step_input)];

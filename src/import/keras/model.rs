@@ -3,21 +3,19 @@
 use std::path::Path;
 
 use s2s_runtime::manifest::DataFile;
-use s2s_runtime::vocabulary::{Unit, VocabularySpec};
-use serde_json::json;
+use s2s_runtime::vocabulary::VocabularySpec;
+use serde_json::{Value, json};
 
 use super::filling::filling;
 use super::options::{Options, default_name};
 use super::parts::Masked;
 use super::vocabulary::Origin;
 use super::{file, pair, parts, vocabulary, weights};
-use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::recurrent::{Run, StoredTexts};
-use crate::network::{Architecture, InputForm, Network, Seq2Seq};
-use crate::train::lock::RunLock;
-use crate::train::{Start, Which};
+use crate::import::run::{self, RunConfig};
+use crate::network::{Architecture, Network, Seq2Seq};
 
 /// Tells what an import found and wrote.
 #[derive(Debug)]
@@ -64,7 +62,18 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     })?;
     let limit = options.target_length.unwrap_or(symbols.longest_target);
     let name = options.name.clone().unwrap_or_else(|| default_name(path));
-    let config = config(options, &tensors.architecture, &symbols, &name, limit, output)?;
+    let config = RunConfig {
+        name: &name,
+        is_name_typed: options.name.is_some(),
+        data: pairs(&options.origin)?,
+        units: [symbols.unit; 2],
+        licence: options.licence.as_deref(),
+        attribution: options.attribution.as_deref(),
+        architecture: &tensors.architecture,
+        // The tutorial's loop stops once more than `limit` characters are written, the newline counted.
+        max_new_tokens: (limit > 0).then_some(limit + 1),
+    };
+    let config = config.parse(output)?;
     let longest = |of: usize| of.saturating_sub(2);
     let stored = StoredTexts {
         examples: symbols.examples.clone(),
@@ -88,10 +97,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     );
     let parameters = tensors.parameters(&network, &source.rows, &target.rows)?;
 
-    let _lock = RunLock::take(output)?;
-    let run = Run::create(output, config, stored, force, |_| {
-        Ok(Some(Start { which: Which::Best, parameters, optimiser: None }))
-    })?;
+    let run = run::create(output, config, stored, force, parameters)?;
     let names = |side: &parts::Side| side.layers.clone();
     Ok(Imported { keras: saved.version, encoder: names(&model.encoder), decoder: names(&model.decoder), run })
 }
@@ -108,69 +114,12 @@ pub fn read_bytes(bytes: Vec<u8>) -> Result<()> {
     weights::Tensors::gather(&model, &saved).map(drop)
 }
 
-/// The config of the run. It names the pairs where they are known; else a file that may be put into the run
-/// folder.
-fn config(
-    options: &Options,
-    architecture: &Architecture,
-    symbols: &vocabulary::Symbols,
-    name: &str,
-    limit: usize,
-    output: &Path,
-) -> Result<Config> {
-    let input = |form: InputForm| match form {
-        InputForm::OneHot => json!("one_hot"),
-        InputForm::Embedding(width) => json!({ "embedding": width }),
-    };
-    // The section has the architecture's own keys, but for the sides' inputs.
-    let mut model = serde_json::to_value(architecture)
-        .map_err(|e| Error::new(ErrorKind::Internal, "the architecture cannot be written").caused_by(e))?;
-    if let Some(keys) = model.as_object_mut() {
-        keys.retain(|key, _| !key.ends_with("_vocabulary") && !key.ends_with("_input"));
-    }
-    model["input"] =
-        json!({ "source": input(architecture.source_input), "target": input(architecture.target_input) });
-    let unit = json!({ "unit": if symbols.unit == Unit::Token { "token" } else { "character" } });
-    let mut data = json!({ "train": "pairs.tsv" });
-    if let Origin::Pairs { file, samples } = &options.origin {
-        let file = std::path::absolute(file).map_err(|e| Error::io(file, e))?;
-        data = json!({ "folder": file.parent(), "train": file_name(&file), "limit": (*samples).max(2) });
-    }
-    for (key, value) in [
-        ("columns", json!({ "extra": "ignore" })),
-        ("validation", json!({ "split": "tail", "fraction": 0.2 })),
-        ("vocabulary", json!("all")),
-        ("source", unit.clone()),
-        ("target", unit),
-    ] {
-        data[key] = value;
-    }
-    for (key, text) in [("licence", &options.licence), ("attribution", &options.attribution)] {
-        if let Some(text) = text {
-            data[key] = json!(text);
-        }
-    }
-    let mut config = json!({
-        "name": name,
-        "data": data,
-        "model": model,
-        "training": { "epochs": 1, "batch_size": 64, "learning_rate": 0.001 },
-    });
-    if limit > 0 {
-        // The tutorial's loop stops once more than `limit` characters are written, the newline counted.
-        config["decoding"] = json!({ "max_new_tokens": limit + 1 });
-    }
-    let yaml = serde_yaml::to_string(&config)
-        .map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
-    Config::parse(&yaml, &output.join("config.yaml"), &LoadOptions::default()).map_err(|error| match options
-        .name
-    {
-        // The only values that a user typed.
-        Some(_) if error.to_string().contains("name") => {
-            Error::new(ErrorKind::Usage, error.message()).help(error.help_text().unwrap_or_default())
-        }
-        _ => error,
-    })
+/// Where the config of the run finds pairs: where the vocabulary came from, or else in a file that may be put
+/// into the run folder.
+fn pairs(origin: &Origin) -> Result<Value> {
+    let Origin::Pairs { file, samples } = origin else { return Ok(json!({ "train": "pairs.tsv" })) };
+    let file = std::path::absolute(file).map_err(|e| Error::io(file, e))?;
+    Ok(json!({ "folder": file.parent(), "train": file_name(&file), "limit": (*samples).max(2) }))
 }
 
 fn file_name(path: &Path) -> String {

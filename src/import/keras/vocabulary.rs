@@ -14,6 +14,7 @@ use serde_json::Value;
 use crate::data::reading::check_encoding;
 use crate::error::{Error, ErrorKind, Result, did_you_mean};
 use crate::families::recurrent::{Candidate, candidates};
+use crate::import::rows::Side;
 
 /// Where symbols come from.
 #[derive(Clone, Debug)]
@@ -58,12 +59,6 @@ pub(super) struct Filler {
     pub(super) symbol: Option<String>,
     pub(super) row: Option<usize>,
     pub(super) padding: Padding,
-}
-
-/// A vocabulary of ours, and the model's row behind each id; none is a row of zeros.
-pub(super) struct Side {
-    pub(super) spec: VocabularySpec,
-    pub(super) rows: Vec<Option<usize>>,
 }
 
 /// The file of `--vocabulary`.

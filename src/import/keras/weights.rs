@@ -8,21 +8,16 @@
 //! The two biases of a GRU with `reset_after` are one in z and r; in h that of the recurrent product is
 //! multiplied with the reset gate, and stays apart unless it is zero everywhere.
 
-use s2s_runtime::contract::{END, START};
-
 use super::attention::{Attention, Score};
 use super::hdf5::Array;
 use super::parts::{Kind, Model, Side};
 use super::saved::{ArrayName, Direction, Saved};
 use crate::error::{Error, ErrorKind, Result};
+use crate::import::rows;
 use crate::network::{
     Architecture, AttentionOutput, AttentionScore, Cell, GateActivation, InputForm, Network, Parameters,
     Seq2Seq,
 };
-
-/// A symbol that the model does not have gets a logit lower than any that it can give, by so many nats: its
-/// probability is below 2e-9 of the least likely one.
-const MARGIN: f32 = 20.0;
 
 const KERNEL: ArrayName = ArrayName { name: "kernel", number: 0 };
 const RECURRENT: ArrayName = ArrayName { name: "recurrent_kernel", number: 1 };
@@ -175,12 +170,7 @@ impl<'a> Tensors<'a> {
         source: &[Option<usize>],
         target: &[Option<usize>],
     ) -> Result<Parameters<f32>> {
-        // Where one symbol both starts and ends targets, the model has one probability for it: that of END.
-        let mut outputs = target.to_vec();
-        let [start, end] = [START, END].map(|id| id as usize);
-        if outputs[start] == outputs[end] {
-            outputs[start] = None;
-        }
+        let outputs = rows::of_outputs(target);
         let cell = format!("{}_", self.architecture.cell.name());
         network.import(|name| {
             if let Some(name) = name.strip_prefix("decoder.dense.") {
@@ -190,10 +180,11 @@ impl<'a> Tensors<'a> {
                 return self.attention(name);
             }
             let (side, name) = name.split_once('.')?;
-            let (side, rows) =
+            let (side, ids) =
                 if side == "encoder" { (&self.encoder, source) } else { (&self.decoder, target) };
             if name == "embedding" {
-                return Some(embedding(side.embedding?, rows));
+                let array = side.embedding?;
+                return Some(rows::embedding(&array.values, array.values.len() / array.shape[0], ids));
             }
             let (layer, name) = name.strip_prefix(&cell)?.split_once('.')?;
             let index: usize = layer.parse().ok()?;
@@ -203,7 +194,7 @@ impl<'a> Tensors<'a> {
             match name {
                 "W" => {
                     let is_held = self.architecture.cell == Cell::GruResetBias;
-                    Some(layer.w(one_hot.then_some(rows), is_held))
+                    Some(layer.w(one_hot.then_some(ids), is_held))
                 }
                 "R" => Some(layer.r()),
                 "B" => Some(layer.b()),
@@ -213,21 +204,10 @@ impl<'a> Tensors<'a> {
     }
 
     /// Weights or bias of the output layer.
-    fn output(&self, is_bias: bool, rows: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
+    fn output(&self, is_bias: bool, outputs: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
         let Dense { kernel, bias } = &self.dense;
-        let outputs = bias.len();
-        if !is_bias {
-            let values =
-                self.turned(kernel).flat_map(|row| rows.iter().map(|at| at.map_or(0.0, |at| row[at])));
-            return (vec![kernel.shape[0], rows.len()], values.collect());
-        }
-        // |h| < 1, and that of a context too, so that no logit is lower than its bias less the sum of its
-        // weights.
-        let least = |at: usize| {
-            bias[at] - kernel.values.iter().skip(at).step_by(outputs).map(|w| w.abs()).sum::<f32>()
-        };
-        let lowest = (0..outputs).map(least).fold(f32::INFINITY, f32::min) - MARGIN;
-        (vec![rows.len()], rows.iter().map(|at| at.map_or(lowest, |at| bias[at])).collect())
+        let weight = self.turned(kernel);
+        if is_bias { rows::output_bias(weight, bias, outputs) } else { rows::output_weight(weight, outputs) }
     }
 
     /// The rows of the layer that reads context and state, the context's first; all rows of another.
@@ -373,17 +353,6 @@ fn bias(
     let array = saved.array(layer, direction, name)?;
     fit(layer, "bias", array, shape)?;
     Ok(array.values.clone())
-}
-
-/// The rows of an embedding; the row of PAD is zero whatever the model has there, because the graphs never
-/// read it.
-fn embedding(array: &Array, rows: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
-    let width = array.values.len() / array.shape[0];
-    let row = |(id, at): (usize, &Option<usize>)| match at {
-        Some(at) if id > 0 => array.values[at * width..][..width].to_vec(),
-        _ => vec![0.0; width],
-    };
-    (vec![rows.len(), width], rows.iter().enumerate().flat_map(row).collect())
 }
 
 impl<'a> Recurrent<'a> {

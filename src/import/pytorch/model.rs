@@ -3,20 +3,18 @@
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::manifest::DataFile;
-use s2s_runtime::vocabulary::{Unit, VocabularySpec};
+use s2s_runtime::vocabulary::VocabularySpec;
 use serde_json::json;
 
 use super::checkpoint::Checkpoint;
 use super::mapping::Mapping;
 use super::parts::Parts;
 use super::vocabulary;
-use crate::config::{Config, LoadOptions};
 use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::recurrent::{Run, StoredTexts};
-use crate::network::{Architecture, InputForm, Network, Seq2Seq};
-use crate::train::lock::RunLock;
-use crate::train::{Start, Which};
+use crate::import::run::{self, RunConfig};
+use crate::network::{Network, Seq2Seq};
 
 /// What is imported, and how it is to be understood.
 #[derive(Clone, Debug)]
@@ -74,9 +72,19 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
         let error = Error::new(ErrorKind::Data, e.message()).in_file(file);
         error.help("a model of such sizes cannot be imported")
     })?;
-    let units = [source.spec.unit, target.spec.unit];
     let limit = options.max_new_tokens.or(mapping.max_new_tokens);
-    let config = config(options, &architecture, units, limit, output)?;
+    let config = RunConfig {
+        name: &options.name,
+        is_name_typed: true,
+        // A file that may be put into the run folder.
+        data: json!({ "train": "pairs.tsv" }),
+        units: [source.spec.unit, target.spec.unit],
+        licence: options.licence.as_deref(),
+        attribution: options.attribution.as_deref(),
+        architecture: &architecture,
+        max_new_tokens: limit,
+    };
+    let config = config.parse(output)?;
     let statistics = Statistics {
         samples: 0,
         training: 0,
@@ -95,67 +103,8 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
         init_from: None,
         data,
     };
-    let _lock = RunLock::take(output)?;
-    let run = Run::create(output, config, stored, force, |_| {
-        Ok(Some(Start { which: Which::Best, parameters, optimiser: None }))
-    })?;
+    let run = run::create(output, config, stored, force, parameters)?;
     Ok(Imported { run, tensors: parts.used.len() })
-}
-
-/// The config of the run; it names a file of pairs that may be put into the run folder.
-fn config(
-    options: &Options,
-    architecture: &Architecture,
-    units: [Unit; 2],
-    limit: Option<usize>,
-    output: &Path,
-) -> Result<Config> {
-    let unit = |unit: Unit| json!({ "unit": if unit == Unit::Token { "token" } else { "character" } });
-    let input = |form: InputForm| match form {
-        InputForm::OneHot => json!("one_hot"),
-        InputForm::Embedding(width) => json!({ "embedding": width }),
-    };
-    let mut data = json!({
-        "train": "pairs.tsv",
-        "columns": { "extra": "ignore" },
-        "validation": { "split": "tail", "fraction": 0.2 },
-        "vocabulary": "all",
-        "source": unit(units[0]),
-        "target": unit(units[1]),
-    });
-    for (key, text) in [("licence", &options.licence), ("attribution", &options.attribution)] {
-        if let Some(text) = text {
-            data[key] = json!(text);
-        }
-    }
-    // The section has the keys of an architecture, but for the vocabularies and the forms of input.
-    let mut model = serde_json::to_value(architecture)
-        .map_err(|e| Error::new(ErrorKind::Internal, "the architecture cannot be written").caused_by(e))?;
-    if let Some(keys) = model.as_object_mut() {
-        for key in ["source_vocabulary", "target_vocabulary", "source_input", "target_input"] {
-            keys.remove(key);
-        }
-    }
-    model["input"] =
-        json!({ "source": input(architecture.source_input), "target": input(architecture.target_input) });
-    let mut config = json!({
-        "name": options.name,
-        "data": data,
-        "model": model,
-        "training": { "epochs": 1, "batch_size": 64, "learning_rate": 0.001 },
-    });
-    if let Some(limit) = limit {
-        config["decoding"] = json!({ "max_new_tokens": limit });
-    }
-    let yaml = serde_yaml::to_string(&config)
-        .map_err(|e| Error::new(ErrorKind::Internal, "the config cannot be written as YAML").caused_by(e))?;
-    Config::parse(&yaml, &output.join("config.yaml"), &LoadOptions::default()).map_err(|error| {
-        // The only value that a user typed.
-        match error.to_string().contains("name") {
-            true => Error::new(ErrorKind::Usage, error.message()).help(error.help_text().unwrap_or_default()),
-            false => error,
-        }
-    })
 }
 
 /// Reads a checkpoint of any bytes, and every tensor in it. Hidden: it is the door of the fuzz targets.

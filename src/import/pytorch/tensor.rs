@@ -1,5 +1,7 @@
 //! A tensor within the memory of a file: what is said of it, and its values as f32 once all of that holds.
 
+use s2s_kernels::float_from_half;
+
 use crate::error::{Error, ErrorKind, Result};
 
 /// A tensor, row-major.
@@ -50,29 +52,11 @@ impl Dtype {
         match (self, bytes) {
             (Self::F64, &[a, b, c, d, e, f, g, h]) => f64::from_le_bytes([a, b, c, d, e, f, g, h]) as f32,
             (Self::F32, &[a, b, c, d]) => f32::from_le_bytes([a, b, c, d]),
-            (Self::F16, &[a, b]) => half(u16::from_le_bytes([a, b])),
+            (Self::F16, &[a, b]) => float_from_half(u16::from_le_bytes([a, b])),
             (Self::Bf16, &[a, b]) => f32::from_bits(u32::from(u16::from_le_bytes([a, b])) << 16),
             _ => f32::NAN,
         }
     }
-}
-
-/// Widens a number of IEEE 754's binary16.
-fn half(bits: u16) -> f32 {
-    let (sign, exponent, fraction) = (bits >> 15, bits >> 10 & 31, bits & 1023);
-    let magnitude = match exponent {
-        // 2^-24 is the smallest step.
-        0 => f32::from(fraction) / 16_777_216.0,
-        31 => {
-            if fraction == 0 {
-                f32::INFINITY
-            } else {
-                f32::NAN
-            }
-        }
-        _ => f32::from_bits((u32::from(exponent) + 112) << 23 | u32::from(fraction) << 13),
-    };
-    if sign == 1 { -magnitude } else { magnitude }
 }
 
 impl<At> Place<At> {
@@ -196,9 +180,9 @@ mod tests {
             (0x0001, 5.960_464_5e-8),
             (0x7bff, 65504.0),
         ] {
-            assert_eq!(half(bits), value);
+            assert_eq!(float_from_half(bits), value);
         }
-        assert!(half(0xfc00) == f32::NEG_INFINITY && half(0x7e00).is_nan());
+        assert!(float_from_half(0xfc00) == f32::NEG_INFINITY && float_from_half(0x7e00).is_nan());
         assert_eq!(Dtype::Bf16.read(&[0x80, 0x3f]), 1.0);
         assert_eq!(Dtype::F64.read(&0.1f64.to_le_bytes()), 0.1);
     }

@@ -9,12 +9,7 @@ use super::checkpoint::Checkpoint;
 use super::mapping::{Mapping, Texts};
 use crate::error::{Error, ErrorKind, Result};
 use crate::import::onnx::read_symbols;
-
-/// A vocabulary of ours, and the model's row behind each id; none is a row of zeros.
-pub(super) struct Side {
-    pub(super) spec: VocabularySpec,
-    pub(super) rows: Vec<Option<usize>>,
-}
+use crate::import::rows::Side;
 
 /// The symbols of a side by row: those of the mapping, of a file, or of the checkpoint.
 struct Symbols<'a> {

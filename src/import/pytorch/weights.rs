@@ -1,20 +1,14 @@
 //! PyTorch's tensors as our parameters: gates in our order, biases in W and B, rows by our ids.
 
-use s2s_runtime::contract::{END, START};
-
 use super::mapping::{BridgeActivation, Feeding, Gate, Mapping, Output, Start};
 use super::parts::{Cell, Linear, Parts, Scored};
 use super::tensor::Tensor;
-use super::vocabulary::Side;
 use crate::error::Result;
+use crate::import::rows::{self, Side};
 use crate::network::{
     self, Architecture, AttentionOutput, AttentionScore, Bridge, BridgeSource, InputForm, Network,
     Parameters, Seq2Seq,
 };
-
-/// A symbol that the model does not have gets a logit lower than any that it can give, by so many nats: its
-/// probability is below 2e-9 of the least likely one.
-const MARGIN: f32 = 20.0;
 
 impl Parts {
     /// The network that the parts are of.
@@ -135,18 +129,13 @@ impl Parts {
         target: &Side,
     ) -> Result<Parameters<f32>> {
         let is_held = network.architecture().cell == network::Cell::GruResetBias;
-        // Where one symbol both starts and ends targets, the model has one score for it: that of END.
-        let mut outputs = target.rows.clone();
-        let [start, end] = [START, END].map(|id| id as usize);
-        if outputs[start] == outputs[end] {
-            outputs[start] = None;
-        }
+        let outputs = rows::of_outputs(&target.rows);
         network.import(|name| {
             match name {
-                "encoder.embedding" => return Some(embedding(&self.source, &source.rows)),
-                "decoder.embedding" => return Some(embedding(&self.target, &target.rows)),
-                "decoder.dense.weight" => return Some(self.output_weight(&outputs)),
-                "decoder.dense.bias" => return Some(self.output_bias(&outputs)),
+                "encoder.embedding" => return Some(embedding(&self.source, source)),
+                "decoder.embedding" => return Some(embedding(&self.target, target)),
+                "decoder.dense.weight" => return Some(self.output(false, &outputs)),
+                "decoder.dense.bias" => return Some(self.output(true, &outputs)),
                 _ => {}
             }
             if let Some(name) = name.strip_prefix("decoder.attention.") {
@@ -179,27 +168,15 @@ impl Parts {
         })
     }
 
-    fn output_weight(&self, rows: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
-        let weight = &self.output.weight;
-        let (inputs, outputs) = (weight.shape[0], weight.shape[1]);
-        let values = weight
-            .values
-            .chunks_exact(outputs)
-            .flat_map(|row| rows.iter().map(move |at| at.map_or(0.0, |at| row[at])));
-        (vec![inputs, rows.len()], values.collect())
-    }
-
-    fn output_bias(&self, rows: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
-        let weight = &self.output.weight;
-        let outputs = weight.shape[1];
-        let bias = |at: usize| self.output.bias.as_ref().map_or(0.0, |bias| bias[at]);
-        // What the output layer reads is a state or a tanh, within 1.
-        let mut least: Vec<f32> = (0..outputs).map(bias).collect();
-        for row in weight.values.chunks_exact(outputs) {
-            least.iter_mut().zip(row).for_each(|(least, w)| *least -= w.abs());
+    /// Weights or bias of the output layer.
+    fn output(&self, is_bias: bool, outputs: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
+        let Linear { weight, bias } = &self.output;
+        let symbols = weight.shape[1];
+        let inputs = weight.values.chunks_exact(symbols);
+        if !is_bias {
+            return rows::output_weight(inputs, outputs);
         }
-        let lowest = least.into_iter().fold(f32::INFINITY, f32::min) - MARGIN;
-        (vec![rows.len()], rows.iter().map(|at| at.map_or(lowest, bias)).collect())
+        rows::output_bias(inputs, bias.as_deref().unwrap_or(&vec![0.0; symbols]), outputs)
     }
 }
 
@@ -207,14 +184,8 @@ fn whole(tensor: &Tensor) -> (Vec<usize>, Vec<f32>) {
     (tensor.shape.clone(), tensor.values.clone())
 }
 
-/// The rows of an embedding; that of PAD is zero whatever the model has there, because no graph reads it.
-fn embedding(tensor: &Tensor, rows: &[Option<usize>]) -> (Vec<usize>, Vec<f32>) {
-    let width = tensor.shape[1];
-    let row = |(id, at): (usize, &Option<usize>)| match at {
-        Some(at) if id > 0 => tensor.values[at * width..][..width].to_vec(),
-        _ => vec![0.0; width],
-    };
-    (vec![rows.len(), width], rows.iter().enumerate().flat_map(row).collect())
+fn embedding(tensor: &Tensor, side: &Side) -> (Vec<usize>, Vec<f32>) {
+    rows::embedding(&tensor.values, tensor.shape[1], &side.rows)
 }
 
 impl Cell {

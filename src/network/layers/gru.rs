@@ -114,10 +114,15 @@ impl RecurrentCell for Gru {
         let sizes = split_sizes(g, &[hidden, hidden]);
         let gates = g.node_n("Split", &[&gates, &sizes], &axis, 2);
         let reset = g.node("Mul", &[&gates[1], &q[1]], &[]);
-        let sum = g.node("Add", &[&x[1], &reset], &[]);
-        let candidate = g.node("Tanh", &[&sum], &[]);
-        let difference = g.node("Sub", &[&states[0], &candidate], &[]);
-        let kept = g.node("Mul", &[&gates[0], &difference], &[]);
-        vec![g.node("Add", &[&candidate, &kept], &[])]
+        vec![emit_update(g, &gates[0], [&x[1], &reset], &states[0])]
     }
+}
+
+/// Writes the end of a step: n = tanh of the sum of `candidate`, and (1 - z) n + z h.
+pub(super) fn emit_update(g: &mut GraphBuilder, z: &Value, candidate: [&Value; 2], h: &Value) -> Value {
+    let sum = g.node("Add", &candidate, &[]);
+    let n = g.node("Tanh", &[&sum], &[]);
+    let difference = g.node("Sub", &[h, &n], &[]);
+    let kept = g.node("Mul", &[z, &difference], &[]);
+    g.node("Add", &[&n, &kept], &[])
 }

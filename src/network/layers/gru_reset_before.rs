@@ -10,9 +10,15 @@ use s2s_runtime::contract::state_h;
 
 use super::cell::{BackwardStep, RecurrentCell, RecurrentWeights, SequenceWeights, StateName, Step};
 use super::gates::GateActivation;
+use super::gru::emit_update;
 use crate::network::ground::graph::split_sizes;
 use crate::onnx::builder::{Attribute, GraphBuilder, Value};
 use s2s_kernels::Real;
+
+/// Where the update gate of a value (rows, hidden) stands among the gates (rows, 3 hidden).
+fn place(hidden: usize, at: usize) -> usize {
+    at / hidden * 3 * hidden + at % hidden
+}
 
 /// This gated recurrent unit as a cell.
 #[derive(Clone, Copy, Debug)]
@@ -51,15 +57,15 @@ impl RecurrentCell for GruResetBefore {
         let hidden = step.hidden;
         r.by_ref().write(step.before.h, step.recurrent);
         for (at, &h) in step.before.h.iter().enumerate() {
-            let (z, reset) =
-                (at / hidden * 3 * hidden + at % hidden, at / hidden * 3 * hidden + hidden + at % hidden);
+            let z = place(hidden, at);
+            let reset = z + hidden;
             step.gates[z] = self.gates.apply(step.gates[z] + step.recurrent[z]);
             step.gates[reset] = self.gates.apply(step.gates[reset] + step.recurrent[reset]);
             step.kept[at] = step.gates[reset] * h;
         }
         r.write(step.kept, step.recurrent);
         for (at, &h) in step.before.h.iter().enumerate() {
-            let z = at / hidden * 3 * hidden + at % hidden;
+            let z = place(hidden, at);
             let n = z + 2 * hidden;
             step.gates[n] = (step.gates[n] + step.recurrent[n]).tanh::<false>();
             step.after.h[at] = step.gates[n] + step.gates[z] * (h - step.gates[n]);
@@ -68,10 +74,9 @@ impl RecurrentCell for GruResetBefore {
 
     fn backward<R: Real>(&self, step: BackwardStep<'_, R>, mut r: RecurrentWeights<'_, R>) {
         let (hidden, d_h) = (step.hidden, step.d_states.h);
-        let place = |at: usize| at / hidden * 3 * hidden + at % hidden;
         step.recurrent.fill(R::ZERO);
         for (at, d_h) in d_h.iter_mut().enumerate() {
-            let z_at = place(at);
+            let z_at = place(hidden, at);
             let (z, n) = (step.gates[z_at], step.gates[z_at + 2 * hidden]);
             let d_n = *d_h * (R::ONE - z) * (R::ONE - n * n);
             step.gates[z_at] = *d_h * (step.before.h[at] - n) * self.gates.derivative(z);
@@ -82,7 +87,7 @@ impl RecurrentCell for GruResetBefore {
         let mut d_reset_h = vec![R::ZERO; d_h.len()];
         r.by_ref().write(step.recurrent, &mut d_reset_h);
         for (at, (d_h, &d)) in d_h.iter_mut().zip(&d_reset_h).enumerate() {
-            let z_at = place(at);
+            let z_at = place(hidden, at);
             let reset = step.gates[z_at + hidden];
             step.gates[z_at + hidden] = d * step.before.h[at] * self.gates.derivative(reset);
             *d_h += d * reset;
@@ -92,7 +97,7 @@ impl RecurrentCell for GruResetBefore {
         }
         r.add(step.recurrent, d_h);
         for at in 0..d_h.len() {
-            let n = place(at) + 2 * hidden;
+            let n = place(hidden, at) + 2 * hidden;
             step.recurrent[n] = step.gates[n];
         }
     }
@@ -128,10 +133,6 @@ impl RecurrentCell for GruResetBefore {
         let gates = g.node_n("Split", &[&gates, &sizes], &axis, 2);
         let reset = g.node("Mul", &[&gates[1], &states[0]], &[]);
         let product = g.node("MatMul", &[&reset, &weights[1]], &[]);
-        let sum = g.node("Add", &[&x[1], &product], &[]);
-        let candidate = g.node("Tanh", &[&sum], &[]);
-        let difference = g.node("Sub", &[&states[0], &candidate], &[]);
-        let kept = g.node("Mul", &[&gates[0], &difference], &[]);
-        vec![g.node("Add", &[&candidate, &kept], &[])]
+        vec![emit_update(g, &gates[0], [&x[1], &product], &states[0])]
     }
 }
