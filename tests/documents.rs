@@ -76,6 +76,7 @@ documents! {
     the_readme_runs: "README.md";
     the_chinese_readme_runs: "README.zh.md";
     the_page_about_models_of_others_runs: "docs/any-model.md";
+    the_page_about_millions_of_texts_runs: "docs/bulk.md";
     the_page_about_data_runs: "docs/data.md";
     the_page_about_exports_runs: "docs/export.md";
     the_page_about_gpus_runs: "docs/gpu.md";

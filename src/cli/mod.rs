@@ -3,6 +3,7 @@
 //! Data goes to stdout, all else to stderr. Every flag has an `S2S_` environment variable.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
@@ -67,11 +68,23 @@ impl Cli {
     /// The command line as it is: parsed, or the process ends with help, version or an error.
     ///
     /// - `arguments`: the program's name first.
-    pub fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Self {
-        let found = Self::definition()
-            .try_get_matches_from(arguments)
-            .and_then(|matches| Self::from_arg_matches(&matches));
-        found.unwrap_or_else(|error| error.exit())
+    ///
+    /// # Errors
+    /// Of a file that stands for arguments.
+    pub fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Result<Self> {
+        let mut arguments: Vec<OsString> = arguments.into_iter().collect();
+        let parse = |arguments: &[OsString]| {
+            Self::definition().try_get_matches_from(arguments).unwrap_or_else(|error| error.exit())
+        };
+        let mut matches = parse(&arguments);
+        if let Some((name @ "serve-local", own)) = matches.subcommand()
+            && let Some(file) = own.get_one::<PathBuf>("config")
+            && let Some(command) = Self::definition().find_subcommand(name)
+        {
+            arguments.extend(serve_local::config_file::arguments(command, own, file)?);
+            matches = parse(&arguments);
+        }
+        Ok(Self::from_arg_matches(&matches).unwrap_or_else(|error| error.exit()))
     }
 
     /// What clap derives, and the names of environment variables without their values, among which is a key.

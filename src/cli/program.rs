@@ -13,7 +13,13 @@ use crate::error::exit_code;
 ///
 /// Ends the process itself where the arguments ask for help or do not fit.
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> u8 {
-    let cli = Cli::parse_arguments(arguments);
+    let cli = match Cli::parse_arguments(arguments) {
+        Ok(cli) => cli,
+        Err(error) => {
+            eprint!("{}", report::render(&error, terminal::stderr_has_colours()));
+            return exit_code(error.kind());
+        }
+    };
     let json = cli.global().json;
     log_to_stderr(cli.global());
     let shown = take_hook();

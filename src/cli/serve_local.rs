@@ -1,10 +1,14 @@
 //! `s2s serve-local`: an HTTP server over bundles.
 
+pub(super) mod config_file;
+mod health;
+
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use clap::builder::FalseyValueParser;
 use s2s_runtime::decoding::DecodingOptions;
 use s2s_runtime::engine::{Device, EngineKind};
 use s2s_runtime::translator::default_workers;
@@ -33,8 +37,16 @@ const API_KEY: &str = "S2S_API_KEY";
 #[derive(Clone, Debug, clap::Args)]
 pub struct Args {
     /// Bundles: folders that `s2s export` wrote, zips of them, or a folder of several
-    #[arg(required = true, value_name = "BUNDLE")]
+    #[arg(required_unless_present_any = ["config", "check"], value_name = "BUNDLE")]
     bundles: Vec<PathBuf>,
+    /// A YAML file of these flags, with underscores for hyphens, and of `bundles`; the command line and the
+    /// environment come first
+    #[arg(long, env = "S2S_CONFIG", value_name = "FILE")]
+    pub(super) config: Option<PathBuf>,
+    /// Serve nothing: ask the server with this host and port whether it takes requests, and exit with 0 if it
+    /// does
+    #[arg(long, env = "S2S_CHECK", value_parser = FalseyValueParser::new())]
+    check: bool,
     /// Address to listen on; anything but this machine's loopback can be reached from outside
     #[arg(long, env = "S2S_HOST", default_value = "127.0.0.1")]
     host: String,
@@ -216,6 +228,16 @@ fn seconds(typed: &str) -> Result<Duration, String> {
 
 /// Runs `s2s serve-local`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
+    if args.check {
+        return health::check(&args.host, args.port);
+    }
+    if args.bundles.is_empty() {
+        let error = Error::new(ErrorKind::Config, "there is no bundle to serve");
+        return Err(match &args.config {
+            Some(file) => error.at_line(file, None, Some("bundles")).help("bundles: [exported/NAME]"),
+            None => error,
+        });
+    }
     let key = api_key()?;
     s2s_kernels::share_heaps(default_workers());
     let runtime = tokio::runtime::Builder::new_multi_thread()
