@@ -80,9 +80,9 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 #[test]
 fn what_could_not_be_checked_is_listed_with_its_reason_and_not_counted_as_passed() {
     let (code, out) = check(TESTS, &[]);
-    // Nine tests, of which two skipped; and format, fuzzers' format, runtimes, loops, lints, licences,
+    // Nine tests, of which two skipped; and format, fuzzers' format, runtimes, converters, loops, lints, licences,
     // dependencies, documentation.
-    assert!(out.ends_with("\n15 passed, 0 failed, 4 skipped\n"), "{out}");
+    assert!(out.ends_with("\n16 passed, 0 failed, 4 skipped\n"), "{out}");
     assert_eq!(code, 0);
     let (_, list) = out.rsplit_once("\nskipped:\n").unwrap();
     for line in [
@@ -102,7 +102,7 @@ fn all_three_numbers_are_told_where_nothing_was_skipped_and_where_a_test_failed(
         "test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
     let (code, out) = check(failing, &[]);
     assert!(
-        out.ends_with("\n12 passed, 1 failed, 1 skipped\n") && out.contains("\nfailed: tests\n"),
+        out.ends_with("\n13 passed, 1 failed, 1 skipped\n") && out.contains("\nfailed: tests\n"),
         "{out}"
     );
     assert_eq!(code, 1);

@@ -60,6 +60,15 @@ fn write(
         file::DECODER
     )?;
     writeln!(out, "| `{}` | the whole model under teacher forcing, with its loss |", file::TRAINING)?;
+    if manifest.graphs.contains_key(&Role::EncoderStep) {
+        writeln!(
+            out,
+            "| `{}` | the encoder one token a call, for runtimes without LSTM and GRU; \
+             `wiring.encoder_step` in `{}` says how it is run |",
+            file::ENCODER_STEP,
+            file::MANIFEST
+        )?;
+    }
     if manifest.graphs.contains_key(&Role::Translate) {
         writeln!(
             out,
@@ -238,7 +247,9 @@ wires = states + m["wiring"].get("memory", [])  # states change at each step, me
 {rows}
 def translate(text, longest={longest}):
 {normalise}    source = {source}
-    feed = dict(zip([w["decoder_input"] for w in wires], encoder.run([w["encoder_output"] for w in wires], {{"{encoder_input}": source}})))
+    found = dict(zip([o.name for o in encoder.get_outputs()], encoder.run(None, {{"{encoder_input}": source}})))
+    first = lambda w: np.zeros((1, *w["zeros"]), np.float32) if "zeros" in w else found[w["encoder_output"]]
+    feed = {{w["decoder_input"]: first(w) for w in wires}}
     token, out = 1, []
     while len(out) < longest:
         feed["{decoder_input}"] = {token}

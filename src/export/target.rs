@@ -39,14 +39,14 @@ pub static TARGETS: [Target; 17] = [
     whole("onnxruntime-node", "onnxruntime-node 1.30", &[]),
     whole("onnxruntime-web", "onnxruntime-web 1.30", &[]),
     whole("tract", "tract 0.23", &[Need::Loop]),
-    whole("rten", "rten 0.27", &[]),
+    whole("rten", "rten 0.27", &[Need::GruResetBefore]),
     whole("openvino", "OpenVINO 2026.4", &[]),
-    whole("mnn", "MNN 3.6", &[Need::Int8]),
+    whole("mnn", "MNN 3.6", &[Need::Int8, Need::GruResetBefore]),
     whole("opencv", "OpenCV 5.0", &[]),
     whole("iree", "IREE 3.13", &[Need::Gru, Need::Bidirectional, Need::Loop]),
-    step("litert", "LiteRT 2.1 (onnx2tf 1.29)", &[Need::Bidirectional, Need::Loop]),
+    step("litert", "LiteRT 2.1 (onnx2tf 1.29)", &[Need::Bidirectional, Need::Loop, Need::Int8]),
     step("ncnn", "ncnn 1.0 (pnnx)", &[Need::Bidirectional, Need::Loop, Need::OneHot]),
-    step("onnx2torch", "onnx2torch 1.5", &[Need::Bidirectional, Need::Loop]),
+    step("onnx2torch", "onnx2torch 1.5", &[Need::Bidirectional, Need::Loop, Need::Int8]),
     step("tvm", "Apache TVM 0.27", &[Need::Bidirectional, Need::Loop]),
     step("tinygrad", "tinygrad 0.14", &[Need::Bidirectional, Need::Loop]),
     step("candle", "candle-onnx 0.11", &[Need::Bidirectional, Need::Loop, Need::Int8]),
@@ -71,7 +71,10 @@ fn needs(network: &dyn SequenceNetwork, options: &ExportOptions) -> Vec<Need> {
         (options.io == Io::OneHot, Need::OneHot),
     ];
     let form = form.into_iter().filter_map(|(is, need)| is.then_some(need));
-    network.needs().into_iter().chain(form).collect()
+    // The step is spelled out: whoever runs it needs no GRU node.
+    let by_step = options.encoder_form == EncoderForm::Step;
+    let is_node = |need: &Need| matches!(need, Need::Gru | Need::GruResetBefore);
+    network.needs().into_iter().filter(|need| !(by_step && is_node(need))).chain(form).collect()
 }
 
 impl Target {
@@ -193,12 +196,19 @@ mod tests {
         let error = target("iree").fit(&gru, ExportOptions::default(), None).unwrap_err();
         assert_eq!(error.message(), "this model needs GRU, IREE 3.13 has none");
         assert!(
-            error
-                .help_text()
-                .unwrap()
-                .starts_with("train with `cell: lstm`; targets that can: onnxruntime, onnxruntime-1.10, "),
+            error.help_text().unwrap().starts_with(
+                "use --encoder-form step or train with `cell: lstm`; targets that can: onnxrunt"
+            ),
             "{error:?}"
         );
+        let before =
+            Seq2Seq::new(Architecture { cell: Cell::GruResetBefore, ..Architecture::default() }).unwrap();
+        let by_step = ExportOptions { encoder_form: EncoderForm::Step, ..ExportOptions::default() };
+        for name in ["rten", "mnn", "iree"] {
+            let error = target(name).fit(&before, ExportOptions::default(), None).unwrap_err();
+            assert!(error.message().starts_with("this model needs "), "{error:?}");
+            assert!(target(name).fit(&before, by_step.clone(), None).is_ok(), "{name} runs steps");
+        }
         let fused = ExportOptions { fused: true, ..ExportOptions::default() };
         let error = target("tract").fit(&plain, fused.clone(), None).unwrap_err();
         assert!(

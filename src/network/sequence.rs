@@ -39,8 +39,10 @@ pub type FindTensor<'a> = dyn FnMut(&str) -> Option<(Vec<usize>, Vec<f32>)> + 'a
 /// Something that a model or the way it is exported asks of a runtime.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {
-    /// GRU nodes, with `linear_before_reset=1`.
+    /// GRU nodes.
     Gru,
+    /// GRU nodes with `linear_before_reset=0`.
+    GruResetBefore,
     /// The source read backwards: GatherElements over ids that the graph computes.
     Bidirectional,
     /// Attention over a source of any length.
@@ -57,7 +59,8 @@ impl Need {
     /// Says how to do without, in terms of the config and of the flags of `s2s export`.
     pub(crate) fn instead(self) -> &'static str {
         match self {
-            Self::Gru => "train with `cell: lstm`",
+            Self::Gru => "use --encoder-form step or train with `cell: lstm`",
+            Self::GruResetBefore => "use --encoder-form step or train with `cell: gru`",
             Self::Bidirectional => "train with `bidirectional: false`",
             Self::Attention => "train with `attention: none`",
             Self::Loop => "leave --fused out",
@@ -71,6 +74,7 @@ impl fmt::Display for Need {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Gru => "GRU",
+            Self::GruResetBefore => "a GRU that resets before its product",
             Self::Bidirectional => "a source read backwards",
             Self::Attention => "attention",
             Self::Loop => "Loop (--fused)",

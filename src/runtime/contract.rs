@@ -6,7 +6,7 @@
 //! | encoder | [`ENCODER_INPUT`] int64 (batch, source_time) | [`state_h`]`(l)`, [`state_c`]`(l)` f32 (batch, hidden); with attention [`ENCODER_OUTPUT`] f32 (batch, source_time, encoder width) and [`ENCODER_MASK`] f32 (batch, source_time), with additive scores [`ENCODER_KEYS`] |
 //! | decoder | [`DECODER_INPUT`] int64 (batch, 1), the states, [`FED_OUTPUT`] if it is fed that, with attention what the encoder gives for it | [`DECODER_OUTPUT`] f32 (batch, 1, target_vocabulary), [`next`]` of each state`; with attention [`ATTENTION`] f32 (batch, source_time) |
 //! | training | [`ENCODER_INPUT`], [`DECODER_INPUT`] and [`DECODER_TARGET`] int64 (batch, target_time) | [`DECODER_OUTPUT`] (batch, target_time, target_vocabulary), [`LOSS`] f32 () |
-//! | encoder_step (only if asked for) | [`ENCODER_INPUT`] int64 (batch, 1), the states | [`next`]` of each state`; with attention [`ENCODER_MASK`] f32 (batch) |
+//! | encoder_step (only if asked for) | [`ENCODER_INPUT`] int64 (batch, 1), the states | [`next`]` of each state`; behind a bridge [`first`]` of each of the decoder's states` f32 (batch, hidden); with attention [`ENCODER_MASK`] f32 (batch), with additive scores [`ENCODER_KEYS`] f32 (batch, attention width) |
 //! | translate (only if asked for) | [`ENCODER_INPUT`], [`MAX_NEW_TOKENS`] int64 () | [`GENERATED_IDS`] int64 (batch, generated_time), [`GENERATED_LENGTHS`] int64 (batch) |
 //!
 //! Sources are left-padded with [`PAD`], targets right-padded. `DECODER_OUTPUT` holds logits. Of a model that
@@ -60,6 +60,12 @@ pub fn state_c(layer: usize) -> String {
 /// The decoder output that becomes the input `state` of the next step.
 pub fn next(state: &str) -> String {
     format!("next_{state}")
+}
+
+/// The output of the encoder's step that the decoder's `state` starts from, where it is none of the next
+/// states.
+pub fn first(state: &str) -> String {
+    format!("first_{state}")
 }
 
 /// Symbolic axes, as they are named in the graphs.

@@ -49,6 +49,8 @@ class Case:
         self.encoded = [[reference.encode(source) for source in batch] for batch in self.batches]
         self.taught = [[reference.teacher(s, t) for s, t in zip(*pair)] for pair in zip(self.batches, self.targets)]
         symbols = {symbol: id for id, symbol in enumerate(manifest["source"]["symbols"])}
+        # What the check `text` wrote last, and what it should write instead of what the reference says, in its own order.
+        self.written, self.expected = [], None
         self.texts = []
         for text in TEXTS:
             source = [symbols.get(character, 3) for character in text]
@@ -119,6 +121,25 @@ class Error:
 def allowed_error(runtime, case):
     """The largest error that is allowed of a runtime in a bundle, by their names."""
     return TOLERANCE_8_BITS if runtime == "tract" and case.endswith("+int8") else TOLERANCE
+
+
+def greedy(case, encode, decode, sources, width=None):
+    """The texts that a batch of sources becomes: `encode` gives the encoder's outputs of left-padded tokens, `decode` is the step."""
+    wiring = case.wiring
+    wires, memory = wiring["states"], wiring.get("memory") or []
+    found = encode(case.tokens(sources, 0, left=True, width=width))
+    state = {wire["decoder_input"]: found[wire["encoder_output"]] for wire in wires + memory}
+    last, rows = [START] * len(sources), [[] for _ in sources]
+    for _ in range(LONGEST):
+        found = decode.run({wiring["decoder_input"]: case.tokens([[id] for id in last], 1), **state})
+        # PAD and START are never generated; what a row gives after its END is not read.
+        last = [int(row[2:].argmax()) + 2 for row in found[wiring["decoder_output"]][:, 0]]
+        for row, id in zip(rows, last):
+            row.append(id)
+        state.update({wire["decoder_input"]: found[wire["decoder_output"]] for wire in wires})
+        if all(END in row for row in rows):
+            break
+    return [case.write(row[: row.index(END)] if END in row else row) for row in rows]
 
 
 def check(case, client, pinned, tolerance):
@@ -207,36 +228,19 @@ def check(case, client, pinned, tolerance):
         runs = lambda name: name in results and results[name]["status"] != "error"
         if not (runs("decoder") and (runs("encoder") or runs("step"))):
             return {"status": "blocked", "message": "needs the decoder, and the encoder or its step"}
-        by_step = runs("step") and results["encoder"]["status"] != "ok"
-        if by_step:
+        if runs("step") and results["encoder"]["status"] != "ok":
             encode = stepper()
         else:
             encoder = client.load("encoder", graphs["encoder"], [wiring["encoder_input"]], encoder_outputs)
             encode = lambda tokens: encoder.run({wiring["encoder_input"]: tokens})
         decode = client.load("decoder", graphs["decoder"], decoder_inputs, decoder_outputs)
         batches = [case.texts[i : i + 3] for i in range(0, len(case.texts) // 3 * 3, 3)] + [[pair] for pair in case.texts[::4]]
-        count, wrong = 0, []
-        for batch in batches:
-            found = encode(case.tokens([source for source, _ in batch], 0, left=True, width=widest))
-            state = {wire["decoder_input"]: found[wire["encoder_output"]] for wire in wires + memory}
-            last, rows = [START] * len(batch), [[] for _ in batch]
-            for _ in range(LONGEST):
-                found = decode.run({wiring["decoder_input"]: case.tokens([[id] for id in last], 1), **state})
-                # PAD and START are never generated; what a row gives after its END is not read.
-                last = [int(row[2:].argmax()) + 2 for row in found[wiring["decoder_output"]][:, 0]]
-                for row, id in zip(rows, last):
-                    row.append(id)
-                state.update({wire["decoder_input"]: found[wire["decoder_output"]] for wire in wires})
-                if all(END in row for row in rows):
-                    break
-            for row, (_, expected) in zip(rows, batch):
-                written = case.write(row[: row.index(END)] if END in row else row)
-                count += 1
-                if written != expected:
-                    wrong.append(f"{written!r} instead of {expected!r}")
+        case.written = [text for batch in batches for text in greedy(case, encode, decode, [source for source, _ in batch], widest)]
+        expected = case.expected or [expected for batch in batches for _, expected in batch]
+        wrong = [f"{text!r} instead of {right!r}" for text, right in zip(case.written, expected) if text != right]
         if wrong:
-            return {"status": "wrong", "texts": count, "different": len(wrong), "message": f"{len(wrong)} of {count} texts differ: {wrong[0]}"}
-        return {"status": "ok", "texts": count}
+            return {"status": "wrong", "texts": len(expected), "different": len(wrong), "message": f"{len(wrong)} of {len(expected)} texts differ: {wrong[0]}"}
+        return {"status": "ok", "texts": len(expected)}
 
     for name, run in zip(CHECKS, (encoder, decoder, training, step, text)):
         if name == "step" and "encoder_step" not in graphs:

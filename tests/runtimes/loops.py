@@ -48,16 +48,19 @@ def node_packages():
     return node.node(lambda text: print(text, file=sys.stderr))
 
 
-def python(bundle, texts):
-    return run([sys.executable, LOOPS / "python" / "translate.py", bundle], texts=texts)
+def python(program):
+    return lambda bundle, texts: run([sys.executable, LOOPS / "python" / program, bundle], texts=texts)
 
 
-def node(bundle, texts):
-    # An ES module finds its packages beside it.
-    packages = Path(node_packages()["NODE_PATH"])
-    copy = packages.parent / "translate.mjs"
-    copy.write_bytes((LOOPS / "node" / "translate.mjs").read_bytes())
-    return run([need("node"), copy, bundle], texts=texts)
+def node(program):
+    def translate(bundle, texts):
+        # An ES module finds its packages beside it.
+        packages = Path(node_packages()["NODE_PATH"])
+        copy = packages.parent / program
+        copy.write_bytes((LOOPS / "node" / program).read_bytes())
+        return run([need("node"), copy, bundle], texts=texts)
+
+    return translate
 
 
 def browser(bundle, texts, screenshot=None):
@@ -102,7 +105,9 @@ IMPORTED = {
     "keras, spaces behind": ("spaces.keras", "spaces", ["--padding-symbol", " "]),
     "keras, embedding": ("embedding.h5", "embedding", []),
 }
-TRAINED = {"gru": "{cell: gru, layers: 1, hidden: 24, input: one_hot}", "attention": "{cell: lstm, layers: 1, hidden: 24, attention: dot, input: one_hot}", "two layers": "{cell: lstm, layers: 2, hidden: 24, input: one_hot}"}
+# With zeros for first states, a bridge and more memory than the output's; the programs in Rust know none of them.
+FED = "fed, with a bridge"
+TRAINED = {FED: "{cell: lstm, layers: 1, hidden: 24, attention: additive, bridge: tanh, feeding: output, input: one_hot}", "gru": "{cell: gru, layers: 1, hidden: 24, input: one_hot}", "attention": "{cell: lstm, layers: 1, hidden: 24, attention: dot, input: one_hot}", "two layers": "{cell: lstm, layers: 2, hidden: 24, input: one_hot}"}
 # Enough for outputs that depend on the text.
 CONFIG = """\
 name: small
@@ -116,7 +121,7 @@ decoding: {{max_new_tokens: 24}}
 def bundles(folder):
     """Bundles of every kind by title, each with texts and what they become."""
     quiet = lambda *command: subprocess.run([str(part) for part in (S2S, *command, "--quiet")], check=True, cwd=KERAS, timeout=600)
-    export = lambda run, bundle: quiet("export", run, "-o", bundle, "--fused", "--random", "4")
+    export = lambda run, bundle, *flags: quiet("export", run, "-o", bundle, "--fused", "--random", "4", *flags)
     yield "dates", ROOT / "exported" / "dates", TEXTS, None
     for title, (model, golden, flags) in IMPORTED.items():
         quiet("import", "keras", model, "--pairs", "pairs.tsv", *flags, "-o", folder / f"{golden}.run")
@@ -128,10 +133,10 @@ def bundles(folder):
     (folder / "pairs.tsv").write_text(pairs, encoding="utf-8")
     texts = "".join(line.split("\t")[0] + "\n" for line in pairs.splitlines()[:20])
     for title, model in TRAINED.items():
-        name = title.replace(" ", "_")
+        name = title.replace(", ", "_").replace(" ", "_")
         (folder / f"{name}.yaml").write_text(CONFIG.format(model=model), encoding="utf-8")
         quiet("train", folder / f"{name}.yaml", "-o", folder / f"{name}.run")
-        export(folder / f"{name}.run", folder / name)
+        export(folder / f"{name}.run", folder / name, "--encoder-form", "step")
         yield title, folder / name, texts, None
 
 
@@ -161,7 +166,8 @@ def main():
     parser.add_argument("--all", action="store_true", help="the loops in Rust too, which are built first")
     parser.add_argument("--screenshot", metavar="FILE", help="a picture of the browser page")
     args = parser.parse_args()
-    loops = {"python": python, "node": node, "browser": browser}
+    loops = {"python": python("translate.py"), "node": node("translate.mjs"), "browser": browser}
+    by_step = {"python, by step": python("translate_step.py"), "node, by step": node("translate_step.mjs")}
     if args.all:
         loops |= {name: rust(name, CACHE / "loops") for name in ("rust-ort", "rust-tract")}
     # Programs that know no normalisation and no unknown symbols: for models and texts that have none.
@@ -189,8 +195,9 @@ def main():
                 check(f"s2s translate, {kind}", keras, lambda: expected)
             # What README.md's loop names itself are the two states of one LSTM layer, unless it asks the manifest.
             wired = keras is not None or "wiring" in block("README.md", "exported/dates")
-            for name, loop in {**loops, **(programs if kind != "dates" else {})}.items():
-                if name in missing or name == "README.md" and not wired:
+            has_step = (bundle / "encoder_step.onnx").exists()
+            for name, loop in {**loops, **(programs if kind != "dates" else {}), **(by_step if has_step else {})}.items():
+                if name in missing or name == "README.md" and not wired or kind == FED and name.startswith("rust"):
                     continue
                 try:
                     check(f"{name}, {kind}", expected, lambda: loop(bundle, texts))

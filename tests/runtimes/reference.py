@@ -5,7 +5,8 @@ code of s2s is used. Only the weights are read from the graphs' initialisers.
 
 A recurrent layer has W (gates * hidden, inputs + 1), whose last column is the bias, and R (gates * hidden, hidden).
 LSTM, gates in the order i, o, f, g:  c' = f c + i g,  h' = o tanh(c').
-GRU, gates in the order z, r, n, the reset gate after the product:  n = tanh(x_n + r (R_n h)),  h' = (1 - z) n + z h.
+GRU, gates in the order z, r, n, the reset gate after the product:  n = tanh(x_n + r (R_n h)),  h' = (1 - z) n + z h;
+before it (`gru_reset_before`):  n = tanh(x_n + R_n (r h)).
 Attention (Luong et al., arXiv 1508.04025): softmax over (h key) . memory, or h . memory; tanh([context, h] combine).
 """
 
@@ -69,6 +70,10 @@ class Layer:
 
     def step(self, x, states):
         h = states[0]
+        if self.cell == "gru_reset_before":
+            (xz, xr, xn), (rz, rr, rn) = np.split(self.inputs(x), 3), np.split(self.recurrent, 3)
+            z, n = sigmoid(xz + rz @ h), np.tanh(xn + rn @ (sigmoid(xr + rr @ h) * h))
+            return [(1 - z) * n + z * h]
         if self.recurrent is None:
             a, b = self.inputs(np.concatenate([x, h])), 0.0
         else:
@@ -114,7 +119,7 @@ class Reference:
             self.encoder_by_step = [[self.folded(step, "encoder", l)] for l in range(self.layers)]
 
     def layer(self, side, l, suffix, width):
-        name = f"{side}.{self.cell}_{l}{suffix}"
+        name = f"{side}.{self.cell[:4].strip('_')}_{l}{suffix}"
         w, r = self.w[f"{name}.W"][0], self.w[f"{name}.R"][0]
         if l > 0:
             return Layer(self.cell, lambda x: w[:, :-1] @ x + w[:, -1], r)
@@ -124,7 +129,7 @@ class Reference:
         return Layer(self.cell, lambda id: w[:, :-1] @ embedding[id] + w[:, -1], r)
 
     def folded(self, w, side, l):
-        name = f"{side}.{self.cell}_{l}"
+        name = f"{side}.{self.cell[:4].strip('_')}_{l}"
         if l == 0:
             return Layer(self.cell, lambda id: w[f"{name}.table"][id], w[f"{name}.R"][0])
         if self.cell == "lstm":

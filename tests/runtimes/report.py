@@ -18,6 +18,7 @@ GROUPS = {
     "LSTM, embedding": ["lstm", "lstm-tied"],
     "LSTM, symbols": ["lstm-symbols"],
     "GRU": ["gru", "gru-symbols"],
+    "GRU, reset before": ["gru-before"],
     "one-hot tensors": ["*+one-hot"],
     "2 layers": ["lstm-2", "gru-2"],
     "bidirectional": ["lstm-bi", "lstm-2-bi", "gru-bi", "gru-2-bi"],

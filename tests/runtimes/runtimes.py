@@ -41,7 +41,8 @@ class Runtime:
 
     def install(self, say):
         """Installs what the runtime needs and gives the command of its process with its environment."""
-        environment = {**os.environ, "OMP_NUM_THREADS": "1", **self.environment}
+        # A panic of a runner in Rust says what it is in one line.
+        environment = {**os.environ, "OMP_NUM_THREADS": "1", "RUST_BACKTRACE": "0", **self.environment}
         if self.kind == "python":
             return [self.python(say), str(RUNNERS / "serve.py"), str(RUNNERS / self.runner)], environment
         if self.kind in ("node", "web"):

@@ -83,7 +83,7 @@ GRU_ONE_HOT = Network("gru-symbols", cell="gru", one_hot=True)
 LSTM_FULL = Network("lstm-2-bi-general-tied", layers=2, bidirectional=True, attention="general", tied=True)
 GRU_FULL = Network("gru-2-bi-dot", cell="gru", layers=2, bidirectional=True, attention="dot")
 
-# The name of a network: cell, `symbols` (one channel a symbol instead of an embedding), 2 layers, bidirectional encoder,
+# The name of a network: cell (`gru-before`: the reset gate before the product), `symbols` (one channel a symbol instead of an embedding), 2 layers, bidirectional encoder,
 # attention, tied embeddings. After a `+` how it was exported.
 VARIANTS = [
     Variant(LSTM),
@@ -103,6 +103,7 @@ VARIANTS = [
     Variant(GRU_ONE_HOT),
     Variant(GRU, io="one-hot"),
     Variant(GRU_ONE_HOT, io="one-hot"),
+    Variant(Network("gru-before", cell="gru_reset_before")),
     Variant(Network("gru-2", cell="gru", layers=2)),
     Variant(Network("gru-bi", cell="gru", bidirectional=True)),
     Variant(Network("gru-2-bi", cell="gru", layers=2, bidirectional=True)),
@@ -122,7 +123,7 @@ VARIANTS = [
 # One of each kind, for the quick half.
 QUICK = [
     "lstm", "lstm-symbols", "lstm+one-hot", "lstm-2-bi", "lstm-general", "lstm-2-bi-general-tied", "gru", "gru-symbols+one-hot",
-    "gru-2-bi-dot", "lstm+f16", "lstm+int8", "gru+int8",
+    "gru-before", "gru-2-bi-dot", "lstm+f16", "lstm+int8", "gru+int8",
 ]  # fmt: skip
 
 

@@ -24,7 +24,8 @@ async function translate(text) {
   const units = source.unit === "character" ? [...text] : text.split(/\s+/u).filter(Boolean);
   if (units.length === 0) return "";
   const found = await encoder.run({ [wiring.encoder_input]: tensor(units.map((unit) => ids.get(unit) ?? special.unk)) });
-  const feed = Object.fromEntries([...states, ...memory].map((wire) => [wire.decoder_input, found[wire.encoder_output]]));
+  const first = ({ zeros, encoder_output }) => (zeros ? new ort.Tensor(new Float32Array(zeros[0]), [1, ...zeros]) : found[encoder_output]);
+  const feed = Object.fromEntries([...states, ...memory].map((wire) => [wire.decoder_input, first(wire)]));
   const output = [];
   for (let token = special.start; output.length < longest; ) {
     const found = await decoder.run({ ...feed, [wiring.decoder_input]: tensor([token]) });

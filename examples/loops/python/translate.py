@@ -11,6 +11,7 @@ options.add_session_config_entry("session.disable_quant_qdq", "1")  # int8 weigh
 encoder, decoder = (ort.InferenceSession(f"{bundle}/{m['graphs'][role]['file']}", options) for role in ("encoder", "decoder"))
 wiring, special, source, target = m["wiring"], m["special_ids"], m["source"], m["target"]
 states, memory = wiring["states"], wiring.get("memory", [])
+named = [output.name for output in encoder.get_outputs()]
 ids = {symbol: id for id, symbol in enumerate(source["symbols"])}
 longest = m.get("decoding", {}).get("max_new_tokens") or target["longest"] + 1
 steps = {"lowercase": str.lower, "trim": str.strip, "collapse_whitespace": lambda text: re.sub(r"\s+", " ", text)}
@@ -24,8 +25,9 @@ def translate(text):
     row = [ids.get(unit, special["unk"]) for unit in (text if source["unit"] == "character" else text.split())]
     if not row:
         return ""
-    found = encoder.run([wire["encoder_output"] for wire in states + memory], {wiring["encoder_input"]: tokens(row, source)})
-    feed, token, output = dict(zip([wire["decoder_input"] for wire in states + memory], found)), special["start"], []
+    found = dict(zip(named, encoder.run(named, {wiring["encoder_input"]: tokens(row, source)})))
+    first = lambda wire: np.zeros((1, *wire["zeros"]), np.float32) if "zeros" in wire else found[wire["encoder_output"]]
+    feed, token, output = {wire["decoder_input"]: first(wire) for wire in states + memory}, special["start"], []
     while len(output) < longest:
         outputs = [wiring["decoder_output"], *(wire["decoder_output"] for wire in states)]
         scores, *found = decoder.run(outputs, {wiring["decoder_input"]: tokens([token], target), **feed})

@@ -55,8 +55,7 @@ pub(super) fn check(
             }
         }
     }
-    // The table of the first layer may be rounded once more, as the decoder's is.
-    let allowed = tolerances.states.max(tolerances.probabilities);
+    let allowed = tolerances.step_states;
     let check = |against: &str, found: Largest| {
         let what = format!("tokens folded, against {against}, {on}");
         Check::measured(bundle.graph_name(Role::EncoderStep), what, Some(subject.name()), found.0, allowed)

@@ -3,8 +3,7 @@
 use s2s_runtime::contract::PAD;
 
 use super::parameters::{ParameterId, Parameters};
-use crate::onnx::builder::{Attribute, GraphBuilder, Value};
-use crate::onnx::messages::DataType;
+use crate::onnx::builder::{GraphBuilder, Value};
 
 pub use s2s_runtime::manifest::Io;
 
@@ -65,11 +64,21 @@ pub(in crate::network) fn unsqueeze(g: &mut GraphBuilder, value: &Value, axis: i
     g.node("Unsqueeze", &[value, &axes], &[])
 }
 
-/// Gives 1 at tokens and 0 at padding, f32 in the shape of the ids: ids are never negative, and PAD is 0.
-pub(in crate::network) fn emit_mask(g: &mut GraphBuilder, ids: &Value) -> Value {
-    let pad = g.int64(&[], &[i64::from(PAD)]);
-    let is_token = g.node("Greater", &[ids, &pad], &[]);
-    g.node("Cast", &[&is_token], &[("to", Attribute::Int(DataType::Float as i64))])
+/// Gives 1 at tokens and 0 at padding, f32 with an axis of length 1 behind those of the ids.
+///
+/// Looked up, because some runtimes compare no integers, and a common converter to float16 leaves a Cast of
+/// truth values to f32 as it is.
+///
+/// - `vocabulary`: number of symbols.
+pub(in crate::network) fn emit_mask(g: &mut GraphBuilder, ids: &Value, vocabulary: usize) -> Value {
+    let table = emit_mask_table(g, vocabulary);
+    g.node("Gather", &[&table, ids], &[])
+}
+
+/// Gives 1 for each symbol, 0 for PAD, (vocabulary, 1).
+pub(in crate::network) fn emit_mask_table(g: &mut GraphBuilder, vocabulary: usize) -> Value {
+    let is_token: Vec<f32> = (0..vocabulary).map(|id| if id == PAD as usize { 0.0 } else { 1.0 }).collect();
+    g.float(&[vocabulary, 1], &is_token)
 }
 
 #[cfg(test)]

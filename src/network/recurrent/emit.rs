@@ -239,7 +239,7 @@ impl Seq2Seq {
         };
         g.scope("decoder.dense");
         let logits = self.dense.emit(p, g, &top);
-        let loss = emit_loss(g, io, &logits, &expected);
+        let loss = emit_loss(g, io, &logits, &expected, self.architecture().target_vocabulary);
         let output = scores(g, io, logits);
         g.output(DECODER_OUTPUT, &output, DataType::Float, &target_axes);
         g.output(LOSS, &loss, DataType::Float, &[]);
@@ -420,7 +420,7 @@ fn scores(g: &mut GraphBuilder, io: Io, logits: Value) -> Value {
 ///
 /// Spelled out, because two of the engines lack SoftmaxCrossEntropyLoss and one computes LogSoftmax as the
 /// logarithm of a softmax, which is -inf on wide logits.
-fn emit_loss(g: &mut GraphBuilder, io: Io, logits: &Value, expected: &Value) -> Value {
+fn emit_loss(g: &mut GraphBuilder, io: Io, logits: &Value, expected: &Value, vocabulary: usize) -> Value {
     g.scope("loss");
     let last = g.int64(&[1], &[-1]);
     let keep = [("keepdims", Attribute::Int(1))];
@@ -438,7 +438,7 @@ fn emit_loss(g: &mut GraphBuilder, io: Io, logits: &Value, expected: &Value) -> 
             let index = g.node("Unsqueeze", &[expected, &last], &[]);
             let at_target = g.node("GatherElements", &[&shifted, &index], &[("axis", Attribute::Int(2))]);
             let nats = g.node("Sub", &[&normaliser, &at_target], &[]);
-            let mask = emit_mask(g, &index);
+            let mask = emit_mask(g, expected, vocabulary);
             (g.node("Mul", &[&nats, &mask], &[]), mask)
         }
         Io::OneHot => {
@@ -462,8 +462,7 @@ fn emit_side(g: &mut GraphBuilder, io: Io, name: &str, time: &'static str, vocab
         Io::Ids => {
             let ids = g.input(name, DataType::Int64, &[Axis::Symbol(BATCH), Axis::Symbol(time)]);
             let input = g.node("Transpose", &[&ids], &[("perm", Attribute::Ints(vec![1, 0]))]);
-            let with_channel = unsqueeze(g, &input, 2);
-            let mask = emit_mask(g, &with_channel);
+            let mask = emit_mask(g, &input, vocabulary);
             GraphSide { io, input, mask }
         }
         Io::OneHot => {

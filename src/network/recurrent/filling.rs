@@ -148,7 +148,8 @@ impl Filling {
                 let ids = g.node("Cast", &[&filled], &to(DataType::Int64));
                 let channel = g.int64(&[1], &[2]);
                 let input = g.node("Squeeze", &[&ids, &channel], &[]);
-                GraphSide { io: Io::Ids, input, mask: emit_mask(g, &ids) }
+                let mask = emit_mask(g, &input, vocabulary);
+                GraphSide { io: Io::Ids, input, mask }
             }
             Io::OneHot => {
                 let channel = g.int64(&[1], &[2]);

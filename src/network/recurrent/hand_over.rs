@@ -187,17 +187,43 @@ impl HandOver {
                 let Some(dense) = &start.dense else { return last.clone() };
                 g.scope("decoder.bridge");
                 let rows = squeeze(g, last, 0);
-                let rows = dense.emit(p, g, &rows);
-                let rows = match self.bridge {
-                    Bridge::None | Bridge::Linear => rows,
-                    Bridge::Tanh => g.node("Tanh", &[&rows], &[]),
-                    Bridge::Relu => g.node("Relu", &[&rows], &[]),
-                };
+                let rows = self.emit_bridge(p, g, dense, &rows);
                 let axes = g.int64(&[1], &[0]);
                 g.node("Unsqueeze", &[&rows, &axes], &[])
             };
             states.iter().map(state).collect()
         };
         self.layers.iter().map(|states| states.as_ref().map(&mut layer)).collect()
+    }
+
+    /// Lists the states of the decoder that are given, and the encoder's last states that they are made of:
+    /// (decoder layer, state) and (encoder layer, state).
+    pub(super) fn given(&self) -> impl Iterator<Item = ([usize; 2], [usize; 2])> {
+        self.starts().map(|(l, state, start)| ([l, state], [start.layer, start.state]))
+    }
+
+    /// Writes the first states that bridges make, (batch, hidden), from the last ones of the encoder's layers,
+    /// (batch, encoder width), each with its layer and its place in it; nothing without bridges.
+    pub(super) fn emit_bridges(
+        &self,
+        p: &Parameters<f32>,
+        g: &mut GraphBuilder,
+        finals: &[Vec<Value>],
+    ) -> Vec<([usize; 2], Value)> {
+        g.scope("decoder.bridge");
+        let bridged = self.starts().filter_map(|(l, state, start)| {
+            let rows = &finals[start.layer][start.state];
+            start.dense.as_ref().map(|dense| ([l, state], self.emit_bridge(p, g, dense, rows)))
+        });
+        bridged.collect()
+    }
+
+    fn emit_bridge(&self, p: &Parameters<f32>, g: &mut GraphBuilder, dense: &Dense, rows: &Value) -> Value {
+        let rows = dense.emit(p, g, rows);
+        match self.bridge {
+            Bridge::None | Bridge::Linear => rows,
+            Bridge::Tanh => g.node("Tanh", &[&rows], &[]),
+            Bridge::Relu => g.node("Relu", &[&rows], &[]),
+        }
     }
 }

@@ -39,6 +39,7 @@ impl SequenceNetwork for Seq2Seq {
         let a = &self.architecture;
         [
             (a.cell != Cell::Lstm, Need::Gru),
+            (a.cell == Cell::GruResetBefore, Need::GruResetBefore),
             (a.bidirectional, Need::Bidirectional),
             (a.attention != AttentionScore::None, Need::Attention),
         ]
