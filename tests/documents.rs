@@ -81,6 +81,7 @@ documents! {
     the_page_about_gpus_runs: "docs/gpu.md";
     the_page_about_keras_runs: "docs/keras.md";
     the_page_about_lint_runs: "docs/lint.md";
+    the_page_about_python_runs: "docs/python.md";
     the_page_about_pytorch_runs: "docs/pytorch.md";
     the_page_about_return_sequences_runs: "docs/return_sequences.md";
     the_chinese_page_about_return_sequences_runs: "docs/return_sequences.zh.md";

@@ -31,12 +31,14 @@ fn roots() -> Vec<Root> {
     let targets = metadata["packages"].as_array().into_iter().flatten().flat_map(|package| {
         let targets = package["targets"].as_array().into_iter().flatten();
         let kind = |target: &Value| target["kind"][0].as_str().map(str::to_owned).unwrap_or_default();
-        targets.filter(move |target| matches!(kind(target).as_str(), "lib" | "bin")).map(move |target| {
-            let file = Path::new(target["src_path"].as_str().expect("a path"));
-            let name = target["name"].as_str().expect("a name").replace('-', "_");
-            let name = if kind(target) == "bin" { format!("program {name}") } else { name };
-            Root { name, file: file.strip_prefix(FOLDER).expect("inside").to_owned() }
-        })
+        targets.filter(move |target| matches!(kind(target).as_str(), "lib" | "bin" | "cdylib")).map(
+            move |target| {
+                let file = Path::new(target["src_path"].as_str().expect("a path"));
+                let name = target["name"].as_str().expect("a name").replace('-', "_");
+                let name = if kind(target) == "bin" { format!("program {name}") } else { name };
+                Root { name, file: file.strip_prefix(FOLDER).expect("inside").to_owned() }
+            },
+        )
     });
     targets.collect()
 }

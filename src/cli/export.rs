@@ -172,6 +172,26 @@ fn share(typed: &str) -> std::result::Result<f64, String> {
 
 /// Runs `s2s export`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
+    let mut say = |line: String| {
+        if !global.quiet {
+            eprintln!("{line}");
+        }
+    };
+    let Exported { place, report, next } = export(args, &mut say)?;
+    let mut checks = String::new();
+    if let Some(report) = &report {
+        show(report, global)?;
+        checks = format!(" ({} checks)", report.checks.len());
+    }
+    say(format!("Wrote {}{checks}. Next: {next}", place.display()));
+    Ok(())
+}
+
+/// The same without a word; `say` hears what is worth a line meanwhile.
+///
+/// # Errors
+/// What is wrong with arguments and run; a check that failed.
+pub fn export(args: Args, say: &mut dyn FnMut(String)) -> Result<Exported> {
     let wanted = Export {
         verification: args.checks.options()?,
         output: args.output,
@@ -189,18 +209,5 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         examples: (args.no_examples || !args.examples.is_empty()).then_some(args.examples),
         force: args.force,
     };
-    let mut say = |line: String| {
-        if !global.quiet {
-            eprintln!("{line}");
-        }
-    };
-    let Exported { place, report, next } =
-        families::of_run(&args.run).export(&args.run, &wanted, &mut say)?;
-    let mut checks = String::new();
-    if let Some(report) = &report {
-        show(report, global)?;
-        checks = format!(" ({} checks)", report.checks.len());
-    }
-    say(format!("Wrote {}{checks}. Next: {next}", place.display()));
-    Ok(())
+    families::of_run(&args.run).export(&args.run, &wanted, say)
 }

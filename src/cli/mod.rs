@@ -2,6 +2,8 @@
 //!
 //! Data goes to stdout, all else to stderr. Every flag has an `S2S_` environment variable.
 
+use std::ffi::OsString;
+
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::error::Result;
@@ -19,6 +21,7 @@ pub mod inspect;
 pub mod lint;
 pub mod list;
 pub mod predict;
+mod program;
 pub mod report;
 pub mod serve_local;
 pub mod shell;
@@ -28,6 +31,7 @@ pub mod translate;
 pub mod verify;
 
 pub use global::Global;
+pub use program::main;
 
 /// The way of a newcomer, and the table of [`exit_code`](crate::error::exit_code).
 const AFTER_HELP: &str = "\
@@ -61,8 +65,12 @@ pub struct Cli {
 
 impl Cli {
     /// The command line as it is: parsed, or the process ends with help, version or an error.
-    pub fn parse_arguments() -> Self {
-        let found = Self::definition().try_get_matches().and_then(|matches| Self::from_arg_matches(&matches));
+    ///
+    /// - `arguments`: the program's name first.
+    pub fn parse_arguments(arguments: impl IntoIterator<Item = OsString>) -> Self {
+        let found = Self::definition()
+            .try_get_matches_from(arguments)
+            .and_then(|matches| Self::from_arg_matches(&matches));
         found.unwrap_or_else(|error| error.exit())
     }
 

@@ -10,7 +10,7 @@ use crate::cli::Global;
 use crate::config::LoadOptions;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::{self, Training};
-use crate::train::{Console, InitFrom, Mode};
+use crate::train::{Console, InitFrom, Mode, Report};
 
 /// Train a model as a config says
 #[derive(Debug, clap::Args)]
@@ -45,6 +45,16 @@ pub struct Args {
 
 /// Runs `s2s train`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
+    train(args, &*stop_flag()?, &mut Console::new(global.json, global.quiet))
+}
+
+/// The same for any listener.
+///
+/// - `stop`: once it is set, the training finishes its step, saves and stops.
+///
+/// # Errors
+/// What is wrong with arguments, config and data; of the training.
+pub fn train(args: Args, stop: &AtomicBool, report: &mut dyn Report) -> Result<()> {
     let options = LoadOptions { overrides: args.set, data: args.data };
     let mode = mode(args.resume, args.force);
     let folder = args.config.is_dir();
@@ -54,16 +64,15 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
             .help("name a YAML file, or add --resume to go on with the run in this folder"));
     }
     let file = if folder { args.config.join("config.yaml") } else { args.config.clone() };
-    let stop = stop_flag()?;
     let training = Training {
         config: &file,
         load: &options,
         output: args.output.or_else(|| folder.then(|| args.config.clone())),
         mode,
         init_from: args.init_from.map(|path| InitFrom { path, extend_vocabulary: args.extend_vocabulary }),
-        stop: &stop,
+        stop,
     };
-    families::of_config(&file, &options).train(&training, &mut Console::new(global.json, global.quiet))
+    families::of_config(&file, &options).train(&training, report)
 }
 
 /// The mode that the flags stand for; they exclude each other.

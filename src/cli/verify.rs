@@ -136,13 +136,21 @@ pub(super) fn show(report: &Report, global: &Global) -> Result<()> {
 
 /// Runs `s2s verify`.
 pub fn run(args: Args, global: &Global) -> Result<()> {
+    let bundle = args.bundle.clone();
+    let report = verify(args)?;
+    show(&report, global)?;
+    report.check().map_err(|error| error.in_file(bundle))
+}
+
+/// The same without a word. A check that fails is no error.
+///
+/// # Errors
+/// What is wrong with arguments and bundle.
+pub fn verify(args: Args) -> Result<Report> {
     let mut options = args.checks.options()?;
     options.device = args.device;
     for name in &args.runtimes {
         options.runtimes.extend(Runtime::parse(name)?);
     }
-    let family = families::of_bundle(&args.bundle);
-    let report = family.verify(&args.bundle, &options, !args.no_write)?;
-    show(&report, global)?;
-    report.check().map_err(|error| error.in_file(&args.bundle))
+    families::of_bundle(&args.bundle).verify(&args.bundle, &options, !args.no_write)
 }

@@ -142,6 +142,8 @@ impl Runner {
             .current_dir(&self.folder)
             .env("PATH", &self.path)
             .env("HOME", &self.home)
+            // The package `s2s`, where scripts/python has put it together.
+            .env("PYTHONPATH", Path::new(ROOT).join("target/python"))
             .env("COLUMNS", "80");
         command.env("LC_ALL", "C.UTF-8").env("PYTHONUTF8", "1").stdin(Stdio::null());
         command

@@ -180,7 +180,10 @@ impl Group {
             }
             return Ok(());
         }
-        if self.request.settings.search {
+        if let Some(forced) = &self.request.settings.forced {
+            let next = self.rows.first().and_then(|row| forced.get(row.ids.len())).copied();
+            self.force(next, &mut step, buffers)
+        } else if self.request.settings.search {
             self.search(&mut step, buffers)
         } else {
             self.follow(&mut step, buffers, events)
@@ -247,6 +250,32 @@ impl Group {
         });
         self.rows = rows;
         failure.map_or(Ok(()), Err)
+    }
+
+    /// Lets its only row go on with a given token, or end where there is none, and counts log p of it.
+    fn force(&mut self, next: Option<u32>, step: &mut Slice<'_>, buffers: &mut Buffers) -> Result<()> {
+        let Scores::All(logits) = &mut step.scores else {
+            return Err(Error::new(ErrorKind::Internal, "a given output is scored without all logits"));
+        };
+        let Some(mut row) = self.rows.pop() else { return Ok(()) };
+        let logits = &mut logits[..step.vocabulary];
+        let id = next.unwrap_or(self.ends[0]);
+        // As decoding has it: over what may come here at all.
+        let log_p = match self.choose(&mut row, logits, buffers)? {
+            Some(_) => logits[id as usize] - buffers.few.log_sum_exp[0],
+            None => f32::NEG_INFINITY,
+        };
+        row.sum += log_p;
+        row.token_scores.push(log_p);
+        match next {
+            Some(id) => {
+                row.ids.push(id);
+                self.rows.push(row);
+                buffers.order.push(step.first);
+            }
+            None => self.finish(row, FinishReason::Eos),
+        }
+        Ok(())
     }
 
     /// The next token of a row, and log p of it; nothing where none is left.

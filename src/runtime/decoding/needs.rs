@@ -48,7 +48,7 @@ impl Needs {
         let looks_back = settings.no_repeat_ngram_size > 0
             || settings.encoder_no_repeat_ngram_size > 0
             || settings.bad_words.iter().any(|word| word.len() > 1);
-        if settings.do_sample || changes_values || looks_back {
+        if settings.do_sample || changes_values || looks_back || settings.forced.is_some() {
             return Self::All;
         }
         if !settings.search {

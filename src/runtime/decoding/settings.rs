@@ -75,6 +75,8 @@ pub struct Settings {
     pub disable_unk: bool,
     /// `target_prefix` as ids.
     pub prefix: Vec<u32>,
+    /// What the output is, END left out, where nothing is chosen and its probability is asked for.
+    pub forced: Option<Vec<u32>>,
     /// `stop_strings`; none without them.
     pub stop: Option<Arc<StopStrings>>,
     /// `do_sample`.
@@ -133,6 +135,7 @@ impl Default for Settings {
             languages: LanguageIds::default(),
             disable_unk: false,
             prefix: Vec::new(),
+            forced: None,
             stop: None,
             do_sample: false,
             temperature: 1.0,
@@ -212,6 +215,7 @@ impl Settings {
             languages: d.languages,
             disable_unk: o.disable_unk.unwrap_or(d.disable_unk),
             prefix: Vec::new(),
+            forced: None,
             stop: None,
             do_sample: o.do_sample.unwrap_or(d.do_sample),
             temperature: o.temperature.unwrap_or(d.temperature),
@@ -355,6 +359,7 @@ impl Settings {
             ("suppress_tokens", &self.suppress[..]),
             ("begin_suppress_tokens", &self.begin_suppress),
             ("target_prefix", &self.prefix),
+            ("the target", self.forced.as_deref().unwrap_or_default()),
             ("eos_token_id", &self.eos),
             ("forced_bos_token_id", self.forced_bos.as_slice()),
             ("forced_eos_token_id", &self.forced_eos),

@@ -1,15 +1,17 @@
 //! Where ONNX Runtime's shared library may lie.
 //!
 //! A library is foreign code, so that it is looked for only where whoever runs the program has said that code
-//! is: what `ORT_DYLIB_PATH` names, beside the program, the active environment (`VIRTUAL_ENV`,
-//! `CONDA_PREFIX`), the Python on `PATH`, the user's own packages, the system's folders. Folders that one
-//! merely stands in do not count, in whatever way they come up: neither `.venv` of the working folder, nor a
-//! relative entry of a variable, nor Python's own habit to import from there.
+//! is: what `ORT_DYLIB_PATH` names, beside the program, the packages of the Python that it is a part of, the
+//! active environment (`VIRTUAL_ENV`, `CONDA_PREFIX`), the Python on `PATH`, the user's own packages, the
+//! system's folders. Folders that one merely stands in do not count, in whatever way they come up: neither
+//! `.venv` of the working folder, nor a relative entry of a variable, nor Python's own habit to import from
+//! there.
 
 use std::env;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::sync::OnceLock;
 
 use super::place::Place;
 
@@ -29,6 +31,8 @@ struct Surroundings {
     explicit: Option<PathBuf>,
     /// The folder of the running program.
     program: Option<PathBuf>,
+    /// A folder of the program that this one is a part of.
+    host: Option<PathBuf>,
     /// Prefixes of virtual environments and Python installations, and what each is.
     prefixes: Vec<(PathBuf, &'static str)>,
     /// Interpreters on `PATH`, to be asked if all else fails.
@@ -43,6 +47,15 @@ pub fn find() -> Vec<Library> {
     let found = surroundings.find();
     if found.is_empty() && surroundings.explicit.is_none() { surroundings.ask_python() } else { found }
 }
+
+/// Looks in this folder too, before the active environment: a program that this one is a part of has its
+/// packages there. The first one that is named stays.
+pub fn look_in(folder: PathBuf) {
+    let _ = HOST.set(folder);
+}
+
+/// Of [`look_in`].
+static HOST: OnceLock<PathBuf> = OnceLock::new();
 
 /// The places that [`find`] looks at, in order, for `s2s doctor`.
 pub fn places() -> Vec<Place> {
@@ -111,6 +124,7 @@ impl Surroundings {
         }
         Self {
             explicit: path_from(EXPLICIT),
+            host: HOST.get().cloned(),
             program: env::current_exe().ok().and_then(|file| file.parent().map(Path::to_owned)),
             prefixes,
             pythons,
@@ -126,6 +140,7 @@ impl Surroundings {
             folders.push((program.join("lib"), "beside the program"));
             folders.extend(program.parent().map(|parent| (parent.join("lib"), "beside the program")));
         }
+        folders.extend(self.host.iter().map(|folder| (folder.clone(), "this Python")));
         for (prefix, origin) in &self.prefixes {
             folders.extend(
                 package_folders(prefix)

@@ -17,9 +17,15 @@ pub(super) struct Worker<'a> {
     pub(super) max_batch: usize,
 }
 
+/// How the text at a place is decoded.
+pub(super) type SettingsOf<'a> = dyn Fn(usize) -> Result<Arc<Settings>> + Sync + 'a;
+
 /// Texts on their way through the workers: each takes the next longest ones when it has room.
 struct Queue<'a> {
     texts: &'a [&'a str],
+    settings: &'a SettingsOf<'a>,
+    /// Rows that a text may take at most.
+    most_rows: usize,
     /// The longest first: texts of similar length go together, and the last ones to finish are short.
     order: Vec<usize>,
     next: AtomicUsize,
@@ -36,28 +42,30 @@ impl Queue<'_> {
 }
 
 /// Translates texts on `workers`, in their order.
-pub(super) fn translate(
+///
+/// - `settings`: of each text, by its place.
+/// - `most_rows`: the most rows that one of them asks for.
+pub(super) fn translate<'a>(
     workers: Vec<Worker<'_>>,
-    texts: &[&str],
-    settings: &Arc<Settings>,
+    texts: &'a [&'a str],
+    settings: &'a SettingsOf<'a>,
+    most_rows: usize,
 ) -> Vec<Result<Translation>> {
     let mut order: Vec<usize> = (0..texts.len()).collect();
     order.sort_by_key(|&i| std::cmp::Reverse(texts[i].len()));
     let most = texts.len().div_ceil(workers.len().max(1)).max(1);
-    let queue = Queue { texts, order, next: AtomicUsize::new(0), most };
+    let queue = Queue { texts, settings, most_rows, order, next: AtomicUsize::new(0), most };
     let mut results: Vec<Option<Result<Translation>>> = Vec::new();
     results.resize_with(texts.len(), || None);
     let mut store = |part: Vec<(usize, Result<Translation>)>| {
         part.into_iter().for_each(|(index, result)| results[index] = Some(result));
     };
     match <[_; 1]>::try_from(workers) {
-        Ok([worker]) => store(drain(worker, &queue, settings)),
+        Ok([worker]) => store(drain(worker, &queue)),
         Err(workers) => std::thread::scope(|scope| {
             let queue = &queue;
-            let handles: Vec<_> = workers
-                .into_iter()
-                .map(|worker| scope.spawn(move || drain(worker, queue, settings)))
-                .collect();
+            let handles: Vec<_> =
+                workers.into_iter().map(|worker| scope.spawn(move || drain(worker, queue))).collect();
             // A worker that panicked has lost its texts, which get an error below.
             handles.into_iter().filter_map(|handle| handle.join().ok()).for_each(&mut store);
         }),
@@ -67,12 +75,8 @@ pub(super) fn translate(
 }
 
 /// Translates texts of the queue until it is empty.
-fn drain(
-    worker: Worker<'_>,
-    queue: &Queue<'_>,
-    settings: &Arc<Settings>,
-) -> Vec<(usize, Result<Translation>)> {
-    let at_once = (worker.max_batch / settings.most_rows()).max(1);
+fn drain(worker: Worker<'_>, queue: &Queue<'_>) -> Vec<(usize, Result<Translation>)> {
+    let at_once = (worker.max_batch / queue.most_rows.max(1)).max(1);
     let mut texts = TextLoop::new(worker.coder.clone(), worker.engine).with_room(at_once);
     let mut finished = Vec::new();
     loop {
@@ -82,8 +86,10 @@ fn drain(
                 break;
             }
             for &index in taken {
-                match worker.coder.encode(queue.texts[index], settings) {
-                    Ok(source) => texts.admit(index as u64, source, Arc::clone(settings), false),
+                let read = (queue.settings)(index)
+                    .and_then(|settings| Ok((worker.coder.encode(queue.texts[index], &settings)?, settings)));
+                match read {
+                    Ok((source, settings)) => texts.admit(index as u64, source, settings, false),
                     Err(error) => finished.push((index, Err(error))),
                 }
             }

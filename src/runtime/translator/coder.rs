@@ -8,7 +8,10 @@ use serde::Serialize;
 use super::copying::Pieces;
 use super::source_text::SourceText;
 use crate::bundle::Bundle;
-use crate::decoding::{DecodingOptions, FinishReason, Hypothesis, Settings, TOO_LONG_HELP, UnknownPolicy};
+use crate::decoding::{
+    DecodingOptions, FinishReason, Hypothesis, LengthPenaltyType, OutputOptions, Settings, TOO_LONG_HELP,
+    UnknownPolicy,
+};
 use crate::error::{Error, ErrorKind, Result};
 use crate::vocabulary::{SymbolList, TextLimits, Tokeniser};
 
@@ -128,6 +131,48 @@ impl TextCoder {
             }
             _ => Ok(Arc::new(settings)),
         }
+    }
+
+    /// The settings under which given translations are scored: those of `options`, and below them of the
+    /// bundle, that concern reading.
+    ///
+    /// # Errors
+    /// As [`settings`](Self::settings).
+    pub(super) fn scoring_settings(&self, options: &DecodingOptions) -> Result<Arc<Settings>> {
+        // What is wrong with the others is still said.
+        self.settings(options)?;
+        let all = DecodingOptions::layered([&self.0.defaults, options]);
+        let attention = all.output.and_then(|output| output.attention);
+        let reading = DecodingOptions {
+            unknown: all.unknown,
+            max_input_length: all.max_input_length,
+            truncate: all.truncate,
+            source_language: all.source_language,
+            target_language: all.target_language,
+            forced_bos_token_id: all.forced_bos_token_id,
+            eos_token_id: all.eos_token_id,
+            output: Some(OutputOptions { scores: Some(true), token_scores: Some(true), attention }),
+            length_penalty_type: Some(LengthPenaltyType::None),
+            ..DecodingOptions::default()
+        };
+        let plain = Self::from_parts(
+            Arc::clone(&self.0.source),
+            Arc::clone(&self.0.target),
+            DecodingOptions::default(),
+            self.0.has_attention,
+        );
+        plain.settings(&reading)
+    }
+
+    /// Those of [`scoring_settings`](Self::scoring_settings) for a translation.
+    ///
+    /// # Errors
+    /// [`ErrorKind::TooLong`] if it has more tokens than an output can have; of the tokeniser.
+    pub(super) fn forced(&self, target: &str, settings: &Settings) -> Result<Arc<Settings>> {
+        let limits = TextLimits { symbols: DecodingOptions::MOST_TOKENS, ..TextLimits::NONE };
+        let mut ids = self.target().tokenise(target, UnknownPolicy::Unk, limits)?.ids;
+        ids.splice(0..0, settings.forced_bos);
+        Ok(Arc::new(Settings { forced: Some(ids), ..settings.clone() }))
     }
 
     /// A text as the loop reads it.

@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::bulk;
+use super::bulk::{self, Worker};
 use super::coder::{TextCoder, Translation};
 use super::single::Translator;
 use crate::decoding::{DecodingOptions, Settings};
-use crate::error::Result;
+use crate::error::{Error, ErrorKind, Result};
 
 /// As many workers as the process may use processors: the affinity mask and the cgroup's CPU quota are
 /// respected.
@@ -65,6 +65,56 @@ impl TranslatorPool {
 
     /// The same with settings of [`TextCoder::settings`].
     pub fn translate_with(&mut self, texts: &[&str], settings: &Arc<Settings>) -> Vec<Result<Translation>> {
-        bulk::translate(self.workers.iter_mut().map(Translator::worker).collect(), texts, settings)
+        bulk::translate(self.all(), texts, &|_| Ok(Arc::clone(settings)), settings.most_rows())
+    }
+
+    /// How probable the model holds given translations: each comes back with log p of its tokens, END's
+    /// last, and their sum as `score`. The order is kept.
+    ///
+    /// - `pairs`: source and translation of each.
+    /// - `options`: of these and of the bundle's count those that concern reading: `unknown`,
+    ///   `max_input_length`, `truncate`, the languages and what is forced first, `eos_token_id`, and
+    ///   `output.attention`. Rules that shape outputs do not.
+    ///
+    /// # Errors
+    /// Of the options.
+    pub fn score_each(
+        &mut self,
+        pairs: &[(&str, &str)],
+        options: &DecodingOptions,
+    ) -> Result<Vec<Result<Translation>>> {
+        let coder = self.coder().clone();
+        let settings = coder.scoring_settings(options)?;
+        let sources: Vec<&str> = pairs.iter().map(|(source, _)| *source).collect();
+        let scored = bulk::translate(self.all(), &sources, &|at| coder.forced(pairs[at].1, &settings), 1);
+        let is_read = |translation: Translation| match translation.source_tokens {
+            0 => {
+                Err(Error::new(ErrorKind::Input, "an empty text is not given to the model, and has no score"))
+            }
+            _ => Ok(translation),
+        };
+        Ok(scored.into_iter().map(|scored| scored.and_then(is_read)).collect())
+    }
+
+    /// What translates many texts.
+    fn all(&mut self) -> Vec<Worker<'_>> {
+        self.workers.iter_mut().map(Translator::worker).collect()
+    }
+}
+
+/// Translators that come from elsewhere, with the same weights; at least one.
+impl From<Vec<Translator>> for TranslatorPool {
+    fn from(workers: Vec<Translator>) -> Self {
+        assert!(!workers.is_empty(), "a pool has a worker");
+        Self { workers }
+    }
+}
+
+impl IntoIterator for TranslatorPool {
+    type Item = Translator;
+    type IntoIter = std::vec::IntoIter<Translator>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.workers.into_iter()
     }
 }

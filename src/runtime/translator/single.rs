@@ -1,5 +1,6 @@
 //! Text in, text out, with one engine.
 
+use std::ops::DerefMut;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -107,7 +108,7 @@ impl Translator {
 
     /// The same with settings of [`TextCoder::settings`].
     pub fn translate_with(&mut self, texts: &[&str], settings: &Arc<Settings>) -> Vec<Result<Translation>> {
-        bulk::translate(vec![self.worker()], texts, settings)
+        bulk::translate(vec![self.worker()], texts, &|_| Ok(Arc::clone(settings)), settings.most_rows())
     }
 
     /// What translates many texts.
@@ -119,9 +120,30 @@ impl Translator {
     ///
     /// # Errors
     /// Of the options, and if the text cannot be read as `unknown` and `truncate` say.
-    pub fn stream(&mut self, text: &str, options: &DecodingOptions) -> Result<TranslationStream<'_>> {
-        let settings = self.coder.settings(options)?;
-        let source = self.coder.encode(text, &settings)?;
-        Ok(TranslationStream::new(TextLoop::new(self.coder.clone(), &mut *self.engine), source, settings))
+    pub fn stream(
+        &mut self,
+        text: &str,
+        options: &DecodingOptions,
+    ) -> Result<TranslationStream<&mut (dyn Engine + 'static)>> {
+        stream(&self.coder, &mut *self.engine, text, options)
     }
+
+    /// The same with an engine of the stream's own.
+    ///
+    /// # Errors
+    /// As [`stream`](Self::stream).
+    pub fn into_stream(self, text: &str, options: &DecodingOptions) -> Result<TranslationStream> {
+        stream(&self.coder, self.engine, text, options)
+    }
+}
+
+fn stream<E: DerefMut<Target: Engine>>(
+    coder: &TextCoder,
+    engine: E,
+    text: &str,
+    options: &DecodingOptions,
+) -> Result<TranslationStream<E>> {
+    let settings = coder.settings(options)?;
+    let source = coder.encode(text, &settings)?;
+    Ok(TranslationStream::new(TextLoop::new(coder.clone(), engine), source, settings))
 }

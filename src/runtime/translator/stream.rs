@@ -1,6 +1,7 @@
 //! One text piece by piece, while it is decoded.
 
 use std::collections::VecDeque;
+use std::ops::DerefMut;
 use std::sync::Arc;
 
 use super::coder::Translation;
@@ -24,20 +25,18 @@ pub enum Piece {
 ///
 /// Each `next`: gives a waiting piece; else makes one decoder step and looks again; ends after
 /// [`Piece::Done`] or an error.
+///
+/// - `E`: the engine, owned (`Box<dyn Engine>`) or lent (`&mut dyn Engine`).
 #[derive(Debug)]
-pub struct TranslationStream<'t> {
-    texts: TextLoop<&'t mut (dyn Engine + 'static)>,
+pub struct TranslationStream<E: DerefMut<Target: Engine> = Box<dyn Engine>> {
+    texts: TextLoop<E>,
     /// Bytes of the text that were given.
     given: usize,
     waiting: VecDeque<Result<Piece>>,
 }
 
-impl<'t> TranslationStream<'t> {
-    pub(super) fn new(
-        mut texts: TextLoop<&'t mut (dyn Engine + 'static)>,
-        source: SourceText,
-        settings: Arc<Settings>,
-    ) -> Self {
+impl<E: DerefMut<Target: Engine>> TranslationStream<E> {
+    pub(super) fn new(mut texts: TextLoop<E>, source: SourceText, settings: Arc<Settings>) -> Self {
         texts.admit(0, source, settings, true);
         Self { texts, given: 0, waiting: VecDeque::new() }
     }
@@ -56,7 +55,7 @@ impl<'t> TranslationStream<'t> {
     }
 }
 
-impl Iterator for TranslationStream<'_> {
+impl<E: DerefMut<Target: Engine>> Iterator for TranslationStream<E> {
     type Item = Result<Piece>;
 
     fn next(&mut self) -> Option<Result<Piece>> {
