@@ -14,6 +14,7 @@ use std::fs;
 use std::path::Path;
 
 use s2s_runtime::decoding::{DecodingOptions, Settings};
+use s2s_runtime::files;
 use s2s_runtime::vocabulary::VocabularySpec;
 use safetensors::tensor::{Dtype, TensorView};
 use serde_json::{Value, json};
@@ -125,7 +126,7 @@ fn check_replaceable(
         entries.flatten().map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
     let is_of_kind = [CONFIG, MAPPING, "model.py"].iter().all(|file| there.iter().any(|name| name == file));
     let is_same = || {
-        let config = s2s_runtime::files::read_text(&target.join(CONFIG), s2s_runtime::files::MANIFEST).ok();
+        let config = files::read_text(target.join(CONFIG), files::MANIFEST).ok();
         let config: Option<Value> = config.and_then(|text| serde_json::from_str(&text).ok());
         let is_named = config.is_some_and(|config| config["name"] == name);
         is_named && there.iter().all(|file| files.contains_key(file) || file == "__pycache__")
