@@ -19,6 +19,7 @@ mod imports;
 mod keras;
 mod kills;
 mod models;
+mod module;
 mod page;
 mod python;
 mod pytorch;

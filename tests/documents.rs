@@ -87,6 +87,7 @@ documents! {
     the_page_about_return_sequences_runs: "docs/return_sequences.md";
     the_chinese_page_about_return_sequences_runs: "docs/return_sequences.zh.md";
     the_page_about_serving_runs: "docs/serving.md";
+    the_page_about_training_with_pytorch_runs: "docs/train-with-pytorch.md";
     the_english_tutorial_runs: "docs/tutorial.en.md";
     the_chinese_tutorial_runs: "docs/tutorial.zh.md";
     the_loops_run: "examples/loops/README.md";

@@ -34,9 +34,14 @@ const MODELS: &[(&[&str], &str, &str, &[&str])] = &[
     (&["opennmt_plain.pt"], "opennmt_plain.yaml", "opennmt_plain", LIMIT),
     (&["tutorial_attention.pt"], "tutorial-attention", "tutorial_attention", WORDS),
     (&["opennmt.pt"], "opennmt", "opennmt", LIMIT),
+    (&["opennmt_bridge.pt"], "opennmt_bridge.yaml", "opennmt_bridge", LIMIT),
+    (&["opennmt_bridge_2.pt"], "opennmt_bridge_2.yaml", "opennmt_bridge_2", LIMIT),
     (&["opennmt_mlp.pt"], "opennmt_mlp.yaml", "opennmt_mlp", LIMIT),
     (&["joeynmt.ckpt"], "joeynmt", "joeynmt", JOEYNMT),
     (&["joeynmt_bahdanau.ckpt"], "joeynmt-bahdanau", "joeynmt_bahdanau", JOEYNMT),
+    // Trained by two processes of PyTorch from an export of ours; its mapping lies beside it.
+    (&["module"], "module/mapping.yaml", "module", &[]),
+    (&["joeynmt_tied.safetensors"], "joeynmt_tied.yaml", "joeynmt_tied", JOEYNMT),
 ];
 
 fn fixtures() -> PathBuf {
@@ -78,6 +83,8 @@ fn every_model_says_what_its_maker_says_in_every_engine() {
         let (run, bundle) = (folder.path().join(format!("run{at}")), folder.path().join(format!("{at}")));
         let (code, said) = import(&run, checkpoints, mapping, arguments);
         assert_eq!(code, Some(0), "{checkpoints:?}: {said}");
+        let config = std::fs::read_to_string(run.join("config.yaml")).unwrap();
+        assert_eq!(config.contains("tied_embeddings: true"), *golden == "joeynmt_tied", "{config}");
         // The export proves the graphs in every engine before it writes them.
         let output = s2s()
             .arg("export")
@@ -150,6 +157,31 @@ fn the_command_says_what_is_wrong_and_writes_nothing() {
         ),
         (
             "tutorial.pt",
+            &mapping("beside.yaml", "source:\n", "source:\n  file: ../symbols.json\n"),
+            &[],
+            3,
+            "`file` is no name of a file beside the mapping",
+        ),
+        (
+            "tutorial.pt",
+            &mapping("twice.yaml", "source:\n", "source:\n  file: a.json\n  symbols: [a]\n"),
+            &[],
+            3,
+            "`symbols`, `file` and `saved_as` all name the symbols",
+        ),
+        (
+            "tutorial.pt",
+            &mapping(
+                "reset.yaml",
+                "recurrent: encoder.gru",
+                "recurrent: {module: encoder.gru, reset: before}",
+            ),
+            WORDS,
+            4,
+            "encoder and decoder have different `reset` or `gate_activation`",
+        ),
+        (
+            "tutorial.pt",
             "tutorial",
             &["--source-vocabulary", "make.py", "--target-vocabulary", "tutorial_target.json"],
             4,
@@ -161,4 +193,13 @@ fn the_command_says_what_is_wrong_and_writes_nothing() {
         assert!(found == Some(code) && said.contains(expected), "{checkpoint} {mapping}: {found:?} {said}");
         assert!(!run.join("config.yaml").exists(), "{said}");
     }
+    // Without a mapping, and none beside the checkpoint.
+    let output = s2s()
+        .current_dir(fixtures())
+        .args(["import", "pytorch", "tutorial.pt", "-o"])
+        .arg(folder.path().join("run"))
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.code() == Some(2) && said.contains("no mapping.yaml lies beside"), "{said}");
 }

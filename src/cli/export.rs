@@ -1,4 +1,4 @@
-//! `s2s export`: a run folder to a bundle of three ONNX graphs.
+//! `s2s export`: a run folder to a bundle of three ONNX graphs, or to a module of PyTorch.
 
 use std::path::PathBuf;
 
@@ -25,7 +25,7 @@ pub struct Args {
     /// The folder of the bundle [default: exported/NAME, the name in the run's config, if nothing is there]
     #[arg(short, long, value_name = "DIR", env = "S2S_BUNDLE")]
     pub output: Option<PathBuf>,
-    /// The format; onnx is the only one
+    /// What is written
     #[arg(long, value_enum, default_value_t, env = "S2S_FORMAT")]
     pub format: Format,
     /// How the folder is laid out
@@ -88,6 +88,8 @@ pub enum Format {
     /// ONNX graphs with a manifest
     #[default]
     Onnx,
+    /// A module of PyTorch with its weights, to read and to train; s2s import pytorch takes it home
+    Pytorch,
 }
 
 /// How the folder is laid out.
@@ -118,6 +120,15 @@ pub enum Checkpoint {
     Best,
     /// Where the training stopped
     Last,
+}
+
+impl From<Format> for families::Format {
+    fn from(format: Format) -> Self {
+        match format {
+            Format::Onnx => Self::Onnx,
+            Format::Pytorch => Self::Pytorch,
+        }
+    }
 }
 
 impl From<Layout> for families::Layout {
@@ -167,8 +178,12 @@ pub fn run(args: Args, global: &Global) -> Result<()> {
         }
     };
     let Exported { place, report, next } = export(args, &mut say)?;
-    show(&report, global)?;
-    say(format!("Wrote {} ({} checks). Next: {next}", place.display(), report.checks.len()));
+    let mut checks = String::new();
+    if let Some(report) = &report {
+        show(report, global)?;
+        checks = format!(" ({} checks)", report.checks.len());
+    }
+    say(format!("Wrote {}{checks}. Next: {next}", place.display()));
     Ok(())
 }
 
@@ -180,6 +195,7 @@ pub fn export(args: Args, say: &mut dyn FnMut(String)) -> Result<Exported> {
     let wanted = Export {
         verification: args.checks.options()?,
         output: args.output,
+        format: args.format.into(),
         layout: args.layout.into(),
         io: args.io,
         opset: args.opset,

@@ -12,6 +12,7 @@
 //! | `self_test` | vectors that are run whenever the bundle is opened |
 //! | `target` | what each runtime can take |
 //! | `front_matter` | what model hubs read at the head of the README |
+//! | `pytorch` | the same network as a module of PyTorch |
 //! | `readme` | the text for the reader of the folder |
 //! | `reference` | greedy decoding by the trainer's own pass |
 //! | `rounding`, `tolerances` | what the network makes of rounding, and the bounds that are made of it |
@@ -25,6 +26,7 @@ mod features;
 mod folder;
 mod front_matter;
 mod input;
+mod pytorch;
 mod readme;
 mod reference;
 mod rounding;
@@ -44,6 +46,7 @@ pub use features::{FeatureInput, export_features, feature_files};
 pub use folder::{Replace, Staged, stage, write_bundle};
 pub(crate) use front_matter::front_matter;
 pub use input::{EncoderForm, ExportInput, ExportOptions};
+pub use pytorch::{pytorch_files, write_pytorch};
 pub use target::{TARGETS, Target};
 pub use tolerances::{Rounding, Tolerances};
 pub use triton::write_repository;

@@ -93,6 +93,16 @@ impl Training<'_> {
     }
 }
 
+/// What an export writes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Format {
+    /// ONNX graphs.
+    #[default]
+    Onnx,
+    /// A module of PyTorch.
+    Pytorch,
+}
+
 /// How the folder of an export is laid out.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Layout {
@@ -108,6 +118,8 @@ pub enum Layout {
 pub struct Export {
     /// Where it goes; by default a free folder of the run's name.
     pub output: Option<PathBuf>,
+    /// What is written.
+    pub format: Format,
     /// How it is laid out.
     pub layout: Layout,
     /// Tensors that stand for tokens.
@@ -143,9 +155,10 @@ impl Export {
         if let Some(output) = &self.output {
             return Ok(output.clone());
         }
-        let own = match self.layout {
-            Layout::Bundle => name.to_owned(),
-            Layout::Triton => format!("{name}-triton"),
+        let own = match (self.format, self.layout) {
+            (Format::Pytorch, _) => format!("{name}-pytorch"),
+            (Format::Onnx, Layout::Bundle) => name.to_owned(),
+            (Format::Onnx, Layout::Triton) => format!("{name}-triton"),
         };
         let output = Path::new("exported").join(own);
         let is_free =
@@ -162,9 +175,30 @@ impl Export {
         if self.force { Replace::AnyBundle } else { Replace::OlderOf(name.to_owned()) }
     }
 
+    /// Names an option of graphs, where one was given for a format without graphs.
+    pub(super) fn only_of_graphs(&self) -> Result<()> {
+        let given = [
+            (self.layout != Layout::Bundle, "--layout"),
+            (self.io != Io::default(), "--io"),
+            (self.opset.is_some(), "--opset"),
+            (self.target.is_some(), "--target"),
+            (self.dtype != Dtype::F32, "--dtype"),
+            (self.encoder_form != EncoderForm::Whole, "--encoder-form"),
+            (self.fused, "--fused"),
+        ];
+        match given.iter().find(|(is_given, _)| *is_given) {
+            None => Ok(()),
+            Some((_, flag)) => {
+                let message = format!("{flag} is of ONNX graphs, and --format pytorch writes none");
+                Err(Error::new(ErrorKind::Usage, message).help("leave one of them out"))
+            }
+        }
+    }
+
     /// Names an option that only sequence models have, where one was given.
     pub(super) fn only_of_sequences(&self) -> Result<()> {
         let flag = match (self.fused, self.target.is_some(), self.dtype) {
+            _ if self.format != Format::Onnx => "--format pytorch",
             _ if self.encoder_form != EncoderForm::Whole => "--encoder-form",
             (true, ..) => "--fused",
             (_, true, _) => "--target",
@@ -181,8 +215,8 @@ impl Export {
 pub struct Exported {
     /// Where it lies.
     pub place: PathBuf,
-    /// Its checks, all of them passed.
-    pub report: Verified,
+    /// Its checks, all of them passed, where it holds graphs.
+    pub report: Option<Verified>,
     /// The command that one would type next.
     pub next: String,
 }

@@ -12,5 +12,5 @@ pub mod perceptron;
 pub mod recurrent;
 mod registry;
 
-pub use family::{Checked, Export, Exported, Family, Layout, Training};
+pub use family::{Checked, Export, Exported, Family, Format, Layout, Training};
 pub use registry::{FAMILIES, of_bundle, of_config, of_run};

@@ -89,8 +89,14 @@ pub(crate) fn train(
 #[pyfunction]
 pub(crate) fn export(py: Python<'_>, arguments: Vec<OsString>) -> PyResult<(PathBuf, String)> {
     let done = py.detach(|| {
-        let exported = cli::export::export(parse("export", arguments)?, &mut drop)?;
-        Ok((exported.place, exported.report.to_json()?))
+        let arguments: cli::export::Args = parse("export", arguments)?;
+        if arguments.format != cli::export::Format::Onnx {
+            let error = Error::new(ErrorKind::Usage, "a module of PyTorch is no bundle");
+            return Err(error.help("python -m s2s export --format pytorch writes one"));
+        }
+        let exported = cli::export::export(arguments, &mut drop)?;
+        let report = exported.report.map(|report| report.to_json()).transpose()?;
+        Ok((exported.place, report.unwrap_or_default()))
     });
     done.map_err(|error: Error| raise(&error))
 }

@@ -4,6 +4,7 @@
     python make.py g2p WHEEL_FOLDER    # beside them the package g2p-en 2.1.0, unpacked
     python make.py joeynmt             # beside them joeynmt 2.3
     python make.py opennmt             # beside them OpenNMT-py 3.5
+    python make.py module FOLDER       # torch and safetensors; FOLDER is what train.py of an exported module wrote
 
 Each writes its checkpoints and KIND.json: sources, and the tokens that the maker's own loop says. Weights are
 random, and large, so that outputs differ.
@@ -11,6 +12,7 @@ random, and large, so that outputs differ.
 
 import json
 import random
+import shutil
 import sys
 from pathlib import Path
 from unittest.mock import MagicMock
@@ -167,11 +169,25 @@ def g2p(folder):
     write("g2p", cases)
 
 
+def module(folder):
+    """A module of ours that PyTorch has trained, and what its own loop says."""
+    sys.path.insert(0, folder)
+    from model import Seq2Seq
+
+    (HERE / "module").mkdir(exist_ok=True)
+    for name in ["mapping.yaml", "source.json", "target.json", "model.safetensors"]:
+        shutil.copy(Path(folder) / name, HERE / "module" / name)
+    model = Seq2Seq.load(folder).eval()
+    texts = ["".join(words) for words in sources(model.source.symbols[4:])]
+    write("module", list(zip(texts, model.translate(texts))))
+
+
 def joeynmt():
     """Its own model and its own greedy search, over one layer or two, one direction or two."""
     from joeynmt.model import build_model
     from joeynmt.search import greedy
     from joeynmt.vocabulary import Vocabulary
+    from safetensors.torch import save_model
     from types import SimpleNamespace
 
     special = SimpleNamespace(
@@ -182,13 +198,16 @@ def joeynmt():
     for name, vocabulary in zip(["source", "target"], vocabularies):
         (HERE / f"joeynmt_{name}.txt").write_text("\n".join(vocabulary._itos) + "\n")
     for kind, attention, cell, layers in [
-        ("joeynmt", "luong", "lstm", 2), ("joeynmt_bahdanau", "bahdanau", "gru", 1),
+        ("joeynmt", "luong", "lstm", 2), ("joeynmt_bahdanau", "bahdanau", "gru", 1), ("joeynmt_tied", "luong", "gru", 1),
     ]:  # fmt: skip
+        is_tied = kind == "joeynmt_tied"
         side = {"rnn_type": cell, "num_layers": layers, "type": "recurrent", "dropout": 0.0}
         config = {
-            "encoder": side | {"embeddings": {"embedding_dim": 6}, "hidden_size": 8, "bidirectional": True},
-            "decoder": side | {"embeddings": {"embedding_dim": 5}, "hidden_size": 10, "attention": attention,
-                               "input_feeding": True, "init_hidden": "bridge"},
+            "encoder": side | {"embeddings": {"embedding_dim": 6, "scale": is_tied}, "hidden_size": 8,
+                               "bidirectional": True},
+            "decoder": side | {"embeddings": {"embedding_dim": 10 if is_tied else 5}, "hidden_size": 10,
+                               "attention": attention, "input_feeding": True, "init_hidden": "bridge"},
+            "tied_softmax": is_tied,
         }  # fmt: skip
         model = build_model(config, *vocabularies)
 
@@ -204,9 +223,14 @@ def joeynmt():
 
         def say(seed):
             shaken(model, 0.9, seed)
+            if is_tied:
+                model.trg_embed.lut.weight.data[1] = 0  # padding's, as training leaves it
             return [(" ".join(words), said(words)) for words in sources(SOURCE[2:])]
 
         write(kind, lively(say))
+        if is_tied:  # one tensor by one name
+            save_model(model, str(HERE / f"{kind}.safetensors"))
+            continue
         torch.save({"steps": 1, "model_state": model.state_dict(), "optimizer_state": {}}, HERE / f"{kind}.ckpt")
 
 
@@ -230,6 +254,8 @@ def opennmt():
         ("opennmt", "-encoder_type brnn -global_attention general -layers 2"),
         ("opennmt_mlp", "-encoder_type rnn -global_attention mlp -layers 1 -rnn_type GRU"),
         ("opennmt_plain", "-encoder_type brnn -global_attention general -layers 1 -input_feed 0"),
+        ("opennmt_bridge", "-encoder_type brnn -global_attention general -layers 1 -bridge"),
+        ("opennmt_bridge_2", "-encoder_type brnn -global_attention general -layers 2 -bridge"),
     ]:
         opt = parser.parse_args(f"{options} -decoder_type rnn -hidden_size 8 -word_vec_size 6".split())
         opt = Namespace(**vars(opt) | {"dropout": [0.0], "attention_dropout": [0.0], "optim": "sgd"})

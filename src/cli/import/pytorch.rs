@@ -9,7 +9,6 @@ use super::run_args::RunArgs;
 use crate::cli::Global;
 use crate::error::{Error, ErrorKind, Result};
 use crate::import::pytorch::{self, Imported, Options, SHIPPED};
-use crate::import::run_name;
 use crate::network::Network;
 
 const HELP: &str = "\
@@ -23,14 +22,16 @@ Then: s2s export RUN";
 #[derive(Debug, clap::Args)]
 #[command(after_help = HELP)]
 pub(super) struct PytorchArgs {
-    /// Files of weights; PREFIX=FILE puts PREFIX and a dot in front of its names
+    /// Files of weights, or a folder of s2s export --format pytorch; PREFIX=FILE puts PREFIX and a dot in
+    /// front of its names
     #[arg(value_name = "CHECKPOINT", required_unless_present = "show_mapping")]
     checkpoints: Vec<String>,
-    /// Which tensor is what: a file, or the name of a mapping that comes with the program
+    /// Which tensor is what: a file, or the name of a mapping that comes with the program [default:
+    /// mapping.yaml beside the checkpoint]
     #[arg(long, value_name = "NAME|FILE", env = "S2S_MAPPING")]
-    mapping: String,
+    mapping: Option<String>,
     /// Print the mapping of that name and read nothing
-    #[arg(long)]
+    #[arg(long, requires = "mapping")]
     show_mapping: bool,
     /// Symbols of the source by row: one a line, or JSON [default: as the mapping says]
     #[arg(long, value_name = "FILE", env = "S2S_SOURCE_VOCABULARY")]
@@ -55,22 +56,19 @@ fn checkpoint(argument: &str) -> (String, PathBuf) {
 
 pub(super) fn run(args: PytorchArgs, global: &Global) -> Result<()> {
     if args.show_mapping {
-        return show_mapping(&args.mapping);
+        return show_mapping(&args.mapping.unwrap_or_default());
     }
     let checkpoints: Vec<(String, PathBuf)> = args.checkpoints.iter().map(|c| checkpoint(c)).collect();
-    let default = || checkpoints.first().map_or_else(String::new, |(_, file)| run_name(file, "pytorch"));
-    let name = args.run.name.unwrap_or_else(default);
-    let output = args.run.output.unwrap_or_else(|| Path::new("runs").join(&name));
     let options = Options {
         checkpoints,
         mapping: args.mapping,
         vocabularies: [args.source_vocabulary, args.target_vocabulary],
-        name,
+        name: args.run.name,
         max_new_tokens: args.max_new_tokens.map(|tokens| tokens as usize),
         licence: args.run.licence,
         attribution: args.run.attribution,
     };
-    let Imported { run, tensors } = pytorch::import(&options, &output, args.run.force)?;
+    let Imported { run, tensors } = pytorch::import(&options, args.run.output.as_deref(), args.run.force)?;
     let architecture = run.network.architecture();
     let parameters = run.network.parameters::<f32>().len();
     if global.json {

@@ -67,7 +67,7 @@ impl<N: Classifier> Family for FeatureFamily<N> {
         let report = export_features(&input, opset, &wanted.verification, &place, &wanted.replace(name))
             .map_err(|error: Error| error.in_file(&place))?;
         let next = format!("s2s predict {} FILE.csv", place.display());
-        Ok(Exported { place, report, next })
+        Ok(Exported { place, report: Some(report), next })
     }
 
     fn is_bundle(&self, path: &Path) -> bool {

@@ -11,7 +11,7 @@ use super::Linear;
 use crate::config::LoadOptions;
 use crate::error::{Error, ErrorKind};
 use crate::export::{Dtype, EncoderForm, FeatureBundle, VerifyOptions, best};
-use crate::families::{self, Export, Layout, Training};
+use crate::families::{self, Export, Format, Layout, Training};
 use crate::network::perceptron::Sample;
 use crate::network::traits::tests::check_gradients;
 use crate::network::{Network, Parameters};
@@ -82,6 +82,7 @@ impl Bench {
 fn export(output: PathBuf) -> Export {
     Export {
         output: Some(output),
+        format: Format::Onnx,
         layout: Layout::Bundle,
         io: Io::Ids,
         opset: None,
@@ -136,8 +137,9 @@ fn a_new_family_is_exported_verified_and_run_in_the_engines() {
     let family = families::of_run(&bench.at("run"));
     assert_eq!(family.kind(), "linear");
     let exported = family.export(&bench.at("run"), &export(bundle.clone()), &mut |_| ()).unwrap();
-    let said = exported.report.table();
-    assert!(exported.report.passed && said.contains("tract"), "{said}");
+    let report = exported.report.unwrap();
+    let said = report.table();
+    assert!(report.passed && said.contains("tract"), "{said}");
     let family = families::of_bundle(&bundle);
     assert_eq!(family.kind(), "linear");
     assert!(family.verify(&bundle, &VerifyOptions::default(), false).unwrap().passed);

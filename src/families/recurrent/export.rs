@@ -9,7 +9,7 @@ use crate::data::groups::{Group, group};
 use crate::data::{Corpus, Part, formats};
 use crate::error::{Error, ErrorKind, Result};
 use crate::export::{self, Dtype, ExportInput, ExportOptions, Report, Target};
-use crate::families::family::{Export, Exported, Layout};
+use crate::families::family::{Export, Exported, Format, Layout};
 use crate::network::Parameters;
 use crate::onnx::DEFAULT_OPSET;
 use crate::score::comparison::compare;
@@ -40,6 +40,12 @@ pub(super) fn export(run: &Run, wanted: &Export, say: &mut dyn FnMut(String)) ->
     let place = wanted.place(name)?;
     let parameters = run.parameters(wanted.checkpoint)?;
     let input = run.export_input(&parameters, Some(run.provenance(wanted.checkpoint)?));
+    if wanted.format == Format::Pytorch {
+        wanted.only_of_graphs()?;
+        export::write_pytorch(&place, &input, wanted.force).map_err(|error| error.in_file(&place))?;
+        let next = format!("python {} --help", place.join("train.py").display());
+        return Ok(Exported { place, report: None, next });
+    }
     let mut options = ExportOptions {
         io: wanted.io,
         opset: wanted.opset.unwrap_or(DEFAULT_OPSET),
@@ -74,7 +80,7 @@ pub(super) fn export(run: &Run, wanted: &Export, say: &mut dyn FnMut(String)) ->
         Layout::Bundle => format!("s2s translate {}", place.display()),
         Layout::Triton => format!("tritonserver --model-repository {}", place.display()),
     };
-    Ok(Exported { place, report, next })
+    Ok(Exported { place, report: Some(report), next })
 }
 
 /// A verified bundle, laid out as a repository.

@@ -4,11 +4,12 @@
 use std::path::{Path, PathBuf};
 
 use s2s_runtime::files::{self, FileKind};
-use s2s_runtime::vocabulary::{Normalisation, Unit};
+use s2s_runtime::vocabulary::{Normalisation, Padding, Unit};
 use s2s_runtime::yaml;
 use serde::Deserialize;
 
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::GateActivation;
 
 /// The mappings that come with the program: their names and texts.
 pub const SHIPPED: &[(&str, &str)] = &[
@@ -31,6 +32,9 @@ pub(super) struct Mapping {
     pub(super) decoder: Decoder,
     pub(super) source: Texts,
     pub(super) target: Texts,
+    /// The run's name.
+    #[serde(default)]
+    pub(super) name: Option<String>,
     /// Tokens after which decoding stops.
     #[serde(default)]
     pub(super) max_new_tokens: Option<usize>,
@@ -61,15 +65,46 @@ pub(super) struct Decoder {
     #[serde(default)]
     pub(super) bridge: Option<Bridge>,
     #[serde(default)]
-    pub(super) starts_from: Start,
+    pub(super) starts_from: StartsFrom,
 }
 
-/// An embedding: its tensor (symbols, width), and what is done to each row.
+/// An embedding: its tensor (symbols, width), and what is done to each row; or no embedding.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(untagged, deny_unknown_fields)]
 pub(super) enum Table {
     Name(String),
-    Activated { weight: String, activation: Activation },
+    Changed {
+        weight: String,
+        #[serde(default)]
+        activation: Option<Activation>,
+        /// What each row is multiplied by.
+        #[serde(default)]
+        scale: Option<Scale>,
+    },
+    /// One channel a symbol.
+    Form {
+        form: TableForm,
+    },
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum TableForm {
+    OneHot,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Scale {
+    Number(f32),
+    Named(NamedScale),
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum NamedScale {
+    /// The square root of the width, as transformers have it.
+    SqrtWidth,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
@@ -83,6 +118,13 @@ pub(super) enum Activation {
 #[serde(untagged, deny_unknown_fields)]
 pub(super) enum Cells {
     Name(String),
+    Module {
+        module: String,
+        #[serde(default)]
+        reset: Reset,
+        #[serde(default)]
+        gate_activation: GateActivation,
+    },
     Tensors {
         weight_ih: String,
         weight_hh: String,
@@ -96,7 +138,20 @@ pub(super) enum Cells {
         /// The gates in the order of the tensors: i, f, g, o of an LSTM and r, z, n of a GRU, unless said.
         #[serde(default)]
         gates: Option<Vec<Gate>>,
+        #[serde(default)]
+        reset: Reset,
+        #[serde(default)]
+        gate_activation: GateActivation,
     },
+}
+
+/// Where a GRU resets its state: before the product with its weights, or behind it, as PyTorch has it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum Reset {
+    Before,
+    #[default]
+    After,
 }
 
 /// A gate of an LSTM (i, f, g, o) or GRU (r, z, n), by its letter.
@@ -230,8 +285,14 @@ pub(super) struct Bridge {
     /// That of an LSTM's c; without it c is what h is.
     #[serde(default)]
     pub(super) c: Option<Dense>,
+    /// What that of c reads.
+    #[serde(default)]
+    pub(super) c_from: State,
     #[serde(default)]
     pub(super) activation: BridgeActivation,
+    /// Whether the layers map the states of both directions one by one, as OpenNMT-py has it over one layer.
+    #[serde(default)]
+    pub(super) each_way: bool,
 }
 
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
@@ -243,7 +304,30 @@ pub(super) enum BridgeActivation {
     Relu,
 }
 
-/// What the decoder's layers start from.
+/// A state of an LSTM.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum State {
+    H,
+    #[default]
+    C,
+}
+
+/// What the decoder's layers start from: a rule, or the encoder layer of each, null for zeros.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(untagged)]
+pub(super) enum StartsFrom {
+    Rule(Start),
+    Layers(Vec<Option<usize>>),
+}
+
+impl Default for StartsFrom {
+    fn default() -> Self {
+        Self::Rule(Start::Same)
+    }
+}
+
+/// A rule for what the decoder's layers start from.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(super) enum Start {
@@ -267,6 +351,9 @@ pub(super) struct Texts {
     /// The symbols in the order of their rows.
     #[serde(default)]
     pub(super) symbols: Option<Vec<String>>,
+    /// The file beside the mapping that has them: one a line, or JSON.
+    #[serde(default)]
+    pub(super) file: Option<String>,
     /// Where they stand in what `torch.save` wrote, as a dotted path.
     #[serde(default)]
     pub(super) saved_as: Option<String>,
@@ -280,6 +367,9 @@ pub(super) struct Texts {
     /// What ends an output; what stands behind each source.
     #[serde(default)]
     pub(super) end: Option<String>,
+    /// How short sources are filled up, which the encoder reads (source only).
+    #[serde(default)]
+    pub(super) padding: Option<Padding>,
 }
 
 impl Mapping {
@@ -300,6 +390,14 @@ impl Mapping {
             return Err(Error::new(ErrorKind::Usage, message)
                 .help(format!("name a file, or one of {known}; --show-mapping prints those")));
         }
+        Self::read_file(path)
+    }
+
+    /// Reads a file.
+    ///
+    /// # Errors
+    /// As [`open`](Self::open).
+    pub(super) fn read_file(path: &Path) -> Result<Self> {
         Self::read(&files::read_text(path, FILE)?, path)
     }
 
@@ -315,18 +413,49 @@ impl Mapping {
     }
 }
 
+impl Decoder {
+    /// For each of `depth` layers the one of the encoder's `layers` that it starts from; `None` for zeros.
+    pub(super) fn starts(&self, layers: usize, depth: usize) -> Vec<Option<usize>> {
+        match &self.starts_from {
+            StartsFrom::Rule(Start::Same) => (0..depth).map(Some).collect(),
+            StartsFrom::Rule(Start::Top) => vec![Some(layers.saturating_sub(1)); depth],
+            StartsFrom::Rule(Start::Zeros) => vec![None; depth],
+            StartsFrom::Layers(starts) => starts.clone(),
+        }
+    }
+}
+
 impl Cells {
     /// The names of the tensors of layer `l` in a direction: weights of input and state, then their biases.
     pub(super) fn names(&self, l: usize, is_reverse: bool) -> [Option<String>; 4] {
         let suffix = if is_reverse { "_reverse" } else { "" };
         match self {
-            Self::Name(name) => ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
-                .map(|part| Some(format!("{name}.{part}_l{l}{suffix}"))),
+            Self::Name(name) | Self::Module { module: name, .. } => {
+                ["weight_ih", "weight_hh", "bias_ih", "bias_hh"]
+                    .map(|part| Some(format!("{name}.{part}_l{l}{suffix}")))
+            }
             Self::Tensors { weight_ih, weight_hh, bias_ih, bias_hh, .. } => {
                 [Some(weight_ih), Some(weight_hh), bias_ih.as_ref(), bias_hh.as_ref()].map(|name| {
                     name.filter(|name| l == 0 || name.contains(LAYER))
                         .map(|name| format!("{}{suffix}", name.replace(LAYER, &l.to_string())))
                 })
+            }
+        }
+    }
+}
+
+impl Cells {
+    /// Whether tensors of the usual names may be missing.
+    pub(super) fn is_module(&self) -> bool {
+        matches!(self, Self::Name(_) | Self::Module { .. })
+    }
+
+    /// Where a GRU resets its state, and the activation of the gates.
+    pub(super) fn kind(&self) -> (Reset, GateActivation) {
+        match self {
+            Self::Name(_) => (Reset::default(), GateActivation::default()),
+            Self::Module { reset, gate_activation, .. } | Self::Tensors { reset, gate_activation, .. } => {
+                (*reset, *gate_activation)
             }
         }
     }
@@ -341,6 +470,19 @@ impl Dense {
         match self {
             Self::Name(name) => (format!("{name}.weight"), Some(format!("{name}.bias")), false),
             Self::Tensors { weight, bias, transposed } => (weight.clone(), bias.clone(), *transposed),
+        }
+    }
+
+    /// That of layer `l`, where the names say which one is meant.
+    pub(super) fn of_layer(&self, l: usize) -> Self {
+        let named = |name: &String| name.replace(LAYER, &l.to_string());
+        match self {
+            Self::Name(name) => Self::Name(named(name)),
+            Self::Tensors { weight, bias, transposed } => Self::Tensors {
+                weight: named(weight),
+                bias: bias.as_ref().map(named),
+                transposed: *transposed,
+            },
         }
     }
 }
@@ -365,48 +507,4 @@ fn matches(pattern: &str, name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_mapping_that_comes_with_the_program_is_readable() -> Result<()> {
-        for (name, _) in SHIPPED {
-            Mapping::open(name)?;
-        }
-        Ok(())
-    }
-
-    #[test]
-    fn an_unknown_key_is_named_with_its_line() {
-        let text = "encoder: {embedding: e, recurrent: r, layer: 2}\ndecoder: {}\n";
-        let error = Mapping::read(text, Path::new("m.yaml")).err().map(|e| e.to_string());
-        assert_eq!(error.as_deref(), Some("m.yaml:1:encoder.layer: unknown key `layer`"));
-    }
-
-    #[test]
-    fn patterns_stand_for_any_letters() {
-        for (pattern, name, fits) in [
-            ("optim.*", "optim.state.0", true),
-            ("optim.*", "model.optim.x", false),
-            ("*.running_*", "a.running_mean", true),
-            ("exact", "exact", true),
-            ("exact", "exactly", false),
-            ("*", "", true),
-        ] {
-            assert_eq!(matches(pattern, name), fits, "{pattern} {name}");
-        }
-    }
-
-    #[test]
-    fn layers_and_directions_have_the_names_that_pytorch_gives_them() {
-        let named = Cells::Name("encoder.rnn".to_owned());
-        assert_eq!(named.names(1, true)[0].as_deref(), Some("encoder.rnn.weight_ih_l1_reverse"));
-        let text = "{weight_ih: 'rnn.{layer}.weight_ih', weight_hh: w, bias_ih: 'b{layer}'}";
-        let listed: Cells =
-            yaml::from_str(text, "m.yaml", ErrorKind::Config).unwrap_or_else(|e| panic!("{e}"));
-        assert_eq!(
-            listed.names(2, false),
-            [Some("rnn.2.weight_ih".to_owned()), None, Some("b2".to_owned()), None]
-        );
-    }
-}
+mod tests;

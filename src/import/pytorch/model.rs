@@ -14,6 +14,7 @@ use crate::data::corpus::Statistics;
 use crate::error::{Error, ErrorKind, Result};
 use crate::families::recurrent::{Run, StoredTexts};
 use crate::import::run::{self, RunConfig};
+use crate::import::run_name;
 use crate::network::{Network, Seq2Seq};
 
 /// What is imported, and how it is to be understood.
@@ -21,18 +22,27 @@ use crate::network::{Network, Seq2Seq};
 pub struct Options {
     /// Files of tensors, each with what is put in front of its names.
     pub checkpoints: Vec<(String, PathBuf)>,
-    /// A mapping that comes with the program, by its name, or a file.
-    pub mapping: String,
+    /// A mapping that comes with the program, by its name, or a file; by default the one beside the first
+    /// checkpoint.
+    pub mapping: Option<String>,
     /// Symbols by row of source and target, where the mapping does not say them.
     pub vocabularies: [Option<PathBuf>; 2],
-    /// The run's name.
-    pub name: String,
+    /// The run's name; by default that of the mapping, or of the first checkpoint.
+    pub name: Option<String>,
     /// Tokens after which decoding stops; by default as the mapping says.
     pub max_new_tokens: Option<usize>,
     /// Licence of the training data.
     pub licence: Option<String>,
     /// Attribution of the training data.
     pub attribution: Option<String>,
+}
+
+/// The mapping in a folder of `s2s export --format pytorch`.
+const MAPPING: &str = "mapping.yaml";
+
+/// The weights of such a folder, or the file itself.
+fn file(path: &Path) -> PathBuf {
+    if path.is_dir() { path.join("model.safetensors") } else { path.to_owned() }
 }
 
 /// Tells what an import found and wrote.
@@ -50,23 +60,38 @@ pub struct Imported {
 /// [`ErrorKind::Config`] for a mapping that cannot be read; [`ErrorKind::Data`] for a damaged file, tensors
 /// that do not fit each other (naming them), or a vocabulary that does not fit; [`ErrorKind::Usage`] if there
 /// is a run already and `force` is not set.
-pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported> {
-    let mapping = Mapping::open(&options.mapping)?;
+pub fn import(options: &Options, output: Option<&Path>, force: bool) -> Result<Imported> {
+    // A folder of `s2s export --format pytorch`, or one that its train.py wrote.
+    let files: Vec<(&str, PathBuf)> =
+        options.checkpoints.iter().map(|(p, path)| (&p[..], file(path))).collect();
     let (mut checkpoints, mut data) = (Vec::new(), Vec::new());
-    for (prefix, path) in &options.checkpoints {
+    for (prefix, path) in &files {
         let (checkpoint, sha256) = Checkpoint::open(path)?;
         checkpoints.push(checkpoint.under(prefix));
         let file = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         data.push(DataFile { file, sha256, pairs: 0 });
     }
-    let file = match &options.checkpoints[..] {
+    let beside = || files.first().map(|(_, path)| path.with_file_name(MAPPING));
+    let mapping = match (&options.mapping, beside()) {
+        (Some(name), _) => Mapping::open(name)?,
+        (None, Some(path)) if path.exists() => Mapping::read_file(&path)?,
+        (None, _) => {
+            let message = format!("no {MAPPING} lies beside the checkpoint to say which tensor is what");
+            return Err(Error::new(ErrorKind::Usage, message)
+                .help("name one with --mapping: a file, or one that comes with the program"));
+        }
+    };
+    let default = || files.first().map_or_else(String::new, |(_, path)| run_name(path, "pytorch"));
+    let name = options.name.clone().or(mapping.name.clone()).unwrap_or_else(default);
+    let output = output.map_or_else(|| Path::new("runs").join(&name), Path::to_owned);
+    let file = match &files[..] {
         [(_, path)] => path.as_path(),
         _ => &mapping.path,
     };
     let parts = Parts::gather(&mapping, &mut checkpoints).map_err(|e| e.in_file(file))?;
     let [source_file, target_file] = options.vocabularies.each_ref().map(Option::as_deref);
-    let source = vocabulary::source(&mapping, source_file, &checkpoints, parts.source.shape[0])?;
-    let target = vocabulary::target(&mapping, target_file, &checkpoints, parts.target.shape[0])?;
+    let source = vocabulary::source(&mapping, source_file, &checkpoints, parts.symbols[0])?;
+    let target = vocabulary::target(&mapping, target_file, &checkpoints, parts.symbols[1])?;
     let architecture = parts.architecture(&mapping, &source, &target);
     let network = Seq2Seq::new(architecture.clone()).map_err(|e| {
         let error = Error::new(ErrorKind::Data, e.message()).in_file(file);
@@ -74,7 +99,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
     })?;
     let limit = options.max_new_tokens.or(mapping.max_new_tokens);
     let config = RunConfig {
-        name: &options.name,
+        name: &name,
         is_name_typed: true,
         // A file that may be put into the run folder.
         data: json!({ "train": "pairs.tsv" }),
@@ -84,7 +109,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
         architecture: &architecture,
         max_new_tokens: limit,
     };
-    let config = config.parse(output)?;
+    let config = config.parse(&output)?;
     let statistics = Statistics {
         samples: 0,
         training: 0,
@@ -103,7 +128,7 @@ pub fn import(options: &Options, output: &Path, force: bool) -> Result<Imported>
         init_from: None,
         data,
     };
-    let run = run::create(output, config, stored, force, parameters)?;
+    let run = run::create(&output, config, stored, force, parameters)?;
     Ok(Imported { run, tensors: parts.used.len() })
 }
 

@@ -4,11 +4,12 @@ use std::collections::BTreeSet;
 
 use super::checkpoint::Checkpoint;
 use super::mapping::{
-    Activation, Attention, Bridge, Cells, Combine, Dense, Fed, Feeding, First, Gate, Mapping, Output, Score,
-    Table,
+    Activation, Attention, Bridge, Cells, Combine, Dense, Fed, Feeding, First, Gate, Mapping, NamedScale,
+    Output, Reset, Scale, Score, State, Table, TableForm,
 };
 use super::tensor::Tensor;
 use crate::error::{Error, ErrorKind, Result};
+use crate::network::GateActivation;
 
 /// Layers that are looked for; models have up to eight.
 const MOST_LAYERS: usize = 32;
@@ -17,15 +18,22 @@ const MOST_NAMED: usize = 8;
 
 /// What a model is made of.
 pub(super) struct Parts {
-    pub(super) source: Tensor,
-    pub(super) target: Tensor,
+    /// Embeddings (symbols, width); none of one-hot input.
+    pub(super) source: Option<Tensor>,
+    pub(super) target: Option<Tensor>,
+    /// Rows of source and target.
+    pub(super) symbols: [usize; 2],
     /// Layers, the lowest first, each with one direction or two.
     pub(super) encoder: Vec<Vec<Cell>>,
     pub(super) decoder: Vec<Cell>,
     pub(super) output: Linear,
     pub(super) attention: Option<Attended>,
-    /// Layers for h and (LSTM) c; one where both are made of h.
-    pub(super) bridge: Vec<Linear>,
+    /// For each decoder layer those for h and (LSTM) c; one where both are made of h.
+    pub(super) bridge: Vec<Vec<Linear>>,
+    /// Whether the bridge of c reads h.
+    pub(super) c_from_h: bool,
+    /// Whether the output layer's weight is the target embedding.
+    pub(super) is_tied: bool,
     /// The names of tensors that were read.
     pub(super) used: BTreeSet<String>,
 }
@@ -40,6 +48,9 @@ pub(super) struct Cell {
     pub(super) biases: [Vec<f32>; 2],
     /// The order of the gates, three of a GRU or four of an LSTM.
     pub(super) gates: Vec<Gate>,
+    /// Where a GRU resets its state.
+    pub(super) reset: Reset,
+    pub(super) activation: GateActivation,
 }
 
 /// A linear layer.
@@ -68,7 +79,7 @@ pub(super) enum Scored {
     Additive {
         state: Tensor,
         memory: Tensor,
-        bias: Vec<f32>,
+        bias: Option<Vec<f32>>,
         energy: Vec<f32>,
     },
 }
@@ -130,15 +141,21 @@ impl Reader<'_> {
         Err(wrong(format!("tensor {name} has the shape {:?}, and [{length}] would fit", tensor.shape)))
     }
 
-    fn table(&mut self, table: &Table) -> Result<Tensor> {
+    /// The rows of an embedding; `None` for one-hot input.
+    fn table(&mut self, table: &Table) -> Result<Option<Tensor>> {
         match table {
-            Table::Name(name) => self.matrix(name, false),
-            Table::Activated { weight, activation } => {
+            Table::Form { form: TableForm::OneHot } => Ok(None),
+            Table::Name(name) => self.matrix(name, false).map(Some),
+            Table::Changed { weight, activation, scale } => {
                 let mut tensor = self.matrix(weight, false)?;
-                match activation {
-                    Activation::Relu => tensor.values.iter_mut().for_each(|x| *x = x.max(0.0)),
-                }
-                Ok(tensor)
+                let factor = match scale {
+                    None => 1.0,
+                    Some(Scale::Number(number)) => *number,
+                    Some(Scale::Named(NamedScale::SqrtWidth)) => (tensor.shape[1] as f32).sqrt(),
+                };
+                let relu = activation.is_some_and(|Activation::Relu| true);
+                tensor.values.iter_mut().for_each(|x| *x = factor * if relu { x.max(0.0) } else { *x });
+                Ok(Some(tensor))
             }
         }
     }
@@ -179,7 +196,7 @@ impl Reader<'_> {
             return Err(wrong("a recurrent layer without weights"));
         };
         let (is_transposed, order) = match cells {
-            Cells::Name(_) => (false, None),
+            Cells::Name(_) | Cells::Module { .. } => (false, None),
             Cells::Tensors { transposed, gates, .. } => (*transposed, gates.clone()),
         };
         let w = self.matrix(&w_name, is_transposed)?;
@@ -208,11 +225,12 @@ impl Reader<'_> {
                 .help("list each of them once, in the order of the tensor's rows"));
         }
         let mut bias = |name: Option<String>| match name {
-            Some(name) if !matches!(cells, Cells::Name(_)) || self.has(&name) => self.vector(&name, rows),
+            Some(name) if !cells.is_module() || self.has(&name) => self.vector(&name, rows),
             _ => Ok(vec![0.0; rows]),
         };
         let biases = [bias(b_ih)?, bias(b_hh)?];
-        Ok(Cell { w, r, biases, gates })
+        let (reset, activation) = cells.kind();
+        Ok(Cell { w, r, biases, gates, reset, activation })
     }
 
     /// The layers of a side; those behind the first are looked for by their numbers.
@@ -252,10 +270,10 @@ impl Reader<'_> {
                 }
                 let state = self.fitting(&additive.state, [hidden, width])?;
                 let memory = self.fitting(&additive.memory, [memory, width])?;
-                let mut bias = vec![0.0; width];
-                for more in [state.bias, memory.bias].into_iter().flatten() {
-                    bias.iter_mut().zip(more).for_each(|(sum, x)| *sum += x);
-                }
+                let bias = match (state.bias, memory.bias) {
+                    (Some(a), Some(b)) => Some(a.iter().zip(b).map(|(a, b)| a + b).collect()),
+                    (bias, None) | (None, bias) => bias,
+                };
                 let (state, memory) = (state.weight, memory.weight);
                 Scored::Additive { state, memory, bias, energy: energy.values }
             }
@@ -274,12 +292,40 @@ impl Reader<'_> {
         Ok(Attended { score, combine, feed: None })
     }
 
-    fn bridge(&mut self, bridge: &Bridge, shape: [usize; 2]) -> Result<Vec<Linear>> {
-        [Some(&bridge.h), bridge.c.as_ref()]
-            .into_iter()
-            .flatten()
-            .map(|layer| self.fitting(layer, shape))
-            .collect()
+    /// The bridges of the decoder's layers; none where a layer starts from zeros.
+    fn bridge(
+        &mut self,
+        bridge: &Bridge,
+        starts: &[Option<usize>],
+        shape: [usize; 2],
+    ) -> Result<Vec<Vec<Linear>>> {
+        if bridge.each_way && shape.iter().any(|width| !width.is_multiple_of(2)) {
+            return Err(wrong("`each_way` is of a bridge between states of two halves"));
+        }
+        let part = if bridge.each_way { shape.map(|width| width / 2) } else { shape };
+        let mut linear = |dense: &Dense, l: usize| -> Result<Linear> {
+            let linear = self.fitting(&dense.of_layer(l), part)?;
+            Ok(if bridge.each_way { linear.of_both_ways() } else { linear })
+        };
+        let layer = |(l, start): (usize, &Option<usize>)| -> Result<Vec<Linear>> {
+            let states =
+                [Some(&bridge.h), bridge.c.as_ref()].into_iter().flatten().filter(|_| start.is_some());
+            states.map(|dense| linear(dense, l)).collect()
+        };
+        starts.iter().enumerate().map(layer).collect()
+    }
+}
+
+impl Linear {
+    /// The layer that maps each half of its input as this one does.
+    fn of_both_ways(self) -> Self {
+        let (inputs, outputs) = (self.weight.shape[0], self.weight.shape[1]);
+        let zeros = || std::iter::repeat_n(0.0, outputs);
+        let rows = || self.weight.values.chunks_exact(outputs);
+        let first = rows().flat_map(|row| row.iter().copied().chain(zeros()));
+        let second = rows().flat_map(|row| zeros().chain(row.iter().copied()));
+        let weight = Tensor { shape: vec![2 * inputs, 2 * outputs], values: first.chain(second).collect() };
+        Self { weight, bias: self.bias.map(|bias| bias.repeat(2)) }
     }
 }
 
@@ -320,6 +366,8 @@ impl Parts {
         let encoder = reader.layers(&mapping.encoder.recurrent, true)?;
         let mut decoder: Vec<Cell> =
             reader.layers(&mapping.decoder.recurrent, false)?.into_iter().flatten().collect();
+        let (output_weight, ..) = mapping.decoder.output.names();
+        let is_tied = matches!(&mapping.decoder.embedding, Table::Name(name) if *name == output_weight);
         let mut output = reader.linear(&mapping.decoder.output)?;
         let (memory, hidden) = (encoder[0][0].hidden() * encoder[0].len(), decoder[0].hidden());
         let mut attention = None;
@@ -339,9 +387,33 @@ impl Parts {
             attention = Some(attended);
         }
         let bridge = mapping.decoder.bridge.as_ref();
-        let bridge = bridge.map(|b| reader.bridge(b, [memory, hidden])).transpose()?.unwrap_or_default();
+        let c_from_h = bridge.is_some_and(|bridge| bridge.c.is_none() || bridge.c_from == State::H);
+        let starts = mapping.decoder.starts(encoder.len(), decoder.len());
+        if starts.len() != decoder.len() {
+            let message =
+                format!("`starts_from` has {} entries for {} decoder layers", starts.len(), decoder.len());
+            return Err(wrong(message));
+        }
+        let bridge = bridge.map(|b| reader.bridge(b, &starts, [memory, hidden])).transpose()?;
+        let bridge = bridge.unwrap_or_default();
+        let rows = |embedding: &Option<Tensor>, cell: &Cell| {
+            embedding.as_ref().map_or(cell.inputs(), |embedding| embedding.shape[0])
+        };
+        let symbols = [rows(&source, &encoder[0][0]), rows(&target, &decoder[0])];
         let used = reader.used;
-        let parts = Self { source, target, encoder, decoder, output, attention, bridge, used };
+        let parts = Self {
+            source,
+            target,
+            symbols,
+            encoder,
+            decoder,
+            output,
+            attention,
+            bridge,
+            c_from_h,
+            is_tied,
+            used,
+        };
         parts.check()?;
         parts.check_rest(mapping, checkpoints)?;
         Ok(parts)
@@ -361,14 +433,23 @@ impl Parts {
         let encoder =
             self.encoder.iter().enumerate().flat_map(|(l, layer)| layer.iter().map(move |cell| (l, cell)));
         let decoder = self.decoder.iter().enumerate();
-        let widths = |embedding: &Tensor, above| [embedding.shape[1], above];
+        let widths = |embedding: &Option<Tensor>, above| {
+            // One-hot input is as wide as the cell reads.
+            [embedding.as_ref().map(|embedding| embedding.shape[1]), Some(above)]
+        };
         let (of_source, of_target) = (widths(&self.source, self.memory()), widths(&self.target, hidden));
         let encoder = encoder.map(|(l, cell)| ("encoder", l, cell, of_source, self.encoder[0][0].hidden()));
         let decoder = decoder.map(|(l, cell)| ("decoder", l, cell, of_target, hidden));
         for (side, l, cell, [embedding, above], width) in encoder.chain(decoder) {
-            let inputs = if l == 0 { embedding } else { above };
+            let inputs = if l == 0 { embedding } else { above }.unwrap_or(cell.inputs());
             if cell.is_lstm() != is_lstm {
                 return Err(wrong("LSTM and GRU layers in one model"));
+            }
+            if (cell.reset, cell.activation) != (self.decoder[0].reset, self.decoder[0].activation) {
+                return Err(wrong("encoder and decoder have different `reset` or `gate_activation`"));
+            }
+            if cell.is_lstm() && cell.reset == Reset::Before {
+                return Err(wrong("`reset` is of a GRU, and the layers are LSTMs"));
             }
             if cell.hidden() != width {
                 let message = format!(
@@ -385,10 +466,10 @@ impl Parts {
                 return Err(wrong(message).help("what else it reads is named under `attention.feeding`"));
             }
         }
-        if self.output.weight.shape[1] != self.target.shape[0] {
+        if self.output.weight.shape[1] != self.symbols[1] {
             let message = format!(
                 "the output layer gives {} scores, and the decoder's embedding has {} rows",
-                self.output.weight.shape[1], self.target.shape[0]
+                self.output.weight.shape[1], self.symbols[1]
             );
             return Err(wrong(message));
         }

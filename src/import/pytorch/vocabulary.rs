@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use s2s_runtime::contract::{SPECIAL_SYMBOLS, UNK};
+use s2s_runtime::contract::{END, SPECIAL_SYMBOLS, START, UNK};
 use s2s_runtime::vocabulary::{Padding, PaddingSide, Vocabulary, VocabularySpec};
 
 use super::checkpoint::Checkpoint;
@@ -33,9 +33,23 @@ impl<'a> Symbols<'a> {
         let wrong =
             |message: String| Error::new(ErrorKind::Config, message).at_line(&mapping.path, None, Some(key));
         let listed = |symbols: Vec<String>| symbols.into_iter().zip(0..).collect();
+        let said = [texts.symbols.is_some(), texts.saved_as.is_some(), texts.file.is_some()];
+        if file.is_none() && said.iter().filter(|&&said| said).count() > 1 {
+            return Err(wrong("`symbols`, `file` and `saved_as` all name the symbols".to_owned())
+                .help("leave one of them"));
+        }
+        let beside = texts.file.as_ref().map(|name| {
+            let is_name = Path::new(name).file_name().is_some_and(|file| file == name.as_str());
+            is_name.then(|| mapping.path.with_file_name(name))
+        });
+        if beside == Some(None) {
+            return Err(wrong("`file` is no name of a file beside the mapping".to_owned())
+                .help(format!("name one in its folder, or give --{key}-vocabulary FILE")));
+        }
+        let file = file.map(Path::to_owned).or(beside.flatten());
         let (mut known, path): (Vec<(String, usize)>, _) = match (file, &texts.symbols, &texts.saved_as) {
-            (Some(file), ..) => (listed(read_symbols(file)?), file.to_owned()),
-            (None, Some(symbols), None) => (listed(symbols.clone()), mapping.path.clone()),
+            (Some(file), ..) => (listed(read_symbols(&file)?), file),
+            (None, Some(symbols), _) => (listed(symbols.clone()), mapping.path.clone()),
             (None, None, Some(place)) => {
                 let found = checkpoints.iter().find_map(|checkpoint| checkpoint.texts(place));
                 let known = found.ok_or_else(|| {
@@ -49,10 +63,6 @@ impl<'a> Symbols<'a> {
                 return Err(Error::new(ErrorKind::Usage, message).help(format!(
                     "give --{key}-vocabulary FILE: one symbol a line, or JSON; or `symbols` in the mapping"
                 )));
-            }
-            (None, Some(_), Some(_)) => {
-                return Err(wrong("`symbols` and `saved_as` both name the symbols".to_owned())
-                    .help("leave one of them out"));
             }
         };
         known.sort_by_key(|(_, row)| *row);
@@ -126,11 +136,23 @@ pub(super) fn source(
     let mut special = [None; 4];
     special[0] = symbols.row("source.pad", texts.pad.as_ref())?;
     special[UNK as usize] = symbols.row("source.unknown", texts.unknown.as_ref())?;
+    // Symbols that no text has; a vocabulary of ours has them on both sides.
+    for id in [START as usize, END as usize] {
+        special[id] =
+            symbols.known.iter().find(|(symbol, _)| symbol == SPECIAL_SYMBOLS[id]).map(|known| known.1);
+    }
     let mut side = symbols.side(special)?;
     if let Some(end) = &texts.end {
         symbols.row("source.end", Some(end))?;
         let symbol = end.clone();
         side.spec.padding = Some(Padding { symbol, length: 1, least: 1, side: PaddingSide::Right });
+    }
+    if let Some(padding) = &texts.padding {
+        if texts.end.is_some() {
+            let error = Error::new(ErrorKind::Config, "`end` stands behind each source already");
+            return Err(error.at_line(&mapping.path, None, Some("source.padding")));
+        }
+        side.spec.padding = Some(padding.clone());
     }
     symbols.checked(side)
 }

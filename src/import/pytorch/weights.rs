@@ -1,6 +1,6 @@
 //! PyTorch's tensors as our parameters: gates in our order, biases in W and B, rows by our ids.
 
-use super::mapping::{BridgeActivation, Feeding, Gate, Mapping, Output, Start};
+use super::mapping::{BridgeActivation, Feeding, Gate, Mapping, Output, Reset};
 use super::parts::{Cell, Linear, Parts, Scored};
 use super::tensor::Tensor;
 use crate::error::Result;
@@ -16,30 +16,32 @@ impl Parts {
         let cells = || self.encoder.iter().flatten().chain(&self.decoder);
         let cell = if self.decoder[0].is_lstm() {
             network::Cell::Lstm
+        } else if self.decoder[0].reset == Reset::Before {
+            network::Cell::GruResetBefore
         } else if cells().any(|cell| cell.reset_bias().iter().any(|&x| x != 0.0)) {
             network::Cell::GruResetBias
         } else {
             network::Cell::Gru
         };
         let (hidden, memory, depth) = (self.decoder[0].hidden(), self.memory(), self.decoder.len());
-        let top = self.encoder.len() - 1;
-        let hand_over = match mapping.decoder.starts_from {
-            Start::Same => None,
-            Start::Top => Some(vec![Some(top); depth]),
-            Start::Zeros => Some(vec![None; depth]),
+        let layers = self.encoder.len();
+        let hand_over = mapping.decoder.starts(layers, depth);
+        let is_usual = depth == layers && hand_over.iter().enumerate().all(|(l, from)| *from == Some(l));
+        let form = |embedding: &Option<Tensor>| {
+            embedding.as_ref().map_or(InputForm::OneHot, |e| InputForm::Embedding(e.shape[1]))
         };
         let mut architecture = Architecture {
             source_vocabulary: source.rows.len(),
             target_vocabulary: target.rows.len(),
-            source_input: InputForm::Embedding(self.source.shape[1]),
-            target_input: InputForm::Embedding(self.target.shape[1]),
+            source_input: form(&self.source),
+            target_input: form(&self.target),
             cell,
+            gate_activation: self.decoder[0].activation,
             hidden,
             encoder_hidden: (memory != hidden).then_some(memory),
-            layers: self.encoder.len(),
-            decoder_layers: (depth != self.encoder.len()).then_some(depth),
-            // One layer starts from one layer in any case.
-            hand_over: hand_over.filter(|from| *from != [Some(0)] || top > 0),
+            layers,
+            decoder_layers: (depth != layers).then_some(depth),
+            hand_over: (!is_usual).then_some(hand_over),
             bidirectional: self.encoder[0].len() > 1,
             ..Architecture::default()
         };
@@ -49,7 +51,7 @@ impl Parts {
                 BridgeActivation::Tanh => Bridge::Tanh,
                 BridgeActivation::Relu => Bridge::Relu,
             };
-            if cell == network::Cell::Lstm && bridge.c.is_none() {
+            if cell == network::Cell::Lstm && self.c_from_h {
                 architecture.bridge_source = BridgeSource::Hidden;
             }
         }
@@ -59,7 +61,7 @@ impl Parts {
                 Scored::Dot => AttentionScore::Dot,
                 Scored::General(_) => AttentionScore::General,
                 Scored::Additive { energy, bias, .. } => {
-                    has_bias |= bias.iter().any(|&x| x != 0.0);
+                    has_bias |= bias.is_some();
                     architecture.attention_width = (energy.len() != hidden).then_some(energy.len());
                     AttentionScore::Additive
                 }
@@ -77,7 +79,21 @@ impl Parts {
                 Feeding::Context => network::Feeding::Context,
             };
         }
+        let fits = architecture.target_input == InputForm::Embedding(architecture.output_width());
+        architecture.tied_embeddings = self.is_tied && fits && self.is_tied_under(target);
         architecture
+    }
+
+    /// Whether the output layer under our ids is still the embedding: each id has a row of the model, but for
+    /// padding's, which is zeros.
+    fn is_tied_under(&self, target: &Side) -> bool {
+        let Some(embedding) = &self.target else { return false };
+        let width = embedding.shape[1];
+        let (pad, others) = target.rows.split_at(1);
+        let is_zero = |at: &usize| embedding.values[at * width..][..width].iter().all(|&x| x == 0.0);
+        rows::of_outputs(&target.rows) == target.rows
+            && others.iter().all(Option::is_some)
+            && pad.iter().flatten().all(is_zero)
     }
 
     /// A parameter of the attention, by the rest of its name.
@@ -89,7 +105,9 @@ impl Parts {
             ("key", Scored::General(key)) => Some(whole(key)),
             ("query", Scored::Additive { state, .. }) => Some(whole(state)),
             ("memory", Scored::Additive { memory, .. }) => Some(whole(memory)),
-            ("score_bias", Scored::Additive { bias, .. }) => Some(vector(bias)),
+            ("score_bias", Scored::Additive { bias, energy, .. }) => {
+                Some(vector(bias.as_ref().unwrap_or(&vec![0.0; energy.len()])))
+            }
             ("score", Scored::Additive { energy, .. }) => Some(vector(energy)),
             ("combine", _) => Some(whole(&combine?.weight)),
             ("combine_bias", _) => {
@@ -103,8 +121,9 @@ impl Parts {
     /// A parameter of the bridge, by the rest of its name, as in `state_h_0.weight`.
     fn bridge_parameter(&self, name: &str) -> Option<(Vec<usize>, Vec<f32>)> {
         let (state, part) = name.split_once('.')?;
-        let is_c = state.starts_with("state_c");
-        let Linear { weight, bias } = self.bridge.get(usize::from(is_c)).or(self.bridge.first())?;
+        let (is_c, l) = (state.starts_with("state_c"), state.rsplit_once('_')?.1.parse::<usize>().ok()?);
+        let of_layer = self.bridge.get(l)?;
+        let Linear { weight, bias } = of_layer.get(usize::from(is_c)).or(of_layer.first())?;
         if part == "weight" {
             return Some(whole(weight));
         }
@@ -132,8 +151,8 @@ impl Parts {
         let outputs = rows::of_outputs(&target.rows);
         network.import(|name| {
             match name {
-                "encoder.embedding" => return Some(embedding(&self.source, source)),
-                "decoder.embedding" => return Some(embedding(&self.target, target)),
+                "encoder.embedding" => return Some(embedding(self.source.as_ref()?, source)),
+                "decoder.embedding" => return Some(embedding(self.target.as_ref()?, target)),
                 "decoder.dense.weight" => return Some(self.output(false, &outputs)),
                 "decoder.dense.bias" => return Some(self.output(true, &outputs)),
                 _ => {}
@@ -160,7 +179,14 @@ impl Parts {
                 _ => self.decoder.get(l)?,
             };
             match part {
-                "W" => Some(cell.input_weight(is_held)),
+                "W" => {
+                    let (embedding, rows) = match side {
+                        "encoder" => (&self.source, &source.rows),
+                        _ => (&self.target, &target.rows),
+                    };
+                    let one_hot = (l == 0 && embedding.is_none()).then_some(&rows[..]);
+                    Some(cell.input_weight(is_held, one_hot))
+                }
                 "R" => Some(cell.state_weight()),
                 "B" => Some(cell.state_bias()),
                 _ => None,
@@ -201,28 +227,39 @@ impl Cell {
         })
     }
 
-    /// The bias of R h in the candidate of a GRU, which stands inside the reset product; nothing of an LSTM.
+    /// The bias of R h inside the reset product, if there is one.
     fn reset_bias(&self) -> Vec<f32> {
-        if self.is_lstm() {
+        if !self.is_inside_reset(2) {
             return Vec::new();
         }
         self.rows().skip(2 * self.hidden()).map(|row| self.biases[1][row]).collect()
     }
 
     /// W (1, gates, inputs + 1), the bias behind; one more column where padding is held.
-    fn input_weight(&self, is_held: bool) -> (Vec<usize>, Vec<f32>) {
-        let (inputs, hidden, gates) = (self.inputs(), self.hidden(), self.w.shape[0]);
-        let columns = inputs + if is_held { 2 } else { 1 };
+    ///
+    /// - `one_hot`: the row of the model behind each of our ids, where the inputs are symbols.
+    fn input_weight(&self, is_held: bool, one_hot: Option<&[Option<usize>]>) -> (Vec<usize>, Vec<f32>) {
+        let (hidden, gates) = (self.hidden(), self.w.shape[0]);
+        let columns = one_hot.map_or(self.inputs(), <[_]>::len) + if is_held { 2 } else { 1 };
         let mut values = Vec::with_capacity(gates * columns);
         for (at, row) in self.rows().enumerate() {
-            let is_inside_reset = !self.is_lstm() && at >= 2 * hidden;
-            let of_state = if is_inside_reset { 0.0 } else { self.biases[1][row] };
-            values.extend_from_slice(&self.w.values[row * inputs..][..inputs]);
+            let of_state = if self.is_inside_reset(at / hidden) { 0.0 } else { self.biases[1][row] };
+            let weights = &self.w.values[row * self.inputs()..][..self.inputs()];
+            match one_hot {
+                Some(rows) => values.extend(rows.iter().map(|at| at.map_or(0.0, |at| weights[at]))),
+                None => values.extend_from_slice(weights),
+            }
             values.push(self.biases[0][row] + of_state);
             // The network has its own values there.
             values.resize((at + 1) * columns, 0.0);
         }
         (vec![1, gates, columns], values)
+    }
+
+    /// Whether the bias of R h stands inside the reset product: that of a GRU's candidate, the last of our
+    /// gates, where the reset comes after the product.
+    fn is_inside_reset(&self, gate: usize) -> bool {
+        !self.is_lstm() && gate == 2 && self.reset == Reset::After
     }
 
     /// R (1, gates, hidden).
