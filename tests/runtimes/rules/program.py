@@ -114,7 +114,7 @@ def measure(cases, names, args):
     for runtime in RUNTIMES:
         if runtime.name not in names:
             continue
-        measurer = Measurer(runtime, say)
+        measurer = Measurer(runtime, say, minutes=args.minutes)
         found = {case.name: measurer.outcome(case, paths[case.name], args.fresh) for case in cases}
         # The drawn graphs are no part of the table: it would be tested on what it says.
         for case in [] if shown else combine.cases():
@@ -201,6 +201,7 @@ def main(argv):
     parser.add_argument("--figures", action="store_true", help="count lint's precision and recall from what was measured")
     parser.add_argument("--runtimes", metavar="LIST", help="only these")
     parser.add_argument("--rule", metavar="NAME", help="only this rule or operator; says each outcome")
+    parser.add_argument("--minutes", type=float, help="for each runtime; what is left then is not tried, until the next run")
     parser.add_argument("--fresh", action="store_true", help="measure again what was measured before")
     parser.add_argument("--no-build", action="store_true", help="take target/release as it is")
     args = parser.parse_args(argv)
