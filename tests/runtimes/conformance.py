@@ -4,6 +4,7 @@
     tests/runtimes/run --all             everything; renews conformance.json, RESULTS.md and the table in README.md
     tests/runtimes/run --all --resume    the same after an interruption: runtimes that were through are not run again
     tests/runtimes/run --runtimes a,b --variants x,y      a part, to look into something
+    tests/runtimes/run --rules           one graph a rule of `s2s lint` instead: see rules/program.py
 
 Known failures stand in exceptions.yaml with the runtime's own words. A failure that is not there fails the run, and so
 does an entry whose failure no longer occurs. Ends with "N passed, N failed".
@@ -174,4 +175,8 @@ def main():
 
 
 if __name__ == "__main__":
+    if sys.argv[1:2] == ["--rules"]:
+        from rules import program
+
+        sys.exit(program.main(sys.argv[2:]))
     main()
