@@ -356,7 +356,8 @@ def opsets(form):
     """The same sum, and the LSTM operator, in every version of the standard operators."""
     made = []
     for opset in OPSETS:
-        ir = helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True)
+        # Below 4 an initialiser must be an input too, which is another matter.
+        ir = max(4, helper.find_min_ir_version_for([helper.make_opsetid("", opset)], ignore_unknown=True))
         made.append(linear("opset", f"opset {opset}, IR {ir}", form, opset=opset, ir=ir))
         if form == "static" or opset >= 9:
             made.append(recurrent.case("opset", f"LSTM, opset {opset}, IR {ir}", form, opset=opset, ir=ir))
@@ -429,8 +430,8 @@ def cases(form):
     made += [
         dequantize(form, "dequantize", "Gather, int8", "Gather"),
         dequantize(form, "dequantize", "Gather, uint8", "Gather", np.uint8, 128),
-        dequantize(form, "dequantize", "Gemm, int8", "Gemm"),
-        dequantize(form, "dequantize", "MatMul, uint8", "MatMul", np.uint8, 128),
+        dequantize(form, "dequantize-matmul", "Gemm, int8", "Gemm"),
+        dequantize(form, "dequantize-matmul", "MatMul, uint8", "MatMul", np.uint8, 128),
         dequantize(form, "dequantize-matmul", "int8", "MatMul"),
         dequantize(form, "dequantize-matmul", "int8, a scale a column", "MatMul", per_axis=True),
     ]

@@ -26,6 +26,7 @@ fn main() -> std::io::Result<()> {
                     shape,
                     data: match values {
                         Values::Ints(ids) => DataView::I64(ids),
+                        Values::Int32s(values) => DataView::I32(values),
                         Values::Floats(values) => DataView::F32(values),
                     },
                 })

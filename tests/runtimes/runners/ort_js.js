@@ -7,7 +7,8 @@ function handler(ort, provider, read) {
   const bytes = (text) => Uint8Array.from({ length: text.length / 2 }, (_, i) => parseInt(text.slice(2 * i, 2 * i + 2), 16));
   const tensor = ({ type, shape, hex }) => {
     const { buffer } = bytes(hex);
-    return new ort.Tensor(type, type === "int64" ? new BigInt64Array(buffer) : new Float32Array(buffer), shape);
+    const arrays = { int64: BigInt64Array, int32: Int32Array, float32: Float32Array };
+    return new ort.Tensor(type, new arrays[type](buffer), shape);
   };
   return async (request) => {
     try {

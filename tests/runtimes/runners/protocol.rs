@@ -10,6 +10,8 @@ use serde_json::{Value, json};
 pub(crate) enum Values {
     /// Ids.
     Ints(Vec<i64>),
+    /// Lengths of texts, as recurrent operators want them.
+    Int32s(Vec<i32>),
     /// All else.
     Floats(Vec<f32>),
 }
@@ -92,6 +94,9 @@ fn input(value: &Value) -> Result<Input, String> {
         match value["type"].as_str() {
             Some("int64") => {
                 Values::Ints(bytes.as_chunks().0.iter().map(|chunk| i64::from_le_bytes(*chunk)).collect())
+            }
+            Some("int32") => {
+                Values::Int32s(bytes.as_chunks().0.iter().map(|chunk| i32::from_le_bytes(*chunk)).collect())
             }
             _ => Values::Floats(bytes.as_chunks().0.iter().map(|chunk| f32::from_le_bytes(*chunk)).collect()),
         },

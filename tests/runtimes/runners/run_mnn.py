@@ -11,6 +11,7 @@ from MNN import nn
 
 # Not the script `mnnconvert`: it installs further packages.
 import _tools
+from overhear import overheard
 
 VERSION = version("MNN")
 
@@ -18,9 +19,11 @@ VERSION = version("MNN")
 def load(path, inputs, outputs):
     with tempfile.TemporaryDirectory() as folder:
         converted = os.path.join(folder, "graph.mnn")
-        _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "s2s"])
+        said = []
+        with overheard(said):
+            _tools.mnnconvert(["", "-f", "ONNX", "--modelFile", path, "--MNNModel", converted, "--bizCode", "s2s"])
         if not os.path.exists(converted):
-            raise RuntimeError("the converter wrote nothing")
+            raise RuntimeError(" | ".join(["the converter wrote nothing", *said[-3:]]))
         module = nn.load_module_from_file(converted, inputs, outputs)
 
     def run(feed):

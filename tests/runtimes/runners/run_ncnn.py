@@ -14,7 +14,7 @@ import onnx
 VERSION = f"{version('ncnn')} (pnnx {version('pnnx')})"
 # The package's Python wants torch; the program does not.
 PNNX = str(Path(find_spec("pnnx").origin).parent / "pnnx")
-TYPES = {np.dtype(np.int64): "i64", np.dtype(np.float32): "f32"}
+TYPES = {np.dtype(np.int64): "i64", np.dtype(np.int32): "i32", np.dtype(np.float32): "f32"}
 
 # What was converted, by file and sizes: the same graph is loaded more than once.
 converted = {}

@@ -5,7 +5,7 @@
 Says first {"version": ...}, or {"missing": why}. Then for each request:
   {"load": name, "path": file, "inputs": [...], "outputs": [...]}          gives {}
   {"run": name, "feed": {input: {"type", "shape", "hex"}}}                 gives {"outputs": [{"shape", "hex"}, ...]}
-or {"error": message}. `type` is int64 or float32; `hex` the little-endian bytes; outputs are float32.
+or {"error": message}. `type` is int64, int32 or float32; `hex` the little-endian bytes; outputs are float32.
 
 A runner is a module with VERSION and load(path, inputs, outputs), which gives a function from {input: array} to the
 outputs' arrays, in order.
@@ -29,7 +29,9 @@ def answer(value):
 def message(error):
     """The last line that says something, for a table."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {' | '.join(lines)[:600]}"
+    text = " | ".join(lines)
+    # Some begin with what happened, some end with it.
+    return f"{type(error).__name__}: {text if len(text) <= 1200 else text[:600] + ' ... ' + text[-600:]}"
 
 
 def main():
