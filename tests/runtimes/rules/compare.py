@@ -40,21 +40,24 @@ HEAD = """| graphs | how many | runs | wrong or refused | of these named (recall
 
 
 def reports(program, paths):
-    """What lint says about each file."""
+    """What lint says about each file; nothing about one that it cannot read."""
     found = []
     for begin in range(0, len(paths), AT_ONCE):
         some = [str(path) for path in paths[begin : begin + AT_ONCE]]
-        done = subprocess.run([program, "lint", "--json", *some], capture_output=True, text=True)
-        try:
-            given = [json.loads(line) for line in done.stdout.splitlines() if line.strip()]
-            given = given[0] if len(given) == 1 and isinstance(given[0], list) else given
-        except json.JSONDecodeError:
-            given = json.loads(done.stdout)
-            given = given if isinstance(given, list) else [given]
-        if len(given) != len(some):
-            raise SystemExit(f"s2s lint gives {len(given)} reports for {len(some)} files: {done.stderr.strip()[:400]}")
-        found += given
+        given = asked(program, some)
+        # A file that cannot be read ends the call.
+        found += given if len(given) == len(some) else [(asked(program, [path]) or [{"findings": []}])[0] for path in some]
     return found
+
+
+def asked(program, paths):
+    """The reports of one call: an object a file, one after the other."""
+    text, given, at = subprocess.run([program, "lint", "--json", *paths], capture_output=True, text=True).stdout.strip(), [], 0
+    while at < len(text):
+        value, at = json.JSONDecoder().raw_decode(text, at)
+        given += value if isinstance(value, list) else [value]
+        at += len(text[at:]) - len(text[at:].lstrip())
+    return [report for report in given if "findings" in report]
 
 
 def faults(report):

@@ -1,6 +1,5 @@
 """ncnn through pnnx: converted for each set of sizes, and run row by row, because ncnn has no batches."""
 
-import shutil
 import subprocess
 import tempfile
 from importlib.metadata import version
@@ -23,8 +22,17 @@ converted = {}
 def convert(path, model, feed):
     """The network of a graph whose inputs have these shapes and types, in the graph's order."""
     with tempfile.TemporaryDirectory() as folder:
-        copy = shutil.copyfile(path, f"{folder}/graph.onnx")
+        copy = f"{folder}/graph.onnx"
         rows = [feed[value.name] for value in model.graph.input]
+        single = onnx.ModelProto.FromString(model.SerializeToString())
+        # A batch that the file fixes is another size than the one row that ncnn takes.
+        for value, row in zip(single.graph.input, rows):
+            for axis, size in zip(value.type.tensor_type.shape.dim, row.shape):
+                axis.dim_value = size
+        for value in single.graph.output:
+            for axis in list(value.type.tensor_type.shape.dim)[:1]:
+                axis.ClearField("dim_value")
+        onnx.save(single, copy)
         shapes = ",".join(f"[{','.join(map(str, row.shape))}]{TYPES[row.dtype]}" for row in rows)
         done = subprocess.run([PNNX, copy, f"inputshape={shapes}", "fp16=0"], cwd=folder, capture_output=True, text=True)
         if not Path(f"{folder}/graph.ncnn.param").exists():

@@ -6,7 +6,7 @@ use candle_core::{DType, Device, Tensor as CandleTensor};
 use rten::{Model, NodeId, Value, ValueOrView};
 use rten_tensor::prelude::*;
 use rten_tensor::Tensor;
-use tract_onnx::prelude::{Framework, InferenceModelExt, RunnableModel, TValue, Tensor as TractTensor};
+use tract_onnx::prelude::{Framework, InferenceModelExt, IntoRunnable, TValue, Tensor as TractTensor};
 
 #[path = "../../protocol.rs"]
 mod protocol;
@@ -87,7 +87,7 @@ fn tract(_: &[u8], path: &str, inputs: &[String], outputs: &[String]) -> Result<
     caught(|| {
         let mut model = tract_onnx::onnx().model_for_path(path).map_err(whole)?;
         model.set_input_names(inputs).map_err(whole)?;
-        model.set_output_names(outputs).map_err(whole)?;
+        model.select_outputs_by_name(outputs).map_err(whole)?;
         let plan = model.into_optimized().and_then(|model| model.into_runnable()).map_err(whole)?;
         let run: Run = Box::new(move |feed| {
             caught(|| {
