@@ -2,35 +2,65 @@
 
 use std::collections::{HashMap, HashSet};
 
+use super::measured::Form;
 use crate::onnx::messages::{DataType, Dimension, GraphProto, ModelProto, NodeProto, TensorProto};
 
 /// The attribute that stands for a function's nodes.
 const FUNCTION: &str = "function";
+/// Matrices that are looked at in search of cells that were written out.
+const MOST_MATRICES: usize = 64;
+/// Nodes between a value and the input that it is a form of.
+const MOST_FORMS: usize = 8;
+/// Operators that give the elements of their first input in another form.
+const FORMS: [&str; 6] = ["Identity", "Cast", "Squeeze", "Unsqueeze", "Transpose", "Reshape"];
 
 /// A model with its bodies laid side by side.
 pub struct View<'a> {
     /// The model as it was read from its file.
     pub model: &'a ModelProto,
+    /// Files beside the graph that hold weights of it.
+    pub external: &'a [String],
     /// The graph first, then bodies and functions.
-    pub scopes: Vec<Scope<'a>>,
-    /// What any node reads.
+    scopes: Vec<Scope<'a>>,
+    /// What any node reads, and what any graph gives.
     read: HashSet<&'a str>,
-    /// Names of tensors of signed bytes.
-    pub signed_bytes: HashSet<&'a str>,
+}
+
+/// What a graph reads.
+pub struct Input<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// ONNX's number of its element type.
+    pub element_type: i32,
+    /// Axes, those with a number fixed; none where nothing is said.
+    pub axes: Vec<Option<i64>>,
+}
+
+/// Products with one matrix, each computed from the one before.
+pub struct Chain<'a> {
+    /// The matrix's name.
+    pub matrix: &'a str,
+    /// Its axes.
+    pub shape: [i64; 2],
+    /// How many products there are one behind the other.
+    pub products: usize,
+    /// The first of them.
+    pub first: &'a str,
 }
 
 /// A graph, a body or a function.
 #[derive(Default)]
-pub struct Scope<'a> {
+struct Scope<'a> {
     /// The node that has it and its attribute; empty for the graph, and for a function.
     place: (&'a str, &'a str),
     /// Its message; none for a function.
-    pub graph: Option<&'a GraphProto>,
+    graph: Option<&'a GraphProto>,
     nodes: &'a [NodeProto],
     /// The scope around it, whose values it may read.
     parent: Option<usize>,
     producers: HashMap<&'a str, &'a NodeProto>,
-    constants: HashSet<&'a str>,
+    /// Initialisers, and what Constant nodes give; the tensor where it is one.
+    constants: HashMap<&'a str, Option<&'a TensorProto>>,
     /// Values that are computed from the output of a recurrent operator.
     after_recurrent: HashSet<&'a str>,
 }
@@ -46,26 +76,19 @@ pub struct Site<'a, 'v> {
 
 impl<'a> View<'a> {
     /// Lays the bodies of `model` out.
-    pub fn new(model: &'a ModelProto) -> Self {
-        let mut view = Self { model, scopes: Vec::new(), read: HashSet::new(), signed_bytes: HashSet::new() };
+    ///
+    /// - `external`: files beside the graph that hold weights of it.
+    pub fn new(model: &'a ModelProto, external: &'a [String]) -> Self {
+        let mut view = Self { model, external, scopes: Vec::new(), read: HashSet::new() };
         if let Some(graph) = &model.graph {
             view.add(("", ""), Some(graph), &graph.node, None);
         }
         for function in &model.functions {
             view.add((&function.name, FUNCTION), None, &function.node, None);
         }
-        view.read = view
-            .scopes
-            .iter()
-            .flat_map(|scope| scope.nodes)
-            .flat_map(|node| &node.input)
-            .map(String::as_str)
-            .collect();
-        let tensors = view.scopes.iter().filter_map(|scope| scope.graph).flat_map(|graph| &graph.initializer);
-        view.signed_bytes = tensors
-            .filter(|tensor| tensor.data_type == DataType::Int8 as i32)
-            .map(|tensor| tensor.name.as_str())
-            .collect();
+        let reads = view.scopes.iter().flat_map(|scope| scope.nodes).flat_map(|node| &node.input);
+        let gives = view.graphs().flat_map(|graph| &graph.output).map(|output| &output.name);
+        view.read = reads.chain(gives).map(String::as_str).collect();
         view
     }
 
@@ -79,9 +102,8 @@ impl<'a> View<'a> {
     ) {
         let index = self.scopes.len();
         let mut scope = Scope { place, graph, nodes, parent, ..Scope::default() };
-        scope
-            .constants
-            .extend(graph.iter().flat_map(|graph| &graph.initializer).map(|tensor| tensor.name.as_str()));
+        let tensors = graph.iter().flat_map(|graph| &graph.initializer);
+        scope.constants.extend(tensors.map(|tensor| (tensor.name.as_str(), Some(tensor))));
         for node in nodes {
             scope.producers.extend(node.output.iter().map(|name| (name.as_str(), node)));
             let after = |input: &String| {
@@ -91,7 +113,8 @@ impl<'a> View<'a> {
                 scope.after_recurrent.extend(node.output.iter().map(String::as_str));
             }
             if node.is("Constant") {
-                scope.constants.extend(node.output.iter().map(String::as_str));
+                let tensor = node.attribute("value").and_then(|attribute| attribute.t.as_ref());
+                scope.constants.extend(node.output.iter().map(|name| (name.as_str(), tensor)));
             }
         }
         self.scopes.push(scope);
@@ -159,17 +182,97 @@ impl<'a> View<'a> {
         })
     }
 
-    /// Whether an input of the graph has an axis whose length is not fixed.
-    pub fn has_free_axes(&self) -> bool {
-        let Some(graph) = &self.model.graph else { return false };
-        let constants: HashSet<&str> = graph.initializer.iter().map(|tensor| tensor.name.as_str()).collect();
-        graph.input.iter().filter(|input| !constants.contains(input.name.as_str())).any(|input| {
-            let shape =
-                input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref()).and_then(|t| t.shape.as_ref());
-            shape.is_none_or(|shape| {
-                shape.dim.iter().any(|dim| !matches!(dim.value, Some(Dimension::Value(_))))
-            })
+    /// All graphs: the model's own, then the bodies.
+    pub fn graphs(&self) -> impl Iterator<Item = &'a GraphProto> {
+        self.scopes.iter().filter_map(|scope| scope.graph)
+    }
+
+    /// What the model is fed: inputs without a default.
+    pub fn inputs(&self) -> impl Iterator<Item = Input<'a>> {
+        let graph = self.model.graph.iter();
+        let inputs = graph.flat_map(|graph| &graph.input);
+        let is_fed =
+            |name: &str| !self.scopes.first().is_some_and(|scope| scope.constants.contains_key(name));
+        inputs.filter(move |input| is_fed(&input.name)).map(|input| {
+            let tensor = input.r#type.as_ref().and_then(|t| t.tensor_type.as_ref());
+            let shape = tensor.and_then(|tensor| tensor.shape.as_ref());
+            let length = |value: &Option<Dimension>| match value {
+                Some(Dimension::Value(length)) if *length >= 0 => Some(*length),
+                _ => None,
+            };
+            let axes = shape.iter().flat_map(|shape| &shape.dim).map(|dim| length(&dim.value));
+            let element_type = tensor.map_or(0, |tensor| tensor.elem_type);
+            Input { name: &input.name, element_type, axes: axes.collect() }
         })
+    }
+
+    /// Whether the axes of all inputs are fixed.
+    pub fn form(&self) -> Form {
+        let is_open = |input: Input<'_>| input.axes.iter().any(Option::is_none);
+        if self.inputs().any(is_open) { Form::Symbolic } else { Form::Static }
+    }
+
+    /// How many texts the model takes at once, if that is fixed.
+    pub fn batch(&self) -> Option<i64> {
+        self.inputs().find(|input| input.axes.len() >= 2)?.axes[0]
+    }
+
+    /// Whether anything reads a value, or a graph gives it.
+    pub fn is_used(&self, value: &str) -> bool {
+        self.read.contains(value)
+    }
+
+    /// The first recurrent operator that there is, `LSTM` or `GRU`.
+    pub fn recurrent(&self) -> Option<&'static str> {
+        let mut nodes = self.scopes.iter().flat_map(|scope| scope.nodes);
+        nodes.find_map(|node| ["LSTM", "GRU"].into_iter().find(|op| node.is(op)))
+    }
+
+    /// Whether all that read a constant of a scope are Cast nodes.
+    pub fn is_read_by_cast_alone(&self, scope: usize, value: &str) -> bool {
+        let mut readers =
+            self.scopes[scope].nodes.iter().filter(|node| node.input.iter().any(|name| name == value));
+        readers.all(|node| node.is("Cast"))
+    }
+
+    /// Matrices with at least `fewest` products one behind the other, beside as many sigmoids or tanhs.
+    pub fn chains(&self, fewest: usize) -> Vec<(usize, Chain<'a>)> {
+        let mut chains = Vec::new();
+        for (at, scope) in self.scopes.iter().enumerate() {
+            let functions = scope.nodes.iter().filter(|node| node.is("Sigmoid") || node.is("Tanh")).count();
+            let mut products: HashMap<&str, Vec<&NodeProto>> = HashMap::new();
+            let mut order = Vec::new();
+            for node in scope.nodes.iter().filter(|node| node.is("MatMul") || node.is("Gemm")) {
+                let Some(matrix) = self.matrix(at, node) else { continue };
+                let of = products.entry(matrix).or_default();
+                if of.is_empty() {
+                    order.push(matrix);
+                }
+                of.push(node);
+            }
+            order.retain(|matrix| products[matrix].len() >= fewest && functions >= products[matrix].len());
+            for matrix in order.into_iter().take(MOST_MATRICES) {
+                let longest = scope.longest_chain(&products[matrix]);
+                let tensor = Site { node: products[matrix][0], view: self, scope: at }.tensor(matrix);
+                let shape = tensor.and_then(|tensor| <[i64; 2]>::try_from(&tensor.dims[..]).ok());
+                if let Some(shape) = shape.filter(|_| longest >= fewest) {
+                    let first = products[matrix][0].label();
+                    chains.push((at, Chain { matrix, shape, products: longest, first }));
+                }
+            }
+        }
+        chains
+    }
+
+    /// The constant that a product multiplies with, turned around or not.
+    fn matrix(&self, scope: usize, node: &'a NodeProto) -> Option<&'a str> {
+        let site = Site { node, view: self, scope };
+        let name = node.input(1)?;
+        if site.tensor(name).is_some() {
+            return Some(name);
+        }
+        let from = site.producer(name).filter(|from| from.node.is("Transpose"))?;
+        from.node.input(0).filter(|name| from.tensor(name).is_some())
     }
 
     /// Version of the standard operators; 0 if none is named.
@@ -179,19 +282,54 @@ impl<'a> View<'a> {
     }
 }
 
-impl<'a> Site<'a, '_> {
+impl Input<'_> {
+    /// How ONNX calls its element type.
+    pub fn type_name(&self) -> &'static str {
+        match DataType::try_from(self.element_type) {
+            Ok(DataType::Float) => "float32",
+            Ok(DataType::Uint8) => "uint8",
+            Ok(DataType::Int8) => "int8",
+            Ok(DataType::Int32) => "int32",
+            Ok(DataType::Int64) => "int64",
+            Ok(DataType::Bool) => "bool",
+            Ok(DataType::Float16) => "float16",
+            _ => "another type",
+        }
+    }
+}
+
+impl Scope<'_> {
+    /// How many of `products` stand one behind the other at most.
+    fn longest_chain(&self, products: &[&NodeProto]) -> usize {
+        let mut behind: HashMap<&str, usize> = HashMap::new();
+        let mut longest = 0;
+        for node in self.nodes {
+            let before = node.input.iter().filter_map(|name| behind.get(name.as_str())).max();
+            let is_product = products.first().is_some_and(|first| first.op_type == node.op_type)
+                && products.iter().any(|product| std::ptr::eq(*product, node));
+            let count = before.copied().unwrap_or(0) + usize::from(is_product);
+            if count > 0 {
+                behind.extend(node.output.iter().map(|name| (name.as_str(), count)));
+            }
+            longest = longest.max(count);
+        }
+        longest
+    }
+}
+
+impl<'a, 'v> Site<'a, 'v> {
     /// Where it is: its name, or else what it gives, with the body that it stands in.
     pub fn place(&self) -> String {
         self.view.place(self.scope, self.node.label())
     }
 
     /// The whole model.
-    pub fn view(&self) -> &View<'a> {
+    pub fn view(&self) -> &'v View<'a> {
         self.view
     }
 
     /// The node that gives a value, here or in a scope around.
-    pub fn producer(&self, value: &str) -> Option<Site<'a, '_>> {
+    pub fn producer(&self, value: &str) -> Option<Site<'a, 'v>> {
         let mut at = Some(self.scope);
         while let Some(scope) = at {
             if let Some(node) = self.view.scopes[scope].producers.get(value) {
@@ -206,10 +344,44 @@ impl<'a> Site<'a, '_> {
     pub fn is_constant(&self, value: &str) -> bool {
         let mut at = Some(self.scope);
         while let Some(scope) = at {
-            if self.view.scopes[scope].constants.contains(value) {
+            if self.view.scopes[scope].constants.contains_key(value) {
                 return true;
             }
             at = self.view.scopes[scope].parent;
+        }
+        false
+    }
+
+    /// The tensor that a value is, if it is known before the model runs.
+    pub fn tensor(&self, value: &str) -> Option<&'a TensorProto> {
+        let mut at = Some(self.scope);
+        while let Some(scope) = at {
+            if let Some(tensor) = self.view.scopes[scope].constants.get(value) {
+                return *tensor;
+            }
+            at = self.view.scopes[scope].parent;
+        }
+        None
+    }
+
+    /// Whether a value is an input of the model, or another form of one.
+    pub fn is_fed(&self, value: &str) -> bool {
+        let mut value = value.to_owned();
+        for _ in 0..MOST_FORMS {
+            let Some(from) = self.producer(&value) else {
+                return !self.is_constant(&value)
+                    && self
+                        .view
+                        .model
+                        .graph
+                        .iter()
+                        .any(|graph| graph.input.iter().any(|input| input.name == value));
+            };
+            let is_form = FORMS.iter().any(|op| from.node.is(op));
+            match from.node.input(0).filter(|_| is_form) {
+                Some(before) => before.clone_into(&mut value),
+                None => return false,
+            }
         }
         false
     }
@@ -222,9 +394,7 @@ impl<'a> Site<'a, '_> {
     /// Whether anything reads the output of this number.
     pub fn is_read(&self, output: usize) -> bool {
         let Some(name) = self.node.output.get(output).filter(|name| !name.is_empty()) else { return false };
-        let scope = &self.view.scopes[self.scope];
-        let given = scope.graph.is_some_and(|graph| graph.output.iter().any(|value| value.name == *name));
         // A body may read it too.
-        given || self.view.read.contains(name.as_str())
+        self.view.is_used(name)
     }
 }

@@ -58,6 +58,21 @@ pub fn is_bundle_folder(path: &Path) -> bool {
         || (path.join(optimum::CONFIG).is_file() && optimum::is_optimum(&Folder(path).names()))
 }
 
+/// Reads a graph that is no bundle's, with weights that lie in files beside it, and gives the names of those.
+///
+/// - `name`: what the graph is called in errors.
+///
+/// # Errors
+/// [`ErrorKind::Bundle`] if a file of weights is missing, lies elsewhere, is too short or too long; as
+/// [`SharedModel::read`].
+pub fn graph_beside_weights(path: &Path, name: &str) -> Result<(SharedModel, Vec<String>)> {
+    let bytes = crate::files::read(path, GRAPH)?;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let file = path.file_name().unwrap_or_default().to_string_lossy();
+    let (model, beside) = optimum::with_weights(&mut Folder(folder), name, &file, bytes.into())?;
+    Ok((model.into(), beside))
+}
+
 impl Bundle {
     /// Opens a folder, or a zip of one.
     ///

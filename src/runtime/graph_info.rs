@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 use crate::checked::CheckedModel;
 use crate::error::Result;
-use crate::onnx::{self, AttributeProto, DimensionProto, GraphProto, NodeProto, ValueInfoProto, all_nodes};
+use crate::onnx::{self, DimensionProto, GraphProto, ValueInfoProto, all_nodes};
 
 /// The outside of a graph.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -17,8 +17,6 @@ pub struct GraphInfo {
     pub metadata: BTreeMap<String, String>,
     /// Inputs that no node reads and no output gives: whatever they are fed changes nothing.
     pub unread: Vec<String>,
-    /// LSTM, GRU and RNN nodes: engines differ in what they compute of them.
-    pub recurrent: Vec<RecurrentNode>,
     /// Every operator of the graph and of the graphs in it, once; those outside the standard set with their
     /// domain: `com.microsoft.Attention`.
     pub operators: BTreeSet<String>,
@@ -37,17 +35,6 @@ pub struct TensorInfo {
     pub element_type: i32,
     /// Axes; `None` if the rank is not said.
     pub shape: Option<Vec<Dimension>>,
-}
-
-/// A recurrent node, with its attributes other than sizes.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct RecurrentNode {
-    /// Its name, or that of its first output.
-    pub name: String,
-    /// `LSTM`, `GRU` or `RNN`.
-    pub operator: String,
-    /// Attributes that are not at their default: name, and the value where it is a string.
-    pub attributes: Vec<(String, String)>,
 }
 
 /// One axis.
@@ -94,12 +81,6 @@ impl GraphInfo {
         let names = graph.input.iter().map(|input| &input.name);
         Self {
             unread: names.filter(|name| !read.contains(name.as_str())).cloned().collect(),
-            recurrent: graph
-                .node
-                .iter()
-                .filter(|node| ["LSTM", "GRU", "RNN"].contains(&node.op_type.as_str()))
-                .map(RecurrentNode::of)
-                .collect(),
             operators: all_nodes(&graph.node)
                 .into_iter()
                 .map(|node| match node.domain.as_str() {
@@ -133,26 +114,6 @@ impl GraphInfo {
 /// Names of a graph's outputs.
 fn given_names(graph: &GraphProto) -> impl Iterator<Item = &String> {
     graph.output.iter().map(|output| &output.name)
-}
-
-impl RecurrentNode {
-    fn of(node: &NodeProto) -> Self {
-        let own_activations = !node.has_other_activations();
-        let is_default = |attribute: &AttributeProto| match attribute.name.as_str() {
-            "direction" => attribute.s == b"forward",
-            "layout" | "input_forget" => attribute.i() == 0,
-            // Its own activations have no parameters.
-            "activations" | "activation_alpha" | "activation_beta" => own_activations,
-            _ => false,
-        };
-        let attributes = node.attribute.iter().filter(|attribute| !is_default(attribute));
-        let attributes = attributes
-            .map(|attribute| (attribute.name.clone(), String::from_utf8_lossy(&attribute.s).into_owned()))
-            .collect();
-        let unnamed = node.name.is_empty() && node.output.iter().all(String::is_empty);
-        let name = if unnamed { String::new() } else { node.label().to_owned() };
-        Self { name, operator: node.op_type.clone(), attributes }
-    }
 }
 
 impl TensorInfo {

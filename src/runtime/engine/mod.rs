@@ -58,7 +58,7 @@ pub use fold::{folded_encoder, split_decoder};
 pub use interface::{Encoded, Engine, IdMatrix, Joins, Lengths, StateTensor, StepOutput};
 pub use kind::{EngineKind, EngineReport, available};
 pub use observed::{Observed, Observer};
-pub use open::{is_tried, load_graph, load_graph_on};
+pub use open::{is_tried, load_graph, load_graph_on, takes};
 pub use place::Place;
 
 #[cfg(test)]

@@ -108,7 +108,25 @@ pub fn load_graph(
         .load(Arc::new(SharedModel::read(name, model.to_vec().into())?), &Deadline::after(OPENING))
 }
 
-/// The same through ONNX Runtime on a device.
+/// Whether an engine takes a graph, in the words of opening a bundle with it: loads the graph with all that it
+/// reads and gives, within the bounds of opening, and lets go of it.
+///
+/// - `name`: what the graph is called in errors.
+///
+/// # Errors
+/// As [`load_graph`]: what opening would refuse with.
+pub fn takes(kind: EngineKind, name: &str, model: Arc<SharedModel>) -> Result<()> {
+    let graph = model.graph();
+    let inputs = graph.input.iter().map(|input| input.name.as_str());
+    // An input with a default is a weight, which nothing feeds.
+    let is_fed = |input: &&str| graph.initializer.iter().all(|tensor| tensor.name != *input);
+    let inputs: Vec<&str> = inputs.filter(is_fed).collect();
+    let outputs: Vec<&str> = graph.output.iter().map(|output| output.name.as_str()).collect();
+    let loader = Loader::new(kind, Device::Cpu, name, &inputs, &outputs);
+    loader.load(Arc::clone(&model), &Deadline::after(OPENING)).map(drop)
+}
+
+/// Loads one ONNX graph through ONNX Runtime on a device.
 ///
 /// # Errors
 /// As [`load_graph`]; [`ErrorKind::Engine`] with what is missing if the device does not work here.

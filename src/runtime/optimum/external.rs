@@ -25,11 +25,32 @@ pub(super) const MOST_ENDS: usize = 4096;
 /// [`CheckedModel::read`].
 pub(super) fn read(files: &mut dyn Files, file: &str) -> Result<CheckedModel> {
     let bytes = Bytes::from(required(files, file, GRAPH)?);
+    let (model, _) = with_weights(files, file, file, bytes)?;
+    let outputs = model.graph().output.len();
+    if outputs > MOST_ENDS {
+        let message = format!("{outputs} outputs; at most {MOST_ENDS} are read");
+        return Err(Error::new(ErrorKind::Bundle, message).in_graph(file, None));
+    }
+    Ok(model)
+}
+
+/// The graph whose bytes these are, with what lies in other files of its folder, and the names of those.
+///
+/// - `name`: what the graph is called in errors.
+///
+/// # Errors
+/// As [`read`].
+pub(crate) fn with_weights(
+    files: &mut dyn Files,
+    name: &str,
+    file: &str,
+    bytes: Bytes,
+) -> Result<(CheckedModel, Vec<String>)> {
     let mut left = GRAPH.limit.saturating_sub(bytes.len() as u64);
     // Each file is read once, and all of them together are no longer than one may be.
     let (mut open, mut room) = (BTreeMap::<String, Bytes>::new(), GRAPH.limit);
     let mut fetch = |External { location, offset, length }: External<'_>| {
-        let wrong = |message: String| Error::new(ErrorKind::Bundle, message).in_graph(file, None);
+        let wrong = |message: String| Error::new(ErrorKind::Bundle, message).in_graph(name, None);
         if !is_plain_name(location) {
             return Err(wrong(format!(
                 "its values are in {location:?}, which is no file of the graph's folder"
@@ -64,11 +85,6 @@ pub(super) fn read(files: &mut dyn Files, file: &str) -> Result<CheckedModel> {
             .help("the file is truncated, or of another export: copy the whole folder again")
         })
     };
-    let model = CheckedModel::read_with(file, bytes, &mut fetch)?;
-    let outputs = model.graph().output.len();
-    if outputs > MOST_ENDS {
-        let message = format!("{outputs} outputs; at most {MOST_ENDS} are read");
-        return Err(Error::new(ErrorKind::Bundle, message).in_graph(file, None));
-    }
-    Ok(model)
+    let model = CheckedModel::read_with(name, bytes, &mut fetch)?;
+    Ok((model, open.into_keys().collect()))
 }

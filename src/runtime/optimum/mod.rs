@@ -23,6 +23,7 @@ mod stateless;
 mod surgery;
 mod synthesis;
 
+pub(crate) use external::with_weights;
 pub(crate) use layout::{CONFIG, is_optimum};
 pub use stateless::Stateless;
 pub(crate) use synthesis::{Synthesis, synthesise};

@@ -60,10 +60,19 @@ def asked(program, paths):
     return [report for report in given if "findings" in report]
 
 
-def faults(report):
-    """The worst that lint asserts for each runtime."""
+def is_met(finding, case):
+    """Whether what the case feeds is what the finding says must be fed; most say nothing."""
+    rule, kind = finding["rule"], finding.get("case")
+    # A drawn graph names the cases that it is made of.
+    return not finding.get("when") or (rule, kind) == (case.rule, case.case) or f"{rule} ({kind})" in case.case
+
+
+def faults(report, case):
+    """The worst that lint asserts for each runtime, on what the case feeds."""
     worst = {}
     for finding in report["findings"]:
+        if not is_met(finding, case):
+            continue
         for runtime, outcome in finding["runtimes"].items():
             kind = outcome["is"] if isinstance(outcome, dict) else {"refuses": "refused"}.get(outcome, outcome)
             if kind in KINDS:
@@ -76,7 +85,7 @@ def compare(cases, outcomes, said):
     """Counts over all runs. `outcomes`: one {runtime: outcome} a case; `said`: lint's report on each."""
     figures = Figures(graphs=len(cases))
     for case, measured, report in zip(cases, outcomes, said):
-        claims = faults(report)
+        claims = faults(report, case)
         for runtime, outcome in measured.items():
             kind = outcome["is"]
             if kind == "not tried":

@@ -14,6 +14,7 @@ mod reading;
 mod recurrent;
 mod recurrent_node;
 mod recurrent_table;
+mod refusal;
 mod rewrite;
 mod scatter;
 mod softmax;
@@ -34,7 +35,7 @@ use super::arrange::{Arrangement, foreign, note_copy};
 use super::graph::{DataView, DeviceTensor, Feed, Graph, Signature, Tensor, TensorView, Value};
 use crate::checked::SharedModel;
 use crate::error::{Error, ErrorKind, Result};
-use crate::graph_info::{BOOL, Dimension, FLOAT, GraphInfo, INT32, INT64, RecurrentNode};
+use crate::graph_info::{BOOL, Dimension, FLOAT, GraphInfo, INT32, INT64};
 use crate::panics::caught;
 
 /// The version that this crate is built with.
@@ -189,19 +190,12 @@ pub(super) fn load(
     outputs: &[&str],
 ) -> Result<Box<dyn Graph>> {
     let signature = Signature::new(name, info, inputs, outputs)?;
-    if let Some(node) = info.recurrent.iter().find(|node| !tract_computes(node)) {
-        return Err(Error::new(
-            ErrorKind::Engine,
-            format!("tract ignores attributes of this {}, and would compute something else", node.operator),
-        )
-        .in_graph(name, Some(&node.name))
-        .help(
-            "use the engine ort for this graph, or export it without clip, activations, input_forget and \
-            layout=1, an RNN also without direction=reverse",
-        ));
+    if let Some(error) = refusal::refusal(name, &model) {
+        return Err(error);
     }
     let batch = open_batch(info, inputs);
-    let worth = info.recurrent.is_empty() && model.len() <= LARGEST_PINNED;
+    let is_recurrent = ["LSTM", "GRU", "RNN"].iter().any(|&operator| info.operators.contains(operator));
+    let worth = !is_recurrent && model.len() <= LARGEST_PINNED;
     let (plan, pinned) = guarded(name, "cannot load this graph", || {
         let model = read(&model, inputs, outputs)?;
         let symbol = batch.filter(|_| worth).and_then(|batch| model.symbols.get(batch));
@@ -233,16 +227,6 @@ fn open_batch<'a>(info: &'a GraphInfo, inputs: &[&str]) -> Option<&'a str> {
     };
     let all_known = inputs.iter().all(|name| shape(name).is_some_and(|axes| axes.iter().all(is_known)));
     all_known.then_some(batch)
-}
-
-/// Attributes of recurrent operators that neither tract nor our own operators read.
-fn tract_computes(node: &RecurrentNode) -> bool {
-    let is_ours = ["LSTM", "GRU"].contains(&node.operator.as_str());
-    node.attributes.iter().all(|(name, value)| match name.as_str() {
-        "direction" => is_ours || value != "reverse",
-        "clip" | "activations" | "activation_alpha" | "activation_beta" | "input_forget" | "layout" => false,
-        _ => true,
-    })
 }
 
 /// Errors and panics of tract as our errors.
