@@ -285,18 +285,20 @@ mod tests {
         file(root.path(), &format!("{capi}/libonnxruntime_providers_shared.so"));
         let system = file(root.path(), "usr/lib/libonnxruntime.so");
         let beside = file(root.path(), "bin/libonnxruntime.1.30.0.dylib");
+        let host = file(root.path(), "host/libonnxruntime.so.1.31.0");
         let surroundings = Surroundings {
             explicit: None,
             program: Some(root.path().join("bin")),
+            host: Some(root.path().join("host")),
             system: vec![root.path().join("usr/lib"), root.path().join("nowhere")],
             prefixes: vec![(root.path().join("venv"), ENVIRONMENT), (root.path().join("venv"), PYTHON)],
             pythons: vec![],
         };
         let found = surroundings.find();
         let paths: Vec<&PathBuf> = found.iter().map(|library| &library.path).collect();
-        assert_eq!(paths, [&beside, &new, &old, &system]);
+        assert_eq!(paths, [&beside, &host, &new, &old, &system]);
         let origins: Vec<&str> = found.iter().map(|library| library.origin).collect();
-        assert_eq!(origins, ["beside the program", ENVIRONMENT, ENVIRONMENT, "system"]);
+        assert_eq!(origins, ["beside the program", "this Python", ENVIRONMENT, ENVIRONMENT, "system"]);
     }
 
     #[test]

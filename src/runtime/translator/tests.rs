@@ -31,7 +31,7 @@ fn exactly(tokens: usize) -> DecodingOptions {
     }
 }
 
-fn texts_of(pieces: TranslationStream<'_>) -> (Vec<String>, Translation) {
+fn texts_of(pieces: impl Iterator<Item = crate::error::Result<Piece>>) -> (Vec<String>, Translation) {
     let (mut texts, mut done) = (Vec::new(), None);
     for piece in pieces {
         match piece.unwrap() {
@@ -117,6 +117,48 @@ proptest! {
         prop_assert!(replace || stop.is_none_or(|stop| !generated.contains(stop)), "{:?}", done.text);
         prop_assert_eq!(stop.is_some() && done.finish == FinishReason::Stop, done.finish == FinishReason::Stop);
     }
+}
+
+proptest! {
+    #[test]
+    fn a_score_is_what_decoding_reports_of_its_own_translation_in_any_company(
+        seed: u64, texts in prop::collection::vec("[a-f]{1,6}", 1..12), rows in 1usize..5, attention: bool,
+    ) {
+        let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+        let mut single = translator(Unit::Character, seed, attention);
+        let output = OutputOptions { token_scores: Some(true), attention: attention.then_some(true), ..OutputOptions::default() };
+        let options = DecodingOptions { output: Some(output), max_new_tokens: Some(12), ..DecodingOptions::default() };
+        let decoded = single.translate(&texts, &options).unwrap();
+        let pairs: Vec<(&str, &str)> = texts.iter().copied().zip(decoded.iter().map(|d| &*d.text)).collect();
+        let mut pool = TranslatorPool::new(single.with_max_batch(rows), 2).unwrap();
+        let scored = pool.score_each(&pairs, &options).unwrap();
+        for (found, decoded) in scored.into_iter().zip(&decoded) {
+            let found = found.unwrap();
+            prop_assert_eq!(&found.text, &decoded.text);
+            prop_assert_eq!(found.finish, FinishReason::Eos);
+            let sum: f32 = found.token_scores.iter().sum();
+            prop_assert!((found.score - sum).abs() < 1e-4);
+            // One that was cut off did not say END.
+            if decoded.finish == FinishReason::Eos {
+                prop_assert_eq!(&found.token_scores, &decoded.token_scores);
+                prop_assert_eq!(&found.attention, &decoded.attention);
+                prop_assert_eq!(&found.tokens, &decoded.tokens);
+            }
+        }
+    }
+}
+
+#[test]
+fn what_cannot_be_scored_is_an_error_of_its_own() {
+    let mut pool = TranslatorPool::new(translator(Unit::Character, 1, false), 1).unwrap();
+    let pairs = [("", "P"), ("a", "P"), ("a", "ZZ")];
+    let scored = pool.score_each(&pairs, &DecodingOptions::default()).unwrap();
+    assert!(scored[0].as_ref().unwrap_err().message().contains("empty text"));
+    assert_eq!(scored[1].as_ref().unwrap().token_scores.len(), 2);
+    // What the vocabulary does not have is as probable as UNK.
+    assert_eq!(scored[2].as_ref().unwrap().token_scores.len(), 3);
+    let beams = DecodingOptions { num_beams: Some(0), ..DecodingOptions::default() };
+    assert!(pool.score_each(&pairs, &beams).unwrap_err().message().contains("num_beams"));
 }
 
 #[test]
