@@ -51,6 +51,10 @@ fn check(tests: &str, programs: &[(&str, &str)]) -> (i32, String) {
         "case \"$1\" in *loops.py) echo 'skipped: loops, browser: chromium is not on the PATH';; esac",
     );
     program(&root.join("tests/runtimes/run"), "echo '3 passed, 0 failed'");
+    program(
+        &root.join("scripts/python"),
+        "case \"$*\" in *pytest*) echo 'test result: ok. 5 passed; 0 failed; 0 ignored;';; esac",
+    );
     for packages in ["requirements.txt", "clients.txt"] {
         fs::create_dir_all(root.join("tests/python")).unwrap();
         fs::write(root.join("tests/python").join(packages), "x\n").unwrap();
@@ -80,9 +84,10 @@ test result: ok. 2 passed; 0 failed; 0 ignored; 0 measured; 0 filtered out; fini
 #[test]
 fn what_could_not_be_checked_is_listed_with_its_reason_and_not_counted_as_passed() {
     let (code, out) = check(TESTS, &[]);
-    // Nine tests, of which two skipped; and format, fuzzers' format, runtimes, converters, loops, lints, licences,
-    // dependencies, documentation.
-    assert!(out.ends_with("\n16 passed, 0 failed, 4 skipped\n"), "{out}");
+    // Nine tests, of which two skipped, and five of the Python package; and format, fuzzers' format, build, the package,
+    // runtimes, converters, rules of lint, loops, lints, licences, dependencies, documentation. What needs Node, Ray,
+    // buildah and systemd has none of them here.
+    assert!(out.ends_with("\n24 passed, 0 failed, 8 skipped\n"), "{out}");
     assert_eq!(code, 0);
     let (_, list) = out.rsplit_once("\nskipped:\n").unwrap();
     for line in [
@@ -90,6 +95,10 @@ fn what_could_not_be_checked_is_listed_with_its_reason_and_not_counted_as_passed
         "    data::tests::large: no data\n",
         "    b: ignored takes an hour\n",
         "    loops, browser: chromium is not on the PATH\n",
+        "    npm package: there is no Node with npm\n",
+        "    tests on Ray, Spark and Triton: Ray, Spark and Triton could not be installed (above: why)\n",
+        "    container: there is no buildah (Debian: apt-get install buildah)\n",
+        "    systemd unit: there is no systemd-analyze\n",
     ] {
         assert!(list.contains(line), "{line} is not in {list}");
     }
@@ -102,7 +111,7 @@ fn all_three_numbers_are_told_where_nothing_was_skipped_and_where_a_test_failed(
         "test result: FAILED. 4 passed; 1 failed; 0 ignored; 0 measured; 0 filtered out; finished in 0.00s";
     let (code, out) = check(failing, &[]);
     assert!(
-        out.ends_with("\n13 passed, 1 failed, 1 skipped\n") && out.contains("\nfailed: tests\n"),
+        out.ends_with("\n21 passed, 1 failed, 5 skipped\n") && out.contains("\nfailed: tests\n"),
         "{out}"
     );
     assert_eq!(code, 1);

@@ -69,3 +69,55 @@ fn a_bad_bundle_of_several_is_named_on_stderr_and_alone_it_ends_the_server() {
     let output = s2s().arg("serve-local").arg(&bad).args(["--port", "0"]).output().unwrap();
     assert!(!output.status.success() && output.stdout.is_empty());
 }
+
+#[test]
+fn settings_of_a_file_stand_under_the_command_line_and_the_environment() {
+    let folder = tempfile::tempdir().unwrap();
+    let bundle = bundle(folder.path());
+    let name = bundle.file_name().unwrap().to_str().unwrap();
+    let file = folder.path().join("server.yaml");
+    let text = format!(
+        "# a server\nbundles: [{name}]\nport: 1\nmax_client_batch: 2\nmax_lines: 3\naccess_log: false\n"
+    );
+    std::fs::write(&file, text).unwrap();
+    let mut command = s2s();
+    command.arg("serve-local").arg("--config").arg(&file).args(["--port", "0"]).env("S2S_MAX_LINES", "2");
+    let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let server = Running { child, address: line.trim_end().strip_prefix("http://").unwrap().to_owned() };
+    assert_eq!(server.ask("GET /translate?q=abc&q=abc", "").0, 200);
+    // Of the file, and of the environment over it.
+    assert_ne!(server.ask("GET /translate?q=abc&q=abc&q=abc", "").0, 200);
+    assert_ne!(server.ask("GET /translate?q=a%0Ab%0Ac", "").0, 200);
+    let port = server.address.rsplit(':').next().unwrap().to_owned();
+    let check = |port: &str| s2s().args(["serve-local", "--check", "--port", port]).output().unwrap();
+    assert!(check(&port).status.success());
+    server.signal("TERM");
+    assert_eq!(server.ended().0, 0);
+    let after = check(&port);
+    let stderr = String::from_utf8_lossy(&after.stderr);
+    assert!(!after.status.success() && stderr.contains("nobody answers at 127.0.0.1, port"), "{stderr}");
+}
+
+#[test]
+fn what_is_wrong_in_a_file_of_settings_is_named_with_its_line_and_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("server.yaml");
+    let cases = [
+        ("port: 0\nmax_bach_size: 3\n", ":2:max_bach_size: unknown key", "did you mean `max_batch_size`?"),
+        ("bundles: [x]\nport: many\n", ":2:port: invalid value 'many'", ""),
+        ("bundles: {a: b}\n", ":1:bundles: a text, a number or a list", ""),
+        ("config: other.yaml\n", ":1:config: unknown key", ""),
+        ("port: 0\n", "server.yaml:bundles: there is no bundle to serve", "bundles: [exported/NAME]"),
+        ("bundles: [nothing]\nport: 0\n", "nothing: no such file", ""),
+        ("bundles: [\n", "server.yaml", ""),
+    ];
+    for (text, said, help) in cases {
+        std::fs::write(&file, text).unwrap();
+        let output = s2s().arg("serve-local").arg("--config").arg(&file).output().unwrap();
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{text}");
+        assert!(stderr.contains(said) && stderr.contains(help), "{text}: {stderr}");
+    }
+}

@@ -188,7 +188,7 @@ fn of_operators(
         let operator = &*site.node.op_type;
         if !site.node.is(operator) {
             *not_known.entry(format!("{}.{operator}", site.node.domain)).or_default() += 1;
-        } else if !rules::all().any(|rule| rule.operators.contains(&operator)) {
+        } else if !rules::is_about(&site) {
             if measured::knows_operator(operator) {
                 places.entry(operator).or_insert_with(|| (site.place(), 0)).1 += 1;
             } else {

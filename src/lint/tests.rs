@@ -290,7 +290,7 @@ fn cases() -> Vec<(&'static str, &'static str, ModelProto, ModelProto)> {
             one("If", &["table"], vec![body("Tanh")]),
         ),
         ("gather-nd", "last step", one("GatherND", &["x", "lengths"], vec![]), plain()),
-        ("dequantize", "MatMul, uint8", product("MatMul", "u"), product("MatMul", "q")),
+        ("dequantize-matmul", "MatMul, uint8", product("MatMul", "u"), product("MatMul", "q")),
         ("dequantize-matmul", "int8", product("MatMul", "q"), product("MatMul", "u")),
         ("qdq", "MatMul", quantised("QuantizeLinear"), quantised("Identity")),
         (

@@ -59,6 +59,8 @@ struct Scope<'a> {
     /// The scope around it, whose values it may read.
     parent: Option<usize>,
     producers: HashMap<&'a str, &'a NodeProto>,
+    /// The nodes here that read a value.
+    readers: HashMap<&'a str, Vec<&'a NodeProto>>,
     /// Initialisers, and what Constant nodes give; the tensor where it is one.
     constants: HashMap<&'a str, Option<&'a TensorProto>>,
     /// Values that are computed from the output of a recurrent operator.
@@ -106,6 +108,9 @@ impl<'a> View<'a> {
         scope.constants.extend(tensors.map(|tensor| (tensor.name.as_str(), Some(tensor))));
         for node in nodes {
             scope.producers.extend(node.output.iter().map(|name| (name.as_str(), node)));
+            for name in &node.input {
+                scope.readers.entry(name).or_default().push(node);
+            }
             let after = |input: &String| {
                 scope.after_recurrent.contains(input.as_str()) || self.is_after_recurrent(parent, input)
             };
@@ -230,8 +235,7 @@ impl<'a> View<'a> {
 
     /// Whether all that read a constant of a scope are Cast nodes.
     pub fn is_read_by_cast_alone(&self, scope: usize, value: &str) -> bool {
-        let mut readers =
-            self.scopes[scope].nodes.iter().filter(|node| node.input.iter().any(|name| name == value));
+        let mut readers = self.scopes[scope].readers.get(value).into_iter().flatten();
         readers.all(|node| node.is("Cast"))
     }
 
@@ -301,12 +305,13 @@ impl Input<'_> {
 impl Scope<'_> {
     /// How many of `products` stand one behind the other at most.
     fn longest_chain(&self, products: &[&NodeProto]) -> usize {
+        let products: HashSet<*const NodeProto> =
+            products.iter().map(|product| std::ptr::from_ref(*product)).collect();
         let mut behind: HashMap<&str, usize> = HashMap::new();
         let mut longest = 0;
         for node in self.nodes {
             let before = node.input.iter().filter_map(|name| behind.get(name.as_str())).max();
-            let is_product = products.first().is_some_and(|first| first.op_type == node.op_type)
-                && products.iter().any(|product| std::ptr::eq(*product, node));
+            let is_product = products.contains(&std::ptr::from_ref(node));
             let count = before.copied().unwrap_or(0) + usize::from(is_product);
             if count > 0 {
                 behind.extend(node.output.iter().map(|name| (name.as_str(), count)));
@@ -338,6 +343,13 @@ impl<'a, 'v> Site<'a, 'v> {
             at = self.view.scopes[scope].parent;
         }
         None
+    }
+
+    /// The nodes beside it that read one of its outputs.
+    pub fn readers(&self, output: usize) -> impl Iterator<Item = Site<'a, 'v>> {
+        let Self { node, view, scope } = *self;
+        let readers = node.output.get(output).and_then(|name| view.scopes[scope].readers.get(name.as_str()));
+        readers.into_iter().flatten().map(move |node| Site { node, view, scope })
     }
 
     /// Whether a value is known before the model runs.

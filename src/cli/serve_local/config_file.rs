@@ -34,7 +34,8 @@ pub(in crate::cli) fn arguments(
     let text = files::read_text(file, files::OPTIONS)?;
     let keys: Option<BTreeMap<String, Value>> = yaml::from_str(&text, file, ErrorKind::Config)?;
     let line = |key: &str| {
-        let assigns = |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'));
+        let assigns =
+            |line: &str| line.strip_prefix(key).is_some_and(|rest| rest.trim_start().starts_with(':'));
         text.lines().zip(1..).find_map(|(line, number)| assigns(line).then_some(number))
     };
     let wrong = |key: &str, message: String| {
@@ -56,7 +57,8 @@ pub(in crate::cli) fn arguments(
                 .map(|long| long.replace('-', "_"))
                 .collect();
             known.push(BUNDLES.to_owned());
-            let near = guess(&key, "the keys are the flags of s2s serve-local", known.iter().map(String::as_str));
+            let near =
+                guess(&key, "the keys are the flags of s2s serve-local", known.iter().map(String::as_str));
             return Err(wrong(&key, "unknown key".to_owned()).help(near));
         };
         let typed = matches.value_source(arg.get_id().as_str());

@@ -1,6 +1,6 @@
 //! Rules about how a file is written.
 
-use super::{Check, Found, Rule};
+use super::rule::{Check, Found, Rule};
 use crate::onnx::messages::{DataType, Dimension, TensorProto, ValueInfoProto};
 
 /// Rules of this file.

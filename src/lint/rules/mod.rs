@@ -1,65 +1,22 @@
 //! The rules: what to look for in a graph, and what to do about it. What happens where is
 //! [measured](super::measured).
 
-use super::view::{Site, View};
+use super::view::Site;
 
 mod file;
 mod operators;
 mod recurrent;
+mod rule;
 
-/// One thing that some runtime does not do.
-pub struct Rule {
-    /// Its name, for reports.
-    pub id: &'static str,
-    /// What is the matter, without a full stop.
-    pub about: &'static str,
-    /// What to do about it, without a full stop.
-    pub fix: &'static str,
-    /// Standard operators that the rule's graphs are the usual ones of.
-    pub operators: &'static [&'static str],
-    /// Finds every place of a model where the rule applies.
-    pub check: Check,
-}
-
-/// How a rule looks at a model.
-pub enum Check {
-    /// At each node.
-    Node(fn(&Site<'_, '_>) -> Vec<Found>),
-    /// At the whole model: places, and what is found at each.
-    Model(fn(&View<'_>) -> Vec<(String, Found)>),
-}
-
-/// Where a rule applies: which of its measured cases this is.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Found {
-    /// The case, as the table of what was measured calls it.
-    pub case: String,
-    /// More to say about the place.
-    pub detail: String,
-    /// What must be fed for the case to bite; none if it always does.
-    pub when: Option<&'static str>,
-}
-
-impl Found {
-    fn new(case: impl Into<String>) -> Self {
-        Self { case: case.into(), detail: String::new(), when: None }
-    }
-
-    fn saying(self, detail: impl Into<String>) -> Self {
-        Self { detail: detail.into(), ..self }
-    }
-
-    fn when(self, when: &'static str) -> Self {
-        Self { when: Some(when), ..self }
-    }
-}
-
-/// One place at most.
-fn one(found: Option<Found>) -> Vec<Found> {
-    found.into_iter().collect()
-}
+pub use rule::{Check, Found, Rule};
 
 /// All rules, in the order of reports.
 pub fn all() -> impl Iterator<Item = &'static Rule> {
     recurrent::RULES.iter().chain(operators::RULES).chain(file::RULES)
+}
+
+/// Whether a rule, and not the usual graph of its operator, says what runtimes do with a node.
+pub(super) fn is_about(site: &Site<'_, '_>) -> bool {
+    all().any(|rule| rule.operators.iter().any(|operator| site.node.is(operator)))
+        || operators::is_about_quantising(site)
 }

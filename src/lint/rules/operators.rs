@@ -1,6 +1,6 @@
 //! Rules about other operators.
 
-use super::{Check, Found, Rule, one};
+use super::rule::{Check, Found, Rule, one};
 use crate::lint::view::{Site, View};
 use crate::onnx::messages::{DataType, GraphProto, TensorProto};
 
@@ -107,28 +107,30 @@ pub(super) const RULES: &[Rule] = &[
         id: "dequantize",
         about: "weights in 8 bits behind DequantizeLinear",
         fix: "store the weights as f16 behind Cast (an explicit cell), or as f32",
-        operators: &["DequantizeLinear"],
+        operators: &[],
         check: Check::Node(|site| {
-            let reader = ["Gather", "Gemm", "MatMul"].into_iter().find(|op| site.node.is(op));
-            let weights = reader.and_then(|_| dequantised(site, usize::from(!site.node.is("Gather"))));
-            let found =
-                reader.zip(weights).filter(|(reader, (_, kind))| (*reader, *kind) != ("MatMul", "int8"));
-            one(found.map(|(reader, (name, kind))| Found::new(format!("{reader}, {kind}")).saying(name)))
+            let weights = dequantised(site, 0).filter(|_| site.node.is("Gather"));
+            one(weights.map(|(name, kind)| Found::new(format!("Gather, {kind}")).saying(name)))
         }),
     },
     Rule {
         id: "dequantize-matmul",
-        about: "MatMul on int8 weights behind DequantizeLinear, which may be fused into an approximate kernel",
-        fix: "set session.disable_quant_qdq=1, or store unsigned weights with zero point 128",
+        about: "a product with weights in 8 bits behind DequantizeLinear, which may be fused into an approximate kernel",
+        fix: "set session.disable_quant_qdq=1, or store the weights as f16 behind Cast or as f32",
         operators: &[],
         check: Check::Node(|site| {
-            let weights = dequantised(site, 1).filter(|(_, kind)| site.node.is("MatMul") && *kind == "int8");
+            let product = ["MatMul", "Gemm"].into_iter().find(|op| site.node.is(op));
+            let weights = product.and_then(|_| dequantised(site, 1));
             let quantised = |at| {
                 let from = site.producer(site.node.input(at)?)?;
                 let before = site.producer(from.node.input(0)?)?;
                 Some(from.node.is("DequantizeLinear") && before.node.is("QuantizeLinear"))
             };
-            one(weights.filter(|_| quantised(0) != Some(true)).map(|(name, _)| {
+            one(weights.filter(|_| quantised(0) != Some(true)).map(|(name, kind)| {
+                let product = product.unwrap_or_default();
+                if (product, kind) != ("MatMul", "int8") {
+                    return Found::new(format!("{product}, {kind}")).saying(name);
+                }
                 let scale = site.producer(site.node.input(1).unwrap_or_default());
                 let scale = scale.and_then(|from| from.tensor(from.node.input(1)?));
                 let columns = scale.is_some_and(|scale| scale.dims.iter().product::<i64>() > 1);
@@ -140,7 +142,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "qdq",
         about: "values between QuantizeLinear and DequantizeLinear are read by a product",
         fix: "quantize the weights alone, or keep f32",
-        operators: &["QuantizeLinear"],
+        operators: &[],
         check: Check::Node(|site| {
             let product = ["MatMul", "Gemm"].into_iter().find(|op| site.node.is(op));
             let from = product.and_then(|_| site.producer(site.node.input(0)?));
@@ -155,7 +157,7 @@ pub(super) const RULES: &[Rule] = &[
         id: "matmul-integer",
         about: "products of 8-bit integers (MatMulInteger)",
         fix: "quantize with reduce_range (7-bit weights), and keep f32 where they are slow",
-        operators: &["MatMulInteger", "DynamicQuantizeLinear"],
+        operators: &["MatMulInteger"],
         check: Check::Node(|site| {
             let weights = site.node.input(1).and_then(|name| site.tensor(name));
             let is_small = |tensor: &TensorProto| {
@@ -186,6 +188,24 @@ pub(super) const RULES: &[Rule] = &[
         check: Check::Model(half),
     },
 ];
+
+/// Whether the rules of this file, and not the usual graph of its operator, say what runtimes do with a node
+/// that quantises or restores: weights in 8 bits, values between both nodes that a product reads, and what
+/// products of integers read.
+pub(super) fn is_about_quantising(site: &Site<'_, '_>) -> bool {
+    let is_product = |site: &Site<'_, '_>| site.node.is("MatMul") || site.node.is("Gemm");
+    let restores = |site: &Site<'_, '_>| {
+        site.node.is("DequantizeLinear")
+            && (site.node.input(0).is_some_and(|name| site.is_constant(name))
+                || site.readers(0).any(|reader| is_product(&reader)))
+    };
+    let goes_into = |quantises: &str, reads: &dyn Fn(&Site<'_, '_>) -> bool| {
+        site.node.is(quantises) && site.readers(0).any(|reader| reads(&reader))
+    };
+    restores(site)
+        || goes_into("QuantizeLinear", &restores)
+        || goes_into("DynamicQuantizeLinear", &|reader| reader.node.is("MatMulInteger"))
+}
 
 /// Weights in 8 bits that an input is restored from: their name and type.
 fn dequantised<'a>(site: &Site<'a, '_>, input: usize) -> Option<(&'a str, &'static str)> {

@@ -1,6 +1,6 @@
 //! Rules about the operators LSTM, GRU and RNN.
 
-use super::{Check, Found, Rule, one};
+use super::rule::{Check, Found, Rule, one};
 use crate::lint::view::Site;
 use crate::onnx::messages::TensorProto;
 

@@ -21,6 +21,7 @@ pub(super) fn faster(model: TypedModel) -> TractResult<TypedModel> {
         .with_rule_for("attention", attention::fused)
         .with_rule_for("centred norm", norm::centred)
         .with_rule_for("scaled norm", norm::scaled_or_shifted)
+        .with_rule_for("logarithm of a softmax", softmax::logarithm)
         .with_rule_for("spelled-out gelu", elementwise::spelled_out_gelu)
         .rewrite(&(), &mut model)?;
     Rewriter::default()
