@@ -290,6 +290,15 @@ fn cases() -> Vec<(&'static str, &'static str, ModelProto, ModelProto)> {
             one("If", &["table"], vec![body("Tanh")]),
         ),
         ("gather-nd", "last step", one("GatherND", &["x", "lengths"], vec![]), plain()),
+        (
+            "dequantize",
+            "Gather, int8",
+            model(vec![
+                node("DequantizeLinear", &["q"], &["wide"], vec![]),
+                node("Gather", &["wide", "lengths"], &["y"], vec![]),
+            ]),
+            product("MatMul", "q"),
+        ),
         ("dequantize-matmul", "MatMul, uint8", product("MatMul", "u"), product("MatMul", "q")),
         ("dequantize-matmul", "int8", product("MatMul", "q"), product("MatMul", "u")),
         ("qdq", "MatMul", quantised("QuantizeLinear"), quantised("Identity")),

@@ -82,7 +82,23 @@ class Table:
         known = {self.place(case) for case in cases}
         self.rows = {place: outcomes for place, outcomes in self.rows.items() if place in known}
 
+    def elsewhere(self):
+        """The runtimes that fail on the usual graph of an operator and do rightly with others that have it, by the operator's place."""
+        cases = generate()
+        used = {case.name: operators_of(case.model.graph) for case in cases}
+        found = {}
+        for case in cases:
+            if case.rule != "operator":
+                continue
+            others = [other for other in cases if other is not case and other.form == case.form and case.case in used[other.name]]
+            for runtime, outcome in self.rows.get(self.place(case), {}).items():
+                right = any((self.get(other, runtime) or {}).get("is") == "right" for other in others)
+                if outcome["is"] in ("wrong", "refused") and right:
+                    found.setdefault(self.place(case), []).append(runtime)
+        return found
+
     def write(self):
+        elsewhere = self.elsewhere()
         versions = ",\n".join(f"    {json.dumps(name)}: {json.dumps(version)}" for name, version in sorted(self.versions.items()))
         text = ['{\n  "versions": {\n' + versions + "\n  },"]
         for part in ("cases", "operators"):
@@ -91,6 +107,8 @@ class Table:
                 keys = ("operator", "form") if part == "operators" else ("rule", "case", "form")
                 head = ", ".join(f"{json.dumps(name)}: {json.dumps(value)}" for name, value in zip(keys, place[1:]))
                 outcomes = [f"      {json.dumps(name)}: {json.dumps(value, ensure_ascii=False)}" for name, value in sorted(self.thin(place).items())]
+                if place in elsewhere:
+                    head += f', "elsewhere": {json.dumps(sorted(elsewhere[place]))}'
                 entries.append("    {" + head + ', "outcomes": {\n' + ",\n".join(outcomes) + "\n    }}")
             text.append(f'  "{part}": [\n' + ",\n".join(entries) + "\n  ]" + ("," if part == "cases" else "\n}"))
         TABLE.write_text("\n".join(text) + "\n", encoding="utf-8")
@@ -100,6 +118,12 @@ class Table:
         outcomes = self.rows[place]
         same = lambda name: name in BUILDS and (place[1] in BY_SETTINGS or alike(outcomes.get(BUILDS[name], {}), outcomes[name]))
         return {name: outcome for name, outcome in outcomes.items() if not same(name)}
+
+
+def operators_of(graph):
+    """What a graph and its bodies consist of."""
+    bodies = [body for node in graph.node for attribute in node.attribute for body in [attribute.g, *attribute.graphs]]
+    return {node.op_type for node in graph.node}.union(*map(operators_of, bodies))
 
 
 def alike(one, other):
