@@ -1,6 +1,9 @@
 //! The two engines of `s2s-runtime`, served as `serve.py` describes: `engine_runner tract` or `engine_runner
 //! ort`.
 
+use std::path::Path;
+
+use s2s_runtime::bundle::graph_beside_weights;
 use s2s_runtime::engine::graph::{DataView, Tensor, TensorView};
 use s2s_runtime::engine::{EngineKind, available, load_graph};
 
@@ -15,9 +18,12 @@ fn main() -> std::io::Result<()> {
     if let Some(problem) = report.problem {
         return missing(&problem);
     }
-    serve(&report.version.unwrap_or_default(), |bytes, path, inputs, outputs| {
+    serve(&report.version.unwrap_or_default(), |_, path, inputs, outputs| {
         let inputs: Vec<&str> = inputs.iter().map(String::as_str).collect();
         let outputs: Vec<&str> = outputs.iter().map(String::as_str).collect();
+        // As bundles are opened: with the weights that lie in files beside the graph.
+        let (model, _) = graph_beside_weights(Path::new(path), "the graph").map_err(|e| e.to_string())?;
+        let bytes = model.bytes();
         let mut graph = load_graph(kind, path, bytes, &inputs, &outputs).map_err(|e| e.to_string())?;
         let run: Run = Box::new(move |feed| {
             let views: Vec<TensorView<'_>> = feed
