@@ -70,20 +70,21 @@ pub(in crate::cli) fn arguments(
             one => vec![one],
         };
         for value in values {
-            let Some(value) = scalar(value).map_err(|message| wrong(&key, message))? else { continue };
             let folder = file.parent().filter(|_| PATHS.contains(&key.as_str()));
-            let value = value.map(|value| match folder {
-                Some(folder) => folder.join(value).into_os_string(),
-                None => value.into(),
-            });
-            let argument = match (value, arg.is_positional()) {
-                (Some(value), true) => value,
-                (Some(value), false) => {
-                    let mut argument = OsString::from(format!("--{flag}="));
+            let argument = match scalar(value).map_err(|message| wrong(&key, message))? {
+                Scalar::LeftOut => continue,
+                Scalar::Flag => OsString::from(format!("--{flag}")),
+                Scalar::Text(text) => {
+                    let value = folder
+                        .map_or_else(|| text.clone().into(), |folder| folder.join(&text).into_os_string());
+                    let mut argument = OsString::from(if arg.is_positional() {
+                        String::new()
+                    } else {
+                        format!("--{flag}=")
+                    });
                     argument.push(value);
                     argument
                 }
-                (None, _) => OsString::from(format!("--{flag}")),
             };
             // Alone, so that what is wrong with it is said of its line.
             let alone = [OsString::from("serve-local"), argument.clone(), OsString::from("--check")];
@@ -98,13 +99,20 @@ pub(in crate::cli) fn arguments(
     Ok(arguments)
 }
 
-/// A value as a command line has it: `None` where it is left out, `Some(None)` for a flag alone.
-fn scalar(value: Value) -> Result<Option<Option<String>>, String> {
+/// A value as a command line has it.
+enum Scalar {
+    LeftOut,
+    /// The flag alone.
+    Flag,
+    Text(String),
+}
+
+fn scalar(value: Value) -> Result<Scalar, String> {
     match value {
-        Value::Null | Value::Bool(false) => Ok(None),
-        Value::Bool(true) => Ok(Some(None)),
-        Value::Number(number) => Ok(Some(Some(number.to_string()))),
-        Value::String(text) => Ok(Some(Some(text))),
+        Value::Null | Value::Bool(false) => Ok(Scalar::LeftOut),
+        Value::Bool(true) => Ok(Scalar::Flag),
+        Value::Number(number) => Ok(Scalar::Text(number.to_string())),
+        Value::String(text) => Ok(Scalar::Text(text)),
         Value::Array(_) | Value::Object(_) => Err("a text, a number or a list of such is wanted".to_owned()),
     }
 }
