@@ -18,7 +18,7 @@ const MOST_GRAPHS: usize = 64;
 /// there, which is what other runtimes get.
 ///
 /// # Errors
-/// [`ErrorKind::Bundle`] for a damaged bundle or a folder without graphs; as [`lint`](super::lint).
+/// [`ErrorKind::Bundle`] for a damaged bundle or a folder without graphs; as [`lint`].
 pub fn lint_folder(path: &Path, runtimes: &[Runtime]) -> Result<Vec<Report>> {
     if path.is_dir() && !is_bundle_folder(path) {
         let files = graphs_in(path)?;
