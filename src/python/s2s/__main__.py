@@ -9,8 +9,9 @@ def main() -> None:
     from ._native import main as run
     from ._translator import find_onnxruntime
 
-    # The program has its own answers to Ctrl-C; Python's would wait until it is done.
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # The program has its own answers to Ctrl-C; Python's would wait until it is done. Where it is ignored, it stays so.
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     find_onnxruntime()
     sys.exit(run(["s2s", *sys.argv[1:]]))
 

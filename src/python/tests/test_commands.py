@@ -72,8 +72,9 @@ def test_errors_of_commands_name_the_file_and_the_key(config, tmp_path):
     assert '"hiden"' in file.read_text().splitlines()[found.value.line - 1]
     with pytest.raises(s2s.UsageError, match="--dtyp"):
         s2s.export(tmp_path, dtyp="int8")
+    (tmp_path / "empty").mkdir()
     with pytest.raises(s2s.UsageError, match="run folder"):
-        s2s.export(tmp_path)
+        s2s.export(tmp_path / "empty")
 
 
 def test_lint_says_what_runtimes_do_with_a_graph(attention):
