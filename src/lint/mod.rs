@@ -155,13 +155,20 @@ fn of_engine(error: &Error) -> Finding {
     }
 }
 
+/// What each runtime did with `subject`, or that nobody has tried it.
+fn outcomes(
+    runtimes: &[Runtime],
+    subject: &str,
+    measured: impl Fn(Runtime) -> Option<Outcome>,
+) -> Vec<(Runtime, Outcome)> {
+    let not_tried = || Outcome::NotTried { says: format!("nobody has tried {subject}") };
+    runtimes.iter().map(|&runtime| (runtime, measured(runtime).unwrap_or_else(not_tried))).collect()
+}
+
 fn of_rule(rule: &Rule, place: String, found: Found, form: Form, runtimes: &[Runtime]) -> Finding {
-    let outcome = |&runtime: &Runtime| {
-        let says = || format!("nobody has tried {} ({}, {form})", rule.id, found.case);
-        let outcome = measured::of_case(rule.id, &found.case, form, runtime);
-        (runtime, outcome.unwrap_or_else(|| Outcome::NotTried { says: says() }))
-    };
-    let outcomes = runtimes.iter().map(outcome).collect();
+    let subject = format!("{} ({}, {form})", rule.id, found.case);
+    let outcomes =
+        outcomes(runtimes, &subject, |runtime| measured::of_case(rule.id, &found.case, form, runtime));
     Finding {
         rule: rule.id,
         place,
@@ -197,11 +204,7 @@ fn of_operators(
         }
     }
     let finding = |(operator, (place, count)): (&str, (String, usize))| {
-        let outcome = |&runtime: &Runtime| {
-            let says = || format!("nobody has tried {operator}");
-            let outcome = measured::of_operator(operator, form, runtime);
-            (runtime, outcome.unwrap_or_else(|| Outcome::NotTried { says: says() }))
-        };
+        let outcomes = outcomes(runtimes, operator, |runtime| measured::of_operator(operator, form, runtime));
         Finding {
             rule: OPERATOR,
             case: operator.to_owned(),
@@ -209,7 +212,7 @@ fn of_operators(
             about: "an operator as it is usually written",
             detail: if count == 1 { operator.to_owned() } else { format!("{operator}, {count} times") },
             when: None,
-            outcomes: runtimes.iter().map(outcome).collect(),
+            outcomes,
             fix: "write it with other operators, or compute it outside".to_owned(),
         }
     };

@@ -84,11 +84,11 @@ impl Translator {
     }
 }
 
-/// What became of texts, those that could not be read among them.
-fn beside<T>(texts: Vec<Text>, found: Vec<Result<T>>) -> Vec<Result<T>> {
+/// What became of texts or pairs of them, those that could not be read among them.
+fn beside<G, T>(given: Vec<Result<G>>, found: Vec<Result<T>>) -> Vec<Result<T>> {
     let mut found = found.into_iter();
     let lost = || Err(Error::new(ErrorKind::Internal, "a text has no result"));
-    texts.into_iter().map(|text| text.and_then(|_| found.next().unwrap_or_else(lost))).collect()
+    given.into_iter().map(|one| one.and_then(|_| found.next().unwrap_or_else(lost))).collect()
 }
 
 #[pymethods]
@@ -179,10 +179,7 @@ impl Translator {
         let pairs: Vec<(&str, &str)> = both.iter().flatten().map(|(s, t)| (s.as_str(), t.as_str())).collect();
         let found =
             self.0.work(py, pairs.len(), |pool, from, end| pool.score_each(&pairs[from..end], &options))?;
-        let mut found = found.into_iter();
-        let lost = || Err(Error::new(ErrorKind::Internal, "a pair has no score"));
-        let all = both.into_iter().map(|pair| pair.and_then(|_| found.next().unwrap_or_else(lost))).collect();
-        list(py, all, raises, |one| Ok(Bound::new(py, Score::new(one))?.into_any()))
+        list(py, beside(both, found), raises, |one| Ok(Bound::new(py, Score::new(one))?.into_any()))
     }
 
     /// A text piece by piece.

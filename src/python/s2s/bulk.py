@@ -167,7 +167,7 @@ def _on_processes(job: Job, parts: list[Part], processes: int) -> Iterator[tuple
                 return
             except BrokenProcessPool:
                 # A worker was killed, and all others with it: what they have written stays.
-                parts = [part for part in parts if part in set(job.waiting())]
+                parts = job.waiting()
                 for part in parts[: processes]:
                     attempts[part.number] = attempts.get(part.number, 0) + 1
                     if attempts[part.number] >= MOST_ATTEMPTS:
@@ -281,9 +281,7 @@ def _cut(file: str, rows: int) -> Iterator[tuple[str, int, int]]:
         return
     with open(file, "rb") as lines:
         if ending in (".csv", ".tsv"):
-            for line in _records(lines):
-                del line
-                break
+            next(_records(lines), b"")
         begin = end = lines.tell()
         count = 0
         for record in _records(lines) if ending in (".csv", ".tsv") else lines:

@@ -82,9 +82,8 @@ class Table:
         known = {self.place(case) for case in cases}
         self.rows = {place: outcomes for place, outcomes in self.rows.items() if place in known}
 
-    def elsewhere(self):
+    def elsewhere(self, cases):
         """The runtimes that fail on the usual graph of an operator and do rightly with others that have it, by the operator's place."""
-        cases = generate()
         used = {case.name: operators_of(case.model.graph) for case in cases}
         found = {}
         for case in cases:
@@ -97,8 +96,8 @@ class Table:
                     found.setdefault(self.place(case), []).append(runtime)
         return found
 
-    def write(self):
-        elsewhere = self.elsewhere()
+    def write(self, cases):
+        elsewhere = self.elsewhere(cases)
         versions = ",\n".join(f"    {json.dumps(name)}: {json.dumps(version)}" for name, version in sorted(self.versions.items()))
         text = ['{\n  "versions": {\n' + versions + "\n  },"]
         for part in ("cases", "operators"):
@@ -149,14 +148,15 @@ def measure(cases, names, args):
         measurer.close()
         # Read now and not before: another part may have been measured meanwhile.
         table = Table()
-        table.keep(generate())
+        made = generate()
+        table.keep(made)
         for case in cases:
             table.set(case, runtime.name, found[case.name])
             if shown:
                 say(f"  {runtime.name}: {case.name}: {json.dumps(found[case.name])}")
         if measurer.version:
             table.versions[runtime.name] = measurer.version
-        table.write()
+        table.write(made)
         counts = Counter(outcome["is"] for outcome in found.values())
         say(f"{runtime.name}: {', '.join(f'{n} {what}' for what, n in sorted(counts.items()))}")
 
